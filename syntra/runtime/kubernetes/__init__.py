@@ -1,0 +1,1 @@
+"""Kubernetes: manifests and rollout verdicts (pure) and the client edge around the official package."""

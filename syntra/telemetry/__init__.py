@@ -1,0 +1,1 @@
+"""Telemetry: receivers, collectors, sampling, the durable ring, batching and shipping."""

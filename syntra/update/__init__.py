@@ -1,0 +1,1 @@
+"""Self-update: verified manifests, download, atomic swap, boot counter."""
