@@ -1,0 +1,124 @@
+"""What the agent can be told to do: one frozen type per command of the wire contract."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.spec import Deployment, RegistryAuth
+
+
+class Pace(enum.Enum):
+    """How a scale-up brings replicas: all at once, or one after another."""
+
+    IMMEDIATE = "immediate"
+    ROLLING = "rolling"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy:
+    """Make a deployment real."""
+
+    request_id: RequestId
+    deployment: Deployment
+    auth: RegistryAuth | None
+
+    @property
+    def service_id(self) -> ServiceId:
+        return self.deployment.spec.service_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """Stop every container of a service; `remove` takes them away too. `grace_secs` is between SIGTERM and SIGKILL."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    grace_secs: float
+    remove: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Run this many replicas of what is deployed."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    replicas: int
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """Restart the replicas one after another."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    grace_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback:
+    """Return to a kept deployment; None means the one before the current."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    target: DeploymentId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exec:
+    """Run a command in one container of a service. Arguments and environment may be secret."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    argv: tuple[str, ...] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    working_dir: str | None
+    timeout_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsSubscribe:
+    """Stream the log lines of a service. `since` and `until` are RFC 3339 or epoch seconds, as text."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    follow: bool
+    tail: int
+    since: str | None
+    until: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogsUnsubscribe:
+    """End the subscription of that request id, or every subscription of the service when none matches."""
+
+    request_id: RequestId
+    service_id: ServiceId | None
+
+
+class QueryKind(enum.Enum):
+    """Questions that change nothing; a person asks them through the local socket."""
+
+    STATUS = "status"
+    LIST_SERVICES = "list_services"
+    METRICS = "metrics"
+    PLAN = "plan"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """A question; `service_id` for metrics, `deployment` for a plan."""
+
+    request_id: RequestId
+    kind: QueryKind
+    service_id: ServiceId | None = None
+    deployment: Deployment | None = None
+
+
+# What changes a service: journaled, run once, one at a time per service.
+Operation = Deploy | Stop | Scale | Restart | Rollback
+Command = Operation | Exec | LogsSubscribe | LogsUnsubscribe | Query

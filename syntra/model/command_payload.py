@@ -1,0 +1,155 @@
+"""Commands from the payloads of the wire contract, older field names included."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+from syntra.model import ids
+from syntra.model.command import (
+    Command,
+    Deploy,
+    Exec,
+    LogsSubscribe,
+    LogsUnsubscribe,
+    Pace,
+    Query,
+    QueryKind,
+    Restart,
+    Rollback,
+    Scale,
+    Stop,
+)
+from syntra.model.errors import InvalidField, RequestError
+from syntra.model.fields import Fields, Json
+from syntra.model.ids import RequestId, ServiceId
+from syntra.model.spec_payload import MAX_REPLICAS, parse_deployment, parse_registry_auth
+
+MAX_GRACE_SECS = 3600.0
+MAX_TAIL = 100_000
+_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def request_id_of(envelope_id: str, payload: Mapping[str, Json]) -> RequestId:
+    """The request id: the payload's, else the envelope's; raises InvalidField."""
+    value = payload.get("request_id")
+    return ids.request_id("request_id", value if isinstance(value, str) and value else envelope_id)
+
+
+def parse_command(kind: str, request_id: RequestId, payload: Mapping[str, Json]) -> Command:
+    """The command of a message type and payload; raises RequestError (code UNSUPPORTED for a type not known here)."""
+    parser = _PARSERS.get(kind)
+    if parser is None:
+        raise RequestError("UNSUPPORTED", f"cannot carry out `{kind[:60]}`: this agent does not know that command")
+    return parser(request_id, Fields(payload))
+
+
+def _deploy(request_id: RequestId, payload: Fields) -> Command:
+    return Deploy(request_id=request_id, deployment=parse_deployment(payload), auth=parse_registry_auth(payload))
+
+
+def _stop(request_id: RequestId, payload: Fields) -> Command:
+    return Stop(
+        request_id=request_id,
+        service_id=_service(payload),
+        grace_secs=_grace(payload),
+        remove=payload.boolean("remove_container", "remove", default=False),
+    )
+
+
+def _scale(request_id: RequestId, payload: Fields) -> Command:
+    return Scale(
+        request_id=request_id,
+        service_id=_service(payload),
+        replicas=payload.integer("replicas", low=0, high=MAX_REPLICAS),
+        pace=payload.choice("strategy", among={p.value: p for p in Pace}, default=Pace.IMMEDIATE),
+    )
+
+
+def _restart(request_id: RequestId, payload: Fields) -> Command:
+    return Restart(request_id=request_id, service_id=_service(payload), grace_secs=_grace(payload))
+
+
+def _rollback(request_id: RequestId, payload: Fields) -> Command:
+    target = payload.optional_text("target_deployment_id", "deployment_id")
+    return Rollback(
+        request_id=request_id,
+        service_id=_service(payload),
+        target=ids.deployment_id(payload.at("target_deployment_id"), target) if target else None,
+    )
+
+
+def _exec(request_id: RequestId, payload: Fields) -> Command:
+    if payload.boolean("interactive", default=False):
+        raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are not supported; send interactive false")
+    argv = payload.texts("command")
+    if not argv or not argv[0]:
+        raise InvalidField(payload.at("command"), "is missing; a list of at least one word")
+    working_dir = payload.optional_text("working_dir")
+    # A working directory below /proc/self/fd escapes the container on old runc (CVE-2024-21626).
+    if working_dir is not None and (not working_dir.startswith("/") or working_dir.startswith("/proc")):
+        raise InvalidField(payload.at("working_dir"), "is not an absolute path outside /proc")
+    return Exec(
+        request_id=request_id,
+        service_id=_service(payload),
+        argv=argv,
+        env=payload.text_map("env"),
+        working_dir=working_dir,
+        timeout_secs=payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS),
+    )
+
+
+def _logs(request_id: RequestId, payload: Fields) -> Command:
+    return LogsSubscribe(
+        request_id=request_id,
+        service_id=_service(payload),
+        follow=payload.boolean("follow", default=False),
+        tail=payload.integer("tail", "lines", default=100, low=0, high=MAX_TAIL),
+        since=_time(payload, "since"),
+        until=_time(payload, "until"),
+    )
+
+
+def _unsubscribe(request_id: RequestId, payload: Fields) -> Command:
+    service = _service(payload) if payload.has("service_id") else None
+    return LogsUnsubscribe(request_id=request_id, service_id=service)
+
+
+def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
+    def parse(request_id: RequestId, payload: Fields) -> Command:
+        return Query(
+            request_id=request_id,
+            kind=kind,
+            service_id=_service(payload) if kind is QueryKind.METRICS else None,
+            deployment=parse_deployment(payload) if kind is QueryKind.PLAN else None,
+        )
+
+    return parse
+
+
+def _service(payload: Fields) -> ServiceId:
+    return ids.service_id(payload.at("service_id"), payload.text("service_id"))
+
+
+def _grace(payload: Fields) -> float:
+    return payload.number("timeout_seconds", "timeout", default=10.0, low=0, high=MAX_GRACE_SECS)
+
+
+def _time(payload: Fields, key: str) -> str | None:
+    text = payload.quantity(key)
+    if text is not None and _TIME.fullmatch(text) is None:
+        raise InvalidField(payload.at(key), f"{text[:40]!r} is not a time (RFC 3339 or epoch seconds)")
+    return text
+
+
+_PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
+    "deploy": _deploy,
+    "stop": _stop,
+    "scale": _scale,
+    "restart": _restart,
+    "rollback": _rollback,
+    "exec": _exec,
+    "logs_subscribe": _logs,
+    "logs": _logs,
+    "logs_unsubscribe": _unsubscribe,
+} | {kind.value: _query(kind) for kind in QueryKind}

@@ -1,0 +1,95 @@
+"""What a service is meant to be: the desired side of every deployment."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.image import ImageRef
+
+
+class Strategy(enum.Enum):
+    """How new replicas take over from old ones."""
+
+    ROLLING = "rolling"
+    INSTANT = "instant"
+    BLUE_GREEN = "blue_green"
+
+
+class HealthKind(enum.Enum):
+    """How a health check asks."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    EXEC = "exec"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSpec:
+    """A health check as asked for. Times in seconds; `port` None means the service's port."""
+
+    kind: HealthKind
+    path: str
+    port: int | None
+    command: tuple[str, ...]
+    interval: float
+    timeout: float
+    retries: int
+    start_period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeMount:
+    """A named volume, or a bind of `host_path` when that is set."""
+
+    name: str
+    host_path: str | None
+    container_path: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """One service. `cpu_nanos` are billionths of a core, `memory_bytes` bytes; None means unlimited.
+
+    `host_port` is the published port on the host, None when the service is not published.
+    Environment values are secrets: they are kept out of every representation.
+    """
+
+    service_id: ServiceId
+    service_name: str
+    project_name: str
+    image: ImageRef
+    command: tuple[str, ...]
+    port: int | None
+    replicas: int
+    cpu_nanos: int | None
+    memory_bytes: int | None
+    env: Mapping[str, str] = field(repr=False)
+    labels: Mapping[str, str]
+    volumes: tuple[VolumeMount, ...]
+    health: HealthSpec | None
+    domains: tuple[str, ...]
+    internal_hostname: str | None
+    host_port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A spec on its way to being real. `timeout_secs` bounds the whole of it, pull included."""
+
+    deployment_id: DeploymentId
+    spec: ServiceSpec
+    strategy: Strategy
+    rollback_on_failure: bool
+    timeout_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """Short-lived credentials for one pull; never stored."""
+
+    username: str
+    password: str = field(repr=False)

@@ -1,0 +1,327 @@
+"""Service specs from and to the deploy payload of the wire contract, older shapes included.
+
+The payload form is also what the journal keeps (sealed), so `parse(render(deployment))` gives the same deployment.
+"""
+
+from __future__ import annotations
+
+import re
+
+from syntra.model import ids
+from syntra.model.errors import InvalidField
+from syntra.model.fields import Fields, Json
+from syntra.model.image import ImageRef, make_image, parse_image
+from syntra.model.spec import (
+    Deployment,
+    HealthKind,
+    HealthSpec,
+    RegistryAuth,
+    ServiceSpec,
+    Strategy,
+    VolumeMount,
+)
+from syntra.utils.quantities import parse_bytes, parse_nano_cpus
+
+MAX_REPLICAS = 100
+MAX_TIMEOUT_SECS = 24 * 3600.0
+# Less memory than this and the engine itself refuses the container (Engine API, HostConfig.Memory).
+MIN_MEMORY_BYTES = 6 * 1024 * 1024
+
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+_HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_ENV_KEY = re.compile(r"[^=\s\x00-\x1f]{1,255}")
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,127}")
+_RESERVED_LABELS = ("syntra.", "com.docker.")
+
+
+def parse_deployment(payload: Fields) -> Deployment:
+    """The deployment of a `deploy` payload in any of its shapes; raises InvalidField."""
+    service = payload.section("service") or payload
+    config = payload.section("config") or service
+    networking = payload.section("networking") or payload
+    service_id = ids.service_id(*_id_field(payload, service, "service_id"))
+    name = (service.optional_text("name") if service is not payload else None) or payload.text(
+        "service_name", "name", default=service_id
+    )
+    port = _port(config, payload)
+    replicas = (config if config.has("replicas") else payload).integer("replicas", default=1, low=0, high=MAX_REPLICAS)
+    limits = config.section("resources") or payload.section("resources") or config
+    host_port = _host_port(networking, port)
+    if host_port is not None and replicas > 1:
+        raise InvalidField(
+            networking.at("expose_port"),
+            f"{replicas} replicas cannot share host port {host_port}; use 1 replica or no expose_port",
+        )
+    spec = ServiceSpec(
+        service_id=service_id,
+        service_name=_named(payload.at("service_name"), name),
+        project_name=_named(payload.at("project_name"), payload.text("project_name", "project", default="default")),
+        image=_image(payload, service),
+        command=(config if config.has("command") else payload).texts("command"),
+        port=port,
+        replicas=replicas,
+        cpu_nanos=_cpu(limits),
+        memory_bytes=_memory(limits),
+        env=_env(config if config.has("env_vars", "env") else payload),
+        labels=_labels(config if config.has("labels") else payload),
+        volumes=_volumes(config if config.has("volumes") else payload),
+        health=_health(config if config.has("health_check") else payload, port),
+        domains=tuple(
+            _domain(f"{networking.at('domains')}[{i}]", d) for i, d in enumerate(networking.texts("domains", limit=100))
+        ),
+        internal_hostname=_hostname(networking),
+        host_port=host_port,
+    )
+    _distinct_mounts(spec.volumes)
+    return Deployment(
+        deployment_id=ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id")),
+        spec=spec,
+        strategy=payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING),
+        rollback_on_failure=payload.boolean("rollback_on_failure", default=True),
+        timeout_secs=payload.number("timeout_seconds", "timeout", default=300.0, low=1, high=MAX_TIMEOUT_SECS),
+    )
+
+
+def parse_registry_auth(payload: Fields) -> RegistryAuth | None:
+    """The short-lived registry credentials beside a deploy, or None."""
+    auth = payload.section("registry_auth")
+    if auth is None:
+        return None
+    username, password = auth.optional_text("username"), auth.secret("password")
+    if not username and not password:
+        return None
+    if not username or password is None:
+        raise InvalidField(auth.path, "needs both username and password")
+    return RegistryAuth(username=username, password=password)
+
+
+def render_deployment(deployment: Deployment) -> dict[str, Json]:
+    """The current payload shape of a deployment, without credentials."""
+    spec = deployment.spec
+    return {
+        "deployment_id": deployment.deployment_id,
+        "service_id": spec.service_id,
+        "service_name": spec.service_name,
+        "project_name": spec.project_name,
+        "image": {
+            "registry": spec.image.registry,
+            "repository": spec.image.repository,
+            "tag": spec.image.tag,
+            "digest": spec.image.digest,
+        },
+        "config": {
+            "port": spec.port,
+            "replicas": spec.replicas,
+            "cpu_limit": f"{spec.cpu_nanos / 1e9:.9f}" if spec.cpu_nanos else None,
+            "memory_limit": str(spec.memory_bytes) if spec.memory_bytes else None,
+            "command": list(spec.command),
+            "env_vars": dict(spec.env),
+            "labels": dict(spec.labels),
+            "volumes": [
+                {"name": v.name, "host_path": v.host_path, "container_path": v.container_path, "read_only": v.read_only}
+                for v in spec.volumes
+            ],
+            "health_check": _render_health(spec.health),
+        },
+        "networking": {
+            "domains": list(spec.domains),
+            "internal_hostname": spec.internal_hostname,
+            "expose_port": spec.host_port,
+        },
+        "strategy": deployment.strategy.value,
+        "rollback_on_failure": deployment.rollback_on_failure,
+        "timeout_seconds": deployment.timeout_secs,
+    }
+
+
+def _render_health(health: HealthSpec | None) -> dict[str, Json] | None:
+    if health is None:
+        return None
+    return {
+        "type": health.kind.value,
+        "path": health.path,
+        "port": health.port,
+        "command": list(health.command),
+        "interval_seconds": health.interval,
+        "timeout_seconds": health.timeout,
+        "retries": health.retries,
+        "start_period_seconds": health.start_period,
+    }
+
+
+def _id_field(payload: Fields, service: Fields, key: str) -> tuple[str, str]:
+    if service is not payload and service.has("id"):
+        return service.at("id"), service.text("id")
+    return payload.at(key), payload.text(key)
+
+
+def _named(path: str, name: str) -> str:
+    if _NAME.fullmatch(name) is None:
+        raise InvalidField(path, f"{name[:60]!r} is not a name (letters, digits, `_`, `.`, `-`; ≤ 63)")
+    return name
+
+
+def _image(payload: Fields, service: Fields) -> ImageRef:
+    # Three shapes: an object with parts; `image` text with `tag` beside it; `docker {image, tag}` or
+    # `service.docker_image` of the nested shape.
+    docker = payload.section("docker")
+    for source, key in ((docker, "image"), (service, "docker_image"), (payload, "image")):
+        if source is None or not source.has(key):
+            continue
+        path, value = source.raw(key)
+        if isinstance(value, str):
+            tag = (docker or source).optional_text("tag") or payload.optional_text("tag")
+            has_own = ":" in value.rpartition("/")[2] or "@" in value
+            return parse_image(path, value if has_own or tag is None else f"{value}:{tag}")
+        parts = source.section(key)
+        assert parts is not None, "cannot happen because the key is present and not null"
+        if parts.has("registry"):
+            return make_image(
+                path,
+                registry=parts.text("registry"),
+                repository=parts.text("repository"),
+                tag=parts.text("tag", default=""),
+                digest=parts.optional_text("digest"),
+            )
+        whole = parts.text("repository") + (f":{parts.text('tag')}" if parts.has("tag") else "")
+        return parse_image(path, whole + (f"@{parts.text('digest')}" if parts.optional_text("digest") else ""))
+    raise InvalidField(payload.at("image"), "is missing")
+
+
+def _port(config: Fields, payload: Fields) -> int | None:
+    source = config if config.has("port") else payload
+    return source.integer("port", low=1, high=65535) if source.has("port") else None
+
+
+def _host_port(networking: Fields, port: int | None) -> int | None:
+    path, value = networking.raw("expose_port")
+    if value is None or value is False or value == 0:
+        return None
+    if port is None:
+        raise InvalidField(path, "needs config.port, the port inside the container")
+    return port if value is True else networking.integer("expose_port", low=1, high=65535)
+
+
+def _cpu(limits: Fields) -> int | None:
+    text = limits.quantity("cpu_limit", "cpu")
+    if text is None:
+        return None
+    nanos = parse_nano_cpus(text)
+    if nanos is None:
+        raise InvalidField(limits.at("cpu_limit"), f"{text[:40]!r} is not a CPU share (like 0.5, 2 or 250m)")
+    return nanos
+
+
+def _memory(limits: Fields) -> int | None:
+    text = limits.quantity("memory_limit", "memory")
+    if text is None:
+        return None
+    size = parse_bytes(text)
+    if size is None:
+        raise InvalidField(limits.at("memory_limit"), f"{text[:40]!r} is not a size (like 512m, 1.5g, 256MB or bytes)")
+    if size < MIN_MEMORY_BYTES:
+        raise InvalidField(limits.at("memory_limit"), f"{text[:40]!r} is less than the 6 MB a container needs")
+    return size
+
+
+def _env(source: Fields) -> dict[str, str]:
+    env = source.text_map("env_vars", "env")
+    path, _ = source.raw("env_vars", "env")
+    for key in env:
+        if _ENV_KEY.fullmatch(key) is None:
+            raise InvalidField(path, f"{key[:60]!r} is not a variable name (no `=`, no spaces)")
+    return env
+
+
+def _labels(source: Fields) -> dict[str, str]:
+    labels = source.text_map("labels")
+    for key in labels:
+        if not key or key.startswith(_RESERVED_LABELS):
+            raise InvalidField(source.at("labels"), f"{key[:60]!r} is reserved; labels of ours start with `syntra.`")
+    return labels
+
+
+def _volumes(source: Fields) -> tuple[VolumeMount, ...]:
+    mounts = []
+    for item in source.sections("volumes", limit=100):
+        container_path = item.text("container_path", "mount_path", "target")
+        if not container_path.startswith("/") or ".." in container_path.split("/") or container_path.rstrip("/") == "":
+            raise InvalidField(item.at("container_path"), f"{container_path[:80]!r} is not an absolute path below `/`")
+        host_path = item.optional_text("host_path")
+        name = item.text("name", default="") if host_path else item.text("name")
+        if host_path and (not host_path.startswith("/") or ".." in host_path.split("/")):
+            raise InvalidField(item.at("host_path"), f"{host_path[:80]!r} is not an absolute path without `..`")
+        if not host_path and _VOLUME.fullmatch(name) is None:
+            raise InvalidField(item.at("name"), f"{name[:60]!r} is not a volume name")
+        mounts.append(
+            VolumeMount(
+                name=name,
+                host_path=host_path,
+                container_path=container_path,
+                read_only=item.boolean("read_only", default=False),
+            )
+        )
+    return tuple(mounts)
+
+
+def _distinct_mounts(volumes: tuple[VolumeMount, ...]) -> None:
+    seen: set[str] = set()
+    for volume in volumes:
+        target = volume.container_path.rstrip("/")
+        if target in seen:
+            raise InvalidField("config.volumes", f"two volumes are mounted at {target}")
+        seen.add(target)
+
+
+def _health(source: Fields, port: int | None) -> HealthSpec | None:
+    check = source.section("health_check")
+    if check is None:
+        return None
+    kinds = {kind.value: kind for kind in HealthKind}
+    implied = HealthKind.EXEC if check.has("command") else HealthKind.HTTP if check.has("path") else HealthKind.TCP
+    kind = check.choice("type", among=kinds, default=implied)
+    path = check.text("path", default="/")
+    if not path.startswith("/") or not path.isascii() or any(c in path for c in " \r\n\t"):
+        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, no spaces)")
+    check_port = check.integer("port", low=1, high=65535) if check.has("port") else None
+    command = _health_command(check)
+    if kind is HealthKind.EXEC and not command:
+        raise InvalidField(check.at("command"), "is missing; an exec health check needs one")
+    if kind is not HealthKind.EXEC and check_port is None and port is None:
+        raise InvalidField(
+            check.at("port"), f"is missing; a health check by {kind.value} needs a port here or in config.port"
+        )
+    return HealthSpec(
+        kind=kind,
+        path=path,
+        port=check_port,
+        command=command,
+        interval=check.number("interval_seconds", "interval", default=10.0, low=0.1, high=3600),
+        timeout=check.number("timeout_seconds", "timeout", default=5.0, low=0.1, high=600),
+        retries=check.integer("retries", default=3, low=1, high=100),
+        start_period=check.number("start_period_seconds", "start_period", default=0.0, low=0, high=3600),
+    )
+
+
+def _health_command(check: Fields) -> tuple[str, ...]:
+    _, value = check.raw("command")
+    if isinstance(value, str):
+        return ("/bin/sh", "-c", value) if value else ()
+    return check.texts("command") if value is not None else ()
+
+
+def _domain(path: str, domain: str) -> str:
+    host = domain.lower()
+    labels = host.removeprefix("*.").split(".")
+    if len(host) > 253 or len(labels) < 2 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
+        raise InvalidField(path, f"{domain[:80]!r} is not a domain name")
+    return host
+
+
+def _hostname(networking: Fields) -> str | None:
+    text = networking.optional_text("internal_hostname")
+    if text is None:
+        return None
+    if len(text) > 253 or not all(_HOST_LABEL.fullmatch(label) for label in text.lower().split(".")):
+        raise InvalidField(networking.at("internal_hostname"), f"{text[:80]!r} is not a host name")
+    return text.lower()

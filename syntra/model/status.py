@@ -1,0 +1,128 @@
+"""What is: the observed side of services, and what is reported about them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+
+
+class ContainerState(enum.Enum):
+    """The engine's container states."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class Health(enum.Enum):
+    """What is known of a service's health."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replica:
+    """One container of a service as last observed. Times in epoch nanoseconds; addresses by network name."""
+
+    container_id: ContainerId
+    name: str
+    service_id: ServiceId
+    deployment_id: DeploymentId
+    index: int
+    spec_hash: str
+    state: ContainerState
+    created_ns: int
+    started_ns: int | None = None
+    restart_count: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    pid: int = 0
+    image_id: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_up(self) -> bool:
+        """Running or about to be by the engine's own hand: it may be serving."""
+        return self.state in (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
+
+
+class Phase(enum.Enum):
+    """Where a deployment is, in the contract's words."""
+
+    PULL_IMAGE = "pull_image"
+    STOP_OLD = "stop_old"
+    CREATE_CONTAINER = "create_container"
+    START_CONTAINER = "start_container"
+    CONFIGURE_NETWORK = "configure_network"
+    HEALTH_CHECK = "health_check"
+    CLEANUP = "cleanup"
+
+
+class DeployState(enum.Enum):
+    """The state of a deployment, in the contract's words; the last three are terminal."""
+
+    PENDING = "pending"
+    PULLING = "pulling"
+    CREATING = "creating"
+    STARTING = "starting"
+    HEALTH_CHECKING = "health_checking"
+    RUNNING = "running"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (DeployState.RUNNING, DeployState.FAILED, DeployState.ROLLED_BACK)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why something failed: the contract's error object."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds."""
+
+    timestamp: str
+    stream: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """How an exec ended. `truncated` says that output beyond the limit was dropped."""
+
+    exit_code: int
+    stdout: str = field(repr=False)
+    stderr: str = field(repr=False)
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Resource use of one container. CPU: 100 is one core. Counters since the container's start."""
+
+    container_id: ContainerId
+    name: str
+    cpu_percent: float
+    memory_bytes: int
+    memory_limit_bytes: int | None
+    network_rx_bytes: int
+    network_tx_bytes: int
+    block_read_bytes: int
+    block_write_bytes: int
+    pids: int
