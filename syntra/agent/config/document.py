@@ -1,0 +1,87 @@
+"""The TOML file: from a path to typed values by dotted key, unknown names refused with a hint."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from syntra.agent.config.errors import ConfigurationError
+from syntra.agent.config.files import read_small
+from syntra.agent.config.schema import BY_DOTTED, KEYS, SECTIONS
+from syntra.agent.config.suggest import hint, nearest
+from syntra.agent.config.values import from_toml, type_name
+
+SIZE_MAX = 256 * 1024
+"""Far above any real file; keeps a wrong path (a log, a disk image) from being parsed for minutes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """The tables of one file, parsed but unchecked, and the file's permission bits."""
+
+    tables: Mapping[str, object]
+    mode: int
+
+
+def read(path: Path) -> Document:
+    """The parsed file. FileMissing and FileForbidden are left to the caller, who knows whether that is an error."""
+    source = str(path)
+    file = read_small(path, limit=SIZE_MAX)
+    try:
+        text = file.data.decode()
+    except UnicodeDecodeError as exc:
+        line = file.data.count(b"\n", 0, exc.start) + 1
+        raise ConfigurationError(source, f"line {line} is not UTF-8 text") from exc
+    try:
+        return Document(tables=tomllib.loads(text.removeprefix("\ufeff")), mode=file.mode)
+    except tomllib.TOMLDecodeError as exc:
+        # The parser quotes at most a key or one character, never a value.
+        raise ConfigurationError(source, f"it is not valid TOML: {exc}") from exc
+    except (RecursionError, ValueError) as exc:
+        # ValueError: integers beyond Python's digit limit, impossible dates.
+        raise ConfigurationError(source, "it is not valid TOML: a value is too deep or too long") from exc
+
+
+def checked(document: Document, source: str) -> dict[str, str | int | float]:
+    """The values the file gives, by dotted key. Raises ConfigurationError at the first name or value that is wrong."""
+    values: dict[str, str | int | float] = {}
+    for name, value in document.tables.items():
+        if name in SECTIONS:
+            if not isinstance(value, dict):
+                raise ConfigurationError(source, f"{name}: expected a section [{name}], got {type_name(value)}")
+            for inner, inner_value in value.items():
+                values[f"{name}.{inner}"] = _value(name, inner, inner_value, source)
+        elif isinstance(value, dict) and name not in BY_DOTTED:
+            raise ConfigurationError(source, f"unknown section [{_short(name)}]{hint(name, SECTIONS, form='[{}]')}")
+        else:
+            values[name] = _value("", name, value, source)
+    return values
+
+
+def _value(section: str, name: str, value: object, source: str) -> str | int | float:
+    dotted = f"{section}.{name}" if section else name
+    key = BY_DOTTED.get(dotted)
+    if key is None:
+        raise ConfigurationError(source, f"{_short(dotted)}: unknown key{_meant(section, name)}")
+    try:
+        return from_toml(key, value)
+    except ValueError as exc:
+        raise ConfigurationError(source, f"{dotted}: {exc}") from exc
+
+
+def _meant(section: str, name: str) -> str:
+    """A near name of the same section first, then the same name elsewhere, then a near name elsewhere."""
+    siblings = [key.name for key in KEYS if key.section == section] + ([] if section else list(SECTIONS))
+    if nearest(name, siblings):
+        return hint(name, siblings)
+    elsewhere = {key.name: key.dotted for key in KEYS}
+    found = nearest(name, elsewhere)
+    return f", did you mean {elsewhere[found]}?" if found else ""
+
+
+def _short(name: str) -> str:
+    """A name from the file, fit for one line of a terminal."""
+    shown = name if name.isprintable() else ascii(name)
+    return shown if len(shown) <= 80 else shown[:77] + "…"

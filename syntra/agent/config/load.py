@@ -1,0 +1,183 @@
+"""From a path, an environment and command line overrides to settings, with the origin of every value.
+
+Precedence, lowest first: default, file, environment, command line. The token has two more places, below the file:
+`control_plane.token_file`, then `$CREDENTIALS_DIRECTORY/token` (systemd's LoadCredential=).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from syntra.agent.config import document
+from syntra.agent.config.environment import overrides as environment_overrides
+from syntra.agent.config.errors import ConfigurationError
+from syntra.agent.config.files import FileForbidden, FileMissing, FileProblem, read_small
+from syntra.agent.config.schema import BY_DOTTED, KEYS
+from syntra.agent.config.settings import Settings, build
+from syntra.agent.config.values import from_text, from_toml, token
+
+DEFAULT_PATH = Path("/etc/syntra/agent.toml")
+TOKEN_FILE_MAX = 8 * 1024
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """Settings, and the story of how they came about."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    """By dotted key: `default`, `file`, `environment SYNTRA_…`, `command line`, `token file` or `credential`."""
+    path: Path
+    found: bool
+    """False: no path was asked for and the default one does not exist, so defaults and environment are all there is."""
+    warnings: tuple[str, ...] = ()
+    """Sentences about what works but should not stay so."""
+
+
+def configuration_path(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """The file to read, and whether somebody asked for it: the argument, then SYNTRA_CONFIG, then the default."""
+    if given is not None:
+        return given, True
+    if environ.get("SYNTRA_CONFIG"):
+        return Path(environ["SYNTRA_CONFIG"]), True
+    return DEFAULT_PATH, False
+
+
+def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping[str, str] | None = None) -> Loaded:
+    """Read, check and merge. Raises ConfigurationError, whose text is one line without secrets.
+
+    `command_line`: texts by dotted key. A missing file is an error when it was asked for, else it means defaults.
+    """
+    path, asked = configuration_path(path, environ)
+    source = str(path)
+    values: dict[str, str | int | float | None] = {key.dotted: key.default for key in KEYS}
+    origins = {key.dotted: "default" for key in KEYS}
+    warnings: list[str] = []
+    found = _read_file(path, asked, values, origins, warnings)
+    for key, value in environment_overrides(environ).items():
+        values[key.dotted] = value
+        origins[key.dotted] = f"environment {key.variable}"
+    for dotted, text in (command_line or {}).items():
+        try:
+            values[dotted] = from_text(BY_DOTTED[dotted], text)
+        except ValueError as exc:
+            raise ConfigurationError("from the command line", f"{dotted}: {exc}") from exc
+        origins[dotted] = "command line"
+    _find_token(values, origins, environ, source)
+    _check_together(values, source, warnings)
+    return Loaded(settings=build(values), origins=origins, path=path, found=found, warnings=tuple(warnings))
+
+
+def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
+    """Only where the agent listens: for verbs that talk to it.
+
+    A mistake elsewhere in the file must not keep an operator from a running agent, nor may a file that only the agent's
+    user can read; the default place is tried then.
+    """
+    socket_key = BY_DOTTED["socket"]
+    given = environ.get(socket_key.variable)
+    path, asked = configuration_path(path, environ)
+    try:
+        if given:
+            return Path(str(from_text(socket_key, given)))
+        written = document.read(path).tables.get("socket", socket_key.default)
+        return Path(str(from_toml(socket_key, written)))
+    except ValueError as exc:
+        where, name = ("from the environment", socket_key.variable) if given else (str(path), "socket")
+        raise ConfigurationError(where, f"{name}: {exc}") from exc
+    except FileProblem as exc:
+        if asked or not isinstance(exc, FileMissing | FileForbidden):
+            raise ConfigurationError(str(path), str(exc)) from exc
+        return Path(str(socket_key.default))
+
+
+def _read_file(
+    path: Path,
+    asked: bool,
+    values: dict[str, str | int | float | None],
+    origins: dict[str, str],
+    warnings: list[str],
+) -> bool:
+    try:
+        read = document.read(path)
+    except FileMissing as exc:
+        if asked:
+            raise ConfigurationError(str(path), str(exc)) from exc
+        return False
+    except FileProblem as exc:
+        raise ConfigurationError(str(path), str(exc)) from exc
+    for dotted, value in document.checked(read, str(path)).items():
+        values[dotted] = value
+        origins[dotted] = "file"
+    if origins["control_plane.token"] == "file" and read.mode & 0o077:
+        warnings.append(f"{path} holds the token and others may read it; run `chmod 600 {path}` or use token_file")
+    return True
+
+
+def _find_token(
+    values: dict[str, str | int | float | None], origins: dict[str, str], environ: Mapping[str, str], source: str
+) -> None:
+    if values["control_plane.token"] is not None:
+        if values["control_plane.endpoint"] is None:
+            raise ConfigurationError(
+                source, "control_plane.endpoint: is missing although a token is set; give the control plane's address"
+            )
+        return
+    if values["control_plane.endpoint"] is None:
+        return
+    token_file = values["control_plane.token_file"]
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    found = None
+    if token_file is not None:
+        found = _read_token(Path(str(token_file)), source, "control_plane.token_file", private=True)
+        origins["control_plane.token"] = "token file"
+        if found is None:
+            raise ConfigurationError(
+                source, f"control_plane.token_file: cannot read {token_file}: there is no such file"
+            )
+    elif directory:
+        # systemd keeps this directory private; its files may have group bits under an ACL, so they are not judged.
+        found = _read_token(Path(directory, "token"), source, "control_plane.token", private=False)
+        origins["control_plane.token"] = "credential"
+    if found is None:
+        raise ConfigurationError(
+            source, "control_plane.token: is missing although an endpoint is set; set control_plane.token_file"
+        )
+    values["control_plane.token"] = found
+
+
+def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str | None:
+    """The token in a file; None when there is no file."""
+    try:
+        file = read_small(path, limit=TOKEN_FILE_MAX)
+    except FileMissing:
+        return None
+    except FileProblem as exc:
+        raise ConfigurationError(source, f"{dotted}: cannot read {path}: {exc}") from exc
+    if private and file.mode & 0o077:
+        raise ConfigurationError(
+            source, f"{dotted}: {path} may be read or written by others (mode {file.mode:04o}); run chmod 600 {path}"
+        )
+    try:
+        return token(file.data.decode("ascii", errors="replace"))
+    except ValueError as exc:
+        raise ConfigurationError(source, f"{dotted}: the content of {path} {exc}") from exc
+
+
+def _check_together(values: Mapping[str, str | int | float | None], source: str, warnings: list[str]) -> None:
+    """What no single key can know."""
+    for have, lack in (("tls.cert_path", "tls.key_path"), ("tls.key_path", "tls.cert_path")):
+        if values[have] is not None and values[lack] is None:
+            raise ConfigurationError(source, f"{lack}: is missing although {have} is set; they only work together")
+    if values["telemetry.otlp_grpc_port"] == values["telemetry.otlp_http_port"]:
+        port = values["telemetry.otlp_http_port"]
+        raise ConfigurationError(source, f"telemetry.otlp_http_port: {port} is already telemetry.otlp_grpc_port")
+    endpoint = values["control_plane.endpoint"]
+    if isinstance(endpoint, str):
+        address = urlsplit(endpoint)
+        if address.scheme == "ws" and address.hostname not in LOOPBACK:
+            warnings.append("control_plane.endpoint is ws://: the token travels unencrypted; use wss://")
