@@ -45,7 +45,7 @@ class Key:
 
     @property
     def variable(self) -> str:
-    """`SYNTRA_TELEMETRY__OTLP_HTTP_PORT`: two underscores before the key, because names have single ones."""
+        """`SYNTRA_TELEMETRY__OTLP_HTTP_PORT`: two underscores before the key, because names have single ones."""
         return PREFIX + self.dotted.replace(".", "__").upper()
 
     @property
