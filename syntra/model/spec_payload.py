@@ -5,6 +5,9 @@ The payload form is also what the journal keeps (sealed), so `parse(render(deplo
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import re
 
 from syntra.model import ids
@@ -132,6 +135,21 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
         "rollback_on_failure": deployment.rollback_on_failure,
         "timeout_seconds": deployment.timeout_secs,
     }
+
+
+def fingerprint(spec: ServiceSpec) -> str:
+    """16 hex digits that differ when any setting of a container differs; the number of replicas is not one."""
+    as_one = dataclasses.replace(spec, replicas=1)
+    payload = render_deployment(
+        Deployment(
+            deployment_id=ids.DeploymentId("any"),
+            spec=as_one,
+            strategy=Strategy.ROLLING,
+            rollback_on_failure=True,
+            timeout_secs=0,
+        )
+    )
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _render_health(health: HealthSpec | None) -> dict[str, Json] | None:

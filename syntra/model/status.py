@@ -49,6 +49,8 @@ class Replica:
     pid: int = 0
     image_id: str = ""
     addresses: Mapping[str, str] = field(default_factory=dict)
+    host_ports: frozenset[int] = frozenset()
+    writable_mounts: frozenset[str] = frozenset()
 
     @property
     def is_up(self) -> bool:

@@ -1,0 +1,160 @@
+"""The body of `POST /containers/create` for one replica, its name and its labels. Pure.
+
+The labels carry all that is needed to take a container up again without the journal: ids, replica index, the spec's
+fingerprint and the spec itself without its environment values (those stand in the container's own Env).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from syntra.model.errors import RequestError
+from syntra.model.fields import Fields, Json
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.spec import Deployment, ServiceSpec
+from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
+
+MANAGED = "syntra.managed"
+SERVICE = "syntra.service_id"
+DEPLOYMENT = "syntra.deployment_id"
+REPLICA = "syntra.replica"
+SPEC_HASH = "syntra.spec_hash"
+SPEC = "syntra.spec"
+PROJECT = "syntra.project"
+
+OUR_ENV = ("SYNTRA_SERVICE_ID", "SYNTRA_DEPLOYMENT_ID", "SYNTRA_OTLP_ENDPOINT")
+KEEP_PREFIX = "syntra-keep/"
+# The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
+LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What the engine and the project contribute to a container."""
+
+    image: str
+    stop_signal: str | None
+    network: str
+    otlp_endpoint: str
+    logging_driver: str
+
+
+def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: int) -> str:
+    """`syn-{service}-{deployment[:8]}` for the first replica, with `-{index}` behind it for the others."""
+    base = f"syn-{service_id}-{deployment_id[:8]}"
+    return base if index == 1 else f"{base}-{index}"
+
+
+def network_name(project: str) -> str:
+    """The name of a project's network."""
+    return f"syntra-{project}"
+
+
+def keep_tag(service_id: ServiceId, deployment_id: DeploymentId) -> tuple[str, str]:
+    """Repository and tag that pin the image of a deployment. Repositories are lower-case, so the id is spelt as hex."""
+    return f"{KEEP_PREFIX}{service_id.encode().hex()}", deployment_id
+
+
+def kept_by(reference: str) -> tuple[ServiceId, DeploymentId] | None:
+    """Whose pin a reference is; None when it is not one of ours."""
+    repository, _, tag = reference.rpartition(":")
+    if not repository.startswith(KEEP_PREFIX) or not tag:
+        return None
+    try:
+        service = bytes.fromhex(repository.removeprefix(KEEP_PREFIX)).decode()
+    except ValueError:
+        return None
+    return ServiceId(service), DeploymentId(tag)
+
+
+def create_body(deployment: Deployment, index: int, around: Surroundings) -> dict[str, Json]:
+    """The whole create body. Ours after the user's, for labels and environment alike."""
+    spec = deployment.spec
+    ports = {f"{spec.port}/tcp": {}} if spec.port is not None else {}
+    body: dict[str, Json] = {
+        "Image": around.image,
+        "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
+        "Labels": _labels(deployment, index),
+        "ExposedPorts": ports,
+        "HostConfig": _host_config(spec, around),
+        "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec)}}},
+        # Without an explicit stop signal a HUP sent by a person switches the restart policy off (moby#41302).
+        "StopSignal": around.stop_signal or "SIGTERM",
+    }
+    if spec.command:
+        body["Cmd"] = list(spec.command)
+    if spec.health is not None:
+        body["Healthcheck"] = {"Test": ["NONE"]}
+    return body
+
+
+def spec_from_labels(labels: Mapping[str, str], env: Sequence[str]) -> Deployment | None:
+    """The deployment that a container of ours was made from; None when its labels do not tell."""
+    try:
+        payload = json.loads(labels[SPEC])
+        values = dict(item.split("=", 1) for item in env if "=" in item)
+        keys = payload["config"].pop("env_keys")
+        payload["config"]["env_vars"] = {key: values[key] for key in keys}
+        deployment = parse_deployment(Fields(payload))
+    except (KeyError, TypeError, ValueError, AttributeError, RequestError):
+        return None
+    return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
+
+
+def _labels(deployment: Deployment, index: int) -> dict[str, str]:
+    spec = deployment.spec
+    payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
+    config = payload["config"]
+    assert isinstance(config, dict), "cannot happen because render_deployment builds it"
+    config["env_keys"] = sorted(spec.env)
+    return {
+        **spec.labels,
+        MANAGED: "true",
+        SERVICE: spec.service_id,
+        DEPLOYMENT: deployment.deployment_id,
+        PROJECT: spec.project_name,
+        REPLICA: str(index),
+        SPEC_HASH: fingerprint(spec),
+        SPEC: json.dumps(payload, separators=(",", ":")),
+    }
+
+
+def _environment(deployment: Deployment, around: Surroundings) -> dict[str, str]:
+    return {
+        **deployment.spec.env,
+        "SYNTRA_SERVICE_ID": deployment.spec.service_id,
+        "SYNTRA_DEPLOYMENT_ID": deployment.deployment_id,
+        "SYNTRA_OTLP_ENDPOINT": around.otlp_endpoint,
+    }
+
+
+def _aliases(spec: ServiceSpec) -> list[str]:
+    names = [spec.service_name, spec.internal_hostname]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
+    config: dict[str, Json] = {
+        "NetworkMode": around.network,
+        "RestartPolicy": {"Name": "always"},
+        "Mounts": [
+            {
+                "Type": "bind" if volume.host_path else "volume",
+                "Source": volume.host_path or volume.name,
+                "Target": volume.container_path,
+                "ReadOnly": volume.read_only,
+            }
+            for volume in spec.volumes
+        ],
+    }
+    if spec.cpu_nanos is not None:
+        config["NanoCpus"] = spec.cpu_nanos
+    if spec.memory_bytes is not None:
+        config["Memory"] = spec.memory_bytes
+    if spec.host_port is not None:
+        config["PortBindings"] = {f"{spec.port}/tcp": [{"HostPort": str(spec.host_port)}]}
+    if around.logging_driver == "json-file":
+        config["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
+    return config

@@ -1,0 +1,23 @@
+"""What can go wrong in a runtime, as the executor tells it apart.
+
+RuntimeUnavailable   the engine did not answer; the same step may work later
+StepFailed           the engine answered and refused; `code` is the contract's error code
+"""
+
+from __future__ import annotations
+
+from syntra.utils.errors import AgentError
+
+
+class RuntimeUnavailable(AgentError):
+    """The engine cannot be reached or went away in mid-call; what it did of that call is unknown until observed."""
+
+    code = "RUNTIME_UNAVAILABLE"
+
+
+class StepFailed(AgentError):
+    """One step was refused or failed for good. `logs` are the container's last lines where there are any."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code

@@ -1,0 +1,267 @@
+"""From desired and observed to steps. Pure; nothing here does anything.
+
+Every plan is level-based: it is computed from what is there now, not from what was done before, and planning again
+after any prefix of the steps gives the rest. That is what makes an agent killed at any engine call able to go on:
+it observes and plans again. For the same reason undoing is a plan of its own (`unwind`) and not a list of inverse
+steps: after a kill nobody knows which steps happened, but everybody can look.
+
+Two rules hold for every plan:
+- what serves is stopped only after what replaces it is proven (start-first), except where two cannot run side by
+  side (a host port, a volume with a single writer) or the strategy is `instant`; then the note says so;
+- before `Commit` nothing is removed that served when the operation began, so `unwind` can bring it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from syntra.model.command import Pace
+from syntra.model.ids import ContainerId
+from syntra.model.spec import Deployment, ServiceSpec, Strategy
+from syntra.model.status import ContainerState, Replica
+from syntra.runtime.steps import (
+    AwaitHealthy,
+    Commit,
+    CreateReplica,
+    EnsureNetwork,
+    EnsureVolume,
+    Named,
+    ObtainImage,
+    Plan,
+    RemoveReplicas,
+    ReplicaRef,
+    RestartReplica,
+    StartReplica,
+    Step,
+    StopReplicas,
+)
+
+_USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What a deploy, rollback or scale is to reach.
+
+    `spec_hash` tells replicas of this very spec from others under the same deployment id. `prior` are the containers
+    that were up when the operation began: they are what `unwind` returns to. `pinned` says that the image is already
+    here under a tag of ours.
+    """
+
+    deployment: Deployment
+    spec_hash: str
+    replicas: int
+    prior: frozenset[ContainerId] = frozenset()
+    pinned: bool = False
+
+
+def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) -> Plan:
+    """Bring up the goal's replicas and retire every other container of the service.
+
+    With `committed` the new ones are proven already and only retiring is left.
+    """
+    fresh, old = _split(goal, observed)
+    # The same deployment asked for with fewer replicas: those that are up and came first stay.
+    fresh.sort(key=lambda replica: (not replica.is_up, replica.created_ns, replica.index))
+    old += fresh[goal.replicas :]
+    del fresh[goal.replicas :]
+    retire = _up(old)
+    leftovers = [replica for replica in old if not replica.is_up]
+    if committed:
+        return Plan(steps=_stop_and_remove(retire, leftovers))
+    notes: list[str] = []
+    strategy = goal.deployment.strategy
+    reason = stop_first_reason(goal.deployment.spec, retire)
+    if reason and strategy is not Strategy.INSTANT:
+        notes.append(f"the old container stops before the new one starts: {reason}")
+    missing = _free_indexes(fresh, goal.replicas - len(fresh))
+    steps: list[Step] = [*_prepare(goal, missing)]
+    if reason or strategy is Strategy.INSTANT:
+        steps += [CreateReplica(index=index) for index in missing]
+        steps += _stop(retire)
+        steps += _start_all(fresh, missing)
+        steps += _await_all(fresh, missing)
+        steps += [Commit(), *_remove([*retire, *leftovers])]
+        return Plan(steps=tuple(steps), notes=tuple(notes))
+    if strategy is Strategy.BLUE_GREEN:
+        steps += [CreateReplica(index=index) for index in missing]
+        steps += _start_all(fresh, missing)
+        steps += _await_all(fresh, missing)
+        return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
+    return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers)))
+
+
+def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
+    """Return to what served when the operation began; the new containers are the only loss.
+
+    With `restore` false the old ones that were stopped stay down and go too: an `instant` deploy without
+    `rollback_on_failure` asked for that.
+    """
+    new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
+    prior = [replica for replica in observed if replica.container_id in goal.prior]
+    down = [replica for replica in prior if not replica.is_up]
+    if not restore:
+        return Plan(steps=(*_stop(_up(new)), *_remove([*new, *down])))
+    starts: list[Step] = [StartReplica(replica=r.container_id, label=r.name) for r in down]
+    if down:
+        starts.append(_await(tuple(r.container_id for r in down), tuple(r.name for r in down)))
+    if stop_first_reason(goal.deployment.spec, prior):
+        return Plan(steps=(*_stop(_up(new)), *starts, *_remove(new)))
+    return Plan(steps=(*starts, *_stop(_up(new)), *_remove(new)))
+
+
+def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: bool = False) -> Plan:
+    """Run exactly `goal.replicas` of what is deployed; what is down goes first, then the newest, when there are more."""
+    fresh, _ = _split(goal, observed)
+    order = sorted(fresh, key=lambda r: (not r.is_up, r.created_ns, r.index), reverse=True)
+    surplus = order[: max(0, len(fresh) - goal.replicas)]
+    if surplus:
+        # Going down has nothing to prove: it is decided first, so that a kill in between only ever continues.
+        gone = {replica.container_id for replica in surplus}
+        down = [replica for replica in surplus if not replica.is_up]
+        rest = [replica for replica in fresh if replica.container_id not in gone]
+        revived = () if committed else tuple(_revive(rest))
+        return Plan(steps=(Commit(), *revived, *_stop_and_remove(_up(surplus), down)))
+    if committed:
+        return Plan(steps=())
+    missing = _free_indexes(fresh, goal.replicas - len(fresh))
+    steps: list[Step] = [*_prepare(goal, missing)]
+    if pace is Pace.ROLLING:
+        return Plan(steps=(*steps, *_one_by_one(fresh, missing, [], [])))
+    steps += [CreateReplica(index=index) for index in missing]
+    steps += _start_all(fresh, missing)
+    steps += _await_all(fresh, missing)
+    return Plan(steps=(*steps, Commit()))
+
+
+def unwind_scale(goal: Goal, observed: Sequence[Replica]) -> Plan:
+    """Remove the replicas that a failed scale-up added."""
+    new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
+    return Plan(steps=(*_stop(_up(new)), *_remove(new)))
+
+
+def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
+    """Stop every container of a service; decided first, so that a kill in between only ever continues."""
+    down = [replica for replica in observed if not replica.is_up]
+    if remove:
+        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down)))
+    return Plan(steps=(Commit(), *_stop(_up(observed))))
+
+
+def restart(observed: Sequence[Replica], *, begun_ns: int) -> Plan:
+    """Restart replicas one after another; those started after `begun_ns` have had their turn."""
+    due = [replica for replica in _ordered(observed) if not replica.is_up or (replica.started_ns or 0) < begun_ns]
+    steps: list[Step] = []
+    for replica in due:
+        steps += [RestartReplica(replica=_named(replica)), _await((replica.container_id,), (replica.name,))]
+    return Plan(steps=(*steps, Commit()))
+
+
+def stop_first_reason(spec: ServiceSpec, old: Sequence[Replica]) -> str | None:
+    """Why the old and the new cannot run side by side, or None when they can."""
+    if spec.host_port is not None and any(spec.host_port in replica.host_ports for replica in old):
+        return f"host port {spec.host_port} can be held by one container at a time"
+    if spec.replicas <= 1:
+        for volume in spec.volumes:
+            source = volume.host_path or volume.name
+            if not volume.read_only and any(source in replica.writable_mounts for replica in old):
+                return f"volume {source} has a single writer"
+    return None
+
+
+def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
+    if not missing:
+        return
+    spec = goal.deployment.spec
+    if not goal.pinned:
+        yield ObtainImage(image=str(spec.image))
+    yield EnsureNetwork(project=spec.project_name)
+    for name in sorted({volume.name for volume in spec.volumes if not volume.host_path}):
+        yield EnsureVolume(name=name)
+
+
+def _one_by_one(
+    fresh: Sequence[Replica], missing: Sequence[int], retire: Sequence[Replica], leftovers: Sequence[Replica]
+) -> Iterable[Step]:
+    # One new replica, proven, takes the place of one old; the last old ones go after the commit, since a single new
+    # one may replace several old ones.
+    queue = list(retire)
+    turns: list[tuple[list[Step], ReplicaRef, str]] = [
+        ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
+        for r in _ordered(fresh)
+    ]
+    turns += [
+        ([CreateReplica(index=i), StartReplica(replica=i, label=f"replica {i}")], i, f"replica {i}") for i in missing
+    ]
+    for number, (begin, ref, label) in enumerate(turns, start=1):
+        yield from begin
+        yield _await((ref,), (label,))
+        if queue and number < len(turns):
+            yield from _stop([queue.pop(0)])
+    yield Commit()
+    yield from _stop(queue)
+    yield from _remove([*retire, *leftovers])
+
+
+def _split(goal: Goal, observed: Sequence[Replica]) -> tuple[list[Replica], list[Replica]]:
+    """Replicas of the goal that can be used, and everything else of the service."""
+    fresh, other = [], []
+    for replica in observed:
+        if _is_of(goal, replica) and replica.spec_hash == goal.spec_hash and replica.state in _USABLE:
+            fresh.append(replica)
+        else:
+            other.append(replica)
+    return fresh, other
+
+
+def _is_of(goal: Goal, replica: Replica) -> bool:
+    return replica.deployment_id == goal.deployment.deployment_id
+
+
+def _free_indexes(fresh: Sequence[Replica], count: int) -> list[int]:
+    taken = {replica.index for replica in fresh}
+    free = (index for index in range(1, len(taken) + max(count, 0) + 1) if index not in taken)
+    return [index for index, _ in zip(free, range(max(count, 0)), strict=False)]
+
+
+def _start_all(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Step]:
+    return [*_revive(fresh), *(StartReplica(replica=i, label=f"replica {i}") for i in missing)]
+
+
+def _revive(replicas: Sequence[Replica]) -> list[Step]:
+    return [StartReplica(replica=r.container_id, label=r.name) for r in _ordered(replicas) if not r.is_up]
+
+
+def _await_all(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Step]:
+    refs: list[ReplicaRef] = [r.container_id for r in _ordered(fresh)]
+    names = [r.name for r in _ordered(fresh)] + [f"replica {i}" for i in missing]
+    return [_await((*refs, *missing), tuple(names))] if names else []
+
+
+def _await(refs: tuple[ReplicaRef, ...], names: tuple[str, ...]) -> AwaitHealthy:
+    return AwaitHealthy(replicas=refs, label=", ".join(names) + (" is" if len(names) == 1 else " are"))
+
+
+def _stop_and_remove(up: Sequence[Replica], down: Sequence[Replica]) -> tuple[Step, ...]:
+    return (*_stop(up), *_remove([*up, *down]))
+
+
+def _stop(replicas: Sequence[Replica]) -> list[Step]:
+    return [StopReplicas(replicas=tuple(_named(r) for r in _ordered(replicas)))] if replicas else []
+
+
+def _remove(replicas: Sequence[Replica]) -> list[Step]:
+    return [RemoveReplicas(replicas=tuple(_named(r) for r in _ordered(replicas)))] if replicas else []
+
+
+def _named(replica: Replica) -> Named:
+    return Named(container_id=replica.container_id, name=replica.name)
+
+
+def _up(replicas: Sequence[Replica]) -> list[Replica]:
+    return [replica for replica in replicas if replica.is_up]
+
+
+def _ordered(replicas: Sequence[Replica]) -> list[Replica]:
+    return sorted(replicas, key=lambda replica: (replica.index, replica.created_ns))

@@ -1,0 +1,169 @@
+"""The steps a plan is made of: what each does, in words for people and in the contract's phases for machines.
+
+A replica that exists is named by its container id; one that is still to be created by its index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from syntra.model.ids import ContainerId
+from syntra.model.status import DeployState, Phase
+
+ReplicaRef = ContainerId | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An existing container with the name people know it by."""
+
+    container_id: ContainerId
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObtainImage:
+    """Pull the image and pin it by a tag of ours, so that pruning cannot take a rollback away."""
+
+    image: str
+    phase: ClassVar = Phase.PULL_IMAGE
+    state: ClassVar = DeployState.PULLING
+
+    def __str__(self) -> str:
+        return f"pull {self.image} and pin it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsureNetwork:
+    """Make the project's network when it is not there."""
+
+    project: str
+    phase: ClassVar = Phase.CONFIGURE_NETWORK
+    state: ClassVar = DeployState.CREATING
+
+    def __str__(self) -> str:
+        return f"ensure the network of project {self.project}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnsureVolume:
+    """Make a named volume when it is not there."""
+
+    name: str
+    phase: ClassVar = Phase.CREATE_CONTAINER
+    state: ClassVar = DeployState.CREATING
+
+    def __str__(self) -> str:
+        return f"ensure volume {self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateReplica:
+    """Create the container of one replica, not started."""
+
+    index: int
+    phase: ClassVar = Phase.CREATE_CONTAINER
+    state: ClassVar = DeployState.CREATING
+
+    def __str__(self) -> str:
+        return f"create replica {self.index}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReplica:
+    """Start a replica; one that runs already is left alone."""
+
+    replica: ReplicaRef
+    label: str
+    phase: ClassVar = Phase.START_CONTAINER
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"start {self.label}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartReplica:
+    """Restart a running replica, or start one that is not."""
+
+    replica: Named
+    phase: ClassVar = Phase.START_CONTAINER
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"restart {self.replica.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitHealthy:
+    """Wait until the replicas have proven themselves; all are watched at once."""
+
+    replicas: tuple[ReplicaRef, ...]
+    label: str
+    phase: ClassVar = Phase.HEALTH_CHECK
+    state: ClassVar = DeployState.HEALTH_CHECKING
+
+    def __str__(self) -> str:
+        return f"wait until {self.label} healthy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """The point of no return: from here the new state is the service's state, whatever happens."""
+
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.HEALTH_CHECKING
+
+    def __str__(self) -> str:
+        return "commit: what is new becomes the service"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopReplicas:
+    """Take replicas out of service: restart policy off, SIGTERM, grace, SIGKILL. They can be started again."""
+
+    replicas: tuple[Named, ...]
+    phase: ClassVar = Phase.STOP_OLD
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"stop {_names(self.replicas)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveReplicas:
+    """Remove containers that serve nothing any more, with their anonymous volumes."""
+
+    replicas: tuple[Named, ...]
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"remove {_names(self.replicas)}"
+
+
+Step = (
+    ObtainImage
+    | EnsureNetwork
+    | EnsureVolume
+    | CreateReplica
+    | StartReplica
+    | RestartReplica
+    | AwaitHealthy
+    | Commit
+    | StopReplicas
+    | RemoveReplicas
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Steps in order, and sentences about decisions that a person should know of."""
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _names(replicas: tuple[Named, ...]) -> str:
+    return ", ".join(replica.name for replica in replicas)
