@@ -59,10 +59,10 @@ class BytecodePlugin(NuitkaPluginBase):
     plugin_name = "syntra-bytecode"
     plugin_desc = "Own code compiled, the rest as bytecode, a private unpack directory per content."
 
-    def decideCompilation(self, module_name: str) -> str | None:  # noqa: N802 - Nuitka's name
+    def decideCompilation(self, module_name: str) -> str | None:
         return decision(str(module_name))
 
-    def onStandaloneDistributionFinished(self, dist_dir: str) -> None:  # noqa: N802 - Nuitka's name
+    def onStandaloneDistributionFinished(self, dist_dir: str) -> None:
         folder = Path(dist_dir)
         strip_libraries(folder)
         # The bootstrap, which bakes the directory's name in, is compiled after this hook; no hook hands the name over.

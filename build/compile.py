@@ -102,7 +102,7 @@ def command(work: Path, version: str) -> list[str]:
         "--mode=onefile",
         # Without it an unhandled KeyboardInterrupt ends in a segmentation fault.
         "--deployment",
-        "--python-flag=-m,no_docstrings,no_asserts,no_site",
+        "--python-flag=-m,no_docstrings,no_asserts",
         f"--user-plugin={BUILD / 'bytecode_plugin.py'}",
         "--include-package=syntra",
         *(f"--include-module={name}" for name in REALLY_NEEDED),
@@ -114,7 +114,6 @@ def command(work: Path, version: str) -> list[str]:
         f"--report={work / 'report.xml'}",
         f"--jobs={len(os.sched_getaffinity(0))}",
         "--update-check=never",
-        "--assume-yes-for-downloads",
         "syntra",
     ]
 
@@ -158,7 +157,9 @@ def current_receipt() -> dict[str, object] | None:
         receipt: dict[str, object] = json.loads(RECEIPT.read_text())
     except (OSError, ValueError):
         return None
-    fits = receipt.get("inputs") == inputs_digest() and TARGET.is_file() and receipt.get("bytes") == TARGET.stat().st_size
+    fits = (
+        receipt.get("inputs") == inputs_digest() and TARGET.is_file() and receipt.get("bytes") == TARGET.stat().st_size
+    )
     return receipt if fits else None
 
 
@@ -173,9 +174,9 @@ def main(arguments: list[str]) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
             receipt = (None if chosen.force else current_receipt()) or compile_agent()
     except BuildError as error:
-        print(f"scripts/build: {error}", file=sys.stderr)
+        sys.stderr.write(f"scripts/build: {error}\n")
         return 1
-    print(json.dumps(receipt))
+    sys.stdout.write(json.dumps(receipt) + "\n")
     return 0
 
 

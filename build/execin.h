@@ -12,6 +12,10 @@
 #if defined(__has_include)
 #if __has_include("onefile_definitions.h")
 
+/* The bootstrap defines this itself before its own first include, which comes too late after the ones here. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>

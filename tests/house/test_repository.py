@@ -1,0 +1,122 @@
+"""The repository keeps its own rules; the rules themselves are in `rules`, with their tests in `test_rules`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+import syntra
+from tests.house import rules
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PURE = (
+    "syntra/model/*.py",
+    "syntra/runtime/plan.py",
+    "syntra/runtime/docker/http.py",
+    "syntra/runtime/docker/frames.py",
+    "syntra/runtime/docker/jsonlines.py",
+    "syntra/runtime/docker/pull.py",
+    "syntra/runtime/docker/stats.py",
+    "syntra/runtime/docker/body.py",
+    "syntra/connection/session.py",
+    "syntra/connection/codec.py",
+    "syntra/connection/retry.py",
+    "syntra/connection/messages.py",
+    "syntra/health/checks.py",
+    "syntra/health/verdict.py",
+)
+"""Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
+
+
+def product_modules() -> list[Path]:
+    return sorted((ROOT / "syntra").rglob("*.py"))
+
+
+def python_files() -> list[Path]:
+    return [path for path in repository_files() if path.suffix == ".py"]
+
+
+def repository_files() -> list[Path]:
+    """What git knows or would add; without git, everything but hidden folders and build results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode == 0:
+        names = [name for name in listed.stdout.decode().split("\0") if name]
+        paths = [ROOT / name for name in names]
+    else:
+        kept = (path for path in ROOT.iterdir() if path.name == ".ci" or not path.name.startswith("."))
+        paths = [path for top in kept if top.name != "dist" for path in ([top] if top.is_file() else top.rglob("*"))]
+    return sorted(path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+
+
+def findings(paths: Iterable[Path], rule: Callable[[str], list[str]]) -> list[str]:
+    """Every finding of `rule` as `file:line: what`, ready to click on."""
+    return [
+        f"{path.relative_to(ROOT).as_posix()}:{finding}"
+        for path in paths
+        for finding in rule(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_a_pure_module_does_no_input_or_output(pattern: str) -> None:
+    paths = sorted(ROOT.glob(pattern))
+    assert paths, f"{pattern} is in the table of pure modules and does not exist"
+    assert findings(paths, rules.impurities) == []
+
+
+def test_only_the_command_line_prints() -> None:
+    paths = [path for path in product_modules() if (ROOT / "syntra/cli") not in path.parents]
+    assert findings(paths, rules.terminal_output) == []
+
+
+def test_every_task_belongs_to_a_task_group() -> None:
+    assert findings(product_modules(), rules.unowned_tasks) == []
+
+
+def test_cancellation_is_never_swallowed() -> None:
+    assert findings(product_modules(), rules.swallowed_cancellations) == []
+
+
+def test_broad_excepts_say_why() -> None:
+    assert findings(product_modules(), rules.unexplained_broad_excepts) == []
+
+
+def test_modules_are_named_described_and_short() -> None:
+    found = []
+    for path in product_modules():
+        name = path.relative_to(ROOT).as_posix()
+        found += [f"{name}:{finding}" for finding in rules.shape(name, path.read_text(encoding="utf-8"))]
+    assert found == []
+
+
+def test_every_folder_of_modules_is_a_package() -> None:
+    folders = {path.parent for path in product_modules()}
+    assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
+
+
+def test_ignores_carry_a_code() -> None:
+    assert findings(python_files(), rules.codeless_ignores) == []
+
+
+def test_the_repository_speaks_of_the_product_alone() -> None:
+    found = []
+    for path in repository_files():
+        body = path.read_bytes()
+        if b"\0" not in body:
+            name = path.relative_to(ROOT).as_posix()
+            found += [f"{name}:{finding}" for finding in rules.places(body.decode("utf-8"))]
+    assert found == []
+
+
+def test_the_changelog_and_the_package_agree_on_the_version() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert rules.changelog_disagreements(changelog, syntra.__version__) == []
