@@ -56,8 +56,18 @@ class Key:
 
 PREFIX = "SYNTRA_"
 
-NOT_KEYS = frozenset({"SYNTRA_CONFIG", "SYNTRA_PEERS", "SYNTRA_REGISTRY_PASSWORD"})
-"""Variables of ours that are not configuration keys: the file's path, a development aid, the deploy verb's password."""
+NOT_KEYS = frozenset(
+    {
+        "SYNTRA_CONFIG",  # the file's path
+        "SYNTRA_PEERS",  # a development aid
+        "SYNTRA_REGISTRY_PASSWORD",  # the deploy verb's password
+        # What services find in their environment; an agent started inside one is not misconfigured.
+        "SYNTRA_DEPLOYMENT_ID",
+        "SYNTRA_OTLP_ENDPOINT",
+        "SYNTRA_SERVICE_ID",
+    }
+)
+"""Variables of ours that are not configuration keys."""
 
 KEYS: tuple[Key, ...] = (
     Key(section="", name="agent_id", kind=Kind.NAME, meaning="who this agent is to the control plane"),

@@ -1,0 +1,234 @@
+"""The client half of the local socket: one request per connection, newline-delimited JSON envelopes.
+
+    {"id": "<uuid>", "type": "<message type>", "timestamp": "<ISO 8601 UTC>", "payload": {…}}
+
+Blocking sockets on purpose: a verb waits for one thing, Ctrl-C interrupts a blocking read at once, and no event loop
+has to start. A connection that ends before the answer is complete is an error, never an empty answer.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from syntra.cli.errors import CliError, CommandFailed
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.reading import Json, section, text
+
+LINE_MAX = 16 * 1024 * 1024
+"""Longest envelope in either direction, line end included; the agent has the same bound."""
+
+CONNECT_SECS = 5.0
+ANSWER_SECS = 30.0
+"""The contract's own bound for an answer to a command."""
+
+TERMINAL = frozenset({"running", "failed", "rolled_back"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What the agent sent, opened as far as every message has it."""
+
+    type: str
+    payload: Json
+
+
+class AgentConnection:
+    """One connection to the agent. Use as a context manager; closing it ends subscriptions."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray()
+        self._searched = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Connect within CONNECT_SECS; the CliError says why not, and what to do."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            sock.settimeout(CONNECT_SECS)
+            sock.connect(str(path))
+        except BaseException as exc:
+            sock.close()
+            if isinstance(exc, OSError):
+                raise _unreachable(path, exc) from exc
+            raise
+        return cls(sock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+    def send(self, kind: str, payload: Mapping[str, object]) -> str:
+        """Send one request; returns its id. `request_id` is set to the envelope's id."""
+        request_id = str(uuid.uuid4())
+        envelope = {
+            "id": request_id,
+            "type": kind,
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            "payload": {"request_id": request_id, **payload},
+        }
+        line = json.dumps(envelope).encode() + b"\n"
+        if len(line) > LINE_MAX:
+            raise CliError(f"cannot send {kind}: the request is larger than {LINE_MAX // 2**20} MiB", ExitCode.USAGE)
+        try:
+            self._socket.settimeout(ANSWER_SECS)
+            self._socket.sendall(line)
+        except TimeoutError as exc:
+            raise _broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+        except OSError as exc:
+            # The agent may have said why before it hung up; receive() finds that, or the end of the stream.
+            if not isinstance(exc, BrokenPipeError | ConnectionResetError):
+                raise _broken(exc.strerror or "the connection failed") from exc
+        return request_id
+
+    def receive(self, timeout: float | None) -> Envelope:
+        """The next envelope. `timeout` in seconds bounds the whole of it, trickling or not; None waits for ever."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (line := self._line()) is None:
+            if len(self._buffer) > LINE_MAX:
+                raise _broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
+            remaining = None if deadline is None else deadline - time.monotonic()
+            try:
+                if remaining is not None and remaining <= 0:
+                    raise TimeoutError
+                self._socket.settimeout(remaining)
+                data = self._socket.recv(256 * 1024)
+            except TimeoutError as exc:
+                raise _broken(f"it did not answer within {timeout:g} s") from exc
+            except OSError as exc:
+                raise _broken(f"the connection failed ({exc.strerror})") from exc
+            if not data:
+                raise _broken("it closed the connection before it was done")
+            self._buffer += data
+        return _opened(line)
+
+    def _line(self) -> bytes | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if end < 0 or end > LINE_MAX:
+            # What was searched once is not searched again, or a long line costs quadratic time.
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line
+
+
+def ask(path: Path, kind: str, payload: Mapping[str, object], *, timeout: float = ANSWER_SECS) -> Json:
+    """Send a request that is answered once; returns its data. Raises CommandFailed for a refusal, CliError else."""
+    with AgentConnection.open(path) as connection:
+        return await_response(connection, connection.send(kind, payload), timeout=timeout)
+
+
+def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float) -> Iterator[Json]:
+    """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the terminal one.
+
+    `idle` bounds the wait for each. Raises CommandFailed for a refusal, CliError when the agent goes away in between.
+    """
+    with AgentConnection.open(path) as connection:
+        accepted = await_response(connection, connection.send(kind, payload))
+        yield accepted
+        deployment_id = text(accepted, "deployment_id", "")
+        while True:
+            envelope = connection.receive(idle)
+            if envelope.type != "deploy_status":
+                continue
+            status = envelope.payload
+            if deployment_id and text(status, "deployment_id", deployment_id) != deployment_id:
+                continue
+            yield status
+            if text(status, "status") in TERMINAL:
+                return
+
+
+def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) -> Iterator[Json]:
+    """Subscribe to logs; yields each `log_stream` payload up to the one that is done."""
+    with AgentConnection.open(path) as connection:
+        request_id = connection.send("logs_subscribe", payload)
+        while True:
+            envelope = connection.receive(idle)
+            if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
+                raise_for_error(envelope.payload)
+            elif envelope.type == "log_stream" and _is_for(envelope.payload, request_id):
+                yield envelope.payload
+                if envelope.payload.get("done") is True:
+                    return
+
+
+def await_response(connection: AgentConnection, request_id: str, *, timeout: float = ANSWER_SECS) -> Json:
+    """The data of the `command_response` to a request; other messages are passed over within one deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        envelope = connection.receive(max(0.001, deadline - time.monotonic()))
+        if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
+            raise_for_error(envelope.payload)
+            return section(envelope.payload, "data")
+
+
+def raise_for_error(response: Json) -> None:
+    """Raise CommandFailed unless the response says success."""
+    if response.get("success") is True:
+        return
+    error = section(response, "error")
+    details = error.get("details")
+    raise CommandFailed(
+        text(error, "code", "UNKNOWN"),
+        text(error, "message", "the agent refused without a reason"),
+        details if isinstance(details, str) else json.dumps(details) if details else "",
+    )
+
+
+def _is_for(payload: Json, request_id: str) -> bool:
+    # A refusal of an envelope that the agent could not read names no request; the connection carries only ours.
+    return payload.get("request_id") in (request_id, "", None)
+
+
+def _opened(line: bytes) -> Envelope:
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError) as exc:
+        raise _broken("it sent something that is not JSON") from exc
+    if isinstance(message, dict):
+        kind, payload = message.get("type"), message.get("payload", {})
+        if isinstance(kind, str) and isinstance(payload, dict):
+            return Envelope(type=kind, payload=payload)
+    raise _broken("it sent something that is not an envelope")
+
+
+def _broken(reason: str) -> CliError:
+    return CliError(
+        f"cannot get an answer from the agent: {reason}; see the agent's log (journalctl -u syntra-agent)",
+        ExitCode.UNAVAILABLE,
+    )
+
+
+def _unreachable(path: Path, exc: OSError) -> CliError:
+    start = "start it with `systemctl start syntra-agent` or `syntra-agent start`"
+    if isinstance(exc, PermissionError):
+        return CliError(
+            f"cannot reach the agent at {path}: permission denied; run this as root or as the agent's user",
+            ExitCode.REFUSED,
+        )
+    if isinstance(exc, FileNotFoundError | NotADirectoryError):
+        reason = f"no socket there, so it is not running or listens elsewhere; {start}, or give --socket"
+    elif isinstance(exc, ConnectionRefusedError):
+        reason = f"nobody listens, so it is not running; {start}"
+    elif isinstance(exc, TimeoutError | BlockingIOError):
+        reason = "it takes no connections at the moment; try again, then see the agent's log"
+        return CliError(f"cannot reach the agent at {path}: {reason}", ExitCode.TEMPORARY)
+    else:
+        reason = f"{exc.strerror or exc}; check --socket"
+    return CliError(f"cannot reach the agent at {path}: {reason}", ExitCode.UNAVAILABLE)

@@ -1,0 +1,94 @@
+"""`controlplane`: the small reference control plane, for development and one-person fleets."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import path
+from syntra.cli.terminal import out, printable
+from syntra.utils.redact import Redactor
+from syntra.utils.structured_log import LogFormat, configure
+
+if TYPE_CHECKING:
+    from syntra.controlplane.settings import ControlPlaneSettings
+
+DEFAULT_LISTEN = "127.0.0.1:7420"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--listen, --data-dir, --tls-cert, --tls-key, --client-ca, --allow-plain."""
+    parser.add_argument(
+        "--listen", type=listen, default=listen(DEFAULT_LISTEN), metavar="HOST:PORT", help=DEFAULT_LISTEN
+    )
+    parser.add_argument("--data-dir", type=path, required=True, metavar="DIR", help="database and operator token")
+    parser.add_argument("--tls-cert", type=path, metavar="FILE", help="certificate chain, PEM")
+    parser.add_argument("--tls-key", type=path, metavar="FILE", help="its private key, PEM")
+    parser.add_argument("--client-ca", type=path, metavar="FILE", help="agents must present a certificate signed by it")
+    parser.add_argument("--allow-plain", action="store_true", help="listen without TLS behind a proxy that has it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal ends it; SIGTERM is the orderly way and gives 0."""
+    # Here rather than on top: asking for help needs no server.
+    import asyncio
+
+    from syntra.controlplane.settings import ControlPlaneSettings
+
+    host, port = args.listen
+    data_dir: Path = args.data_dir
+    settings = ControlPlaneSettings(
+        data_dir=data_dir.absolute(),
+        host=host,
+        port=port,
+        tls_cert=args.tls_cert,
+        tls_key=args.tls_key,
+        client_ca=args.client_ca,
+        allow_plain=args.allow_plain,
+        agent_log_level=args.log_level or "info",
+    )
+    log = configure(
+        LogFormat.TEXT if sys.stderr.isatty() else LogFormat.JSON, args.log_level or "info", None, Redactor()
+    )
+    try:
+        return asyncio.run(_serve(settings))
+    finally:
+        log.close()
+
+
+async def _serve(settings: ControlPlaneSettings) -> ExitCode:
+    import asyncio
+
+    from syntra.controlplane.server import ControlPlane
+
+    stop = asyncio.Event()
+    received: list[signal.Signals] = []
+
+    def on_signal(number: signal.Signals) -> None:
+        received.append(number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal, number)
+    async with ControlPlane(settings) as plane:
+        scheme = "https" if settings.tls_cert is not None else "http"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        out(f"listening on {scheme}://{host}:{plane.port}")
+        out(f"agents dial {scheme.replace('http', 'ws')}://{host}:{plane.port}/agent/ws")
+        out(f"operator token in {printable(str(settings.operator_token_path))}")
+        await stop.wait()
+    return ExitCode.INTERRUPTED if received[0] is signal.SIGINT else ExitCode.OK
+
+
+def listen(given: str) -> tuple[str, int]:
+    """HOST:PORT, or [IPv6]:PORT; port 0 lets the system choose."""
+    host, colon, port = given.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
+        raise argparse.ArgumentTypeError("is not HOST:PORT")
+    return host, int(port)

@@ -1,0 +1,63 @@
+"""`deploy`: a service file, followed to the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.follow import follow
+from syntra.cli.options import add_json, path, socket_path
+from syntra.cli.service_file import read_service
+
+UNDO_SECS = 120.0
+"""Silence beyond the deployment's own bound: taking the new containers back is not part of it."""
+
+PASSWORD_VARIABLE = "SYNTRA_REGISTRY_PASSWORD"
+PASSWORD_MAX = 64 * 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """FILE, --registry-user, --registry-password-stdin, --json."""
+    parser.add_argument("file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json")
+    parser.add_argument("--registry-user", metavar="NAME", help="user for pulling the image")
+    parser.add_argument(
+        "--registry-password-stdin",
+        action="store_true",
+        help=f"read the registry password from stdin (else from {PASSWORD_VARIABLE}; never from an argument)",
+    )
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deploy and follow it to the end."""
+    payload = dict(read_service(args.file))
+    if auth := registry_auth(args):
+        payload["registry_auth"] = auth
+    timeout = payload["timeout_seconds"]
+    assert isinstance(timeout, int | float), "the service file was checked"
+    subject = str(payload["service_name"])
+    return follow(
+        socket_path(args), "deploy", payload, subject=subject, as_json=args.json, idle=float(timeout) + UNDO_SECS
+    )
+
+
+def registry_auth(args: argparse.Namespace) -> dict[str, str] | None:
+    """Credentials for the pull, or None. The password comes from stdin or the environment, both invisible to `ps`."""
+    if not args.registry_user:
+        if args.registry_password_stdin:
+            raise CliError("cannot use the registry password: --registry-user is missing", ExitCode.USAGE)
+        return None
+    if args.registry_password_stdin:
+        password = sys.stdin.read(PASSWORD_MAX + 1).removesuffix("\n").removesuffix("\r")
+    else:
+        password = os.environ.get(PASSWORD_VARIABLE, "")
+    if not password or len(password) > PASSWORD_MAX:
+        raise CliError(
+            f"cannot use the registry password: it is empty or too long; give --registry-password-stdin or set "
+            f"{PASSWORD_VARIABLE}",
+            ExitCode.USAGE,
+        )
+    return {"username": args.registry_user, "password": password}

@@ -1,0 +1,59 @@
+"""The exit codes of the command line: part of its interface, so scripts and unit files may rely on them.
+
+Numbers from 64 up are those of sysexits.h, which systemd names in its logs; 130 and 141 are the shell's 128 + signal.
+`exec` is the exception: once the command ran, its own exit code passes through.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a run of the command line ended."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    UNAVAILABLE = 69
+    TEMPORARY = 75
+    REFUSED = 77
+    CONFIGURATION = 78
+    INTERRUPTED = 130
+    CLOSED_PIPE = 141
+
+
+EPILOG = """\
+exit codes:
+  0    done
+  1    the operation failed
+  2    wrong usage, or a service file with mistakes
+  69   the agent or the engine cannot be reached
+  75   busy for the moment; try again
+  77   refused, or no permission
+  78   the configuration is wrong
+  130  interrupted
+  141  the reader of the output went away
+exec passes on the exit code of its command."""
+
+_BY_ERROR_CODE = {
+    "RUNTIME_UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "ENGINE_UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "ENGINE_UNREACHABLE": ExitCode.UNAVAILABLE,
+    "ENGINE_TIMEOUT": ExitCode.UNAVAILABLE,
+    "STORE_UNAVAILABLE": ExitCode.UNAVAILABLE,
+    "BUSY": ExitCode.TEMPORARY,
+    "SERVICE_BUSY": ExitCode.TEMPORARY,
+    "SHUTTING_DOWN": ExitCode.TEMPORARY,
+    "LIMIT_REACHED": ExitCode.TEMPORARY,
+    "REFUSED": ExitCode.REFUSED,
+    "FORBIDDEN": ExitCode.REFUSED,
+    "POLICY_DENIED": ExitCode.REFUSED,
+    "PERMISSION_DENIED": ExitCode.REFUSED,
+    "CONFIGURATION": ExitCode.CONFIGURATION,
+}
+
+
+def of_error(code: str) -> ExitCode:
+    """The exit code for the machine-readable code of an error; anything not listed is a plain failure."""
+    return _BY_ERROR_CODE.get(code, ExitCode.FAILED)

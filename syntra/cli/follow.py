@@ -1,0 +1,109 @@
+"""Following a deployment to its end: one updating line on a terminal, plain lines in a pipe, JSON for programs."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from syntra.cli.agent_client import operate
+from syntra.cli.exit_codes import ExitCode, of_error
+from syntra.cli.reading import Json, number, section, text, texts
+from syntra.cli.terminal import err, out, out_json, printable, write
+
+IDLE_SECS = 3600.0
+"""Longest silence between two reports where the deployment's own bound is not known here: a slow pull is silent."""
+
+LOG_LINES = 20
+"""Last lines of a failed container that are shown."""
+
+
+def follow(
+    socket: Path, kind: str, payload: Mapping[str, object], *, subject: str, as_json: bool, idle: float
+) -> ExitCode:
+    """Ask for the work and report on it. OK only when it ended in `running`.
+
+    Interrupting or losing the connection leaves the agent at work: it was accepted.
+    """
+    report = _Json() if as_json else _Line() if sys.stdout.isatty() else _Plain()
+    accepted, last = False, dict[str, object]()
+    try:
+        for event in operate(socket, kind, payload, idle=idle):
+            if accepted:
+                last = dict(event)
+                report.show(last)
+            accepted = True
+    except BaseException:
+        report.close()
+        if accepted:
+            err(f"the agent goes on with the {kind} of {subject}; see `syntra-agent ps`")
+        raise
+    report.close()
+    return _outcome(kind, subject, last)
+
+
+def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
+    status, error = text(last, "status"), section(last, "error")
+    # Where going back is what was asked for, ending there without an error is the success.
+    if status == "running" or (kind == "rollback" and status == "rolled_back" and not error):
+        return ExitCode.OK
+    reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
+    code = text(error, "code", "")
+    undone = "; the previous deployment serves again" if status == "rolled_back" else ""
+    err(f"cannot {kind} {subject}: {reason}{f' ({code})' if code else ''}{undone}")
+    for line in texts(last, "logs")[-LOG_LINES:]:
+        err(f"  | {printable(line, keep=chr(9))}")
+    found = of_error(code)
+    # The agent was reached and did accept: only "the engine is away" is told apart from a failure.
+    return found if found is ExitCode.UNAVAILABLE else ExitCode.FAILED
+
+
+class _Plain:
+    """One line per change, for pipes and logs."""
+
+    def __init__(self) -> None:
+        self._before = ""
+
+    def show(self, event: Json) -> None:
+        line = _sentence(event)
+        if line != self._before:
+            out(line)
+        self._before = line
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+class _Line:
+    """One line that is written over, for a terminal; what it ends as stays."""
+
+    def __init__(self) -> None:
+        self._open = False
+
+    def show(self, event: Json) -> None:
+        width = shutil.get_terminal_size().columns - 1
+        # CR and "erase in line" (ECMA-48 8.3.41); a line wider than the terminal could not be taken back.
+        write(sys.stdout, f"\r\x1b[2K{_sentence(event)[:width]}")
+        self._open = True
+
+    def close(self) -> None:
+        if self._open:
+            write(sys.stdout, "\n")
+        self._open = False
+
+
+class _Json:
+    """Every event as one JSON line."""
+
+    def show(self, event: Json) -> None:
+        out_json(event)
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+
+def _sentence(event: Json) -> str:
+    percent = number(event, "progress_percent")
+    shown = f"{percent:3.0f}% " if percent is not None else ""
+    return printable(f"{shown}{text(event, 'status')}: {text(event, 'message', text(event, 'phase'))}")

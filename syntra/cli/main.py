@@ -1,0 +1,87 @@
+"""The entry point: arguments to a verb, errors to one line on stderr, everything to an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from syntra.cli import terminal
+from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import EPILOG, ExitCode, of_error
+from syntra.cli.options import add_common
+from syntra.cli.verbs import SUMMARIES, load
+from syntra.utils.errors import AgentError
+
+PROGRAM = "syntra-agent"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Expected failures never show as a traceback."""
+    terminal.prepare()
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except BrokenPipeError:
+        terminal.discard_rest()
+        return ExitCode.CLOSED_PIPE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        args = _parse(argv)
+    except SystemExit as exc:  # argparse has printed help or usage
+        return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
+    try:
+        return int(args.run(args))
+    except CliError as exc:
+        terminal.err(str(exc))
+        return exc.exit_code
+    except AgentError as exc:
+        terminal.err(str(exc))
+        return of_error(exc.code)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    """Two steps: the options before the verb, then the verb's own parser over the rest."""
+    top = _top_parser()
+    if not argv:
+        top.print_help(sys.stderr)
+        raise SystemExit(ExitCode.USAGE)
+    args = top.parse_args(argv)
+    name: str = args.verb
+    if name not in SUMMARIES:
+        from syntra.agent.config.suggest import hint
+
+        top.error(f"unknown verb {terminal.printable(name[:40])}{hint(name, SUMMARIES)}")
+    verb = load(name)
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {name}", description=f"{SUMMARIES[name]}.".capitalize(), allow_abbrev=False
+    )
+    add_common(parser, top=False)
+    verb.add_arguments(parser)
+    rest: list[str] = args.rest
+    if name == "exec" and "--" in rest:
+        # Split by hand: argparse drops every `--`, and the command may hold one of its own.
+        cut = rest.index("--")
+        rest, args.command = rest[:cut], rest[cut + 1 :]
+    parser.set_defaults(run=verb.run)
+    return parser.parse_args(rest, args)
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, SUMMARIES))
+    verbs = "\n".join(f"  {name:{width}}  {summary}" for name, summary in SUMMARIES.items())
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [options] VERB …",
+        description="Deploys, routes, watches and reports on this server.",
+        epilog=f"verbs (each has --help):\n{verbs}\n\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_common(parser, top=True)
+    parser.add_argument("verb", metavar="VERB", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser

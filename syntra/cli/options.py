@@ -1,0 +1,66 @@
+"""Options that every verb has, and what they mean for verbs that talk to the agent."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import ExitCode
+
+LEVELS = ("debug", "info", "warn", "error")
+
+
+def add_common(parser: argparse.ArgumentParser, *, top: bool) -> None:
+    """--config, --log-level and --socket, before and after the verb.
+
+    Below the top they have no defaults: an absent option after the verb must not undo one before it.
+    """
+    default = None if top else argparse.SUPPRESS
+    group = parser.add_argument_group("common options")
+    group.add_argument("--config", type=path, metavar="FILE", default=default, help="configuration file")
+    group.add_argument("--log-level", choices=LEVELS, default=default, help="the least that is logged")
+    group.add_argument("--socket", type=path, metavar="PATH", default=default, help="the agent's local socket")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json, for programs that read what people would."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def path(given: str) -> Path:
+    """An argument that is a path: not empty, no NUL."""
+    if not given or "\0" in given:
+        raise argparse.ArgumentTypeError("is not a path")
+    return Path(given)
+
+
+def seconds(given: str) -> float:
+    """An argument in seconds, 0 to one hour."""
+    try:
+        value = float(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds") from None
+    if not 0 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range (0–3600 seconds)")
+    return value
+
+
+def count(given: str) -> int:
+    """An argument that counts something: 0 or more, in decimal digits."""
+    if not given.isascii() or not given.isdigit() or len(given) > 9:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a count")
+    return int(given)
+
+
+def socket_path(args: argparse.Namespace) -> Path:
+    """Where the agent listens: --socket, SYNTRA_SOCKET, the configuration file, the default."""
+    if args.socket is not None:
+        given: Path = args.socket
+        if len(os.fsencode(given)) > 107:
+            raise CliError(f"cannot use socket {given}: the path is longer than 107 bytes", ExitCode.USAGE)
+        return given
+    from syntra.agent.config.load import load_socket
+
+    return load_socket(args.config, environ=os.environ)

@@ -1,0 +1,49 @@
+"""`ps`: the services on this server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from syntra.cli import table
+from syntra.cli.agent_client import ask
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import add_json, socket_path
+from syntra.cli.reading import Json, rows, section, text, texts
+from syntra.cli.terminal import out_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and print."""
+    data = ask(socket_path(args), "list_services", {})
+    if args.json:
+        out_json(data)
+    else:
+        show_services(rows(data, "services"))
+    return ExitCode.OK
+
+
+def show_services(services: Sequence[Json]) -> None:
+    """One line per service."""
+    table.show(
+        ("service", "project", "image", "status", "health", "replicas", "deployment", "domains"),
+        [
+            (
+                text(service, "service_name", text(service, "service_id")),
+                text(service, "project_name"),
+                text(service, "image"),
+                text(service, "status"),
+                text(service, "health"),
+                f"{text(section(service, 'replicas'), 'running')}/{text(section(service, 'replicas'), 'desired')}",
+                text(service, "deployment_id"),
+                " ".join(texts(service, "domains")) or "-",
+            )
+            for service in services
+        ],
+        empty="no services",
+    )

@@ -1,0 +1,34 @@
+"""`restart`: the replicas of a service, one after another."""
+
+from __future__ import annotations
+
+import argparse
+
+from syntra.cli.agent_client import ask
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import add_json, seconds, socket_path
+from syntra.cli.services import find
+from syntra.cli.terminal import out, out_json, printable
+
+REPLICAS_SECS = 600.0
+"""What restarting and proving the replicas may take on top of the grace; the answer comes when all are done."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SERVICE, --timeout, --json."""
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="SECONDS", help="grace before a kill (10)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Restart and wait for the agent's answer."""
+    socket = socket_path(args)
+    service_id = find(socket, args.service)
+    payload = {"service_id": service_id, "timeout_seconds": args.timeout}
+    data = ask(socket, "restart", payload, timeout=args.timeout + REPLICAS_SECS)
+    if args.json:
+        out_json(data)
+    else:
+        out(f"restarted {printable(args.service)}")
+    return ExitCode.OK

@@ -1,0 +1,25 @@
+"""`rollback`: back to the deployment before, or to a named one."""
+
+from __future__ import annotations
+
+import argparse
+
+from syntra.cli.follow import IDLE_SECS, follow
+from syntra.cli.options import add_json, socket_path
+from syntra.cli.services import find
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SERVICE, DEPLOYMENT, --json."""
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", nargs="?", help="which one; the one before if left out")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Roll back and follow it to the end."""
+    socket = socket_path(args)
+    payload = {"service_id": find(socket, args.service)}
+    if args.deployment:
+        payload["target_deployment_id"] = args.deployment
+    return follow(socket, "rollback", payload, subject=args.service, as_json=args.json, idle=IDLE_SECS)

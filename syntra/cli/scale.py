@@ -1,0 +1,28 @@
+"""`scale`: the number of a service's replicas."""
+
+from __future__ import annotations
+
+import argparse
+
+from syntra.cli.follow import IDLE_SECS, follow
+from syntra.cli.options import add_json, count, socket_path
+from syntra.cli.services import find
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SERVICE, N, --immediate, --json."""
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("replicas", metavar="N", type=count, help="how many replicas to run")
+    parser.add_argument("--immediate", action="store_true", help="start all at once instead of one after another")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scale and follow it to the end."""
+    socket = socket_path(args)
+    payload = {
+        "service_id": find(socket, args.service),
+        "replicas": args.replicas,
+        "strategy": "immediate" if args.immediate else "rolling",
+    }
+    return follow(socket, "scale", payload, subject=args.service, as_json=args.json, idle=IDLE_SECS)

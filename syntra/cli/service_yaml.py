@@ -1,0 +1,93 @@
+"""YAML for service files: the JSON-like core of it, with line numbers and without surprises.
+
+Values resolve by YAML 1.2's core schema, where YAML 1.1 would make `no` false, `22:22` a number and `012` ten.
+Tags beyond the core are refused, so nothing in a file can name a Python object.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from syntra.cli.service_file import DEPTH_MAX, VALUES_MAX, Parsed, Place, Unreadable
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+# YAML 1.2.2 section 10.3.2; hexadecimal, octal and infinities are left out: no field of ours takes them.
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,2})?", re.ASCII)
+_CORE = "tag:yaml.org,2002:"
+_GUESSED = frozenset(_CORE + name for name in ("null", "bool", "int", "float", "timestamp", "value"))
+
+
+def parse_yaml(text: str) -> Parsed:
+    """Parse one document. Raises Unreadable."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        raise Unreadable(exc.problem or "it is not valid YAML", mark.line + 1 if mark else 0) from exc
+    except yaml.YAMLError as exc:  # a character that YAML does not allow
+        raise Unreadable("it is not valid YAML: it holds a control character") from exc
+    except RecursionError as exc:
+        raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep") from exc
+    parsed = Parsed(value=None)
+    if node is None:
+        return parsed
+    walk = _Walk(parsed)
+    return Parsed(value=walk.value(node, ()), lines=parsed.lines, spellings=parsed.spellings)
+
+
+class _Walk:
+    """Turns nodes into values, counting every visit: an alias counts as often as it is used."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self._lines = parsed.lines
+        self._spellings = parsed.spellings
+        self._visits = 0
+
+    def value(self, node: yaml.Node, place: Place) -> object:
+        self._visits += 1
+        line = node.start_mark.line + 1
+        self._lines.setdefault(place, line)
+        if self._visits > VALUES_MAX:
+            raise Unreadable(f"it holds more than {VALUES_MAX} values", line)
+        if len(place) > DEPTH_MAX:
+            raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep", line)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, place)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
+            return [self.value(item, (*place, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
+            return self._mapping(node, place)
+        raise Unreadable("tags are not allowed in a service file", line)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, object]:
+        mapping: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == _CORE + "merge":
+                raise Unreadable("a key must be a plain word (and << is not supported)", line)
+            key: str = key_node.value
+            if key in mapping:
+                raise Unreadable(f"key {key[:60]!r} is there twice", line)
+            self._lines[(*place, key)] = line
+            mapping[key] = self.value(value_node, (*place, key))
+        return mapping
+
+    def _scalar(self, node: yaml.ScalarNode, place: Place) -> object:
+        text: str = node.value
+        if node.tag == _CORE + "str":
+            return text
+        # Any other tag was guessed by the rules of YAML 1.1 from a plain scalar, or written down.
+        if node.tag not in _GUESSED or node.style is not None:
+            raise Unreadable("tags are not allowed in a service file", node.start_mark.line + 1)
+        self._spellings[place] = text
+        if text in _NULL:
+            return None
+        if text in _BOOLEANS:
+            return _BOOLEANS[text]
+        if _INTEGER.fullmatch(text):
+            return int(text)
+        return float(text) if _FLOAT.fullmatch(text) else text

@@ -1,0 +1,33 @@
+"""Which service a person means: `api`, `shop/api` or `svc_shop-api`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from syntra.agent.config.suggest import hint
+from syntra.cli.agent_client import ask
+from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.reading import Json, rows, text
+
+
+def find(socket: Path, given: str) -> str:
+    """The service id for what was given. Raises CliError when no service, or more than one, is called that."""
+    services = rows(ask(socket, "list_services", {}), "services")
+    if any(text(service, "service_id") == given for service in services):
+        return given
+    matches = [service for service in services if given in (text(service, "service_name"), _qualified(service))]
+    if len(matches) == 1:
+        return text(matches[0], "service_id")
+    if matches:
+        choices = ", ".join(sorted(_qualified(service) for service in matches))
+        raise CliError(f"cannot tell which service {given} is meant: say one of {choices}", ExitCode.USAGE)
+    if given.startswith("svc_"):
+        # An id that is not listed (stopped and removed, say) is the agent's to judge.
+        return given
+    names = [text(service, "service_name") for service in services] + [_qualified(service) for service in services]
+    raise CliError(f"cannot find service {given}{hint(given, names) or '; see `syntra-agent ps`'}")
+
+
+def _qualified(service: Json) -> str:
+    return f"{text(service, 'project_name')}/{text(service, 'service_name')}"

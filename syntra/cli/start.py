@@ -1,0 +1,41 @@
+"""`start`: the agent itself, in the foreground, until a signal ends it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from syntra.agent.config.load import Loaded, load
+from syntra.utils.redact import Redactor
+from syntra.utils.structured_log import LogFormat, LogHandle, configure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Nothing of its own."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Load, set up logging, run; returns the agent's exit code."""
+    command_line = {"logging.level": args.log_level} if args.log_level else {}
+    if args.socket is not None:
+        command_line["socket"] = str(args.socket.absolute())
+    loaded = load(args.config, environ=os.environ, command_line=command_line)
+    log = _logging(loaded)
+    try:
+        # Here rather than on top: a wrong configuration is reported without loading the whole agent.
+        from syntra.agent.app import run as run_agent
+
+        return run_agent(loaded, config_path=loaded.path, log=log)
+    finally:
+        log.close()
+
+
+def _logging(loaded: Loaded) -> LogHandle:
+    settings = loaded.settings.logging
+    redactor = Redactor()
+    if loaded.settings.control_plane is not None:
+        redactor.add(loaded.settings.control_plane.token)
+    to_terminal = settings.file is None and sys.stderr.isatty()
+    form = LogFormat(settings.format or ("text" if to_terminal else "json"))
+    return configure(form, settings.level, settings.file, redactor)

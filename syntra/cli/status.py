@@ -1,0 +1,60 @@
+"""`status`: the agent, its control plane, its runtime, its services, and what needs attention."""
+
+from __future__ import annotations
+
+import argparse
+
+from syntra.cli.agent_client import ask
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import add_json, socket_path
+from syntra.cli.ps import show_services
+from syntra.cli.reading import Json, number, rows, section, text, texts
+from syntra.cli.table import duration
+from syntra.cli.terminal import out, out_json, printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask and print; 0 whenever the agent answered, whatever it said."""
+    data = ask(socket_path(args), "status", {})
+    if args.json:
+        out_json(data)
+        return ExitCode.OK
+    _line("agent", _agent(section(data, "agent")))
+    _line("control plane", _control_plane(section(data, "control_plane")))
+    _line("runtime", _runtime(section(data, "runtime")))
+    for warning in texts(data, "warnings"):
+        _line("warning", warning)
+    out()
+    show_services(rows(data, "services"))
+    return ExitCode.OK
+
+
+def _line(name: str, value: str) -> None:
+    out(f"{name + ':':15}{printable(value)}")
+
+
+def _agent(agent: Json) -> str:
+    uptime = number(agent, "uptime_seconds")
+    parts = [f"{text(agent, 'agent_id')} {text(agent, 'version')}", f"pid {text(agent, 'pid')}"]
+    parts += [f"up {duration(uptime)}"] if uptime is not None else []
+    parts += [f"server {agent['server_id']}"] if agent.get("server_id") else []
+    return ", ".join([*parts, f"data in {text(agent, 'data_dir')}"])
+
+
+def _control_plane(control_plane: Json) -> str:
+    if not control_plane.get("endpoint"):
+        return "none; this agent runs alone"
+    detail = text(control_plane, "detail", "")
+    return f"{text(control_plane, 'state')} {text(control_plane, 'endpoint')}" + (f" ({detail})" if detail else "")
+
+
+def _runtime(runtime: Json) -> str:
+    reachable = "reachable" if runtime.get("reachable") is True else "not reachable"
+    detail = text(runtime, "detail", "")
+    described = f"{text(runtime, 'name')} {text(runtime, 'version')}, API {text(runtime, 'api_version')}, {reachable}"
+    return described + (f" ({detail})" if detail else "")

@@ -1,0 +1,35 @@
+"""`stop`: every container of a service, and with --remove the containers themselves."""
+
+from __future__ import annotations
+
+import argparse
+
+from syntra.cli.agent_client import ask
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import add_json, seconds, socket_path
+from syntra.cli.services import find
+from syntra.cli.terminal import out, out_json, printable
+
+REPLICAS_SECS = 300.0
+"""What unrouting, draining and stopping the replicas may take on top of the grace."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """SERVICE, --remove, --timeout, --json."""
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("--remove", action="store_true", help="also remove the containers; volumes stay")
+    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="SECONDS", help="grace before a kill (10)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stop and wait for the agent's answer."""
+    socket = socket_path(args)
+    service_id = find(socket, args.service)
+    payload = {"service_id": service_id, "timeout_seconds": args.timeout, "remove_container": args.remove}
+    data = ask(socket, "stop", payload, timeout=args.timeout + REPLICAS_SECS)
+    if args.json:
+        out_json(data)
+    else:
+        out(f"{'removed' if args.remove else 'stopped'} {printable(args.service)}")
+    return ExitCode.OK

@@ -1,0 +1,39 @@
+"""Rows for people: tables, and small figures as words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syntra.cli.terminal import out, printable
+
+
+def show(headers: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Print a table, or the sentence `empty` when there are no rows. Cells are escaped."""
+    if not rows:
+        out(empty)
+        return
+    # Here rather than on top: only some verbs print tables, and all of them start faster without it.
+    from tabulate import tabulate
+
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    out(tabulate(cells, headers=[header.upper() for header in headers], tablefmt="plain", disable_numparse=True))
+
+
+def size(number: float) -> str:
+    """Bytes with a unit, as `12.5 MB` (10^6)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as their two largest units, as `3d 4h` or `59s`."""
+    rest = int(seconds)
+    parts: list[str] = []
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, length)
+        if count or parts or unit == "s":
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

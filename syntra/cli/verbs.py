@@ -1,0 +1,105 @@
+"""The verbs: their names and summaries, and the module that knows the rest.
+
+A verb's module is imported when the verb is chosen, so `version` answers without loading a YAML parser. The imports
+are spelled out, because the compiled binary holds only what a compiler can see.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Protocol
+
+SUMMARIES = {
+    "start": "run the agent in the foreground",
+    "status": "show the agent, its control plane, its runtime and warnings",
+    "version": "show the version",
+    "plan": "show what deploying a service file would do, and change nothing",
+    "deploy": "deploy a service file and follow it to the end",
+    "ps": "list services",
+    "scale": "change the number of replicas",
+    "restart": "restart a service's replicas one after another",
+    "stop": "stop a service",
+    "rollback": "return to an earlier deployment",
+    "logs": "show a service's output",
+    "exec": "run a command in a container of a service",
+    "metrics": "show a service's resource use",
+    "config": "check or show the configuration",
+    "controlplane": "run the small reference control plane",
+}
+
+
+class Verb(Protocol):
+    """What a verb's module has."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the verb's own arguments."""
+
+    def run(self, args: argparse.Namespace) -> int:
+        """Do it; returns the exit code. Raises AgentError with the sentence to print."""
+
+
+def load(name: str) -> Verb:
+    """The module of a verb."""
+    match name:
+        case "start":
+            from syntra.cli import start
+
+            return start
+        case "status":
+            from syntra.cli import status
+
+            return status
+        case "version":
+            from syntra.cli import version
+
+            return version
+        case "plan":
+            from syntra.cli import plan
+
+            return plan
+        case "deploy":
+            from syntra.cli import deploy
+
+            return deploy
+        case "ps":
+            from syntra.cli import ps
+
+            return ps
+        case "scale":
+            from syntra.cli import scale
+
+            return scale
+        case "restart":
+            from syntra.cli import restart
+
+            return restart
+        case "stop":
+            from syntra.cli import stop
+
+            return stop
+        case "rollback":
+            from syntra.cli import rollback
+
+            return rollback
+        case "logs":
+            from syntra.cli import logs
+
+            return logs
+        case "exec":
+            from syntra.cli import exec
+
+            return exec
+        case "metrics":
+            from syntra.cli import metrics
+
+            return metrics
+        case "config":
+            from syntra.cli import config
+
+            return config
+        case "controlplane":
+            from syntra.cli import controlplane
+
+            return controlplane
+        case _:
+            raise AssertionError(f"verb {name} cannot come here because the parser knows the verbs")
