@@ -47,6 +47,14 @@ REALLY_NEEDED = (
 class BuildError(Exception):
     """The build cannot go on; the text says why and what to do."""
 
+    status = 1
+
+
+class ToolsMissing(BuildError):
+    """The machine lacks a tool; a caller may take that for a reason to go on without the binary."""
+
+    status = 3
+
 
 def inputs_digest(root: Path = ROOT) -> str:
     """SHA-256 over everything the binary is made of: our sources, this folder, the pins, and the Python in use."""
@@ -79,7 +87,9 @@ def require_tools() -> None:
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         missing.append("python3-dev")
     if missing:
-        raise BuildError(f"cannot build the binary: {', '.join(missing)} missing; apt-get install {' '.join(missing)}")
+        raise ToolsMissing(
+            f"cannot build the binary: {', '.join(missing)} missing; apt-get install {' '.join(missing)}"
+        )
 
 
 def environment(caches: Path) -> dict[str, str]:
@@ -175,7 +185,7 @@ def main(arguments: list[str]) -> int:
             receipt = (None if chosen.force else current_receipt()) or compile_agent()
     except BuildError as error:
         sys.stderr.write(f"scripts/build: {error}\n")
-        return 1
+        return error.status
     sys.stdout.write(json.dumps(receipt) + "\n")
     return 0
 

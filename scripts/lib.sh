@@ -82,7 +82,7 @@ ensure_python_headers() {
   local header
   header=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
   [ -e "$header" ] || apt_install "$("$VENV/bin/python" -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')" ||
-    die "cannot build: no $header; install the development package of this Python (python3-dev)"
+    { say "missing: $header; install the development package of this Python (python3-dev)"; return 1; }
 }
 
 engine_answers() {
