@@ -6,7 +6,6 @@ short choices, never free text: a token pasted into the wrong field must not rea
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
@@ -46,7 +45,7 @@ def from_toml(key: Key, value: object) -> str | int | float:
         case Kind.NUMBER:
             if type(value) is not int and type(value) is not float:
                 raise ValueError(f"expected a number, got {type_name(value)}")
-            return _in_range(key, float(value))
+            return float(_in_range(key, value))
         case _:
             if type(value) is not str:
                 raise ValueError(f"expected a text in quotes, got {type_name(value)}")
@@ -88,7 +87,8 @@ def _in_range(key: Key, value: int | float) -> int | float:
         if not 1 <= value <= 65535:
             raise ValueError(f"{value} is not a port (1–65535)")
         return value
-    if math.isnan(value) or not key.minimum <= value <= key.maximum:
+    # False for NaN too, and safe for integers that no float can hold.
+    if not key.minimum <= value <= key.maximum:
         shown = f"{value:g}" if abs(value) < 1e15 else "the number"
         raise ValueError(f"{shown} is out of range ({key.minimum:g}–{key.maximum:g})")
     return value
