@@ -1,0 +1,176 @@
+"""Envelopes to text and back. Pure; any frame at all is survived.
+
+A frame is hostile until it is an `Envelope`. Four ways in which valid-looking JSON would hurt further inside are
+stopped here: nesting (every recursive consumer would overflow), NaN and Infinity (not JSON, poison for arithmetic),
+integers of thousands of digits, and lone surrogates (no database, file or socket can store them).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from syntra.connection.errors import MalformedFrame, UnencodableMessage
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+"""The largest frame taken. A deploy with a thousand variables is about 100 KiB."""
+
+MAX_DEPTH = 64
+"""Nesting beyond which a frame is refused. The deepest message of the contract has seven levels."""
+
+MAX_NAME_CHARS = 256
+"""The longest `id` and `type`: ids are UUIDs or the like, and both are logged and stored as keys."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One message of the contract. `id` is "" when the peer gave none; `timestamp` is ISO 8601 UTC, "" when missing."""
+
+    id: str
+    type: str
+    timestamp: str
+    payload: Mapping[str, Any]
+
+
+def encode(envelope: Envelope) -> str:
+    """The text frame of an envelope, pure ASCII JSON.
+
+    ASCII because an escaped lone surrogate (from a log line, say) survives and a raw one does not. NaN and infinities
+    become null: a figure that could not be measured must not cost the whole message.
+    Raises UnencodableMessage for anything else that JSON cannot carry.
+    """
+    document = {
+        "id": envelope.id,
+        "type": envelope.type,
+        "timestamp": envelope.timestamp,
+        "payload": envelope.payload if isinstance(envelope.payload, dict) else dict(envelope.payload),
+    }
+    try:
+        try:
+            return json.dumps(document, separators=(",", ":"), allow_nan=False)
+        except ValueError:
+            return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        reason = "it is nested too deeply or contains itself" if isinstance(exc, RecursionError) else str(exc)
+        raise UnencodableMessage(f"cannot encode a {envelope.type} message: {reason}") from exc
+
+
+def decode(frame: str | bytes, *, max_bytes: int = MAX_FRAME_BYTES) -> Envelope:
+    """The envelope in a frame; text and binary frames are the same thing here: UTF-8 JSON.
+
+    Unknown fields are ignored. A missing payload is {}, a missing id "" (commands carry `payload.request_id`), numeric
+    ids become text. Raises MalformedFrame, and nothing else whatever the frame holds.
+    """
+    text = _text(frame, max_bytes)
+    try:
+        document = json.loads(text, parse_constant=_refuse_constant, parse_float=_parse_float)
+        _check_unicode(text, document)
+    except RecursionError as exc:
+        raise MalformedFrame("nested too deeply") from exc
+    except json.JSONDecodeError as exc:
+        raise MalformedFrame(f"not JSON: {exc.msg} at character {exc.pos}") from exc
+    except ValueError as exc:  # the interpreter's limit on integer digits
+        raise MalformedFrame("a number has too many digits") from exc
+    _check_depth(text, document)
+    if not isinstance(document, dict):
+        raise MalformedFrame("not a JSON object")
+    payload = document.get("payload")
+    if payload is None:
+        payload = {}
+    if not isinstance(payload, dict):
+        raise MalformedFrame("payload is not an object")
+    timestamp = document.get("timestamp")
+    return Envelope(
+        id=_id(document.get("id")),
+        type=_type(document.get("type")),
+        timestamp=timestamp if isinstance(timestamp, str) else "",
+        payload=payload,
+    )
+
+
+def _text(frame: str | bytes, max_bytes: int) -> str:
+    if isinstance(frame, str):
+        try:
+            size = len(frame) if frame.isascii() or len(frame) > max_bytes else len(frame.encode())
+        except UnicodeEncodeError as exc:
+            raise MalformedFrame("not valid Unicode") from exc
+    else:
+        size = len(frame)
+    if size > max_bytes:
+        raise MalformedFrame(f"larger than {max_bytes} bytes")
+    if isinstance(frame, str):
+        return frame
+    try:
+        return frame.decode()
+    except UnicodeDecodeError as exc:
+        raise MalformedFrame(f"not UTF-8 at byte {exc.start}") from exc
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedFrame(f"{name} is not JSON")
+
+
+def _parse_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise MalformedFrame("a number is out of range")
+    return value
+
+
+def _check_unicode(text: str, document: object) -> None:
+    # Only an escape can hide a lone surrogate: `_text` has proved the frame itself. Most frames have no such escape.
+    if "\\ud" not in text and "\\uD" not in text:
+        return
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as exc:
+        raise MalformedFrame("a string holds half of a surrogate pair") from exc
+
+
+def _check_depth(text: str, document: object) -> None:
+    # The count of opening brackets bounds the depth, so ordinary frames never pay for the walk.
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return
+    level: list[object] = [document]
+    for _ in range(MAX_DEPTH):
+        deeper: list[object] = []
+        for value in level:
+            children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+            deeper.extend(child for child in children if isinstance(child, (dict, list)))
+        if not deeper:
+            return
+        level = deeper
+    raise MalformedFrame("nested too deeply")
+
+
+def _id(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise MalformedFrame("id is neither text nor a number")
+    if len(value) > MAX_NAME_CHARS:
+        raise MalformedFrame(f"id is longer than {MAX_NAME_CHARS} characters")
+    return value
+
+
+def _type(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise MalformedFrame("type is missing" if value is None else "type is not text")
+    if len(value) > MAX_NAME_CHARS:
+        raise MalformedFrame(f"type is longer than {MAX_NAME_CHARS} characters")
+    return value
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,365 @@
+"""The connection to the control plane as a state machine: no I/O, no clock, no randomness of its own.
+
+Theory. One session lives as long as the agent and goes round:
+
+    DISCONNECTED ──dial──▶ CONNECTING ──opened──▶ HELLO_SENT ──hello_ack──▶ READY
+         ▲                     │                      │                      │
+         ├──── dial failed ────┘                      └──── leave ──┐┌─ leave ┘
+         │                                                          ▼▼
+         └───────────────────────── closed ─────────────────────  CLOSING
+
+- Every input takes `now` (monotonic seconds) and returns effects, to be performed in order. The one who performs them
+  reports back what came of it: `Dial` is answered by `opened` or `dial_failed`, `Close` and `Abort` by `closed` (or,
+  when the dial was still on its way, by `dial_failed`), `RequestHeartbeat` by `heartbeat_ready`.
+- A dial is outstanding exactly in CONNECTING (and in CLOSING when it is overtaken there); no socket exists in
+  DISCONNECTED, and `Dial` is only returned on the way out of it. Hence there are never two sockets: today's control
+  planes forget the new connection of a server when its old one closes late.
+- Before READY nothing but hello is sent. Pings that arrive early are answered with the first breath after hello_ack.
+- `Ready` and `Lost` alternate; `Lost` is returned the moment READY is left, whoever left it.
+- Leaving is decided once: the failure that made us leave outlives whatever close code the socket ends with.
+- Input from the peer is never impossible. An input that does not fit the state (a late answer to something overtaken)
+  is without effect.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from syntra.connection import messages
+from syntra.connection.codec import MAX_FRAME_BYTES, Envelope, decode, encode
+from syntra.connection.effects import (
+    Abort,
+    Close,
+    Deliver,
+    Dial,
+    Effect,
+    Ignored,
+    Lost,
+    Ready,
+    RequestHeartbeat,
+    Send,
+    SendKind,
+)
+from syntra.connection.errors import MalformedFrame, UnencodableMessage
+from syntra.connection.retry import Backoff, DialFailure, FailureKind, Verdict, classify
+from syntra.connection.timings import Timings
+
+EARLY_PINGS_MAX = 8
+"""Pings remembered before hello_ack. A control plane that sends more than one there is already odd."""
+
+HEARTBEATS_AWAITED_MAX = 4
+"""Heartbeats whose pong is still awaited. After three silent intervals the connection is given up anyway."""
+
+STOP_REASON = "agent is stopping"
+
+
+class State(enum.Enum):
+    DISCONNECTED = "disconnected"
+    CONNECTING = "connecting"
+    HELLO_SENT = "hello_sent"
+    READY = "ready"
+    CLOSING = "closing"
+
+
+class Event(enum.Enum):
+    """What moves the state. Several inputs can cause LEAVE: refusal, silence, no answer, redial, shutdown."""
+
+    DIAL = "dial"
+    DIAL_FAILED = "dial_failed"
+    OPENED = "opened"
+    ACCEPTED = "accepted"
+    LEAVE = "leave"
+    CLOSED = "closed"
+
+
+TRANSITIONS: Mapping[tuple[State, Event], State] = {
+    (State.DISCONNECTED, Event.DIAL): State.CONNECTING,
+    (State.CONNECTING, Event.DIAL_FAILED): State.DISCONNECTED,
+    (State.CONNECTING, Event.OPENED): State.HELLO_SENT,
+    (State.CONNECTING, Event.LEAVE): State.CLOSING,
+    (State.HELLO_SENT, Event.ACCEPTED): State.READY,
+    (State.HELLO_SENT, Event.LEAVE): State.CLOSING,
+    (State.HELLO_SENT, Event.CLOSED): State.DISCONNECTED,
+    (State.READY, Event.LEAVE): State.CLOSING,
+    (State.READY, Event.CLOSED): State.DISCONNECTED,
+    (State.CLOSING, Event.CLOSED): State.DISCONNECTED,
+    (State.CLOSING, Event.DIAL_FAILED): State.DISCONNECTED,
+}
+"""Every transition there is. A pair that is not here has no effect."""
+
+
+class Session:
+    """See the module. Not thread-safe; attributes are read-only for others."""
+
+    def __init__(
+        self,
+        *,
+        backoff: Backoff,
+        new_id: Callable[[], str],
+        timestamp: Callable[[], str],
+        heartbeat_interval_secs: float = 30.0,
+        timings: Timings | None = None,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        now: float = 0.0,
+    ) -> None:
+        self._backoff = backoff
+        self._new_id = new_id
+        self._timestamp = timestamp
+        self._timings = timings or Timings()
+        self._configured_interval = heartbeat_interval_secs
+        self._max_frame_bytes = max_frame_bytes
+        self._clear()
+
+        self.state = State.DISCONNECTED
+        self.state_since = now
+        self.stopping = False
+        self.verdict: Verdict | None = None  # on the last failure; None while READY
+        self.next_dial: float | None = None  # when DISCONNECTED and waiting
+        self.round_trip_secs: float | None = None
+        self.interval = heartbeat_interval_secs
+        self.malformed_frames = 0
+        self.frames_received = 0
+
+    def _clear(self) -> None:
+        """Forget everything that belongs to one connection."""
+        self._leaving: DialFailure | None = None
+        self._deadline: float | None = None  # for hello_ack in HELLO_SENT, for the close in CLOSING
+        self._ready_since: float | None = None
+        self._ready_for: float | None = None
+        self._last_received = 0.0
+        self._next_heartbeat = 0.0
+        self._gathering = False
+        self._early_pings: list[str] = []
+        self._awaited: dict[str, float] = {}  # heartbeat id -> when it was handed over
+
+    @property
+    def failures(self) -> int:
+        """Failed dials and short-lived connections since the last READY."""
+        return self._backoff.failures
+
+    # Inputs
+
+    def dial(self, now: float) -> list[Effect]:
+        """Dial at once, whatever wait was planned. Without effect unless DISCONNECTED."""
+        if self.stopping or not self._move(Event.DIAL, now):
+            return []
+        self._clear()
+        self.next_dial = None
+        return [Dial()]
+
+    def dial_failed(self, failure: DialFailure, now: float) -> list[Effect]:
+        """The dial came to nothing."""
+        if self._move(Event.DIAL_FAILED, now):
+            self._plan_dial(self._leaving or failure, now)
+        return []
+
+    def opened(self, hello: Mapping[str, Any], now: float) -> list[Effect]:
+        """The WebSocket stands; `hello` is the payload to introduce this agent with."""
+        if self.state is State.CLOSING:
+            return [Abort("the dial was overtaken")]
+        if not self._move(Event.OPENED, now):
+            return []
+        self._deadline = now + self._timings.ack_timeout_secs
+        self._last_received = now
+        try:
+            text = encode(messages.hello(hello, id=self._new_id(), timestamp=self._timestamp()))
+        except UnencodableMessage as exc:
+            failure = DialFailure(kind=FailureKind.LOCAL, detail=str(exc))
+            return self._leave(failure, Close(1000, "no hello"), now)
+        return [Send(text, SendKind.CONTROL)]
+
+    def received(self, frame: str | bytes, now: float) -> list[Effect]:
+        """A text or binary frame arrived. Survives any frame."""
+        if self.state not in (State.HELLO_SENT, State.READY) and not self._redialling():
+            return []
+        self._last_received = now
+        self.frames_received += 1
+        try:
+            envelope = decode(frame, max_bytes=self._max_frame_bytes)
+        except MalformedFrame as exc:
+            self.malformed_frames += 1
+            return [Ignored(str(exc), malformed=True)]
+        if self.state is State.HELLO_SENT:
+            return self._received_early(envelope, now)
+        if self.state is State.CLOSING:
+            own = envelope.type in (messages.PING, messages.PONG, messages.HELLO_ACK)
+            return [] if own else [Deliver(envelope)]
+        match envelope.type:
+            case messages.PING:
+                return [self._pong(envelope.id)]
+            case messages.PONG:
+                self._measure(envelope.id, now)
+                return []
+            case messages.HELLO_ACK:
+                return [Ignored("a second hello_ack", malformed=False)]
+            case _:
+                return [Deliver(envelope)]
+
+    def heard(self, now: float) -> list[Effect]:
+        """The peer is alive though no frame was taken: our own side is too busy to read."""
+        self._last_received = now
+        return []
+
+    def heartbeat_ready(self, payload: Mapping[str, Any] | None, now: float) -> list[Effect]:
+        """The figures for a heartbeat are there; None when they could not be gathered."""
+        if self.state is not State.READY or not self._gathering:
+            return []
+        self._gathering = False
+        if payload is None:
+            return []
+        envelope = messages.heartbeat(payload, id=self._new_id(), timestamp=self._timestamp())
+        try:
+            text = encode(envelope)
+        except UnencodableMessage as exc:
+            return [Ignored(str(exc), malformed=False)]
+        while len(self._awaited) >= HEARTBEATS_AWAITED_MAX:
+            del self._awaited[next(iter(self._awaited))]
+        self._awaited[envelope.id] = now
+        return [Send(text, SendKind.HEARTBEAT)]
+
+    def closed(self, code: int, reason: str, now: float) -> list[Effect]:
+        """The socket is gone; 1006 when it broke without a close frame."""
+        lost = self._lost(reason or f"close code {code}", now)
+        if not self._move(Event.CLOSED, now):
+            return []
+        failure = self._leaving or DialFailure(kind=FailureKind.CLOSE, code=code, detail=reason)
+        self._plan_dial(failure, now)
+        return lost
+
+    def redial(self, reason: str, now: float) -> list[Effect]:
+        """Replace a READY connection by a new one, politely; new certificates, for one."""
+        if self.state is not State.READY:
+            return []
+        failure = DialFailure(kind=FailureKind.REDIAL, detail=reason)
+        return self._leave(failure, Close(1000, reason), now)
+
+    def shutdown(self, now: float) -> list[Effect]:
+        """Stop for good: no dial follows."""
+        self.stopping = True
+        self.next_dial = None
+        failure = DialFailure(kind=FailureKind.REDIAL, detail=STOP_REASON)
+        if self.state is State.CONNECTING:
+            return self._leave(failure, Abort(STOP_REASON), now)
+        return self._leave(failure, Close(1000, STOP_REASON), now)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time has passed. Needed at `next_deadline`; harmless at any other time."""
+        match self.state:
+            case State.DISCONNECTED:
+                return self.dial(now) if self.next_dial is not None and now >= self.next_dial else []
+            case State.HELLO_SENT if self._deadline is not None and now >= self._deadline:
+                failure = _network(f"no hello_ack within {self._timings.ack_timeout_secs:g} s")
+                return self._leave(failure, Abort(failure.detail), now)
+            case State.CLOSING if self._deadline is not None and now >= self._deadline:
+                self._deadline = None
+                return [Abort("the peer did not close in time")]
+            case State.READY:
+                return self._tick_ready(now)
+            case _:
+                return []
+
+    def next_deadline(self, now: float) -> float | None:
+        """When `tick` is due, in the time of `now` and possibly in the past; None: not before another input."""
+        match self.state:
+            case State.DISCONNECTED:
+                return self.next_dial
+            case State.HELLO_SENT | State.CLOSING:
+                return self._deadline
+            case State.READY:
+                return min(self._silence_ends(), self._next_heartbeat)
+            case State.CONNECTING:
+                return None
+
+    # The parts
+
+    def _received_early(self, envelope: Envelope, now: float) -> list[Effect]:
+        if envelope.type == messages.PING:
+            if len(self._early_pings) < EARLY_PINGS_MAX:
+                self._early_pings.append(envelope.id)
+            return []
+        if envelope.type != messages.HELLO_ACK:
+            return [Ignored("a message before hello_ack", malformed=False)]
+        ack = messages.parse_hello_ack(envelope.payload)
+        if not ack.accepted:
+            failure = DialFailure(kind=FailureKind.REFUSED_HELLO, detail=ack.reason)
+            return self._leave(failure, Close(1000, "hello was refused"), now)
+        self._move(Event.ACCEPTED, now)
+        self._deadline = None
+        self._ready_since = now
+        self.verdict = None
+        self.interval = ack.heartbeat_interval_secs or self._configured_interval
+        pongs: list[Effect] = [self._pong(ping_id) for ping_id in self._early_pings]
+        return [Ready(ack), *pongs, self._request_heartbeat(now)]
+
+    def _tick_ready(self, now: float) -> list[Effect]:
+        if now >= self._silence_ends():
+            failure = _network(f"nothing was heard for {now - self._last_received:.0f} s")
+            return self._leave(failure, Abort(failure.detail), now)
+        if now < self._next_heartbeat:
+            return []
+        if self._gathering:  # the figures are late: one missed heartbeat, not two at once
+            self._next_heartbeat = now + self.interval
+            return []
+        return [self._request_heartbeat(now)]
+
+    def _redialling(self) -> bool:
+        # Commands are sent at most once: those that cross with our polite close still count.
+        leaving = self._leaving
+        return (
+            self.state is State.CLOSING
+            and not self.stopping
+            and leaving is not None
+            and leaving.kind is FailureKind.REDIAL
+        )
+
+    def _silence_ends(self) -> float:
+        return self._last_received + self._timings.silent_intervals * self.interval
+
+    def _request_heartbeat(self, now: float) -> Effect:
+        self._gathering = True
+        self._next_heartbeat = now + self.interval
+        return RequestHeartbeat()
+
+    def _pong(self, ping_id: str) -> Effect:
+        return Send(encode(messages.pong(ping_id, timestamp=self._timestamp())), SendKind.CONTROL)
+
+    def _measure(self, pong_id: str, now: float) -> None:
+        sent = self._awaited.pop(pong_id, None)
+        if sent is None and len(self._awaited) == 1:
+            # A pong under an id of its own can only mean the one heartbeat under way.
+            _, sent = self._awaited.popitem()
+        if sent is not None:
+            self.round_trip_secs = max(0.0, now - sent)
+
+    def _leave(self, failure: DialFailure, effect: Close | Abort, now: float) -> list[Effect]:
+        lost = self._lost(failure.detail, now)
+        if not self._move(Event.LEAVE, now):
+            return []
+        self._leaving = failure
+        self._deadline = now + self._timings.close_timeout_secs if isinstance(effect, Close) else None
+        return [*lost, effect]
+
+    def _lost(self, reason: str, now: float) -> list[Effect]:
+        if self.state is not State.READY or self._ready_since is None:
+            return []
+        self._ready_for, self._ready_since = now - self._ready_since, None
+        self.round_trip_secs = None
+        return [Lost(reason)]
+
+    def _plan_dial(self, failure: DialFailure, now: float) -> None:
+        self.verdict = classify(failure)
+        delay = self._backoff.delay(self.verdict, ready_for_secs=self._ready_for)
+        self.next_dial = None if self.stopping else now + delay
+
+    def _move(self, event: Event, now: float) -> bool:
+        target = TRANSITIONS.get((self.state, event))
+        if target is None:
+            return False
+        self.state, self.state_since = target, now
+        return True
+
+
+def _network(detail: str) -> DialFailure:
+    return DialFailure(kind=FailureKind.NETWORK, detail=detail)

@@ -1,0 +1,82 @@
+"""What the connection is told: where to dial, as whom, how patiently. Checked when made, so that dialling need not."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from syntra.connection.errors import ConnectionSettingsError
+from syntra.connection.timings import Timings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """Paths of PEM files. `ca_path` adds to the platform's roots; `cert_path` may hold the key too."""
+
+    ca_path: str | None = None
+    cert_path: str | None = None
+    key_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """Everything the transport needs to know.
+
+    `version` is the agent's own (X-Agent-Version). `max_frame_bytes` bounds frames in both directions.
+    Raises ConnectionSettingsError naming the configuration key when a dial could never succeed.
+    """
+
+    endpoint: str
+    token: str = field(repr=False)
+    version: str
+    heartbeat_interval_secs: float = 30.0
+    reconnect_max_delay_secs: float = 60.0
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    max_frame_bytes: int = 16 * 1024 * 1024
+    stream_queue: int = 16  # stream messages waiting at most; each may be as large as a telemetry batch
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self) -> None:
+        _check_endpoint(self.endpoint)
+        # A space or a line end would end the header there, and what follows would be a header of its own.
+        for name, value in (("the agent token", self.token), ("the agent version", self.version)):
+            if not value:
+                raise ConnectionSettingsError(f"cannot use {name}: it is empty; enrol this server")
+            if not all("!" <= char <= "~" for char in value):
+                raise ConnectionSettingsError(
+                    f"cannot use {name}: it holds characters that no HTTP header can carry; copy it again"
+                )
+
+    @property
+    def secure(self) -> bool:
+        """Whether the endpoint is reached over TLS."""
+        return urlsplit(self.endpoint).scheme.lower() == "wss"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the endpoint is this machine: no proxy leads there, and plain text harms nobody."""
+        host = urlsplit(self.endpoint).hostname or ""
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return host == "localhost" or host.endswith(".localhost")
+
+
+def _check_endpoint(endpoint: str) -> None:
+    try:
+        parts = urlsplit(endpoint)
+        port = parts.port
+    except ValueError as exc:
+        raise ConnectionSettingsError(f"cannot use the endpoint: {exc}; write wss://HOST/agent/ws") from exc
+    if parts.scheme.lower() not in ("ws", "wss"):
+        reason = "it does not begin with wss:// or ws://"
+    elif not parts.hostname or port == 0:
+        reason = "it names no host to dial"
+    elif parts.username is not None or parts.password is not None:
+        reason = "it holds a user name or password, which logs would show"
+    elif parts.fragment:
+        reason = "it has a fragment"
+    else:
+        return
+    raise ConnectionSettingsError(f"cannot use the endpoint: {reason}; write wss://HOST/agent/ws")

@@ -1,0 +1,399 @@
+"""Performs what the session decides: the tasks of the connection, from the first dial to the last close.
+
+One task owns the connection: it dials, converses, hangs up, waits, and dials again. The old socket is closed, or broken
+after the close timeout, before the next dial begins. While a connection stands, five tasks serve it: reader, writer,
+timer, heartbeat and outbox watch. The messages for the router go through one bounded queue that outlives connections:
+a command that was received is delivered though its connection broke.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from syntra.connection.codec import Envelope, encode
+from syntra.connection.effects import (
+    Abort,
+    Close,
+    Deliver,
+    Dial,
+    Effect,
+    Ignored,
+    Lost,
+    Ready,
+    RequestHeartbeat,
+    Send,
+    SendKind,
+)
+from syntra.connection.errors import NotConnected, TlsFileError
+from syntra.connection.inbox import Inbox
+from syntra.connection.messages import HelloAck
+from syntra.connection.retry import Backoff, DialFailure, FailureKind
+from syntra.connection.session import STOP_REASON, Session, State
+from syntra.connection.settings import ConnectionSettings, TlsSettings
+from syntra.connection.status import ConnectionStatus, describe
+from syntra.connection.timings import Timings
+from syntra.connection.tls import TlsFiles
+from syntra.connection.websocket import Socket, SocketEnded, dial
+from syntra.connection.writer import Outbox, OutboxItem, Writer
+from syntra.utils.errors import AgentError
+
+__all__ = [
+    "ConnectionSettings",
+    "ConnectionStatus",
+    "Outbox",
+    "OutboxItem",
+    "Provider",
+    "Timings",
+    "TlsSettings",
+    "Transport",
+]
+
+_log = logging.getLogger(__name__)
+
+Provider = Callable[[], Awaitable[Mapping[str, Any]]]
+"""Gathers a payload. AgentError, OSError and TimeoutError are survived; it is cancelled when it takes too long."""
+
+
+class Transport:
+    """Keeps this agent connected. `run` it once.
+
+    `deliver` gets every message that is not the connection's own business, one after the other, in order; it should
+    hand long work on. `on_ready` and `on_lost` are plain calls that alternate; they must not block.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: ConnectionSettings,
+        hello: Provider,
+        heartbeat: Provider,
+        deliver: Callable[[Envelope], Awaitable[None]],
+        on_ready: Callable[[HelloAck], None],
+        on_lost: Callable[[str], None],
+        outbox: Outbox,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._timings = settings.timings
+        self._hello = hello
+        self._heartbeat = heartbeat
+        self._on_ready = on_ready
+        self._on_lost = on_lost
+        self._clock = clock
+        self._tls = TlsFiles(settings.tls)
+        self._writer = Writer(outbox, max_frame_bytes=settings.max_frame_bytes, stream_limit=settings.stream_queue)
+        self._session = Session(
+            backoff=Backoff(
+                uniform=(rng or random.SystemRandom()).uniform, max_delay_secs=settings.reconnect_max_delay_secs
+            ),
+            new_id=lambda: str(uuid.uuid4()),
+            timestamp=_timestamp,
+            heartbeat_interval_secs=settings.heartbeat_interval_secs,
+            timings=settings.timings,
+            max_frame_bytes=settings.max_frame_bytes,
+            now=clock(),
+        )
+        self._inbox = Inbox(deliver)
+        self._running = False
+        self._finished = asyncio.Event()
+        self._wake = asyncio.Event()  # deadlines may have moved
+        self._over = asyncio.Event()  # this dial or connection is to end
+        self._heartbeat_wanted = asyncio.Event()
+        self._dial_due = False
+        self._socket: Socket | None = None
+        self._farewell: Close | None = None
+        self._ended: tuple[int, str] | None = None
+        self._last_sentence = ""
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """A snapshot."""
+        return describe(self._session, endpoint=self._settings.endpoint, now=self._clock(), clean=self._without_token)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled or stopped. The socket is closed when this returns or raises.
+
+        Raises whatever a bug in an injected callable raises, in an ExceptionGroup; never for anything the peer does.
+        """
+        if not self._settings.secure and not self._settings.loopback:
+            _log.warning(
+                "the token travels unencrypted: the endpoint is ws://", extra={"endpoint": self._settings.endpoint}
+            )
+        self._running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [
+                    group.create_task(self._inbox.run(), name="connection.deliver"),
+                    group.create_task(self._watch_files(), name="connection.files"),
+                ]
+                await self._stay_connected()
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            self._running = False
+            self._finished.set()
+
+    async def stop(self, deadline_secs: float | None = None) -> None:
+        """Close with 1000 and let `run` return; after the deadline (default: the close timeout) the socket is broken.
+
+        Not to be awaited from one of the injected callables: `run` waits for them.
+        """
+        self._perform(self._session.shutdown(self._clock()))
+        self._wake.set()
+        if not self._running:
+            return
+        try:
+            async with asyncio.timeout(self._timings.close_timeout_secs if deadline_secs is None else deadline_secs):
+                await self._finished.wait()
+        except TimeoutError:
+            self._perform([Abort(STOP_REASON)])
+
+    async def send_stream(self, envelope: Envelope) -> None:
+        """Send telemetry or log lines; returns when the socket has the frame. See `Writer.stream`.
+
+        Raises NotConnected when not READY, or when the connection breaks first; UnencodableMessage for what JSON, or
+        one frame, cannot carry.
+        """
+        await self._writer.stream(encode(envelope))
+
+    # Connections, one after the other
+
+    async def _stay_connected(self) -> None:
+        self._perform(self._session.dial(self._clock()))
+        while not (self._session.stopping and self._session.state is State.DISCONNECTED):
+            if self._dial_due:
+                self._dial_due = False
+                await self._connect_once()
+                continue
+            await self._pause()
+            self._perform(self._session.tick(self._clock()))
+
+    async def _connect_once(self) -> None:
+        """Dial, converse, hang up; back in DISCONNECTED afterwards, whatever happens."""
+        self._farewell = self._ended = None
+        self._writer.begin()
+        failure: DialFailure | None = None
+        try:
+            outcome = await self._dial_unless_over()
+            if isinstance(outcome, DialFailure):
+                failure = outcome
+            else:
+                self._perform(self._session.opened(outcome, self._clock()))
+                await self._converse()
+        except asyncio.CancelledError:
+            self._perform(self._session.shutdown(self._clock()))
+            raise
+        finally:
+            await self._finish(failure)
+
+    async def _finish(self, failure: DialFailure | None) -> None:
+        socket = self._socket
+        if socket is None:
+            failure = failure or DialFailure(kind=FailureKind.LOCAL, detail="the dial was overtaken")
+            effects = self._session.dial_failed(failure, self._clock())
+        else:
+            ended = await self._hang_up(socket)
+            self._socket = None
+            code, reason = self._ended or ended
+            effects = self._session.closed(code, reason, self._clock())
+        self._perform(effects)
+        self._writer.end("the connection is over")
+        self._over.clear()
+        self._report_failure()
+
+    async def _dial_unless_over(self) -> Mapping[str, Any] | DialFailure:
+        """The hello for the socket that now stands, or why there is none. A shutdown cancels the dial."""
+        async with asyncio.TaskGroup() as group:
+            dialling = group.create_task(self._dial(), name="connection.dial")
+            overtaken = group.create_task(self._over.wait(), name="connection.overtaken")
+            try:
+                await asyncio.wait({dialling, overtaken}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                dialling.cancel()
+                overtaken.cancel()
+        if dialling.cancelled():
+            return DialFailure(kind=FailureKind.LOCAL, detail="the dial was overtaken")
+        return dialling.result()
+
+    async def _dial(self) -> Mapping[str, Any] | DialFailure:
+        # Gathered before dialling: the control plane gives a new connection 30 s to say hello.
+        hello = await self._gather(self._hello, self._timings.hello_timeout_secs)
+        if hello is None:
+            return DialFailure(kind=FailureKind.LOCAL, detail="the hello could not be gathered")
+        try:
+            context = await asyncio.to_thread(self._tls.context) if self._settings.secure else None
+        except TlsFileError as exc:
+            return DialFailure(kind=FailureKind.TLS, detail=str(exc))
+        outcome = await dial(self._settings, context)
+        if isinstance(outcome, DialFailure):
+            return outcome
+        # Kept at once: between here and the owner of the connection a cancellation must not lose an open socket.
+        self._socket = outcome
+        return hello
+
+    async def _converse(self) -> None:
+        socket = self._socket
+        assert socket is not None, "cannot happen: the dial has just kept it"
+        self._heartbeat_wanted.clear()
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(socket), name="connection.read")
+            others = [
+                group.create_task(self._write(socket), name="connection.write"),
+                group.create_task(self._keep_time(), name="connection.time"),
+                group.create_task(self._send_heartbeats(), name="connection.heartbeat"),
+                group.create_task(self._writer.watch(), name="connection.outbox"),
+            ]
+            await self._over.wait()
+            for task in others:
+                task.cancel()
+            await self._hang_up(socket)
+            # What arrived before the close is still read; the reader ends by itself with the socket.
+            await asyncio.wait({reader}, timeout=self._timings.close_timeout_secs)
+            reader.cancel()
+
+    async def _hang_up(self, socket: Socket) -> tuple[int, str]:
+        farewell = self._farewell or Close(1000, "")
+        return await socket.close(farewell.code, farewell.reason)
+
+    # The tasks of one connection
+
+    async def _read(self, socket: Socket) -> None:
+        try:
+            while True:
+                frame = await socket.receive()
+                for effect in self._session.received(frame, self._clock()):
+                    if isinstance(effect, Deliver):
+                        await self._inbox.put(effect.envelope)
+                    else:
+                        self._perform([effect])
+        except SocketEnded as end:
+            self._ended = (end.code, end.reason)
+        finally:
+            self._over.set()
+
+    async def _write(self, socket: Socket) -> None:
+        try:
+            await self._writer.run(socket.send)
+        except NotConnected as exc:
+            # The reader finds the end of the connection, after what is still to be read.
+            _log.debug("the writer ended", extra={"reason": str(exc)})
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self._pause()
+            if self._inbox.full:
+                self._session.heard(self._clock())
+            self._perform(self._session.tick(self._clock()))
+
+    async def _send_heartbeats(self) -> None:
+        while True:
+            await self._heartbeat_wanted.wait()
+            self._heartbeat_wanted.clear()
+            payload = await self._gather(self._heartbeat, self._session.interval)
+            self._perform(self._session.heartbeat_ready(payload, self._clock()))
+
+    # The tasks of the whole run
+
+    async def _watch_files(self) -> None:
+        """Dial again when certificates were renewed, but never give up a connection for files that do not work."""
+        tls = self._settings.tls
+        if not self._settings.secure or (tls.ca_path is None and tls.cert_path is None and tls.key_path is None):
+            return
+        renewed = False
+        while True:
+            await asyncio.sleep(self._timings.file_check_secs)
+            renewed = await asyncio.to_thread(self._tls.renewed) or renewed
+            if renewed and self._session.state in (State.READY, State.DISCONNECTED):
+                renewed = False
+                now = self._clock()
+                self._perform(self._session.redial("the TLS files changed", now) or self._session.dial(now))
+
+    # The parts
+
+    def _perform(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            self._wake.set()
+            match effect:
+                case Dial():
+                    self._dial_due = True
+                case Send(text=text, kind=SendKind.CONTROL):
+                    self._writer.control(text)
+                case Send(text=text):
+                    self._writer.heartbeat(text)
+                case Ready(ack=ack):
+                    self._ready(ack)
+                case Lost(reason=reason):
+                    self._writer.end(reason)
+                    self._on_lost(self._without_token(reason))
+                case RequestHeartbeat():
+                    self._heartbeat_wanted.set()
+                    self._writer.look()  # should the outbox's own news ever be missed, this is when it is noticed
+                case Close():
+                    self._farewell = effect
+                    self._over.set()
+                case Abort():
+                    if self._socket is not None:
+                        self._socket.abort()
+                    self._over.set()
+                case Ignored(reason=reason, malformed=malformed):
+                    level = logging.WARNING if malformed else logging.INFO
+                    _log.log(level, "ignored a frame", extra={"reason": self._without_token(reason)})
+                case Deliver():
+                    raise AssertionError("cannot happen: only the reader is told to deliver, and does it itself")
+
+    def _ready(self, ack: HelloAck) -> None:
+        self._last_sentence = ""
+        self._writer.ready()
+        extra = {"server_name": ack.server_name, "pending_deployments": len(ack.pending_deployments)}
+        _log.info("connected to the control plane", extra=extra)
+        for problem in ack.problems:
+            _log.warning("odd hello_ack", extra={"problem": problem})
+        self._on_ready(ack)
+
+    async def _gather(self, provider: Provider, limit_secs: float) -> Mapping[str, Any] | None:
+        try:
+            async with asyncio.timeout(limit_secs):
+                return await provider()
+        except (AgentError, OSError, TimeoutError) as exc:
+            reason = str(exc) or f"it took longer than {limit_secs:g} s"
+            _log.warning("cannot gather a payload for the control plane", extra={"reason": reason})
+            return None
+
+    async def _pause(self) -> None:
+        """Until the session's next deadline, or until something changed."""
+        now = self._clock()
+        deadline = self._session.next_deadline(now)
+        try:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now)):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        self._wake.clear()
+
+    def _report_failure(self) -> None:
+        verdict = self._session.verdict
+        if verdict is None or self._session.stopping:
+            return
+        sentence = self._without_token(verdict.sentence)
+        level = logging.ERROR if verdict.loud else logging.WARNING
+        # The same sentence again and again is no news.
+        level = logging.INFO if sentence == self._last_sentence and not verdict.loud else level
+        self._last_sentence = sentence
+        extra = {"reason": sentence, "attempts": self._session.failures, "next_secs": self.status.next_attempt_secs}
+        _log.log(level, "not connected to the control plane", extra=extra)
+
+    def _without_token(self, text: str) -> str:
+        # The peer may quote what it was sent.
+        return text.replace(self._settings.token, "[token]")
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,289 @@
+"""The edge to the websockets library, which no other module of the package knows: a dial, and the socket it yields.
+
+What goes wrong leaves here in our words: a dial as `DialFailure`, a socket as `SocketEnded` or NotConnected. Proxies
+come from the environment (HTTPS_PROXY, NO_PROXY and so on, in either case, read at every dial); loopback is dialled
+directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.datastructures import Headers
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidMessage,
+    InvalidProxy,
+    InvalidProxyStatus,
+    InvalidStatus,
+    ProxyError,
+    WebSocketException,
+)
+from websockets.protocol import State
+
+from syntra.connection.errors import NotConnected
+from syntra.connection.messages import readable
+from syntra.connection.retry import DialFailure, FailureKind
+from syntra.connection.settings import ConnectionSettings
+
+_log = logging.getLogger(__name__)
+
+# At DEBUG the library logs the headers it sends, the token among them. A logger that is not in the hierarchy cannot be
+# turned up by anybody's logging configuration; what it does say reaches the handlers through its parent.
+_wire_log = logging.Logger("syntra.connection.websocket", level=logging.WARNING)
+_wire_log.parent = _log
+
+
+def _plain(record: logging.LogRecord) -> bool:
+    # The library adds a weak reference to its connection, which a formatter that renders extras may find dead.
+    record.__dict__.pop("websocket", None)
+    return True
+
+
+_wire_log.addFilter(_plain)
+
+_CLIENT_CERTIFICATE_ALERTS = (
+    "BAD_CERTIFICATE",
+    "UNSUPPORTED_CERTIFICATE",
+    "CERTIFICATE_REVOKED",
+    "CERTIFICATE_EXPIRED",
+    "CERTIFICATE_UNKNOWN",
+    "CERTIFICATE_REQUIRED",
+    "UNKNOWN_CA",
+    "ACCESS_DENIED",
+)
+_NO_TLS_THERE = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+
+_VERIFY_NOT_YET_VALID = 9  # X509_V_ERR_*, x509_vfy.h
+_VERIFY_EXPIRED = 10
+_VERIFY_WRONG_NAME = (62, 64)
+
+
+class _Connect(connect):
+    """The library's connect without redirects: within one origin it would send the token along."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+class SocketEnded(Exception):
+    """The socket is closed. `code` and `reason` are of whichever side closed first; 1006 when neither did."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"close code {code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class Socket:
+    """An open WebSocket. One task receives, one sends."""
+
+    def __init__(self, connection: ClientConnection, *, send_timeout_secs: float, close_timeout_secs: float) -> None:
+        self._connection = connection
+        self._send_timeout = send_timeout_secs
+        self._close_timeout = close_timeout_secs
+
+    async def receive(self) -> bytes:
+        """The next frame, text or binary. No deadline: silence is judged by the session. Raises SocketEnded."""
+        try:
+            # Bytes, not text: invalid UTF-8 is a malformed frame here, and no reason to lose the connection.
+            return await self._connection.recv(decode=False)
+        except ConnectionClosed as exc:
+            raise SocketEnded(*_ending(exc)) from exc
+
+    async def send(self, text: str) -> None:
+        """Return when the text frame was handed to the operating system, or nearly (32 KiB may wait).
+
+        Raises NotConnected when it was not, and breaks the socket first when the peer takes nothing for too long.
+        """
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self._send_timeout):
+                await connection.send(text.encode(errors="replace"), text=True)
+        except TimeoutError as exc:
+            self.abort()
+            raise NotConnected("cannot send to the control plane: it takes nothing; it is dialled again") from exc
+        except ConnectionClosed as exc:
+            raise NotConnected("cannot send to the control plane: the connection broke; it is dialled again") from exc
+        if connection.state is not State.OPEN:
+            # The library accepts a frame for a socket that breaks at that very moment.
+            raise NotConnected("cannot send to the control plane: the connection is closing; it is dialled again")
+
+    async def close(self, code: int, reason: str) -> tuple[int, str]:
+        """Close fully, handshake and TCP, or break the socket after the close timeout; returns code and reason.
+
+        Idempotent. When cancelled, the socket is broken at once.
+        """
+        connection = self._connection
+        try:
+            async with asyncio.timeout(self._close_timeout):
+                await connection.close(code, reason)
+        except TimeoutError:
+            _log.info("the peer did not close in time")
+        finally:
+            self.abort()
+        try:
+            async with asyncio.timeout(self._close_timeout):  # one round of the loop: nothing is left to wait for
+                await connection.wait_closed()
+        except TimeoutError:
+            _log.error("an aborted socket did not close")
+        return connection.close_code or 1006, connection.close_reason or ""
+
+    def abort(self) -> None:
+        """Break the TCP connection. Whoever receives or sends finds the socket ended."""
+        self._connection.transport.abort()
+
+
+async def dial(settings: ConnectionSettings, context: ssl.SSLContext | None) -> Socket | DialFailure:
+    """An open WebSocket, its owner being the caller, or why there is none. Cancelling breaks what was begun."""
+    broken_by: list[Exception] = []
+
+    class Recording(ClientConnection):
+        """Keeps what broke the TCP connection: the library reports only that the answer was cut short."""
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if exc is not None:
+                broken_by.append(exc)
+            super().connection_lost(exc)
+
+    timings = settings.timings
+    tls: dict[str, Any] = {} if context is None else {"ssl": context}
+    try:
+        connection = await _Connect(
+            settings.endpoint,
+            additional_headers={"Authorization": f"Bearer {settings.token}", "X-Agent-Version": settings.version},
+            compression=None,  # what is large is compressed already
+            proxy=None if settings.loopback else True,
+            open_timeout=timings.open_timeout_secs,
+            ping_interval=timings.ping_interval_secs,
+            ping_timeout=timings.ping_timeout_secs,
+            close_timeout=timings.close_timeout_secs,
+            max_size=settings.max_frame_bytes,
+            logger=_wire_log,
+            create_connection=Recording,
+            **tls,
+        )
+    except (OSError, WebSocketException, ValueError, ImportError) as exc:
+        return _failure(exc, broken_by, settings)
+    return Socket(
+        connection, send_timeout_secs=timings.send_timeout_secs, close_timeout_secs=timings.close_timeout_secs
+    )
+
+
+def _failure(exc: Exception, broken_by: list[Exception], settings: ConnectionSettings) -> DialFailure:
+    for error in (exc, *broken_by):
+        if isinstance(error, ssl.SSLError):
+            return _tls_failure(error)
+    match exc:
+        case InvalidStatus():
+            response = exc.response
+            detail = readable(response.reason_phrase or "")
+            if "Location" in response.headers:
+                detail = f"redirect to {readable(response.headers['Location'])}, not followed"
+            return DialFailure(
+                kind=FailureKind.HTTP,
+                code=response.status_code,
+                detail=detail,
+                retry_after_secs=_retry_after(response.headers),
+            )
+        case InvalidProxyStatus():
+            return _proxy_failure(f"it answered HTTP {exc.response.status_code}")
+        case ProxyError():
+            return _proxy_failure("it does not speak HTTP")
+        case InvalidProxy():
+            return _proxy_failure(exc.msg)  # not str(exc): that holds the address and with it a password
+        case ImportError():
+            return _proxy_failure("SOCKS is not supported, an HTTP proxy is")
+        case InvalidMessage():
+            return _network(_cut_short(exc, broken_by, settings))
+        case InvalidHandshake() | WebSocketException():
+            return _network(f"what answers is no WebSocket server: {readable(str(exc))}")
+        case TimeoutError():
+            return _network(f"no answer within {settings.timings.open_timeout_secs:g} s")
+        case socket.gaierror():
+            return _network("its host name cannot be resolved")
+        case OSError():
+            return _network(readable((exc.strerror or str(exc)).lower()))
+        case UnicodeError():
+            return _network("its host name is not valid")
+        case _:  # ValueError of a port that is no number
+            return _proxy_failure("its address is not valid")
+
+
+def _cut_short(exc: InvalidMessage, broken_by: list[Exception], settings: ConnectionSettings) -> str:
+    if not isinstance(exc.__cause__, EOFError):
+        return "what answers is no HTTP server"
+    text = "the connection broke before it answered"
+    if broken_by:
+        text += f" ({readable(str(broken_by[0]))})"
+    if settings.secure:
+        # With TLS 1.3 the refusal of a client certificate can be overtaken by the reset that follows it.
+        text += "; if it asks for a client certificate, check tls.cert_path"
+    return text
+
+
+def _tls_failure(exc: ssl.SSLError) -> DialFailure:
+    reason = exc.reason or ""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return _tls(f"its certificate is not accepted: {exc.verify_message}; {_verification_hint(exc.verify_code)}")
+    if reason.endswith(_CLIENT_CERTIFICATE_ALERTS):
+        said = reason.partition("ALERT_")[2].lower().replace("_", " ")
+        return _tls(f"it did not accept this agent's client certificate ({said}); check tls.cert_path")
+    if reason in _NO_TLS_THERE:
+        return _tls("what answers there does not speak TLS; check the endpoint")
+    if "ALERT" in reason or "PROTOCOL" in reason:
+        return _tls(reason.lower().replace("_", " "))
+    return _network(f"TLS broke off: {reason.lower().replace('_', ' ') or readable(str(exc))}")
+
+
+def _verification_hint(code: int) -> str:
+    if code == _VERIFY_NOT_YET_VALID:
+        return "check this machine's clock"
+    if code == _VERIFY_EXPIRED:
+        return "the control plane needs a new certificate, or this machine's clock is wrong"
+    if code in _VERIFY_WRONG_NAME:
+        return "check the endpoint"
+    return "set tls.ca_path if it has an authority of its own"
+
+
+def _retry_after(headers: Headers) -> float | None:
+    """Seconds of a Retry-After in either of its forms (RFC 9110 §10.2.3)."""
+    value = next(iter(headers.get_all("Retry-After")), "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _tls(detail: str) -> DialFailure:
+    return DialFailure(kind=FailureKind.TLS, detail=detail)
+
+
+def _network(detail: str) -> DialFailure:
+    return DialFailure(kind=FailureKind.NETWORK, detail=detail)
+
+
+def _proxy_failure(detail: str) -> DialFailure:
+    return DialFailure(kind=FailureKind.PROXY, detail=detail)
+
+
+def _ending(exc: ConnectionClosed) -> tuple[int, str]:
+    """Close code and reason of whichever side closed first; 1006 when neither did."""
+    first = exc.sent if exc.rcvd is None or exc.rcvd_then_sent is False else exc.rcvd
+    if first is not None:
+        return first.code, first.reason
+    cause = exc.__cause__
+    return 1006, f"the connection broke: {cause}" if cause is not None and str(cause) else "the connection broke"

@@ -1,0 +1,216 @@
+"""What leaves, in which order: one writer per connection, four lanes.
+
+control (hello, pong) > outbox (durable results) > heartbeat > stream (telemetry, logs). Streams never delay a result,
+and a long outbox never silences the heartbeat: one that is due goes out between two batches of the outbox.
+Every lane is bounded: control drops (a ping flood earns no memory), outbox is read in batches, heartbeat is one slot,
+stream makes its callers wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from syntra.connection.errors import NotConnected, UnencodableMessage
+
+_log = logging.getLogger(__name__)
+
+OUTBOX_BATCH = 32
+CONTROL_MAX = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxItem:
+    """One durable message: its place in the outbox and the encoded frame."""
+
+    seq: int
+    text: str
+
+
+class Outbox(Protocol):
+    """Durable messages that are sent until the connection has taken them, oldest first: at least once each."""
+
+    async def pending(self, limit: int) -> Sequence[OutboxItem]:
+        """The oldest items not yet taken, at most `limit`, in order. Empty when there are none."""
+
+    async def taken(self, seq: int) -> None:
+        """The frame of this item was handed to the socket: it need not be sent again. May be called twice."""
+
+    async def wait(self) -> None:
+        """Return when something is pending; at once if something already is. Cancelled freely."""
+
+
+class _Waiting:
+    """A stream message and the future its sender waits on."""
+
+    __slots__ = ("left", "text")
+
+    def __init__(self, text: str, left: asyncio.Future[None]) -> None:
+        self.text = text
+        self.left = left
+
+
+class Writer:
+    """The lanes of one connection after another. `begin`, then `ready`, then `end`; `run` and `watch` in between."""
+
+    def __init__(self, outbox: Outbox, *, max_frame_bytes: int, stream_limit: int) -> None:
+        self._outbox = outbox
+        self._max_frame_bytes = max_frame_bytes
+        self._stream_limit = stream_limit
+        self._wake = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._room = asyncio.Event()
+        self.dropped_pongs = 0
+        self.skipped_heartbeats = 0
+        self._control: deque[str] = deque()
+        self._stream: deque[_Waiting] = deque()
+        self._batch: deque[OutboxItem] = deque()
+        self.begin()
+
+    def begin(self) -> None:
+        """A new connection: nothing but control leaves until `ready`."""
+        self._ready = False
+        self._heartbeat: str | None = None
+        self._heartbeat_owed = False
+        self._outbox_due = False
+        self._control.clear()
+        self._batch.clear()
+        self._wake.clear()
+        self._drained.clear()
+
+    def ready(self) -> None:
+        """The control plane accepted us: all lanes open, the outbox first."""
+        self._ready = True
+        self._room.set()
+        self.look()
+
+    def end(self, reason: str) -> None:
+        """The connection is over: whoever waits gets NotConnected; what was not taken stays in the outbox."""
+        self._ready = False
+        self._heartbeat = None
+        self._batch.clear()
+        self._room.set()
+        waiting = list(self._stream)
+        self._stream.clear()
+        for item in waiting:
+            if not item.left.done():
+                item.left.set_exception(_not_connected(reason))
+
+    def control(self, text: str) -> None:
+        """Queue a hello or pong."""
+        if len(self._control) >= CONTROL_MAX:
+            self.dropped_pongs += 1
+            return
+        self._control.append(text)
+        self._wake.set()
+
+    def heartbeat(self, text: str) -> None:
+        """Hand in a heartbeat; dropped when the previous one has not left yet."""
+        if not self._ready or self._heartbeat is not None:
+            self.skipped_heartbeats += 1
+            return
+        self._heartbeat = text
+        self._wake.set()
+
+    def look(self) -> None:
+        """Have a look at the outbox, whether or not its `wait` returned."""
+        self._outbox_due = True
+        self._wake.set()
+
+    async def stream(self, text: str) -> None:
+        """Return when the frame was handed to the socket.
+
+        Waits while the lane is full. Raises NotConnected when it did not leave, UnencodableMessage when it never can.
+        Cancelling withdraws a frame that is still waiting; one that is being written leaves all the same.
+        """
+        if len(text) > self._max_frame_bytes:
+            raise UnencodableMessage(f"cannot send a message: it is larger than {self._max_frame_bytes} bytes")
+        while self._ready and len(self._stream) >= self._stream_limit:
+            self._room.clear()
+            await self._room.wait()
+        if not self._ready:
+            raise _not_connected("the control plane has not accepted this agent")
+        item = _Waiting(text, asyncio.get_running_loop().create_future())
+        self._stream.append(item)
+        self._wake.set()
+        await item.left
+
+    async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
+        """Write until cancelled, or until `send` raises. `send` returns when the socket has the frame."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while await self._write_one(send):
+                pass
+
+    async def watch(self) -> None:
+        """Pass on the outbox's news until cancelled."""
+        while True:
+            await self._outbox.wait()
+            self._drained.clear()
+            self.look()
+            await self._drained.wait()
+
+    async def _write_one(self, send: Callable[[str], Awaitable[None]]) -> bool:
+        """Send the next frame, or fetch the next batch; False when there is nothing to do."""
+        if self._control:
+            await send(self._control.popleft())
+            return True
+        if not self._ready:
+            return False
+        if self._batch:
+            await self._write_durable(self._batch.popleft(), send)
+            self._heartbeat_owed = not self._batch
+            return True
+        if self._outbox_due and not (self._heartbeat is not None and self._heartbeat_owed):
+            await self._fetch()
+            return True
+        if self._heartbeat is not None:
+            await send(self._heartbeat)
+            self._heartbeat = None
+            self._heartbeat_owed = False
+            return True
+        return await self._write_stream(send)
+
+    async def _fetch(self) -> None:
+        self._outbox_due = False
+        items = await self._outbox.pending(OUTBOX_BATCH)
+        self._batch.extend(items)
+        if items:
+            self._outbox_due = True
+        else:
+            self._heartbeat_owed = False
+            self._drained.set()
+
+    async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
+        if len(item.text) > self._max_frame_bytes:
+            # The peer would close the connection for it, again and again: nothing behind it would ever arrive.
+            _log.error("dropped an outbox item that is larger than a frame", extra={"seq": item.seq})
+        else:
+            await send(item.text)
+        await self._outbox.taken(item.seq)
+
+    async def _write_stream(self, send: Callable[[str], Awaitable[None]]) -> bool:
+        while self._stream:
+            item = self._stream.popleft()
+            self._room.set()
+            if item.left.done():  # its sender was cancelled
+                continue
+            try:
+                await send(item.text)
+            except BaseException:
+                if not item.left.done():
+                    item.left.set_exception(_not_connected("the connection broke"))
+                raise
+            if not item.left.done():
+                item.left.set_result(None)
+            return True
+        return False
+
+
+def _not_connected(reason: str) -> NotConnected:
+    return NotConnected(f"cannot send to the control plane: {reason}; it is dialled again by itself")
