@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import signal
 import stat
 import subprocess
 from pathlib import Path
 
 import syntra
-from tests.engine import wait_until
 
 
 def test_version_works_from_an_empty_environment(built_binary: Path, tmp_path: Path) -> None:
