@@ -1,0 +1,118 @@
+"""What to ask a service to learn whether it works, and in what rhythm. Pure data, validated when made."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from syntra.utils.errors import AgentError
+
+_PATH = re.compile(r"/[!-~]*")  # visible ASCII: no blanks, no CR or LF that would begin another header
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1
+_HEADER_VALUE = re.compile(r"[\t -~]*")
+# These decide where the request ends and whether the connection stays; the probe sets them.
+_OWN_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
+_MAX_PATH = 2048
+_MAX_HEADERS = 32
+_MAX_HEADER_CHARS = 8192
+
+
+class Scheme(Enum):
+    """How to speak to the port. A certificate is not verified: it is for the public name, not this address."""
+
+    HTTP = "http"
+    HTTPS = "https"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCheck:
+    """Healthy when a GET of `path` is answered with 2xx or 3xx. Redirects are not followed."""
+
+    path: str
+    """With the query, as it goes on the request line."""
+    port: int
+    scheme: Scheme = Scheme.HTTP
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent as given; a `Host` or `User-Agent` here replaces the default one."""
+
+    def __post_init__(self) -> None:
+        if not _PATH.fullmatch(self.path) or "#" in self.path or len(self.path) > _MAX_PATH:
+            raise AgentError(
+                f"cannot use health check path {self.path[:80]!r}: it must begin with / and hold visible ASCII without"
+                f" #, at most {_MAX_PATH} characters; percent-encode the rest"
+            )
+        _require_port(self.port)
+        if len(self.headers) > _MAX_HEADERS or sum(len(n) + len(v) for n, v in self.headers) > _MAX_HEADER_CHARS:
+            raise AgentError(
+                f"cannot use health check headers: more than {_MAX_HEADERS} or {_MAX_HEADER_CHARS} characters;"
+                " send fewer"
+            )
+        for name, value in self.headers:
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+                raise AgentError(f"cannot use health check header {name[:40]!r}: it is not allowed here; remove it")
+            if not _HEADER_VALUE.fullmatch(value):
+                raise AgentError(
+                    f"cannot use health check header {name}: its value holds control or non-ASCII characters;"
+                    " remove them"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpCheck:
+    """Healthy when the port takes a connection."""
+
+    port: int
+
+    def __post_init__(self) -> None:
+        _require_port(self.port)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecCheck:
+    """Healthy when the command, run inside the container without a shell, exits with 0."""
+
+    argv: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.argv or not self.argv[0]:
+            raise AgentError("cannot use the health check command: it is empty; give the program and its arguments")
+        if any("\0" in word for word in self.argv):
+            raise AgentError("cannot use the health check command: it holds a NUL character; remove it")
+
+
+Check = HttpCheck | TcpCheck | ExecCheck
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckTiming:
+    """The rhythm of a check, in seconds."""
+
+    interval_secs: float
+    timeout_secs: float
+    """Of one probe, from connecting to the last byte that is waited for."""
+    retries: int
+    """Consecutive failures that mean unhealthy."""
+    start_period_secs: float
+    """Failures so soon after the start do not count."""
+
+    def __post_init__(self) -> None:
+        for name in ("interval_secs", "timeout_secs"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise AgentError(f"cannot use health check {name} {value}: it must be above 0; correct the setting")
+        if not (math.isfinite(self.start_period_secs) and self.start_period_secs >= 0):
+            raise AgentError(
+                f"cannot use health check start_period_secs {self.start_period_secs}: it must not be negative;"
+                " correct the setting"
+            )
+        if self.retries < 1:
+            raise AgentError(
+                f"cannot use health check retries {self.retries}: it must be 1 or more; correct the setting"
+            )
+
+
+def _require_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise AgentError(f"cannot use health check port {port}: ports are 1 to 65535; correct the setting")

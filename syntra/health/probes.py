@@ -1,0 +1,223 @@
+"""Asking a service: one HTTP request, one TCP connection, or one command, each under one deadline.
+
+A probe that fails is an answer, not an error: every function returns a ProbeResult that says in words what happened.
+Only cancellation passes through, and leaves no connection behind. Addresses are IP literals, as inspected from the
+runtime: no name is resolved, and link-local addresses (cloud metadata) are refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from syntra import __version__
+from syntra.health.checks import Check, ExecCheck, HttpCheck, Scheme, TcpCheck
+from syntra.health.http_response import HttpResponse, MalformedResponse
+from syntra.health.result import ProbeResult
+from syntra.utils.errors import AgentError
+
+__all__ = ["ExecCapability", "ExecOutcome", "ProbeResult", "probe", "probe_exec", "probe_http", "probe_tcp"]
+
+_USER_AGENT = f"syntra-agent-health/{__version__}"
+_READ = 16 * 1024
+# After a good status the body is taken too, so that the service sees no reset, but it is not worth more time than this.
+_DRAIN_SECS = 0.25
+_EXEC_OUTPUT = 2048
+_EXIT_WORDS = {126: " (the command cannot be executed)", 127: " (the command was not found)", 137: " (killed)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecOutcome:
+    """How a command ended."""
+
+    exit_code: int
+    output: bytes
+    """The beginning of stdout and stderr together."""
+
+
+class ExecCapability(Protocol):
+    """Runs a command inside the probed container. Whoever implements it owns the process."""
+
+    async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
+        """Run `argv` without a shell and keep at most `output_limit` bytes of output.
+
+        Raises TimeoutError after `timeout_secs`, AgentError when it cannot run. On both that timeout and on
+        cancellation it kills the process: an engine does not when the connection goes away.
+        """
+        ...
+
+
+async def probe(address: str, check: Check, timeout_secs: float, executor: ExecCapability | None = None) -> ProbeResult:
+    """Run `check` against `address`; an ExecCheck needs `executor`."""
+    match check:
+        case HttpCheck():
+            return await probe_http(address, check, timeout_secs)
+        case TcpCheck():
+            return await probe_tcp(address, check, timeout_secs)
+        case ExecCheck():
+            if executor is None:
+                return ProbeResult(ok=False, detail="no way to run commands in this runtime", duration_secs=0.0)
+            return await probe_exec(executor, check, timeout_secs)
+
+
+async def probe_http(address: str, check: HttpCheck, timeout_secs: float) -> ProbeResult:
+    """GET the check's path at `address`: 2xx and 3xx are healthy, redirects are not followed.
+
+    `timeout_secs` spans connecting, sending and the response's head; a body that comes too slowly changes nothing.
+    At most 64 KiB of the body are read; of a failure the first lines are in the detail.
+    """
+    began = _now()
+    place = _place(address, check.port)
+    response = HttpResponse()
+    phase = "cannot connect to"
+    failure = _refusal(address)
+    try:
+        if not failure:
+            async with asyncio.timeout_at(began + timeout_secs), _connection(address, check) as (reader, writer):
+                phase = "no response from"
+                writer.write(_request(place, check))
+                await writer.drain()
+                while response.status is None:
+                    _feed(response, await reader.read(_READ))
+                answered = _now()
+                await _read_body(reader, response, None if response.status >= 400 else _DRAIN_SECS)
+    except (OSError, MalformedResponse) as exc:  # TimeoutError is an OSError
+        failure = _in_words(exc, place, phase, timeout_secs)
+    if response.status is None:
+        return ProbeResult(ok=False, detail=failure, duration_secs=_now() - began)
+    ok = 200 <= response.status < 400
+    detail = f"HTTP {response.status} from {check.scheme.value}://{place}{check.path[:120]}"
+    if not ok and response.excerpt.strip():
+        detail += f": {response.excerpt.strip()}"
+    return ProbeResult(ok=ok, detail=detail, status_code=response.status, duration_secs=answered - began)
+
+
+async def probe_tcp(address: str, check: TcpCheck, timeout_secs: float) -> ProbeResult:
+    """Connect to the check's port at `address` and close again."""
+    began = _now()
+    place = _place(address, check.port)
+    failure = _refusal(address)
+    try:
+        if not failure:
+            async with asyncio.timeout_at(began + timeout_secs), _connection(address, check):
+                pass
+    except OSError as exc:
+        failure = _in_words(exc, place, "cannot connect to", timeout_secs)
+    return ProbeResult(ok=not failure, detail=failure or f"connected to {place}", duration_secs=_now() - began)
+
+
+async def probe_exec(executor: ExecCapability, check: ExecCheck, timeout_secs: float) -> ProbeResult:
+    """Run the check's command by `executor`; its output is in the detail when it fails."""
+    began = _now()
+    try:
+        # The executor keeps its own time and can tidy up; this deadline is for one that does not come back.
+        async with asyncio.timeout_at(began + timeout_secs + 1.0):
+            outcome = await executor.run(check.argv, timeout_secs=timeout_secs, output_limit=_EXEC_OUTPUT)
+    except TimeoutError:
+        detail = f"the command did not end within {timeout_secs:g} s"
+        return ProbeResult(ok=False, detail=detail, duration_secs=_now() - began)
+    except (AgentError, OSError) as exc:
+        return ProbeResult(ok=False, detail=f"the command could not run: {exc}", duration_secs=_now() - began)
+    detail = f"exit code {outcome.exit_code}"
+    if outcome.exit_code != 0:
+        detail += _EXIT_WORDS.get(outcome.exit_code, "")
+        output = outcome.output[:_EXEC_OUTPUT].decode(errors="replace").strip()
+        detail += f": {output}" if output else ""
+    return ProbeResult(ok=outcome.exit_code == 0, detail=detail, duration_secs=_now() - began)
+
+
+@contextlib.asynccontextmanager
+async def _connection(
+    address: str, check: HttpCheck | TcpCheck
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    secure = isinstance(check, HttpCheck) and check.scheme is Scheme.HTTPS
+    # The limit bounds what is buffered ahead of reading; it is a quarter of the body that is looked at.
+    reader, writer = await asyncio.open_connection(
+        address, check.port, ssl=_unverified_tls() if secure else None, limit=_READ
+    )
+    try:
+        if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+            # On loopback the kernel may pick the very port that is probed, and connect the socket to itself.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        yield reader, writer
+    finally:
+        # No farewell: a peer that does not read or close must not hold the probe.
+        transport = writer.transport
+        if secure or transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            transport.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def _read_body(reader: asyncio.StreamReader, response: HttpResponse, limit_secs: float | None) -> None:
+    with contextlib.suppress(OSError):  # TimeoutError and a reset alike: the status has been given
+        async with asyncio.timeout(limit_secs):
+            while not response.finished:
+                _feed(response, await reader.read(_READ))
+
+
+def _feed(response: HttpResponse, data: bytes) -> None:
+    if data:
+        response.feed(data)
+    else:
+        response.close()
+
+
+def _request(place: str, check: HttpCheck) -> bytes:
+    headers = {"host": ("Host", place), "user-agent": ("User-Agent", _USER_AGENT), "accept": ("Accept", "*/*")}
+    for name, _ in check.headers:
+        headers.pop(name.lower(), None)
+    lines = [f"GET {check.path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in (*headers.values(), *check.headers, ("Connection", "close"))]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
+
+
+def _refusal(address: str) -> str:
+    """Why `address` is not probed; "" when it is."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return f"cannot probe {address[:64]!r}: it is not an IP address; the container may have no network"
+    mapped = getattr(parsed, "ipv4_mapped", None) or parsed
+    if mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified:
+        return f"cannot probe {address}: link-local, multicast and unspecified addresses are not allowed"
+    return ""
+
+
+def _in_words(exc: OSError | MalformedResponse, place: str, phase: str, timeout_secs: float) -> str:
+    match exc:
+        case MalformedResponse():
+            return f"{exc} ({place})"
+        case ConnectionRefusedError():
+            return f"connection refused at {place}"
+        case ConnectionResetError() | BrokenPipeError():
+            return f"connection reset by {place} before it answered"
+        case TimeoutError() if exc.errno is None:
+            return f"{phase} {place} within {timeout_secs:g} s"
+        case ssl.SSLError():
+            return f"TLS failed with {place}: {exc.reason or 'the peer does not speak TLS'}"
+    return f"cannot reach {place}: {(os.strerror(exc.errno) if exc.errno else str(exc)).lower()}"
+
+
+def _place(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _unverified_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,37 @@
+"""One probe's answer, with remote text cut to what a person reads. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MAX_BYTES = 512
+_MAX_LINES = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What one probe found."""
+
+    ok: bool
+    detail: str
+    """A sentence, at most 512 bytes and 5 lines, without control characters."""
+    status_code: int | None = None
+    """Of an HTTP answer."""
+    duration_secs: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", bounded(self.detail))
+
+
+def bounded(text: str) -> str:
+    """`text` in at most 512 UTF-8 bytes and 5 non-empty lines, control characters dropped; what was cut ends in `…`."""
+    lines = [
+        "".join(char for char in line if char.isprintable() or char == "\t").rstrip() for line in text.splitlines()
+    ]
+    kept = [line for line in lines if line.strip()]
+    shown = "\n".join(kept[:_MAX_LINES])
+    data = shown.encode(errors="replace")
+    if len(kept) <= _MAX_LINES and len(data) <= _MAX_BYTES:
+        return data.decode()
+    ellipsis = "…"
+    return data[: _MAX_BYTES - len(ellipsis.encode())].decode(errors="ignore") + ellipsis
