@@ -1,0 +1,250 @@
+"""The machine this runs on: what it is, and how busy it is.
+
+Sizes are binary: `_mb` is MiB, `_gb` is GiB, both whole numbers rounded down. Reads a handful of files per sample;
+processes are never enumerated.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_MIB = 1024**2
+_GIB = 1024**3
+_ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
+# Interfaces that carry container or tunnel traffic, which passes a real interface too: beginnings of their names.
+_VIRTUAL = (
+    *("veth", "docker", "br-", "cni", "flannel", "cali", "cilium", "lxc", "podman", "kube-", "nodelocaldns"),
+    *("virbr", "vnet", "tun", "tap", "wg", "dummy", "ifb"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What does not change while the agent runs."""
+
+    os_name: str
+    os_version: str
+    kernel: str
+    arch: str
+    """`x86_64` or `aarch64`; another machine's own word otherwise."""
+    cpu_cores: int
+    """Logical processors of the host."""
+    cpu_model: str
+    memory_total_mb: int
+    disk_total_gb: int
+    hostname: str
+    public_ip: str | None
+    private_ip: str
+    """The address the default route leaves from; `127.0.0.1` on a machine without a network."""
+
+    def to_payload(self) -> dict[str, object]:
+        """The host's part of `agent_hello`: os, arch, resources, network."""
+        return {
+            "os": {"name": self.os_name, "version": self.os_version, "kernel": self.kernel},
+            "arch": self.arch,
+            "resources": {
+                "cpu_cores": self.cpu_cores,
+                "cpu_model": self.cpu_model,
+                "memory_total_mb": self.memory_total_mb,
+                "disk_total_gb": self.disk_total_gb,
+            },
+            "network": {"hostname": self.hostname, "public_ip": self.public_ip, "private_ip": self.private_ip},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFigures:
+    """How busy the host is."""
+
+    cpu_usage_percent: float
+    """0 to 100 over all processors, since the last sample."""
+    memory_used_mb: int
+    memory_available_mb: int
+    disk_used_gb: int
+    disk_available_gb: int
+    network_rx_bytes: int
+    """Since the last sample, as is `network_tx_bytes`."""
+    network_tx_bytes: int
+
+    def to_payload(self) -> dict[str, object]:
+        """The `resources` of a heartbeat."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCounters:
+    """One raw reading. Processor times in seconds since boot, the rest in bytes."""
+
+    cpu_busy_secs: float
+    cpu_total_secs: float
+    memory_total: int
+    memory_available: int
+    disk_used: int
+    disk_available: int
+    interfaces: Mapping[str, tuple[int, int]]
+    """Received and sent bytes since boot, of the counted interfaces."""
+
+
+class HostMeter:
+    """Turns readings into figures since the last sample. Belongs to one consumer: each sample moves the base."""
+
+    def __init__(self, disk_path: Path | str = "/", *, read: Callable[[Path], HostCounters] | None = None) -> None:
+        """`disk_path` is any path on the measured filesystem."""
+        self._disk_path = Path(disk_path)
+        self._read = read_counters if read is None else read
+        self._last: HostCounters | None = None
+
+    def sample(self) -> HostFigures:
+        """Figures since the last sample; processor and network are 0 in the first. Raises OSError without the disk."""
+        current = self._read(self._disk_path)
+        last, self._last = self._last, current
+        return figures_between(last, current)
+
+
+def figures_between(last: HostCounters | None, current: HostCounters) -> HostFigures:
+    """What happened from `last` to `current`. Pure.
+
+    An interface that is new counts from the next sample on (its counters may be old), one whose counters fell was
+    reset and counts from zero.
+    """
+    cpu = 0.0
+    received = sent = 0
+    if last is not None:
+        total = current.cpu_total_secs - last.cpu_total_secs
+        busy = current.cpu_busy_secs - last.cpu_busy_secs
+        # The kernel's idle and iowait figures may run backwards (proc(5)).
+        cpu = round(min(100.0, max(0.0, 100.0 * busy / total)), 1) if total > 0 else 0.0
+        for name, (rx, tx) in current.interfaces.items():
+            if name in last.interfaces:
+                old_rx, old_tx = last.interfaces[name]
+                received += rx - old_rx if rx >= old_rx else rx
+                sent += tx - old_tx if tx >= old_tx else tx
+    return HostFigures(
+        cpu_usage_percent=cpu,
+        memory_used_mb=(current.memory_total - current.memory_available) // _MIB,
+        memory_available_mb=current.memory_available // _MIB,
+        disk_used_gb=current.disk_used // _GIB,
+        disk_available_gb=current.disk_available // _GIB,
+        network_rx_bytes=received,
+        network_tx_bytes=sent,
+    )
+
+
+def read_counters(disk_path: Path) -> HostCounters:
+    """Read the counters of this host. Raises OSError when `disk_path` does not exist."""
+    import psutil
+
+    cpu = psutil.cpu_times()
+    # user and nice already contain the guests' time.
+    total = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)
+    idle = cpu.idle + getattr(cpu, "iowait", 0.0)
+    memory = psutil.virtual_memory()
+    disk = psutil.disk_usage(str(disk_path))
+    # nowrap off: that bookkeeping is global, unbounded in interface names, and done by figures_between.
+    network = psutil.net_io_counters(pernic=True, nowrap=False) or {}
+    counted = counted_interfaces(network)
+    return HostCounters(
+        cpu_busy_secs=total - idle,
+        cpu_total_secs=total,
+        memory_total=memory.total,
+        memory_available=memory.available,
+        disk_used=disk.used,
+        disk_available=disk.free,
+        interfaces={name: (network[name].bytes_recv, network[name].bytes_sent) for name in counted},
+    )
+
+
+def counted_interfaces(names: Iterable[str], sys_class_net: Path = Path("/sys/class/net")) -> list[str]:
+    """The interfaces whose traffic is the host's own, each byte once.
+
+    Those with a device behind them, so neither bridges, VLANs, bonds nor tunnels, whose traffic passes a device too.
+    A device under another device is left out: Hyper-V's network card counts its accelerated function's bytes as well.
+    Where none has a device (a container, some virtual servers), all that are not known to be virtual by name.
+    """
+    names = sorted(names)
+    with_device = {name for name in names if (sys_class_net / name / "device").exists()}
+    if with_device:
+        return sorted(name for name in with_device if _master(sys_class_net / name) not in with_device)
+    return [name for name in names if name != "lo" and not name.startswith(_VIRTUAL)]
+
+
+def _master(interface: Path) -> str:
+    try:
+        return os.path.basename(os.readlink(interface / "master"))
+    except OSError:
+        return ""
+
+
+def facts(disk_path: Path | str = "/") -> HostFacts:
+    """Find out about this host. Never sends a packet; `public_ip` is None, only the outside can tell it."""
+    import psutil
+
+    try:
+        release = platform.freedesktop_os_release()
+    except OSError:
+        release = {}
+    machine = os.uname().machine.lower()
+    arch = _ARCHES.get(machine, machine)
+    return HostFacts(
+        os_name=release.get("NAME") or "Linux",
+        os_version=release.get("VERSION_ID") or release.get("BUILD_ID") or "unknown",
+        kernel=os.uname().release,
+        arch=arch,
+        cpu_cores=psutil.cpu_count(logical=True) or 1,
+        cpu_model=cpu_model(_read_text("/proc/cpuinfo"), _read_text("/proc/device-tree/model")) or arch,
+        memory_total_mb=psutil.virtual_memory().total // _MIB,
+        disk_total_gb=psutil.disk_usage(str(disk_path)).total // _GIB,
+        hostname=socket.gethostname(),
+        public_ip=None,
+        private_ip=_private_ip(),
+    )
+
+
+def cpu_model(cpuinfo: str, device_tree: str = "") -> str:
+    """The processor's name from the text of /proc/cpuinfo; on ARM, which has none, the board's; "" when neither is."""
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        name, colon, value = line.partition(":")
+        if colon and value.strip():
+            fields.setdefault(name.strip(), " ".join(value.split()))
+    names = ("model name", "Model", "Hardware", "cpu model", "Processor")
+    found = next((fields[name] for name in names if name in fields), "")
+    return found or device_tree.strip("\0 \n")
+
+
+def _private_ip() -> str:
+    # Connecting a datagram socket only asks the routing table. The targets are documentation addresses (RFC 5737,
+    # RFC 3849): nothing answers there and nothing is sent.
+    for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
+                asking.connect((target, 9))
+                return str(asking.getsockname()[0])
+        except OSError:
+            continue
+    return _interface_ip()
+
+
+def _interface_ip() -> str:
+    """The address of the first real interface: a machine without a default route still has one."""
+    import psutil
+
+    addresses = psutil.net_if_addrs()
+    for name in counted_interfaces(addresses):
+        for entry in addresses[name]:
+            if entry.family == socket.AF_INET and not entry.address.startswith("127."):
+                return str(entry.address)
+    return "127.0.0.1"
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(65_536)
+    except OSError:
+        return ""
