@@ -2,8 +2,8 @@
 
     tally.py FOLDER OTHER_FAILURES
 
-FOLDER holds one JUnit file per run, and `NAME.broken` for a run that ended before its results were complete, which
-counts as one failure. OTHER_FAILURES is added to the failures (gates).
+FOLDER holds `NAME.xml` (JUnit) and `NAME.status` (pytest's exit status) for every run. A run that went wrong without a
+failed test to show for it counts as one failure. OTHER_FAILURES is added to the failures (gates).
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from __future__ import annotations
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+
+NOTHING_WRONG = (0, 5)
+"""pytest's exit status when all passed, and when nothing was selected."""
+TESTS_FAILED = 1
 
 
 def outcome(case: ElementTree.Element) -> str:
@@ -21,18 +25,30 @@ def outcome(case: ElementTree.Element) -> str:
     return "skipped" if "skipped" in children else "passed"
 
 
+def outcomes(path: Path) -> list[str]:
+    """One outcome per test in a JUnit file. A test reported twice (call, clean-up) counts once, with the worse one."""
+    worst: dict[tuple[str | None, str | None], str] = {}
+    try:
+        cases = list(ElementTree.parse(path).iter("testcase"))
+    except (OSError, ElementTree.ParseError):
+        return []
+    for case in cases:
+        name = (case.get("classname"), case.get("name"))
+        if worst.get(name) != "failed":
+            worst[name] = outcome(case)
+    return list(worst.values())
+
+
 def tally(folder: Path) -> dict[str, int]:
-    """Tests by outcome over every file in `folder`. A test reported twice (call and clean-up) counts once."""
+    """Tests by outcome over every run in `folder`."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for path in sorted(folder.glob("*.xml")):
-        worst: dict[tuple[str | None, str | None], str] = {}
-        for case in ElementTree.parse(path).iter("testcase"):
-            name = (case.get("classname"), case.get("name"))
-            if worst.get(name) != "failed":
-                worst[name] = outcome(case)
-        for result in worst.values():
+    for path in sorted(folder.glob("*.status")):
+        results = outcomes(path.with_suffix(".xml"))
+        for result in results:
             counts[result] += 1
-    counts["failed"] += len(list(folder.glob("*.broken")))
+        status = int(path.read_text())
+        unexplained = status not in NOTHING_WRONG and not (status == TESTS_FAILED and "failed" in results)
+        counts["failed"] += unexplained
     return counts
 
 
