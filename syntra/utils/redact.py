@@ -186,7 +186,9 @@ def _encodings(value: str) -> Iterator[str]:
             yield quoted
             yield quoted.replace("%20", "+")
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        yield encode(raw).decode()
+        alone = encode(raw).decode()
+        yield alone
+        yield alone.rstrip("=")
         for shift in range(3):
             # The characters that the value alone decides, when `shift` bytes of a group of three come before it.
             text = encode(bytes(shift) + raw).decode()

@@ -43,7 +43,7 @@ def timing(**changes: float) -> CheckTiming:
 
 def again(at: float, **changes: object) -> Observation:
     """Up, after one restart."""
-    return look(at, restart_count=1, started_at_ns=2_000, **changes)
+    return dataclasses.replace(look(at, restart_count=1, started_at_ns=2_000), **changes)  # type: ignore[arg-type]  # as above
 
 
 SCENARIOS = {
