@@ -1,0 +1,139 @@
+"""The life of one agent's connection: token, hello, messages, heartbeat deadline, close code.
+
+Close codes: 4000 connection error, 4001 missing or bad token, 4002 no or wrong hello, 4003 malformed hello,
+4004 heartbeat timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from dataclasses import dataclass
+
+from syntra.connection.codec import Envelope, decode, encode
+from syntra.connection.errors import MalformedFrame
+from syntra.controlplane.clock import Clock
+from syntra.controlplane.errors import StoreError
+from syntra.controlplane.fleet import AgentLink, Fleet
+from syntra.controlplane.inbox import HEARTBEAT, Inbox
+from syntra.controlplane.settings import Limits, Timings
+from syntra.controlplane.store import Store
+from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.websocket import WebSocket, WebSocketClosed
+from syntra.model.errors import InvalidField
+from syntra.model.fields import Fields
+
+_log = logging.getLogger(__name__)
+
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(?:\.\d{1,4})?")
+_OURS = (1, 0)
+
+
+class _Close(Exception):
+    """This connection ends here, for this reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSessions:
+    """What every session needs."""
+
+    store: StoreThread
+    fleet: Fleet
+    inbox: Inbox
+    limits: Limits
+    timings: Timings
+    clock: Clock
+
+    async def serve(self, socket: WebSocket, server_id: str | None) -> None:
+        """Serve one agent until its connection ends; finishes the socket. `server_id` None: it has no valid token."""
+        ended = "cancelled"
+        try:
+            if server_id is None:
+                raise _Close(4001, "missing or bad token")
+            hello = await self._hello(socket, server_id)
+            await self._connected(socket, server_id, hello)
+        except _Close as close:
+            ended = close.reason
+            socket.begin_close(close.code, close.reason)
+        except WebSocketClosed as closed:
+            ended = f"{closed.close_code} {closed.reason}"
+        except StoreError as exc:
+            ended = str(exc)
+            socket.begin_close(4000, "the control plane cannot store anything now")
+        finally:
+            _log.info("agent connection ended", extra={"server_id": server_id, "reason": ended[:512]})
+            await socket.finish()
+
+    async def _hello(self, socket: WebSocket, server_id: str) -> Envelope:
+        try:
+            async with asyncio.timeout(self.timings.hello):
+                frame = await socket.receive()
+        except TimeoutError as exc:
+            raise _Close(4002, f"no agent_hello within {self.timings.hello:g} s") from exc
+        try:
+            hello = decode(frame)
+        except MalformedFrame as exc:
+            raise _Close(4003, "the first frame is not an envelope") from exc
+        if hello.type != "agent_hello":
+            raise _Close(4002, "the first message is not agent_hello")
+        if len(frame) > self.limits.hello_bytes:
+            raise _Close(4003, "agent_hello is too large")
+        fields = Fields(hello.payload)
+        try:
+            fields.text("agent_id")
+            fields.text("version")
+            claimed = fields.text("server_id")
+            speaks = _version("protocol_version", fields.text("protocol_version", default="1.0"))
+            needs = _version("min_supported", fields.text("min_supported", default="1.0"))
+        except InvalidField as exc:
+            raise _Close(4003, f"malformed agent_hello: {exc}") from exc
+        if claimed != server_id:
+            raise _Close(4001, "the token is another server's")
+        if not needs <= _OURS <= speaks:
+            # Said in words first: a version problem is for people to read.
+            ack = self.fleet.hello_ack(server_id, server_id, accepted=False, pending=[])
+            await socket.send(encode(ack))
+            raise _Close(4003, "protocol 1.0 is not supported by the agent")
+        return hello
+
+    async def _connected(self, socket: WebSocket, server_id: str, hello: Envelope) -> None:
+        now = self.clock()
+        name = await self.store.run(Store.record_hello, server_id, json.dumps(dict(hello.payload)), now)
+        link = AgentLink(server_id=server_id, connected_at=now, socket=socket)
+        try:
+            await self.fleet.admit(link, name)
+            _log.info("agent connected", extra={"server_id": server_id})
+            await self._messages(link)
+        finally:
+            self.fleet.remove(link)
+
+    async def _messages(self, link: AgentLink) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timings.heartbeat
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    frame = await link.socket.receive()
+            except TimeoutError as exc:
+                raise _Close(4004, f"no heartbeat for {self.timings.heartbeat:g} s") from exc
+            try:
+                envelope = decode(frame)
+            except MalformedFrame as exc:
+                raise _Close(4000, f"malformed frame: {exc}") from exc
+            if envelope.type == HEARTBEAT:
+                deadline = loop.time() + self.timings.heartbeat
+            await self.inbox.take(link, envelope, len(frame))
+
+
+def _version(field: str, text: str) -> tuple[int, int]:
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise InvalidField(field, f"{text[:40]!r} is not a version like 1.0")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,214 @@
+"""The connected agents: one link per server, sends at most once, answers found by request id."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from dataclasses import dataclass, field
+
+from syntra.connection.codec import Envelope, encode
+from syntra.controlplane.clock import Clock
+from syntra.controlplane.errors import ServerAbsent
+from syntra.controlplane.records import Command, CommandState, JsonObject, QueuedDeploy
+from syntra.controlplane.settings import ControlPlaneSettings
+from syntra.controlplane.store import Store
+from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.waiters import Waiters
+from syntra.controlplane.websocket import NotSent, WebSocket, WebSocketClosed
+
+_log = logging.getLogger(__name__)
+
+DEPLOY = "deploy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AgentLink:
+    """One agent's connection, from its hello on. `gone` is set when its owner is done with it."""
+
+    server_id: str
+    connected_at: str
+    socket: WebSocket
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A command on its way to a server. The payload holds secrets."""
+
+    request_id: str
+    server_id: str
+    type: str
+    deployment_id: str | None
+    service_id: str | None
+    payload: JsonObject = field(repr=False)
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A server's place. The lock orders admissions and sends: a deploy is either queued before the hello's queue was
+    taken, or sent to the link that came of it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    link: AgentLink | None = None
+
+
+class Fleet:
+    """Who is connected, and what was sent to them. Owned by the server's loop."""
+
+    def __init__(self, settings: ControlPlaneSettings, store: StoreThread, waiters: Waiters, clock: Clock) -> None:
+        self._settings = settings
+        self._store = store
+        self._waiters = waiters
+        self._clock = clock
+        self._slots: dict[str, _Slot] = {}
+        # When each sent command is overdue, in loop time, oldest first. What is not here is overdue: also all that
+        # was sent before a restart.
+        self._deadlines: dict[str, float] = {}
+
+    def link(self, server_id: str) -> AgentLink | None:
+        """The server's connection while it is usable."""
+        slot = self._slots.get(server_id)
+        return slot.link if slot and slot.link and slot.link.socket.is_open else None
+
+    async def admit(self, link: AgentLink, server_name: str) -> None:
+        """Give the server to this link: the older link is closed first, then the hello is acknowledged with what was
+        queued, then commands may flow. Raises WebSocketClosed and StoreError; undo with `remove`."""
+        slot = self._slots.setdefault(link.server_id, _Slot())
+        async with slot.lock:
+            if slot.link is not None:
+                await self._supersede(slot.link)
+            queued = await self._take_queued(link)
+            ack = self.hello_ack(link.server_id, server_name, accepted=True, pending=queued)
+            await self._write(link, ack, queued)
+            slot.link = link
+            # What did not fit into the acknowledgement's frame.
+            while more := await self._take_queued(link):
+                for deploy in more:
+                    envelope = self._envelope(deploy.request_id, DEPLOY, json.loads(deploy.payload))
+                    await self._write(link, envelope, [deploy])
+
+    def remove(self, link: AgentLink) -> None:
+        """Forget the link; a newer link of the same server stays."""
+        slot = self._slots.get(link.server_id)
+        if slot is not None and slot.link is link:
+            slot.link = None
+        link.gone.set()
+
+    async def send(self, order: Order) -> CommandState:
+        """Record and send a command at most once, or queue it when it is a deploy for an absent server.
+
+        Raises ServerAbsent, Conflict, LimitReached and StoreError; a send that may have failed counts as sent and
+        times out.
+        """
+        async with self._slots.setdefault(order.server_id, _Slot()).lock:
+            link = self.link(order.server_id)
+            if link is None and order.type != DEPLOY:
+                raise _absent(order)
+            payload = json.dumps(order.payload)
+            await self._store.run(
+                Store.add_command,
+                request_id=order.request_id,
+                server_id=order.server_id,
+                type=order.type,
+                deployment_id=order.deployment_id,
+                service_id=order.service_id,
+                queued_payload=payload if link is None else None,
+                now=self._clock(),
+            )
+            if link is None:
+                return CommandState.QUEUED
+            self._start_deadline(order.request_id)
+            try:
+                await link.socket.send(encode(self._envelope(order.request_id, order.type, order.payload)))
+            except NotSent as exc:
+                # The link ended while the command was recorded: as if it had been absent from the start.
+                if order.type != DEPLOY:
+                    await self._store.run(Store.forget_unsent, order.request_id)
+                    raise _absent(order) from exc
+                await self._store.run(Store.queue_unsent, order.request_id, payload)
+                return CommandState.QUEUED
+            except WebSocketClosed as exc:
+                _log.warning("command may be lost", extra={"request_id": order.request_id, "reason": str(exc)})
+            return CommandState.SENT
+
+    async def answered(self, server_id: str, request_id: str, response: JsonObject) -> bool:
+        """Keep an answer, even a late one, and wake who waits for it. False: no such command of this server."""
+        known = await self._store.run(Store.answer, server_id, request_id, json.dumps(response), self._clock())
+        if known:
+            self._deadlines.pop(request_id, None)
+            self._waiters.notify(f"command {request_id}")
+        return known
+
+    def state_of(self, command: Command) -> CommandState:
+        """The stored state, with the deadline applied."""
+        if command.state is CommandState.SENT and self.seconds_left(command.request_id) <= 0:
+            return CommandState.TIMED_OUT
+        return command.state
+
+    def seconds_left(self, request_id: str) -> float:
+        """Until a sent command is overdue; 0 when it is, or was never sent."""
+        deadline = self._deadlines.get(request_id)
+        return 0.0 if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+
+    def hello_ack(self, server_id: str, server_name: str, *, accepted: bool, pending: list[QueuedDeploy]) -> Envelope:
+        """The answer to a hello."""
+        payload: dict[str, object] = {
+            "server_id": server_id,
+            "accepted": accepted,
+            "server_name": server_name,
+            "org_id": self._settings.org_id,
+            "config": {
+                "heartbeat_interval_seconds": self._settings.heartbeat_interval_seconds,
+                "telemetry_batch_interval_seconds": self._settings.telemetry_batch_interval_seconds,
+                "telemetry_buffer_max_mb": 50,
+                "log_level": self._settings.agent_log_level,
+            },
+            "pending_deployments": [json.loads(deploy.payload) for deploy in pending],
+        }
+        return self._envelope(str(uuid.uuid4()), "hello_ack", payload)
+
+    async def pong(self, link: AgentLink, heartbeat_id: str) -> None:
+        """Answer a heartbeat. Raises WebSocketClosed."""
+        await link.socket.send(encode(self._envelope(heartbeat_id, "pong", {})))
+
+    async def _supersede(self, old: AgentLink) -> None:
+        old.socket.begin_close(4000, "superseded by a newer connection")
+        try:
+            # The close deadline ends the socket; the rest is for its owner to finish one message.
+            async with asyncio.timeout(self._settings.timings.close + self._settings.timings.store):
+                await old.gone.wait()
+        except TimeoutError:
+            _log.warning("older connection does not end", extra={"server_id": old.server_id})
+
+    async def _take_queued(self, link: AgentLink) -> list[QueuedDeploy]:
+        return await self._store.run(Store.take_queued, link.server_id, self._settings.limits.command_bytes)
+
+    async def _write(self, link: AgentLink, envelope: Envelope, deploys: list[QueuedDeploy]) -> None:
+        for deploy in deploys:
+            self._start_deadline(deploy.request_id)
+        try:
+            await link.socket.send(encode(envelope))
+        except NotSent:
+            for deploy in deploys:
+                await self._store.run(Store.queue_unsent, deploy.request_id, deploy.payload)
+            raise
+        for deploy in deploys:
+            _log.info("queued deploy delivered", extra={"server_id": link.server_id, "request_id": deploy.request_id})
+
+    def _envelope(self, id: str, type: str, payload: JsonObject) -> Envelope:
+        return Envelope(id=id, type=type, timestamp=self._clock(), payload=payload)
+
+    def _start_deadline(self, request_id: str) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._deadlines and (oldest := next(iter(self._deadlines))) and self._deadlines[oldest] <= now:
+            del self._deadlines[oldest]
+        self._deadlines[request_id] = now + self._settings.timings.command
+
+
+def _absent(order: Order) -> ServerAbsent:
+    return ServerAbsent(
+        f"cannot send {order.type} to {order.server_id}: its agent is not connected; "
+        "check `syntra-agent status` on the server"
+    )

@@ -1,0 +1,248 @@
+"""One HTTP/1.1 connection over asyncio streams: h11 parses, this reads, bounds, and keeps the deadlines.
+
+A request is judged by its head before its body is read, so that a stranger cannot make us hold bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import h11
+
+from syntra.controlplane.settings import Limits, Timings
+
+_log = logging.getLogger(__name__)
+
+_READ_BYTES = 64 * 1024
+_HEAD_BYTES = 16 * 1024
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """A request before its body. `target` is as sent, with the query; header names are lower case."""
+
+    method: str
+    target: str
+    version: str
+    headers: Headers = field(repr=False)
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+    def header(self, name: str) -> str | None:
+        """The value of a header that occurs exactly once; None when absent or repeated."""
+        values = [value for key, value in self.headers if key == name]
+        return values[0] if len(values) == 1 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A JSON response."""
+
+    status: int
+    body: Mapping[str, object] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade:
+    """The request that wants to become a WebSocket, and the bytes that came after it."""
+
+    head: Head
+    buffered: bytes
+
+
+class Handler(Protocol):
+    """What answers requests. Neither method may raise for what a client did."""
+
+    def refusal(self, head: Head) -> Response | None:
+        """A response when the head alone settles it; the body is then not read."""
+
+    async def respond(self, head: Head, body: bytes) -> Response:
+        """The response. May be cancelled when the server stops."""
+
+
+class Refused(Exception):
+    """A request that ends in an error response and, from within this module, the connection's end."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.response = error_response(status, code, message, headers)
+
+
+class _Gone(Exception):
+    """The client left, or was idle: nobody to answer."""
+
+
+def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The one shape of errors."""
+    return Response(status=status, body={"error": {"code": code, "message": message}}, headers=headers or {})
+
+
+class HttpConnection:
+    """Serves one client until it leaves, misbehaves, or asks for `upgrade_path`."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        handler: Handler,
+        upgrade_path: str,
+        limits: Limits,
+        timings: Timings,
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._handler = handler
+        self._upgrade_path = upgrade_path
+        self._limits = limits
+        self._timings = timings
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
+        self._ended = False
+
+    async def serve(self) -> Upgrade | None:
+        """Answer requests in turn. None: the connection is done with; the caller closes the transport."""
+        try:
+            while True:
+                try:
+                    head = await self._head()
+                    if head.path == self._upgrade_path:
+                        # A body would be taken for frames; the handshake refuses what is not an upgrade.
+                        await self._body(head, 0)
+                        return Upgrade(head=head, buffered=self._http.trailing_data[0])
+                    response = self._handler.refusal(head)
+                    finished = False
+                    if response is None:
+                        body = await self._body(head, self._limits.body_bytes)
+                        response = await self._handler.respond(head, body)
+                        finished = True
+                except Refused as refused:
+                    response, finished = refused.response, False
+                await self._send(response, keep=finished)
+                if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                    await self._linger()
+                    return None
+                self._http.start_next_cycle()
+        except _Gone:
+            return None
+
+    async def refuse(self, status: int, code: str, message: str) -> None:
+        """Answer without reading a request, and end: for when there are too many connections."""
+        with contextlib.suppress(_Gone):
+            await self._send(error_response(status, code, message), keep=False)
+            await self._linger()
+
+    async def _head(self) -> Head:
+        started = bool(self._http.trailing_data[0])
+        try:
+            async with asyncio.timeout(self._timings.request_head):
+                while True:
+                    event = self._next_event()
+                    if event is h11.NEED_DATA:
+                        started = await self._read() or started
+                    elif isinstance(event, h11.Request):
+                        return Head(
+                            method=event.method.decode("ascii"),
+                            target=event.target.decode("ascii"),
+                            version=event.http_version.decode("ascii"),
+                            headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers],
+                        )
+                    else:
+                        raise _Gone
+        except TimeoutError as exc:
+            if not started:
+                raise _Gone from exc
+            raise Refused(408, "TIMEOUT", "the request head did not arrive in time; send it at once") from exc
+
+    async def _body(self, head: Head, limit: int) -> bytes:
+        too_large = Refused(413, "BODY_TOO_LARGE", f"the body is larger than {limit} bytes; send less")
+        declared = head.header("content-length")
+        if declared is not None and int(declared) > limit:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timings.request_body):
+                if self._http.they_are_waiting_for_100_continue:
+                    self._write(h11.InformationalResponse(status_code=100, headers=[]))
+                while True:
+                    event = self._next_event()
+                    if event is h11.NEED_DATA:
+                        await self._read()
+                    elif isinstance(event, h11.Data):
+                        body += event.data
+                        if len(body) > limit:
+                            raise too_large
+                    elif isinstance(event, h11.EndOfMessage):
+                        return bytes(body)
+                    else:
+                        raise _Gone
+        except TimeoutError as exc:
+            raise Refused(408, "TIMEOUT", "the request body did not arrive in time; send it at once") from exc
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as exc:
+            if self._ended:
+                raise _Gone from exc
+            raise Refused(exc.error_status_hint, "BAD_REQUEST", f"not HTTP/1.1: {exc}") from exc
+
+    async def _read(self) -> bool:
+        try:
+            data = await self._reader.read(_READ_BYTES)
+        except OSError as exc:
+            raise _Gone from exc
+        self._ended = not data
+        self._http.receive_data(data)
+        return bool(data)
+
+    async def _send(self, response: Response, *, keep: bool) -> None:
+        content = json.dumps(response.body, separators=(",", ":")).encode()
+        headers = {
+            "content-type": "application/json",
+            "content-length": str(len(content)),
+            "cache-control": "no-store",
+            **response.headers,
+        }
+        if not keep:
+            headers["connection"] = "close"
+        self._write(h11.Response(status_code=response.status, headers=list(headers.items())))
+        self._write(h11.Data(data=content))
+        self._write(h11.EndOfMessage())
+        try:
+            async with asyncio.timeout(self._timings.write):
+                await self._writer.drain()
+        except (TimeoutError, OSError) as exc:
+            self._writer.transport.abort()
+            raise _Gone from exc
+
+    def _write(self, event: h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage) -> None:
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+
+    async def _linger(self) -> None:
+        """Read and discard until the client has closed: closing first would reset the connection under a client that
+        still sends its body, and take the response from it."""
+        if not self._writer.can_write_eof():
+            return
+        try:
+            async with asyncio.timeout(self._timings.close):
+                self._writer.write_eof()
+                while await self._reader.read(_READ_BYTES):
+                    pass
+        except (TimeoutError, OSError):
+            _log.debug("client did not close after its refusal")

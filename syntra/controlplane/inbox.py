@@ -1,0 +1,138 @@
+"""What agents say after their hello, message by message, into the store.
+
+A message that is not understood is counted, logged and ignored: one odd field must not cost the connection.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from syntra.connection.codec import Envelope
+from syntra.controlplane.clock import Clock
+from syntra.controlplane.fleet import AgentLink, Fleet
+from syntra.controlplane.records import LogLine
+from syntra.controlplane.settings import Limits
+from syntra.controlplane.store import Store
+from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.waiters import Waiters
+from syntra.model.errors import InvalidField
+from syntra.model.fields import Fields
+from syntra.model.ids import deployment_id
+from syntra.model.status import DeployState
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT = "heartbeat"
+
+_STATES = {state.value: state for state in DeployState}
+_MOST_LINES = 10_000
+_LONGEST_LINE = 64 * 1024
+
+
+class Inbox:
+    """Takes every message of every agent."""
+
+    def __init__(self, store: StoreThread, fleet: Fleet, waiters: Waiters, limits: Limits, clock: Clock) -> None:
+        self._store = store
+        self._fleet = fleet
+        self._waiters = waiters
+        self._limits = limits
+        self._clock = clock
+
+    async def take(self, link: AgentLink, envelope: Envelope, size: int) -> None:
+        """Act on one message of `size` bytes. Raises StoreError, and WebSocketClosed where an answer cannot go out."""
+        try:
+            understood = await self._dispatch(link, envelope, size)
+            reason = "unknown type, or about something this server was not asked"
+        except InvalidField as exc:
+            understood, reason = False, str(exc)
+        if not understood:
+            _log.warning(
+                "message ignored",
+                extra={"server_id": link.server_id, "type": envelope.type[:64], "reason": reason[:512]},
+            )
+            await self._store.run(Store.count_ignored, link.server_id)
+
+    async def _dispatch(self, link: AgentLink, envelope: Envelope, size: int) -> bool:
+        match envelope.type:
+            case "heartbeat":
+                return await self._heartbeat(link, envelope, size)
+            case "command_response":
+                return await self._command_response(link, envelope)
+            case "deploy_status":
+                return await self._deploy_status(link, envelope)
+            case "log_stream":
+                return await self._log_stream(link, envelope)
+            case "alert":
+                text = json.dumps(dict(envelope.payload))
+                await self._store.run(Store.add_alert, link.server_id, text, self._clock())
+                return True
+            case "telemetry_batch":
+                await self._store.run(Store.count_telemetry, link.server_id, size)
+                return True
+            case "pong":
+                # A ping is a command whose request id is the envelope's.
+                response = {"request_id": envelope.id, "success": True, "data": dict(envelope.payload)}
+                return await self._fleet.answered(link.server_id, envelope.id, response)
+            case _:
+                return False
+
+    async def _heartbeat(self, link: AgentLink, envelope: Envelope, size: int) -> bool:
+        # Answered first: the agent measures the round trip, and the database is not part of it.
+        await self._fleet.pong(link, envelope.id)
+        if size > self._limits.heartbeat_bytes:
+            raise InvalidField("heartbeat", f"{size} bytes are more than {self._limits.heartbeat_bytes}")
+        text = json.dumps(dict(envelope.payload))
+        await self._store.run(Store.record_heartbeat, link.server_id, text, self._clock())
+        return True
+
+    async def _command_response(self, link: AgentLink, envelope: Envelope) -> bool:
+        fields = Fields(envelope.payload)
+        request_id = fields.text("request_id")
+        fields.boolean("success")
+        known = await self._fleet.answered(link.server_id, request_id, envelope.payload)
+        if known:
+            command = await self._store.run(Store.command, request_id)
+            if command is not None and command.deployment_id is not None:
+                self._waiters.notify(f"deployment {command.deployment_id}")
+        return known
+
+    async def _deploy_status(self, link: AgentLink, envelope: Envelope) -> bool:
+        fields = Fields(envelope.payload)
+        deployment = deployment_id("deployment_id", fields.text("deployment_id"))
+        known = await self._store.run(
+            Store.add_event,
+            server_id=link.server_id,
+            deployment_id=deployment,
+            service_id=fields.optional_text("service_id"),
+            status=fields.choice("status", among=_STATES),
+            event=json.dumps(dict(envelope.payload)),
+            now=self._clock(),
+        )
+        if known:
+            self._waiters.notify(f"deployment {deployment}")
+        return known
+
+    async def _log_stream(self, link: AgentLink, envelope: Envelope) -> bool:
+        fields = Fields(envelope.payload)
+        request_id = fields.text("request_id")
+        lines = [
+            LogLine(seq=0, timestamp=line.text("timestamp"), stream=line.text("stream"), message=_message(line))
+            for line in fields.sections("logs", limit=_MOST_LINES)
+        ]
+        done = fields.boolean("done", default=False)
+        known = await self._store.run(Store.add_log_lines, link.server_id, request_id, lines, done)
+        if known:
+            self._waiters.notify(f"logs {request_id}")
+        return known
+
+
+def _message(line: Fields) -> str:
+    """Any text, NUL included (containers print it); cut where it would only be bulk."""
+    path, value = line.raw("message")
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InvalidField(path, "is not a string")
+    return value[:_LONGEST_LINE]

@@ -1,0 +1,99 @@
+"""The database's shape, version 1, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from syntra.controlplane.errors import StoreError
+
+VERSION = 1
+
+# `size` columns hold the bytes a row may be blamed for; trimming sums them.
+_TABLES = """
+CREATE TABLE servers (
+    server_id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at TEXT NOT NULL,
+    hello TEXT, hello_at TEXT, heartbeat TEXT, heartbeat_at TEXT,
+    telemetry_batches INTEGER NOT NULL DEFAULT 0, telemetry_bytes INTEGER NOT NULL DEFAULT 0,
+    ignored_messages INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE tokens (
+    token_hash BLOB PRIMARY KEY, server_id TEXT NOT NULL REFERENCES servers, created_at TEXT NOT NULL
+);
+CREATE INDEX tokens_of_server ON tokens (server_id);
+CREATE TABLE commands (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, server_id TEXT NOT NULL,
+    type TEXT NOT NULL, deployment_id TEXT, state TEXT NOT NULL, queued_payload TEXT, created_at TEXT NOT NULL,
+    response TEXT, answered_at TEXT, stream_done INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX queued_commands ON commands (server_id, seq) WHERE state = 'queued';
+CREATE TABLE deployments (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, deployment_id TEXT NOT NULL UNIQUE, server_id TEXT NOT NULL,
+    service_id TEXT, request_id TEXT, status TEXT, created_at TEXT NOT NULL, updated_at TEXT NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, deployment_id TEXT NOT NULL, received_at TEXT NOT NULL,
+    payload TEXT NOT NULL, size INTEGER NOT NULL
+);
+CREATE INDEX events_of_deployment ON events (deployment_id, seq);
+CREATE TABLE alerts (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, server_id TEXT NOT NULL, received_at TEXT NOT NULL,
+    payload TEXT NOT NULL, size INTEGER NOT NULL
+);
+CREATE INDEX alerts_of_server ON alerts (server_id, seq);
+CREATE TABLE log_lines (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL, timestamp TEXT NOT NULL,
+    stream TEXT NOT NULL, message TEXT NOT NULL, size INTEGER NOT NULL
+);
+CREATE INDEX log_lines_of_request ON log_lines (request_id, seq);
+"""
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open or create the database, readable by its owner only. Raises StoreError.
+
+    The lock is exclusive: a second control plane on the same data would deliver queued deploys twice.
+    """
+    try:
+        # Created before SQLite does, for the mode; SQLite gives -wal and -shm the mode of the main file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+        database = sqlite3.connect(path, isolation_level=None, timeout=0.2)
+    except (OSError, sqlite3.Error) as exc:
+        raise StoreError(f"cannot open the database {path}: {exc}; check the data directory") from exc
+    try:
+        _prepare(database, path)
+    except sqlite3.Error as exc:
+        database.close()
+        raise StoreError(
+            f"cannot open the database {path}: {exc}; stop the other control plane that uses it, or restore the file"
+        ) from exc
+    except StoreError:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    database.row_factory = sqlite3.Row
+    database.execute("PRAGMA locking_mode = EXCLUSIVE")
+    database.execute("PRAGMA journal_mode = WAL")
+    # FULL: a delivered deploy must not be queued again after a power cut.
+    database.execute("PRAGMA synchronous = FULL")
+    # Queued payloads hold registry passwords; a deleted one should leave nothing on its page.
+    database.execute("PRAGMA secure_delete = ON")
+    database.execute("BEGIN IMMEDIATE")
+    found: int = database.execute("PRAGMA user_version").fetchone()[0]
+    if found > VERSION:
+        raise StoreError(
+            f"cannot open the database {path}: it has schema {found} and this version knows {VERSION}; "
+            "use the newer version"
+        )
+    if found == 0:
+        for statement in _TABLES.split(";\n"):
+            if statement.strip():
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+    database.execute("COMMIT")

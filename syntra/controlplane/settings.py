@@ -1,0 +1,114 @@
+"""What the control plane can be told. Durations in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from syntra.utils.errors import AgentError
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7420
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """Every deadline in one place, so that tests can shorten them."""
+
+    # The first three are the contract's figures.
+    hello: float = 30.0
+    heartbeat: float = 90.0
+    command: float = 30.0
+    # WebSocket pings find a cut cable before the heartbeat does: a command sent into it would be lost.
+    ping_interval: float = 20.0
+    ping_timeout: float = 20.0
+    # From our close frame until the transport is aborted, and for discarding what a refused HTTP client still sends.
+    close: float = 5.0
+    # One whole request head (idle keep-alive included), one whole body, one whole write: totals, so that dripping
+    # bytes does not hold a connection.
+    request_head: float = 15.0
+    request_body: float = 30.0
+    write: float = 10.0
+    # The longest `?wait=`.
+    longest_wait: float = 60.0
+    # One database operation.
+    store: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds on what peers and operators can make us hold."""
+
+    body_bytes: int = 4 * 1024 * 1024
+    message_bytes: int = 4 * 1024 * 1024
+    # One frame to an agent. Agents accept 1 MiB; the rest is room for the envelope.
+    command_bytes: int = 1_000_000
+    hello_bytes: int = 64 * 1024
+    heartbeat_bytes: int = 1024 * 1024
+    connections: int = 512
+    servers: int = 1000
+    tokens_per_server: int = 16
+    queued_per_server: int = 64
+    # Rows and bytes kept per table; the oldest go first.
+    kept_commands: int = 10_000
+    kept_deployments: int = 10_000
+    kept_events: int = 50_000
+    kept_alerts: int = 10_000
+    kept_log_lines: int = 100_000
+    kept_bytes: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneSettings:
+    """Where to listen, where to keep things. Port 0 lets the system choose.
+
+    With `client_ca`, an agent must present a certificate signed by it; operators keep to their token.
+    A listen address that other machines can reach needs TLS or an explicit `allow_plain` (a proxy in front terminates
+    TLS): tokens travel in every request. Raises AgentError when that, or half a key pair, is asked for.
+    """
+
+    data_dir: Path
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None
+    allow_plain: bool = False
+    org_id: str = "org_local"
+    # What agents are told in `hello_ack.config`.
+    heartbeat_interval_seconds: int = 30
+    telemetry_batch_interval_seconds: int = 5
+    agent_log_level: str = "info"
+    limits: Limits = field(default_factory=Limits)
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise AgentError("cannot serve TLS: a certificate needs its key and a key its certificate; give both files")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise AgentError("cannot check client certificates: the listener has no TLS; give tls_cert and tls_key")
+        if self.tls_cert is None and not self.allow_plain and not is_loopback(self.host):
+            raise AgentError(
+                f"cannot listen on {self.host}: tokens would cross the network unencrypted; "
+                "give tls_cert and tls_key, or set allow_plain behind a proxy that terminates TLS"
+            )
+
+    @property
+    def operator_token_path(self) -> Path:
+        """The file that operators read their token from."""
+        return self.data_dir / "operator.token"
+
+    @property
+    def database_path(self) -> Path:
+        return self.data_dir / "controlplane.db"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. Names other than `localhost` are not resolved."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,367 @@
+"""The database: tokens (hashed), servers, commands, deployments, and what agents reported. One thread owns it.
+
+Every method is one transaction. Times are ISO 8601 text given by the caller. JSON arrives and is kept as text that
+`json.dumps` made (ASCII), so nothing a peer sends can fail to be stored for its characters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from syntra.controlplane.errors import Conflict, LimitReached
+from syntra.controlplane.records import (
+    Command,
+    CommandState,
+    Deployment,
+    Entry,
+    JsonObject,
+    LogLine,
+    QueuedDeploy,
+    Server,
+)
+from syntra.controlplane.schema import open_database
+from syntra.controlplane.settings import Limits
+from syntra.model.status import DeployState
+
+# Trimming sums a whole table: once per this many insertions into it.
+_TRIM_EVERY = 64
+
+
+class Store:
+    """Synchronous; used from the thread that opened it. Methods raise sqlite3.Error, Conflict, LimitReached."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self._limits = limits
+        self.database = open_database(path)
+        self._insertions: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and close."""
+        try:
+            self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self.database.close()
+
+    # Tokens and servers
+
+    def add_token(self, token_hash: bytes, server_id: str, name: str, now: str) -> None:
+        """Let a token speak for a server, which is made when it is new."""
+        with self._transaction() as database:
+            servers, tokens = database.execute(
+                "SELECT (SELECT count(*) FROM servers WHERE server_id != ?1),"
+                " (SELECT count(*) FROM tokens WHERE server_id = ?1)",
+                (server_id,),
+            ).fetchone()
+            if servers >= self._limits.servers or tokens >= self._limits.tokens_per_server:
+                raise LimitReached(
+                    f"cannot create a token for {server_id}: {servers} other servers and {tokens} tokens of this one "
+                    "are the most that are kept; use an existing token"
+                )
+            database.execute(
+                "INSERT INTO servers (server_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (server_id, name, now),
+            )
+            database.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token_hash, server_id, now))
+
+    def server_of_token(self, token_hash: bytes) -> str | None:
+        """The server a token speaks for."""
+        row = self.database.execute("SELECT server_id FROM tokens WHERE token_hash = ?", (token_hash,)).fetchone()
+        return row["server_id"] if row else None
+
+    def servers(self) -> list[Server]:
+        """All servers, by id."""
+        return [_server(row) for row in self.database.execute("SELECT * FROM servers ORDER BY server_id")]
+
+    def server(self, server_id: str) -> Server | None:
+        """One server."""
+        row = self.database.execute("SELECT * FROM servers WHERE server_id = ?", (server_id,)).fetchone()
+        return _server(row) if row else None
+
+    def record_hello(self, server_id: str, hello: str, now: str) -> str:
+        """Keep the newest hello; returns the server's name."""
+        with self._transaction() as database:
+            database.execute("UPDATE servers SET hello = ?, hello_at = ? WHERE server_id = ?", (hello, now, server_id))
+            row = database.execute("SELECT name FROM servers WHERE server_id = ?", (server_id,)).fetchone()
+        return str(row["name"])
+
+    def record_heartbeat(self, server_id: str, heartbeat: str, now: str) -> None:
+        """Keep the newest heartbeat."""
+        self.database.execute(
+            "UPDATE servers SET heartbeat = ?, heartbeat_at = ? WHERE server_id = ?", (heartbeat, now, server_id)
+        )
+
+    def count_telemetry(self, server_id: str, size: int) -> None:
+        """One more batch of `size` bytes."""
+        self.database.execute(
+            "UPDATE servers SET telemetry_batches = telemetry_batches + 1, telemetry_bytes = telemetry_bytes + ?"
+            " WHERE server_id = ?",
+            (size, server_id),
+        )
+
+    def count_ignored(self, server_id: str) -> None:
+        """One more message that was not understood."""
+        self.database.execute(
+            "UPDATE servers SET ignored_messages = ignored_messages + 1 WHERE server_id = ?", (server_id,)
+        )
+
+    # Commands
+
+    def add_command(
+        self,
+        *,
+        request_id: str,
+        server_id: str,
+        type: str,
+        deployment_id: str | None,
+        service_id: str | None,
+        queued_payload: str | None,
+        now: str,
+    ) -> None:
+        """Record a command before it is sent (`queued_payload` None), or queue it; with its deployment if it has one.
+
+        A deployment id may come again for the same server: the way to repeat a deploy that was lost on its way.
+        Raises Conflict for a request id that was used, or a deployment id of another server.
+        """
+        with self._transaction() as database:
+            queued = "SELECT count(*) FROM commands WHERE server_id = ? AND state = 'queued'"
+            if (
+                queued_payload is not None
+                and database.execute(queued, (server_id,)).fetchone()[0] >= self._limits.queued_per_server
+            ):
+                raise LimitReached(
+                    f"cannot queue a deploy for {server_id}: {self._limits.queued_per_server} are waiting already; "
+                    "start the server's agent first"
+                )
+            state = CommandState.SENT if queued_payload is None else CommandState.QUEUED
+            try:
+                database.execute(
+                    "INSERT INTO commands (request_id, server_id, type, deployment_id, state, queued_payload,"
+                    " created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (request_id, server_id, type, deployment_id, state.value, queued_payload, now),
+                )
+            except sqlite3.IntegrityError as exc:
+                raise Conflict(f"cannot send command {request_id}: the id was used already; choose another") from exc
+            if deployment_id is not None:
+                row = database.execute(
+                    "INSERT INTO deployments (deployment_id, server_id, service_id, request_id, created_at, updated_at)"
+                    " VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (deployment_id) DO UPDATE SET"
+                    " request_id = excluded.request_id, status = NULL, updated_at = excluded.updated_at"
+                    " WHERE server_id = excluded.server_id RETURNING 1",
+                    (deployment_id, server_id, service_id, request_id, now),
+                ).fetchall()
+                if not row:
+                    raise Conflict(
+                        f"cannot start deployment {deployment_id}: the id belongs to another server; choose another"
+                    )
+            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
+            self._trim("deployments", self._limits.kept_deployments)
+
+    def queue_unsent(self, request_id: str, payload: str) -> None:
+        """Turn a command that certainly was not written to any socket into a queued one."""
+        self.database.execute(
+            "UPDATE commands SET state = 'queued', queued_payload = ? WHERE request_id = ?", (payload, request_id)
+        )
+
+    def forget_unsent(self, request_id: str) -> None:
+        """Remove a command that certainly was not written to any socket."""
+        self.database.execute("DELETE FROM commands WHERE request_id = ?", (request_id,))
+
+    def take_queued(self, server_id: str, limit_bytes: int) -> list[QueuedDeploy]:
+        """Queued deploys, oldest first, at least one and else within `limit_bytes`; they count as sent from now on."""
+        taken: list[QueuedDeploy] = []
+        size = 0
+        with self._transaction() as database:
+            for row in database.execute(
+                "SELECT request_id, deployment_id, queued_payload FROM commands"
+                " WHERE server_id = ? AND state = 'queued' ORDER BY seq",
+                (server_id,),
+            ):
+                size += len(row["queued_payload"])
+                if taken and size > limit_bytes:
+                    break
+                taken.append(
+                    QueuedDeploy(
+                        request_id=row["request_id"],
+                        deployment_id=row["deployment_id"],
+                        payload=row["queued_payload"],
+                    )
+                )
+            database.executemany(
+                "UPDATE commands SET state = 'sent', queued_payload = NULL WHERE request_id = ?",
+                [(deploy.request_id,) for deploy in taken],
+            )
+        return taken
+
+    def answer(self, server_id: str, request_id: str, response: str, now: str) -> bool:
+        """Keep the answer to a command of this server; a repeated answer replaces. False: no such command."""
+        with self._transaction() as database:
+            found = database.execute(
+                "UPDATE commands SET state = 'answered', response = ?1, answered_at = ?2, size = length(?1)"
+                " WHERE request_id = ?3 AND server_id = ?4",
+                (response, now, request_id, server_id),
+            ).rowcount
+            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
+        return found > 0
+
+    def command(self, request_id: str) -> Command | None:
+        """One command."""
+        row = self.database.execute("SELECT * FROM commands WHERE request_id = ?", (request_id,)).fetchone()
+        return _command(row) if row else None
+
+    # What agents report
+
+    def add_event(
+        self, *, server_id: str, deployment_id: str, service_id: str | None, status: DeployState, event: str, now: str
+    ) -> bool:
+        """Keep a `deploy_status`. False: the deployment is another server's."""
+        with self._transaction() as database:
+            row = database.execute(
+                "INSERT INTO deployments (deployment_id, server_id, service_id, status, created_at, updated_at)"
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (deployment_id) DO UPDATE SET"
+                " status = excluded.status, updated_at = excluded.updated_at,"
+                " service_id = coalesce(service_id, excluded.service_id)"
+                " WHERE server_id = excluded.server_id RETURNING 1",
+                (deployment_id, server_id, service_id, status.value, now),
+            ).fetchall()
+            if not row:
+                return False
+            database.execute(
+                "INSERT INTO events (deployment_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
+                (deployment_id, now, event),
+            )
+            self._trim("deployments", self._limits.kept_deployments)
+            self._trim("events", self._limits.kept_events)
+        return True
+
+    def deployment(self, deployment_id: str) -> Deployment | None:
+        """One deployment."""
+        row = self.database.execute("SELECT * FROM deployments WHERE deployment_id = ?", (deployment_id,)).fetchone()
+        return _deployment(row) if row else None
+
+    def events(self, deployment_id: str) -> list[Entry]:
+        """A deployment's reports, oldest first."""
+        rows = self.database.execute("SELECT * FROM events WHERE deployment_id = ? ORDER BY seq", (deployment_id,))
+        return [_entry(row) for row in rows]
+
+    def add_alert(self, server_id: str, alert: str, now: str) -> None:
+        """Keep an alert."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO alerts (server_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
+                (server_id, now, alert),
+            )
+            self._trim("alerts", self._limits.kept_alerts)
+
+    def alerts(self, server_id: str, after: int, limit: int) -> list[Entry]:
+        """Alerts of a server beyond `after`, oldest first."""
+        rows = self.database.execute(
+            "SELECT * FROM alerts WHERE server_id = ? AND seq > ? ORDER BY seq LIMIT ?", (server_id, after, limit)
+        )
+        return [_entry(row) for row in rows]
+
+    def add_log_lines(self, server_id: str, request_id: str, lines: Sequence[LogLine], done: bool) -> bool:
+        """Keep lines of a subscription of this server. False: no such subscription."""
+        with self._transaction() as database:
+            found = database.execute(
+                "UPDATE commands SET stream_done = max(stream_done, ?) WHERE request_id = ? AND server_id = ?",
+                (done, request_id, server_id),
+            ).rowcount
+            if not found:
+                return False
+            database.executemany(
+                "INSERT INTO log_lines (request_id, timestamp, stream, message, size) VALUES (?, ?, ?, ?, ?)",
+                [(request_id, line.timestamp, line.stream, line.message, len(line.message) + 64) for line in lines],
+            )
+            self._trim("log_lines", self._limits.kept_log_lines, count=len(lines))
+        return True
+
+    def log_lines(self, request_id: str, after: int, limit: int) -> list[LogLine]:
+        """Lines of a subscription beyond `after`, oldest first."""
+        rows = self.database.execute(
+            "SELECT * FROM log_lines WHERE request_id = ? AND seq > ? ORDER BY seq LIMIT ?", (request_id, after, limit)
+        )
+        return [
+            LogLine(seq=row["seq"], timestamp=row["timestamp"], stream=row["stream"], message=row["message"])
+            for row in rows
+        ]
+
+    # Inside
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.database.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.database
+        except BaseException:
+            self.database.execute("ROLLBACK")
+            raise
+        self.database.execute("COMMIT")
+
+    def _trim(self, table: str, rows: int, *, count: int = 1, keep: str = "TRUE") -> None:
+        """Delete the oldest beyond `rows` and beyond the byte budget; `keep` selects what may go at all."""
+        self._insertions[table] = self._insertions.get(table, 0) + count
+        if self._insertions[table] < min(_TRIM_EVERY, rows):
+            return
+        self._insertions[table] = 0
+        self.database.execute(
+            f"DELETE FROM {table} WHERE {keep} AND seq <= coalesce((SELECT max(seq) FROM ("
+            "SELECT seq, row_number() OVER newest AS place, sum(size) OVER newest AS bytes"
+            f" FROM {table} WINDOW newest AS (ORDER BY seq DESC)) WHERE place > ? OR bytes > ?), 0)",
+            (rows, self._limits.kept_bytes),
+        )
+
+
+def _server(row: sqlite3.Row) -> Server:
+    return Server(
+        server_id=row["server_id"],
+        name=row["name"],
+        created_at=row["created_at"],
+        hello=_json(row["hello"]),
+        hello_at=row["hello_at"],
+        heartbeat=_json(row["heartbeat"]),
+        heartbeat_at=row["heartbeat_at"],
+        telemetry_batches=row["telemetry_batches"],
+        telemetry_bytes=row["telemetry_bytes"],
+        ignored_messages=row["ignored_messages"],
+    )
+
+
+def _command(row: sqlite3.Row) -> Command:
+    return Command(
+        request_id=row["request_id"],
+        server_id=row["server_id"],
+        type=row["type"],
+        deployment_id=row["deployment_id"],
+        state=CommandState(row["state"]),
+        created_at=row["created_at"],
+        response=_json(row["response"]),
+        answered_at=row["answered_at"],
+        stream_done=bool(row["stream_done"]),
+    )
+
+
+def _deployment(row: sqlite3.Row) -> Deployment:
+    return Deployment(
+        deployment_id=row["deployment_id"],
+        server_id=row["server_id"],
+        service_id=row["service_id"],
+        request_id=row["request_id"],
+        status=DeployState(row["status"]) if row["status"] is not None else None,
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    return Entry(seq=row["seq"], received_at=row["received_at"], payload=json.loads(row["payload"]))
+
+
+def _json(text: str | None) -> JsonObject | None:
+    if text is None:
+        return None
+    value: JsonObject = json.loads(text)
+    return value

@@ -1,0 +1,78 @@
+"""Records as the API shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syntra.controlplane.records import Command, CommandState, Deployment, Entry, LogLine, Server
+
+
+def server_view(server: Server, connected_at: str | None) -> dict[str, object]:
+    """A server; `connected_at` None: it is not connected."""
+    heartbeat = dict(server.heartbeat or {})
+    return {
+        "server_id": server.server_id,
+        "name": server.name,
+        "created_at": server.created_at,
+        "connected": connected_at is not None,
+        "connected_at": connected_at,
+        "hello": dict(server.hello) if server.hello is not None else None,
+        "hello_at": server.hello_at,
+        "last_heartbeat_at": server.heartbeat_at,
+        "services": heartbeat.pop("services", []),
+        "heartbeat": heartbeat or None,
+        "telemetry": {"batches": server.telemetry_batches, "bytes": server.telemetry_bytes},
+        "ignored_messages": server.ignored_messages,
+    }
+
+
+def command_view(command: Command, state: CommandState) -> dict[str, object]:
+    """A command, without its payload."""
+    view: dict[str, object] = {
+        "request_id": command.request_id,
+        "server_id": command.server_id,
+        "type": command.type,
+        "state": state.value,
+        "created_at": command.created_at,
+        "answered_at": command.answered_at,
+        "response": command.response,
+    }
+    if command.deployment_id is not None:
+        view["deployment_id"] = command.deployment_id
+    return view
+
+
+def deployment_view(
+    deployment: Deployment, events: Sequence[Entry], command: Command | None, state: CommandState | None
+) -> dict[str, object]:
+    """A deployment with all its events and how its command went."""
+    return {
+        "deployment_id": deployment.deployment_id,
+        "server_id": deployment.server_id,
+        "service_id": deployment.service_id,
+        "status": deployment.status.value if deployment.status is not None else None,
+        "command": command_view(command, state) if command is not None and state is not None else None,
+        "created_at": deployment.created_at,
+        "updated_at": deployment.updated_at,
+        "events": [{**event.payload, "received_at": event.received_at} for event in events],
+    }
+
+
+def alerts_view(alerts: Sequence[Entry], after: int) -> dict[str, object]:
+    """Alerts, and where to go on."""
+    return {
+        "alerts": [{**alert.payload, "seq": alert.seq, "received_at": alert.received_at} for alert in alerts],
+        "next": alerts[-1].seq if alerts else after,
+    }
+
+
+def logs_view(lines: Sequence[LogLine], after: int, *, done: bool) -> dict[str, object]:
+    """Log lines, where to go on, and whether the agent has said that no more come."""
+    return {
+        "lines": [
+            {"seq": line.seq, "timestamp": line.timestamp, "stream": line.stream, "message": line.message}
+            for line in lines
+        ],
+        "next": lines[-1].seq if lines else after,
+        "done": done,
+    }

@@ -1,0 +1,53 @@
+"""Waiting for something to change, by key: the `?wait=` of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Waiters:
+    """`notify(key)` wakes those who wait for the key. Nothing is remembered: look first, then wait."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, set[asyncio.Event]] = {}
+
+    def notify(self, key: str) -> None:
+        """Something about the key changed."""
+        for event in self._events.get(key, ()):
+            event.set()
+
+    async def until(self, key: str, seconds: float, look: Callable[[], Awaitable[tuple[bool, T]]]) -> T:
+        """Call `look` now and after each change until it says true or the time is over; returns what the
+        last call gave.
+
+        A change during `look` is not missed. `look` runs outside the deadline and keeps its own.
+        """
+        with self._watch(key) as changed:
+            deadline = asyncio.get_running_loop().time() + seconds
+            late = False
+            while True:
+                changed.clear()
+                satisfied, value = await look()
+                if satisfied or late:
+                    return value
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await changed.wait()
+                except TimeoutError:
+                    late = True
+
+    @contextlib.contextmanager
+    def _watch(self, key: str) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._events.setdefault(key, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._events[key].discard(event)
+            if not self._events[key]:
+                del self._events[key]
