@@ -1,0 +1,88 @@
+"""CPU and memory of a container read from its cgroup's files, without asking the engine.
+
+A statistics call costs the engine up to a second of sampling; these are three small reads. Works for cgroup v1 and
+v2 when the agent runs on the engine's host and in its cgroup namespace. Reading is blocking but touches no disk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupFigures:
+    """CPU time used since the container's start, in nanoseconds, and memory without inactive file cache, in bytes."""
+
+    cpu_usage_ns: int
+    memory_bytes: int
+
+
+class CgroupReader:
+    """Finds the cgroup of a process and reads it. The roots are arguments so that tests can lay out their own."""
+
+    def __init__(self, cgroup_root: Path = Path("/sys/fs/cgroup"), proc_root: Path = Path("/proc")) -> None:
+        self._cgroups = cgroup_root
+        self._proc = proc_root
+
+    def read(self, pid: int) -> CgroupFigures | None:
+        """The figures of the cgroup of `pid`, a container's `State.Pid`; None when process or files are gone."""
+        if pid <= 0:
+            return None
+        try:
+            paths = _parse_paths((self._proc / str(pid) / "cgroup").read_text())
+            if "cpuacct" in paths and "memory" in paths:
+                return self._read_v1(paths)
+            return self._read_v2(paths[""]) if "" in paths else None
+        except (OSError, ValueError):
+            return None  # the container ended while being read, or the layout is not one we know
+
+    def _read_v1(self, paths: dict[str, str]) -> CgroupFigures:
+        cpu = self._directory("cpuacct", paths["cpuacct"])
+        memory = self._directory("memory", paths["memory"])
+        usage = int((memory / "memory.usage_in_bytes").read_text())
+        cache = _keyed(memory / "memory.stat").get("total_inactive_file", 0)
+        return CgroupFigures(
+            cpu_usage_ns=int((cpu / "cpuacct.usage").read_text()),
+            memory_bytes=max(0, usage - cache),
+        )
+
+    def _read_v2(self, path: str) -> CgroupFigures:
+        root = self._cgroups / "unified" if (self._cgroups / "unified").is_dir() else self._cgroups
+        group = root / path.lstrip("/")
+        usage = int((group / "memory.current").read_text())
+        cache = _keyed(group / "memory.stat").get("inactive_file", 0)
+        return CgroupFigures(
+            cpu_usage_ns=_keyed(group / "cpu.stat")["usage_usec"] * 1000,
+            memory_bytes=max(0, usage - cache),
+        )
+
+    def _directory(self, controller: str, path: str) -> Path:
+        """The v1 directory: distributions mount cpu and cpuacct together, under either order or one name."""
+        names = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}.get(controller, (controller,))
+        for name in names:
+            directory = self._cgroups / name / path.lstrip("/")
+            if directory.is_dir():
+                return directory
+        raise FileNotFoundError(f"no cgroup directory for {controller}")
+
+
+def _parse_paths(text: str) -> dict[str, str]:
+    """`/proc/PID/cgroup` to controller → path; the v2 hierarchy has the name ""."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if ".." in path.split("/"):
+            raise ValueError("the cgroup lies outside of our namespace")
+        for controller in controllers.split(","):
+            paths[controller] = path
+    return paths
+
+
+def _keyed(path: Path) -> dict[str, int]:
+    values: dict[str, int] = {}
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition(" ")
+        if value.isdecimal():
+            values[name] = int(value)
+    return values

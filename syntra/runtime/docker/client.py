@@ -1,0 +1,312 @@
+"""The Engine API client: requests, streams and hijacked connections over one endpoint, with a negotiated version.
+
+Three kinds of call, because they need different connections and deadlines:
+
+- `request`: short; a total deadline; uses a small pool of idle connections.
+- `stream`: a body that arrives over time (logs, events, pull, wait); a deadline until its head, then one per read.
+- `hijack`: the connection becomes a raw two-way stream (exec, attach).
+
+Every path is prefixed with the API version, as the engine answers unversioned paths with its newest one. The version
+is learned from `HEAD /_ping` and learned again after a lost connection and after a refusal of our version, since the
+engine may have been replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import syntra
+from syntra.runtime.docker.connection import EngineConnection
+from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.errors import (
+    DockerError,
+    EngineError,
+    EngineProtocolError,
+    EngineTimeout,
+    EngineUnreachable,
+    EngineUnsupported,
+    engine_error,
+)
+from syntra.runtime.docker.http import Head, encode_request
+from syntra.runtime.docker.paths import Query, encode_query
+from syntra.runtime.docker.pool import ConnectionPool
+from syntra.runtime.docker.streams import EngineStream, HijackedStream
+from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, parse_version
+
+DEADLINE_SECS = 30.0
+"""Default deadline of a short call: the engine answers in milliseconds, unless its disk is very busy."""
+MAX_BODY_BYTES = 32 * 1024 * 1024
+"""Bound of a short call's answer; a list of thousands of containers has a few MiB."""
+MAX_ERROR_BYTES = 64 * 1024
+
+_IDEMPOTENT = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A complete answer below status 400."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+    what: str = "the response"
+
+    def json(self) -> object:
+        """The decoded body; raises EngineProtocolError when it is not JSON."""
+        try:
+            value: object = json.loads(self.body)
+        except (ValueError, RecursionError) as exc:
+            raise EngineProtocolError(self.what, "the body is not JSON") from exc
+        return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    method: str
+    path: str
+    query: Query | None
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(repr=False)
+
+    @property
+    def what(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+class EngineClient:
+    """Use as `async with EngineClient(endpoint) as client`; connects on the first call.
+
+    `pool_size` is the number of idle connections kept, not a bound on concurrent calls. Cancelling a call closes its
+    connection; whether the engine had begun to carry it out is then unknown.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, pool_size: int = 4) -> None:
+        self.endpoint = endpoint
+        self._pool = ConnectionPool(endpoint, size=pool_size)
+        self._version: tuple[int, int] | None = None
+        self._engine_version: tuple[int, int] | None = None
+        self._doubted = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+
+    @property
+    def api_version(self) -> tuple[int, int]:
+        """The version spoken in the last call; raises DockerError before the first one or `negotiate`."""
+        if self._version is None:
+            raise DockerError("cannot tell the API version: none is negotiated; call the engine first")
+        return self._version
+
+    @property
+    def engine_api_version(self) -> tuple[int, int]:
+        """The newest version that the engine speaks."""
+        if self._engine_version is None:
+            raise DockerError("cannot tell the engine's API version: it was not asked; call the engine first")
+        return self._engine_version
+
+    async def negotiate(self, *, deadline: float = DEADLINE_SECS) -> tuple[int, int]:
+        """Ask the engine for its version, even when one is known. Doubles as a liveness check."""
+        self._doubted = True
+        await self.request("GET", "/_ping", deadline=deadline)
+        return self.api_version
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        deadline: float = DEADLINE_SECS,
+    ) -> Response:
+        """A short call. `body` is sent as JSON, or as it is when it is bytes.
+
+        Raises EngineError for a status of 400 and above, EngineTimeout when the whole takes longer than `deadline`
+        seconds, EngineUnreachable when no response came. Only GET and HEAD are repeated, once, and only when a pooled
+        connection turned out to be closed.
+        """
+        call = _call(method, path, query, body, headers)
+        try:
+            async with _deadline(call.what, deadline):
+                connection, head = await self._open(call, own=False)
+                payload = await self._finish(connection, MAX_BODY_BYTES, call.what)
+        except EngineUnreachable:
+            self._doubted = True
+            raise
+        return Response(status=head.status, headers=head.headers, body=payload, what=call.what)
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        connect_deadline: float = DEADLINE_SECS,
+        idle_deadline: float | None = None,
+    ) -> AsyncIterator[EngineStream]:
+        """A call whose body arrives over time, on a connection of its own that leaving the block closes.
+
+        `connect_deadline` reaches to the response head; `idle_deadline` bounds each read, None waits without end.
+        Iterating raises StreamBroken when the connection drops: only a complete body ends the iteration.
+        """
+        call = _call(method, path, query, body, headers)
+        async with _deadline(call.what, connect_deadline):
+            connection, head = await self._open(call, own=True)
+        try:
+            yield EngineStream(connection, head, idle_deadline)
+        finally:
+            await connection.close()
+
+    @asynccontextmanager
+    async def hijack(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        connect_deadline: float = DEADLINE_SECS,
+    ) -> AsyncIterator[HijackedStream]:
+        """A call that turns its connection into a raw two-way stream; leaving the block closes it.
+
+        Closing does not end the process on the other side.
+        """
+        upgrade = {"Connection": "Upgrade", "Upgrade": "tcp", **(headers or {})}
+        call = _call(method, path, query, {} if body is None else body, upgrade)
+        async with _deadline(call.what, connect_deadline):
+            connection, _ = await self._open(call, own=True)
+        try:
+            yield HijackedStream(connection)
+        finally:
+            await connection.close()
+
+    async def _open(self, call: _Call, *, own: bool) -> tuple[EngineConnection, Head]:
+        """Send the call until its head is there; renegotiates once, replaces a stale pooled connection once."""
+        refusals = 0
+        while True:
+            connection, pooled = await self._pool.take(own=own)
+            self._doubted = self._pool.met_closed() or self._doubted
+            sent = False
+            try:
+                if self._doubted or self._version is None:
+                    await self._negotiate_on(connection)
+                    if not connection.reusable:  # something in between closes after every answer
+                        await connection.close()
+                        own = True
+                        continue
+                sent = True
+                encoded = self._encode(call, self._version)
+                head = await connection.request(encoded, method=call.method, what=call.what)
+                if head.status < 300 or head.status in (101, 304):
+                    return connection, head
+                error = await self._read_error(connection, head, call)
+            except EngineUnreachable as exc:
+                stale = pooled and not connection.response_started
+                await connection.close()
+                self._doubted = True
+                if stale and (not sent or call.method in _IDEMPOTENT):
+                    own = True  # a fresh connection: its siblings in the pool are as old
+                    continue
+                exc.sent = exc.sent and sent  # a lost ping has carried nothing out
+                raise
+            except BaseException:
+                connection.abort()
+                raise
+            if not is_refusal(error):
+                raise error
+            if refusals:
+                raise _unsupported(error, self.endpoint)
+            refusals += 1
+            self._doubted = True
+
+    async def _negotiate_on(self, connection: EngineConnection) -> None:
+        ping = _call("HEAD", "/_ping", None, None, None)
+        head = await connection.request(self._encode(ping, None), method="HEAD", what=ping.what)
+        await connection.read_body()
+        engine = parse_version(head.headers.get("api-version", ""))
+        if engine is None:
+            raise EngineProtocolError(ping.what, f"status {head.status} without an API version")
+        version = agree(engine)
+        if version is None:
+            raise EngineUnsupported(
+                f"cannot use the engine at {self.endpoint.address}: its API {dotted(engine)} is older than "
+                f"{dotted(OLDEST)}; upgrade to Docker 20.10 or later"
+            )
+        self._engine_version = engine
+        self._version = version
+        self._doubted = False
+
+    def _encode(self, call: _Call, version: tuple[int, int] | None) -> bytes:
+        prefix = f"/v{dotted(version)}" if version is not None else ""
+        headers = {
+            "Host": self.endpoint.authority,
+            "User-Agent": f"syntra-agent/{syntra.__version__}",
+            "Accept": "application/json",
+            **call.headers,
+        }
+        return encode_request(call.method, prefix + call.path + encode_query(call.query), headers, call.body)
+
+    async def _read_error(self, connection: EngineConnection, head: Head, call: _Call) -> EngineError:
+        body = await self._finish(connection, MAX_ERROR_BYTES, call.what)
+        try:
+            decoded = json.loads(body)
+            message = str(decoded["message"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            message = body.decode("utf-8", "replace") or head.headers.get("location", "")
+        return engine_error(head.status, message, method=call.method, path=call.path)
+
+    async def _finish(self, connection: EngineConnection, limit: int, what: str) -> bytes:
+        """Read the rest of the body, then give the connection back; on any failure close it."""
+        body = bytearray()
+        try:
+            while chunk := await connection.read_body():
+                body += chunk
+                if len(body) > limit:
+                    raise EngineProtocolError(what, f"the body is longer than {limit} bytes")
+        except BaseException:
+            connection.abort()
+            raise
+        self._pool.give(connection)
+        return bytes(body)
+
+
+def _call(method: str, path: str, query: Query | None, body: object, headers: Mapping[str, str] | None) -> _Call:
+    headers = dict(headers or {})
+    encoded: bytes | None = None
+    if isinstance(body, bytes):
+        encoded = body
+    elif body is not None:
+        encoded = json.dumps(body, separators=(",", ":")).encode()
+        headers.setdefault("Content-Type", "application/json")
+    elif method in ("POST", "PUT"):
+        encoded = b""
+    return _Call(method=method, path=path, query=query, headers=headers, body=encoded)
+
+
+def _unsupported(error: EngineError, endpoint: Endpoint) -> EngineUnsupported:
+    return EngineUnsupported(f"cannot use the engine at {endpoint.address}: {error.message}; upgrade the older of both")
+
+
+@asynccontextmanager
+async def _deadline(what: str, seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise EngineTimeout(what, seconds) from exc

@@ -1,0 +1,175 @@
+"""Containers: list, inspect, create, and every change of state (Engine API, "Containers").
+
+Names and ids are interchangeable. NotFound when there is no such container, unless a method says otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from syntra.runtime.docker import fields, parsing
+from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
+from syntra.runtime.docker.errors import Conflict, EngineTimeout, NotFound, StreamBroken
+from syntra.runtime.docker.jsonlines import JsonStream
+from syntra.runtime.docker.paths import Query, label_filter, path
+from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
+
+CREATE_SECS = 60.0
+"""Creating copies image content into new volumes, which is slow for large ones."""
+START_SECS = 120.0
+"""Starting waits for the runtime, which is slow on a loaded host."""
+STOP_MARGIN_SECS = 30.0
+"""What stopping may take beyond the grace: the kill, and the clean-up of network and file system."""
+REMOVE_SECS = 60.0
+"""Removing deletes the container's layer and its anonymous volumes."""
+STATS_SECS = 10.0
+"""A statistics sample takes up to two seconds of the engine's own sampling."""
+_POLL_SECS = 0.05
+_POLL_MAX_SECS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Containers:
+    """The container calls of one engine."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+
+    async def list(self, *, labels: Mapping[str, str | None], all: bool = True) -> list[ContainerSummary]:
+        """Containers with all these labels (None: any value); `all` includes those that do not run."""
+        query: Query = {"all": all, "filters": {"label": label_filter(labels)}}
+        response = await self._client.request("GET", "/containers/json", query=query)
+        return [parsing.container_summary(row) for row in fields.array({"rows": response.json()}, "rows")]
+
+    async def inspect(self, container: str) -> ContainerDetails:
+        response = await self._client.request("GET", path("containers", container, "json"))
+        return parsing.container_details(fields.mapping({"row": response.json()}, "row"))
+
+    async def create(self, name: str, body: Mapping[str, object]) -> str:
+        """Create, not start; returns the id. Conflict when the name is taken, NotFound when the image is missing."""
+        response = await self._client.request(
+            "POST", "/containers/create", query={"name": name}, body=body, deadline=CREATE_SECS
+        )
+        answer = response.json()
+        for warning in fields.texts(answer, "Warnings"):
+            _log.warning("the engine warns about a new container", extra={"container": name, "warning": warning})
+        return fields.text(answer, "Id")
+
+    async def start(self, container: str) -> bool:
+        """False when it runs already. BadParameter for a bad command, EngineError for a host port that is taken."""
+        response = await self._client.request("POST", path("containers", container, "start"), deadline=START_SECS)
+        return response.status != 304
+
+    async def stop(self, container: str, grace_secs: float) -> bool:
+        """Stop signal, then SIGKILL after the grace (rounded up to seconds). False when it did not run.
+
+        Cancelling does not undo it: the engine goes on stopping.
+        """
+        grace = max(0, math.ceil(grace_secs))
+        response = await self._client.request(
+            "POST", path("containers", container, "stop"), query={"t": grace}, deadline=grace + STOP_MARGIN_SECS
+        )
+        return response.status != 304
+
+    async def restart(self, container: str, grace_secs: float) -> None:
+        """Stop as in `stop`, then start."""
+        grace = max(0, math.ceil(grace_secs))
+        await self._client.request(
+            "POST",
+            path("containers", container, "restart"),
+            query={"t": grace},
+            deadline=grace + STOP_MARGIN_SECS + START_SECS,
+        )
+
+    async def kill(self, container: str, signal: str) -> None:
+        """Send a signal such as "SIGKILL". Conflict when it does not run.
+
+        Any signal sent this way keeps the engine from restarting the container when it exits next.
+        """
+        await self._client.request("POST", path("containers", container, "kill"), query={"signal": signal})
+
+    async def update(self, container: str, body: Mapping[str, object]) -> None:
+        """Change restart policy and resource limits in place, e.g. `{"RestartPolicy": {"Name": "no"}}`."""
+        await self._client.request("POST", path("containers", container, "update"), body=body)
+
+    async def rename(self, container: str, name: str) -> None:
+        """Conflict when the name is taken."""
+        await self._client.request("POST", path("containers", container, "rename"), query={"name": name})
+
+    async def remove(
+        self, container: str, *, force: bool = False, volumes: bool = True, deadline: float = REMOVE_SECS
+    ) -> None:
+        """Remove and wait until it is gone; gone already is fine. `volumes` takes its anonymous volumes along.
+
+        Conflict when it runs and `force` is not set. A removal that somebody else has begun is waited for, as the
+        name stays taken until it ends; EngineTimeout when that takes longer than `deadline` seconds.
+        """
+        try:
+            await self._client.request(
+                "DELETE", path("containers", container), query={"force": force, "v": volumes}, deadline=deadline
+            )
+        except NotFound:
+            return
+        except Conflict as exc:
+            if "already in progress" not in exc.message:
+                raise
+            await self._wait_gone(container, deadline)
+
+    async def _wait_gone(self, container: str, deadline: float) -> None:
+        pause = _POLL_SECS
+        try:
+            async with asyncio.timeout(deadline):
+                while True:
+                    try:
+                        await self._client.request("GET", path("containers", container, "json"))
+                    except NotFound:
+                        return
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, _POLL_MAX_SECS)
+        except TimeoutError as exc:
+            raise EngineTimeout(f"remove container {container}", deadline) from exc
+
+    async def wait(self, container: str, condition: str = "not-running", *, deadline: float | None = None) -> int:
+        """Wait for "not-running", "next-exit" or "removed"; returns the exit code.
+
+        `deadline` in seconds bounds the wait (EngineTimeout); None waits without end.
+        """
+        async with self.armed_wait(container, condition) as outcome:
+            try:
+                async with asyncio.timeout(deadline):
+                    return await outcome()
+            except TimeoutError as exc:
+                raise EngineTimeout(f"wait for container {container} to be {condition}", deadline or 0.0) from exc
+
+    @asynccontextmanager
+    async def armed_wait(
+        self, container: str, condition: str = "not-running"
+    ) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+        """A wait that is in force when the block begins: start inside, then await the yielded call for the exit code.
+
+        Without this a container that ends quickly is missed between start and wait.
+        """
+        where = path("containers", container, "wait")
+        async with self._client.stream("POST", where, query={"condition": condition}) as stream:
+
+            async def outcome() -> int:
+                decoder = JsonStream()
+                async for chunk in stream:
+                    for value in decoder.feed(chunk):
+                        return fields.integer(value, "StatusCode")
+                raise decoder.error or StreamBroken(f"POST {where}", "it ended without an exit code")
+
+            yield outcome
+
+    async def stats(self, container: str) -> Mapping[str, object]:
+        """One raw sample for `stats.container_figures`; without values when the container does not run."""
+        query = {"stream": False, "one-shot": True}
+        response = await self._client.request(
+            "GET", path("containers", container, "stats"), query=query, deadline=DEADLINE_SECS + STATS_SECS
+        )
+        return fields.mapping({"sample": response.json()}, "sample")

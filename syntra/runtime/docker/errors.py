@@ -1,0 +1,198 @@
+"""What can go wrong between the agent and a container engine.
+
+    DockerError
+      BadEndpoint            the configured engine address makes no sense
+      EngineUnreachable      cannot connect, or the connection was lost before a response
+      EngineTimeout          the engine did not answer in time
+      EngineUnsupported      the engine's API range and ours do not overlap
+      EngineProtocolError    the engine's bytes are not what the API promises
+      StreamBroken           the connection dropped in the middle of a body
+      EngineError            the engine answered with an error status
+        BadParameter  400
+        NotFound      404
+        Conflict      409
+      PullFailed             an image could not be pulled, with the kind of failure
+      ExecTimeout            a command outlived its deadline, with the output so far
+
+Constructors take data; `str()` builds the sentence. Text of the engine is cut to 512 bytes and 5 lines and loses the
+query strings and user names of URLs, which may be signed.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from syntra.utils.errors import AgentError
+
+MAX_MESSAGE_BYTES = 512
+MAX_MESSAGE_LINES = 5
+
+_URL_QUERY = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
+_URL_USER = re.compile(r"(https?://)[^\s\"'/@]+@")
+
+
+def clip(text: str) -> str:
+    """Foreign text, cut to 512 bytes and 5 lines, without URL queries and credentials."""
+    text = _URL_USER.sub(r"\1", _URL_QUERY.sub(r"\1?…", text))
+    lines = [line.rstrip() for line in text.strip().splitlines()[:MAX_MESSAGE_LINES]]
+    return "\n".join(lines).encode("utf-8", "replace")[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
+
+
+class DockerError(AgentError):
+    """The engine could not do, or be asked to do, what was wanted."""
+
+    code = "DOCKER_ERROR"
+
+
+class BadEndpoint(DockerError):
+    """The engine address of the configuration or the environment cannot be used."""
+
+    code = "ENGINE_ENDPOINT_INVALID"
+
+    def __init__(self, value: str, reason: str, next_step: str) -> None:
+        super().__init__(f"cannot use engine address {value!r}: {reason}; {next_step}")
+
+
+class EngineUnreachable(DockerError):
+    """No response arrived. `sent` tells whether the request may have reached the engine and been carried out."""
+
+    code = "ENGINE_UNREACHABLE"
+
+    def __init__(self, address: str, reason: str, *, sent: bool = False) -> None:
+        self.address = address
+        self.reason = reason
+        self.sent = sent
+        super().__init__(f"cannot reach the engine at {address}: {reason}; {_reach_step(reason)}")
+
+
+def _reach_step(reason: str) -> str:
+    if "ermission denied" in reason:
+        return "run the agent as root or add its user to the docker group"
+    return "check that the engine is running (systemctl status docker)"
+
+
+class EngineTimeout(DockerError):
+    """The engine accepted the connection but not the deadline."""
+
+    code = "ENGINE_TIMEOUT"
+
+    def __init__(self, action: str, seconds: float) -> None:
+        self.action = action
+        self.seconds = seconds
+        super().__init__(f"cannot {action}: no answer from the engine within {seconds:g} s; check the engine's load")
+
+
+class EngineUnsupported(DockerError):
+    """The engine speaks no API version that this client speaks."""
+
+    code = "ENGINE_UNSUPPORTED"
+
+
+class EngineProtocolError(DockerError):
+    """The engine (or what answers in its place) sent bytes that the API does not allow."""
+
+    code = "ENGINE_PROTOCOL"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"cannot read {what}: {reason}; check that the address is a container engine's")
+
+
+class StreamBroken(DockerError):
+    """The connection ended inside a body: what was read so far is incomplete."""
+
+    code = "STREAM_BROKEN"
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(f"cannot finish reading {what}: {reason}; read it again")
+
+
+class EngineError(DockerError):
+    """The engine answered `method path` with an error `status`; `message` is its own text, cut."""
+
+    code = "ENGINE_ERROR"
+
+    def __init__(self, status: int, message: str, *, method: str, path: str) -> None:
+        self.status = status
+        self.message = clip(message)
+        self.method = method
+        self.path = path
+        super().__init__(f"cannot {method} {path}: the engine says {status} {self.message}")
+
+
+class BadParameter(EngineError):
+    """400: the request is wrong, or the container's command cannot be started."""
+
+    code = "BAD_PARAMETER"
+
+
+class NotFound(EngineError):
+    """404: no such container, image, network, volume or exec."""
+
+    code = "NOT_FOUND"
+
+
+class Conflict(EngineError):
+    """409: a name is taken, or the object is in a state that does not allow the call."""
+
+    code = "CONFLICT"
+
+
+_BY_STATUS: dict[int, type[EngineError]] = {400: BadParameter, 404: NotFound, 409: Conflict}
+
+
+def engine_error(status: int, message: str, *, method: str, path: str) -> EngineError:
+    """The error class for `status`."""
+    return _BY_STATUS.get(status, EngineError)(status, message, method=method, path=path)
+
+
+class PullFailure(Enum):
+    """Why a pull failed, as far as it decides what to do next."""
+
+    UNREACHABLE = "unreachable"
+    """The registry did not answer: retry later, or go on with a local image."""
+    UNAUTHORIZED = "unauthorized"
+    """Credentials are missing, wrong or expired: get new ones."""
+    NOT_FOUND = "not_found"
+    """No such repository, tag or digest: retrying does not help."""
+    STALLED = "stalled"
+    """Nothing happened for the inactivity time."""
+    OTHER = "other"
+    """Anything else, such as a damaged layer or a full disk."""
+
+
+_PULL_STEPS = {
+    PullFailure.UNREACHABLE: "check the server's way to the registry",
+    PullFailure.UNAUTHORIZED: "check the image's name and give fresh registry credentials",
+    PullFailure.NOT_FOUND: "check the image's name, tag or digest",
+    PullFailure.STALLED: "check the server's bandwidth to the registry and try again",
+    PullFailure.OTHER: "see the engine's message",
+}
+
+
+class PullFailed(DockerError):
+    """The image was not pulled; an older local copy, if any, is untouched."""
+
+    code = "PULL_FAILED"
+
+    def __init__(self, image: str, reason: PullFailure, message: str) -> None:
+        self.image = image
+        self.reason = reason
+        self.message = clip(message)
+        super().__init__(f"cannot pull {image}: {self.message}; {_PULL_STEPS[reason]}")
+
+
+class ExecTimeout(DockerError):
+    """A command outlived its deadline. `ended` tells whether its processes are known to be gone."""
+
+    code = "EXEC_TIMEOUT"
+
+    def __init__(self, container: str, seconds: float, *, stdout: bytes, stderr: bytes, truncated: bool, ended: bool):
+        self.container = container
+        self.seconds = seconds
+        self.stdout = stdout
+        self.stderr = stderr
+        self.truncated = truncated
+        self.ended = ended
+        step = "give it more time" if ended else "its processes may still run inside the container; restart it"
+        super().__init__(f"cannot finish the command in {container}: it ran longer than {seconds:g} s; {step}")

@@ -1,0 +1,45 @@
+"""The engine's events (Engine API, "Monitor events").
+
+The engine remembers 256 events, forgets them when it restarts, and drops events of readers that are slower than it:
+read in a task of its own, and list and inspect everything after each (re)connect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+from syntra.runtime.docker import parsing
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.errors import StreamBroken
+from syntra.runtime.docker.jsonlines import JsonStream
+from syntra.runtime.docker.records import EngineEvent
+
+_NANOS = 1_000_000_000
+
+
+class Events:
+    """The event stream of one engine."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+
+    async def stream(
+        self, since: int | None = None, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> AsyncGenerator[EngineEvent, None]:
+        """Events from now on, or from `since` (nanoseconds since the epoch, inclusive) as far as remembered.
+
+        Does not end: it raises StreamBroken when the engine goes away. Close it with `contextlib.aclosing`.
+        `filters` such as `{"type": ["container"], "event": ["die", "oom"]}` spare the noise of exec probes.
+        """
+        query = {
+            "since": None if since is None else f"{since // _NANOS}.{since % _NANOS:09d}",
+            "filters": {name: list(values) for name, values in (filters or {}).items()},
+        }
+        decoder = JsonStream()
+        async with self._client.stream("GET", "/events", query=query) as stream:
+            async for chunk in stream:
+                for value in decoder.feed(chunk):
+                    yield parsing.engine_event(value)
+                if decoder.error is not None:
+                    raise decoder.error
+        raise StreamBroken("GET /events", "the engine ended the stream")

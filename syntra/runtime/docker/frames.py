@@ -1,0 +1,218 @@
+"""Output of containers and commands, without I/O: frames out of raw bytes, log records out of frames.
+
+Without a terminal the engine multiplexes: each frame has an 8-byte header (stream type, three zero bytes, length in
+big-endian) and a payload (Engine API, "Attach to a container"). With a terminal the bytes are raw. Nothing in the
+response says which on API 1.41, so the caller decides by the container's or the command's own terminal setting.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from syntra.runtime.docker.errors import DockerError, EngineProtocolError, StreamBroken
+from syntra.runtime.docker.records import LogRecord, Stream
+
+HEADER_BYTES = 8
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+"""Bound of one frame. The engine copies in pieces of 16 or 32 KiB; log drivers go up to 1 MiB."""
+MAX_LINE_BYTES = 64 * 1024
+"""Bound of one joined log line; the rest of the line is dropped and the record says so."""
+PARTIAL_BYTES = 16 * 1024
+"""The engine cuts lines into pieces of exactly this many bytes, each with its own timestamp."""
+
+_TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)(?: |(?=\r?\n)|$)")
+_MAX_TIMESTAMP_BYTES = 36
+
+
+class FrameType(Enum):
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    SYSTEM_ERROR = 3
+    """The engine's own error about the stream, in band: it is no output of the container."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    type: FrameType
+    payload: bytes
+
+
+class Demultiplexer(Protocol):
+    """Bytes to frames. `feed` never raises: complete frames are returned and `error` tells the rest."""
+
+    error: DockerError | None
+
+    def feed(self, data: bytes) -> list[Frame]: ...
+
+    def feed_eof(self) -> None: ...
+
+
+class MultiplexedFrames:
+    """The multiplexed form. A system-error frame ends the stream: it becomes `error`."""
+
+    def __init__(self) -> None:
+        self.error: DockerError | None = None
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        frames: list[Frame] = []
+        if self.error is not None:
+            return frames
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= HEADER_BYTES:
+            code = self._buffer[start]
+            length = int.from_bytes(self._buffer[start + 4 : start + 8], "big")
+            if code > FrameType.SYSTEM_ERROR.value or any(self._buffer[start + 1 : start + 4]):
+                self.error = EngineProtocolError("an output stream", "a frame header is malformed")
+            elif length > MAX_FRAME_BYTES:
+                self.error = EngineProtocolError("an output stream", f"a frame is longer than {MAX_FRAME_BYTES} bytes")
+            if self.error is not None:
+                break
+            end = start + HEADER_BYTES + length
+            if end > len(self._buffer):
+                break
+            payload = bytes(self._buffer[start + HEADER_BYTES : end])
+            start = end
+            if code == FrameType.SYSTEM_ERROR.value:
+                text = payload.decode("utf-8", "replace").strip()
+                self.error = StreamBroken("an output stream", f"the engine says {text[:512]!r}")
+                break
+            frames.append(Frame(type=FrameType(code), payload=payload))
+        del self._buffer[:start]
+        return frames
+
+    def feed_eof(self) -> None:
+        """The stream ended; inside a frame that is a broken stream."""
+        if self.error is None and self._buffer:
+            self.error = StreamBroken("an output stream", "it ended inside a frame")
+
+
+class RawFrames:
+    """The terminal form: all bytes are output, the two streams are merged by the terminal."""
+
+    def __init__(self) -> None:
+        self.error: DockerError | None = None
+
+    def feed(self, data: bytes) -> list[Frame]:
+        return [Frame(type=FrameType.STDOUT, payload=data)] if data else []
+
+    def feed_eof(self) -> None:
+        """A raw stream may end anywhere."""
+
+
+def demultiplexer(*, tty: bool) -> Demultiplexer:
+    """The decoder for output with or without a terminal."""
+    return RawFrames() if tty else MultiplexedFrames()
+
+
+class LineJoiner:
+    """Frames of a log read with `timestamps=1` to records, one per line.
+
+    Lines longer than 16 KiB arrive in pieces with a timestamp each, and only the last ends in a newline. A record
+    carries the timestamp of its *first* piece: reading again from there yields the same line. With a terminal the
+    pieces have no frames, so a timestamp is taken for one only behind a multiple of 16 KiB.
+    """
+
+    def __init__(self, *, tty: bool) -> None:
+        self._tty = tty
+        self._lines: dict[Stream, _Line] = {}
+
+    @property
+    def pending_since(self) -> str | None:
+        """The earliest timestamp of a line that has begun but not ended; None when there is none."""
+        stamps = [line.timestamp for line in self._lines.values() if line.timestamp]
+        return min(stamps, default=None)
+
+    def feed(self, frame: Frame) -> list[LogRecord]:
+        """Take a frame, return the records it completes."""
+        stream = Stream.STDERR if frame.type is FrameType.STDERR else Stream.STDOUT
+        return self._feed_raw(frame.payload) if self._tty else self._feed_framed(stream, frame.payload)
+
+    def flush(self) -> list[LogRecord]:
+        """The log ended: return the last lines, which have no newline."""
+        records = []
+        for stream, line in list(self._lines.items()):
+            if self._tty:
+                line = _from_terminal(bytes(line.content), overflow=line.truncated)
+            records.append(line.record(stream))
+        self._lines.clear()
+        return records
+
+    def _feed_framed(self, stream: Stream, payload: bytes) -> list[LogRecord]:
+        timestamp, content = _split_timestamp(payload)
+        line = self._lines.pop(stream, None)
+        if line is None:
+            line = _Line(timestamp)
+        ended = content.endswith(b"\n")
+        line.append(content[:-1] if ended else content, MAX_LINE_BYTES)
+        if ended:
+            return [line.record(stream)]
+        self._lines[stream] = line
+        return []
+
+    def _feed_raw(self, payload: bytes) -> list[LogRecord]:
+        records = []
+        line = self._lines.pop(Stream.STDOUT, None) or _Line("")
+        # Room for the timestamps inside a full line, which `_from_terminal` takes out.
+        bound = MAX_LINE_BYTES + (MAX_LINE_BYTES // PARTIAL_BYTES + 2) * _MAX_TIMESTAMP_BYTES
+        *ended, rest = payload.split(b"\n")
+        for piece in ended:
+            line.append(piece, bound)
+            records.append(_from_terminal(bytes(line.content), overflow=line.truncated).record(Stream.STDOUT))
+            line = _Line("")
+        line.append(rest, bound)
+        if line.content:
+            line.timestamp = _split_timestamp(bytes(line.content[:_MAX_TIMESTAMP_BYTES]))[0]
+            self._lines[Stream.STDOUT] = line
+        return records
+
+
+class _Line:
+    """A line that is being put together."""
+
+    __slots__ = ("content", "timestamp", "truncated")
+
+    def __init__(self, timestamp: str) -> None:
+        self.timestamp = timestamp
+        self.content = bytearray()
+        self.truncated = False
+
+    def append(self, piece: bytes, bound: int) -> None:
+        room = bound - len(self.content)
+        self.content += piece[:room]
+        self.truncated = self.truncated or len(piece) > room
+
+    def record(self, stream: Stream) -> LogRecord:
+        message = self.content.decode("utf-8", "replace")
+        return LogRecord(timestamp=self.timestamp, stream=stream, message=message, truncated=self.truncated)
+
+
+def _from_terminal(raw: bytes, *, overflow: bool) -> _Line:
+    """Take the timestamps and the final carriage return out of one line of a terminal."""
+    timestamp, content = _split_timestamp(raw)
+    line = _Line(timestamp)
+    while True:
+        piece, content = content[:PARTIAL_BYTES], content[PARTIAL_BYTES:]
+        stamp = _TIMESTAMP.match(content) if content else None
+        if stamp is not None:
+            content = content[stamp.end() :]
+        elif not content and piece.endswith(b"\r"):
+            piece = piece[:-1]
+        line.append(piece, MAX_LINE_BYTES)
+        if not content:
+            break
+    line.truncated = line.truncated or overflow
+    return line
+
+
+def _split_timestamp(payload: bytes) -> tuple[str, bytes]:
+    """The leading timestamp and what follows its space; ("", payload) when there is none."""
+    stamp = _TIMESTAMP.match(payload)
+    if stamp is None:
+        return "", payload
+    return stamp[0].rstrip().decode("ascii"), payload[stamp.end() :]

@@ -1,0 +1,138 @@
+"""Container logs (Engine API, "Get container logs"): records with timestamps, across restarts when wanted.
+
+Reading follows the consumer: while it does not take records nothing is read beyond one buffer, and the engine waits.
+Close the generators with `contextlib.aclosing`: that closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+
+from syntra.runtime.docker import fields
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.errors import Conflict, NotFound
+from syntra.runtime.docker.frames import LineJoiner, demultiplexer
+from syntra.runtime.docker.paths import Query, path
+from syntra.runtime.docker.records import ContainerState, LogRecord
+from syntra.runtime.docker.resume import LogResume, since_parameter
+
+POLL_SECS = 1.0
+"""How often a stopped container is looked at for a new start."""
+_FIRST_POLL_SECS = 0.1
+_NEVER = "0001-"
+"""How the engine's zero time begins."""
+
+IsGone = Callable[[], Awaitable[bool]]
+
+
+class Logs:
+    """The log calls of one engine."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+        self._containers = Containers(client)
+
+    async def follow(
+        self,
+        container: str,
+        *,
+        tail: int | None = None,
+        since: str | None = None,
+        until: str | None = None,
+        follow: bool = True,
+        resume: LogResume | None = None,
+    ) -> AsyncGenerator[LogRecord, None]:
+        """Records of a container's log, oldest first; `tail` takes the last lines only, None all.
+
+        `since` and `until` are timestamps of records, inclusive. With `follow` it goes on until the container stops,
+        at once when it is stopped. `resume` overrides `since`, drops what it has seen and learns what is read.
+
+        Raises NotFound, Conflict when the container is being removed, EngineError when its log driver cannot be read,
+        StreamBroken when the connection drops.
+        """
+        tty = fields.flag((await self._containers.inspect(container)).raw, "Config", "Tty")
+        if resume is not None and resume.since is not None:
+            since = resume.since
+        query: Query = {
+            "stdout": True,
+            "stderr": True,
+            "timestamps": True,
+            "follow": follow,
+            "tail": "all" if tail is None else tail,
+            "since": None if since is None else since_parameter(since),
+            "until": None if until is None else since_parameter(until),
+        }
+        decoder, joiner = demultiplexer(tty=tty), LineJoiner(tty=tty)
+        try:
+            async with self._client.stream("GET", path("containers", container, "logs"), query=query) as stream:
+                async for chunk in stream:
+                    for frame in decoder.feed(chunk):
+                        for record in joiner.feed(frame):
+                            if resume is None or resume.admit(record):
+                                yield record
+                    if decoder.error is not None:
+                        raise decoder.error
+            decoder.feed_eof()
+            if decoder.error is not None:
+                raise decoder.error
+            for record in joiner.flush():
+                if resume is None or resume.admit(record):
+                    yield record
+        finally:
+            if resume is not None:
+                resume.hold(joiner.pending_since)
+
+    async def follow_restarts(
+        self,
+        container: str,
+        *,
+        tail: int | None = None,
+        resume: LogResume | None = None,
+        is_gone: IsGone | None = None,
+        poll_secs: float = POLL_SECS,
+    ) -> AsyncGenerator[LogRecord, None]:
+        """Records for as long as the container exists: goes on when it is started again, ends when it is removed.
+
+        `is_gone` is asked each time a run's log has ended and while the container is stopped: True ends the
+        iteration, and it may wait to save polling. A dropped connection is raised: call again with the same `resume`.
+        """
+        resume = resume or LogResume()
+        try:
+            state = (await self._containers.inspect(container)).state
+            while True:
+                started_at = state.started_at
+                limit = tail if resume.since is None else None
+                try:
+                    async with aclosing(self.follow(container, tail=limit, resume=resume)) as records:
+                        async for record in records:
+                            yield record
+                except Conflict:
+                    pass  # it is being removed: the next inspect tells
+                next_state = await self._next_run(container, started_at, is_gone, poll_secs)
+                if next_state is None:
+                    return
+                if tail is not None and not next_state.finished_at.startswith(_NEVER):
+                    # Nothing may have been read yet, and what is older than the tail is not wanted later either.
+                    resume.skip_to(next_state.finished_at)
+                state = next_state
+        except NotFound:
+            return
+
+    async def _next_run(
+        self, container: str, started_at: str, is_gone: IsGone | None, poll_secs: float
+    ) -> ContainerState | None:
+        """The state once the container runs (again); None when it is gone."""
+        pause = min(_FIRST_POLL_SECS, poll_secs)
+        while True:
+            if is_gone is not None and await is_gone():
+                return None
+            state = (await self._containers.inspect(container)).state
+            if state.started_at != started_at:
+                return state
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, poll_secs)
+            if state.status == "running":
+                return state

@@ -1,0 +1,108 @@
+"""Networks: inspect, ensure, connect, remove (Engine API, "Networks")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from syntra.runtime.docker import fields, parsing
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.errors import Conflict, DockerError, EngineError, NotFound
+from syntra.runtime.docker.paths import label_filter, path
+from syntra.runtime.docker.records import NetworkDetails
+
+
+class Networks:
+    """The network calls of one engine."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+
+    async def inspect(self, name: str) -> NetworkDetails | None:
+        """By full name or id; None when there is none. Of several with one name the oldest.
+
+        The engine also takes beginnings of ids for names; those are not accepted here.
+        """
+        found = await self._named(name)
+        reference = found[0].id if found else name
+        try:
+            response = await self._client.request("GET", path("networks", reference))
+        except NotFound:
+            return None
+        details = parsing.network_details(response.json())
+        return details if name in (details.id, details.name) else None
+
+    async def list(self, *, labels: Mapping[str, str | None]) -> list[NetworkDetails]:
+        """Networks with all these labels, without their containers."""
+        return [*await self._list({"label": label_filter(labels)})]
+
+    async def ensure(self, name: str, labels: Mapping[str, str], *, driver: str = "bridge") -> NetworkDetails:
+        """The network of that name, created when missing. Safe against others doing the same.
+
+        Labels and driver of an existing network are left as they are. Engines before API 1.44 can be raced into two
+        networks of one name: then all callers agree on the oldest and a later one of our own is removed.
+        """
+        found = await self.inspect(name)
+        if found is not None:
+            return found
+        body: dict[str, object] = {"Name": name, "Driver": driver, "Labels": dict(labels)}
+        if self._client.api_version < (1, 44):
+            body["CheckDuplicate"] = True  # later engines always check and do not know the field
+        created = ""
+        try:
+            response = await self._client.request("POST", "/networks/create", body=body)
+            created = fields.text(response.json(), "Id")
+        except Conflict:
+            pass  # somebody was faster: theirs is taken below
+        networks = await self._named(name)
+        for network in networks[1:]:
+            if network.id == created:
+                await self.remove(created)
+        details = await self.inspect(name)
+        if details is None:
+            raise DockerError(f"cannot create network {name}: somebody removed it at the same time; try again")
+        return details
+
+    async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> bool:
+        """Attach a container, running or not, with DNS aliases. False when it is attached already."""
+        body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
+        try:
+            await self._client.request("POST", path("networks", network, "connect"), body=body)
+        except EngineError as exc:
+            if exc.status == 403 and "already exists" in exc.message:
+                return False
+            raise
+        return True
+
+    async def disconnect(self, network: str, container: str, *, force: bool = False) -> bool:
+        """Detach a container. False when it is not attached, or one of the two does not exist."""
+        body = {"Container": container, "Force": force}
+        try:
+            await self._client.request("POST", path("networks", network, "disconnect"), body=body)
+        except NotFound:
+            return False
+        except EngineError as exc:
+            if "is not connected" in exc.message:  # 500 on Docker 20.10, 403 on others
+                return False
+            raise
+        return True
+
+    async def remove(self, reference: str) -> bool:
+        """True when it is gone, also when it was; False when containers are attached."""
+        try:
+            await self._client.request("DELETE", path("networks", reference))
+        except NotFound:
+            return True
+        except EngineError as exc:
+            if exc.status in (403, 409) and "active endpoints" in exc.message:
+                return False
+            raise
+        return True
+
+    async def _named(self, name: str) -> Sequence[NetworkDetails]:
+        """All networks of exactly this name, oldest first: the engine's filter matches parts of names."""
+        found = [network for network in await self._list({"name": [name]}) if network.name == name]
+        return sorted(found, key=lambda network: (network.created, network.id))
+
+    async def _list(self, filters: Mapping[str, object]) -> Sequence[NetworkDetails]:
+        response = await self._client.request("GET", "/networks", query={"filters": filters})
+        return [parsing.network_details(row) for row in fields.array({"rows": response.json()}, "rows")]

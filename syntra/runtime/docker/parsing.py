@@ -1,0 +1,163 @@
+"""The engine's JSON to records, tolerant of missing fields and of every API version from 1.41 on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syntra.runtime.docker import fields
+from syntra.runtime.docker.records import (
+    ContainerDetails,
+    ContainerState,
+    ContainerSummary,
+    EngineEvent,
+    EngineInfo,
+    ImageDetails,
+    ImageSummary,
+    NetworkDetails,
+    VolumeDetails,
+)
+
+
+def container_summary(source: object) -> ContainerSummary:
+    """A row of `GET /containers/json`."""
+    names = fields.texts(source, "Names")
+    # A linked container has further names with two slashes; its own has one.
+    own = [name for name in names if name.count("/") <= 1] or list(names)
+    return ContainerSummary(
+        id=fields.text(source, "Id"),
+        name=own[0].lstrip("/") if own else "",
+        image_id=fields.text(source, "ImageID"),
+        image_ref=fields.text(source, "Image"),
+        labels=fields.labels(source, "Labels"),
+        state=fields.text(source, "State"),
+        status_text=fields.text(source, "Status"),
+        created=fields.integer(source, "Created"),
+        addresses=_addresses(source),
+    )
+
+
+def container_details(source: Mapping[str, object]) -> ContainerDetails:
+    """`GET /containers/{id}/json`. Addresses are read per network: API 1.52 has no other place for them."""
+    return ContainerDetails(
+        id=fields.text(source, "Id"),
+        name=fields.text(source, "Name").lstrip("/"),
+        image_id=fields.text(source, "Image"),
+        image_ref=fields.text(source, "Config", "Image"),
+        labels=fields.labels(source, "Config", "Labels"),
+        env=fields.pairs(source, "Config", "Env"),
+        state=_container_state(fields.mapping(source, "State")),
+        created=fields.text(source, "Created"),
+        restart_count=fields.integer(source, "RestartCount"),
+        tty=fields.flag(source, "Config", "Tty"),
+        addresses=_addresses(source),
+        restart_policy=fields.text(source, "HostConfig", "RestartPolicy", "Name"),
+        raw=source,
+    )
+
+
+def _container_state(source: Mapping[str, object]) -> ContainerState:
+    health = fields.text(source, "Health", "Status")
+    return ContainerState(
+        status=fields.text(source, "Status"),
+        running=fields.flag(source, "Running"),
+        paused=fields.flag(source, "Paused"),
+        restarting=fields.flag(source, "Restarting"),
+        exit_code=fields.integer(source, "ExitCode"),
+        error=fields.text(source, "Error"),
+        oom_killed=fields.flag(source, "OOMKilled"),
+        pid=fields.integer(source, "Pid"),
+        started_at=fields.text(source, "StartedAt"),
+        finished_at=fields.text(source, "FinishedAt"),
+        health_status=None if health in ("", "none") else health,
+    )
+
+
+def _addresses(source: object) -> dict[str, str]:
+    networks = fields.mapping(source, "NetworkSettings", "Networks")
+    return {name: fields.text(endpoint, "IPAddress") for name, endpoint in networks.items()}
+
+
+def image_details(source: object) -> ImageDetails:
+    """`GET /images/{name}/json`."""
+    return ImageDetails(
+        id=fields.text(source, "Id"),
+        repo_tags=fields.texts(source, "RepoTags"),
+        repo_digests=fields.texts(source, "RepoDigests"),
+        labels=fields.labels(source, "Config", "Labels"),
+        env=fields.pairs(source, "Config", "Env"),
+        created=fields.text(source, "Created"),
+        size_bytes=fields.integer(source, "Size"),
+        stop_signal=fields.text(source, "Config", "StopSignal"),
+    )
+
+
+def image_summary(source: object) -> ImageSummary:
+    """A row of `GET /images/json`; the placeholder `<none>` names of older engines are left out."""
+    return ImageSummary(
+        id=fields.text(source, "Id"),
+        repo_tags=tuple(tag for tag in fields.texts(source, "RepoTags") if tag != "<none>:<none>"),
+        repo_digests=tuple(name for name in fields.texts(source, "RepoDigests") if not name.startswith("<none>")),
+        labels=fields.labels(source, "Labels"),
+        created=fields.integer(source, "Created"),
+        size_bytes=fields.integer(source, "Size"),
+    )
+
+
+def network_details(source: object) -> NetworkDetails:
+    """`GET /networks/{id}` or a row of `GET /networks`."""
+    pools = [pool for pool in fields.array(source, "IPAM", "Config") if ":" not in fields.text(pool, "Subnet")]
+    pool = pools[0] if pools else {}
+    containers = fields.mapping(source, "Containers")
+    return NetworkDetails(
+        id=fields.text(source, "Id"),
+        name=fields.text(source, "Name"),
+        driver=fields.text(source, "Driver"),
+        gateway=fields.text(pool, "Gateway"),
+        subnet=fields.text(pool, "Subnet"),
+        labels=fields.labels(source, "Labels"),
+        created=fields.text(source, "Created"),
+        containers={key: fields.text(value, "IPv4Address").partition("/")[0] for key, value in containers.items()},
+    )
+
+
+def volume_details(source: object) -> VolumeDetails:
+    """`GET /volumes/{name}` or a row of `GET /volumes`."""
+    return VolumeDetails(
+        name=fields.text(source, "Name"),
+        driver=fields.text(source, "Driver"),
+        mountpoint=fields.text(source, "Mountpoint"),
+        labels=fields.labels(source, "Labels"),
+        created=fields.text(source, "CreatedAt"),
+    )
+
+
+def engine_event(source: object) -> EngineEvent:
+    """One value of `GET /events`; only the fields that API 1.52 still has are read."""
+    action = fields.text(source, "Action")
+    if action.startswith("exec_"):
+        action = action.partition(":")[0]
+    nanos = fields.integer(source, "timeNano") or fields.integer(source, "time") * 1_000_000_000
+    return EngineEvent(
+        type=fields.text(source, "Type"),
+        action=action,
+        id=fields.text(source, "Actor", "ID"),
+        attributes=fields.labels(source, "Actor", "Attributes"),
+        time_nano=nanos,
+    )
+
+
+def engine_info(source: object, *, api_version: str) -> EngineInfo:
+    """`GET /info`. Engines before cgroup v2 support do not name the version: they use 1."""
+    cgroup = fields.text(source, "CgroupVersion")
+    return EngineInfo(
+        name=fields.text(source, "Name"),
+        server_version=fields.text(source, "ServerVersion"),
+        api_version=api_version,
+        os=fields.text(source, "OSType"),
+        arch=fields.text(source, "Architecture"),
+        cgroup_version=int(cgroup) if cgroup.isdecimal() else 1,
+        logging_driver=fields.text(source, "LoggingDriver"),
+        root_dir=fields.text(source, "DockerRootDir"),
+        ncpu=fields.integer(source, "NCPU"),
+        mem_total=fields.integer(source, "MemTotal"),
+    )

@@ -1,0 +1,192 @@
+"""What the engine knows, as frozen values: parsed once at the border, passed on by the adapter.
+
+Environments may hold secrets and stay out of every repr, as do raw answers and outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Stream(Enum):
+    """Where an output line was written. With a terminal everything is STDOUT."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogRecord:
+    """One line without its line end. `timestamp` is RFC 3339 with nanoseconds, fixed width, "" when unknown.
+
+    `truncated`: the line was longer than 64 KiB and `message` is its beginning.
+    """
+
+    timestamp: str
+    stream: Stream
+    message: str
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSummary:
+    """One row of the container list. `created` is in seconds since the epoch."""
+
+    id: str
+    name: str
+    image_id: str
+    image_ref: str
+    labels: Mapping[str, str]
+    state: str
+    status_text: str
+    created: int
+    addresses: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """`status` is created, running, paused, restarting, removing, exited or dead.
+
+    In a crash loop `running` stays true while `status` alternates: judge by `restart_count` and `started_at`.
+    `health_status` is starting, healthy, unhealthy, or None without a health check. `pid` is 0 when not running.
+    """
+
+    status: str
+    running: bool
+    paused: bool
+    restarting: bool
+    exit_code: int
+    error: str
+    oom_killed: bool
+    pid: int
+    started_at: str
+    finished_at: str
+    health_status: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDetails:
+    """One container in full. `image_id` is what it runs, `image_ref` what was asked for: compare ids.
+
+    `addresses`: network name to IP address, "" while not running. `raw` is the engine's answer.
+    """
+
+    id: str
+    name: str
+    image_id: str
+    image_ref: str
+    labels: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    state: ContainerState
+    created: str
+    restart_count: int
+    tty: bool
+    addresses: Mapping[str, str]
+    restart_policy: str
+    raw: Mapping[str, object] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageDetails:
+    """One image. Built or loaded images have no `repo_digests`; images pulled by digest have no `repo_tags`."""
+
+    id: str
+    repo_tags: tuple[str, ...]
+    repo_digests: tuple[str, ...]
+    labels: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    created: str
+    size_bytes: int
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSummary:
+    """One row of the image list. `created` is in seconds since the epoch."""
+
+    id: str
+    repo_tags: tuple[str, ...]
+    repo_digests: tuple[str, ...]
+    labels: Mapping[str, str]
+    created: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDetails:
+    """One network. `gateway` and `subnet` are of its first IPv4 pool, "" without one.
+
+    `containers`: ids of connected, running containers to their IPv4 address; empty in a list.
+    """
+
+    id: str
+    name: str
+    driver: str
+    gateway: str
+    subnet: str
+    labels: Mapping[str, str]
+    created: str
+    containers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeDetails:
+    """One volume. `mountpoint` is a path on the engine's host."""
+
+    name: str
+    driver: str
+    mountpoint: str
+    labels: Mapping[str, str]
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    """Credentials for one pull. Never stored, never printed."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    server_address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecOutcome:
+    """A finished command. `truncated`: output beyond the limit was read and dropped."""
+
+    exit_code: int
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(repr=False)
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineEvent:
+    """One event, e.g. type "container", action "die". `time_nano` is nanoseconds since the epoch.
+
+    Health actions are `health_status: healthy`; exec actions come without the command, which may hold secrets.
+    """
+
+    type: str
+    action: str
+    id: str
+    attributes: Mapping[str, str]
+    time_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """The engine and its host. `api_version` is the newest the engine speaks; `mem_total` is in bytes."""
+
+    name: str
+    server_version: str
+    api_version: str
+    os: str
+    arch: str
+    cgroup_version: int
+    logging_driver: str
+    root_dir: str
+    ncpu: int
+    mem_total: int

@@ -1,0 +1,84 @@
+"""Containers of ours as the engine describes them, turned into replicas. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.spec import Deployment
+from syntra.model.status import ContainerState, Replica
+from syntra.runtime.docker import body
+from syntra.runtime.docker.records import ContainerDetails
+from syntra.utils.errors import AgentError
+from syntra.utils.timestamps import parse_ns
+
+_STATES = {state.value: state for state in ContainerState}
+
+
+def replica_of(details: ContainerDetails) -> Replica | None:
+    """The replica that a container is; None when its labels are not those of one."""
+    labels = details.labels
+    if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
+        return None
+    index = labels.get(body.REPLICA, "1")
+    state = details.state
+    return Replica(
+        container_id=ContainerId(details.id),
+        name=details.name,
+        service_id=ServiceId(labels[body.SERVICE]),
+        deployment_id=DeploymentId(labels[body.DEPLOYMENT]),
+        index=int(index) if index.isascii() and index.isdigit() else 1,
+        spec_hash=labels.get(body.SPEC_HASH, ""),
+        state=_STATES.get(state.status, ContainerState.EXITED),
+        created_ns=_ns(details.created) or 0,
+        started_ns=_ns(state.started_at),
+        restart_count=details.restart_count,
+        exit_code=None if state.running else state.exit_code,
+        oom_killed=state.oom_killed,
+        error=state.error,
+        pid=state.pid,
+        image_id=details.image_id,
+        addresses=details.addresses,
+        host_ports=_host_ports(details.raw),
+        writable_mounts=_writable_mounts(details.raw),
+    )
+
+
+def deployment_of(details: ContainerDetails) -> Deployment | None:
+    """The deployment that a container was made from, as far as its labels tell."""
+    return body.spec_from_labels(details.labels, details.env)
+
+
+def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
+    # What was asked for, not what is bound: a stopped container holds no port but will want it again.
+    bindings = _mapping(_mapping(raw.get("HostConfig")).get("PortBindings"))
+    found = set()
+    for binding in bindings.values():
+        for entry in binding if isinstance(binding, list) else ():
+            port = _mapping(entry).get("HostPort")
+            if isinstance(port, str) and port.isascii() and port.isdigit():
+                found.add(int(port))
+    return frozenset(found)
+
+
+def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:
+    mounts = raw.get("Mounts")
+    found = set()
+    for mount in mounts if isinstance(mounts, list) else ():
+        entry = _mapping(mount)
+        if entry.get("RW") is True:
+            source = entry.get("Name") if entry.get("Type") == "volume" else entry.get("Source")
+            if isinstance(source, str):
+                found.add(source)
+    return frozenset(found)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _ns(text: str) -> int | None:
+    try:
+        return parse_ns(text) if text else None
+    except AgentError:
+        return None

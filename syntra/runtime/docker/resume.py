@@ -1,0 +1,97 @@
+"""Reading a log on where it was left: what to ask for, and which records were seen. Pure.
+
+The engine's `since` is inclusive, so reading again from the last timestamp repeats the records of that instant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+
+from syntra.runtime.docker.records import LogRecord, Stream
+
+MAX_SEEN = 1024
+"""Bound of the remembered records of one instant; timestamps are in nanoseconds, so there are few."""
+
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+
+
+def since_parameter(timestamp: str) -> str:
+    """An RFC 3339 timestamp as the engine's `since` and `until` take it: seconds and nanoseconds since the epoch.
+
+    Raises ValueError for anything else.
+    """
+    match = _TIMESTAMP.fullmatch(timestamp)
+    if match is None:
+        raise ValueError(f"cannot read timestamp {timestamp!r}: it is not RFC 3339; give the one of a log record")
+    whole = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
+    return f"{int(whole.timestamp())}.{(match[2] or '').ljust(9, '0')}"
+
+
+def fixed_width(timestamp: str) -> str:
+    """The timestamp with nine digits of fraction, so that those of one zone compare as text."""
+    match = _TIMESTAMP.fullmatch(timestamp)
+    return timestamp if match is None else f"{match[1]}.{(match[2] or '').ljust(9, '0')}{match[3]}"
+
+
+class LogResume:
+    """Remembers how far a log was read, by stream, and drops what is read twice.
+
+    `last_timestamp` and `seen` come from a stored checkpoint: `seen` are the messages already taken at exactly that
+    timestamp. Without `seen`, everything up to and including `last_timestamp` is dropped.
+    """
+
+    def __init__(self, last_timestamp: str | None = None, seen: Iterable[str] | None = None) -> None:
+        last = fixed_width(last_timestamp) if last_timestamp else ""
+        self._last = dict.fromkeys(Stream, last)
+        self._seen: dict[Stream, set[str] | None] = {stream: None if seen is None else set(seen) for stream in Stream}
+        self._replaying = dict.fromkeys(Stream, bool(last))
+        self._held: str | None = None
+
+    @property
+    def last_timestamp(self) -> str | None:
+        """The latest timestamp taken, for a checkpoint."""
+        return max(self._last.values()) or None
+
+    @property
+    def since(self) -> str | None:
+        """Where to read on; None from the beginning. Earlier than the last record when a line was left unfinished."""
+        last = self.last_timestamp
+        return min(last, self._held) if last is not None and self._held is not None else last
+
+    def skip_to(self, timestamp: str) -> None:
+        """Treat everything up to and including this time as taken, when nothing was taken yet."""
+        if self.last_timestamp is None:
+            self._last = dict.fromkeys(Stream, fixed_width(timestamp))
+            self.hold(None)
+
+    def hold(self, pending_since: str | None) -> None:
+        """Reading stopped while a line that began at this time was unfinished; None when there was none."""
+        self._held = pending_since
+        self._replaying = {stream: bool(last) for stream, last in self._last.items()}
+
+    def admit(self, record: LogRecord) -> bool:
+        """Whether the record is new; it counts as taken from then on."""
+        stream, timestamp = record.stream, record.timestamp
+        last = self._last[stream]
+        if self._replaying[stream]:
+            if timestamp < last:
+                return False
+            if timestamp == last:
+                seen = self._seen[stream]
+                if seen is None or record.message in seen:
+                    return False
+            else:
+                self._replaying[stream] = False
+        self._remember(stream, timestamp, record.message)
+        return True
+
+    def _remember(self, stream: Stream, timestamp: str, message: str) -> None:
+        seen = self._seen[stream]
+        if timestamp > self._last[stream] or seen is None:
+            seen = set()
+            self._seen[stream] = seen
+            self._last[stream] = max(timestamp, self._last[stream])
+        if len(seen) < MAX_SEEN:
+            seen.add(message)

@@ -1,0 +1,59 @@
+"""What a long call hands to its caller: a body to iterate over, or a raw two-way stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+from syntra.runtime.docker.connection import EngineConnection
+from syntra.runtime.docker.http import Head
+
+
+class EngineStream:
+    """The body of a response, read as it is consumed: nothing is buffered beyond one read.
+
+    Cancelling an iteration step loses nothing. StreamBroken when the connection drops, EngineTimeout when idle.
+    """
+
+    def __init__(self, connection: EngineConnection, head: Head, idle_deadline: float | None) -> None:
+        self._connection = connection
+        self._head = head
+        self._idle = idle_deadline
+
+    @property
+    def status(self) -> int:
+        return self._head.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._head.headers
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self._connection.read_body(self._idle)
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+class HijackedStream:
+    """A raw two-way stream. Engines that do not upgrade answer 200 and send the stream as the body."""
+
+    def __init__(self, connection: EngineConnection) -> None:
+        self._connection = connection
+
+    async def read(self, idle: float | None = None) -> bytes:
+        """The next bytes, b"" at the end. A raw stream has no end mark: a drop without a reset looks like an end."""
+        if self._connection.upgraded:
+            return await self._connection.read_raw(idle)
+        return await self._connection.read_body(idle)
+
+    async def write(self, data: bytes) -> None:
+        """Send to the process's input; waits while it does not read."""
+        await self._connection.write_raw(data)
+
+    def write_eof(self) -> bool:
+        """Close the process's input; False where the transport cannot (TLS)."""
+        return self._connection.write_eof()

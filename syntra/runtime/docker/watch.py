@@ -1,0 +1,92 @@
+"""Follows the engine's events: tells when something changed, and says which remembered inspections still hold.
+
+The engine keeps 256 events and drops those of a slow reader, so an event stream is a hint and never the truth: what is
+remembered is dropped whenever the stream breaks, and after MEMORY_SECS in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import aclosing
+
+from syntra.runtime.docker.body import MANAGED
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.errors import DockerError
+from syntra.runtime.docker.events import Events
+from syntra.runtime.docker.records import ContainerDetails
+
+log = logging.getLogger(__name__)
+
+MEMORY_SECS = 120.0
+RECONNECT_SECS = 1.0
+RECONNECT_MAX_SECS = 10.0
+# Exec probes make three events each; they change nothing that is remembered.
+_ACTIONS = ("create", "start", "die", "stop", "restart", "pause", "unpause", "oom", "destroy", "update", "rename")
+
+
+class ContainerWatch:
+    """The event stream and the memory it keeps honest."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._events = Events(client)
+        self._memory: dict[str, tuple[float, ContainerDetails]] = {}
+        self._generation = 0
+        self._connected = False
+        self._changed = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow events until cancelled; reconnects for ever."""
+        pause = RECONNECT_SECS
+        filters = {"type": ["container"], "label": [f"{MANAGED}=true"], "event": list(_ACTIONS)}
+        while True:
+            try:
+                async with aclosing(self._events.stream(filters=filters)) as events:
+                    self._forget_all()
+                    self._connected = True
+                    async for event in events:
+                        pause = RECONNECT_SECS
+                        self._memory.pop(event.id, None)
+                        self._generation += 1
+                        self._announce()
+            except DockerError as broken:
+                log.debug("event stream ended", extra={"reason": str(broken)})
+            finally:
+                self._connected = False
+                self._forget_all()
+            self._announce()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RECONNECT_MAX_SECS)
+
+    async def wait_for_change(self) -> None:
+        """Return when a container of ours changed, or the stream broke."""
+        await self._changed.wait()
+
+    def token(self) -> int:
+        """What `remember` needs to know that no event came between an inspection's start and its end."""
+        return self._generation
+
+    def remember(self, details: ContainerDetails, token: int) -> None:
+        """Keep an inspection that began at `token`."""
+        if self._connected and token == self._generation:
+            self._memory[details.id] = (time.monotonic(), details)
+
+    def remembered(self, container_id: str) -> ContainerDetails | None:
+        """An inspection that still holds, or None."""
+        at, details = self._memory.get(container_id, (0.0, None))
+        return details if details is not None and time.monotonic() - at < MEMORY_SECS else None
+
+    def keep_only(self, ids: set[str] | None) -> None:
+        """Forget containers that are no longer there; None keeps all."""
+        if ids is not None:
+            for gone in self._memory.keys() - ids:
+                del self._memory[gone]
+
+    def _forget_all(self) -> None:
+        self._memory.clear()
+        self._generation += 1
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
