@@ -56,10 +56,11 @@ class AgentConnection:
         try:
             sock.settimeout(CONNECT_SECS)
             sock.connect(str(path))
-        except BaseException as exc:
+        except OSError as exc:
             sock.close()
-            if isinstance(exc, OSError):
-                raise _unreachable(path, exc) from exc
+            raise _unreachable(path, exc) from exc
+        except BaseException:
+            sock.close()
             raise
         return cls(sock)
 
@@ -107,7 +108,7 @@ class AgentConnection:
                 self._socket.settimeout(remaining)
                 data = self._socket.recv(256 * 1024)
             except TimeoutError as exc:
-                raise _broken(f"it did not answer within {timeout:g} s") from exc
+                raise _late(timeout) from exc
             except OSError as exc:
                 raise _broken(f"the connection failed ({exc.strerror})") from exc
             if not data:
@@ -171,11 +172,12 @@ def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) 
 def await_response(connection: AgentConnection, request_id: str, *, timeout: float = ANSWER_SECS) -> Json:
     """The data of the `command_response` to a request; other messages are passed over within one deadline."""
     deadline = time.monotonic() + timeout
-    while True:
-        envelope = connection.receive(max(0.001, deadline - time.monotonic()))
+    while (remaining := deadline - time.monotonic()) > 0:
+        envelope = connection.receive(remaining)
         if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
             raise_for_error(envelope.payload)
             return section(envelope.payload, "data")
+    raise _late(timeout)
 
 
 def raise_for_error(response: Json) -> None:
@@ -213,6 +215,10 @@ def _broken(reason: str) -> CliError:
         f"cannot get an answer from the agent: {reason}; see the agent's log (journalctl -u syntra-agent)",
         ExitCode.UNAVAILABLE,
     )
+
+
+def _late(timeout: float | None) -> CliError:
+    return _broken(f"it did not answer within {timeout or 0:.3g} s")
 
 
 def _unreachable(path: Path, exc: OSError) -> CliError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-CUTOFF = 0.7
-"""Share of letters in common from which a name counts as a near miss: one slip in a short word, three in a long one."""
+CUTOFF = 0.65
+"""Share of letters in common from which a name counts as a near miss: one slip in three letters, three in ten."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -1,0 +1,171 @@
+"""The command line as a process of its own: streams, signals, start-up, nothing loaded in vain."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.fake_agent import FakeAgent, Peer, answering, deploying
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "syntra"]
+DEADLINE = 20.0
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("SYNTRA_")}
+
+
+def run(*argv: str, env: dict[str, str] | None = None, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *argv],
+        cwd=ROOT,
+        env=ENVIRONMENT | (env or {}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def test_version_loads_neither_asyncio_nor_other_verbs() -> None:
+    program = (
+        "import sys; from syntra.cli.main import main; main(['version']); "
+        "print(sorted(name for name in sys.modules if name.startswith('syntra.cli.') or name in HEAVY))"
+    )
+    heavy = (
+        "HEAVY = {'asyncio', 'yaml', 'tabulate', 'websockets', 'cryptography', 'psutil', 'socket', 'tomllib', 'ssl'}; "
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", heavy + program], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True
+    )
+    loaded = result.stdout.splitlines()[-1]
+    ours = ("errors", "exit_codes", "main", "options", "terminal", "verbs", "version")
+    assert loaded == str([f"syntra.cli.{name}" for name in ours])
+
+
+def test_a_wrong_configuration_is_one_line_and_78_without_a_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text("[telemetry]\notlp_http_port = 70000\n")
+    for argv in (["start", "--config", str(path)], ["--config", str(path), "config", "check"]):
+        result = run(*argv)
+        assert result.returncode == 78
+        assert result.stdout == ""
+        assert result.stderr == (
+            f"cannot load configuration {path}: telemetry.otlp_http_port: 70000 is not a port (1–65535)\n"
+        )
+
+
+def test_a_locale_that_cannot_spell_a_line_gets_escapes(tmp_path: Path) -> None:
+    result = run("config", "check", "--config", str(tmp_path / "ü"), env={"PYTHONIOENCODING": "ascii"})
+    assert result.returncode == 78
+    assert "\\xfc" in result.stderr
+
+
+def test_a_configuration_from_the_environment_alone(tmp_path: Path) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text("")
+    variables = {
+        "SYNTRA_CONFIG": str(config),
+        "SYNTRA_CONTROL_PLANE__ENDPOINT": "wss://cp/agent/ws",
+        "SYNTRA_CONTROL_PLANE__TOKEN": "syn_agt_hidden",
+    }
+    result = run("config", "show", "--json", env=variables)
+    assert result.returncode == 0
+    assert "syn_agt_hidden" not in result.stdout + result.stderr
+    assert json.loads(result.stdout)["settings"]["control_plane.endpoint"] == "wss://cp/agent/ws"
+
+
+def test_a_reader_that_goes_away_is_no_complaint(tmp_path: Path) -> None:
+    def endless(peer: Peer) -> None:
+        line = {"timestamp": "t", "stream": "stdout", "message": "x" * 1000}
+        while True:
+            peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": False})
+
+    with (
+        FakeAgent(tmp_path / "s", logs_subscribe=endless) as agent,
+        subprocess.Popen(
+            [*COMMAND, "--socket", str(agent.path), "logs", "-f", "api"],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"x" * 1000 + b"\n"
+        process.stdout.close()
+        assert process.wait(DEADLINE) == 141
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("verb", [["logs", "-f", "api"], ["restart", "api"]])
+def test_an_interrupt_ends_with_130_and_without_a_traceback(verb: list[str], tmp_path: Path) -> None:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def interrupt(peer: Peer) -> None:
+        processes[0].send_signal(signal.SIGINT)
+        peer.wait_for_end()
+
+    with FakeAgent(tmp_path / "s", logs_subscribe=interrupt, restart=interrupt) as agent:
+        # Started with SIGINT ignored (a background job of a shell without job control) Python would not see it.
+        process = subprocess.Popen(
+            [*COMMAND, "--socket", str(agent.path), *verb],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
+        processes.append(process)
+        out, err = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, out, err) == (130, b"", b"")
+
+
+def test_exec_is_transparent(tmp_path: Path) -> None:
+    data = {"exit_code": 42, "stdout": "out\x1b[1m", "stderr": "err"}
+    with FakeAgent(tmp_path / "s", exec=answering(data)) as agent:
+        result = run("exec", "api", "--socket", str(agent.path), "--", "sh", "-c", "exit 42")
+        assert (result.returncode, result.stdout, result.stderr) == (42, "out\x1b[1m", "err")
+        assert agent.last("exec")["command"] == ["sh", "-c", "exit 42"]
+
+
+def test_deploy_with_a_password_from_stdin(tmp_path: Path) -> None:
+    path = tmp_path / "api.yaml"
+    path.write_text("image: registry.example/api:1\n")
+    with FakeAgent(tmp_path / "s", deploy=deploying({"status": "running", "message": "serves"})) as agent:
+        argv = ["deploy", str(path), "--registry-user", "u", "--registry-password-stdin"]
+        result = run("--socket", str(agent.path), *argv, stdin="hunter2\n")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "running: serves\n", "")
+        assert agent.last("deploy")["registry_auth"]["password"] == "hunter2"
+
+
+def test_the_control_plane_says_where_it_listens_and_stops_at_sigterm(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "controlplane", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "cp")],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+    assert lines[0].startswith("listening on http://127.0.0.1:")
+    assert lines[1].endswith("/agent/ws\n")
+    assert lines[2] == f"operator token in {tmp_path}/cp/operator.token\n"
+    assert (tmp_path / "cp" / "operator.token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_control_plane_that_cannot_listen_says_so_in_one_line(tmp_path: Path) -> None:
+    result = run("controlplane", "--listen", "0.0.0.0:0", "--data-dir", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("cannot listen on 0.0.0.0: tokens would cross the network unencrypted")
+    assert "Traceback" not in result.stderr

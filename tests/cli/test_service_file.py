@@ -1,0 +1,287 @@
+"""Service files: what a person may write, what becomes of it, and how a mistake is named."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.service_file import read_service
+from syntra.cli.service_payload import service_id
+
+FLAT = """\
+image: registry.example:5000/team/api:1.10
+project: shop
+port: 8080
+replicas: 1
+env:
+  VERSION: 1.10
+  DEBUG: true
+  COUNTRY: no
+  PADDED: 012
+  QUOTED: "1.20"
+  EMPTY: ""
+volumes:
+  - data:/var/lib/api
+  - /etc/api:/config:ro
+health_check: /health
+domains: [api.example, www.example]
+expose_port: 80
+cpu_limit: 0.5
+memory_limit: 512m
+command: serve --name "a b"
+"""
+
+NESTED = {
+    "service_name": "api",
+    "project_name": "shop",
+    "image": {"registry": "registry.example:5000", "repository": "team/api", "tag": "1.10"},
+    "config": {
+        "port": 8080,
+        "replicas": 1,
+        "cpu_limit": "0.5",
+        "memory_limit": "512m",
+        "env_vars": {"A": "b"},
+        "labels": {"team": "x"},
+        "volumes": [{"name": "data", "container_path": "/data", "read_only": True}],
+        "health_check": {"type": "exec", "command": ["true"], "interval_seconds": 1, "retries": 2},
+    },
+    "networking": {"domains": ["api.example"], "internal_hostname": "api.shop.internal", "expose_port": None},
+    "strategy": "blue_green",
+    "rollback_on_failure": False,
+    "timeout_seconds": 60,
+}
+
+
+def read(tmp_path: Path, name: str, text: str) -> dict[str, Any]:
+    path = tmp_path / name
+    path.write_text(text)
+    return read_service(path)
+
+
+def mistake(tmp_path: Path, name: str, text: str) -> str:
+    with pytest.raises(CliError) as caught:
+        read(tmp_path, name, text)
+    assert caught.value.exit_code is ExitCode.USAGE
+    return str(caught.value)
+
+
+def test_an_image_is_enough(tmp_path: Path) -> None:
+    payload = read(tmp_path, "api.yaml", "image: nginx")
+    deployment_id = payload.pop("deployment_id")
+    assert deployment_id.startswith("dep_")
+    assert len(deployment_id) == len("dep_") + 12
+    assert payload == {
+        "service_id": "svc_default_api",
+        "service_name": "api",
+        "project_name": "default",
+        "image": {"registry": "", "repository": "nginx", "tag": "latest"},
+        "config": {"replicas": 1, "command": [], "env_vars": {}, "labels": {}, "volumes": []},
+        "networking": {"domains": []},
+        "strategy": "rolling",
+        "rollback_on_failure": True,
+        "timeout_seconds": 300.0,
+    }
+
+
+def test_flat_yaml_becomes_the_contract_shape(tmp_path: Path) -> None:
+    payload = read(tmp_path, "api.yaml", FLAT)
+    assert payload["service_id"] == "svc_shop_api"
+    assert payload["image"] == {"registry": "registry.example:5000", "repository": "team/api", "tag": "1.10"}
+    config = payload["config"]
+    assert (config["port"], config["replicas"]) == (8080, 1)
+    assert payload["networking"] == {"domains": ["api.example", "www.example"], "expose_port": 80}
+    assert config["volumes"] == [
+        {"name": "data", "container_path": "/var/lib/api", "read_only": False},
+        {"name": "etc-api", "host_path": "/etc/api", "container_path": "/config", "read_only": True},
+    ]
+    assert config["command"] == ["serve", "--name", "a b"]
+    assert config["health_check"]["type"] == "http"
+    assert config["health_check"]["path"] == "/health"
+
+
+def test_environment_values_stay_as_they_were_written(tmp_path: Path) -> None:
+    assert read(tmp_path, "api.yaml", FLAT)["config"]["env_vars"] == {
+        "VERSION": "1.10",
+        "DEBUG": "true",
+        "COUNTRY": "no",
+        "PADDED": "012",
+        "QUOTED": "1.20",
+        "EMPTY": "",
+    }
+
+
+def test_the_nested_shape_is_kept(tmp_path: Path) -> None:
+    payload = read(tmp_path, "x.json", json.dumps(NESTED))
+    assert payload["service_name"] == "api"
+    assert payload["strategy"] == "blue_green"
+    assert payload["rollback_on_failure"] is False
+    assert payload["timeout_seconds"] == 60
+    assert payload["config"]["labels"] == {"team": "x"}
+    assert payload["config"]["health_check"]["command"] == ["true"]
+    assert payload["networking"] == {"domains": ["api.example"], "internal_hostname": "api.shop.internal"}
+
+
+def test_toml_says_the_same_as_json(tmp_path: Path) -> None:
+    text = """
+image = "nginx:1"
+port = 80
+env = {A = "b", N = 5, T = true}
+health_check = {path = "/", interval_seconds = 2}
+[[volumes]]
+name = "data"
+container_path = "/data"
+"""
+    document = {
+        "image": "nginx:1",
+        "port": 80,
+        "env": ["A=b", "N=5", "T=true"],
+        "health_check": {"path": "/", "interval_seconds": 2},
+        "volumes": [{"name": "data", "container_path": "/data"}],
+    }
+    from_toml, from_json = read(tmp_path, "a.toml", text), read(tmp_path, "a.json", json.dumps(document))
+    del from_toml["deployment_id"], from_json["deployment_id"]
+    assert from_toml == from_json
+
+
+def test_flat_and_nested_keys_may_stand_side_by_side(tmp_path: Path) -> None:
+    payload = read(tmp_path, "a.yaml", "image: nginx\nport: 80\nconfig:\n  replicas: 3\nnetworking:\n")
+    assert (payload["config"]["port"], payload["config"]["replicas"]) == (80, 3)
+
+
+def test_aliases_are_allowed(tmp_path: Path) -> None:
+    text = "image: nginx\nenv: &e\n  A: 1.50\nlabels: *e\n"
+    payload = read(tmp_path, "a.yaml", text)
+    assert payload["config"]["env_vars"] == payload["config"]["labels"] == {"A": "1.50"}
+
+
+def test_the_same_project_and_name_always_give_the_same_id_and_others_another() -> None:
+    assert service_id("shop", "api") == service_id("shop", "api") == "svc_shop_api"
+    pairs = [("shop", "api"), ("shop-api", "x"), ("shop", "api-x"), ("Shop", "api"), ("shop", "Api"), ("shop", "a.b")]
+    pairs += [("shop", "a_b"), ("shop", "a-b"), ("s" * 63, "a" * 63), ("s" * 63, "a" * 62 + "b"), ("a_b", "c")]
+    pairs += [("a", "b_c")]
+    ids = [service_id(*pair) for pair in pairs]
+    assert len(set(ids)) == len(ids)
+    assert all(len(each) <= 128 for each in ids)
+
+
+def test_a_file_name_that_is_no_service_name_becomes_one(tmp_path: Path) -> None:
+    assert read(tmp_path, "my app (2).yaml", "image: nginx")["service_name"] == "my-app-2"
+
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    "unknown key": ("image: nginx\nreplica: 2\n", "a.yaml:2: replica: unknown key, did you mean replicas?"),
+    "unknown key of a section": (
+        "image: nginx\nconfig:\n  portt: 80\n",
+        "a.yaml:3: config.portt: unknown key, did you mean port?",
+    ),
+    "unknown key of a health check": (
+        "image: nginx\nhealth_check:\n  path: /\n  intervall_seconds: 1\n",
+        "a.yaml:4: health_check.intervall_seconds: unknown key, did you mean interval_seconds?",
+    ),
+    "unknown key of a volume": (
+        "image: nginx\nvolumes:\n- name: x\n  container_path: /x\n  readonly: true\n",
+        "a.yaml:5: volumes[0].readonly: unknown key, did you mean read_only?",
+    ),
+    "unknown key of an image": ("image:\n  repo: nginx\n", "a.yaml:2: image.repo: unknown key"),
+    "given twice": ("image: nginx\nport: 80\nconfig: {port: 81}\n", "config.port: is given twice, here and as port"),
+    "written twice": ("image: nginx\nimage: nginx\n", "a.yaml:2: key 'image' is there twice"),
+    "no image": ("port: 80\n", "a.yaml:1: image: is missing"),
+    "wrong image": ("\nimage: NGINX\n", "a.yaml:2: image: 'NGINX' is not a repository"),
+    "image as a number": ("image: 5\n", "a.yaml:1: image: is neither"),
+    "wrong port": ("image: nginx\nport: 70000\n", "a.yaml:2: port: 70000 is out of range (1–65535)"),
+    "port as words": ("image: nginx\nport: eighty\n", "a.yaml:2: port: 'eighty' is not a whole number"),
+    "wrong domain": ("image: nginx\ndomains:\n- ok.example\n- 'bad domain'\n", "a.yaml:4: domains[1]: 'bad domain'"),
+    "wrong strategy": ("image: nginx\nstrategy: fast\n", "a.yaml:2: strategy: 'fast' is not one of rolling"),
+    "wrong memory": ("image: nginx\nmemory_limit: much\n", "a.yaml:2: memory_limit: 'much' is not a size"),
+    "wrong volume text": ("image: nginx\nvolumes:\n- data\n", "a.yaml:3: volumes[0]: is not NAME:/PATH"),
+    "volumes as a mapping": ("image: nginx\nvolumes: {a: b}\n", "a.yaml:2: volumes: is not a list"),
+    "wrong container path": ("image: nginx\nvolumes:\n- data:rel\n", "a.yaml:3: volumes[0].container_path: 'rel'"),
+    "wrong env": ("image: nginx\nenv: [A]\n", "a.yaml:2: env[0]: is not NAME=VALUE"),
+    "env as text": ("image: nginx\nenv: A=b\n", "a.yaml:2: env: is neither a mapping nor a list"),
+    "nested env": ("image: nginx\nenv:\n  A: {b: c}\n", "a.yaml:3: env.A: an object is not a string"),
+    "open quote": ("image: nginx\ncommand: 'a \"b'\n", "a.yaml:2: command: has a quote that does not end"),
+    "port shared": ("image: nginx\nport: 1\nreplicas: 2\nexpose_port: 80\n", "a.yaml:4: expose_port: 2 replicas"),
+    "password": ("image: nginx\nregistry_auth: {password: geheim}\n", "registry_auth: does not belong into a service"),
+    "empty": ("", "a.yaml: it is empty"),
+    "a list": ("- image\n", "it is not a mapping of keys to values"),
+    "section as text": ("image: nginx\nconfig: x\n", "a.yaml:2: config: is not a mapping of keys to values"),
+    "broken": ("image: [nginx\nport: 80\n", "a.yaml:2: "),
+    "python tag": ("image: !!python/object/apply:os.system [id]\n", "a.yaml:1: tags are not allowed"),
+    "local tag": ("image: !x nginx\n", "a.yaml:1: tags are not allowed"),
+    "binary tag": ("image: !!binary aGk=\n", "a.yaml:1: tags are not allowed"),
+    "written tag": ('image: nginx\nport: !!int "80"\n', "a.yaml:2: tags are not allowed"),
+    "set": ("image: nginx\nenv: !!set {a}\n", "a.yaml:2: tags are not allowed"),
+    "merge": ("image: nginx\nenv:\n  <<: {A: b}\n", "a.yaml:3: a key must be a plain word"),
+    "list as a key": ("? [a]\n: b\n", "a.yaml:1: a key must be a plain word"),
+    "two documents": ("image: nginx\n---\nimage: nginx\n", "a.yaml:2: "),
+    "unknown alias": ("image: *x\n", "a.yaml:1: "),
+    "control character": ("image: \x01\n", "it holds a control character"),
+    "recursive": ("image: nginx\nenv: &a\n  b: *a\n", "it is nested more than 32 levels deep"),
+    "deep": ("image: " + "[" * 100_000, "it is nested more than 32 levels deep"),
+    "many aliases": (
+        "image: nginx\n"
+        + "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 20)),
+        "it holds more than 10000 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", sorted(MISTAKES))
+def test_a_mistake_is_named_with_file_line_and_field(case: str, tmp_path: Path) -> None:
+    text, expected = MISTAKES[case]
+    started = time.process_time()
+    sentence = mistake(tmp_path, "a.yaml", text)
+    assert expected in sentence
+    assert str(tmp_path / "a.yaml") in sentence
+    assert "\n" not in sentence
+    assert "geheim" not in sentence
+    assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.json", '{"image": "nginx",\n "port": }', "a.json:2: Expecting value"),
+        ("a.json", '{"image": "nginx", "image": "x"}', "key 'image' is there twice"),
+        ("a.json", '{"image": "nginx", "port": NaN}', "NaN is not JSON"),
+        ("a.json", "[" * 100_000, "a value is too deep or too long"),
+        ("a.json", '{"image": ' + "[" * 40 + "]" * 40 + "}", "nested more than 32 levels deep"),
+        ("a.json", json.dumps({"image": list(range(10_001))}), "more than 10000 values"),
+        ("a.json", '{"image": "nginx", "prt": 1}', "a.json: prt: unknown key, did you mean port?"),
+        ("a.toml", "image = ", "a.toml: Invalid value"),
+        ("a.toml", "x = " + "[" * 100_000, "a value is too deep or too long"),
+        ("a.toml", "image = 'nginx'\nport = 2024-01-01", "a.toml: port: "),
+        ("a.ini", "image=nginx", "unknown kind; name it .yaml, .toml or .json"),
+        ("a", "image: nginx", "unknown kind"),
+        ("a.yaml", "#" * 300_000, "it is larger than 256 KiB"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(name: str, text: str, expected: str, tmp_path: Path) -> None:
+    assert expected in mistake(tmp_path, name, text)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CliError, match="there is no such file"):
+        read_service(tmp_path / "none.yaml")
+    with pytest.raises(CliError, match="it is a directory"):
+        read_service(tmp_path)
+    (tmp_path / "a.yaml").write_bytes(b"image: \xff")
+    with pytest.raises(CliError, match="it is not UTF-8 text"):
+        read_service(tmp_path / "a.yaml")
+
+
+def test_a_cut_file_is_a_service_or_a_named_mistake_at_every_byte(tmp_path: Path) -> None:
+    short = "image: nginx\nport: 1\nenv: {A: 1.0}\nvolumes:\n- a1:/b:ro\n"
+    for name, text in (("a.yaml", short), ("a.json", json.dumps(NESTED))):
+        for cut in range(len(text)):
+            try:
+                assert read(tmp_path, name, text[:cut])["service_id"]
+            except CliError as exc:
+                assert str(tmp_path / name) in str(exc)

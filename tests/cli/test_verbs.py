@@ -1,0 +1,415 @@
+"""The verbs that ask the agent: what they send, what they print, and how they end."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syntra.cli.main import main
+from tests.cli.fake_agent import SERVICE, FakeAgent, Peer, Script, answering, deploying
+
+STATUS = {
+    "agent": {
+        "agent_id": "agt_1",
+        "server_id": "srv_1",
+        "version": "0.1.0",
+        "pid": 7,
+        "uptime_seconds": 90061.5,
+        "data_dir": "/var/lib/syntra",
+    },
+    "control_plane": {"endpoint": "wss://cp/agent/ws", "state": "connected", "detail": "for 3 h"},
+    "runtime": {"name": "docker", "version": "20.10", "api_version": "1.41", "reachable": True, "detail": ""},
+    "services": [SERVICE],
+    "warnings": ["disk is 91 % full; remove old images"],
+}
+
+
+class Cli:
+    """Runs verbs against one agent."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path = path
+        self.capsys = capsys
+
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        code = main(["--socket", str(self.path), *argv])
+        captured = self.capsys.readouterr()
+        return code, captured.out, captured.err
+
+
+@pytest.fixture
+def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(tmp_path / "s", capsys)
+
+
+@pytest.fixture
+def service_file(tmp_path: Path) -> str:
+    path = tmp_path / "api.yaml"
+    path.write_text("image: registry.example/api:1\nproject: shop\nport: 80\n")
+    return str(path)
+
+
+def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli) -> None:
+    with FakeAgent(cli.path, status=answering(STATUS)):
+        code, out, _ = cli("status")
+        assert json.loads(cli("status", "--json")[1]) == STATUS
+    assert code == 0
+    assert "agt_1 0.1.0, pid 7, up 1d 1h, server srv_1, data in /var/lib/syntra" in out
+    assert "connected wss://cp/agent/ws (for 3 h)" in out
+    assert "docker 20.10, API 1.41, reachable" in out
+    assert "warning:       disk is 91 % full" in out
+    assert "1/2" in out
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"agent": 5, "services": {}, "warnings": "x"}, {"services": [1, {}], "control_plane": None}]
+)
+def test_an_answer_of_another_age_is_shown_as_far_as_it_goes(data: dict[str, object], cli: Cli) -> None:
+    with FakeAgent(cli.path, status=answering(data), list_services=answering(data)):
+        code, out, err = cli("status")
+        assert (code, err) == (0, "")
+        assert "none; this agent runs alone" in out
+        assert cli("ps")[0] == 0
+
+
+def test_ps_lists_services_in_a_table(cli: Cli) -> None:
+    with FakeAgent(cli.path):
+        code, out, _ = cli("ps")
+        assert json.loads(cli("ps", "--json")[1]) == {"services": [SERVICE]}
+    assert code == 0
+    header, line = out.splitlines()
+    assert header.split() == ["SERVICE", "PROJECT", "IMAGE", "STATUS", "HEALTH", "REPLICAS", "DEPLOYMENT", "DOMAINS"]
+    assert line.split() == (
+        ["api", "shop", "registry.example/api:1", "running", "healthy", "1/2", "dep_1", "api.example", "www.example"]
+    )
+
+
+def test_ps_without_services_says_so(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_services=answering({"services": []})):
+        assert cli("ps") == (0, "no services\n", "")
+
+
+def test_metrics_are_readable(cli: Cli) -> None:
+    container = {
+        "container_id": "c1",
+        "container_name": "syn-api-1",
+        "cpu_percent": 12.345,
+        "memory_used_mb": 64.2,
+        "memory_limit_mb": 1024,
+        "network_rx_bytes": 1500,
+        "network_tx_bytes": 999,
+        "block_read_bytes": 0,
+        "block_write_bytes": 2_000_000_000_000,
+        "pids": 3,
+    }
+    with FakeAgent(cli.path, metrics=answering({"containers": [container]})) as agent:
+        code, out, _ = cli("metrics", "shop/api")
+        assert json.loads(cli("metrics", "api", "--json")[1]) == {"containers": [container]}
+        assert agent.last("metrics")["service_id"] == "svc_shop_api"
+    assert code == 0
+    assert "syn-api-1    12.3%" in out
+    assert "64.2 MB" in out
+    assert "1.0 GB" in out
+    assert "1.5 kB" in out
+    assert "999 B" in out
+    assert "2.0 TB" in out
+
+
+def test_a_service_is_found_by_name_qualified_name_or_id(cli: Cli) -> None:
+    with FakeAgent(cli.path, restart=answering({})) as agent:
+        for given in ("api", "shop/api", "svc_shop_api"):
+            assert cli("restart", given) == (0, f"restarted {given}\n", "")
+            assert agent.last("restart")["service_id"] == "svc_shop_api"
+        cli("restart", "svc_gone")
+        assert agent.last("restart")["service_id"] == "svc_gone"
+        code, _, err = cli("restart", "apo")
+    assert (code, err) == (1, "cannot find service apo, did you mean api?\n")
+
+
+def test_a_name_of_two_services_must_be_qualified(cli: Cli) -> None:
+    other = {**SERVICE, "service_id": "svc_blog_api", "project_name": "blog"}
+    with FakeAgent(cli.path, list_services=answering({"services": [SERVICE, other]}), stop=answering({})) as agent:
+        code, _, err = cli("stop", "api")
+        assert code == 2
+        assert "say one of blog/api, shop/api" in err
+        assert cli("stop", "blog/api")[0] == 0
+        assert agent.last("stop")["service_id"] == "svc_blog_api"
+
+
+def test_stop_sends_grace_and_removal(cli: Cli) -> None:
+    with FakeAgent(cli.path, stop=answering({"stopped": 2})) as agent:
+        assert cli("stop", "api") == (0, "stopped api\n", "")
+        assert agent.last("stop") | {"request_id": ""} == {
+            "request_id": "",
+            "service_id": "svc_shop_api",
+            "timeout_seconds": 10.0,
+            "remove_container": False,
+        }
+        assert cli("stop", "api", "--remove", "--timeout", "3") == (0, "removed api\n", "")
+        assert agent.last("stop")["remove_container"] is True
+        assert agent.last("stop")["timeout_seconds"] == 3
+        assert json.loads(cli("stop", "api", "--json")[1]) == {"stopped": 2}
+
+
+def test_a_refusal_is_one_line_and_its_exit_code(cli: Cli) -> None:
+    with FakeAgent(cli.path, stop=lambda peer: peer.refuse("POLICY_DENIED", "cannot stop api: policy")):
+        assert cli("stop", "api") == (77, "", "cannot stop api: policy (POLICY_DENIED)\n")
+
+
+def test_exec_passes_command_output_and_exit_code_through(cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=answering({"exit_code": 3, "stdout": "o\x1b[1m\nu", "stderr": "e\n"})) as agent:
+        argv = ["exec", "--workdir", "/w", "--env", "A=b=c", "--timeout", "5", "api", "--", "sh", "-c", "x", "--", "-f"]
+        # Not a terminal, so the bytes are the command's own.
+        assert cli(*argv) == (3, "o\x1b[1m\nu", "e\n")
+        sent = agent.last("exec")
+        assert cli("exec", "api", "--json", "--", "ls")[0] == 3
+    assert sent | {"request_id": ""} == {
+        "request_id": "",
+        "service_id": "svc_shop_api",
+        "command": ["sh", "-c", "x", "--", "-f"],
+        "env": {"A": "b=c"},
+        "timeout_seconds": 5.0,
+        "interactive": False,
+        "working_dir": "/w",
+    }
+
+
+def test_exec_on_a_terminal_escapes_what_the_terminal_would_obey(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    with FakeAgent(cli.path, exec=answering({"exit_code": 0, "stdout": "a\x1b[2J\tb\n", "stderr": ""})):
+        assert cli("exec", "api", "--", "ls")[0] == 0
+    assert terminal.getvalue() == "a\\x1b[2J\tb\n"
+
+
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (255, 255), (-1, 255), (True, 69), (None, 69), ("0", 69)])
+def test_exec_without_a_plain_exit_code_is_no_success(code: object, expected: int, cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=answering({"exit_code": code, "stdout": "", "stderr": ""})):
+        assert cli("exec", "api", "--", "ls")[0] == expected
+
+
+@pytest.mark.parametrize("argv", [["exec", "api"], ["exec", "api", "--"]])
+def test_exec_needs_a_command(argv: list[str], cli: Cli) -> None:
+    code, _, err = cli(*argv)
+    assert code == 2
+    assert "put it behind --" in err
+
+
+def log_lines(*messages: str) -> Script:
+    def script(peer: Peer) -> None:
+        for message in messages:
+            line = {"timestamp": "2026-01-01T00:00:00Z", "stream": "stdout", "message": message}
+            peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": False})
+        peer.send("log_stream", {"request_id": peer.request["id"], "logs": [], "done": True})
+
+    return script
+
+
+def test_logs_print_lines_escaped_and_end(cli: Cli) -> None:
+    with FakeAgent(cli.path, logs_subscribe=log_lines("a\tb", "\x1b[31mred")) as agent:
+        assert cli("logs", "api") == (0, "a\tb\n\\x1b[31mred\n", "")
+        assert agent.last("logs_subscribe") | {"request_id": ""} == {
+            "request_id": "",
+            "service_id": "svc_shop_api",
+            "follow": False,
+            "tail": 100,
+        }
+        assert cli("logs", "api", "-t", "--tail", "5", "-f")[1].startswith("2026-01-01T00:00:00Z a\tb\n")
+        assert agent.last("logs_subscribe")["follow"] is True
+        assert agent.last("logs_subscribe")["tail"] == 5
+        first = json.loads(cli("logs", "api", "--json")[1].splitlines()[0])
+        assert first == {"timestamp": "2026-01-01T00:00:00Z", "stream": "stdout", "message": "a\tb"}
+
+
+def test_logs_since_takes_ages_and_times(cli: Cli) -> None:
+    with FakeAgent(cli.path, logs_subscribe=log_lines()) as agent:
+        assert cli("logs", "api", "--since", "2024-05-01T12:00:00+02:00")[0] == 0
+        assert agent.last("logs_subscribe")["since"] == "2024-05-01T10:00:00.000000Z"
+        assert cli("logs", "api", "--since", "2h")[0] == 0
+    moment = datetime.fromisoformat(agent.last("logs_subscribe")["since"])
+    assert 7190 < (datetime.now(UTC) - moment).total_seconds() < 7300
+
+
+def test_logs_cut_short_are_an_error(cli: Cli) -> None:
+    with FakeAgent(cli.path, logs_subscribe=lambda peer: peer.respond({})):
+        code, _, err = cli("logs", "api")
+    assert code == 69
+    assert "closed the connection" in err
+
+
+def test_plan_prints_steps_and_notes(cli: Cli, service_file: str) -> None:
+    data = {
+        "service_id": "svc_shop_api",
+        "strategy": "rolling",
+        "steps": [{"phase": "pull_image", "text": "pull registry.example/api:1"}, {"text": "create replica 0"}],
+        "notes": ["stop first, because the volume has one writer"],
+    }
+    with FakeAgent(cli.path, plan=answering(data)) as agent:
+        code, out, _ = cli("plan", service_file)
+        assert json.loads(cli("plan", service_file, "--json")[1]) == data
+        assert agent.last("plan")["service_id"] == "svc_shop_api"
+    assert code == 0
+    assert out.splitlines() == [
+        "api: rolling, 2 steps",
+        "  1. pull registry.example/api:1",
+        "  2. create replica 0",
+        "note: stop first, because the volume has one writer",
+    ]
+
+
+PULLING = {"status": "pulling", "phase": "pull_image", "progress_percent": 10, "message": "pulling"}
+RUNNING = {"status": "running", "phase": "cleanup", "progress_percent": 100, "message": "2 replicas serve"}
+FAILED = {
+    "status": "failed",
+    "progress_percent": 60,
+    "message": "failed",
+    "error": {"code": "HEALTH_CHECK_FAILED", "message": "GET /health answered 500"},
+    "logs": [f"line {n}\x1b[2J" for n in range(30)],
+}
+
+
+def test_deploy_in_a_pipe_prints_a_line_per_change_and_ends_well(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING, PULLING, RUNNING)) as agent:
+        assert cli("deploy", service_file) == (0, " 10% pulling: pulling\n100% running: 2 replicas serve\n", "")
+    sent = agent.last("deploy")
+    assert sent["service_id"] == "svc_shop_api"
+    assert sent["image"] == {"registry": "registry.example", "repository": "api", "tag": "1"}
+    assert "registry_auth" not in sent
+
+
+def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING, RUNNING)):
+        code, out, _ = cli("deploy", service_file, "--json")
+    assert code == 0
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["pulling", "running"]
+
+
+def test_a_failed_deploy_says_why_with_the_last_lines(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING, FAILED)):
+        code, out, err = cli("deploy", service_file)
+    assert code == 1
+    lines = err.splitlines()
+    assert lines[0] == "cannot deploy api: GET /health answered 500 (HEALTH_CHECK_FAILED)"
+    assert lines[1] == "  | line 10\\x1b[2J"
+    assert len(lines) == 21
+    assert "failed: failed" in out
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ({"status": "failed"}, "no reason given"),
+        ({"status": "failed", "error_message": "older name"}, "older name"),
+        ({"status": "rolled_back", "message": "went back"}, "went back; the previous deployment serves again"),
+    ],
+)
+def test_only_running_is_success(last: dict[str, object], said: str, cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(last)):
+        code, _, err = cli("deploy", service_file)
+    assert code == 1
+    assert said in err
+
+
+def test_an_engine_that_is_away_is_exit_code_69(cli: Cli, service_file: str) -> None:
+    with FakeAgent(
+        cli.path, deploy=deploying({"status": "failed", "error": {"code": "RUNTIME_UNAVAILABLE", "message": "gone"}})
+    ):
+        assert cli("deploy", service_file)[0] == 69
+
+
+def test_a_refused_deploy_prints_the_refusal(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=lambda peer: peer.refuse("SERVICE_BUSY", "another deployment runs")):
+        assert cli("deploy", service_file) == (75, "", "another deployment runs (SERVICE_BUSY)\n")
+
+
+def test_an_agent_that_goes_away_in_the_middle_is_an_error(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING)):
+        code, _, err = cli("deploy", service_file)
+    assert code == 69
+    assert "the agent goes on with the deploy of api" in err
+    assert "closed the connection" in err
+
+
+def test_a_wrong_service_file_is_exit_code_2_and_asks_no_agent(tmp_path: Path, cli: Cli) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("imge: nginx")
+    for verb in ("deploy", "plan"):
+        code, _, err = cli(verb, str(path))
+        assert code == 2
+        assert "x.yaml:1: imge: unknown key, did you mean image?" in err
+
+
+class Terminal(io.StringIO):
+    """What calls itself a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_deploy_on_a_terminal_writes_over_one_line(
+    cli: Cli, service_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    with FakeAgent(cli.path, deploy=deploying(PULLING, {**RUNNING, "message": "x" * 50})):
+        assert cli("deploy", service_file)[0] == 0
+    assert terminal.getvalue() == f"\r\x1b[2K 10% pulling: pulli\r\x1b[2K100% running: {'x' * 5}\n".replace(
+        " 10% pulling: pulli", " 10% pulling: pulling"[:19]
+    )
+
+
+def test_the_registry_password_comes_from_stdin_or_the_environment(
+    cli: Cli, service_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeAgent(cli.path, deploy=deploying(RUNNING)) as agent:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("hunter2\n"))
+        assert cli("deploy", service_file, "--registry-user", "u", "--registry-password-stdin")[0] == 0
+        assert agent.last("deploy")["registry_auth"] == {"username": "u", "password": "hunter2"}
+        monkeypatch.setenv("SYNTRA_REGISTRY_PASSWORD", "hunter3")
+        assert cli("deploy", service_file, "--registry-user", "u")[0] == 0
+        assert agent.last("deploy")["registry_auth"] == {"username": "u", "password": "hunter3"}
+        assert cli("deploy", service_file)[0] == 0
+        assert "registry_auth" not in agent.last("deploy")
+    monkeypatch.delenv("SYNTRA_REGISTRY_PASSWORD")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    for argv in (["--registry-user", "u"], ["--registry-password-stdin"]):
+        code, _, err = cli("deploy", service_file, *argv)
+        assert code == 2
+        assert "cannot use the registry password" in err
+    assert cli("deploy", service_file, "--registry-user", "u", "--registry-password-stdin")[0] == 2
+
+
+def test_scale_sends_replicas_and_follows(cli: Cli) -> None:
+    with FakeAgent(cli.path, scale=deploying(RUNNING)) as agent:
+        assert cli("scale", "api", "3")[0] == 0
+        assert (agent.last("scale")["replicas"], agent.last("scale")["strategy"]) == (3, "rolling")
+        assert cli("scale", "api", "0", "--immediate", "--json")[0] == 0
+        assert (agent.last("scale")["replicas"], agent.last("scale")["strategy"]) == (0, "immediate")
+
+
+def ends(**last: Any) -> Callable[[Peer], None]:
+    return deploying(last)
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        (ends(status="running"), 0),
+        (ends(status="rolled_back"), 0),
+        (ends(status="rolled_back", error={"code": "X", "message": "y"}), 1),
+        (ends(status="failed"), 1),
+    ],
+)
+def test_rollback_succeeds_when_it_ends_where_it_was_meant_to(script: Script, code: int, cli: Cli) -> None:
+    with FakeAgent(cli.path, rollback=script) as agent:
+        assert cli("rollback", "api")[0] == code
+        assert "target_deployment_id" not in agent.last("rollback")
+        assert cli("rollback", "api", "dep_0")[0] == code
+        assert agent.last("rollback")["target_deployment_id"] == "dep_0"
