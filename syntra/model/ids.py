@@ -14,7 +14,7 @@ ContainerId = NewType("ContainerId", str)
 
 # What Docker takes in a container name, and short enough that `syn-{service}-{deployment}-{n}` stays below
 # the 253 characters of a host name.
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 # A request id names a journal row only: any printable ASCII, so that foreign id schemes pass.
 _REQUEST_ID = re.compile(r"[\x21-\x7e]{1,200}")
 
@@ -39,6 +39,6 @@ def request_id(field: str, text: str) -> RequestId:
 def _checked(pattern: re.Pattern[str], field: str, text: str) -> str:
     if pattern.fullmatch(text) is None:
         raise InvalidField(
-            field, f"{text[:40]!r} is not an id (letters, digits, `_`, `.`, `-`; starts with a letter or digit; ≤ 128)"
+            field, f"{text[:40]!r} is not an id (letters, digits, `_`, `.`, `-`; starts with a letter or digit; ≤ 100)"
         )
     return text

@@ -96,7 +96,7 @@ class Adapter(Protocol):
         """The last lines, for a failure report; empty when there are none to be had."""
 
     def logs(self, container_id: ContainerId, wanted: LogRange) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
-        """Lines as they come; with `follow` across restarts until the container is gone. Stops reading when not read."""
+        """Lines as they come; with `follow`, across restarts until the container is gone. Not read, not fetched."""
 
     async def execute(
         self,
@@ -115,8 +115,11 @@ class Adapter(Protocol):
     def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
         """CPU percent since the last call for this container and memory bytes, without asking the engine."""
 
-    async def collect_garbage(self, keep: Mapping[ServiceId, frozenset[DeploymentId]]) -> int:
-        """Drop image pins of deployments not in `keep`, and the images nothing else needs; how many went."""
+    async def collect_garbage(
+        self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
+    ) -> int:
+        """Drop the image pins that services in `known` hold for deployments not in `keep`, and images only they
+        needed; how many names went."""
 
     async def wait_for_change(self) -> None:
         """Return when something happened to a container of ours, or the engine came or went."""

@@ -6,6 +6,7 @@ StepFailed           the engine answered and refused; `code` is the contract's e
 
 from __future__ import annotations
 
+from syntra.model.ids import ContainerId
 from syntra.utils.errors import AgentError
 
 
@@ -16,8 +17,9 @@ class RuntimeUnavailable(AgentError):
 
 
 class StepFailed(AgentError):
-    """One step was refused or failed for good. `logs` are the container's last lines where there are any."""
+    """One step was refused or failed for good. `container_id` is whose last lines may tell more, when there is one."""
 
-    def __init__(self, code: str, sentence: str) -> None:
+    def __init__(self, code: str, sentence: str, *, container_id: ContainerId | None = None) -> None:
         super().__init__(sentence)
         self.code = code
+        self.container_id = container_id

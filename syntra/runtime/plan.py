@@ -26,6 +26,7 @@ from syntra.runtime.steps import (
     CreateReplica,
     EnsureNetwork,
     EnsureVolume,
+    ForgetService,
     Named,
     ObtainImage,
     Plan,
@@ -112,7 +113,7 @@ def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
 
 
 def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: bool = False) -> Plan:
-    """Run exactly `goal.replicas` of what is deployed; what is down goes first, then the newest, when there are more."""
+    """Run exactly `goal.replicas` of what is deployed; of too many, what is down goes first, then the newest."""
     fresh, _ = _split(goal, observed)
     order = sorted(fresh, key=lambda r: (not r.is_up, r.created_ns, r.index), reverse=True)
     surplus = order[: max(0, len(fresh) - goal.replicas)]
@@ -145,7 +146,7 @@ def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
     """Stop every container of a service; decided first, so that a kill in between only ever continues."""
     down = [replica for replica in observed if not replica.is_up]
     if remove:
-        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down)))
+        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()))
     return Plan(steps=(Commit(), *_stop(_up(observed))))
 
 

@@ -143,6 +143,17 @@ class RemoveReplicas:
         return f"remove {_names(self.replicas)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetService:
+    """Drop what was kept of a removed service: its deployments and their images."""
+
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return "forget the service's kept deployments and images"
+
+
 Step = (
     ObtainImage
     | EnsureNetwork
@@ -154,6 +165,7 @@ Step = (
     | Commit
     | StopReplicas
     | RemoveReplicas
+    | ForgetService
 )
 
 

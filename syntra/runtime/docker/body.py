@@ -7,7 +7,7 @@ fingerprint and the spec itself without its environment values (those stand in t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from syntra.model.errors import RequestError
@@ -72,7 +72,7 @@ def kept_by(reference: str) -> tuple[ServiceId, DeploymentId] | None:
 def create_body(deployment: Deployment, index: int, around: Surroundings) -> dict[str, Json]:
     """The whole create body. Ours after the user's, for labels and environment alike."""
     spec = deployment.spec
-    ports = {f"{spec.port}/tcp": {}} if spec.port is not None else {}
+    ports: dict[str, Json] = {f"{spec.port}/tcp": {}} if spec.port is not None else {}
     body: dict[str, Json] = {
         "Image": around.image,
         "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
@@ -90,13 +90,12 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
     return body
 
 
-def spec_from_labels(labels: Mapping[str, str], env: Sequence[str]) -> Deployment | None:
+def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deployment | None:
     """The deployment that a container of ours was made from; None when its labels do not tell."""
     try:
         payload = json.loads(labels[SPEC])
-        values = dict(item.split("=", 1) for item in env if "=" in item)
         keys = payload["config"].pop("env_keys")
-        payload["config"]["env_vars"] = {key: values[key] for key in keys}
+        payload["config"]["env_vars"] = {key: env[key] for key in keys}
         deployment = parse_deployment(Fields(payload))
     except (KeyError, TypeError, ValueError, AttributeError, RequestError):
         return None

@@ -1,0 +1,252 @@
+"""The composition root: settings in, a running agent out."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from syntra import __version__
+from syntra.agent.config.load import Loaded, load
+from syntra.agent.config.settings import Settings
+from syntra.agent.control_link import ControlLink
+from syntra.agent.deployer import Deployer
+from syntra.agent.execution import Tools
+from syntra.agent.health_gate import HealthGate
+from syntra.agent.identity import identify
+from syntra.agent.journal.database import Database
+from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.outbox import Outbox
+from syntra.agent.local_socket import LocalSocket
+from syntra.agent.queries import Identity, Queries
+from syntra.agent.rebuild import desired_from
+from syntra.agent.reports import Reports
+from syntra.agent.router import Router
+from syntra.agent.service_views import ServiceViews
+from syntra.agent.sweep import Sweeper
+from syntra.model.fields import Json
+from syntra.runtime.docker.adapter import DockerAdapter
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.endpoint import find_endpoint
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+from syntra.utils.file_lock import FileLock
+from syntra.utils.redact import Redactor
+from syntra.utils.sd_notify import Notifier
+from syntra.utils.structured_log import LogHandle
+
+log = logging.getLogger(__name__)
+
+# How long a running operation may go on after SIGTERM before it is parked for the next start.
+DRAIN_SECS = 10.0
+ENGINE_CHECK_SECS = 10.0
+
+
+class AgentApp:
+    """One agent process. `run` returns when a signal ended it."""
+
+    def __init__(self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> None:
+        self._loaded = loaded
+        self._settings: Settings = loaded.settings
+        self._log_handle = log_handle
+        self._redactor = redactor
+        self._stop = asyncio.Event()
+        self._warnings: dict[str, str] = {}
+        self._notifier = Notifier.take()
+
+    async def run(self) -> None:
+        """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
+        settings = self._settings
+        if settings.runtime.runtime_type == "kubernetes":
+            raise AgentError(
+                "cannot use runtime kubernetes: this version deploys on Docker; set runtime_type to docker"
+            )
+        _private_directory(settings.data_dir)
+        async with AsyncExitStack() as stack:
+            stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
+            agent_id, server_id = identify(settings)
+            identity = Identity(
+                agent_id=agent_id, server_id=server_id, data_dir=settings.data_dir, started_at=time.time()
+            )
+            database = Database(settings.data_dir)
+            await database.open()
+            stack.push_async_callback(database.close)
+            if database.was_rebuilt:
+                self._warnings["journal"] = f"the journal was broken and is rebuilt from labels: {database.was_rebuilt}"
+            journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
+            endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
+            client = await stack.enter_async_context(EngineClient(endpoint))
+            adapter = DockerAdapter(client, otlp_http_port=settings.telemetry.otlp_http_port)
+            await self._serve(identity, journal, adapter, is_new=database.is_new)
+
+    async def _serve(self, identity: Identity, journal: Journal, adapter: DockerAdapter, *, is_new: bool) -> None:
+        settings = self._settings
+        reports = Reports(identity.server_id)
+        gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
+        views = ServiceViews(journal, adapter, gate, time.monotonic)
+        link = (
+            ControlLink(
+                settings, identity, adapter=adapter, views=views, outbox=journal.outbox, log_handle=self._log_handle
+            )
+            if settings.control_plane is not None
+            else None
+        )
+        async with asyncio.TaskGroup() as group:
+            if is_new:
+                await self._rebuild(journal, adapter)
+            tools = Tools(adapter=adapter, journal=journal, gate=gate)
+            deployer = Deployer(tools, reports, group, redactor=self._redactor)
+            sweeper = Sweeper(journal, adapter, deployer.lanes)
+            queries = Queries(
+                identity=identity,
+                journal=journal,
+                adapter=adapter,
+                views=views,
+                control_plane=link.status if link else _alone,
+                warnings=lambda: self._current_warnings(sweeper),
+            )
+            router = Router(
+                deployer=deployer, journal=journal, adapter=adapter, queries=queries, reports=reports, group=group
+            )
+            socket = LocalSocket(settings.socket, router, reports)
+            await socket.open()
+            background = [
+                group.create_task(adapter.watch(), name="engine events"),
+                group.create_task(self._check_engine(adapter, journal, reports), name="engine check"),
+                group.create_task(sweeper.run(), name="sweep"),
+            ]
+            resumed = await deployer.resume()
+            if link is not None:
+                link.route_to(router)
+                background.append(group.create_task(link.run(), name="control plane"))
+            self._handle_signals()
+            log.info(
+                "agent started",
+                extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
+            )
+            self._notifier.ready("running")
+            await self._until_stopped()
+            log.info("agent is stopping")
+            self._notifier.stopping("finishing operations")
+            await socket.close()
+            await deployer.lanes.drain(DRAIN_SECS)
+            if link is not None:
+                await link.stop()
+            for task in background:
+                task.cancel()
+            router.end_errands()
+        log.info("agent stopped")
+
+    async def _rebuild(self, journal: Journal, adapter: DockerAdapter) -> None:
+        try:
+            deployments, services = desired_from(await adapter.survey())
+        except (RuntimeUnavailable, StepFailed) as away:
+            # Without an engine there are no containers to lose track of that could be touched either.
+            log.warning("cannot look for earlier services", extra={"reason": str(away)})
+            return
+        if services:
+            await journal.rebuild(deployments, services)
+            log.warning("desired state was rebuilt from labels", extra={"services": len(services)})
+
+    async def _check_engine(self, adapter: DockerAdapter, journal: Journal, reports: Reports) -> None:
+        """Say once when the engine goes away, and once when it is back."""
+        away = False
+        while True:
+            try:
+                await adapter.ping()
+                if away:
+                    log.info("engine answers again")
+                    self._warnings.pop("engine", None)
+                    away = False
+            except (RuntimeUnavailable, StepFailed) as lost:
+                if not away:
+                    away = True
+                    log.error("engine does not answer", extra={"reason": str(lost)})
+                    self._warnings["engine"] = str(lost)
+                    await journal.outbox.add(
+                        reports.alert(
+                            kind="resource_critical",
+                            severity="critical",
+                            title="container engine does not answer",
+                            message=str(lost),
+                            service_id=None,
+                            metadata={"resource": "engine"},
+                        )
+                    )
+            await asyncio.sleep(ENGINE_CHECK_SECS)
+
+    async def _until_stopped(self) -> None:
+        interval = self._notifier.watchdog_secs
+        while not self._stop.is_set():
+            # The watchdog tells that this loop turns, never that somebody can be reached.
+            self._notifier.watchdog()
+            try:
+                async with asyncio.timeout(interval / 3 if interval else None):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+
+    def _end(self, number: int) -> None:
+        log.info("signal received", extra={"signal": signal.Signals(number).name})
+        self._stop.set()
+
+    def _reload(self) -> None:
+        """Take what can change while running; say what cannot."""
+        try:
+            fresh = load(self._loaded.path if self._loaded.found else None, environ=os.environ, command_line={})
+            self._log_handle.set_level(fresh.settings.logging.level)
+            self._log_handle.reopen()
+        except AgentError as refused:
+            log.error("configuration was not reloaded", extra={"reason": str(refused)})
+            return
+        fixed = changed_sections(self._loaded.settings, fresh.settings)
+        log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
+
+    def _current_warnings(self, sweeper: Sweeper) -> list[str]:
+        strays = [f"container {name} carries our labels but belongs to no current deployment" for name in sweeper.stray]
+        return [*self._loaded.warnings, *self._warnings.values(), *strays]
+
+
+def run(loaded: Loaded, *, config_path: Path, log_handle: LogHandle, redactor: Redactor) -> int:
+    """Run the agent until a signal ends it; the exit code."""
+    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
+    try:
+        asyncio.run(app.run())
+    except* AgentError as failed:
+        raise failed.exceptions[0] from None
+    return 0
+
+
+def _alone() -> Mapping[str, Json]:
+    return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
+
+
+def changed_sections(old: Settings, new: Settings) -> list[str]:
+    """The settings that differ and need a restart; the log level is the one that does not."""
+    return [
+        item.name
+        for item in dataclasses.fields(old)
+        if item.name != "logging" and getattr(old, item.name) != getattr(new, item.name)
+    ]
+
+
+def _private_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as refused:
+        raise AgentError(
+            f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
+        ) from refused

@@ -1,0 +1,214 @@
+"""The agent's side of the control-plane connection: what it says of itself, and where what it hears goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from syntra import __version__
+from syntra.agent.config.settings import Settings
+from syntra.agent.journal.outbox import Outbox
+from syntra.agent.queries import Identity
+from syntra.agent.reports import CONTROL_PLANE, envelope
+from syntra.agent.router import Gone, Router
+from syntra.agent.service_views import ServiceViews, container_status
+from syntra.connection.codec import Envelope
+from syntra.connection.errors import NotConnected
+from syntra.connection.messages import HelloAck
+from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
+from syntra.model.fields import Json
+from syntra.model.status import ContainerState
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.host import HostMeter, facts
+from syntra.utils.structured_log import LogHandle
+from syntra.utils.timestamps import format_secs
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = "1.0"
+CAPABILITIES = (
+    "deploy",
+    "deploy.rolling",
+    "deploy.instant",
+    "deploy.blue_green",
+    "stop",
+    "scale",
+    "restart",
+    "rollback",
+    "exec",
+    "logs",
+    "metrics",
+    "plan",
+)
+
+
+class ControlLink:
+    """Peer of the router for everything the control plane sends."""
+
+    origin = CONTROL_PLANE
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        *,
+        adapter: Adapter,
+        views: ServiceViews,
+        outbox: Outbox,
+        log_handle: LogHandle,
+    ) -> None:
+        assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
+        self._identity = identity
+        self._adapter = adapter
+        self._views = views
+        self._outbox = outbox
+        self._log_handle = log_handle
+        self._meter = HostMeter(settings.data_dir)
+        self._data_dir = settings.data_dir
+        self._router: Router | None = None
+        self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
+        self._transport = Transport(
+            settings=_connection_settings(settings),
+            hello=self._hello,
+            heartbeat=self._heartbeat,
+            deliver=self._deliver,
+            on_ready=self._ready,
+            on_lost=self._lost,
+            outbox=outbox,
+        )
+
+    def route_to(self, router: Router) -> None:
+        """Where commands go; to be set before `run`."""
+        self._router = router
+
+    async def run(self) -> None:
+        """Stay connected until `stop`, or until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            pending = group.create_task(self._take_pending(), name="pending deployments")
+            await self._transport.run()
+            pending.cancel()
+
+    async def stop(self) -> None:
+        """Say goodbye with 1000."""
+        await self._transport.stop()
+
+    def status(self) -> dict[str, Json]:
+        """The connection as `status` shows it."""
+        status = self._transport.status
+        return {
+            "endpoint": status.endpoint,
+            "state": status.state.value,
+            "detail": status.detail,
+            "since_seconds": round(status.since_secs, 1),
+            "round_trip_ms": round(status.round_trip_secs * 1000, 1) if status.round_trip_secs is not None else None,
+            "attempts": status.attempts,
+        }
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        await self._outbox.add(envelope("command_response", payload))
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
+        try:
+            await self._transport.send_stream(message)
+        except NotConnected as gone:
+            raise Gone(str(gone)) from gone
+
+    async def _hello(self) -> Mapping[str, Any]:
+        host = await asyncio.to_thread(facts, self._data_dir)
+        try:
+            runtime = await self._adapter.info()
+            name, version = runtime.name, runtime.version
+        except (RuntimeUnavailable, StepFailed) as away:
+            # The server must come online to be able to say that its engine is down.
+            log.warning("engine does not answer", extra={"reason": str(away)})
+            name, version = "docker", "unavailable"
+        return {
+            "agent_id": self._identity.agent_id,
+            "server_id": self._identity.server_id,
+            "version": __version__,
+            "runtime": name,
+            "runtime_version": version,
+            **host.to_payload(),
+            "capabilities": list(CAPABILITIES),
+            "protocol_version": PROTOCOL_VERSION,
+            "min_supported": PROTOCOL_VERSION,
+        }
+
+    async def _heartbeat(self) -> Mapping[str, Any]:
+        figures = await asyncio.to_thread(self._meter.sample)
+        services: list[dict[str, Json]] = []
+        running = total = 0
+        try:
+            views = await self._views.all()
+        except (RuntimeUnavailable, StepFailed) as away:
+            log.warning("engine does not answer", extra={"reason": str(away)})
+            views = []
+        for view in views:
+            services += [container_status(view, replica, self._adapter) for replica in view.replicas]
+            running += sum(1 for replica in view.replicas if replica.state is ContainerState.RUNNING)
+            total += len(view.replicas)
+        return {
+            "agent_id": self._identity.agent_id,
+            "timestamp": format_secs(time.time()),
+            "uptime_seconds": int(time.time() - self._identity.started_at),
+            "resources": figures.to_payload(),
+            "containers": {"running": running, "stopped": total - running, "total": total},
+            "services": services,
+        }
+
+    async def _deliver(self, message: Envelope) -> None:
+        assert self._router is not None, "cannot happen because the router is set before the connection runs"
+        await self._router.handle(message.type, message.id, message.payload, self)
+
+    async def _take_pending(self) -> None:
+        while True:
+            payload = await self._pending.get()
+            assert self._router is not None, "cannot happen because the router is set before the connection runs"
+            # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
+            await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+
+    def _ready(self, ack: HelloAck) -> None:
+        log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
+        for problem in ack.problems:
+            log.warning("hello_ack is partly unusable", extra={"reason": problem})
+        if ack.log_level is not None:
+            self._log_handle.set_level(ack.log_level)
+        for payload in ack.pending_deployments:
+            try:
+                self._pending.put_nowait(payload)
+            except asyncio.QueueFull:
+                log.error("too many pending deployments; the rest waits for the next connection")
+                break
+
+    def _lost(self, reason: str) -> None:
+        log.info("control plane is away", extra={"reason": reason})
+        if self._router is not None:
+            self._router.forget(self)
+
+
+def _connection_settings(settings: Settings) -> ConnectionSettings:
+    control_plane = settings.control_plane
+    assert control_plane is not None, "cannot happen because only an agent with one makes a link"
+    tls = settings.tls
+    return ConnectionSettings(
+        endpoint=control_plane.endpoint,
+        token=control_plane.token,
+        version=__version__,
+        heartbeat_interval_secs=control_plane.heartbeat_interval_secs,
+        reconnect_max_delay_secs=control_plane.reconnect_max_delay_secs,
+        tls=TlsSettings(
+            ca_path=_text(tls.ca_path if tls else None),
+            cert_path=_text(tls.cert_path if tls else None),
+            key_path=_text(tls.key_path if tls else None),
+        ),
+    )
+
+
+def _text(path: object) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,249 @@
+"""Takes operations on: checks them against what is known, journals them, and runs them in their service's lane."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+
+from syntra.agent.execution import Execution, Tools
+from syntra.agent.journal.journal import Journal, ServiceRow, Unfinished
+from syntra.agent.lanes import Lanes
+from syntra.agent.narrator import Narrator, Outcome
+from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
+from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
+from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.model.command_payload import parse_command
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.spec import Deployment
+from syntra.model.spec_payload import fingerprint
+from syntra.model.status import Failure
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.companion import alongside
+from syntra.utils.errors import AgentError
+from syntra.utils.redact import Redactor, is_secret_name
+
+log = logging.getLogger(__name__)
+
+# A control plane gives a command up after 30 s; it is answered before that.
+ANSWER_WITHIN_SECS = 20.0
+# Shorter values of harmless names (a port, `production`) would blank out half the log.
+LEAST_HIDDEN_CHARS = 16
+
+
+class Deployer:
+    """The agent's hands. `submit` answers at once; the work goes on in a lane."""
+
+    def __init__(self, tools: Tools, reports: Reports, group: asyncio.TaskGroup, *, redactor: Redactor) -> None:
+        self._tools = tools
+        self._journal: Journal = tools.journal
+        self._reports = reports
+        self._redactor = redactor
+        self.lanes = Lanes(group, self._carry_out, self._supersede)
+
+    async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
+        """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
+        self.lanes.check(command.service_id)
+        self._hide_secrets(command)
+        job = await self._job(command, kind, origin)
+        await self._require_engine()
+        response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
+        early = response if job.reports_deployment else None
+        messages = [envelope("command_response", response)] if early and origin == CONTROL_PLANE else []
+        await self._journal.accept(
+            command.request_id,
+            kind=kind,
+            service_id=command.service_id,
+            origin=origin,
+            # Registry passwords are never stored: a deploy that a kill interrupted goes on without them.
+            payload={key: value for key, value in payload.items() if key != "registry_auth"},
+            response=early,
+            deployment=job.deployment if isinstance(command, Deploy) else None,
+            is_operation=True,
+            messages=messages,
+        )
+        if early:
+            self._reports.tell(command.request_id, "command_response", early)
+        for pointless in self.lanes.add(job):
+            await self._supersede(pointless)
+
+    def _hide_secrets(self, command: Operation) -> None:
+        # The second line of defence: nothing of ours logs these, but an engine's error text may quote one.
+        if not isinstance(command, Deploy):
+            return
+        if command.auth is not None:
+            self._redactor.add(command.auth.password)
+        for key, value in command.deployment.spec.env.items():
+            if is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
+                self._redactor.add(value)
+
+    async def resume(self) -> int:
+        """Take up what the last run of the agent left; returns how many operations go on."""
+        await self._answer_interrupted()
+        resumed = 0
+        for row in await self._journal.unfinished():
+            job = await self._recalled(row)
+            if job is None:
+                continue
+            resumed += 1
+            log.info(
+                "operation resumed",
+                extra={
+                    "request_id": row.request_id,
+                    "kind": row.kind,
+                    "phase": row.phase,
+                    "service_id": job.service_id,
+                },
+            )
+            for pointless in self.lanes.add(job):
+                await self._supersede(pointless)
+        return resumed
+
+    async def _recalled(self, row: Unfinished) -> Job | None:
+        try:
+            command = parse_command(row.kind, row.request_id, row.payload)
+            assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
+            job = await self._job(command, row.kind, row.origin, resumed=True)
+        except RequestError as broken:
+            response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)))
+            messages = [envelope("command_response", response)] if row.origin == CONTROL_PLANE else []
+            await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
+            return None
+        job.phase = OperationPhase(row.phase)
+        job.prior = row.prior
+        job.begun_at = row.begun_at
+        job.reason = row.reason
+        remembered = await self._journal.find(row.request_id)
+        job.answered = remembered is not None and remembered.response is not None
+        return job
+
+    async def _answer_interrupted(self) -> None:
+        # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
+        for request_id, kind, origin in await self._journal.interrupted():
+            failure = Failure(
+                code="INTERRUPTED", message=f"cannot tell how the {kind} ended: the agent stopped in the middle of it"
+            )
+            response = refusal(request_id, failure)
+            messages = [envelope("command_response", response)] if origin == CONTROL_PLANE else []
+            await self._journal.finish(request_id, response=response, report=None, messages=messages)
+
+    async def _require_engine(self) -> None:
+        try:
+            await self._tools.adapter.info()
+        except RuntimeUnavailable as away:
+            raise RequestError(away.code, str(away)) from away
+
+    async def _job(self, command: Operation, kind: str, origin: str, *, resumed: bool = False) -> Job:
+        row = await self._journal.service(command.service_id)
+        deployment, replicas = await self._resolved(command, row, resumed=resumed)
+        return Job(command=command, kind=kind, origin=origin, deployment=deployment, replicas=replicas)
+
+    async def _resolved(
+        self, command: Operation, row: ServiceRow | None, *, resumed: bool
+    ) -> tuple[Deployment | None, int]:
+        match command:
+            case Deploy(deployment=deployment):
+                if not resumed:
+                    await self._refuse_changed(deployment)
+                return deployment, deployment.spec.replicas
+            case Rollback(target=target):
+                deployment = await self._rollback_target(command.service_id, target, row)
+                return deployment, row.replicas if row and not row.stopped else deployment.spec.replicas
+            case Scale(replicas=replicas):
+                deployment = await self._current(command.service_id, row)
+                port = deployment.spec.host_port
+                if port is not None and replicas > 1:
+                    raise RequestError(
+                        "INVALID_PAYLOAD", f"replicas: {replicas} replicas cannot share host port {port}; use 1"
+                    )
+                return deployment, replicas
+            case Restart():
+                deployment = await self._current(command.service_id, row)
+                return deployment, row.replicas if row else deployment.spec.replicas
+            case Stop():
+                if row is None and not resumed and not await self._tools.adapter.observe(command.service_id):
+                    raise _unknown(command.service_id)
+                current = await self._journal.deployment(command.service_id, row.deployment_id) if row else None
+                return current, row.replicas if row else 0
+
+    async def _current(self, service_id: ServiceId, row: ServiceRow | None) -> Deployment:
+        deployment = await self._journal.deployment(service_id, row.deployment_id) if row else None
+        if deployment is None:
+            raise _unknown(service_id)
+        return deployment
+
+    async def _rollback_target(
+        self, service_id: ServiceId, target: DeploymentId | None, row: ServiceRow | None
+    ) -> Deployment:
+        kept = await self._journal.kept(service_id)
+        if target is None:
+            target = next((known for known in kept if row is None or known != row.deployment_id), None)
+            if target is None:
+                raise RequestError(
+                    "NO_ROLLBACK_TARGET", f"cannot roll back {service_id}: no earlier deployment is kept; deploy one"
+                )
+        deployment = await self._journal.deployment(service_id, target) if target in kept else None
+        if deployment is None:
+            known = ", ".join(kept) or "none"
+            raise RequestError(
+                "DEPLOYMENT_NOT_FOUND", f"cannot roll back {service_id} to {target}: not kept; kept are: {known}"
+            )
+        return deployment
+
+    async def _refuse_changed(self, deployment: Deployment) -> None:
+        # Replicas are told apart by deployment id; one id with two specs would make a rollback ambiguous.
+        spec = deployment.spec
+        known = await self._journal.deployment(spec.service_id, deployment.deployment_id)
+        if known is not None and fingerprint(known.spec) != fingerprint(spec):
+            raise RequestError(
+                "DEPLOYMENT_EXISTS",
+                f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
+            )
+
+    async def _carry_out(self, job: Job) -> None:
+        narrator = Narrator(job, self._journal, self._reports)
+        execution = Execution(job, self._tools, narrator)
+        try:
+            if job.reports_deployment:
+                await execution.run()
+            else:
+                await alongside(execution.run(), self._answer_late(narrator))
+            await self._settle(job)
+        except Interrupted as parked:
+            assert parked.cause is Interruption.SHUTDOWN, "cannot happen: every other interruption is reported"
+        except Exception as broken:  # a bug, or a journal that cannot be written: the lane and its neighbours go on
+            log.exception("operation broke", extra={"request_id": job.command.request_id, "kind": job.kind})
+            await self._report_broken(narrator, broken)
+
+    async def _answer_late(self, narrator: Narrator) -> None:
+        await asyncio.sleep(ANSWER_WITHIN_SECS)
+        await narrator.answer_late()
+
+    async def _settle(self, job: Job) -> None:
+        """What follows a report: only the last deployments and their images are kept."""
+        await self._journal.trim(job.service_id)
+        keep = await self._journal.kept_by_service()
+        try:
+            await self._tools.adapter.collect_garbage(keep, frozenset({job.service_id}))
+        except (RuntimeUnavailable, StepFailed) as later:
+            log.info("garbage stays for now", extra={"reason": str(later)})
+
+    async def _report_broken(self, narrator: Narrator, broken: Exception) -> None:
+        failure = Failure(code="INTERNAL", message=f"the agent failed: {type(broken).__name__}; see its log")
+        try:
+            await narrator.finish(Outcome(failure=failure))
+        except AgentError as still:
+            log.error("operation could not be reported", extra={"reason": str(still)})
+
+    async def _supersede(self, job: Job) -> None:
+        job.begun_at = job.begun_at or time.time()
+        message = f"cannot {job.kind} {job.service_id}: a newer command for the service took its place"
+        failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
+        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+
+
+def _unknown(service_id: ServiceId) -> RequestError:
+    return RequestError("SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here")

@@ -1,0 +1,366 @@
+"""Carries out one operation: observe, plan, perform; again after the engine was away; unwind when it fails.
+
+Decisions are made by `runtime.plan`; this module performs them, journals each step before its effect, and sees that
+every operation ends in exactly one report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from syntra.agent.health_gate import HealthGate
+from syntra.agent.journal.journal import Journal, ServiceRow
+from syntra.agent.narrator import Narrator, Outcome
+from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
+from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.ids import ContainerId
+from syntra.model.spec import Strategy
+from syntra.model.spec_payload import fingerprint
+from syntra.model.status import Failure, LogLine, Replica
+from syntra.runtime import plan
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.steps import (
+    AwaitHealthy,
+    Commit,
+    CreateReplica,
+    EnsureNetwork,
+    EnsureVolume,
+    ForgetService,
+    ObtainImage,
+    Plan,
+    RemoveReplicas,
+    ReplicaRef,
+    RestartReplica,
+    StartReplica,
+    Step,
+    StopReplicas,
+)
+from syntra.utils.companion import alongside
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
+RETIRE_GRACE_SECS = 10.0
+# How long an agent that comes back gives a deployment whose deadline passed while nobody was there.
+LEAST_SECS_AFTER_RESTART = 5.0
+# Cleaning up after the commit, or unwinding: what is left after that is said and left to the next start.
+CLEANUP_SECS = 300.0
+UNWIND_SECS = 180.0
+UNWIND_PASSES = 3
+ENGINE_RETRY_SECS = 1.0
+STOPS_AT_ONCE = 5
+REPORTED_LINES = 20
+
+Planner = Callable[[Sequence[Replica]], Plan]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What an execution works with."""
+
+    adapter: Adapter
+    journal: Journal
+    gate: HealthGate
+
+
+class Execution:
+    """One run of one job. `run` returns when the job is reported, raises Interrupted(SHUTDOWN) when it is parked."""
+
+    def __init__(self, job: Job, tools: Tools, narrator: Narrator) -> None:
+        self._job = job
+        self._adapter = tools.adapter
+        self._journal = tools.journal
+        self._gate = tools.gate
+        self._narrator = narrator
+        self._created: dict[int, ContainerId] = {}
+        self._position = 0
+        self._pinned = False
+        self._cleanup_errors: list[str] = []
+
+    async def run(self) -> None:
+        """Carry the job to its report. Cancellation parks it: the journal lets the next start go on."""
+        job = self._job
+        try:
+            if job.phase is OperationPhase.UNWINDING:
+                failure, logs = _recalled(job.reason)
+                await self._unwind_and_report(failure, logs)
+                return
+            await self._forward()
+        except Interrupted as interrupted:
+            if interrupted.cause is Interruption.SHUTDOWN:
+                log.info("operation parked", extra={"request_id": job.command.request_id, "kind": job.kind})
+                raise
+            await self._fail(Failure(code=interrupted.cause.name, message=_why(interrupted.cause, job)), ())
+        except StepFailed as failed:
+            await self._fail(Failure(code=failed.code, message=str(failed)), await self._last_lines(failed))
+        except RuntimeUnavailable as away:
+            await self._fail(Failure(code=away.code, message=str(away)), ())
+
+    async def _forward(self) -> None:
+        job = self._job
+        if job.phase is OperationPhase.WAITING:
+            observed = await self._first_look()
+            job.prior = frozenset(r.container_id for r in observed if r.is_up or isinstance(job.command, Scale))
+            job.phase, job.begun_at = OperationPhase.RUNNING, time.time()
+            await self._journal.begin(job.command.request_id, job.prior, self._narrator.began())
+            self._narrator.tell()
+        await self._converge(self._planner(), self._deadline())
+        await self._narrator.finish(self._outcome(None, ()))
+
+    def _outcome(self, failure: Failure | None, logs: Sequence[LogLine], *, restored: bool = False) -> Outcome:
+        return Outcome(
+            failure=failure,
+            logs=tuple(logs),
+            restored=restored,
+            container_ids=tuple(self._created.values()),
+            notes=tuple(self._cleanup_errors),
+        )
+
+    async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
+        if self._job.phase is OperationPhase.COMMITTED:
+            # What is new is proven and serving; only tidying was cut short.
+            self._cleanup_errors.append(failure.message)
+            await self._narrator.finish(self._outcome(None, ()))
+            return
+        if self._job.phase is OperationPhase.WAITING or not isinstance(self._job.command, Deploy | Rollback | Scale):
+            await self._narrator.finish(self._outcome(failure, logs))
+            return
+        self._job.phase = OperationPhase.UNWINDING
+        await self._journal.unwinding(
+            self._job.command.request_id,
+            {"code": failure.code, "message": failure.message, "logs": [line.message for line in logs]},
+        )
+        await self._unwind_and_report(failure, logs)
+
+    async def _unwind_and_report(self, failure: Failure, logs: Sequence[LogLine]) -> None:
+        # The interruption has had its effect; unwinding has a deadline of its own, and only a shutdown parks it.
+        job = self._job
+        if job.interruption is not Interruption.SHUTDOWN:
+            job.interruption = None
+        restored = False
+        deadline = asyncio.get_running_loop().time() + UNWIND_SECS
+        for attempt in range(1, UNWIND_PASSES + 1):
+            try:
+                await self._converge(self._unwinder(), deadline)
+                restored = bool(job.prior) and self._restores()
+                break
+            except (StepFailed, RuntimeUnavailable) as failed:
+                log.warning("unwinding failed", extra={"attempt": attempt, "reason": str(failed)})
+                self._cleanup_errors.append(f"could not undo everything: {failed}")
+            except Interrupted as interrupted:
+                if interrupted.cause is Interruption.SHUTDOWN:
+                    raise
+                self._cleanup_errors.append("could not undo everything in time")
+                break
+        await self._narrator.finish(self._outcome(failure, logs, restored=restored))
+
+    async def _converge(self, planner: Planner, deadline: float) -> None:
+        """Observe, plan and perform until a plan was performed whole; an engine that went away is waited for."""
+        while True:
+            try:
+                observed = await self._adapter.observe(self._job.service_id)
+                if self._job.deployment is not None:
+                    self._pinned = await self._adapter.has_image(self._job.deployment)
+                self._created.clear()
+                planned = planner(observed)
+                for note in planned.notes:
+                    self._narrator.remark(note)
+                for number, step in enumerate(planned.steps):
+                    self._job.safe_point()
+                    if asyncio.get_running_loop().time() >= deadline:
+                        raise Interrupted(Interruption.DEADLINE)
+                    await self._perform(step, 100 * number // len(planned.steps), deadline)
+                return
+            except RuntimeUnavailable as away:
+                log.warning("engine is away; the operation goes on when it is back", extra={"reason": str(away)})
+                async with self._job.interruptible(deadline):
+                    await self._await_engine()
+
+    async def _first_look(self) -> list[Replica]:
+        deadline = self._deadline()
+        while True:
+            self._job.safe_point()
+            try:
+                return await self._adapter.observe(self._job.service_id)
+            except RuntimeUnavailable:
+                async with self._job.interruptible(deadline):
+                    await self._await_engine()
+
+    async def _await_engine(self) -> None:
+        while True:
+            await asyncio.sleep(ENGINE_RETRY_SECS)
+            try:
+                await self._adapter.info()
+                return
+            except RuntimeUnavailable as away:
+                log.debug("engine does not answer", extra={"reason": str(away)})
+
+    async def _perform(self, step: Step, percent: int, deadline: float) -> None:
+        self._position += 1
+        messages = self._narrator.step(step, percent)
+        if not isinstance(step, Commit):
+            await self._journal.step(self._job.command.request_id, self._position, str(step), messages)
+        self._narrator.tell()
+        deployment = self._job.deployment
+        match step:
+            case Commit():
+                await self._commit()
+            case StopReplicas(replicas=replicas):
+                await self._each([named.container_id for named in replicas], self._stop)
+            case RemoveReplicas(replicas=replicas):
+                await self._each([named.container_id for named in replicas], self._adapter.remove)
+            case ForgetService():
+                await self._journal.forget_service(self._job.service_id)
+                await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
+            case RestartReplica(replica=named):
+                await self._adapter.restart(named.container_id, self._grace())
+            case StartReplica(replica=ref):
+                await self._adapter.start(self._resolve(ref))
+            case AwaitHealthy(replicas=refs):
+                async with self._job.interruptible(deadline):
+                    spec = deployment.spec if deployment else None
+                    await self._gate.wait([self._resolve(ref) for ref in refs], spec)
+            case ObtainImage():
+                assert deployment is not None, "cannot happen because only deployments plan an image"
+                auth = self._job.command.auth if isinstance(self._job.command, Deploy) else None
+                pull = self._adapter.obtain_image(deployment, auth, self._narrator.pulling)
+                async with self._job.interruptible(deadline):
+                    note = await alongside(pull, self._narrator.pump())
+                if note:
+                    self._narrator.remark(note)
+            case EnsureNetwork(project=project):
+                await self._adapter.ensure_network(project)
+            case EnsureVolume(name=name):
+                await self._adapter.ensure_volume(name)
+            case CreateReplica(index=index):
+                assert deployment is not None, "cannot happen because only deployments plan replicas"
+                self._created[index], _ = await self._adapter.create(deployment, index)
+
+    async def _commit(self) -> None:
+        job = self._job
+        if job.phase is OperationPhase.UNWINDING:
+            return
+        row = await self._journal.service(job.service_id)
+        deployment_id = job.deployment_id or (row.deployment_id if row else job.deployment_id)
+        replicas = row.replicas if row and isinstance(job.command, Stop | Restart) else job.replicas
+        await self._journal.commit(
+            job.command.request_id,
+            ServiceRow(
+                service_id=job.service_id,
+                deployment_id=deployment_id,
+                replicas=replicas,
+                stopped=isinstance(job.command, Stop),
+                at=time.time(),
+            ),
+        )
+        job.phase = OperationPhase.COMMITTED
+
+    async def _each(self, ids: Sequence[ContainerId], act: Callable[[ContainerId], Awaitable[None]]) -> None:
+        # Several at once, but not all: a hundred containers stopping together starve what serves.
+        gate = asyncio.Semaphore(STOPS_AT_ONCE)
+        failures: list[StepFailed | RuntimeUnavailable] = []
+
+        async def one(container_id: ContainerId) -> None:
+            async with gate:
+                try:
+                    await act(container_id)
+                except (StepFailed, RuntimeUnavailable) as failed:
+                    failures.append(failed)
+
+        async with asyncio.TaskGroup() as group:
+            for container_id in ids:
+                group.create_task(one(container_id), name=f"step {container_id[:12]}")
+        if failures:
+            raise failures[0]
+
+    async def _stop(self, container_id: ContainerId) -> None:
+        await self._adapter.stop(container_id, self._grace())
+
+    def _grace(self) -> float:
+        command = self._job.command
+        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
+
+    def _resolve(self, ref: ReplicaRef) -> ContainerId:
+        return self._created[ref] if isinstance(ref, int) else ref
+
+    def _deadline(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._job.phase is OperationPhase.COMMITTED:
+            return now + CLEANUP_SECS
+        command = self._job.command
+        deployment = self._job.deployment
+        allowed = deployment.timeout_secs if deployment else CLEANUP_SECS
+        if isinstance(command, Stop | Restart):
+            allowed = max(command.grace_secs * 2 + 60.0, allowed)
+        spent = max(0.0, time.time() - (self._job.begun_at or time.time()))
+        return now + max(allowed - spent, LEAST_SECS_AFTER_RESTART)
+
+    def _planner(self) -> Planner:
+        job = self._job
+        match job.command:
+            case Stop(remove=remove):
+                return lambda observed: plan.stop(observed, remove=remove)
+            case Restart():
+                begun_ns = int((job.begun_at or 0) * 1e9)
+                return lambda observed: plan.restart(observed, begun_ns=begun_ns)
+            case Scale(pace=pace):
+                return lambda observed: plan.scale(self._goal(), observed, pace=pace, committed=self._is_committed())
+            case Deploy() | Rollback():
+                return lambda observed: plan.deploy(self._goal(), observed, committed=self._is_committed())
+
+    def _is_committed(self) -> bool:
+        return self._job.phase is OperationPhase.COMMITTED
+
+    def _unwinder(self) -> Planner:
+        if isinstance(self._job.command, Scale):
+            return lambda observed: plan.unwind_scale(self._goal(), observed)
+        return lambda observed: plan.unwind(self._goal(), observed, restore=self._restores())
+
+    def _restores(self) -> bool:
+        deployment = self._job.deployment
+        return deployment is None or deployment.rollback_on_failure or deployment.strategy is not Strategy.INSTANT
+
+    def _goal(self) -> plan.Goal:
+        deployment = self._job.deployment
+        assert deployment is not None, "cannot happen because the deployer resolves it first"
+        return plan.Goal(
+            deployment=deployment,
+            spec_hash=fingerprint(deployment.spec),
+            replicas=self._job.replicas,
+            prior=self._job.prior,
+            pinned=self._pinned,
+        )
+
+    async def _last_lines(self, failed: StepFailed) -> list[LogLine]:
+        if failed.container_id is None:
+            return []
+        try:
+            return await self._adapter.tail(failed.container_id, REPORTED_LINES)
+        except AgentError as lost:
+            log.debug("no last lines", extra={"reason": str(lost)})
+            return []
+
+
+def _why(cause: Interruption, job: Job) -> str:
+    if cause is Interruption.SUPERSEDED:
+        return f"cannot finish {job.kind} of {job.service_id}: a newer command for the service took its place"
+    allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
+    return (
+        f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s; "
+        "raise timeout_seconds or look at the service's logs"
+    )
+
+
+def _recalled(reason: str) -> tuple[Failure, list[LogLine]]:
+    stored = json.loads(reason or "{}")
+    failure = Failure(
+        code=stored.get("code", "INTERRUPTED"), message=stored.get("message", "the agent stopped in the middle")
+    )
+    return failure, [LogLine(timestamp="", stream="stdout", message=line) for line in stored.get("logs", [])]

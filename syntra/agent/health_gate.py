@@ -1,0 +1,128 @@
+"""Waits until new replicas have proven themselves, or says why they did not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from syntra.health.checks import CheckTiming, ExecCheck, HttpCheck, TcpCheck
+from syntra.health.probes import ExecOutcome, probe_exec, probe_http, probe_tcp
+from syntra.health.result import ProbeResult
+from syntra.health.verdict import Observation, StartupGate, VerdictState
+from syntra.model.ids import ContainerId
+from syntra.model.spec import HealthKind, HealthSpec, ServiceSpec
+from syntra.model.status import ContainerState, Health, Replica
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import StepFailed
+
+# The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
+LEAST_PAUSE_SECS = 0.02
+MOST_PAUSE_SECS = 1.0
+
+
+class ContainerExec:
+    """The exec capability of `health.probes`, satisfied by a runtime adapter for one container."""
+
+    def __init__(self, adapter: Adapter, container_id: ContainerId) -> None:
+        self._adapter = adapter
+        self._container_id = container_id
+
+    async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
+        """Exit code and output, standard error when there is no standard output."""
+        result = await self._adapter.execute(
+            self._container_id, argv, env={}, working_dir=None, deadline_secs=timeout_secs
+        )
+        return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr).encode()[:output_limit])
+
+
+class HealthGate:
+    """Judges starting replicas by their health check, or by staying up for `min_healthy_secs` without one."""
+
+    def __init__(self, adapter: Adapter, *, min_healthy_secs: float, clock: Callable[[], float]) -> None:
+        self._adapter = adapter
+        self._min_healthy_secs = min_healthy_secs
+        self._clock = clock
+
+    async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
+        """Return when all are healthy; raises StepFailed for the first that is not. Cancelling is safe."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for container_id in containers:
+                    group.create_task(self._one(container_id, spec), name=f"health of {container_id[:12]}")
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
+        """One probe of a running replica; unknown without a health check."""
+        if spec.health is None:
+            return Health.UNKNOWN
+        try:
+            async with asyncio.timeout(at_most_secs + LEAST_PAUSE_SECS):
+                result = await self._probe(replica, spec, spec.health, at_most_secs)
+        except TimeoutError:
+            return Health.UNHEALTHY
+        return Health.HEALTHY if result.ok else Health.UNHEALTHY
+
+    async def _one(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
+        health = spec.health if spec else None
+        gate = StartupGate(_timing(health), min_healthy_secs=self._min_healthy_secs)
+        probe_due = True
+        while True:
+            replica = await self._adapter.inspect(container_id)
+            if replica is None:
+                raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed by another hand")
+            probe = None
+            if probe_due and spec is not None and health is not None and replica.state is ContainerState.RUNNING:
+                probe = await self._probe(replica, spec, health, health.timeout)
+                if probe.ok:
+                    # An answer counts for the container that gave it: it must be up after the answer too.
+                    replica = await self._adapter.inspect(container_id) or replica
+            now = self._clock()
+            verdict = gate.observe(_observation(now, replica, probe))
+            if verdict.state is VerdictState.HEALTHY:
+                return
+            if verdict.state is VerdictState.FAILED:
+                code = "HEALTH_CHECK_FAILED" if replica.state is ContainerState.RUNNING else "CONTAINER_CRASHED"
+                raise StepFailed(code, f"{replica.name}: {verdict.reason}", container_id=container_id)
+            pause = (verdict.next_probe_at or now) - now
+            probe_due = pause <= MOST_PAUSE_SECS
+            await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))
+
+    async def _probe(self, replica: Replica, spec: ServiceSpec, health: HealthSpec, at_most_secs: float) -> ProbeResult:
+        timeout = min(health.timeout, at_most_secs)
+        port = health.port or spec.port
+        if health.kind is HealthKind.EXEC:
+            capability = ContainerExec(self._adapter, replica.container_id)
+            return await probe_exec(capability, ExecCheck(argv=health.command), timeout)
+        address = next((address for address in replica.addresses.values() if address), None)
+        assert port is not None, "cannot happen because the payload parser asks for a port"
+        if address is None:
+            return ProbeResult(ok=False, detail="the container has no address yet", status_code=None, duration_secs=0.0)
+        if health.kind is HealthKind.HTTP:
+            return await probe_http(address, HttpCheck(path=health.path, port=port), timeout)
+        return await probe_tcp(address, TcpCheck(port=port), timeout)
+
+
+def _timing(health: HealthSpec | None) -> CheckTiming | None:
+    if health is None:
+        return None
+    return CheckTiming(
+        interval_secs=health.interval,
+        timeout_secs=health.timeout,
+        retries=health.retries,
+        start_period_secs=health.start_period,
+    )
+
+
+def _observation(now: float, replica: Replica, probe: ProbeResult | None) -> Observation:
+    return Observation(
+        at=now,
+        running=replica.state is ContainerState.RUNNING,
+        restart_count=replica.restart_count,
+        started_at_ns=replica.started_ns,
+        exit_code=replica.exit_code,
+        oom_killed=replica.oom_killed,
+        status=replica.state.value,
+        error=replica.error,
+        probe=probe,
+    )

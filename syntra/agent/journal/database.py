@@ -1,0 +1,182 @@
+"""The SQLite file behind the journal: opened, checked, set aside when broken, and driven from one thread.
+
+WAL with synchronous=FULL: a commit that returned survives a power cut (SQLite, "PRAGMA synchronous"). All access goes
+through one worker thread, so the event loop never waits for a disk and transactions never interleave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from syntra.utils.errors import AgentError
+from syntra.utils.sealed_box import SealedBox, Unsealable
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+SCHEMA_VERSION = 1
+FILE_NAME = "journal.db"
+KEY_NAME = "journal.key"
+SHUTDOWN_SECS = 10.0
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE commands (
+    request_id TEXT PRIMARY KEY, kind TEXT NOT NULL, service_id TEXT NOT NULL, origin TEXT NOT NULL,
+    state TEXT NOT NULL, payload BLOB, response BLOB, report BLOB, received_at REAL NOT NULL, done_at REAL);
+CREATE TABLE operations (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, service_id TEXT NOT NULL,
+    deployment_id TEXT NOT NULL, phase TEXT NOT NULL, prior TEXT NOT NULL, begun_at REAL, reason TEXT NOT NULL);
+CREATE TABLE steps (
+    request_id TEXT NOT NULL, position INTEGER NOT NULL, text TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX steps_of ON steps (request_id);
+CREATE TABLE deployments (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT, service_id TEXT NOT NULL, deployment_id TEXT NOT NULL,
+    spec BLOB NOT NULL, succeeded INTEGER NOT NULL, at REAL NOT NULL, UNIQUE (service_id, deployment_id));
+CREATE TABLE services (
+    service_id TEXT PRIMARY KEY, deployment_id TEXT NOT NULL, replicas INTEGER NOT NULL, stopped INTEGER NOT NULL,
+    at REAL NOT NULL);
+CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL, at REAL NOT NULL);
+"""
+
+
+class JournalError(AgentError):
+    """The journal cannot be used and cannot be replaced either."""
+
+    code = "JOURNAL"
+
+
+class Database:
+    """One open journal file. `was_rebuilt` says why an earlier one was set aside, empty when it was not."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / FILE_NAME
+        self._key = data_dir / KEY_NAME
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._connection: sqlite3.Connection | None = None
+        self._box: SealedBox | None = None
+        self.was_rebuilt = ""
+        self.is_new = False
+
+    async def open(self) -> None:
+        """Open or make the file (0600); raises JournalError when neither works."""
+        await self._run(self._open)
+
+    async def close(self) -> None:
+        """Close the file; work in flight is finished first, within a deadline."""
+        try:
+            async with asyncio.timeout(SHUTDOWN_SECS):
+                await self._run(self._close)
+        finally:
+            self._thread.shutdown(wait=False)
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in one transaction: committed when it returns, undone when it raises.
+
+        Cancelling the caller does not undo: the transaction still ends, whole.
+        """
+        return await self._run(lambda: self._transact(work))
+
+    def seal(self, plaintext: bytes, context: str) -> bytes:
+        """Encrypt for a column; `context` binds the ciphertext to its row."""
+        assert self._box is not None, "cannot happen because the journal is opened first"
+        return self._box.seal(plaintext, context)
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """Decrypt a column; raises JournalError when it was not sealed with this key for this row."""
+        assert self._box is not None, "cannot happen because the journal is opened first"
+        try:
+            return self._box.unseal(sealed, context)
+        except Unsealable as broken:
+            raise JournalError(f"cannot read the journal: {broken}") from broken
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _open(self) -> None:
+        try:
+            self._connection = self._opened()
+        except (sqlite3.DatabaseError, JournalError) as broken:
+            if isinstance(broken, sqlite3.OperationalError) and "locked" in str(broken):
+                raise JournalError(f"cannot open {self._path}: {broken}") from broken
+            self._set_aside(str(broken))
+            try:
+                self._connection = self._opened()
+            except sqlite3.Error as still:
+                raise JournalError(
+                    f"cannot open {self._path}: {still}; check the disk and the directory's owner"
+                ) from still
+        except OSError as refused:
+            raise JournalError(f"cannot open {self._path}: {refused}; check the directory's owner") from refused
+
+    def _opened(self) -> sqlite3.Connection:
+        existed = self._path.exists()
+        if not existed:
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.chmod(self._path, 0o600)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict is None or verdict[0] != "ok":
+                raise JournalError(f"integrity check: {verdict[0] if verdict else 'no answer'}")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+                connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+                self.is_new = True
+            elif version != SCHEMA_VERSION:
+                raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
+            self._box = SealedBox.open_or_create(self._key)
+            self._prove_key(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _prove_key(self, connection: sqlite3.Connection) -> None:
+        # A replaced key must be noticed at start, not in the middle of a rollback.
+        row = connection.execute("SELECT value FROM meta WHERE key = 'proof'").fetchone()
+        if row is None:
+            proof = self.seal(b"syntra", "meta/proof").hex()
+            connection.execute("INSERT INTO meta VALUES ('proof', ?)", (proof,))
+        else:
+            self.unseal(bytes.fromhex(row[0]), "meta/proof")
+
+    def _set_aside(self, reason: str) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        for suffix in ("", "-wal", "-shm"):
+            path = Path(f"{self._path}{suffix}")
+            if path.exists():
+                path.rename(f"{self._path}.broken-{stamp}{suffix}")
+        self.was_rebuilt = f"{reason}; the file was kept as {self._path.name}.broken-{stamp}"
+        log.error("journal is broken and was set aside", extra={"reason": self.was_rebuilt})
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        assert self._connection is not None, "cannot happen because the journal is opened first"
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(self._connection)
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as failed:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise JournalError(f"cannot write {self._path}: {failed}; check the disk's free space") from failed
+        return result
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,392 @@
+"""Commands, operations and the desired state of services, as rows.
+
+A command's way: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit` (the new
+state is the service's state) → `finish` (the report, once). `find` answers a repeated request id with what was said.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syntra.agent.journal.database import Database
+from syntra.agent.journal.outbox import Outbox
+from syntra.model.fields import Fields, Json
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
+from syntra.model.spec import Deployment
+from syntra.model.spec_payload import parse_deployment, render_deployment
+
+KEPT_DEPLOYMENTS = 5
+# Ids are remembered long enough that no control plane still repeats them.
+KEPT_COMMANDS = 20_000
+KEPT_COMMAND_SECS = 14 * 24 * 3600.0
+_PRUNE_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What was said to a request id: the response, and the terminal report of long work once there is one."""
+
+    response: Mapping[str, Json] | None = field(repr=False)
+    report: Mapping[str, Json] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """An operation that was under way, or waiting, when the agent last stopped."""
+
+    request_id: RequestId
+    kind: str
+    origin: str
+    payload: Mapping[str, Json] = field(repr=False)
+    phase: str
+    prior: frozenset[ContainerId]
+    begun_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRow:
+    """The desired state of one service."""
+
+    service_id: ServiceId
+    deployment_id: DeploymentId
+    replicas: int
+    stopped: bool
+    at: float
+
+
+class Journal:
+    """The rows of the journal. Every method is one transaction."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self.outbox = outbox
+        self._accepted = 0
+
+    async def find(self, request_id: RequestId) -> Remembered | None:
+        """What is remembered of a request id; None when it is new."""
+
+        def read(connection: sqlite3.Connection) -> Remembered | None:
+            row = connection.execute(
+                "SELECT response, report FROM commands WHERE request_id = ?", (request_id,)
+            ).fetchone()
+            if row is None:
+                return None
+            return Remembered(
+                response=self._opened(row[0], f"response/{request_id}"),
+                report=self._opened(row[1], f"report/{request_id}"),
+            )
+
+        return await self._database.transact(read)
+
+    async def accept(
+        self,
+        request_id: RequestId,
+        *,
+        kind: str,
+        service_id: ServiceId,
+        origin: str,
+        payload: Mapping[str, Json],
+        response: Mapping[str, Json] | None,
+        deployment: Deployment | None,
+        is_operation: bool,
+        messages: Sequence[str],
+    ) -> None:
+        """Remember a command before anything is done for it, together with the acknowledgement that goes out."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO commands (request_id, kind, service_id, origin, state, payload, response, received_at) "
+                "VALUES (?, ?, ?, ?, 'running', ?, ?, ?)",
+                (
+                    request_id,
+                    kind,
+                    service_id,
+                    origin,
+                    self._sealed(payload, f"payload/{request_id}"),
+                    self._sealed(response, f"response/{request_id}"),
+                    time.time(),
+                ),
+            )
+            if is_operation:
+                connection.execute(
+                    "INSERT INTO operations (request_id, service_id, deployment_id, phase, prior, reason) "
+                    "VALUES (?, ?, ?, 'waiting', '[]', '')",
+                    (request_id, service_id, deployment.deployment_id if deployment else ""),
+                )
+            if deployment is not None:
+                self._keep_spec(connection, deployment)
+            self.outbox.put(connection, messages)
+            self._accepted += 1
+            if self._accepted % _PRUNE_EVERY == 1:
+                _prune(connection)
+
+        await self._write(write)
+
+    async def begin(self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str]) -> None:
+        """The operation starts: `prior` is what served at that moment."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE operations SET phase = 'running', prior = ?, begun_at = ? WHERE request_id = ?",
+                (json.dumps(sorted(prior)), time.time(), request_id),
+            )
+            self.outbox.put(connection, messages)
+
+        await self._write(write)
+
+    async def step(self, request_id: RequestId, position: int, text: str, messages: Sequence[str]) -> None:
+        """A step is about to have its effect."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?)", (request_id, position, text, time.time()))
+            self.outbox.put(connection, messages)
+
+        await self._write(write)
+
+    async def unwinding(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
+        """The operation failed and returns to what was; `reason` is what will be reported."""
+        sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{request_id}").hex()
+        await self._write(
+            lambda connection: connection.execute(
+                "UPDATE operations SET phase = 'unwinding', reason = ? WHERE request_id = ?", (sealed, request_id)
+            )
+        )
+
+    async def commit(self, request_id: RequestId, service: ServiceRow) -> None:
+        """The point of no return: the service's desired state and the operation's phase change together."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
+            _put_service(connection, service)
+            connection.execute(
+                "UPDATE deployments SET succeeded = 1, at = ? WHERE service_id = ? AND deployment_id = ?",
+                (time.time(), service.service_id, service.deployment_id),
+            )
+
+        await self._write(write)
+
+    async def finish(
+        self,
+        request_id: RequestId,
+        *,
+        response: Mapping[str, Json] | None,
+        report: Mapping[str, Json] | None,
+        messages: Sequence[str],
+    ) -> None:
+        """The command is over: its answer (when it had none yet) and its report are kept and go out, once."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM operations WHERE request_id = ?", (request_id,))
+            connection.execute("DELETE FROM steps WHERE request_id = ?", (request_id,))
+            connection.execute(
+                "UPDATE commands SET state = 'done', payload = NULL, done_at = ?, report = ?, "
+                "response = coalesce(response, ?) WHERE request_id = ?",
+                (
+                    time.time(),
+                    self._sealed(report, f"report/{request_id}"),
+                    self._sealed(response, f"response/{request_id}"),
+                    request_id,
+                ),
+            )
+            self.outbox.put(connection, messages)
+
+        await self._write(write)
+
+    async def answer(self, request_id: RequestId, response: Mapping[str, Json], messages: Sequence[str]) -> None:
+        """Answer a command whose work goes on."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE commands SET response = ? WHERE request_id = ?",
+                (self._sealed(response, f"response/{request_id}"), request_id),
+            )
+            self.outbox.put(connection, messages)
+
+        await self._write(write)
+
+    async def unfinished(self) -> list[Unfinished]:
+        """Operations in the order they were accepted."""
+
+        def read(connection: sqlite3.Connection) -> list[Unfinished]:
+            rows = connection.execute(
+                "SELECT c.request_id, c.kind, c.origin, c.payload, o.phase, o.prior, o.begun_at, o.reason "
+                "FROM operations o JOIN commands c USING (request_id) ORDER BY o.sequence"
+            ).fetchall()
+            return [
+                Unfinished(
+                    request_id=RequestId(row[0]),
+                    kind=row[1],
+                    origin=row[2],
+                    payload=self._opened(row[3], f"payload/{row[0]}") or {},
+                    phase=row[4],
+                    prior=frozenset(ContainerId(item) for item in json.loads(row[5])),
+                    begun_at=row[6],
+                    reason=self._database.unseal(bytes.fromhex(row[7]), f"reason/{row[0]}").decode() if row[7] else "",
+                )
+                for row in rows
+            ]
+
+        return await self._database.transact(read)
+
+    async def interrupted(self) -> list[tuple[RequestId, str, str]]:
+        """Commands without an operation (exec) that never got their answer: id, kind, origin."""
+
+        def read(connection: sqlite3.Connection) -> list[tuple[RequestId, str, str]]:
+            rows = connection.execute(
+                "SELECT request_id, kind, origin FROM commands WHERE state = 'running' "
+                "AND request_id NOT IN (SELECT request_id FROM operations)"
+            ).fetchall()
+            return [(RequestId(row[0]), row[1], row[2]) for row in rows]
+
+        return await self._database.transact(read)
+
+    async def services(self) -> list[ServiceRow]:
+        """The desired state of every service."""
+        return await self._database.transact(
+            lambda connection: [
+                _service_row(row) for row in connection.execute("SELECT * FROM services ORDER BY service_id").fetchall()
+            ]
+        )
+
+    async def service(self, service_id: ServiceId) -> ServiceRow | None:
+        """The desired state of one service; None when nothing was ever deployed."""
+
+        def read(connection: sqlite3.Connection) -> ServiceRow | None:
+            row = connection.execute("SELECT * FROM services WHERE service_id = ?", (service_id,)).fetchone()
+            return _service_row(row) if row else None
+
+        return await self._database.transact(read)
+
+    async def forget_service(self, service_id: ServiceId) -> None:
+        """A service was removed: its desired state and its kept deployments go."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
+            connection.execute("DELETE FROM deployments WHERE service_id = ?", (service_id,))
+
+        await self._write(write)
+
+    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None:
+        """A kept deployment."""
+
+        def read(connection: sqlite3.Connection) -> Deployment | None:
+            row = connection.execute(
+                "SELECT spec FROM deployments WHERE service_id = ? AND deployment_id = ?", (service_id, deployment_id)
+            ).fetchone()
+            return self._deployment(row[0], service_id, deployment_id) if row else None
+
+        return await self._database.transact(read)
+
+    async def kept(self, service_id: ServiceId) -> list[DeploymentId]:
+        """The deployments of a service that can be rolled back to, newest first."""
+        return await self._database.transact(lambda connection: _kept(connection, service_id))
+
+    async def kept_by_service(self) -> dict[ServiceId, frozenset[DeploymentId]]:
+        """What garbage collection must leave: kept deployments and those under way."""
+
+        def read(connection: sqlite3.Connection) -> dict[ServiceId, frozenset[DeploymentId]]:
+            rows = connection.execute("SELECT service_id, deployment_id FROM deployments").fetchall()
+            keep: dict[ServiceId, set[DeploymentId]] = {}
+            for service_id, deployment_id in rows:
+                keep.setdefault(ServiceId(service_id), set()).add(DeploymentId(deployment_id))
+            return {service_id: frozenset(ids) for service_id, ids in keep.items()}
+
+        return await self._database.transact(read)
+
+    async def rebuild(self, deployments: Sequence[Deployment], services: Sequence[ServiceRow]) -> None:
+        """Fill an empty journal from what the engine's labels tell."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            for deployment in deployments:
+                self._keep_spec(connection, deployment, succeeded=True)
+            for service in services:
+                _put_service(connection, service)
+
+        await self._write(write)
+
+    async def trim(self, service_id: ServiceId) -> None:
+        """Keep the last deployments that succeeded, the current one and those under way; the rest go."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            keep = set(_kept(connection, service_id)[:KEPT_DEPLOYMENTS])
+            busy = connection.execute("SELECT deployment_id FROM operations WHERE service_id = ?", (service_id,))
+            keep.update(row[0] for row in busy.fetchall())
+            current = connection.execute("SELECT deployment_id FROM services WHERE service_id = ?", (service_id,))
+            keep.update(row[0] for row in current.fetchall())
+            for (deployment_id,) in connection.execute(
+                "SELECT deployment_id FROM deployments WHERE service_id = ?", (service_id,)
+            ).fetchall():
+                if deployment_id not in keep:
+                    connection.execute(
+                        "DELETE FROM deployments WHERE service_id = ? AND deployment_id = ?",
+                        (service_id, deployment_id),
+                    )
+
+        await self._write(write)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
+        await self._database.transact(work)
+        self.outbox.announce()
+
+    def _keep_spec(self, connection: sqlite3.Connection, deployment: Deployment, *, succeeded: bool = False) -> None:
+        service_id, deployment_id = deployment.spec.service_id, deployment.deployment_id
+        sealed = self._sealed(render_deployment(deployment), f"spec/{service_id}/{deployment_id}")
+        connection.execute(
+            "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET spec = excluded.spec, at = excluded.at",
+            (service_id, deployment_id, sealed, int(succeeded), time.time()),
+        )
+
+    def _deployment(self, sealed: bytes, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment:
+        payload = self._opened(sealed, f"spec/{service_id}/{deployment_id}")
+        assert payload is not None, "cannot happen because the column is NOT NULL"
+        return parse_deployment(Fields(payload))
+
+    def _sealed(self, value: Mapping[str, Json] | None, context: str) -> bytes | None:
+        return None if value is None else self._database.seal(json.dumps(value).encode(), context)
+
+    def _opened(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
+        if sealed is None:
+            return None
+        value: Mapping[str, Json] = json.loads(self._database.unseal(sealed, context))
+        return value
+
+
+def _put_service(connection: sqlite3.Connection, service: ServiceRow) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO services VALUES (?, ?, ?, ?, ?)",
+        (service.service_id, service.deployment_id, service.replicas, int(service.stopped), service.at),
+    )
+
+
+def _service_row(row: Sequence[object]) -> ServiceRow:
+    service_id, deployment_id, replicas, stopped, at = row
+    assert isinstance(replicas, int) and isinstance(at, float), "cannot happen because the columns are typed"
+    return ServiceRow(
+        service_id=ServiceId(str(service_id)),
+        deployment_id=DeploymentId(str(deployment_id)),
+        replicas=replicas,
+        stopped=bool(stopped),
+        at=at,
+    )
+
+
+def _kept(connection: sqlite3.Connection, service_id: ServiceId) -> list[DeploymentId]:
+    rows = connection.execute(
+        "SELECT deployment_id FROM deployments WHERE service_id = ? AND succeeded = 1 ORDER BY at DESC, sequence DESC",
+        (service_id,),
+    ).fetchall()
+    return [DeploymentId(row[0]) for row in rows]
+
+
+def _prune(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "DELETE FROM commands WHERE state = 'done' AND (done_at < ? OR request_id IN "
+        "(SELECT request_id FROM commands WHERE state = 'done' ORDER BY done_at DESC LIMIT -1 OFFSET ?))",
+        (time.time() - KEPT_COMMAND_SECS, KEPT_COMMANDS),
+    )

@@ -1,0 +1,71 @@
+"""Messages that must reach the control plane: numbered, kept until a socket has taken them, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Sequence
+
+from syntra.agent.journal.database import Database
+from syntra.connection.writer import OutboxItem
+
+# A control plane that stays away for weeks must not fill the disk; the oldest reports go first, and are counted.
+MAX_MESSAGES = 10_000
+
+
+class Outbox:
+    """The outgoing queue in the journal. `is_used` is false for an agent without a control plane: nothing is kept."""
+
+    def __init__(self, database: Database, *, is_used: bool) -> None:
+        self._database = database
+        self._is_used = is_used
+        self._arrived = asyncio.Event()
+        self.dropped = 0
+
+    def put(self, connection: sqlite3.Connection, messages: Sequence[str]) -> None:
+        """Add messages inside the caller's transaction; call `announce` once it is committed."""
+        if not self._is_used:
+            return
+        for text in messages:
+            sealed = self._database.seal(text.encode(), "outbox")
+            connection.execute("INSERT INTO outbox (message, at) VALUES (?, ?)", (sealed, time.time()))
+        surplus = connection.execute("SELECT count(*) FROM outbox").fetchone()[0] - MAX_MESSAGES
+        if surplus > 0:
+            connection.execute(
+                "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?)", (surplus,)
+            )
+            self.dropped += surplus
+
+    def announce(self) -> None:
+        """Wake the sender."""
+        self._arrived.set()
+
+    async def add(self, text: str) -> None:
+        """Add one message in a transaction of its own."""
+        await self._database.transact(lambda connection: self.put(connection, [text]))
+        self.announce()
+
+    async def pending(self, limit: int) -> Sequence[OutboxItem]:
+        """The oldest messages that no socket has taken yet."""
+
+        def read(connection: sqlite3.Connection) -> list[OutboxItem]:
+            rows = connection.execute("SELECT seq, message FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
+            return [OutboxItem(seq=seq, text=self._database.unseal(sealed, "outbox").decode()) for seq, sealed in rows]
+
+        return await self._database.transact(read)
+
+    async def taken(self, seq: int) -> None:
+        """Forget a message that the socket has taken."""
+        await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
+
+    async def wait(self) -> None:
+        """Return when something may have been added since the last call."""
+        await self._arrived.wait()
+        self._arrived.clear()
+
+    async def size(self) -> int:
+        """How many messages wait."""
+        return await self._database.transact(
+            lambda connection: int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
+        )

@@ -1,0 +1,97 @@
+"""One lane per service: operations of one service run one after another, services do not wait for each other.
+
+A deploy, rollback or stop makes what waits in its lane pointless, and asks what runs there to end at its next safe
+point. Lanes are bounded; a full one refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from syntra.agent.operation import Interruption, Job
+from syntra.model.errors import RequestError
+from syntra.model.ids import ServiceId
+
+MAX_WAITING_PER_SERVICE = 16
+MAX_JOBS = 256
+
+
+class Lanes:
+    """Jobs in order, per service. `carry_out` runs one job to its report; `supersede` reports one that never ran."""
+
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        carry_out: Callable[[Job], Awaitable[None]],
+        supersede: Callable[[Job], Awaitable[None]],
+    ) -> None:
+        self._group = group
+        self._carry_out = carry_out
+        self._supersede = supersede
+        self._waiting: dict[ServiceId, deque[Job]] = {}
+        self._running: dict[ServiceId, Job] = {}
+        self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def check(self, service_id: ServiceId) -> None:
+        """Raise RequestError (BUSY) when the service's lane or the agent is full."""
+        total = len(self._running) + sum(len(lane) for lane in self._waiting.values())
+        if self._closed:
+            raise RequestError("BUSY", "cannot take the command: the agent is stopping; send it again in a moment")
+        if len(self._waiting.get(service_id, ())) >= MAX_WAITING_PER_SERVICE or total >= MAX_JOBS:
+            raise RequestError("BUSY", f"cannot take the command: {total} operations are under way; try again later")
+
+    def add(self, job: Job) -> list[Job]:
+        """Put a job into its lane; returns the waiting jobs that it made pointless, for `supersede`."""
+        lane = self._waiting.setdefault(job.service_id, deque())
+        pointless: list[Job] = []
+        if job.replaces_others:
+            pointless = list(lane)
+            lane.clear()
+            running = self._running.get(job.service_id)
+            if running is not None and running.reports_deployment:
+                running.interrupt(Interruption.SUPERSEDED)
+        lane.append(job)
+        if job.service_id not in self._running:
+            self._start_next(job.service_id)
+        return pointless
+
+    def is_busy(self, service_id: ServiceId) -> bool:
+        """Whether something runs or waits for the service."""
+        return service_id in self._running
+
+    async def drain(self, grace_secs: float) -> None:
+        """Stop taking jobs; let those that run end within `grace_secs`, then park them."""
+        self._closed = True
+        for lane in self._waiting.values():
+            lane.clear()
+        try:
+            async with asyncio.timeout(grace_secs):
+                await self._idle.wait()
+        except TimeoutError:
+            for job in self._running.values():
+                job.interrupt(Interruption.SHUTDOWN)
+            async with asyncio.timeout(grace_secs):
+                await self._idle.wait()
+
+    def _start_next(self, service_id: ServiceId) -> None:
+        lane = self._waiting.get(service_id)
+        if not lane or self._closed:
+            self._waiting.pop(service_id, None)
+            return
+        job = lane.popleft()
+        self._running[service_id] = job
+        self._idle.clear()
+        self._group.create_task(self._run(job), name=f"{job.kind} {service_id}")
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await self._carry_out(job)
+        finally:
+            del self._running[job.service_id]
+            if not self._running:
+                self._idle.set()
+        self._start_next(job.service_id)

@@ -1,0 +1,191 @@
+"""The local unix socket: the same messages and the same router as the control-plane connection, one JSON per line.
+
+Only root and the agent's own user may speak on it: the file is 0600, and the peer's credentials are checked as well,
+since a directory above it may be more open than meant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from syntra.agent.reports import LOCAL, Reports, envelope, refusal
+from syntra.agent.router import Gone, Router
+from syntra.model.command_payload import request_id_of
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.status import Failure
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_CONNECTIONS = 64
+# Messages held for a client that reads slowly; streams wait for room, a client that lets statuses pile up is cut off.
+QUEUE_MESSAGES = 1000
+SEND_SECS = 30.0
+CLOSE_SECS = 5.0
+
+
+class SocketInUse(AgentError):
+    """Another process answers on the socket path."""
+
+
+class LocalSocket:
+    """Serves the socket between `open` and `close`."""
+
+    def __init__(self, path: Path, router: Router, reports: Reports) -> None:
+        self._path = path
+        self._router = router
+        self._reports = reports
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[object]] = set()
+
+    async def open(self) -> None:
+        """Bind the socket; raises SocketInUse or AgentError."""
+        await self._clear_way()
+        old = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._connected, self._path, limit=MAX_LINE_BYTES)
+        except OSError as refused:
+            raise AgentError(
+                f"cannot listen on {self._path}: {refused.strerror}; set `socket` to another path"
+            ) from refused
+        finally:
+            os.umask(old)
+
+    async def close(self) -> None:
+        """Close the socket and every connection on it."""
+        if self._server is None:
+            return
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(set(self._connections), timeout=CLOSE_SECS)
+        self._path.unlink(missing_ok=True)
+
+    async def _clear_way(self) -> None:
+        try:
+            self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        except OSError as refused:
+            raise AgentError(
+                f"cannot make {self._path.parent}: {refused.strerror}; set `socket` to another path"
+            ) from refused
+        if not self._path.is_socket():
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECS):
+                _, writer = await asyncio.open_unix_connection(self._path)
+        except (OSError, TimeoutError):
+            self._path.unlink(missing_ok=True)
+            return
+        writer.close()
+        raise SocketInUse(f"cannot listen on {self._path}: another agent answers there; stop it or set `socket`")
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "cannot happen inside a coroutine"
+        self._connections.add(task)
+        try:
+            if not _is_allowed(writer) or len(self._connections) > MAX_CONNECTIONS:
+                return
+            await _Connection(reader, writer, self._router, self._reports).run()
+        except (ConnectionError, TimeoutError, Gone) as ended:
+            log.debug("local connection ended", extra={"reason": str(ended)})
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+
+class _Connection:
+    """One client. A peer of the router; its writer is the only one that touches the socket."""
+
+    origin = LOCAL
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, router: Router, reports: Reports
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._router = router
+        self._reports = reports
+        self._outgoing: asyncio.Queue[str] = asyncio.Queue(QUEUE_MESSAGES)
+        self._listening: list[Callable[[], None]] = []
+
+    async def run(self) -> None:
+        """Serve until the client closes."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write(), name="local socket writer")
+                await self._read()
+                writing.cancel()
+        except* (ConnectionError, TimeoutError, Gone) as ended:
+            log.debug("local connection ended", extra={"reason": str(ended.exceptions[0])})
+        finally:
+            self._router.forget(self)
+            for end in self._listening:
+                end()
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        await self.stream("command_response", payload)
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        await self._outgoing.put(envelope(kind, payload))
+
+    def _hear(self, kind: str, payload: Mapping[str, Json]) -> None:
+        try:
+            self._outgoing.put_nowait(envelope(kind, payload))
+        except asyncio.QueueFull:
+            log.warning("local client does not read; its connection is closed")
+            self._writer.transport.abort()
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                line = await self._reader.readline()
+            except ValueError:
+                await self.respond(refusal("", Failure(code="TOO_LARGE", message="the line is over 16 MiB")))
+                return
+            if not line:
+                return
+            if not line.endswith(b"\n"):
+                raise ConnectionResetError("the client closed in the middle of a line")
+            await self._handle(line)
+
+    async def _handle(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+            kind, message_id, payload = message["type"], message["id"], message.get("payload") or {}
+            if not (isinstance(kind, str) and isinstance(message_id, str) and isinstance(payload, dict)):
+                raise TypeError("wrong types")
+            request_id = request_id_of(message_id, payload)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RequestError):
+            failure = Failure(code="MALFORMED", message="not an envelope: {id, type, payload} on one line")
+            await self.respond(refusal("", failure))
+            return
+        self._listening.append(self._reports.listen(request_id, self._hear))
+        await self._router.handle(kind, message_id, payload, self)
+
+    async def _write(self) -> None:
+        while True:
+            text = await self._outgoing.get()
+            self._writer.write(text.encode() + b"\n")
+            async with asyncio.timeout(SEND_SECS):
+                await self._writer.drain()
+
+
+def _is_allowed(writer: asyncio.StreamWriter) -> bool:
+    peer: socket.socket = writer.get_extra_info("socket")
+    # struct ucred of unix(7): pid, uid, gid.
+    _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if uid in (0, os.geteuid()):
+        return True
+    log.warning("local client refused", extra={"uid": uid})
+    return False

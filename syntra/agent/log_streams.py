@@ -1,0 +1,111 @@
+"""Subscriptions to a service's log lines: every replica merged, new replicas joined as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+
+from syntra.model.command import LogsSubscribe
+from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
+from syntra.model.status import LogLine, Replica
+from syntra.runtime.adapter import Adapter, LogRange
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+
+log = logging.getLogger(__name__)
+
+# Lines held between the engine and a subscriber; when they are full, reading from the engine stops.
+QUEUE_LINES = 1000
+BATCH_LINES = 500
+# How long a line may wait for company before it is sent.
+BATCH_SECS = 0.1
+# New replicas are noticed by events; this is for those that an event was lost for.
+LOOK_AGAIN_SECS = 5.0
+
+Send = Callable[[Mapping[str, Json]], Awaitable[None]]
+
+
+class LogSubscription:
+    """One subscription. `run` sends `log_stream` payloads until the lines end, or until cancelled when following."""
+
+    def __init__(self, adapter: Adapter, command: LogsSubscribe, send: Send) -> None:
+        self._adapter = adapter
+        self._command = command
+        self._send = send
+        self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
+
+    async def run(self) -> None:
+        """Send the lines; raises what the adapter or `send` raises. Always ends with `done` unless cancelled."""
+        replicas = await self._adapter.observe(self._command.service_id)
+        if self._command.follow:
+            await self._follow(replicas)
+            return
+        lines: list[LogLine] = []
+        for replica in replicas:
+            lines += await self._read(replica)
+        lines.sort(key=lambda line: line.timestamp)
+        last = lines[-self._command.tail :] if self._command.tail else []
+        for start in range(0, len(last), BATCH_LINES):
+            await self._send(self._payload(last[start : start + BATCH_LINES], done=False))
+        await self._send(self._payload([], done=True))
+
+    async def _read(self, replica: Replica) -> list[LogLine]:
+        wanted = LogRange(tail=self._command.tail, follow=False, since=self._command.since, until=self._command.until)
+        async with self._adapter.logs(replica.container_id, wanted) as lines:
+            return [line async for line in lines]
+
+    async def _follow(self, replicas: Sequence[Replica]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._flush(), name="log flush")
+            known: set[ContainerId] = set()
+            first = True
+            while True:
+                for replica in replicas:
+                    if replica.container_id not in known:
+                        known.add(replica.container_id)
+                        group.create_task(
+                            self._pump(replica, self._command.tail if first else None), name=f"logs {replica.name}"
+                        )
+                first = False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_SECS):
+                        await self._adapter.wait_for_change()
+                with suppress(RuntimeUnavailable):
+                    replicas = await self._adapter.observe(self._command.service_id)
+
+    async def _pump(self, replica: Replica, tail: int | None) -> None:
+        # A replica that joins later is read from its first line; `since` is about those that were there.
+        since = self._command.since if tail is not None else None
+        wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since, until=self._command.until)
+        try:
+            async with self._adapter.logs(replica.container_id, wanted) as lines:
+                async for line in lines:
+                    await self._lines.put(line)
+        except (StepFailed, RuntimeUnavailable) as ended:
+            note = f"[syntra] the log of {replica.name} ends here: {ended}"
+            await self._lines.put(LogLine(timestamp="", stream="stderr", message=note))
+
+    async def _flush(self) -> None:
+        async for batch in batches(self._lines):
+            await self._send(self._payload(batch, done=False))
+
+    def _payload(self, lines: Sequence[LogLine], *, done: bool) -> dict[str, Json]:
+        return {
+            "request_id": self._command.request_id,
+            "service_id": self._command.service_id,
+            "logs": [{"timestamp": x.timestamp, "stream": x.stream, "message": x.message} for x in lines],
+            "done": done,
+        }
+
+
+async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]:
+    """Lines from a queue in batches: what is there, and what comes within BATCH_SECS of the first."""
+    while True:
+        batch = [await queue.get()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_SECS):
+                while len(batch) < BATCH_LINES:
+                    batch.append(await queue.get())
+        yield batch

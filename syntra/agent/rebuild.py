@@ -1,0 +1,55 @@
+"""Rebuilds the desired state from the engine's labels when the journal is new or was lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from syntra.agent.journal.journal import ServiceRow
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.spec import Deployment
+from syntra.runtime.adapter import Observed
+
+log = logging.getLogger(__name__)
+
+
+def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[ServiceRow]]:
+    """Deployments and desired rows that the containers tell of. Pure but for the log and the time of the rows.
+
+    The current deployment of a service is the one with most replicas up, the newest among equals: a kill in the
+    middle of a rolling deploy leaves both, and the one that serves more is the safer reading.
+    """
+    by_service: dict[ServiceId, dict[DeploymentId, list[Observed]]] = {}
+    for item in observed:
+        replica = item.replica
+        by_service.setdefault(replica.service_id, {}).setdefault(replica.deployment_id, []).append(item)
+    deployments: list[Deployment] = []
+    rows: list[ServiceRow] = []
+    for service_id, groups in sorted(by_service.items()):
+        known = {d: next((i.deployment for i in items if i.deployment), None) for d, items in groups.items()}
+        usable = {d: deployment for d, deployment in known.items() if deployment is not None}
+        for unusable in groups.keys() - usable.keys():
+            log.warning(
+                "containers without a readable spec are left alone",
+                extra={"service_id": service_id, "deployment_id": unusable},
+            )
+        if not usable:
+            continue
+        deployments += usable.values()
+        current = max(usable, key=lambda d: (_up(groups[d]), max(i.replica.created_ns for i in groups[d])))
+        up = _up(groups[current])
+        rows.append(
+            ServiceRow(
+                service_id=service_id,
+                deployment_id=current,
+                replicas=up or len(groups[current]),
+                stopped=up == 0,
+                at=time.time(),
+            )
+        )
+    return deployments, rows
+
+
+def _up(items: Sequence[Observed]) -> int:
+    return sum(1 for item in items if item.replica.is_up)

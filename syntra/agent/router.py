@@ -1,0 +1,236 @@
+"""Where every command goes, whoever it came from: the control plane, its pending list or the local socket.
+
+A request id that is known gets the answer it had; one that is new is parsed, journaled and carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+from syntra.agent.deployer import Deployer
+from syntra.agent.journal.journal import Journal
+from syntra.agent.log_streams import LogSubscription
+from syntra.agent.queries import Queries
+from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
+from syntra.model.command import (
+    Command,
+    Deploy,
+    Exec,
+    LogsSubscribe,
+    LogsUnsubscribe,
+    Query,
+    Restart,
+    Rollback,
+    Scale,
+    Stop,
+)
+from syntra.model.command_payload import parse_command, request_id_of
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.ids import RequestId, ServiceId
+from syntra.model.status import ContainerState, Failure
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+# Execs, queries and log streams run beside each other; more than this is refused rather than queued unseen.
+MAX_ERRANDS = 64
+
+
+class Gone(AgentError):
+    """The peer of a stream is no longer there."""
+
+
+class Peer(Protocol):
+    """Who asked. `origin` is CONTROL_PLANE or LOCAL."""
+
+    origin: str
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        """Send a `command_response` that is in no journal transaction."""
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        """Send a message that is not kept; waits while the peer reads slowly, raises Gone when it is gone."""
+
+
+class Router:
+    """Dispatches commands. Errands (exec, queries, streams) are tasks of `group`, named and bounded."""
+
+    def __init__(
+        self,
+        *,
+        deployer: Deployer,
+        journal: Journal,
+        adapter: Adapter,
+        queries: Queries,
+        reports: Reports,
+        group: asyncio.TaskGroup,
+    ) -> None:
+        self._deployer = deployer
+        self._journal = journal
+        self._adapter = adapter
+        self._queries = queries
+        self._reports = reports
+        self._group = group
+        # Finding an id and accepting it must not be separated by another arrival of the same id.
+        self._admission = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
+
+    async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
+        """Take one message. Returns once it is answered or under way; never raises for what the peer sent."""
+        try:
+            request_id = request_id_of(envelope_id, payload)
+        except RequestError as broken:
+            await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
+            return
+        try:
+            command = parse_command(kind, request_id, payload)
+            await self._dispatch(command, kind, payload, peer)
+        except RequestError as refused:
+            log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
+            await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone: its streams end."""
+        for key, (_, task) in list(self._streams.items()):
+            if key[0] == id(peer):
+                task.cancel()
+
+    def end_errands(self) -> None:
+        """The agent stops: execs, queries and streams end."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
+        match command:
+            case Deploy() | Stop() | Scale() | Restart() | Rollback():
+                async with self._admission:
+                    if not await self._repeat(command.request_id, peer):
+                        await self._deployer.submit(command, kind, peer.origin, payload)
+            case Exec():
+                async with self._admission:
+                    if await self._repeat(command.request_id, peer):
+                        return
+                    self._check_errands()
+                    await self._accept_exec(command, kind, peer, payload)
+                self._errand(self._exec(command, peer), f"exec {command.service_id}")
+            case LogsSubscribe():
+                self._check_errands()
+                task = self._errand(self._stream(command, peer), f"logs {command.service_id}")
+                self._streams[id(peer), command.request_id] = (command.service_id, task)
+            case LogsUnsubscribe():
+                await self._unsubscribe(command, peer)
+            case Query():
+                self._check_errands()
+                self._errand(self._answer(command, peer), f"query {command.kind.value}")
+
+    async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
+        """Give a known request its answer again; False when it is new. Work under way answers when it is done."""
+        remembered = await self._journal.find(request_id)
+        if remembered is None:
+            return False
+        log.info("request repeated", extra={"request_id": request_id, "answered": remembered.response is not None})
+        if remembered.response is not None:
+            await peer.respond(remembered.response)
+        if remembered.report is not None:
+            await self._report_again(remembered.report, peer)
+        return True
+
+    async def _report_again(self, report: Mapping[str, Json], peer: Peer) -> None:
+        if peer.origin == CONTROL_PLANE:
+            await self._journal.outbox.add(envelope("deploy_status", report))
+        else:
+            await peer.stream("deploy_status", report)
+
+    def _check_errands(self) -> None:
+        if len(self._tasks) >= MAX_ERRANDS:
+            raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
+
+    def _errand(self, work: object, name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self._group.create_task(work, name=name)  # type: ignore[arg-type] # any coroutine
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
+        await self._journal.accept(
+            command.request_id,
+            kind=kind,
+            service_id=command.service_id,
+            origin=peer.origin,
+            # What was run is of no use after a restart (it is never run again), and may be secret.
+            payload={},
+            response=None,
+            deployment=None,
+            is_operation=False,
+            messages=[],
+        )
+
+    async def _exec(self, command: Exec, peer: Peer) -> None:
+        response = await self._exec_response(command)
+        messages = [envelope("command_response", response)] if peer.origin == CONTROL_PLANE else []
+        try:
+            await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
+        except AgentError as lost:
+            log.error("exec result could not be kept", extra={"reason": str(lost)})
+        self._reports.tell(command.request_id, "command_response", response)
+
+    async def _exec_response(self, command: Exec) -> dict[str, Json]:
+        try:
+            replicas = await self._adapter.observe(command.service_id)
+            running = sorted(
+                (r for r in replicas if r.state is ContainerState.RUNNING), key=lambda r: (-r.created_ns, r.index)
+            )
+            if not running:
+                raise StepFailed("CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: no container of it runs")
+            result = await self._adapter.execute(
+                running[0].container_id,
+                command.argv,
+                env=command.env,
+                working_dir=command.working_dir,
+                deadline_secs=command.timeout_secs,
+            )
+        except (StepFailed, RuntimeUnavailable) as failed:
+            return refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+        data: dict[str, Json] = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
+        if result.truncated:
+            data["truncated"] = True
+        return success(command.request_id, data)
+
+    async def _stream(self, command: LogsSubscribe, peer: Peer) -> None:
+        async def send(payload: Mapping[str, Json]) -> None:
+            await peer.stream("log_stream", payload)
+
+        try:
+            if not await self._adapter.observe(command.service_id):
+                raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
+            await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
+            await LogSubscription(self._adapter, command, send).run()
+        except* Gone:
+            log.debug("log subscriber is gone", extra={"request_id": command.request_id})
+        except* (StepFailed, RuntimeUnavailable) as failed:
+            first = failed.exceptions[0]
+            code = first.code if isinstance(first, AgentError) else "INTERNAL"
+            await peer.respond(refusal(command.request_id, Failure(code=code, message=str(first))))
+        finally:
+            self._streams.pop((id(peer), command.request_id), None)
+
+    async def _unsubscribe(self, command: LogsUnsubscribe, peer: Peer) -> None:
+        exact = self._streams.get((id(peer), command.request_id))
+        chosen = [exact] if exact else [s for s in self._streams.values() if s[0] == command.service_id]
+        for _, task in chosen:
+            task.cancel()
+        await peer.respond(success(command.request_id, {"unsubscribed": len(chosen)}))
+
+    async def _answer(self, query: Query, peer: Peer) -> None:
+        try:
+            response = success(query.request_id, await self._queries.answer(query))
+        except (RequestError, StepFailed, RuntimeUnavailable) as failed:
+            response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)

@@ -1,0 +1,67 @@
+"""The broom: once in a while, what carries our labels and no service needs any more goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from syntra.agent.journal.journal import Journal
+from syntra.agent.lanes import Lanes
+from syntra.model.ids import ServiceId
+from syntra.model.status import Replica
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+FIRST_SWEEP_SECS = 60.0
+SWEEP_EVERY_SECS = 3600.0
+
+
+class Sweeper:
+    """Removes stopped containers of retired deployments and image pins of deployments that are not kept."""
+
+    def __init__(self, journal: Journal, adapter: Adapter, lanes: Lanes) -> None:
+        self._journal = journal
+        self._adapter = adapter
+        self._lanes = lanes
+        self.stray: tuple[str, ...] = ()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        await asyncio.sleep(FIRST_SWEEP_SECS)
+        while True:
+            try:
+                await self.sweep()
+            except (RuntimeUnavailable, StepFailed) as later:
+                log.info("sweep put off", extra={"reason": str(later)})
+            except AgentError as failed:
+                log.error("sweep failed", extra={"reason": str(failed)})
+            await asyncio.sleep(SWEEP_EVERY_SECS)
+
+    async def sweep(self) -> int:
+        """One pass; returns how many containers and names went. Running containers are only ever named, not touched."""
+        current = {row.service_id: row.deployment_id for row in await self._journal.services()}
+        gone = 0
+        stray: list[str] = []
+        for replica in await self._adapter.observe():
+            if self._lanes.is_busy(replica.service_id) or current.get(replica.service_id) == replica.deployment_id:
+                continue
+            if replica.is_up or replica.service_id not in current:
+                stray.append(replica.name)
+            elif not await self._is_wanted(replica.service_id, replica):
+                log.info("retired container removed", extra={"container": replica.name})
+                await self._adapter.remove(replica.container_id)
+                gone += 1
+        self.stray = tuple(stray)
+        keep = await self._journal.kept_by_service()
+        idle = frozenset(service_id for service_id in keep if not self._lanes.is_busy(service_id))
+        return gone + await self._adapter.collect_garbage(keep, idle)
+
+    async def _is_wanted(self, service_id: ServiceId, replica: Replica) -> bool:
+        # Looked at again just before removal: an operation may have begun since the list was made.
+        if self._lanes.is_busy(service_id):
+            return True
+        row = await self._journal.service(service_id)
+        return row is None or row.deployment_id == replica.deployment_id

@@ -1,0 +1,375 @@
+"""The Docker adapter: `runtime.adapter.Adapter` spoken in Engine API calls.
+
+Errors of the client become the executor's two kinds at this edge: the engine is away, or it refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from decimal import Decimal
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
+from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
+from syntra.runtime.docker import body, garbage, records, stats
+from syntra.runtime.docker import pull as pulls
+from syntra.runtime.docker.cgroup import CgroupReader
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.errors import (
+    Conflict,
+    DockerError,
+    EngineError,
+    EngineTimeout,
+    EngineUnreachable,
+    ExecTimeout,
+    NotFound,
+    PullFailed,
+    PullFailure,
+    StreamBroken,
+)
+from syntra.runtime.docker.execs import Execs
+from syntra.runtime.docker.images import Images
+from syntra.runtime.docker.logs import Logs
+from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.quick_figures import QuickFigures
+from syntra.runtime.docker.replicas import deployment_of, replica_of
+from syntra.runtime.docker.resume import LogResume
+from syntra.runtime.docker.system import System
+from syntra.runtime.docker.volumes import Volumes
+from syntra.runtime.docker.watch import ContainerWatch
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.timestamps import format_ns
+
+log = logging.getLogger(__name__)
+
+PULL_INACTIVITY_SECS = 60.0
+EXEC_OUTPUT_BYTES = 1024 * 1024
+STATS_PAUSE_SECS = 1.0
+INSPECTS_AT_ONCE = 4
+_MANAGED: Mapping[str, str | None] = {body.MANAGED: "true"}
+
+
+class DockerAdapter:
+    """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
+
+    def __init__(self, client: EngineClient, *, otlp_http_port: int) -> None:
+        self._client = client
+        self._otlp_http_port = otlp_http_port
+        self._containers = Containers(client)
+        self._images = Images(client)
+        self._networks = Networks(client)
+        self._volumes = Volumes(client)
+        self._execs = Execs(client)
+        self._logs = Logs(client)
+        self._system = System(client)
+        self._watch = ContainerWatch(client)
+        self._figures = QuickFigures(CgroupReader())
+        self._logging_driver: str | None = None
+
+    async def watch(self) -> None:
+        """Follow the engine's events until cancelled."""
+        await self._watch.run()
+
+    async def wait_for_change(self) -> None:
+        await self._watch.wait_for_change()
+
+    async def info(self) -> RuntimeInfo:
+        with translated("ENGINE_ERROR"):
+            await self._client.negotiate()
+            info = await self._system.info()
+        self._logging_driver = info.logging_driver
+        major, minor = self._client.api_version
+        return RuntimeInfo(name="docker", version=info.server_version, api_version=f"{major}.{minor}")
+
+    async def ping(self) -> None:
+        """See that the engine answers; cheaper than `info`."""
+        with translated("ENGINE_ERROR"):
+            await self._client.negotiate()
+
+    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+        # An operation wants what is true now; a view of everything may use what the events have kept fresh.
+        details = await self._details(service_id, fresh=service_id is not None)
+        return [replica for item in details if (replica := replica_of(item)) is not None]
+
+    async def survey(self) -> list[Observed]:
+        details = await self._details(None, fresh=True)
+        return [
+            Observed(replica=replica, deployment=deployment_of(item))
+            for item in details
+            if (replica := replica_of(item)) is not None
+        ]
+
+    async def inspect(self, container_id: ContainerId) -> Replica | None:
+        with translated("ENGINE_ERROR"):
+            try:
+                return replica_of(await self._containers.inspect(container_id))
+            except NotFound:
+                return None
+
+    async def has_image(self, deployment: Deployment) -> bool:
+        with translated("ENGINE_ERROR"):
+            return await self._images.inspect(_pin(deployment)) is not None
+
+    async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
+        image = deployment.spec.image
+        with translated("PULL_FAILED"):
+            present = await self._images.inspect(image.pullable)
+            note = ""
+            if present is None or image.digest is None:
+                note = await self._pull(deployment, present, auth, progress)
+            repository, tag = body.keep_tag(deployment.spec.service_id, deployment.deployment_id)
+            await self._images.tag(image.pullable, repository, tag)
+        return note
+
+    async def _pull(
+        self,
+        deployment: Deployment,
+        present: records.ImageDetails | None,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+    ) -> str:
+        image = deployment.spec.image
+        credentials = None
+        if auth is not None:
+            credentials = records.RegistryAuth(
+                username=auth.username, password=auth.password, server_address=image.registry
+            )
+
+        def report(state: pulls.PullProgress) -> None:
+            progress(int(state.percent), state.text)
+
+        try:
+            await self._images.pull(
+                image.name, image.version, credentials, inactivity_secs=PULL_INACTIVITY_SECS, on_progress=report
+            )
+        except PullFailed as failed:
+            if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
+                raise
+            log.warning("pull failed; a present image serves", extra={"image": str(image), "reason": str(failed)})
+            return f"the registry gave no {image}; the image that is here serves"
+        if present is None and image.digest is None:
+            await self._images.tag(image.pullable, garbage.mark_repository(image.pullable), garbage.MARK_TAG)
+        return ""
+
+    async def ensure_network(self, project: str) -> None:
+        with translated("NETWORK_FAILED"):
+            await self._network(project)
+
+    async def _network(self, project: str) -> records.NetworkDetails:
+        return await self._networks.ensure(body.network_name(project), {body.MANAGED: "true", body.PROJECT: project})
+
+    async def ensure_volume(self, name: str) -> None:
+        with translated("VOLUME_FAILED"):
+            await self._volumes.ensure(name, {body.MANAGED: "true"})
+
+    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+        spec = deployment.spec
+        with translated("CREATE_FAILED"):
+            network = await self._network(spec.project_name)
+            image = await self._images.inspect(_pin(deployment))
+            if image is None:
+                raise StepFailed(
+                    "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
+                )
+            around = body.Surroundings(
+                image=_pin(deployment),
+                stop_signal=image.stop_signal or None,
+                network=network.name,
+                otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
+                logging_driver=await self._driver(),
+            )
+            wanted = body.create_body(deployment, index, around)
+            name = body.container_name(spec.service_id, deployment.deployment_id, index)
+            try:
+                return ContainerId(await self._containers.create(name, wanted)), name
+            except Conflict as clash:
+                if "name" not in clash.message.lower():
+                    raise
+                # The name is held by a container that is being removed, or by somebody else's: names are for people,
+                # labels say what is ours.
+                name = f"{name}-{secrets.token_hex(2)}"
+                return ContainerId(await self._containers.create(name, wanted)), name
+
+    async def start(self, container_id: ContainerId) -> None:
+        with translated("START_FAILED", container_id):
+            details = await self._containers.inspect(container_id)
+            if details.restart_policy != "always":
+                await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
+            await self._containers.start(container_id)
+
+    async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
+        with translated("STOP_FAILED", container_id):
+            try:
+                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._containers.stop(container_id, grace_secs)
+            except NotFound:
+                return
+
+    async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
+        with translated("RESTART_FAILED", container_id):
+            await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
+            await self._containers.restart(container_id, grace_secs)
+
+    async def remove(self, container_id: ContainerId) -> None:
+        with translated("REMOVE_FAILED", container_id):
+            await self._containers.remove(container_id, force=True)
+        self._figures.forget(container_id)
+
+    async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
+        async with self.logs(container_id, LogRange(tail=lines, follow=False)) as records_:
+            return [line async for line in records_]
+
+    @asynccontextmanager
+    async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
+        tail = wanted.tail if wanted.tail >= 0 else None
+        if wanted.follow:
+            resume = LogResume(_timestamp(wanted.since)) if wanted.since else None
+            source = self._logs.follow_restarts(container_id, tail=tail, resume=resume)
+        else:
+            source = self._logs.follow(
+                container_id, tail=tail, since=_timestamp(wanted.since), until=_timestamp(wanted.until), follow=False
+            )
+        with translated("LOGS_FAILED", container_id):
+            async with aclosing(source) as records_:
+                yield _lines(records_)
+
+    async def execute(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        deadline_secs: float,
+    ) -> ExecResult:
+        with translated("EXEC_FAILED", container_id):
+            outcome = await self._execs.run(
+                container_id,
+                argv,
+                env=env,
+                working_dir=working_dir,
+                deadline=deadline_secs,
+                output_limit=EXEC_OUTPUT_BYTES,
+            )
+        return ExecResult(
+            exit_code=outcome.exit_code,
+            stdout=outcome.stdout.decode(errors="replace"),
+            stderr=outcome.stderr.decode(errors="replace"),
+            truncated=outcome.truncated,
+        )
+
+    async def figures(self, container_id: ContainerId) -> Figures | None:
+        with translated("METRICS_FAILED", container_id):
+            details = await self._containers.inspect(container_id)
+            before = await self._containers.stats(container_id)
+            await asyncio.sleep(STATS_PAUSE_SECS)
+            found = stats.container_figures(before, await self._containers.stats(container_id))
+        if found is None:
+            return None
+        return Figures(
+            container_id=container_id,
+            name=details.name,
+            cpu_percent=found.cpu_percent,
+            memory_bytes=found.memory_bytes,
+            memory_limit_bytes=found.memory_limit_bytes or None,
+            network_rx_bytes=found.network_rx_bytes,
+            network_tx_bytes=found.network_tx_bytes,
+            block_read_bytes=found.block_read_bytes,
+            block_write_bytes=found.block_write_bytes,
+            pids=found.pids,
+        )
+
+    def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
+        if replica.state is not ContainerState.RUNNING:
+            return None
+        return self._figures.read(replica.container_id, replica.pid)
+
+    async def collect_garbage(
+        self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
+    ) -> int:
+        with translated("GARBAGE_FAILED"):
+            names = [image.repo_tags for image in await self._images.list()]
+            removals = garbage.unneeded(names, keep, known)
+            return sum([await self._images.remove(name) for name in removals])
+
+    async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
+        labels = dict(_MANAGED) if service_id is None else {**_MANAGED, body.SERVICE: service_id}
+        with translated("ENGINE_ERROR"):
+            listed = await self._containers.list(labels=labels)
+            self._watch.keep_only({item.id for item in listed} if service_id is None else None)
+            limit = asyncio.Semaphore(INSPECTS_AT_ONCE)
+
+            async def one(container_id: str) -> records.ContainerDetails | None:
+                known = None if fresh else self._watch.remembered(container_id)
+                if known is not None:
+                    return known
+                async with limit:
+                    token = self._watch.token()
+                    try:
+                        details = await self._containers.inspect(container_id)
+                    except NotFound:
+                        return None
+                    self._watch.remember(details, token)
+                    return details
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(item.id), name=f"inspect {item.id[:12]}") for item in listed]
+            except BaseExceptionGroup as failures:
+                raise failures.exceptions[0] from None
+        return [details for task in tasks if (details := task.result()) is not None]
+
+    async def _driver(self) -> str:
+        if self._logging_driver is None:
+            self._logging_driver = (await self._system.info()).logging_driver
+        return self._logging_driver
+
+
+@contextmanager
+def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
+    """Turn the client's errors into the executor's."""
+    try:
+        yield
+    except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
+        raise RuntimeUnavailable(str(away)) from away
+    except NotFound as gone:
+        missing = "CONTAINER_NOT_FOUND" if "container" in gone.message.lower() else code
+        raise StepFailed(missing, str(gone), container_id=container_id) from gone
+    except Conflict as clash:
+        down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
+        raise StepFailed(down, str(clash), container_id=container_id) from clash
+    except (PullFailed, ExecTimeout) as failed:
+        raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
+    except (EngineError, DockerError) as refused:
+        raise StepFailed(code, str(refused), container_id=container_id) from refused
+
+
+async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogLine]:
+    async for record in source:
+        yield LogLine(timestamp=record.timestamp, stream=record.stream.value, message=record.message)
+
+
+def _timestamp(text: str | None) -> str | None:
+    """RFC 3339 of what a person or a control plane gave: that already, or epoch seconds."""
+    if text is None or not text.replace(".", "", 1).isdigit():
+        return text
+    return format_ns(int(Decimal(text) * 1_000_000_000))
+
+
+def _pin(deployment: Deployment) -> str:
+    repository, tag = body.keep_tag(deployment.spec.service_id, deployment.deployment_id)
+    return f"{repository}:{tag}"
+
+
+def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:
+    # An image without a digest was built or loaded here: no registry could have given it. Any other may serve only
+    # while its registry does not answer, and only under a name that is not meant to move.
+    if not present.repo_digests:
+        return True
+    return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED)

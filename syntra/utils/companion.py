@@ -1,0 +1,29 @@
+"""Work with a companion: a background coroutine that lives exactly as long as the work it accompanies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def alongside(work: Coroutine[Any, Any, T], companion: Coroutine[Any, Any, None]) -> T:
+    """Await `work` while `companion` runs; the companion is cancelled when the work ends.
+
+    Raises what the work raised, unwrapped; when the companion fails, the work is cancelled and its error raised.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(companion, name=f"companion of {getattr(work, '__qualname__', 'work')}")
+            main = group.create_task(work, name=getattr(work, "__qualname__", "work"))
+            await asyncio.wait({main, beside}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                await asyncio.wait({main})
+            beside.cancel()
+    except BaseExceptionGroup as errors:
+        if len(errors.exceptions) == 1:
+            raise errors.exceptions[0] from None
+        raise
+    return main.result()
