@@ -6,7 +6,6 @@ One port speaks HTTP for operators and, at `/agent/ws`, WebSocket for agents.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from contextlib import AsyncExitStack
@@ -161,10 +160,7 @@ class ControlPlane:
         except Exception:  # noqa: BLE001 - one connection's bug ends that connection, not the control plane
             _log.exception("connection failed")
         finally:
-            writer.close()
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(settings.timings.close):
-                    await writer.wait_closed()
+            await _close(writer, settings.timings.close)
 
     async def _serve_agent(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upgrade: Upgrade) -> None:
         head = upgrade.head
@@ -194,6 +190,18 @@ class ControlPlane:
             if channel is None or not channel.getpeercert(binary_form=True):
                 return None
         return await self.store.run(Store.server_of_token, token_hash(token)) if token is not None else None
+
+
+async def _close(writer: asyncio.StreamWriter, deadline: float) -> None:
+    """Flush and close; a peer that does not read what is left is cut off at the deadline."""
+    writer.close()
+    try:
+        async with asyncio.timeout(deadline):
+            await writer.wait_closed()
+    except (TimeoutError, OSError):
+        _log.debug("connection aborted")
+    finally:
+        writer.transport.abort()
 
 
 def _prepare_data_dir(settings: ControlPlaneSettings) -> bytes:

@@ -41,6 +41,11 @@ class Waiters:
                 except TimeoutError:
                     late = True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._events
+
     @contextlib.contextmanager
     def _watch(self, key: str) -> Iterator[asyncio.Event]:
         event = asyncio.Event()

@@ -110,9 +110,9 @@ class WebSocket:
             self._arm_abort()
 
     async def finish(self) -> None:
-        """Discard what still comes until the connection is gone. For the owner, whatever happened before.
+        """Discard what still comes until the peer is gone. For the owner, whatever happened before.
 
-        Takes at most the close deadline; cancelled, it aborts the transport.
+        Takes at most the close deadline; cancelled, it aborts the transport. Who opened the streams closes them.
         """
         try:
             self.begin_close(4000, "connection error")
@@ -126,11 +126,6 @@ class WebSocket:
                 self._abort_timer.cancel()
             if not self._ended:
                 self._abort()
-            self._writer.close()
-            # The transport reports its loss in the next turn of the loop; nothing to do about an error by now.
-            with contextlib.suppress(OSError, TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._writer.wait_closed()
 
     async def _read(self) -> None:
         try:

@@ -70,6 +70,13 @@ class Plane:
             agent.ack = (await agent.expect("hello_ack"))["payload"]
             yield agent
 
+    async def pinged(self, agent: Agent, server_id: str = "srv_1") -> None:
+        """Like `Agent.settled`, but leaves the last heartbeat as it is."""
+        accepted = await self.call(self.client.command, server_id, "ping")
+        await agent.send("pong", {}, id=(await agent.expect("ping"))["id"])
+        view = await self.call(self.client.command_state, accepted["request_id"], PATIENCE)
+        assert view["state"] == "answered"
+
     async def raw(self, request: bytes) -> bytes:
         """Everything that is answered to these bytes until the connection ends."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)

@@ -6,12 +6,21 @@ import asyncio
 import contextlib
 import json
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from syntra.controlplane.client import ControlPlaneClientError
-from syntra.controlplane.settings import Limits, Timings
-from tests.controlplane.harness import PATIENCE, Agent, Plane, deploy_payload, hello, running
+from syntra.controlplane.errors import ServerAbsent
+from syntra.controlplane.fleet import AgentLink, Fleet
+from syntra.controlplane.orders import order_for
+from syntra.controlplane.records import CommandState
+from syntra.controlplane.settings import ControlPlaneSettings, Limits, Timings
+from syntra.controlplane.store import Store
+from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.waiters import Waiters
+from syntra.controlplane.websocket import NotSent, WebSocket
+from tests.controlplane.harness import CLOCK, PATIENCE, Agent, Plane, deploy_payload, hello, running
 
 
 async def test_a_command_reaches_the_agent_with_its_ids_and_its_answer_comes_back(tmp_path: Path) -> None:
@@ -205,6 +214,53 @@ async def test_an_agent_that_does_not_answer_pings_is_dropped_long_before_its_he
             while (await plane.call(plane.client.server, "srv_1"))["connected"]:
                 pass
         writer.close()
+
+
+class FaultySocket:
+    """A socket that can look open while nothing can be written any more: the race between the look and the write."""
+
+    def __init__(self, *, fails: bool) -> None:
+        self.is_open = True
+        self.fails = fails
+        self.sent: list[str] = []
+
+    def begin_close(self, code: int, reason: str) -> None:
+        self.is_open = False
+
+    async def send(self, text: str) -> None:
+        if self.fails:
+            raise NotSent(1001, "")
+        self.sent.append(text)
+
+
+async def test_a_link_that_ends_between_the_look_and_the_write_loses_nothing(tmp_path: Path) -> None:
+    def link(socket: FaultySocket) -> AgentLink:
+        return AgentLink(server_id="srv_1", connected_at=CLOCK, socket=cast(WebSocket, socket))
+
+    async with StoreThread(tmp_path / "db", Limits(), 5.0) as store:
+        fleet = Fleet(ControlPlaneSettings(data_dir=tmp_path), store, Waiters(), lambda: CLOCK)
+        await store.run(Store.add_token, b"hash", "srv_1", "one", CLOCK)
+        socket = FaultySocket(fails=False)
+        ending = link(socket)
+        await fleet.admit(ending, "one")
+        socket.fails = True
+
+        with pytest.raises(ServerAbsent):
+            await fleet.send(order_for("srv_1", {"type": "stop"}, "req_1", 1000))
+        assert await store.run(Store.command, "req_1") is None
+        assert await fleet.send(order_for("srv_1", {"type": "deploy"}, "req_2", 1000)) is CommandState.QUEUED
+        fleet.remove(ending)
+
+        # The hello's acknowledgement fails the same way: what it carried stays queued.
+        failed = link(FaultySocket(fails=True))
+        with pytest.raises(NotSent):
+            await fleet.admit(failed, "one")
+        fleet.remove(failed)
+
+        taking = FaultySocket(fails=False)
+        await fleet.admit(link(taking), "one")
+        (pending,) = json.loads(taking.sent[0])["payload"]["pending_deployments"]
+        assert pending["request_id"] == "req_2"
 
 
 async def _takes_commands(plane: Plane, agent: Agent) -> None:

@@ -177,4 +177,4 @@ async def _fill(plane: Plane) -> None:
     async with plane.agent() as agent:
         await agent.send("heartbeat", {"services": [{"service_id": "x" * 500_000}]})
         await agent.expect("pong")
-        await agent.settled()
+        await plane.pinged(agent)

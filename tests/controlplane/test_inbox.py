@@ -17,10 +17,7 @@ async def test_a_heartbeat_shows_services_and_figures(tmp_path: Path) -> None:
         service = {"service_id": "svc_1", "container_id": "c1", "status": "running", "health": "healthy"}
         await agent.send("heartbeat", {"agent_id": "agt_1", "uptime_seconds": 5, "services": [service]}, id="beat")
         assert (await agent.expect("pong"))["id"] == "beat"
-        # The pong comes before the heartbeat is stored; a ping's answer is taken after it.
-        accepted = await plane.call(plane.client.command, "srv_1", "ping")
-        await agent.send("pong", {}, id=(await agent.expect("ping"))["id"])
-        await plane.call(plane.client.command_state, accepted["request_id"], 30)
+        await plane.pinged(agent)
         server = await plane.call(plane.client.server, "srv_1")
         assert server["services"] == [service]
         assert server["heartbeat"]["uptime_seconds"] == 5

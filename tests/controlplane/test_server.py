@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 import stat
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ async def test_an_agent_that_does_not_answer_the_close_does_not_hold_up_the_stop
             )
             assert (await reader.readline()).startswith(b"HTTP/1.1 101")
         writer.close()
+
+
+async def test_an_operator_who_waits_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+        async with running(tmp_path) as plane, plane.agent() as agent:
+            call = asyncio.to_thread(plane.client.command, "srv_1", "stop", {"service_id": "s"}, 60)
+            waiting = group.create_task(_failure(call), name="operator")
+            await agent.expect("stop")
+        assert (await waiting).code == "UNREACHABLE"
+
+
+async def _failure(call: Awaitable[object]) -> ControlPlaneClientError:
+    with pytest.raises(ControlPlaneClientError) as failed:
+        await call
+    return failed.value
 
 
 async def test_serve_ends_cleanly_when_cancelled_and_releases_the_port(tmp_path: Path) -> None:
