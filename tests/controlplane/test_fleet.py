@@ -263,6 +263,23 @@ async def test_a_link_that_ends_between_the_look_and_the_write_loses_nothing(tmp
         assert pending["request_id"] == "req_2"
 
 
+async def test_the_late_end_of_an_older_link_does_not_remove_the_newer(tmp_path: Path) -> None:
+    settings = ControlPlaneSettings(data_dir=tmp_path, timings=Timings(close=0.01, store=0.01))
+    async with StoreThread(tmp_path / "db", Limits(), 5.0) as store:
+        fleet = Fleet(settings, store, Waiters(), lambda: CLOCK)
+        await store.run(Store.add_token, b"hash", "srv_1", "one", CLOCK)
+        old, new = (
+            AgentLink(server_id="srv_1", connected_at=CLOCK, socket=cast(WebSocket, FaultySocket(fails=False)))
+            for _ in range(2)
+        )
+        await fleet.admit(old, "one")
+        # The old link's owner is stuck: it is told to close, waited for up to the deadline, and passed over.
+        await fleet.admit(new, "one")
+        assert not old.socket.is_open
+        fleet.remove(old)
+        assert fleet.link("srv_1") is new
+
+
 async def _takes_commands(plane: Plane, agent: Agent) -> None:
     accepted = await plane.call(plane.client.command, "srv_1", "restart", {"service_id": "svc_1"})
     assert accepted["state"] == "sent"
