@@ -12,6 +12,7 @@ import json
 import socket
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +30,9 @@ LINE_MAX = 16 * 1024 * 1024
 CONNECT_SECS = 5.0
 ANSWER_SECS = 30.0
 """The contract's own bound for an answer to a command."""
+
+EARLY_MAX = 100
+"""Statuses kept that overtake their acceptance; the last ones matter."""
 
 TERMINAL = frozenset({"running", "failed", "rolled_back"})
 
@@ -139,12 +143,13 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
 
     `idle` bounds the wait for each. Raises CommandFailed for a refusal, CliError when the agent goes away in between.
     """
+    early: deque[Envelope] = deque(maxlen=EARLY_MAX)
     with AgentConnection.open(path) as connection:
-        accepted = await_response(connection, connection.send(kind, payload))
+        accepted = await_response(connection, connection.send(kind, payload), others=early)
         yield accepted
         deployment_id = text(accepted, "deployment_id", "")
         while True:
-            envelope = connection.receive(idle)
+            envelope = early.popleft() if early else connection.receive(idle)
             if envelope.type != "deploy_status":
                 continue
             status = envelope.payload
@@ -169,14 +174,25 @@ def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) 
                     return
 
 
-def await_response(connection: AgentConnection, request_id: str, *, timeout: float = ANSWER_SECS) -> Json:
-    """The data of the `command_response` to a request; other messages are passed over within one deadline."""
+def await_response(
+    connection: AgentConnection,
+    request_id: str,
+    *,
+    timeout: float = ANSWER_SECS,
+    others: deque[Envelope] | None = None,
+) -> Json:
+    """The data of the `command_response` to a request; what comes before it is put into `others` or passed over.
+
+    `timeout` in seconds bounds all of it together.
+    """
     deadline = time.monotonic() + timeout
     while (remaining := deadline - time.monotonic()) > 0:
         envelope = connection.receive(remaining)
         if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
             raise_for_error(envelope.payload)
             return section(envelope.payload, "data")
+        if others is not None:
+            others.append(envelope)
     raise _late(timeout)
 
 

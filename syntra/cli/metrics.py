@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from syntra.cli import table
 from syntra.cli.agent_client import ask
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
-from syntra.cli.reading import Json, number, rows, text
+from syntra.cli.reading import UNKNOWN, Json, number, rows, text
 from syntra.cli.services import find
 from syntra.cli.terminal import out_json
 
@@ -38,17 +39,17 @@ def _row(container: Json) -> tuple[str, ...]:
     cpu = number(container, "cpu_percent")
     return (
         text(container, "container_name", text(container, "container_id")),
-        f"{cpu:.1f}%" if cpu is not None else "-",
-        _size(container, "memory_used_mb", 1_000_000),
-        _size(container, "memory_limit_mb", 1_000_000),
-        _size(container, "network_rx_bytes"),
-        _size(container, "network_tx_bytes"),
-        _size(container, "block_read_bytes"),
-        _size(container, "block_write_bytes"),
+        f"{cpu:.1f}%" if cpu is not None else UNKNOWN,
+        _shown(container, "memory_used_mb", table.memory),
+        _shown(container, "memory_limit_mb", table.memory),
+        _shown(container, "network_rx_bytes", table.size),
+        _shown(container, "network_tx_bytes", table.size),
+        _shown(container, "block_read_bytes", table.size),
+        _shown(container, "block_write_bytes", table.size),
         text(container, "pids"),
     )
 
 
-def _size(container: Json, name: str, unit: int = 1) -> str:
+def _shown(container: Json, name: str, form: Callable[[float], str]) -> str:
     value = number(container, name)
-    return table.size(value * unit) if value is not None else "-"
+    return form(value) if value is not None else UNKNOWN

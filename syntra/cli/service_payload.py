@@ -54,7 +54,9 @@ _HEALTH = (
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds"),
 )
 _SECRETS = ("registry_auth", "registry_password", "password")
-_ID_MAX = 100
+_ID_MAX = 80
+"""Readable part of a made-up service id: with prefix and digest it stays below the 100 characters of an id."""
+
 _STEP = re.compile(r"[^.\[\]]+")
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 from syntra.cli.agent_client import ask
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.completion import report
 from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.services import find
-from syntra.cli.terminal import out, out_json, printable
 
 REPLICAS_SECS = 300.0
 """What unrouting, draining and stopping the replicas may take on top of the grace."""
@@ -28,8 +27,6 @@ def run(args: argparse.Namespace) -> int:
     service_id = find(socket, args.service)
     payload = {"service_id": service_id, "timeout_seconds": args.timeout, "remove_container": args.remove}
     data = ask(socket, "stop", payload, timeout=args.timeout + REPLICAS_SECS)
-    if args.json:
-        out_json(data)
-    else:
-        out(f"{'removed' if args.remove else 'stopped'} {printable(args.service)}")
-    return ExitCode.OK
+    return report(
+        data, kind="stop", done="removed" if args.remove else "stopped", subject=args.service, as_json=args.json
+    )

@@ -28,6 +28,11 @@ def size(number: float) -> str:
     return f"{number:.1f} TB"
 
 
+def memory(mebibytes: float) -> str:
+    """MiB, the unit that limits are given in, with GiB from 1024 of them."""
+    return f"{mebibytes:.1f} MiB" if abs(mebibytes) < 1024 else f"{mebibytes / 1024:.1f} GiB"
+
+
 def duration(seconds: float) -> str:
     """Seconds as their two largest units, as `3d 4h` or `59s`."""
     rest = int(seconds)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syntra.agent.config.load import DEFAULT_PATH, Loaded, configuration_path, load, load_socket
+from syntra.agent.config.errors import ConfigurationError
+from syntra.agent.config.load import DEFAULT_PATH, Loaded, configuration_path, load, load_socket, reload
 from syntra.agent.config.schema import BY_DOTTED, KEYS, Kind
 from syntra.agent.config.settings import Settings, TelemetrySettings, changed, flatten
 
@@ -125,6 +126,18 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
     loaded = load(path, environ=environ, command_line={"logging.level": "debug"})
     assert loaded.settings.logging.level == "debug"
     assert loaded.origins["logging.level"] == "command line"
+
+
+def test_a_reload_reads_the_file_again_and_keeps_the_command_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "agent.toml", "")
+    loaded = load(path, environ={}, command_line={"logging.level": "debug"})
+    path.write_text("logging.level = 'warn'\ntelemetry.sampling_rate = 1")
+    again = reload(loaded, environ={})
+    assert again.settings.logging.level == "debug"
+    assert [key.dotted for key in changed(loaded.settings, again.settings)] == ["telemetry.sampling_rate"]
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="there is no such file"):
+        reload(again, environ={})
 
 
 def test_the_path_is_the_argument_then_the_variable_then_the_default() -> None:

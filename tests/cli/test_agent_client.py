@@ -191,6 +191,16 @@ def test_an_operation_yields_acceptance_and_every_status_to_the_terminal_one(tmp
     assert [event["status"] for event in events[1:]] == ["pulling", "running"]
 
 
+def test_a_status_that_overtakes_its_acceptance_is_not_lost(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.status("running")
+        peer.respond({"accepted": True, "deployment_id": "dep_1"})
+        peer.wait_for_end()
+
+    with FakeAgent(tmp_path / "s", deploy=script) as agent:
+        assert [event.get("status") for event in operate(agent.path, "deploy", {}, idle=5)] == [None, "running"]
+
+
 @pytest.mark.parametrize("status", ["running", "failed", "rolled_back"])
 def test_nothing_is_read_behind_a_terminal_status(status: str, tmp_path: Path) -> None:
     script = deploying({"status": status}, {"status": "pulling"})

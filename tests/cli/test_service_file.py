@@ -167,7 +167,7 @@ def test_the_same_project_and_name_always_give_the_same_id_and_others_another() 
     pairs += [("a", "b_c")]
     ids = [service_id(*pair) for pair in pairs]
     assert len(set(ids)) == len(ids)
-    assert all(len(each) <= 128 for each in ids)
+    assert all(len(each) <= 100 for each in ids)
 
 
 def test_a_file_name_that_is_no_service_name_becomes_one(tmp_path: Path) -> None:

@@ -115,8 +115,8 @@ def test_metrics_are_readable(cli: Cli) -> None:
         assert agent.last("metrics")["service_id"] == "svc_shop_api"
     assert code == 0
     assert "syn-api-1    12.3%" in out
-    assert "64.2 MB" in out
-    assert "1.0 GB" in out
+    assert "64.2 MiB" in out
+    assert "1.0 GiB" in out
     assert "1.5 kB" in out
     assert "999 B" in out
     assert "2.0 TB" in out
@@ -156,6 +156,14 @@ def test_stop_sends_grace_and_removal(cli: Cli) -> None:
         assert agent.last("stop")["remove_container"] is True
         assert agent.last("stop")["timeout_seconds"] == 3
         assert json.loads(cli("stop", "api", "--json")[1]) == {"stopped": 2}
+
+
+def test_a_stop_or_restart_that_takes_long_is_not_called_done(cli: Cli) -> None:
+    under_way, done = answering({"accepted": True, "completed": False}), answering({"notes": ["it was down"]})
+    with FakeAgent(cli.path, stop=under_way, restart=done):
+        assert cli("stop", "api") == (75, "", "the agent goes on with the stop of api; see `syntra-agent ps`\n")
+        assert cli("stop", "api", "--json")[0] == 75
+        assert cli("restart", "api") == (0, "restarted api\nnote: it was down\n", "")
 
 
 def test_a_refusal_is_one_line_and_its_exit_code(cli: Cli) -> None:

@@ -7,7 +7,7 @@ Precedence, lowest first: default, file, environment, command line. The token ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -36,6 +36,8 @@ class Loaded:
     """False: no path was asked for and the default one does not exist, so defaults and environment are all there is."""
     warnings: tuple[str, ...] = ()
     """Sentences about what works but should not stay so."""
+    command_line: Mapping[str, str] = field(default_factory=dict)
+    """What the command line gave; a reload has to give it again."""
 
 
 def configuration_path(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
@@ -45,6 +47,11 @@ def configuration_path(given: Path | None, environ: Mapping[str, str]) -> tuple[
     if environ.get("SYNTRA_CONFIG"):
         return Path(environ["SYNTRA_CONFIG"]), True
     return DEFAULT_PATH, False
+
+
+def reload(loaded: Loaded, *, environ: Mapping[str, str]) -> Loaded:
+    """Load once more from where it came, for SIGHUP. A default file may appear, but one that was there may not go."""
+    return load(loaded.path if loaded.found else None, environ=environ, command_line=loaded.command_line)
 
 
 def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping[str, str] | None = None) -> Loaded:
@@ -69,7 +76,14 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
         origins[dotted] = "command line"
     _find_token(values, origins, environ, source)
     _check_together(values, source, warnings)
-    return Loaded(settings=build(values), origins=origins, path=path, found=found, warnings=tuple(warnings))
+    return Loaded(
+        settings=build(values),
+        origins=origins,
+        path=path,
+        found=found,
+        warnings=tuple(warnings),
+        command_line=dict(command_line or {}),
+    )
 
 
 def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:

@@ -1,0 +1,21 @@
+"""How a stop or a restart ended: these are answered once, when they are done or when they take long."""
+
+from __future__ import annotations
+
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.reading import Json, texts
+from syntra.cli.terminal import err, out, out_json, printable
+
+
+def report(data: Json, *, kind: str, done: str, subject: str, as_json: bool) -> ExitCode:
+    """Print the answer's data. TEMPORARY when the agent is still at it: how it ends, the services tell."""
+    if as_json:
+        out_json(data)
+    unfinished = data.get("completed") is False
+    if unfinished:
+        err(f"the agent goes on with the {kind} of {subject}; see `syntra-agent ps`")
+    elif not as_json:
+        out(printable(f"{done} {subject}"))
+        for note in texts(data, "notes"):
+            out(printable(f"note: {note}"))
+    return ExitCode.TEMPORARY if unfinished else ExitCode.OK
