@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 
 from syntra.cli.agent_client import ask
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.completion import report
 from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.services import find
-from syntra.cli.terminal import out, out_json, printable
 
 REPLICAS_SECS = 600.0
 """What restarting and proving the replicas may take on top of the grace; the answer comes when all are done."""
@@ -27,8 +26,4 @@ def run(args: argparse.Namespace) -> int:
     service_id = find(socket, args.service)
     payload = {"service_id": service_id, "timeout_seconds": args.timeout}
     data = ask(socket, "restart", payload, timeout=args.timeout + REPLICAS_SECS)
-    if args.json:
-        out_json(data)
-    else:
-        out(f"restarted {printable(args.service)}")
-    return ExitCode.OK
+    return report(data, kind="restart", done="restarted", subject=args.service, as_json=args.json)

@@ -20,8 +20,10 @@ def find(socket: Path, given: str) -> str:
     if len(matches) == 1:
         return text(matches[0], "service_id")
     if matches:
-        choices = ", ".join(sorted(_qualified(service) for service in matches))
-        raise CliError(f"cannot tell which service {given} is meant: say one of {choices}", ExitCode.USAGE)
+        choices = {_qualified(service) for service in matches}
+        if len(choices) < len(matches):
+            choices = {text(service, "service_id") for service in matches}
+        raise CliError(f"cannot tell which {given} is meant: say one of {', '.join(sorted(choices))}", ExitCode.USAGE)
     if given.startswith("svc_"):
         # An id that is not listed (stopped and removed, say) is the agent's to judge.
         return given

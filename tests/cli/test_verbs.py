@@ -143,6 +143,14 @@ def test_a_name_of_two_services_must_be_qualified(cli: Cli) -> None:
         assert agent.last("stop")["service_id"] == "svc_blog_api"
 
 
+def test_services_of_one_name_and_project_are_told_apart_by_id(cli: Cli) -> None:
+    other = {**SERVICE, "service_id": "svc_other"}
+    with FakeAgent(cli.path, list_services=answering({"services": [SERVICE, other]})):
+        code, _, err = cli("stop", "api")
+    assert code == 2
+    assert "say one of svc_other, svc_shop_api" in err
+
+
 def test_stop_sends_grace_and_removal(cli: Cli) -> None:
     with FakeAgent(cli.path, stop=answering({"stopped": 2})) as agent:
         assert cli("stop", "api") == (0, "stopped api\n", "")
