@@ -113,7 +113,10 @@ def _task_group_names(tree: ast.AST) -> set[str]:
 
 
 def swallowed_cancellations(source: str) -> list[str]:
-    """Handlers that can catch CancelledError and do not always raise it again."""
+    """Handlers that can catch CancelledError and do not always raise it again.
+
+    An exception group is left alone: a task group raises cancellation by itself and never inside a group.
+    """
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ExceptHandler) and _swallows_cancellation(node):
@@ -138,7 +141,7 @@ def _catches_cancellation(kind: ast.expr | None) -> bool:
         return True
     if isinstance(kind, ast.Tuple):
         return any(_catches_cancellation(element) for element in kind.elts)
-    return ast.unparse(kind).rpartition(".")[2] in {"BaseException", "BaseExceptionGroup", "CancelledError"}
+    return ast.unparse(kind).rpartition(".")[2] in {"BaseException", "CancelledError"}
 
 
 def _always_reraises(body: list[ast.stmt], caught: str | None) -> bool:
