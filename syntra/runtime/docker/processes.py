@@ -29,9 +29,9 @@ class Process:
 def find_family(pid: int, container_id: str, proc: Path = PROC) -> frozenset[Process]:
     """The process `pid`, its descendants and the rest of its session, as far as they are in the container.
 
-    Empty when `pid` is not a process of that container here: it has ended, or the engine is on another host. The
+    Empty when there is no such process of that container here: all have ended, or the engine is on another host. The
     session counts because orphans are taken over by the container's first process; the engine's runtime gives every
-    exec a session of its own.
+    exec a session of its own, and the kernel gives its number to no other process while the session has members.
     """
     if pid <= 1 or not container_id:
         return frozenset()
@@ -39,9 +39,7 @@ def find_family(pid: int, container_id: str, proc: Path = PROC) -> frozenset[Pro
     for entry in proc.iterdir():
         if entry.name.isdecimal() and (process := _read(int(entry.name), container_id, proc)) is not None:
             inside[process.pid] = process
-    if pid not in inside:
-        return frozenset()
-    family = {pid} | {process.pid for process in inside.values() if process.session == pid}
+    family = {process.pid for process in inside.values() if pid in (process.pid, process.session)}
     while True:
         children = {process.pid for process in inside.values() if process.parent in family} - family
         if not children:

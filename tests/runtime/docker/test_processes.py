@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,8 @@ def test_descendants_and_the_session_belong_but_other_containers_do_not(tmp_path
     add(tmp_path, 104, 50, 50)
     add(tmp_path, 105, 100, 100, container="d" * 64)
     assert pids(find_family(100, CONTAINER, tmp_path)) == {100, 101, 102, 103}
+    shutil.rmtree(tmp_path / "100")
+    assert pids(find_family(100, CONTAINER, tmp_path)) == {101, 102, 103}, "the session outlives its leader"
 
 
 def test_a_process_of_another_container_has_no_family(tmp_path: Path) -> None:

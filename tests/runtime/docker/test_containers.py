@@ -1,0 +1,210 @@
+"""Containers on a real engine, and the faults of removal and waiting on a scripted one."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+
+import pytest
+
+from syntra.runtime.docker.cgroup import CgroupReader
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.errors import (
+    BadParameter,
+    Conflict,
+    DockerError,
+    EngineTimeout,
+    NotFound,
+    StreamBroken,
+)
+from syntra.runtime.docker.stats import container_figures, is_empty
+from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.scratch import container, fresh_name
+
+FOREVER = ["sleep", "1000"]
+
+
+@pytest.mark.engine
+async def test_a_container_is_created_inspected_listed_and_removed(endpoint: Endpoint, image: str) -> None:
+    body = {"Env": ["A=1"], "Labels": {"syntra.test": "lifecycle"}, "HostConfig": {"RestartPolicy": {"Name": "always"}}}
+    async with container(endpoint, image, FOREVER, start=False, **body) as made:
+        details = await made.containers.inspect(made.id)
+        assert (details.id, details.name, details.image_ref) == (made.id, made.name, image)
+        assert details.image_id.startswith("sha256:")
+        assert details.labels["syntra.test"] == "lifecycle"
+        assert details.env["A"] == "1"
+        assert (details.state.status, details.state.running, details.state.pid) == ("created", False, 0)
+        assert (details.restart_policy, details.restart_count, details.tty) == ("always", 0, False)
+        assert details.state.health_status is None
+        found = await made.containers.list(labels={"syntra.test": None})
+        row = next(row for row in found if row.id == made.id)
+        assert (row.name, row.state, row.image_ref, row.image_id) == (made.name, "created", image, details.image_id)
+        assert row.created > 0
+        assert made.id not in [row.id for row in await made.containers.list(labels={"syntra.test": "other"})]
+        assert made.id not in [row.id for row in await made.containers.list(labels={}, all=False)]
+        await made.containers.remove(made.id)
+        await made.containers.remove(made.id)
+        with pytest.raises(NotFound):
+            await made.containers.inspect(made.id)
+
+
+@pytest.mark.engine
+async def test_state_changes_tell_whether_there_was_anything_to_do(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER, start=False, StopSignal="SIGKILL") as made:
+        one = made.containers
+        assert not await one.stop(made.id, 0)
+        assert await one.start(made.id)
+        assert not await one.start(made.id)
+        before = (await one.inspect(made.name)).state
+        assert (before.status, before.running) == ("running", True)
+        with pytest.raises(Conflict):
+            await one.remove(made.id)
+        await one.restart(made.id, 1)
+        after = (await one.inspect(made.id)).state
+        assert after.started_at > before.started_at
+        await one.update(made.id, {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}})
+        assert (await one.inspect(made.id)).restart_policy == "on-failure"
+        renamed = fresh_name()
+        await one.rename(made.id, renamed)
+        assert (await one.inspect(renamed)).id == made.id
+        await one.update(made.id, {"RestartPolicy": {"Name": "no"}})
+        assert await one.stop(made.id, 5)
+        assert not await one.stop(made.id, 5)
+        with pytest.raises(Conflict):
+            await one.kill(made.id, "SIGTERM")
+        assert (await one.inspect(made.id)).state.status == "exited"
+
+
+@pytest.mark.engine
+async def test_creation_and_start_fail_with_the_engines_words(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, ["/no/such/binary"], start=False) as made:
+        with pytest.raises(Conflict, match="already in use"):
+            await made.containers.create(made.name, {"Image": image, "Cmd": ["true"]})
+        with pytest.raises(NotFound, match="No such image"):
+            await made.containers.create(fresh_name(), {"Image": "syntra-test-absent:v0", "Cmd": ["true"]})
+        with pytest.raises(BadParameter, match="no such file"):
+            await made.containers.start(made.id)
+        state = (await made.containers.inspect(made.id)).state
+        assert (state.status, state.exit_code) == ("created", 127)
+        assert "no such file" in state.error
+
+
+@pytest.mark.engine
+async def test_an_armed_wait_sees_a_container_that_ends_at_once(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, ["sh", "-c", "exit 3"], start=False) as made:
+        async with made.containers.armed_wait(made.id, "next-exit") as outcome:
+            await made.containers.start(made.id)
+            async with asyncio.timeout(20):
+                assert await outcome() == 3
+        assert await made.containers.wait(made.id, deadline=20) == 3
+        async with made.containers.armed_wait(made.id, "removed") as outcome:
+            await made.containers.remove(made.id)
+            async with asyncio.timeout(20):
+                assert await outcome() == 3
+
+
+@pytest.mark.engine
+async def test_a_wait_has_a_deadline_and_a_kill_ends_it(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        with pytest.raises(EngineTimeout, match="to be not-running"):
+            await made.containers.wait(made.id, deadline=0.05)
+        await made.containers.kill(made.id, "SIGKILL")
+        assert await made.containers.wait(made.id, deadline=20) == 137
+
+
+@pytest.mark.engine
+async def test_parallel_removals_all_end_when_it_is_gone(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(made.containers.remove(made.id, force=True), name=f"remove {number}")
+        with pytest.raises(NotFound):
+            await made.containers.inspect(made.id)
+
+
+@pytest.mark.engine
+async def test_figures_come_from_the_engine_and_from_cgroup_files_alike(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, ["sh", "-c", "while :; do :; done"]) as made:
+        pid = (await made.containers.inspect(made.id)).state.pid
+        first = await made.containers.stats(made.id)
+        second = await made.containers.stats(made.id)
+        figures = container_figures(first, second)
+        assert figures is not None
+        assert 5 < figures.cpu_percent < 150, "one core is busy, as far as others leave it"
+        assert figures.memory_bytes > 0
+        assert figures.memory_limit_bytes > figures.memory_bytes
+        assert figures.pids == 1
+        read = CgroupReader().read(pid)
+        if read is None:
+            pytest.skip("the engine's cgroups are not visible from here")
+        assert read.cpu_usage_ns > 0
+        assert read.memory_bytes > 0
+        await made.containers.kill(made.id, "SIGKILL")
+        await made.containers.wait(made.id, deadline=20)
+        assert is_empty(await made.containers.stats(made.id))
+        assert CgroupReader().read(pid) is None
+
+
+@pytest.mark.engine
+async def test_an_odd_name_addresses_nothing_else(endpoint: Endpoint) -> None:
+    async with EngineClient(endpoint) as client:
+        for name in ("", "..", "a/../json"):
+            with pytest.raises(DockerError, match="is not a name"):
+                await Containers(client).inspect(name)
+        for name in ("a?all=1", "a#b", "a b"):
+            with pytest.raises(NotFound):
+                await Containers(client).inspect(name)
+
+
+@pytest.mark.parametrize("gone_after", [0, 3])
+async def test_a_removal_in_progress_is_waited_for(tmp_path: Path, gone_after: int) -> None:
+    asked = itertools.count()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            if request.method == "DELETE":
+                await peer.send(answer(409, {"message": "removal of container x is already in progress"}))
+            elif next(asked) < gone_after:
+                await peer.send(answer(200, {"Id": "x", "State": {"Status": "removing"}}))
+            else:
+                await peer.send(answer(404, {"message": "No such container: x"}))
+
+    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+        await Containers(client).remove("x", force=True)
+        assert len(engine.requests) == gone_after + 2
+
+
+async def test_a_removal_that_does_not_end_is_a_timeout(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            message = {"message": "removal of container x is already in progress"}
+            await peer.send(answer(409, message) if request.method == "DELETE" else answer(200, {}))
+
+    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+        with pytest.raises(EngineTimeout, match="cannot remove container x"):
+            await Containers(client).remove("x", deadline=0.1)
+
+
+async def test_a_wait_that_ends_without_a_code_is_a_broken_stream(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+
+    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+        with pytest.raises(StreamBroken, match="without an exit code"):
+            await Containers(client).wait("x", deadline=5)
+
+
+async def test_the_deadline_of_a_stop_exceeds_its_grace(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+        assert await Containers(client).stop("x", 2.2)
+        assert engine.requests[0].target == "/v1.41/containers/x/stop?t=3"
