@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import signal
@@ -13,8 +12,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
-from syntra.agent.config.load import Loaded, load
-from syntra.agent.config.settings import Settings
+from syntra.agent.config.load import Loaded, reload
+from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
 from syntra.agent.execution import Tools
@@ -205,13 +204,13 @@ class AgentApp:
     def _reload(self) -> None:
         """Take what can change while running; say what cannot."""
         try:
-            fresh = load(self._loaded.path if self._loaded.found else None, environ=os.environ, command_line={})
+            fresh = reload(self._loaded, environ=os.environ)
             self._log_handle.set_level(fresh.settings.logging.level)
             self._log_handle.reopen()
         except AgentError as refused:
             log.error("configuration was not reloaded", extra={"reason": str(refused)})
             return
-        fixed = changed_sections(self._loaded.settings, fresh.settings)
+        fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
     def _current_warnings(self, sweeper: Sweeper) -> list[str]:
@@ -219,7 +218,7 @@ class AgentApp:
         return [*self._loaded.warnings, *self._warnings.values(), *strays]
 
 
-def run(loaded: Loaded, *, config_path: Path, log_handle: LogHandle, redactor: Redactor) -> int:
+def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
     """Run the agent until a signal ends it; the exit code."""
     app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
     try:
@@ -231,15 +230,6 @@ def run(loaded: Loaded, *, config_path: Path, log_handle: LogHandle, redactor: R
 
 def _alone() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
-
-
-def changed_sections(old: Settings, new: Settings) -> list[str]:
-    """The settings that differ and need a restart; the log level is the one that does not."""
-    return [
-        item.name
-        for item in dataclasses.fields(old)
-        if item.name != "logging" and getattr(old, item.name) != getattr(new, item.name)
-    ]
 
 
 def _private_directory(path: Path) -> None:

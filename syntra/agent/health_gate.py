@@ -49,7 +49,7 @@ class HealthGate:
             async with asyncio.TaskGroup() as group:
                 for container_id in containers:
                     group.create_task(self._one(container_id, spec), name=f"health of {container_id[:12]}")
-        except BaseExceptionGroup as failures:
+        except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:

@@ -94,7 +94,8 @@ class LocalSocket:
         assert task is not None, "cannot happen inside a coroutine"
         self._connections.add(task)
         try:
-            if not _is_allowed(writer) or len(self._connections) > MAX_CONNECTIONS:
+            if (refused := _refusal(writer, len(self._connections))) is not None:
+                await _refuse(writer, refused)
                 return
             await _Connection(reader, writer, self._router, self._reports).run()
         except (ConnectionError, TimeoutError, Gone) as ended:
@@ -181,11 +182,20 @@ class _Connection:
                 await self._writer.drain()
 
 
-def _is_allowed(writer: asyncio.StreamWriter) -> bool:
+def _refusal(writer: asyncio.StreamWriter, connections: int) -> Failure | None:
     peer: socket.socket = writer.get_extra_info("socket")
     # struct ucred of unix(7): pid, uid, gid.
     _pid, uid, _gid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
     if uid in (0, os.geteuid()):
-        return True
+        if connections <= MAX_CONNECTIONS:
+            return None
+        return Failure(code="BUSY", message=f"cannot serve: {MAX_CONNECTIONS} connections are open; try again later")
     log.warning("local client refused", extra={"uid": uid})
-    return False
+    message = f"cannot serve user {uid}: only root and the agent's user may; use sudo"
+    return Failure(code="PERMISSION_DENIED", message=message)
+
+
+async def _refuse(writer: asyncio.StreamWriter, failure: Failure) -> None:
+    writer.write(envelope("command_response", refusal("", failure)).encode() + b"\n")
+    async with asyncio.timeout(CLOSE_SECS):
+        await writer.drain()

@@ -21,19 +21,19 @@ def run(args: argparse.Namespace) -> int:
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
     loaded = load(args.config, environ=os.environ, command_line=command_line)
-    log = _logging(loaded)
+    redactor = Redactor()
+    log = _logging(loaded, redactor)
     try:
         # Here rather than on top: a wrong configuration is reported without loading the whole agent.
         from syntra.agent.app import run as run_agent
 
-        return run_agent(loaded, config_path=loaded.path, log=log)
+        return run_agent(loaded, log_handle=log, redactor=redactor)
     finally:
         log.close()
 
 
-def _logging(loaded: Loaded) -> LogHandle:
+def _logging(loaded: Loaded, redactor: Redactor) -> LogHandle:
     settings = loaded.settings.logging
-    redactor = Redactor()
     if loaded.settings.control_plane is not None:
         redactor.add(loaded.settings.control_plane.token)
     to_terminal = settings.file is None and sys.stderr.isatty()

@@ -22,7 +22,7 @@ async def alongside(work: Coroutine[Any, Any, T], companion: Coroutine[Any, Any,
             if not main.done():
                 await asyncio.wait({main})
             beside.cancel()
-    except BaseExceptionGroup as errors:
+    except ExceptionGroup as errors:
         if len(errors.exceptions) == 1:
             raise errors.exceptions[0] from None
         raise

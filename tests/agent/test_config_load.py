@@ -240,7 +240,7 @@ def test_changed_names_the_keys_that_differ() -> None:
     assert [(key.dotted, key.reloadable) for key in changed(old, new)] == [
         ("data_dir", False),
         ("telemetry.otlp_http_port", False),
-        ("telemetry.sampling_rate", True),
+        ("telemetry.sampling_rate", False),
     ]
     assert changed(old, old) == ()
 

@@ -96,14 +96,12 @@ KEYS: tuple[Key, ...] = (
         section="control_plane",
         name="token",
         kind=Kind.SECRET,
-        reloadable=True,
         meaning="the agent's credential; prefer token_file",
     ),
     Key(
         section="control_plane",
         name="token_file",
         kind=Kind.PATH,
-        reloadable=True,
         meaning="file holding the token, readable by its owner only",
     ),
     Key(
@@ -113,7 +111,6 @@ KEYS: tuple[Key, ...] = (
         default=30,
         minimum=1,
         maximum=3600,
-        reloadable=True,
         meaning="seconds between heartbeats",
     ),
     Key(
@@ -123,7 +120,6 @@ KEYS: tuple[Key, ...] = (
         default=60,
         minimum=1,
         maximum=3600,
-        reloadable=True,
         meaning="longest wait between two attempts to connect",
     ),
     Key(
@@ -153,7 +149,6 @@ KEYS: tuple[Key, ...] = (
         kind=Kind.NUMBER,
         default=1.0,
         maximum=600,
-        reloadable=True,
         meaning="how long a new container must hold before it counts as proven",
     ),
     Key(section="telemetry", name="otlp_grpc_port", kind=Kind.PORT, default=4317, meaning="OTLP over gRPC"),
@@ -174,7 +169,6 @@ KEYS: tuple[Key, ...] = (
         default=5,
         minimum=1,
         maximum=3600,
-        reloadable=True,
         meaning="longest wait before a batch is shipped",
     ),
     Key(
@@ -184,7 +178,6 @@ KEYS: tuple[Key, ...] = (
         default=1000,
         minimum=1,
         maximum=100_000,
-        reloadable=True,
         meaning="items at which a batch is shipped at once",
     ),
     Key(
@@ -193,12 +186,11 @@ KEYS: tuple[Key, ...] = (
         kind=Kind.NUMBER,
         default=0.1,
         maximum=1,
-        reloadable=True,
         meaning="share of traces kept at high volume; errors are always kept",
     ),
     Key(section="tls", name="cert_path", kind=Kind.PATH, meaning="client certificate, PEM; needs key_path"),
     Key(section="tls", name="key_path", kind=Kind.PATH, meaning="its private key, PEM; needs cert_path"),
-    Key(section="tls", name="ca_path", kind=Kind.PATH, meaning="authorities to trust instead of the system's, PEM"),
+    Key(section="tls", name="ca_path", kind=Kind.PATH, meaning="authorities to trust beside the system's, PEM"),
     Key(
         section="logging",
         name="level",

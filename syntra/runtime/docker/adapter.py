@@ -321,7 +321,7 @@ class DockerAdapter:
             try:
                 async with asyncio.TaskGroup() as group:
                     tasks = [group.create_task(one(item.id), name=f"inspect {item.id[:12]}") for item in listed]
-            except BaseExceptionGroup as failures:
+            except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
         return [details for task in tasks if (details := task.result()) is not None]
 
