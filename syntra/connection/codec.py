@@ -55,7 +55,7 @@ def encode(envelope: Envelope) -> str:
             return json.dumps(_finite(document), separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as exc:
         reason = "it is nested too deeply or contains itself" if isinstance(exc, RecursionError) else str(exc)
-        raise UnencodableMessage(f"cannot encode a {envelope.type} message: {reason}") from exc
+        raise UnencodableMessage(f"cannot encode the {envelope.type} message: {reason}") from exc
 
 
 def decode(frame: str | bytes, *, max_bytes: int = MAX_FRAME_BYTES) -> Envelope:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 from syntra.connection.errors import TlsFileError
@@ -30,8 +31,9 @@ TRUST_BUNDLES = (
 class TlsFiles:
     """Builds contexts and remembers which version of the files the last one was built from."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, *, bundles: Sequence[str] = TRUST_BUNDLES) -> None:
         self._settings = settings
+        self._bundles = bundles
         self._seen = self._signature()
 
     def context(self) -> ssl.SSLContext:
@@ -44,7 +46,7 @@ class TlsFiles:
         settings = self._settings
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        trusted = _load_platform_roots(context)
+        trusted = _load_platform_roots(context, self._bundles)
         if settings.ca_path is not None:
             _load_authorities(context, settings.ca_path)
         elif not trusted:
@@ -85,14 +87,14 @@ def _stamp(path: str | None) -> tuple[int, int, int] | None:
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def _load_platform_roots(context: ssl.SSLContext) -> bool:
+def _load_platform_roots(context: ssl.SSLContext, bundles: Sequence[str]) -> bool:
     """Load the roots where OpenSSL did not find its own; whether there are any."""
     if context.get_ca_certs():
         return True
     paths = ssl.get_default_verify_paths()  # honours SSL_CERT_FILE and SSL_CERT_DIR
     if paths.capath is not None and any(Path(paths.capath).glob("*.[0-9]")):
         return True  # a hashed directory is searched during the handshake
-    for bundle in TRUST_BUNDLES:
+    for bundle in bundles:
         try:
             context.load_verify_locations(cafile=bundle)
         except OSError:  # SSLError included: an unusable bundle is as good as none

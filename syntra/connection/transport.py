@@ -1,9 +1,9 @@
 """Performs what the session decides: the tasks of the connection, from the first dial to the last close.
 
 One task owns the connection: it dials, converses, hangs up, waits, and dials again. The old socket is closed, or broken
-after the close timeout, before the next dial begins. While a connection stands, five tasks serve it: reader, writer,
-timer, heartbeat and outbox watch. The messages for the router go through one bounded queue that outlives connections:
-a command that was received is delivered though its connection broke.
+after the close timeout, before the next dial begins. While a connection stands, six tasks serve it: reader, writer,
+confirmation, timer, heartbeat and outbox watch. The messages for the router go through one bounded queue that outlives
+connections: a command that was received is delivered though its connection broke.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from syntra.connection.codec import Envelope, encode
 from syntra.connection.effects import (
@@ -55,7 +55,11 @@ __all__ = [
     "Transport",
 ]
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
+
+NO_FAREWELL = (1000, "")
 
 Provider = Callable[[], Awaitable[Mapping[str, Any]]]
 """Gathers a payload. AgentError, OSError and TimeoutError are survived; it is cancelled when it takes too long."""
@@ -109,7 +113,7 @@ class Transport:
         self._heartbeat_wanted = asyncio.Event()
         self._dial_due = False
         self._socket: Socket | None = None
-        self._farewell: Close | None = None
+        self._farewell = NO_FAREWELL
         self._ended: tuple[int, str] | None = None
         self._last_sentence = ""
 
@@ -178,7 +182,7 @@ class Transport:
 
     async def _connect_once(self) -> None:
         """Dial, converse, hang up; back in DISCONNECTED afterwards, whatever happens."""
-        self._farewell = self._ended = None
+        self._farewell, self._ended = NO_FAREWELL, None
         self._writer.begin()
         failure: DialFailure | None = None
         try:
@@ -200,7 +204,7 @@ class Transport:
             failure = failure or DialFailure(kind=FailureKind.LOCAL, detail="the dial was overtaken")
             effects = self._session.dial_failed(failure, self._clock())
         else:
-            ended = await self._hang_up(socket)
+            ended = await socket.close(*self._farewell)
             self._socket = None
             code, reason = self._ended or ended
             effects = self._session.closed(code, reason, self._clock())
@@ -246,7 +250,8 @@ class Transport:
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(socket), name="connection.read")
             others = [
-                group.create_task(self._write(socket), name="connection.write"),
+                group.create_task(self._until_broken(self._writer.run, socket.send), name="connection.write"),
+                group.create_task(self._until_broken(self._writer.confirm, socket.probe), name="connection.confirm"),
                 group.create_task(self._keep_time(), name="connection.time"),
                 group.create_task(self._send_heartbeats(), name="connection.heartbeat"),
                 group.create_task(self._writer.watch(), name="connection.outbox"),
@@ -254,14 +259,10 @@ class Transport:
             await self._over.wait()
             for task in others:
                 task.cancel()
-            await self._hang_up(socket)
+            await socket.close(*self._farewell)
             # What arrived before the close is still read; the reader ends by itself with the socket.
             await asyncio.wait({reader}, timeout=self._timings.close_timeout_secs)
             reader.cancel()
-
-    async def _hang_up(self, socket: Socket) -> tuple[int, str]:
-        farewell = self._farewell or Close(1000, "")
-        return await socket.close(farewell.code, farewell.reason)
 
     # The tasks of one connection
 
@@ -279,12 +280,12 @@ class Transport:
         finally:
             self._over.set()
 
-    async def _write(self, socket: Socket) -> None:
+    async def _until_broken(self, serve: Callable[[T], Awaitable[None]], use: T) -> None:
         try:
-            await self._writer.run(socket.send)
+            await serve(use)
         except NotConnected as exc:
             # The reader finds the end of the connection, after what is still to be read.
-            _log.debug("the writer ended", extra={"reason": str(exc)})
+            _log.debug("writing ended", extra={"reason": str(exc)})
 
     async def _keep_time(self) -> None:
         while True:
@@ -336,8 +337,8 @@ class Transport:
                 case RequestHeartbeat():
                     self._heartbeat_wanted.set()
                     self._writer.look()  # should the outbox's own news ever be missed, this is when it is noticed
-                case Close():
-                    self._farewell = effect
+                case Close(code=code, reason=reason):
+                    self._farewell = (code, reason)
                     self._over.set()
                 case Abort():
                     if self._socket is not None:

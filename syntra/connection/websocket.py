@@ -112,10 +112,20 @@ class Socket:
             self.abort()
             raise NotConnected("cannot send to the control plane: it takes nothing; it is dialled again") from exc
         except ConnectionClosed as exc:
-            raise NotConnected("cannot send to the control plane: the connection broke; it is dialled again") from exc
+            raise _broken() from exc
         if connection.state is not State.OPEN:
             # The library accepts a frame for a socket that breaks at that very moment.
-            raise NotConnected("cannot send to the control plane: the connection is closing; it is dialled again")
+            raise _broken()
+
+    async def probe(self) -> None:
+        """Return when the peer has read everything sent before, as its pong proves. Raises NotConnected.
+
+        No deadline: keepalive and the session's watchdog end a connection whose pongs do not come.
+        """
+        try:
+            await (await self._connection.ping())
+        except ConnectionClosed as exc:
+            raise _broken() from exc
 
     async def close(self, code: int, reason: str) -> tuple[int, str]:
         """Close fully, handshake and TCP, or break the socket after the close timeout; returns code and reason.
@@ -140,6 +150,10 @@ class Socket:
     def abort(self) -> None:
         """Break the TCP connection. Whoever receives or sends finds the socket ended."""
         self._connection.transport.abort()
+
+
+def _broken() -> NotConnected:
+    return NotConnected("cannot send to the control plane: the connection broke; it is dialled again")
 
 
 async def dial(settings: ConnectionSettings, context: ssl.SSLContext | None) -> Socket | DialFailure:
@@ -203,13 +217,17 @@ def _failure(exc: Exception, broken_by: list[Exception], settings: ConnectionSet
         case ImportError():
             return _proxy_failure("SOCKS is not supported, an HTTP proxy is")
         case InvalidMessage():
-            return _network(_cut_short(exc, broken_by, settings))
+            if not isinstance(exc.__cause__, EOFError):
+                return _network("what answers is no HTTP server")
+            return _network(_cut_short(broken_by[0] if broken_by else None, settings))
         case InvalidHandshake() | WebSocketException():
             return _network(f"what answers is no WebSocket server: {readable(str(exc))}")
         case TimeoutError():
             return _network(f"no answer within {settings.timings.open_timeout_secs:g} s")
         case socket.gaierror():
             return _network("its host name cannot be resolved")
+        case ConnectionResetError() | ConnectionAbortedError():
+            return _network(_cut_short(exc, settings))
         case OSError():
             return _network(readable((exc.strerror or str(exc)).lower()))
         case UnicodeError():
@@ -218,14 +236,12 @@ def _failure(exc: Exception, broken_by: list[Exception], settings: ConnectionSet
             return _proxy_failure("its address is not valid")
 
 
-def _cut_short(exc: InvalidMessage, broken_by: list[Exception], settings: ConnectionSettings) -> str:
-    if not isinstance(exc.__cause__, EOFError):
-        return "what answers is no HTTP server"
+def _cut_short(cause: Exception | None, settings: ConnectionSettings) -> str:
     text = "the connection broke before it answered"
-    if broken_by:
-        text += f" ({readable(str(broken_by[0]))})"
+    if cause is not None and str(cause):
+        text += f" ({readable(str(cause))})"
     if settings.secure:
-        # With TLS 1.3 the refusal of a client certificate can be overtaken by the reset that follows it.
+        # The refusal of a client certificate can be overtaken by the reset that follows it.
         text += "; if it asks for a client certificate, check tls.cert_path"
     return text
 

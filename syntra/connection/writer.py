@@ -2,6 +2,10 @@
 
 control (hello, pong) > outbox (durable results) > heartbeat > stream (telemetry, logs). Streams never delay a result,
 and a long outbox never silences the heartbeat: one that is due goes out between two batches of the outbox.
+
+An outbox item is taken when the peer's WebSocket has read it, which the pong to a ping sent after it proves (RFC 6455
+§5.5.3): what a dead link swallows for minutes without complaint is sent again. At most one batch is under way unproved.
+
 Every lane is bounded: control drops (a ping flood earns no memory), outbox is read in batches, heartbeat is one slot,
 stream makes its callers wait.
 """
@@ -25,7 +29,7 @@ CONTROL_MAX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxItem:
-    """One durable message: its place in the outbox and the encoded frame."""
+    """One durable message: its place in the outbox, increasing and never used again, and the encoded frame."""
 
     seq: int
     text: str
@@ -38,7 +42,7 @@ class Outbox(Protocol):
         """The oldest items not yet taken, at most `limit`, in order. Empty when there are none."""
 
     async def taken(self, seq: int) -> None:
-        """The frame of this item was handed to the socket: it need not be sent again. May be called twice."""
+        """The peer has read the frame of this item: it need not be sent again. Called in order, once per item."""
 
     async def wait(self) -> None:
         """Return when something is pending; at once if something already is. Cancelled freely."""
@@ -55,7 +59,7 @@ class _Waiting:
 
 
 class Writer:
-    """The lanes of one connection after another. `begin`, then `ready`, then `end`; `run` and `watch` in between."""
+    """The lanes, for one connection after another: `begin`, `ready`, `end`; meanwhile `run`, `watch` and `confirm`."""
 
     def __init__(self, outbox: Outbox, *, max_frame_bytes: int, stream_limit: int) -> None:
         self._outbox = outbox
@@ -69,6 +73,8 @@ class Writer:
         self._control: deque[str] = deque()
         self._stream: deque[_Waiting] = deque()
         self._batch: deque[OutboxItem] = deque()
+        self._under_way: deque[int] = deque()  # seqs that left and are not known to have arrived
+        self._left = asyncio.Event()
         self.begin()
 
     def begin(self) -> None:
@@ -79,8 +85,11 @@ class Writer:
         self._outbox_due = False
         self._control.clear()
         self._batch.clear()
+        self._under_way.clear()
+        self._last_seq = -1
         self._wake.clear()
         self._drained.clear()
+        self._left.clear()
 
     def ready(self) -> None:
         """The control plane accepted us: all lanes open, the outbox first."""
@@ -155,6 +164,22 @@ class Writer:
             self.look()
             await self._drained.wait()
 
+    async def confirm(self, probe: Callable[[], Awaitable[None]]) -> None:
+        """Mark as taken what has arrived, until cancelled or until `probe` raises.
+
+        `probe` returns when the peer has read everything that was sent before the call.
+        """
+        while True:
+            await self._left.wait()
+            self._left.clear()
+            count = len(self._under_way)
+            await probe()
+            for _ in range(count):
+                # Removed only afterwards: a cancellation in between costs a repetition, not an item.
+                await self._outbox.taken(self._under_way[0])
+                self._under_way.popleft()
+            self.look()
+
     async def _write_one(self, send: Callable[[str], Awaitable[None]]) -> bool:
         """Send the next frame, or fetch the next batch; False when there is nothing to do."""
         if self._control:
@@ -179,12 +204,14 @@ class Writer:
     async def _fetch(self) -> None:
         self._outbox_due = False
         items = await self._outbox.pending(OUTBOX_BATCH)
-        self._batch.extend(items)
-        if items:
+        fresh = [item for item in items if item.seq > self._last_seq]
+        self._batch.extend(fresh)
+        if fresh:
             self._outbox_due = True
-        else:
+        elif not items:
             self._heartbeat_owed = False
             self._drained.set()
+        # Otherwise all of them are under way, and `confirm` will look again.
 
     async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
         if len(item.text) > self._max_frame_bytes:
@@ -192,7 +219,9 @@ class Writer:
             _log.error("dropped an outbox item that is larger than a frame", extra={"seq": item.seq})
         else:
             await send(item.text)
-        await self._outbox.taken(item.seq)
+        self._last_seq = item.seq
+        self._under_way.append(item.seq)
+        self._left.set()
 
     async def _write_stream(self, send: Callable[[str], Awaitable[None]]) -> bool:
         while self._stream:
