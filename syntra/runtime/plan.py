@@ -90,7 +90,9 @@ def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) 
         steps += _start_all(fresh, missing)
         steps += _await_all(fresh, missing)
         return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
-    return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers)))
+    # As many as served when the operation began, or as are wanted when that is fewer: serving never drops below it.
+    floor = min(len(goal.prior), goal.replicas)
+    return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers, floor)))
 
 
 def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
@@ -129,7 +131,7 @@ def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: boo
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
     steps: list[Step] = [*_prepare(goal, missing)]
     if pace is Pace.ROLLING:
-        return Plan(steps=(*steps, *_one_by_one(fresh, missing, [], [])))
+        return Plan(steps=(*steps, *_one_by_one(fresh, missing, [], [], 0)))
     steps += [CreateReplica(index=index) for index in missing]
     steps += _start_all(fresh, missing)
     steps += _await_all(fresh, missing)
@@ -183,10 +185,14 @@ def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
 
 
 def _one_by_one(
-    fresh: Sequence[Replica], missing: Sequence[int], retire: Sequence[Replica], leftovers: Sequence[Replica]
+    fresh: Sequence[Replica],
+    missing: Sequence[int],
+    retire: Sequence[Replica],
+    leftovers: Sequence[Replica],
+    floor: int,
 ) -> Iterable[Step]:
-    # One new replica, proven, takes the place of one old; the last old ones go after the commit, since a single new
-    # one may replace several old ones.
+    # One new replica, proven, takes the place of one old; the last old ones go after the commit. A plan made again in
+    # the middle sees that some old ones have gone for replicas that are proven already: hence the floor.
     queue = list(retire)
     turns: list[tuple[list[Step], ReplicaRef, str]] = [
         ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
@@ -198,7 +204,7 @@ def _one_by_one(
     for number, (begin, ref, label) in enumerate(turns, start=1):
         yield from begin
         yield _await((ref,), (label,))
-        if queue and number < len(turns):
+        if queue and number < len(turns) and number + len(queue) > floor:
             yield from _stop([queue.pop(0)])
     yield Commit()
     yield from _stop(queue)
