@@ -600,3 +600,21 @@ async def test_the_token_is_in_no_log_record_at_any_level(caplog: pytest.LogCapt
         assert TOKEN not in repr(agent.transport.status)
     finally:
         logging.getLogger("websockets").setLevel(logging.NOTSET)
+
+
+async def test_a_bug_in_an_injected_callable_ends_run_loudly_with_the_socket_closed() -> None:
+    async def deliver(envelope: Envelope) -> None:
+        raise ZeroDivisionError(envelope.id)
+
+    async def commanding(plane: ControlPlane, connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(frame("hello_ack"))
+        await connection.send(frame("deploy", id="c-1"))
+        await connection.wait_closed()
+
+    async with ControlPlane(commanding).serving() as plane, asyncio.timeout(PATIENCE):
+        agent = Agent(plane.endpoint(), deliver=deliver)
+        with pytest.raises(ExceptionGroup) as caught:
+            await agent.transport.run()
+        assert caught.value.subgroup(ZeroDivisionError) is not None
+        assert (await get(plane.closed))[0] == 1000
