@@ -60,9 +60,12 @@ class Outbox:
         await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
 
     async def wait(self) -> None:
-        """Return when something may have been added since the last call."""
-        await self._arrived.wait()
-        self._arrived.clear()
+        """Return when messages wait; at once when some already do, such as those of an earlier run."""
+        while True:
+            self._arrived.clear()
+            if await self.size():
+                return
+            await self._arrived.wait()
 
     async def size(self) -> int:
         """How many messages wait."""
