@@ -1,0 +1,197 @@
+"""Deploying and removing a service through the agent, beside a bare client that makes only the engine's own calls.
+
+The same on both sides: the engine, the registry (on loopback) and the image, which is gone before every pull; a new
+bridge network per deployment; the containers' settings (compared by inspection in every round); one replica after the
+other, each created, started, and asked for /health until it answers 200; then five at a time stopped (SIGTERM) and
+removed; then the image removed. `deploy` is from the request to the report that all replicas are healthy, `removal`
+from the request to the answer that all is gone.
+
+Only the agent: a journal that is synced to the disk before each step, statuses over its socket, a look at what exists
+before it plans, a tag that pins the image, a second look at each container after its healthy answer, the restart policy
+switched off before a stop. That is what the ratio prices. `min_healthy_secs` is 0, since the bare client does not wait
+for a container to prove itself either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import urllib.parse
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.agent import SOURCE, AgentProcess
+from benchmarks.bare import BareClient, settings_of
+from benchmarks.figures import compared, result, say
+from syntra.cli.agent_client import ask, operate
+from tests.engine import PORT, EngineRefused, LocalRegistry, api, busybox_image, cleanup, new_token
+
+TARGET = 1.15
+NAMES = ("ours_s", "bare_s")
+OPERATION_SECS = 120.0
+MANAGED_SERVICE = "syntra.service_id"
+
+
+@dataclass(slots=True)
+class Side:
+    """One side's samples, in seconds."""
+
+    deploy: list[float] = field(default_factory=list)
+    removal: list[float] = field(default_factory=list)
+
+    @property
+    def total(self) -> list[float]:
+        """Both parts of each round."""
+        return [a + b for a, b in zip(self.deploy, self.removal, strict=True)]
+
+
+class Comparison:
+    """Rounds of both sides in turn, for one number of replicas."""
+
+    def __init__(self, agent: AgentProcess, image: str, token: str, replicas: int) -> None:
+        self._agent = agent
+        self._image = image
+        self._token = token
+        self._replicas = replicas
+        self.ours = Side()
+        self.bare = Side()
+
+    def round(self, number: int) -> None:
+        """Both sides once; who is first changes from round to round."""
+        sides: list[Callable[[str], dict[str, Any]]] = [self._ours, self._bare]
+        if number % 2:
+            sides.reverse()
+        settings = []
+        for side in sides:
+            remove_image(self._image)
+            settings.append(side(f"{self._token}-{self._replicas}-{number}"))
+        assert settings[0] == settings[1], f"the two sides made different containers: {settings}"
+
+    def _ours(self, project: str) -> dict[str, Any]:
+        service, socket = f"{self._token}-ours", self._agent.socket
+        payload = {
+            "deployment_id": f"dep_{uuid.uuid4().hex}",
+            "service_id": service,
+            "service_name": "ours",
+            "project_name": project,
+            "image": self._image,
+            "config": {
+                "port": PORT,
+                "replicas": self._replicas,
+                "health_check": {"type": "http", "path": "/health", "port": PORT},
+            },
+            "strategy": "rolling",
+        }
+        began = time.perf_counter()
+        *_, last = operate(socket, "deploy", payload, idle=OPERATION_SECS)
+        self.ours.deploy.append(time.perf_counter() - began)
+        assert last["status"] == "running", f"the deployment failed: {last}"
+        made = containers_with(f"{MANAGED_SERVICE}={service}")
+        assert len(made) == self._replicas, f"{len(made)} containers instead of {self._replicas}"
+        settings = settings_of(api("GET", f"/containers/{made[0]}/json"))
+        began = time.perf_counter()
+        answer = ask(socket, "stop", {"service_id": service, "remove_container": True}, timeout=OPERATION_SECS)
+        self.ours.removal.append(time.perf_counter() - began)
+        assert answer["completed"] is True, f"the removal was not completed: {answer}"
+        assert not containers_with(f"{MANAGED_SERVICE}={service}"), "containers were left"
+        assert not image_names(self._image), "the image was left"
+        remove_network(f"syntra-{project}")
+        return settings
+
+    def _bare(self, project: str) -> dict[str, Any]:
+        with BareClient(self._token) as client:
+            began = time.perf_counter()
+            made = client.deploy(self._image, project, self._replicas)
+            self.bare.deploy.append(time.perf_counter() - began)
+            settings = settings_of(api("GET", f"/containers/{made[0]}/json"))
+            began = time.perf_counter()
+            client.remove(made, self._image)
+            self.bare.removal.append(time.perf_counter() - began)
+        assert not image_names(self._image), "the image was left"
+        remove_network(project)
+        return settings
+
+    def figures(self) -> dict[str, object]:
+        """Medians of the whole and of its parts."""
+        return {
+            **compared(self.ours.total, self.bare.total, names=NAMES),
+            "deploy": compared(self.ours.deploy, self.bare.deploy, names=NAMES),
+            "removal": compared(self.ours.removal, self.bare.removal, names=NAMES),
+            "rounds": len(self.ours.deploy),
+        }
+
+
+def containers_with(label: str) -> list[str]:
+    """Ids of the containers, running or not, that carry a label."""
+    listed = api("GET", "/containers/json", query={"all": "1", "filters": f'{{"label":["{label}"]}}'})
+    return [str(item["Id"]) for item in listed]
+
+
+def image_names(image: str) -> list[str]:
+    """Every name and digest under which the engine still has the image."""
+    try:
+        details = api("GET", f"/images/{urllib.parse.quote(image, safe='')}/json")
+    except EngineRefused:
+        return []
+    return [*details["RepoTags"], *details["RepoDigests"]]
+
+
+def remove_image(image: str) -> None:
+    """See that the next pull brings the layers again."""
+    for name in image_names(image):
+        try:
+            api("DELETE", f"/images/{urllib.parse.quote(name, safe='')}", query={"force": "1"})
+        except EngineRefused as refused:
+            if refused.status != 404:
+                raise
+
+
+def remove_network(name: str) -> None:
+    """Outside the measured time: neither side removes a project's network."""
+    api("DELETE", f"/networks/{name}")
+
+
+def run(rounds: int, replicas: Sequence[int]) -> None:
+    """Measure and print."""
+    load = os.getloadavg()[0]
+    token = new_token()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with LocalRegistry(Path(folder) / "registry") as registry:
+                local = f"{token}:1"
+                busybox_image(local)
+                registry.push(local, token, "1")
+                remove_image(local)
+                image = f"{registry.address}/{token}:1"
+                config = "[runtime]\nmin_healthy_secs = 0\n"
+                with AgentProcess(Path(folder) / "agent", config=config, command=SOURCE) as agent:
+                    figures = {f"replicas_{n}": measure(agent, image, token, n, rounds) for n in replicas}
+        finally:
+            cleanup(token)
+    worst = max(float(str(part["ratio"])) for part in figures.values())
+    result("deploy", {**figures, "ratio": worst, "target": TARGET}, load_before=load)
+
+
+def measure(agent: AgentProcess, image: str, token: str, replicas: int, rounds: int) -> dict[str, object]:
+    """All rounds with one number of replicas; the first one is thrown away: it warms caches on both sides."""
+    comparison = Comparison(agent, image, token, replicas)
+    comparison.round(0)
+    comparison.ours, comparison.bare = Side(), Side()
+    for number in range(1, rounds + 1):
+        comparison.round(number)
+        ours, bare = comparison.ours.total[-1], comparison.bare.total[-1]
+        say(f"{replicas} replicas, round {number}: ours {ours:.3f} s, bare {bare:.3f} s")
+    return comparison.figures()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Deploy and remove, beside the engine's own calls.")
+    parser.add_argument("--rounds", type=int, default=7, help="of each side (7)")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 10], help="1 10")
+    given = parser.parse_args()
+    run(given.rounds, given.replicas)
