@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from syntra.runtime.docker import fields, parsing
@@ -16,14 +17,15 @@ class Networks:
 
     def __init__(self, client: EngineClient) -> None:
         self._client = client
+        self._creating = asyncio.Lock()
 
     async def inspect(self, name: str) -> NetworkDetails | None:
         """By full name or id; None when there is none. Of several with one name the oldest.
 
         The engine also takes beginnings of ids for names; those are not accepted here.
         """
-        found = await self._named(name)
-        reference = found[0].id if found else name
+        found = await self._oldest(name)
+        reference = found.id if found is not None else name
         try:
             response = await self._client.request("GET", path("networks", reference))
         except NotFound:
@@ -36,31 +38,34 @@ class Networks:
         return [*await self._list({"label": label_filter(labels)})]
 
     async def ensure(self, name: str, labels: Mapping[str, str], *, driver: str = "bridge") -> NetworkDetails:
-        """The network of that name, created when missing. Safe against others doing the same.
+        """The network of that name, created when missing, without its containers. Safe against others doing the same.
 
         Labels and driver of an existing network are left as they are. Engines before API 1.44 can be raced into two
-        networks of one name: then all callers agree on the oldest and a later one of our own is removed.
+        networks of one name: callers of one object take turns, other programs mostly agree on the oldest, as a later
+        one of our own is removed. (A network appears when it is complete, with the time at which it was begun.)
         """
-        found = await self.inspect(name)
-        if found is not None:
-            return found
+        return await self._oldest(name) or await self._create(name, labels, driver)
+
+    async def _create(self, name: str, labels: Mapping[str, str], driver: str) -> NetworkDetails:
         body: dict[str, object] = {"Name": name, "Driver": driver, "Labels": dict(labels)}
-        if self._client.api_version < (1, 44):
-            body["CheckDuplicate"] = True  # later engines always check and do not know the field
-        created = ""
-        try:
-            response = await self._client.request("POST", "/networks/create", body=body)
-            created = fields.text(response.json(), "Id")
-        except Conflict:
-            pass  # somebody was faster: theirs is taken below
-        networks = await self._named(name)
-        for network in networks[1:]:
-            if network.id == created:
+        async with self._creating:
+            found = await self._oldest(name)
+            if found is not None:
+                return found
+            if self._client.api_version < (1, 44):
+                body["CheckDuplicate"] = True  # later engines always check and do not know the field
+            created = ""
+            try:
+                response = await self._client.request("POST", "/networks/create", body=body)
+                created = fields.text(response.json(), "Id")
+            except Conflict:
+                pass  # somebody was faster: theirs is taken below
+            found = await self._oldest(name)
+            if found is None:
+                raise DockerError(f"cannot create network {name}: somebody removed it at the same time; try again")
+            if created and found.id != created:
                 await self.remove(created)
-        details = await self.inspect(name)
-        if details is None:
-            raise DockerError(f"cannot create network {name}: somebody removed it at the same time; try again")
-        return details
+            return found
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> bool:
         """Attach a container, running or not, with DNS aliases. False when it is attached already."""
@@ -98,10 +103,10 @@ class Networks:
             raise
         return True
 
-    async def _named(self, name: str) -> Sequence[NetworkDetails]:
-        """All networks of exactly this name, oldest first: the engine's filter matches parts of names."""
+    async def _oldest(self, name: str) -> NetworkDetails | None:
+        """The oldest network of exactly this name: the engine's filter matches parts of names."""
         found = [network for network in await self._list({"name": [name]}) if network.name == name]
-        return sorted(found, key=lambda network: (network.created, network.id))
+        return min(found, key=lambda network: (network.created, network.id), default=None)
 
     async def _list(self, filters: Mapping[str, object]) -> Sequence[NetworkDetails]:
         response = await self._client.request("GET", "/networks", query={"filters": filters})
