@@ -8,7 +8,9 @@ import time
 from collections.abc import Mapping
 
 from syntra.agent.execution import Execution, Tools
-from syntra.agent.journal.journal import Journal, ServiceRow, Unfinished
+from syntra.agent.journal.database import JournalError
+from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow, Unfinished
 from syntra.agent.lanes import Lanes
 from syntra.agent.narrator import Narrator, Outcome
 from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
@@ -21,7 +23,7 @@ from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import RuntimeUnavailable
 from syntra.utils.companion import alongside
 from syntra.utils.errors import AgentError
 from syntra.utils.redact import Redactor, is_secret_name
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # A control plane gives a command up after 30 s; it is answered before that.
 ANSWER_WITHIN_SECS = 20.0
+JOURNAL_RETRY_SECS = 1.0
 # Shorter values of harmless names (a port, `production`) would blank out half the log.
 LEAST_HIDDEN_CHARS = 16
 
@@ -42,7 +45,7 @@ class Deployer:
         self._journal: Journal = tools.journal
         self._reports = reports
         self._redactor = redactor
-        self.lanes = Lanes(group, self._carry_out, self._supersede)
+        self.lanes = Lanes(group, self._carry_out)
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
         """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
@@ -58,17 +61,25 @@ class Deployer:
             kind=kind,
             service_id=command.service_id,
             origin=origin,
-            # Registry passwords are never stored: a deploy that a kill interrupted goes on without them.
-            payload={key: value for key, value in payload.items() if key != "registry_auth"},
+            payload=_kept_payload(command, job, payload),
             response=early,
             deployment=job.deployment if isinstance(command, Deploy) else None,
+            deployment_id=job.deployment_id,
             is_operation=True,
             messages=messages,
         )
         if early:
             self._reports.tell(command.request_id, "command_response", early)
+        await self._add(job)
+
+    async def _add(self, job: Job) -> None:
         for pointless in self.lanes.add(job):
-            await self._supersede(pointless)
+            try:
+                await self._supersede(pointless)
+            except JournalError as unwritable:
+                log.error("superseded operation waits to be reported", extra={"reason": str(unwritable)})
+                pointless.interrupt(Interruption.SUPERSEDED)
+                self.lanes.put_back(pointless)
 
     def _hide_secrets(self, command: Operation) -> None:
         # The second line of defence: nothing of ours logs these, but an engine's error text may quote one.
@@ -98,19 +109,24 @@ class Deployer:
                     "service_id": job.service_id,
                 },
             )
-            for pointless in self.lanes.add(job):
-                await self._supersede(pointless)
+            await self._add(job)
         return resumed
 
     async def _recalled(self, row: Unfinished) -> Job | None:
         try:
             command = parse_command(row.kind, row.request_id, row.payload)
-            assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
-            job = await self._job(command, row.kind, row.origin, resumed=True)
         except RequestError as broken:
             response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)))
             messages = [envelope("command_response", response)] if row.origin == CONTROL_PLANE else []
             await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
+            return None
+        assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
+        self._hide_secrets(command)
+        try:
+            job = await self._job(command, row.kind, row.origin, resumed=True)
+        except RequestError as gone:
+            job = Job(command=command, kind=row.kind, origin=row.origin, deployment=None, replicas=0)
+            await self._report_refused(job, gone)
             return None
         job.phase = OperationPhase(row.phase)
         job.prior = row.prior
@@ -132,7 +148,7 @@ class Deployer:
 
     async def _require_engine(self) -> None:
         try:
-            await self._tools.adapter.info()
+            await self._tools.adapter.ping()
         except RuntimeUnavailable as away:
             raise RequestError(away.code, str(away)) from away
 
@@ -204,46 +220,91 @@ class Deployer:
             )
 
     async def _carry_out(self, job: Job) -> None:
+        broken: Exception | None = None
+        while True:
+            try:
+                if broken is None:
+                    await self._run(job)
+                else:
+                    await self._report_broken(job, broken)
+                break
+            except Interrupted as parked:
+                assert parked.cause is Interruption.SHUTDOWN, "cannot happen: every other interruption is reported"
+                return
+            except JournalError as unwritable:
+                # The lane waits: an operation left behind unfinished would, at the next start, undo newer ones.
+                log.error("operation waits for the journal", extra=_about(job, unwritable))
+                await asyncio.sleep(JOURNAL_RETRY_SECS)
+                if job.interruption is Interruption.SHUTDOWN:
+                    return
+            except Exception as bug:  # a bug of ours: the lane and its neighbours go on
+                log.exception("operation broke", extra=_about(job, bug))
+                broken = bug
+        await self._settle(job)
+
+    async def _run(self, job: Job) -> None:
+        if job.phase is OperationPhase.WAITING and isinstance(job.command, Scale | Restart | Stop):
+            # What was current when the command came may have been replaced while it waited.
+            try:
+                row = await self._journal.service(job.service_id)
+                job.deployment, job.replicas = await self._resolved(job.command, row, resumed=True)
+            except RequestError as gone:
+                await self._report_refused(job, gone)
+                return
         narrator = Narrator(job, self._journal, self._reports)
         execution = Execution(job, self._tools, narrator)
-        try:
-            if job.reports_deployment or job.origin != CONTROL_PLANE:
-                # A person at the local socket waits as long as it takes.
-                await execution.run()
-            else:
-                await alongside(execution.run(), self._answer_late(narrator))
-            await self._settle(job)
-        except Interrupted as parked:
-            assert parked.cause is Interruption.SHUTDOWN, "cannot happen: every other interruption is reported"
-        except Exception as broken:  # a bug, or a journal that cannot be written: the lane and its neighbours go on
-            log.exception("operation broke", extra={"request_id": job.command.request_id, "kind": job.kind})
-            await self._report_broken(narrator, broken)
+        if job.reports_deployment or job.origin != CONTROL_PLANE:
+            # A person at the local socket waits as long as it takes.
+            await execution.run()
+        else:
+            await alongside(execution.run(), self._answer_late(job, narrator))
 
-    async def _answer_late(self, narrator: Narrator) -> None:
+    async def _answer_late(self, job: Job, narrator: Narrator) -> None:
+        if job.answered:
+            return
         await asyncio.sleep(ANSWER_WITHIN_SECS)
-        await narrator.answer_late()
+        try:
+            await narrator.answer_late()
+        except JournalError as unwritable:
+            job.answered = False
+            log.error("late answer could not be given", extra=_about(job, unwritable))
 
     async def _settle(self, job: Job) -> None:
-        """What follows a report: only the last deployments and their images are kept."""
-        await self._journal.trim(job.service_id)
-        keep = await self._journal.kept_by_service()
+        """What follows a report: only the last deployments and their images are kept. Never fails the operation."""
         try:
+            await self._journal.trim(job.service_id)
+            keep = await self._journal.kept_by_service()
             await self._tools.adapter.collect_garbage(keep, frozenset({job.service_id}))
-        except (RuntimeUnavailable, StepFailed) as later:
+        except AgentError as later:
             log.info("garbage stays for now", extra={"reason": str(later)})
 
-    async def _report_broken(self, narrator: Narrator, broken: Exception) -> None:
+    async def _report_broken(self, job: Job, broken: Exception) -> None:
         failure = Failure(code="INTERNAL", message=f"the agent failed: {type(broken).__name__}; see its log")
-        try:
-            await narrator.finish(Outcome(failure=failure))
-        except AgentError as still:
-            log.error("operation could not be reported", extra={"reason": str(still)})
+        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+
+    async def _report_refused(self, job: Job, refused: RequestError) -> None:
+        job.begun_at = job.begun_at or time.time()
+        failure = Failure(code=refused.code, message=str(refused))
+        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
 
     async def _supersede(self, job: Job) -> None:
         job.begun_at = job.begun_at or time.time()
         message = f"cannot {job.kind} {job.service_id}: a newer command for the service took its place"
         failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
         await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+
+
+def _kept_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -> dict[str, Json]:
+    # Registry passwords are never stored: a deploy that a kill interrupted goes on without them.
+    kept = {key: value for key, value in payload.items() if key != "registry_auth"}
+    if isinstance(command, Rollback):
+        # "The one before" is another once the rollback is committed.
+        kept["target_deployment_id"] = job.deployment_id
+    return kept
+
+
+def _about(job: Job, reason: Exception) -> dict[str, str]:
+    return {"request_id": job.command.request_id, "kind": job.kind, "reason": str(reason)}
 
 
 def _unknown(service_id: ServiceId) -> RequestError:

@@ -14,10 +14,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from syntra.agent.health_gate import HealthGate
-from syntra.agent.journal.journal import Journal, ServiceRow
+from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.narrator import Narrator, Outcome
 from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Strategy
 from syntra.model.spec_payload import fingerprint
@@ -80,6 +82,7 @@ class Execution:
         self._gate = tools.gate
         self._narrator = narrator
         self._created: dict[int, ContainerId] = {}
+        self._observed: list[Replica] = []
         self._position = 0
         self._pinned = False
         self._cleanup_errors: list[str] = []
@@ -108,8 +111,9 @@ class Execution:
         if job.phase is OperationPhase.WAITING:
             observed = await self._first_look()
             job.prior = frozenset(r.container_id for r in observed if r.is_up or isinstance(job.command, Scale))
-            job.phase, job.begun_at = OperationPhase.RUNNING, time.time()
+            job.begun_at = time.time()
             await self._journal.begin(job.command.request_id, job.prior, self._narrator.began())
+            job.phase = OperationPhase.RUNNING
             self._narrator.tell()
         await self._converge(self._planner(), self._deadline())
         await self._narrator.finish(self._outcome(None, ()))
@@ -124,7 +128,7 @@ class Execution:
         )
 
     async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
-        if self._job.phase is OperationPhase.COMMITTED:
+        if self._job.phase is OperationPhase.COMMITTED and not isinstance(self._job.command, Stop):
             # What is new is proven and serving; only tidying was cut short.
             self._cleanup_errors.append(failure.message)
             await self._narrator.finish(self._outcome(None, ()))
@@ -132,11 +136,10 @@ class Execution:
         if self._job.phase is OperationPhase.WAITING or not isinstance(self._job.command, Deploy | Rollback | Scale):
             await self._narrator.finish(self._outcome(failure, logs))
             return
-        self._job.phase = OperationPhase.UNWINDING
-        await self._journal.unwinding(
-            self._job.command.request_id,
-            {"code": failure.code, "message": failure.message, "logs": [line.message for line in logs]},
-        )
+        reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
+        reason["logs"] = [line.message for line in logs]
+        await self._journal.unwinding(self._job.command.request_id, reason)
+        self._job.phase, self._job.reason = OperationPhase.UNWINDING, json.dumps(reason)
         await self._unwind_and_report(failure, logs)
 
     async def _unwind_and_report(self, failure: Failure, logs: Sequence[LogLine]) -> None:
@@ -149,7 +152,9 @@ class Execution:
         for attempt in range(1, UNWIND_PASSES + 1):
             try:
                 await self._converge(self._unwinder(), deadline)
-                restored = bool(job.prior) and self._restores()
+                # Without a way back the old ones may still serve: they had not been stopped yet.
+                restored = bool(job.prior) and (self._restores() or all(r.is_up for r in self._prior_seen()))
+                self._cleanup_errors.append("what ran before serves on" if restored else "nothing of it was left")
                 break
             except (StepFailed, RuntimeUnavailable) as failed:
                 log.warning("unwinding failed", extra={"attempt": attempt, "reason": str(failed)})
@@ -161,15 +166,18 @@ class Execution:
                 break
         await self._narrator.finish(self._outcome(failure, logs, restored=restored))
 
+    def _prior_seen(self) -> list[Replica]:
+        return [replica for replica in self._observed if replica.container_id in self._job.prior]
+
     async def _converge(self, planner: Planner, deadline: float) -> None:
         """Observe, plan and perform until a plan was performed whole; an engine that went away is waited for."""
         while True:
             try:
-                observed = await self._adapter.observe(self._job.service_id)
+                self._observed = await self._adapter.observe(self._job.service_id)
                 if self._job.deployment is not None:
                     self._pinned = await self._adapter.has_image(self._job.deployment)
                 self._created.clear()
-                planned = planner(observed)
+                planned = planner(self._observed)
                 for note in planned.notes:
                     self._narrator.remark(note)
                 for number, step in enumerate(planned.steps):
@@ -177,6 +185,9 @@ class Execution:
                     if asyncio.get_running_loop().time() >= deadline:
                         raise Interrupted(Interruption.DEADLINE)
                     await self._perform(step, 100 * number // len(planned.steps), deadline)
+                    if isinstance(step, Commit) and not isinstance(self._job.command, Stop):
+                        # The command's time was for proving; what is old must not serve on because it ran short.
+                        deadline = max(deadline, asyncio.get_running_loop().time() + CLEANUP_SECS)
                 return
             except RuntimeUnavailable as away:
                 log.warning("engine is away; the operation goes on when it is back", extra={"reason": str(away)})
@@ -197,7 +208,7 @@ class Execution:
         while True:
             await asyncio.sleep(ENGINE_RETRY_SECS)
             try:
-                await self._adapter.info()
+                await self._adapter.ping()
                 return
             except RuntimeUnavailable as away:
                 log.debug("engine does not answer", extra={"reason": str(away)})
@@ -217,16 +228,16 @@ class Execution:
             case RemoveReplicas(replicas=replicas):
                 await self._each([named.container_id for named in replicas], self._adapter.remove)
             case ForgetService():
+                # The images first: once the service is forgotten nobody knows whose they were.
+                await self._collect_all()
                 await self._journal.forget_service(self._job.service_id)
-                await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
             case RestartReplica(replica=named):
                 await self._adapter.restart(named.container_id, self._grace())
             case StartReplica(replica=ref):
                 await self._adapter.start(self._resolve(ref))
             case AwaitHealthy(replicas=refs):
                 async with self._job.interruptible(deadline):
-                    spec = deployment.spec if deployment else None
-                    await self._gate.wait([self._resolve(ref) for ref in refs], spec)
+                    await self._await_healthy([self._resolve(ref) for ref in refs])
             case ObtainImage():
                 assert deployment is not None, "cannot happen because only deployments plan an image"
                 auth = self._job.command.auth if isinstance(self._job.command, Deploy) else None
@@ -242,6 +253,24 @@ class Execution:
             case CreateReplica(index=index):
                 assert deployment is not None, "cannot happen because only deployments plan replicas"
                 self._created[index], _ = await self._adapter.create(deployment, index)
+
+    async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
+        deployment = self._job.deployment
+        if self._job.phase is not OperationPhase.UNWINDING:
+            await self._gate.wait(containers, deployment.spec if deployment else None)
+            return
+        # What comes back is judged by what it was deployed with, not by what has just failed.
+        made_from = {replica.container_id: replica.deployment_id for replica in self._observed}
+        for deployment_id in sorted({made_from[container_id] for container_id in containers}):
+            earlier = await self._journal.deployment(self._job.service_id, deployment_id)
+            group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
+            await self._gate.wait(group, earlier.spec if earlier else None)
+
+    async def _collect_all(self) -> None:
+        try:
+            await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
+        except StepFailed as failed:
+            self._cleanup_errors.append(str(failed))
 
     async def _commit(self) -> None:
         job = self._job
@@ -309,7 +338,10 @@ class Execution:
                 return lambda observed: plan.stop(observed, remove=remove)
             case Restart():
                 begun_ns = int((job.begun_at or 0) * 1e9)
-                return lambda observed: plan.restart(observed, begun_ns=begun_ns)
+                # What an earlier deployment left behind stays down.
+                return lambda observed: plan.restart(
+                    [r for r in observed if r.is_up or r.deployment_id == job.deployment_id], begun_ns=begun_ns
+                )
             case Scale(pace=pace):
                 return lambda observed: plan.scale(self._goal(), observed, pace=pace, committed=self._is_committed())
             case Deploy() | Rollback():

@@ -54,7 +54,10 @@ class Adapter(Protocol):
     """A container runtime."""
 
     async def info(self) -> RuntimeInfo:
-        """Version figures; the cheapest proof that the engine answers."""
+        """Version figures. Not cheap: an engine may run other programs to find out."""
+
+    async def ping(self) -> None:
+        """The cheapest proof that the engine answers; raises RuntimeUnavailable when it does not."""
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
         """Every container of ours, or of one service, in any state."""

@@ -88,7 +88,6 @@ class DockerAdapter:
         return RuntimeInfo(name="docker", version=info.server_version, api_version=f"{major}.{minor}")
 
     async def ping(self) -> None:
-        """See that the engine answers; cheaper than `info`."""
         with translated("ENGINE_ERROR"):
             await self._client.negotiate()
 
