@@ -7,6 +7,7 @@ point. Lanes are bounded; a full one refuses.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 
@@ -14,24 +15,21 @@ from syntra.agent.operation import Interruption, Job
 from syntra.model.errors import RequestError
 from syntra.model.ids import ServiceId
 
+log = logging.getLogger(__name__)
+
 MAX_WAITING_PER_SERVICE = 16
 MAX_JOBS = 256
 
 
 class Lanes:
-    """Jobs in order, per service. `carry_out` runs one job to its report; `supersede` reports one that never ran."""
+    """Jobs in order, per service. `carry_out` runs one job to its report."""
 
-    def __init__(
-        self,
-        group: asyncio.TaskGroup,
-        carry_out: Callable[[Job], Awaitable[None]],
-        supersede: Callable[[Job], Awaitable[None]],
-    ) -> None:
+    def __init__(self, group: asyncio.TaskGroup, carry_out: Callable[[Job], Awaitable[None]]) -> None:
         self._group = group
         self._carry_out = carry_out
-        self._supersede = supersede
         self._waiting: dict[ServiceId, deque[Job]] = {}
         self._running: dict[ServiceId, Job] = {}
+        self._tasks: dict[ServiceId, asyncio.Task[None]] = {}
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -45,7 +43,7 @@ class Lanes:
             raise RequestError("BUSY", f"cannot take the command: {total} operations are under way; try again later")
 
     def add(self, job: Job) -> list[Job]:
-        """Put a job into its lane; returns the waiting jobs that it made pointless, for `supersede`."""
+        """Put a job into its lane; returns the waiting jobs that it made pointless: they will not run."""
         lane = self._waiting.setdefault(job.service_id, deque())
         pointless: list[Job] = []
         if job.replaces_others:
@@ -59,12 +57,21 @@ class Lanes:
             self._start_next(job.service_id)
         return pointless
 
+    def put_back(self, job: Job) -> None:
+        """Take a job that `add` returned after all, before all others: it has yet to be reported."""
+        self._waiting.setdefault(job.service_id, deque()).appendleft(job)
+        if job.service_id not in self._running:
+            self._start_next(job.service_id)
+
     def is_busy(self, service_id: ServiceId) -> bool:
         """Whether something runs or waits for the service."""
         return service_id in self._running
 
     async def drain(self, grace_secs: float) -> None:
-        """Stop taking jobs; let those that run end within `grace_secs`, then park them."""
+        """Stop taking jobs; let those that run end within `grace_secs`, then park them, then cut them off.
+
+        A job that is cut off is parked too: the next start looks what its last step did.
+        """
         self._closed = True
         for lane in self._waiting.values():
             lane.clear()
@@ -74,8 +81,13 @@ class Lanes:
         except TimeoutError:
             for job in self._running.values():
                 job.interrupt(Interruption.SHUTDOWN)
-            async with asyncio.timeout(grace_secs):
-                await self._idle.wait()
+            try:
+                async with asyncio.timeout(grace_secs):
+                    await self._idle.wait()
+            except TimeoutError:
+                for service_id, task in self._tasks.items():
+                    log.warning("operation is cut off", extra={"service_id": service_id})
+                    task.cancel()
 
     def _start_next(self, service_id: ServiceId) -> None:
         lane = self._waiting.get(service_id)
@@ -85,13 +97,14 @@ class Lanes:
         job = lane.popleft()
         self._running[service_id] = job
         self._idle.clear()
-        self._group.create_task(self._run(job), name=f"{job.kind} {service_id}")
+        self._tasks[service_id] = self._group.create_task(self._run(job), name=f"{job.kind} {service_id}")
 
     async def _run(self, job: Job) -> None:
         try:
             await self._carry_out(job)
         finally:
             del self._running[job.service_id]
+            del self._tasks[job.service_id]
             if not self._running:
                 self._idle.set()
         self._start_next(job.service_id)

@@ -139,8 +139,7 @@ class Narrator:
         else:
             restored = outcome.restored and job.deployment is not None and job.deployment.rollback_on_failure
             state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
-            kept = "what ran before serves on" if outcome.restored else "nothing of it was left"
-            message = "; ".join([failure.message, kept, *self._remarks])
+            message = "; ".join([failure.message, *self._remarks])
         return self._progress(
             state,
             Phase.CLEANUP if failure is None else self._phase,

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 
-from syntra.agent.journal.journal import ServiceRow
+from syntra.agent.journal.rows import ServiceRow
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.runtime.adapter import Observed

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from syntra.agent.health_gate import HealthGate
-from syntra.agent.journal.journal import Journal, ServiceRow
+from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec

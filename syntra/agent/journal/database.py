@@ -7,6 +7,7 @@ through one worker thread, so the event loop never waits for a disk and transact
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sqlite3
@@ -26,6 +27,15 @@ SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
 KEY_NAME = "journal.key"
 SHUTDOWN_SECS = 10.0
+# SQLite's words for a file that is broken, or not of our making (a missing table); every other error is about the disk
+# or about who else is at it.
+_BROKEN_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
+# What is needed later, with the context it was sealed in. Answers of finished commands are not: losing one is small.
+_SEALED = (
+    "SELECT payload, 'payload/' || request_id FROM commands WHERE state = 'running' AND payload IS NOT NULL",
+    "SELECT reason, 'reason/' || request_id FROM operations WHERE reason != ''",
+    "SELECT spec, 'spec/' || service_id || '/' || deployment_id FROM deployments",
+)
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -103,19 +113,22 @@ class Database:
 
     def _open(self) -> None:
         try:
-            self._connection = self._opened()
-        except (sqlite3.DatabaseError, JournalError) as broken:
-            if isinstance(broken, sqlite3.OperationalError) and "locked" in str(broken):
-                raise JournalError(f"cannot open {self._path}: {broken}") from broken
-            self._set_aside(str(broken))
             try:
                 self._connection = self._opened()
-            except sqlite3.Error as still:
-                raise JournalError(
-                    f"cannot open {self._path}: {still}; check the disk and the directory's owner"
-                ) from still
+            except (sqlite3.Error, JournalError) as broken:
+                # A full or failing disk is no reason to part with a journal that may be whole.
+                if isinstance(broken, sqlite3.Error) and not _is_broken(broken):
+                    raise
+                self._set_aside(str(broken))
+                self._connection = self._opened()
+        except sqlite3.Error as failed:
+            raise JournalError(
+                f"cannot open {self._path}: {failed}; check the disk's free space and the directory's owner"
+            ) from failed
         except OSError as refused:
-            raise JournalError(f"cannot open {self._path}: {refused}; check the directory's owner") from refused
+            raise JournalError(
+                f"cannot open {self._path}: {refused.strerror or refused}; check the directory's owner"
+            ) from refused
 
     def _opened(self) -> sqlite3.Connection:
         existed = self._path.exists()
@@ -137,6 +150,7 @@ class Database:
                 raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
             self._box = SealedBox.open_or_create(self._key)
             self._prove_key(connection)
+            self._prove_rows(connection)
         except BaseException:
             connection.close()
             raise
@@ -149,34 +163,63 @@ class Database:
             proof = self.seal(b"syntra", "meta/proof").hex()
             connection.execute("INSERT INTO meta VALUES ('proof', ?)", (proof,))
         else:
-            self.unseal(bytes.fromhex(row[0]), "meta/proof")
+            self.unseal(_bytes_of(row[0]), "meta/proof")
+
+    def _prove_rows(self, connection: sqlite3.Connection) -> None:
+        # SQLite has no checksums: bytes changed inside a value pass its own check, but not the seal's.
+        for query in _SEALED:
+            for sealed, context in connection.execute(query):
+                self.unseal(_bytes_of(sealed), context)
 
     def _set_aside(self, reason: str) -> None:
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        base = f"{self._path}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+        names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
+        kept = next((name for name in names if not Path(name).exists()), base)
         for suffix in ("", "-wal", "-shm"):
             path = Path(f"{self._path}{suffix}")
             if path.exists():
-                path.rename(f"{self._path}.broken-{stamp}{suffix}")
-        self.was_rebuilt = f"{reason}; the file was kept as {self._path.name}.broken-{stamp}"
+                path.rename(f"{kept}{suffix}")
+        self.was_rebuilt = f"{reason}; the file was kept as {Path(kept).name}"
         log.error("journal is broken and was set aside", extra={"reason": self.was_rebuilt})
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         assert self._connection is not None, "cannot happen because the journal is opened first"
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(self._connection)
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
+            result = work(self._connection)
             self._connection.execute("COMMIT")
         except sqlite3.Error as failed:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._undo(self._connection)
             raise JournalError(f"cannot write {self._path}: {failed}; check the disk's free space") from failed
+        except BaseException:
+            self._undo(self._connection)
+            raise
         return result
+
+    def _undo(self, connection: sqlite3.Connection) -> None:
+        # SQLite itself ends the transaction on some errors, a full disk among them.
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _is_broken(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file itself is damaged (its primary result code; sqlite.org, "Result Codes")."""
+    code = getattr(error, "sqlite_errorcode", None)
+    # Without a code it comes from the sqlite3 module itself: text that is not UTF-8.
+    return "UTF-8" in str(error) if code is None else code & 0xFF in _BROKEN_CODES
+
+
+def _bytes_of(value: object) -> bytes:
+    """A sealed column, or its form in hex; raises JournalError for what was never one."""
+    if isinstance(value, bytes):
+        return value
+    try:
+        return bytes.fromhex(value) if isinstance(value, str) else b""
+    except ValueError as broken:
+        raise JournalError(f"cannot read the journal: {broken}") from broken

@@ -7,56 +7,26 @@ state is the service's state) → `finish` (the report, once). `find` answers a 
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.outbox import Outbox
+from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import parse_deployment, render_deployment
+
+log = logging.getLogger(__name__)
 
 KEPT_DEPLOYMENTS = 5
 # Ids are remembered long enough that no control plane still repeats them.
 KEPT_COMMANDS = 20_000
 KEPT_COMMAND_SECS = 14 * 24 * 3600.0
 _PRUNE_EVERY = 100
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Remembered:
-    """What was said to a request id: the response, and the terminal report of long work once there is one."""
-
-    response: Mapping[str, Json] | None = field(repr=False)
-    report: Mapping[str, Json] | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unfinished:
-    """An operation that was under way, or waiting, when the agent last stopped."""
-
-    request_id: RequestId
-    kind: str
-    origin: str
-    payload: Mapping[str, Json] = field(repr=False)
-    phase: str
-    prior: frozenset[ContainerId]
-    begun_at: float | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceRow:
-    """The desired state of one service."""
-
-    service_id: ServiceId
-    deployment_id: DeploymentId
-    replicas: int
-    stopped: bool
-    at: float
 
 
 class Journal:
@@ -77,8 +47,8 @@ class Journal:
             if row is None:
                 return None
             return Remembered(
-                response=self._opened(row[0], f"response/{request_id}"),
-                report=self._opened(row[1], f"report/{request_id}"),
+                response=self._readable(row[0], f"response/{request_id}"),
+                report=self._readable(row[1], f"report/{request_id}"),
             )
 
         return await self._database.transact(read)
@@ -95,8 +65,12 @@ class Journal:
         deployment: Deployment | None,
         is_operation: bool,
         messages: Sequence[str],
+        deployment_id: DeploymentId | None = None,
     ) -> None:
-        """Remember a command before anything is done for it, together with the acknowledgement that goes out."""
+        """Remember a command before anything is done for it, together with the acknowledgement that goes out.
+
+        `deployment` is new and is to be kept; `deployment_id` is one that is known, which `trim` then spares.
+        """
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -116,7 +90,7 @@ class Journal:
                 connection.execute(
                     "INSERT INTO operations (request_id, service_id, deployment_id, phase, prior, reason) "
                     "VALUES (?, ?, ?, 'waiting', '[]', '')",
-                    (request_id, service_id, deployment.deployment_id if deployment else ""),
+                    (request_id, service_id, deployment.deployment_id if deployment else deployment_id or ""),
                 )
             if deployment is not None:
                 self._keep_spec(connection, deployment)
@@ -338,7 +312,8 @@ class Journal:
         sealed = self._sealed(render_deployment(deployment), f"spec/{service_id}/{deployment_id}")
         connection.execute(
             "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT DO UPDATE SET spec = excluded.spec, at = excluded.at",
+            # Only success moves a deployment up in the order of what can be rolled back to.
+            "ON CONFLICT DO UPDATE SET spec = excluded.spec",
             (service_id, deployment_id, sealed, int(succeeded), time.time()),
         )
 
@@ -349,6 +324,14 @@ class Journal:
 
     def _sealed(self, value: Mapping[str, Json] | None, context: str) -> bytes | None:
         return None if value is None else self._database.seal(json.dumps(value).encode(), context)
+
+    def _readable(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
+        # Work whose answer is damaged must not be done again for that.
+        try:
+            return self._opened(sealed, context)
+        except (JournalError, ValueError) as broken:
+            log.error("answer is unreadable", extra={"reason": str(broken)})
+            return None
 
     def _opened(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
         if sealed is None:

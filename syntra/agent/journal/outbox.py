@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import Sequence
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import Database, JournalError
 from syntra.connection.writer import OutboxItem
+
+log = logging.getLogger(__name__)
 
 # A control plane that stays away for weeks must not fill the disk; the oldest reports go first, and are counted.
 MAX_MESSAGES = 10_000
@@ -47,13 +50,25 @@ class Outbox:
         self.announce()
 
     async def pending(self, limit: int) -> Sequence[OutboxItem]:
-        """The oldest messages that no socket has taken yet."""
+        """The oldest messages that no socket has taken yet. One that cannot be read is dropped: the rest must go on."""
 
         def read(connection: sqlite3.Connection) -> list[OutboxItem]:
-            rows = connection.execute("SELECT seq, message FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
-            return [OutboxItem(seq=seq, text=self._database.unseal(sealed, "outbox").decode()) for seq, sealed in rows]
+            while True:
+                rows = connection.execute("SELECT seq, message FROM outbox ORDER BY seq LIMIT ?", (limit,)).fetchall()
+                items = [item for row in rows if (item := self._item(connection, *row)) is not None]
+                if items or not rows:
+                    return items
 
         return await self._database.transact(read)
+
+    def _item(self, connection: sqlite3.Connection, seq: int, sealed: bytes) -> OutboxItem | None:
+        try:
+            return OutboxItem(seq=seq, text=self._database.unseal(sealed, "outbox").decode())
+        except (JournalError, UnicodeDecodeError) as broken:
+            log.error("message is unreadable and was dropped", extra={"seq": seq, "reason": str(broken)})
+            connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,))
+            self.dropped += 1
+            return None
 
     async def taken(self, seq: int) -> None:
         """Forget a message that the socket has taken."""

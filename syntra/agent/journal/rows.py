@@ -1,0 +1,42 @@
+"""What is read from the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syntra.model.fields import Json
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What was said to a request id: the response, and the terminal report of long work once there is one."""
+
+    response: Mapping[str, Json] | None = field(repr=False)
+    report: Mapping[str, Json] | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """An operation that was under way, or waiting, when the agent last stopped."""
+
+    request_id: RequestId
+    kind: str
+    origin: str
+    payload: Mapping[str, Json] = field(repr=False)
+    phase: str
+    prior: frozenset[ContainerId]
+    begun_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRow:
+    """The desired state of one service."""
+
+    service_id: ServiceId
+    deployment_id: DeploymentId
+    replicas: int
+    stopped: bool
+    at: float
