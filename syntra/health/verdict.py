@@ -28,6 +28,10 @@ from syntra.health.result import ProbeResult, bounded
 from syntra.utils.errors import AgentError
 
 FIRST_DELAY_SECS = 0.025
+# A failing check is asked again after a quarter of the time that the start has taken so far: a service is found ready
+# at most that much late, and a slow one is not asked much more often than a fast one.
+_LATENESS = 0.25
+_LEAST_DELAY_SECS = 0.01
 _LOOK_SECS = 1.0  # without a check: the longest time between two looks
 _ENDED = frozenset({"exited", "dead", "removing", "removed"})
 _NOT_YET = frozenset({"created", "configured", "initialized", "restarting", "paused"})
@@ -140,14 +144,15 @@ class StartupGate:
             return self._judge_held(now, self._held_since, "up without a restart")
         if probe is None:
             return self._pending("waiting: not probed yet" if self._held_since is None else "waiting: passed, in trial")
-        self._advance(now)
         if probe.ok:
+            self._advance(now)
             self._failures = 0
             self._counted_at = None
             if self._held_since is None:
                 self._held_since = now
             return self._judge_held(now, self._held_since, "passing its check")
         self._held_since = None
+        self._delay = FIRST_DELAY_SECS
         return self._judge_failure(now, self._timing, probe)
 
     def _judge_held(self, now: float, since: float, what: str) -> Verdict:
@@ -165,6 +170,9 @@ class StartupGate:
         if now + _TOLERANCE >= counts_from:
             self._counted_at = now
             self._failures += 1
+            counts_from = now + timing.interval_secs
+        delay = max((now - self._begun) * _LATENESS, _LEAST_DELAY_SECS)
+        self._next = min(now + delay, now + timing.interval_secs, counts_from)
         if self._failures >= timing.retries:
             times = "once" if self._failures == 1 else f"{self._failures} times in a row"
             return self._fail(f"the health check failed {times}: {probe.detail}")
@@ -180,7 +188,7 @@ class StartupGate:
         self._next = now
 
     def _advance(self, now: float) -> None:
-        """Set the next probe: 25 ms after the first, doubling up to the interval."""
+        """Set the next look at what is well: 25 ms after the first, doubling up to the interval."""
         longest = _LOOK_SECS if self._timing is None else self._timing.interval_secs
         self._next = now + min(self._delay, longest)
         self._delay = min(self._delay * 2, longest)

@@ -252,17 +252,19 @@ def test_a_long_engine_error_is_cut() -> None:
     assert len(verdict.reason.encode()) <= 512
 
 
-def test_probes_come_at_once_and_then_ever_slower_up_to_the_interval() -> None:
+def test_probes_come_at_once_and_then_a_quarter_of_the_time_so_far_apart_up_to_the_interval() -> None:
     gate = StartupGate(timing(interval_secs=1.0, start_period_secs=100), 0)
-    at = 7.0
+    began = at = 7.0
     assert gate.observe(look(at)).next_probe_at == at
     gaps = []
-    for _ in range(8):
+    while at < began + 8:
         after = gate.observe(look(at, probe=FAIL)).next_probe_at
         assert after is not None
+        assert after - at == pytest.approx(min(max((at - began) / 4, 0.01), 1.0))
         gaps.append(round(after - at, 3))
         at = after
-    assert gaps == [0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    assert gaps[:6] == [0.01, 0.01, 0.01, 0.01, 0.01, 0.013]
+    assert gaps[-3:] == [1.0, 1.0, 1.0] and len(gaps) < 40
 
 
 def test_the_schedule_starts_over_after_a_restart() -> None:
