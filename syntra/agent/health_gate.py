@@ -16,7 +16,7 @@ from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import StepFailed
 
 # The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
-LEAST_PAUSE_SECS = 0.02
+LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
 
 
@@ -76,7 +76,9 @@ class HealthGate:
                 probe = await self._probe(replica, spec, health, health.timeout)
                 if probe.ok:
                     # An answer counts for the container that gave it: it must be up after the answer too.
-                    replica = await self._adapter.inspect(container_id) or replica
+                    if (after := await self._adapter.inspect(container_id)) is None:
+                        continue
+                    replica = after
             now = self._clock()
             verdict = gate.observe(_observation(now, replica, probe))
             if verdict.state is VerdictState.HEALTHY:

@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -27,7 +28,9 @@ log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_CONNECTIONS = 64
-# Messages held for a client that reads slowly; streams wait for room, a client that lets statuses pile up is cut off.
+# What is held for a client that reads slowly: answers and streams wait for room, and a client that lets statuses, which
+# wait for nobody, pile up is cut off.
+QUEUE_BYTES = 1024 * 1024
 QUEUE_MESSAGES = 1000
 SEND_SECS = 30.0
 CLOSE_SECS = 5.0
@@ -117,21 +120,23 @@ class _Connection:
         self._writer = writer
         self._router = router
         self._reports = reports
-        self._outgoing: asyncio.Queue[str] = asyncio.Queue(QUEUE_MESSAGES)
-        self._listening: list[Callable[[], None]] = []
+        self._outgoing = _Outgoing()
+        self._listening: dict[str, Callable[[], None]] = {}
 
     async def run(self) -> None:
         """Serve until the client closes."""
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._write(), name="local socket writer")
+                group.create_task(self._write(), name="local socket writer")
                 await self._read()
-                writing.cancel()
+                # What was said so far goes out; a client that only closed its sending side still hears it.
+                self._outgoing.end()
         except* (ConnectionError, TimeoutError, Gone) as ended:
             log.debug("local connection ended", extra={"reason": str(ended.exceptions[0])})
         finally:
+            self._outgoing.end()
             self._router.forget(self)
-            for end in self._listening:
+            for end in self._listening.values():
                 end()
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
@@ -141,9 +146,7 @@ class _Connection:
         await self._outgoing.put(envelope(kind, payload))
 
     def _hear(self, kind: str, payload: Mapping[str, Json]) -> None:
-        try:
-            self._outgoing.put_nowait(envelope(kind, payload))
-        except asyncio.QueueFull:
+        if not self._outgoing.offer(envelope(kind, payload)):
             log.warning("local client does not read; its connection is closed")
             self._writer.transport.abort()
 
@@ -171,15 +174,65 @@ class _Connection:
             failure = Failure(code="MALFORMED", message="not an envelope: {id, type, payload} on one line")
             await self.respond(refusal("", failure))
             return
-        self._listening.append(self._reports.listen(request_id, self._hear))
+        if request_id not in self._listening:
+            self._listening[request_id] = self._reports.listen(request_id, self._hear)
         await self._router.handle(kind, message_id, payload, self)
 
     async def _write(self) -> None:
-        while True:
-            text = await self._outgoing.get()
+        while (text := await self._outgoing.take()) is not None:
             self._writer.write(text.encode() + b"\n")
             async with asyncio.timeout(SEND_SECS):
                 await self._writer.drain()
+
+
+class _Outgoing:
+    """Messages on their way to one client."""
+
+    def __init__(self) -> None:
+        self._texts: deque[str] = deque()
+        self._size = 0
+        self._ended = False
+        self._changed = asyncio.Event()
+
+    async def put(self, text: str) -> None:
+        """Add a message; waits while QUEUE_BYTES are held. Raises Gone once the connection has ended."""
+        while self._size >= QUEUE_BYTES and not self._ended:
+            await self._changed.wait()
+        if self._ended:
+            raise Gone("the local client is gone")
+        self._add(text)
+
+    def offer(self, text: str) -> bool:
+        """Add a message at once; False when QUEUE_MESSAGES are held already."""
+        if not self._ended and len(self._texts) < QUEUE_MESSAGES:
+            self._add(text)
+            return True
+        return self._ended
+
+    def end(self) -> None:
+        """Take nothing more; what is held may still be taken."""
+        self._ended = True
+        self._announce()
+
+    async def take(self) -> str | None:
+        """The next message; None when there will be none."""
+        while not self._texts:
+            if self._ended:
+                return None
+            await self._changed.wait()
+        text = self._texts.popleft()
+        self._size -= len(text)
+        self._announce()
+        return text
+
+    def _add(self, text: str) -> None:
+        self._texts.append(text)
+        self._size += len(text)
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 def _refusal(writer: asyncio.StreamWriter, connections: int) -> Failure | None:

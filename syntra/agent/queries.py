@@ -18,10 +18,10 @@ from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import Figures
+from syntra.model.status import Figures, Replica
 from syntra.runtime import plan
 from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 
 MIB = 1024 * 1024
 
@@ -108,12 +108,21 @@ class Queries:
         replicas = await self._adapter.observe(service_id)
         if not replicas:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._adapter.figures(r.container_id), name=f"figures {r.name}") for r in replicas
-            ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._measured(r), name=f"figures {r.name}") for r in replicas]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         found = [figures for task in tasks if (figures := task.result()) is not None]
         return {"service_id": service_id, "containers": [_figures(figures) for figures in found]}
+
+    async def _measured(self, replica: Replica) -> Figures | None:
+        try:
+            return await self._adapter.figures(replica.container_id)
+        except StepFailed as gone:
+            if gone.code != "CONTAINER_NOT_FOUND":
+                raise
+            return None
 
     async def _plan(self, deployment: Deployment) -> dict[str, Json]:
         spec = deployment.spec

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
 
 from syntra.agent.deployer import Deployer
+from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.log_streams import LogSubscription
 from syntra.agent.queries import Queries
@@ -83,7 +84,10 @@ class Router:
         self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
 
     async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
-        """Take one message. Returns once it is answered or under way; never raises for what the peer sent."""
+        """Take one message. Returns once it is answered or under way; never raises for what the peer sent.
+
+        Raises AgentError when not even a refusal can be kept.
+        """
         try:
             request_id = request_id_of(envelope_id, payload)
         except RequestError as broken:
@@ -95,11 +99,14 @@ class Router:
         except RequestError as refused:
             log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
             await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
+        except (JournalError, RuntimeUnavailable, StepFailed) as failed:
+            log.error("command failed", extra={"kind": kind, "request_id": request_id, "reason": str(failed)})
+            await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
 
     def forget(self, peer: Peer) -> None:
         """The peer is gone: its streams end."""
-        for key, (_, task) in list(self._streams.items()):
-            if key[0] == id(peer):
+        for (owner, _), (_, task) in list(self._streams.items()):
+            if owner == id(peer):
                 task.cancel()
 
     def end_errands(self) -> None:
@@ -121,6 +128,9 @@ class Router:
                     await self._accept_exec(command, kind, peer, payload)
                 self._errand(self._exec(command, peer), f"exec {command.service_id}")
             case LogsSubscribe():
+                if (id(peer), command.request_id) in self._streams:
+                    log.info("request repeated", extra={"request_id": command.request_id, "answered": True})
+                    return
                 self._check_errands()
                 task = self._errand(self._stream(command, peer), f"logs {command.service_id}")
                 self._streams[id(peer), command.request_id] = (command.service_id, task)
@@ -152,11 +162,30 @@ class Router:
         if len(self._tasks) >= MAX_ERRANDS:
             raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
 
-    def _errand(self, work: object, name: str) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = self._group.create_task(work, name=name)  # type: ignore[arg-type] # any coroutine
+    def _errand(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._group.create_task(self._guarded(work, name), name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            # A task that is cancelled before its first step never runs its own `finally`.
+            work.close()
+            self._tasks.discard(task)
+            for key in [key for key, (_, stream) in self._streams.items() if stream is task]:
+                del self._streams[key]
+
+        task.add_done_callback(ended)
         return task
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        # Errands share the agent's task group: what goes wrong in one of them is its own affair.
+        try:
+            await work
+        except* Gone:
+            log.debug("peer is gone", extra={"errand": name})
+        except* AgentError as failed:
+            log.error("errand failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
+        except* Exception:  # a bug of ours
+            log.exception("errand broke", extra={"errand": name})
 
     async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
         await self._journal.accept(
@@ -212,18 +241,14 @@ class Router:
                 raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
             await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
             await LogSubscription(self._adapter, command, send).run()
-        except* Gone:
-            log.debug("log subscriber is gone", extra={"request_id": command.request_id})
         except* (StepFailed, RuntimeUnavailable) as failed:
-            first = failed.exceptions[0]
-            code = first.code if isinstance(first, AgentError) else "INTERNAL"
-            await peer.respond(refusal(command.request_id, Failure(code=code, message=str(first))))
-        finally:
-            self._streams.pop((id(peer), command.request_id), None)
+            first = _first_of(failed)
+            await peer.respond(refusal(command.request_id, Failure(code=first.code, message=str(first))))
 
     async def _unsubscribe(self, command: LogsUnsubscribe, peer: Peer) -> None:
         exact = self._streams.get((id(peer), command.request_id))
-        chosen = [exact] if exact else [s for s in self._streams.values() if s[0] == command.service_id]
+        own = [stream for (owner, _), stream in self._streams.items() if owner == id(peer)]
+        chosen = [exact] if exact else [stream for stream in own if stream[0] == command.service_id]
         for _, task in chosen:
             task.cancel()
         await peer.respond(success(command.request_id, {"unsubscribed": len(chosen)}))
@@ -231,6 +256,11 @@ class Router:
     async def _answer(self, query: Query, peer: Peer) -> None:
         try:
             response = success(query.request_id, await self._queries.answer(query))
-        except (RequestError, StepFailed, RuntimeUnavailable) as failed:
+        except (RequestError, StepFailed, RuntimeUnavailable, JournalError) as failed:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
+
+
+def _first_of(failures: BaseExceptionGroup[StepFailed | RuntimeUnavailable]) -> StepFailed | RuntimeUnavailable:
+    first = failures.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -7,7 +7,6 @@ import logging
 
 from syntra.agent.journal.journal import Journal
 from syntra.agent.lanes import Lanes
-from syntra.model.ids import ServiceId
 from syntra.model.status import Replica
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
@@ -50,7 +49,7 @@ class Sweeper:
                 continue
             if replica.is_up or replica.service_id not in current:
                 stray.append(replica.name)
-            elif not await self._is_wanted(replica.service_id, replica):
+            elif await self._is_unneeded(replica):
                 log.info("retired container removed", extra={"container": replica.name})
                 await self._adapter.remove(replica.container_id)
                 gone += 1
@@ -59,9 +58,10 @@ class Sweeper:
         idle = frozenset(service_id for service_id in keep if not self._lanes.is_busy(service_id))
         return gone + await self._adapter.collect_garbage(keep, idle)
 
-    async def _is_wanted(self, service_id: ServiceId, replica: Replica) -> bool:
-        # Looked at again just before removal: an operation may have begun since the list was made.
-        if self._lanes.is_busy(service_id):
-            return True
-        row = await self._journal.service(service_id)
-        return row is None or row.deployment_id == replica.deployment_id
+    async def _is_unneeded(self, replica: Replica) -> bool:
+        # Looked at again just before removal: the list may be from memory, and an operation may have begun since.
+        now = await self._adapter.inspect(replica.container_id)
+        row = await self._journal.service(replica.service_id)
+        if now is None or now.is_up or row is None or row.deployment_id == replica.deployment_id:
+            return False
+        return not self._lanes.is_busy(replica.service_id)

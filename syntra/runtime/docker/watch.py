@@ -42,7 +42,8 @@ class ContainerWatch:
         filters = {"type": ["container"], "label": [f"{MANAGED}=true"], "event": list(_ACTIONS)}
         while True:
             try:
-                async with aclosing(self._events.stream(filters=filters)) as events:
+                # `since` closes the gap: what happens before the engine has taken the subscription is told afterwards.
+                async with aclosing(self._events.stream(since=time.time_ns(), filters=filters)) as events:
                     self._forget_all()
                     self._connected = True
                     async for event in events:
