@@ -30,9 +30,10 @@ from syntra.agent.router import Router
 from syntra.agent.service_views import ServiceViews
 from syntra.agent.sweep import Sweeper
 from syntra.model.fields import Json
+from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.endpoint import find_endpoint
+from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
@@ -62,10 +63,7 @@ class AgentApp:
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
-        if settings.runtime.runtime_type == "kubernetes":
-            raise AgentError(
-                "cannot use runtime kubernetes: this version deploys on Docker; set runtime_type to docker"
-            )
+        _require_docker(settings)
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
@@ -230,6 +228,19 @@ def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
 
 def _alone() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
+
+
+def _require_docker(settings: Settings) -> None:
+    evidence = Evidence(
+        engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
+        engine_socket=Path(DEFAULT_SOCKET).exists(),
+        in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
+        cluster_named=settings.runtime.kubernetes_config is not None,
+    )
+    if detect(settings.runtime.runtime_type, evidence) is RuntimeKind.KUBERNETES:
+        raise AgentError(
+            "cannot use runtime kubernetes: this version deploys on Docker; set runtime.runtime_type to docker"
+        )
 
 
 def _private_directory(path: Path) -> None:

@@ -1,0 +1,49 @@
+"""Which runtime this machine has, from evidence that others gather. Pure."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from syntra.utils.errors import AgentError
+
+
+class RuntimeKind(enum.Enum):
+    """The runtimes an agent can work with; the values are those of `runtime.runtime_type`."""
+
+    DOCKER = "docker"
+    KUBERNETES = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What points to which runtime.
+
+    `engine_named`: an engine address is configured or in DOCKER_HOST. `engine_socket`: the default socket is there.
+    `in_cluster`: the process runs in a pod (KUBERNETES_SERVICE_HOST). `cluster_named`: a kubeconfig is configured.
+    """
+
+    engine_named: bool
+    engine_socket: bool
+    in_cluster: bool
+    cluster_named: bool
+
+
+def detect(configured: str, evidence: Evidence) -> RuntimeKind:
+    """The runtime to use; `configured` is `docker`, `kubernetes` or `auto`.
+
+    What is named wins over what is merely there. In a pod the cluster wins over a mounted engine socket: an agent that
+    runs in a cluster manages the cluster. With no evidence at all it is Docker, whose engine may still be starting.
+    Raises AgentError when two runtimes are named.
+    """
+    if configured != "auto":
+        return RuntimeKind(configured)
+    if evidence.engine_named and evidence.cluster_named:
+        raise AgentError(
+            "cannot tell the runtime: an engine and a cluster are both configured; set runtime.runtime_type"
+        )
+    if evidence.engine_named:
+        return RuntimeKind.DOCKER
+    if evidence.cluster_named or evidence.in_cluster:
+        return RuntimeKind.KUBERNETES
+    return RuntimeKind.DOCKER
