@@ -91,6 +91,10 @@ class Router:
         try:
             request_id = request_id_of(envelope_id, payload)
         except RequestError as broken:
+            if not envelope_id:
+                # An answer without an id would tell nobody anything.
+                log.warning("message without an id ignored", extra={"kind": kind[:60]})
+                return
             await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
             return
         try:

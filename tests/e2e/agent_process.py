@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from syntra.agent.journal.database import Database
 from tests.engine import SOCKET, wait_until
 
 START_SECS = 15.0
@@ -22,7 +24,11 @@ TERMINAL = {"running", "failed", "rolled_back"}
 
 
 class AgentProcess:
-    """Runs `syntra start` on a folder of its own; a context manager. `start` again after `kill` keeps the folder."""
+    """Runs `syntra start` on a folder of its own; a context manager. `start` again after `kill` keeps the folder.
+
+    With `adopts` false the agent begins with an empty journal instead of none: it takes no service of another test on
+    the same engine for its own.
+    """
 
     def __init__(
         self,
@@ -32,6 +38,7 @@ class AgentProcess:
         config: str = "",
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "syntra"),
+        adopts: bool = True,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -52,6 +59,9 @@ class AgentProcess:
         }
         self._command = [*command, "--config", str(self.config), "start"]
         self.process: subprocess.Popen[bytes] | None = None
+        if not adopts and not self.data_dir.exists():
+            self.data_dir.mkdir(mode=0o700)
+            asyncio.run(_empty_journal(self.data_dir))
 
     def __enter__(self) -> Self:
         self.start()
@@ -70,11 +80,15 @@ class AgentProcess:
 
     def start(self) -> None:
         """Start and wait until the socket answers."""
+        self.launch()
+        wait_until(self._answers, f"the agent's socket; its log: {self.text()[-2000:]}", START_SECS)
+
+    def launch(self) -> None:
+        """Start without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
-        wait_until(self._answers, f"the agent's socket; its log: {self.text()[-2000:]}", START_SECS)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -100,6 +114,11 @@ class AgentProcess:
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def wait_killed(self, timeout: float = 30.0) -> bool:
         """Whether the process ended by SIGKILL within the time."""
@@ -182,6 +201,12 @@ class LocalClient:
             if message["type"] == "deploy_status" and message["payload"]["status"] in TERMINAL:
                 report: dict[str, Any] = message["payload"]
                 return report
+
+
+async def _empty_journal(data_dir: Path) -> None:
+    database = Database(data_dir)
+    await database.open()
+    await database.close()
 
 
 def _now() -> str:
