@@ -1,0 +1,174 @@
+"""What an agent that has nothing to do costs: its memory and processor time, and what it makes the engine do.
+
+The agent is connected to the reference control plane (a heartbeat every 30 s), with no container and with 20 services
+of one container, each with an HTTP health check. Memory is the proportional set size of all processes of the agent at
+the end of the interval, beside that of a Python that only sleeps in asyncio, at the same moment. The engine's share is
+the processor time of dockerd and containerd with the agent minus the same without it, intervals of equal length right
+after one another, containers running in both; on a machine where others use the engine too it is only noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.agent import BINARY, ROOT, SOURCE, AgentProcess, environment
+from benchmarks.figures import ratio, result, say
+from benchmarks.processes import cpu_secs, memory_kb, named, tree
+from syntra.cli.agent_client import ask, operate
+from syntra.controlplane.client import ControlPlaneClient
+from tests.engine import PORT, busybox_image, cleanup, new_token
+
+TARGET_PSS_MB = 45.0
+CONTAINERS = (0, 20)
+SETTLE_SECS = 3.0
+OPERATION_SECS = 30.0
+SLEEPER = "import asyncio; asyncio.run(asyncio.sleep(100_000))"
+
+
+@contextmanager
+def control_plane(folder: Path) -> Iterator[tuple[str, ControlPlaneClient]]:
+    """The reference control plane as a process; the address agents dial, and a client for operators."""
+    process = subprocess.Popen(
+        [*SOURCE, "controlplane", "--listen", "127.0.0.1:0", "--data-dir", str(folder / "plane")],
+        cwd=ROOT,
+        env=environment(folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None, "cannot happen: it was asked for"
+        base = process.stdout.readline().split()[-1]
+        dialled = process.stdout.readline().split()[-1]
+        yield dialled, ControlPlaneClient.from_token_file(base, Path(process.stdout.readline().split()[-1]))
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@contextmanager
+def sleeper() -> Iterator[int]:
+    """A Python that only sleeps; its pid."""
+    with subprocess.Popen([SOURCE[0], "-c", SLEEPER], cwd=ROOT) as process:
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def configuration(endpoint: str, operator: ControlPlaneClient) -> str:
+    """The agent's, with a token of its own."""
+    made = operator.create_token("srv_bench")
+    control_plane = f'[control_plane]\nendpoint = "{endpoint}"\ntoken = "{made["token"]}"\n'
+    return f'server_id = "{made["server_id"]}"\n{control_plane}[runtime]\nmin_healthy_secs = 0\n'
+
+
+def await_connected(agent: AgentProcess, operator: ControlPlaneClient) -> None:
+    """Return when the control plane has accepted the agent."""
+    deadline = time.monotonic() + OPERATION_SECS
+    while not any(server["connected"] for server in operator.servers()):
+        assert not agent.ended and time.monotonic() < deadline, f"the agent did not connect:\n{agent.log()}"
+        time.sleep(0.1)
+
+
+def fill(agent: AgentProcess, image: str, token: str, count: int) -> None:
+    """Deploy services of one container."""
+    for number in range(1, count + 1):
+        payload = {
+            "deployment_id": f"dep_{uuid.uuid4().hex}",
+            "service_id": f"{token}-{number}",
+            "project_name": token,
+            "image": image,
+            "config": {"port": PORT, "health_check": {"type": "http", "path": "/health"}},
+        }
+        *_, last = operate(agent.socket, "deploy", payload, idle=OPERATION_SECS)
+        assert last["status"] == "running", f"a deployment failed: {last}"
+
+
+def empty(agent: AgentProcess, token: str, count: int) -> None:
+    """Remove them again, also from what the agent knows."""
+    for number in range(1, count + 1):
+        ask(agent.socket, "stop", {"service_id": f"{token}-{number}", "remove_container": True}, timeout=OPERATION_SECS)
+
+
+def engine_cpu(seconds: float) -> float:
+    """Processor time that the engine takes within `seconds`."""
+    engine = named("dockerd", "containerd")
+    before = cpu_secs(engine)
+    time.sleep(seconds)
+    return cpu_secs(engine) - before
+
+
+def measure(agent: AgentProcess, seconds: float) -> dict[str, float]:
+    """One interval with the agent, one without it."""
+    time.sleep(SETTLE_SECS)
+    processes = tree(agent.pid)
+    with sleeper() as peer:
+        before = cpu_secs(processes)
+        with_agent = engine_cpu(seconds)
+        used = cpu_secs(processes) - before
+        memory, bare = memory_kb(processes), memory_kb([peer])
+    agent.end()
+    time.sleep(SETTLE_SECS)
+    without = engine_cpu(seconds)
+    return {
+        "pss_mb": round(memory["pss"] / 1024, 1),
+        "private_mb": round(memory["private"] / 1024, 1),
+        "bare_pss_mb": round(bare["pss"] / 1024, 1),
+        "ratio": ratio(memory["pss"], bare["pss"]),
+        "processes": len(processes),
+        "agent_cpu_percent": percent(used, seconds),
+        "engine_cpu_percent": percent(with_agent - without, seconds),
+        "engine_alone_cpu_percent": percent(without, seconds),
+    }
+
+
+def percent(used: float, seconds: float) -> float:
+    """Of one processor."""
+    return round(100 * used / seconds, 3)
+
+
+def run(seconds: float, containers: Sequence[int], command: Sequence[str]) -> None:
+    """Measure and print."""
+    load = os.getloadavg()[0]
+    token = new_token()
+    figures: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            busybox_image(f"{token}:1")
+            with control_plane(folder) as (endpoint, operator):
+                config = configuration(endpoint, operator)
+                for count in containers:
+                    with AgentProcess(folder / "agent", config=config, command=command) as agent:
+                        fill(agent, f"{token}:1", token, count)
+                    # Started anew: what deploying has left in memory is not what idling costs.
+                    with AgentProcess(folder / "agent", config=config, command=command) as agent:
+                        await_connected(agent, operator)
+                        figures[f"containers_{count}"] = measure(agent, seconds)
+                        say(f"{count} containers: {figures[f'containers_{count}']}")
+                    with AgentProcess(folder / "agent", config=config, command=command) as agent:
+                        empty(agent, token, count)
+        finally:
+            cleanup(token)
+    worst = max(part["pss_mb"] for part in figures.values())
+    largest = max(part["ratio"] for part in figures.values())
+    summary = {"pss_mb": worst, "target_pss_mb": TARGET_PSS_MB, "ratio": largest, "seconds": seconds}
+    result("idle", {**figures, **summary}, load_before=load)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Memory and processor time of an agent with nothing to do.")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each interval (60)")
+    parser.add_argument("--containers", type=int, nargs="+", default=CONTAINERS, help="0 20")
+    parser.add_argument("--binary", action="store_true", help="the compiled agent, dist/syntra-agent")
+    given = parser.parse_args()
+    run(given.seconds, given.containers, (str(BINARY),) if given.binary else SOURCE)

@@ -1,0 +1,138 @@
+"""From the start of the process to its hello: how long a server is out of sight when its agent starts again.
+
+A WebSocket server in this process takes the time when the `agent_hello` frame has arrived. Beside it, in turn: a bare
+Python program that imports asyncio and the WebSocket library, connects and sends one hello of the same size. The agent
+does all it does before a hello: configuration, journal, engine, local socket, host facts. Its data directory exists
+already, as after an update or a crash; the first start of all is reported apart (`first_s`), for a compiled binary with
+the unpacking of its files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from benchmarks.agent import BINARY, ROOT, SOURCE, AgentProcess, environment
+from benchmarks.figures import compared, median, ratio, result, say
+
+TARGET_S = 0.6
+HELLO_SECS = 30.0
+BARE = """
+import asyncio, sys
+from websockets.asyncio.client import connect
+
+async def main():
+    headers = {"Authorization": "Bearer bench"}
+    async with connect(sys.argv[1], additional_headers=headers, compression=None) as socket:
+        await socket.send(sys.argv[2])
+        await socket.wait_closed()
+
+asyncio.run(main())
+"""
+HELLO = json.dumps({"id": "1", "type": "agent_hello", "timestamp": "", "payload": {"filler": "x" * 900}})
+
+
+class HelloServer:
+    """Takes the time of the first frame of each connection, and closes it."""
+
+    def __init__(self) -> None:
+        self._arrived: asyncio.Queue[float] = asyncio.Queue(16)
+
+    async def handle(self, connection: ServerConnection) -> None:
+        """One connection."""
+        frame = await connection.recv()
+        now = time.perf_counter()
+        assert json.loads(frame)["type"] == "agent_hello", f"not a hello: {frame!r:.200}"
+        self._arrived.put_nowait(now)
+
+    async def hello(self) -> float:
+        """When the next hello arrived."""
+        async with asyncio.timeout(HELLO_SECS):
+            return await self._arrived.get()
+
+    def forget(self) -> None:
+        """Hellos of an agent that dialled again before it ended."""
+        while not self._arrived.empty():
+            self._arrived.get_nowait()
+
+
+Starter = Callable[[], Awaitable[float]]
+
+
+async def agent_start(server: HelloServer, endpoint: str, folder: Path, command: Sequence[str]) -> float:
+    """Seconds from the start of an agent to its hello."""
+    agent = AgentProcess(
+        folder, command=command, config=f'[control_plane]\nendpoint = "{endpoint}"\ntoken = "syn_agt_bench"\n'
+    )
+    began = time.perf_counter()
+    agent.spawn()
+    try:
+        return await server.hello() - began
+    finally:
+        await asyncio.to_thread(agent.end)
+        server.forget()
+
+
+def spawn_bare(endpoint: str, folder: Path) -> subprocess.Popen[bytes]:
+    """Start the bare program and return at once."""
+    return subprocess.Popen([SOURCE[0], "-c", BARE, endpoint, HELLO], cwd=ROOT, env=environment(folder))
+
+
+async def bare_start(server: HelloServer, endpoint: str, folder: Path) -> float:
+    """The same of the bare program."""
+    began = time.perf_counter()
+    process = spawn_bare(endpoint, folder)
+    try:
+        return await server.hello() - began
+    finally:
+        await asyncio.to_thread(process.wait, HELLO_SECS)
+
+
+async def run(rounds: int) -> None:
+    """Measure and print."""
+    load = os.getloadavg()[0]
+    server = HelloServer()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with serve(server.handle, "127.0.0.1", 0, compression=None) as listening:
+            host, port = next(iter(listening.sockets)).getsockname()[:2]
+            endpoint = f"ws://{host}:{port}/agent/ws"
+            starters: dict[str, Starter] = {
+                "source": lambda: agent_start(server, endpoint, folder / "source", SOURCE),
+                "bare": lambda: bare_start(server, endpoint, folder),
+            }
+            if BINARY.exists():
+                starters["binary"] = lambda: agent_start(server, endpoint, folder / "binary", (str(BINARY),))
+            first = {name: await starter() for name, starter in starters.items()}
+            samples: dict[str, list[float]] = {name: [] for name in starters}
+            for number in range(1, rounds + 1):
+                for name, starter in starters.items():
+                    samples[name].append(await starter())
+                say(f"round {number}: " + ", ".join(f"{name} {times[-1]:.3f} s" for name, times in samples.items()))
+    figures: dict[str, object] = {
+        **compared(samples["source"], samples["bare"], names=("ours_s", "bare_s")),
+        "first_s": round(first["source"], 4),
+    }
+    if "binary" in samples:
+        binary = median(samples["binary"])
+        figures["binary"] = {
+            "ours_s": binary,
+            "ratio": ratio(binary, median(samples["bare"])),
+            "first_s": round(first["binary"], 4),
+        }
+    result("start", {**figures, "target_s": TARGET_S, "rounds": rounds}, load_before=load)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Exec to hello, beside a bare WebSocket client.")
+    parser.add_argument("--rounds", type=int, default=10, help="of each (10)")
+    asyncio.run(run(parser.parse_args().rounds))
