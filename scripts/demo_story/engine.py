@@ -1,0 +1,206 @@
+"""The Docker engine as an onlooker uses it: import and push images, find a service's containers, remove what is ours.
+
+Everything the demo makes carries its token in a label or a name, and nothing else is ever removed.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tarfile
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.demo_story.errors import StoryFailed
+
+API = "/v1.41"
+PORT = 8080
+DEMO_LABEL = "syntra.demo"
+MANAGED_LABEL = "syntra.managed"
+SERVICE_LABEL = "syntra.service_id"
+DEPLOYMENT_LABEL = "syntra.deployment_id"
+PROJECT_LABEL = "syntra.project"
+
+SERVICE = """#!/bin/sh
+trap 'kill $child; exit 0' TERM INT
+echo "{greeting}"
+httpd {options} -p 8080 -h /www &
+child=$!
+wait $child
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container of the demo's service; `address` is empty until it has one."""
+
+    id: str
+    name: str
+    deployment_id: str
+    running: bool
+    address: str
+
+
+class Engine:
+    """One engine on a unix socket. Raises StoryFailed when it refuses, OSError when it is not there."""
+
+    def __init__(self, socket_path: str) -> None:
+        self.socket_path = socket_path
+
+    def containers(self, service_id: str) -> list[Container]:
+        """Every container of a service, oldest first."""
+        query = {"all": "1", "filters": _label_filter(SERVICE_LABEL, service_id)}
+        found = sorted(
+            self._json("GET", "/containers/json", query=query), key=lambda item: (item["Created"], item["Names"])
+        )
+        return [
+            Container(
+                id=item["Id"],
+                name=item["Names"][0].lstrip("/"),
+                deployment_id=item["Labels"].get(DEPLOYMENT_LABEL, ""),
+                running=item["State"] == "running",
+                address=next((n["IPAddress"] for n in item["NetworkSettings"]["Networks"].values()), ""),
+            )
+            for item in found
+        ]
+
+    def managed_services(self) -> set[str]:
+        """The services that agents have containers of on this engine, whoever's they are."""
+        query = {"all": "1", "filters": _label_filter(MANAGED_LABEL, "true")}
+        return {item["Labels"].get(SERVICE_LABEL, "") for item in self._json("GET", "/containers/json", query=query)}
+
+    def images(self, token: str) -> list[str]:
+        """The ids of the images made with this token."""
+        found = self._json("GET", "/images/json", query={"filters": _label_filter(DEMO_LABEL, token)})
+        return [item["Id"] for item in found]
+
+    def networks(self, project: str) -> list[str]:
+        """The ids of a project's networks."""
+        found = self._json("GET", "/networks", query={"filters": _label_filter(PROJECT_LABEL, project)})
+        return [item["Id"] for item in found]
+
+    def publish(self, repository: str, version: str, *, broken: bool, token: str) -> None:
+        """Import the sample service in one version, push it as REPOSITORY:VERSION, and forget it here."""
+        changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", f"EXPOSE {PORT}", f"LABEL {DEMO_LABEL}={token}"]
+        query = {"fromSrc": "-", "repo": repository, "tag": version, "changes": changes}
+        body = sample_service(version, broken=broken)
+        _progress(self._call("POST", "/images/create", body, query=query, kind="application/x-tar"))
+        nobody = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
+        path = f"/images/{repository}/push"
+        _progress(self._call("POST", path, query={"tag": version}, headers=nobody))
+        self._call("DELETE", f"/images/{repository}:{version}")
+
+    def remove_all(self, *, service_id: str, project: str, token: str) -> bool:
+        """Remove the service's containers, the project's network and the token's images; true when there were none.
+
+        What the engine refuses, or is removing already, is there at the next call or not.
+        """
+        paths = [f"/containers/{container.id}" for container in self.containers(service_id)]
+        paths += [f"/networks/{network}" for network in self.networks(project)]
+        paths += [f"/images/{image}" for image in self.images(token)]
+        for path in paths:
+            self._call("DELETE", path, query={"force": "1", "v": "1"}, may_fail=True)
+        return not paths
+
+    def _json(self, method: str, path: str, *, query: Mapping[str, str]) -> Any:
+        return json.loads(self._call(method, path, query=query))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: Mapping[str, str | Sequence[str]] | None = None,
+        headers: Mapping[str, str] | None = None,
+        kind: str = "application/json",
+        may_fail: bool = False,
+    ) -> bytes:
+        connection = _UnixConnection(self.socket_path)
+        target = f"{API}{path}?{urllib.parse.urlencode(query or {}, doseq=True)}"
+        try:
+            connection.request(method, target, body, {"Content-Type": kind, **(headers or {})})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400 and not may_fail:
+            raise StoryFailed(f"the engine refused {method} {path}: {answer.status} {content[:200].decode()!r}")
+        return content
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("engine", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0) -> tuple[int, str]:
+    """Status and text of one plain HTTP GET; raises OSError or HTTPException when nobody answers."""
+    connection = http.client.HTTPConnection(address, port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode().strip()
+    finally:
+        connection.close()
+
+
+def sample_service(version: str, *, broken: bool) -> bytes:
+    """A root file system, as a tar: static busybox, and a web service that says its version at `/`.
+
+    A broken one says that it is, and has no `/health`.
+    """
+    busybox = shutil.which("busybox")
+    if busybox is None:
+        raise StoryFailed("there is no busybox to make an image of; install busybox-static")
+    program = Path(busybox).read_bytes()
+    # The interpreter of a dynamic program stands near its start (elf(5), PT_INTERP); the image has none.
+    if re.search(rb"/ld-(linux|musl)", program[:4096]):
+        raise StoryFailed(f"{busybox} is not static, and an image of it alone would not run; install busybox-static")
+    greeting = f"{version} starts, but finds no settings" if broken else f"{version} starts"
+    # -v writes a line per request, for the logs; a broken one's last words are to be its own.
+    options = "-f" if broken else "-f -v"
+    files = {
+        "bin/busybox": program,
+        "bin/service": SERVICE.format(greeting=greeting, options=options).encode(),
+        "www/index.html": f"{version}\n".encode(),
+        **({} if broken else {"www/health": b"ok\n"}),
+    }
+    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o755 if name.startswith("bin/") else 0o644
+            tar.addfile(entry, io.BytesIO(content))
+        for applet in sorted(set(applets) - {"busybox"}):
+            entry = tarfile.TarInfo(f"bin/{applet}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            tar.addfile(entry)
+    return target.getvalue()
+
+
+def _label_filter(label: str, value: str) -> str:
+    return json.dumps({"label": [f"{label}={value}"]})
+
+
+def _progress(content: bytes) -> None:
+    # An import or a push that failed says so inside its answer, with status 200.
+    for line in content.splitlines():
+        if line.strip() and "error" in (said := json.loads(line)):
+            raise StoryFailed(f"the engine failed: {said['error']}")
