@@ -1,0 +1,447 @@
+"""A container runtime in memory, for faults and time. `tests.runtime.adapter_contract` keeps it honest.
+
+Programs are told by the environment, as in `tests.engine`: FAIL=exit, crash, unhealthy, slow, deaf. Time is the loop's,
+so a virtual loop makes back-offs and deadlines free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.spec_payload import fingerprint
+from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
+from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.timestamps import format_ns
+from tests.agent.tiny_shell import Ended, run
+
+EXIT_CODES = {"exit": 3, "crash": 4}
+RUN_SECS = {"exit": 0.0, "crash": 1.0}
+
+
+class Hold:
+    """Stops the next callers of a method: `arrived` says that one waits, `release` lets all go on."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.release = asyncio.Event()
+
+
+@dataclass
+class Container:
+    """One container. `ends_at` is when the present run or the present back-off ends, on the loop's clock."""
+
+    container_id: ContainerId
+    name: str
+    deployment: Deployment
+    index: int
+    created_ns: int
+    state: ContainerState = ContainerState.CREATED
+    started_ns: int | None = None
+    began: float = 0.0
+    ends_at: float | None = None
+    restart_count: int = 0
+    exit_code: int | None = 0
+    always: bool = True
+    lines: list[LogLine] = field(default_factory=list)
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        return self.deployment.spec.env
+
+    @property
+    def is_up(self) -> bool:
+        return self.state in (ContainerState.RUNNING, ContainerState.RESTARTING)
+
+    def say(self, message: str, stream: str = "stdout") -> None:
+        self.lines.append(LogLine(timestamp=format_ns(time.time_ns()), stream=stream, message=message))
+
+
+class FakeAdapter:
+    """Implements `runtime.adapter.Adapter`.
+
+    Faults: `away` (nothing answers), `away_at` (numbers of calls, from 1, that find nobody), `lost_at` (calls that have
+    their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method).
+    """
+
+    def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
+        self.containers: dict[ContainerId, Container] = {}
+        # Reference to whether it came from a registry.
+        self.images: dict[str, bool] = {}
+        self.registry = set(registry)
+        self.registry_up = True
+        self.pull_secs = 0.0
+        self.password: str | None = None
+        self.passwords_seen: list[str] = []
+        self.pins: set[tuple[ServiceId, DeploymentId]] = set()
+        self.networks: set[str] = set()
+        self.volumes: set[str] = set()
+        self.calls: list[str] = []
+        self.away = False
+        self.away_at: set[int] = set()
+        self.lost_at: set[int] = set()
+        self.refusals: dict[str, list[StepFailed]] = {}
+        self.holds: dict[str, Hold] = {}
+        self.most_up = 0
+        self.least_up: dict[ServiceId, int] = {}
+        self._ids = itertools.count(1)
+        self._changed = asyncio.Event()
+
+    # What tests look at
+
+    def of(self, service_id: str) -> list[Container]:
+        """The containers of a service, in the order they were made."""
+        self._catch_up()
+        return [c for c in self.containers.values() if c.deployment.spec.service_id == service_id]
+
+    def up(self, service_id: str) -> list[str]:
+        """The deployment ids of what is up, in the order it was made."""
+        return [c.deployment.deployment_id for c in self.of(service_id) if c.is_up]
+
+    def hold(self, method: str) -> Hold:
+        """Hold the callers of a method from now on."""
+        self.holds[method] = Hold()
+        return self.holds[method]
+
+    def refuse(self, method: str, code: str, times: int = 1) -> None:
+        """The next calls of a method are refused."""
+        sentence = f"cannot {method}: the engine says no"
+        self.refusals.setdefault(method, []).extend(StepFailed(code, sentence) for _ in range(times))
+
+    # The interface
+
+    async def info(self) -> RuntimeInfo:
+        async with self._asked("info"):
+            return RuntimeInfo(name="fake", version="1.2.3", api_version="1.41")
+
+    async def ping(self) -> None:
+        async with self._asked("ping"):
+            pass
+
+    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+        async with self._asked("observe"):
+            return [replica(c) for c in self.containers.values() if service_id in (None, c.deployment.spec.service_id)]
+
+    async def survey(self) -> list[Observed]:
+        async with self._asked("survey"):
+            return [Observed(replica=replica(c), deployment=c.deployment) for c in self.containers.values()]
+
+    async def inspect(self, container_id: ContainerId) -> Replica | None:
+        async with self._asked("inspect"):
+            found = self.containers.get(container_id)
+            return replica(found) if found else None
+
+    async def has_image(self, deployment: Deployment) -> bool:
+        async with self._asked("has_image"):
+            return _pin(deployment) in self.pins
+
+    async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
+        async with self._asked("obtain_image"):
+            reference = deployment.spec.image.pullable
+            note = "" if deployment.spec.image.digest and reference in self.images else None
+            if note is None:
+                note = await self._pull(deployment, auth, progress)
+            self.pins.add(_pin(deployment))
+            return note
+
+    async def _pull(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
+        image = deployment.spec.image
+        reference = image.pullable
+        if auth is not None:
+            self.passwords_seen.append(auth.password)
+        for percent in range(0, 100, 10):
+            progress(percent, f"{percent} of 100 MB")
+            await asyncio.sleep(self.pull_secs / 10)
+        denied = self.password is not None and (auth is None or auth.password != self.password)
+        if not self.registry_up or reference not in self.registry or denied:
+            stands_in = reference in self.images and (
+                not self.images[reference] or (not self.registry_up and image.may_serve_from_cache)
+            )
+            if stands_in:
+                return f"the registry gave no {image}; the image that is here serves"
+            raise StepFailed("PULL_FAILED", f"cannot pull {image}: the registry says no; check its name")
+        progress(100, "100 of 100 MB")
+        self.images[reference] = True
+        return ""
+
+    async def ensure_network(self, project: str) -> None:
+        async with self._asked("ensure_network"):
+            self.networks.add(project)
+
+    async def ensure_volume(self, name: str) -> None:
+        async with self._asked("ensure_volume"):
+            self.volumes.add(name)
+
+    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+        async with self._asked("create"):
+            if _pin(deployment) not in self.pins:
+                image = deployment.spec.image
+                raise StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {image} is gone; deploy again")
+            self.networks.add(deployment.spec.project_name)
+            number = next(self._ids)
+            name = f"syn-{deployment.spec.service_id}-{deployment.deployment_id[:8]}"
+            name += "" if index == 1 else f"-{index}"
+            if any(c.name == name for c in self.containers.values()):
+                name += f"-{number:04x}"
+            container_id = ContainerId(f"{number:064x}")
+            self.containers[container_id] = Container(
+                container_id=container_id,
+                name=name,
+                deployment=deployment,
+                index=index,
+                created_ns=time.time_ns() + number,
+            )
+            self._announce()
+            return container_id, name
+
+    async def start(self, container_id: ContainerId) -> None:
+        async with self._asked("start"):
+            container = self._known(container_id)
+            container.always = True
+            if not container.is_up:
+                self._check_port(container)
+                container.restart_count = 0
+                self._begin(container)
+
+    async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
+        async with self._asked("stop"):
+            container = self.containers.get(container_id)
+            if container is None:
+                return
+            container.always = False
+            if not container.is_up:
+                return
+            await self._end(container, grace_secs)
+
+    async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
+        async with self._asked("restart"):
+            container = self._known(container_id)
+            container.always = True
+            if container.is_up:
+                await self._end(container, grace_secs)
+            container.restart_count = 0
+            self._begin(container)
+
+    async def remove(self, container_id: ContainerId) -> None:
+        async with self._asked("remove"):
+            self.containers.pop(container_id, None)
+            self._announce()
+
+    async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
+        async with self._asked("tail"):
+            return self._known(container_id).lines[-lines:]
+
+    @asynccontextmanager
+    async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
+        async with self._asked("logs"):
+            if container_id not in self.containers and wanted.follow:
+                yield _nothing()
+                return
+            container = self._known(container_id)
+        yield self._lines(container, wanted)
+
+    async def _lines(self, container: Container, wanted: LogRange) -> AsyncIterator[LogLine]:
+        held = [line for line in container.lines if wanted.since is None or line.timestamp >= wanted.since]
+        read = len(container.lines)
+        for line in held[len(held) - wanted.tail if wanted.tail >= 0 else 0 :] if wanted.tail else []:
+            yield line
+        while wanted.follow:
+            self._catch_up()
+            while read < len(container.lines):
+                yield container.lines[read]
+                read += 1
+            if container.container_id not in self.containers:
+                return
+            await self._changed.wait()
+
+    async def execute(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        deadline_secs: float,
+    ) -> ExecResult:
+        async with self._asked("execute"):
+            container = self._known(container_id)
+            if container.state is not ContainerState.RUNNING:
+                raise StepFailed("CONTAINER_NOT_RUNNING", f"cannot exec in {container.name}: it does not run")
+            if argv[0] == "wget":
+                return ExecResult(exit_code=0 if self._is_healthy(container) else 1, stdout="", stderr="")
+            try:
+                async with asyncio.timeout(deadline_secs):
+                    ended: Ended = await run(argv, {**container.env, **env}, working_dir or "/")
+            except TimeoutError:
+                raise StepFailed("EXEC_TIMEOUT", f"cannot finish the command: over {deadline_secs:g} s") from None
+            return ExecResult(
+                exit_code=ended.exit_code, stdout=ended.stdout, stderr=ended.stderr, truncated=ended.truncated
+            )
+
+    async def figures(self, container_id: ContainerId) -> Figures | None:
+        async with self._asked("figures"):
+            container = self._known(container_id)
+            await asyncio.sleep(1.0)
+            if container.state is not ContainerState.RUNNING:
+                return None
+            return Figures(
+                container_id=container_id,
+                name=container.name,
+                cpu_percent=1.25,
+                memory_bytes=3 * 1024 * 1024,
+                memory_limit_bytes=container.deployment.spec.memory_bytes,
+                network_rx_bytes=1,
+                network_tx_bytes=2,
+                block_read_bytes=3,
+                block_write_bytes=4,
+                pids=5,
+            )
+
+    def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
+        return (1.25, 3 * 1024 * 1024) if replica.state is ContainerState.RUNNING else None
+
+    async def collect_garbage(
+        self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
+    ) -> int:
+        async with self._asked("collect_garbage"):
+            stale = {(s, d) for s, d in self.pins if s in known and d not in keep.get(s, frozenset())}
+            self.pins -= stale
+            return len(stale)
+
+    async def wait_for_change(self) -> None:
+        await self._changed.wait()
+
+    # How containers live
+
+    @asynccontextmanager
+    async def _asked(self, method: str) -> AsyncIterator[None]:
+        self.calls.append(method)
+        number = len(self.calls)
+        await asyncio.sleep(0)
+        if (hold := self.holds.get(method)) is not None:
+            hold.arrived.set()
+            await hold.release.wait()
+        if self.away or number in self.away_at:
+            raise RuntimeUnavailable(f"cannot {method}: the engine does not answer; check that it runs")
+        if self.refusals.get(method):
+            raise self.refusals[method].pop(0)
+        self._catch_up()
+        yield
+        if number in self.lost_at:
+            raise RuntimeUnavailable(f"cannot {method}: the connection broke; check that the engine runs")
+
+    def _known(self, container_id: ContainerId) -> Container:
+        found = self.containers.get(container_id)
+        if found is None:
+            raise StepFailed(
+                "CONTAINER_NOT_FOUND", f"no such container: {container_id[:12]}", container_id=container_id
+            )
+        return found
+
+    def _check_port(self, container: Container) -> None:
+        port = container.deployment.spec.host_port
+        if port is not None and any(c.is_up and c.deployment.spec.host_port == port for c in self.containers.values()):
+            raise StepFailed(
+                "START_FAILED", f"host port {port} is already allocated", container_id=container.container_id
+            )
+
+    def _begin(self, container: Container) -> None:
+        container.state, container.exit_code = ContainerState.RUNNING, None
+        container.started_ns = max(time.time_ns(), (container.started_ns or 0) + 1)
+        container.began = _now()
+        container.say(f"starting {container.env.get('VERSION', '1')}")
+        kind = container.env.get("FAIL", "")
+        if kind == "exit":
+            container.say("failing as told", "stderr")
+        else:
+            container.say(f"serving {container.env.get('VERSION', '1')} on 8080")
+        container.ends_at = container.began + RUN_SECS[kind] if kind in RUN_SECS else None
+        up = sum(1 for c in self.containers.values() if c.is_up)
+        self.most_up = max(self.most_up, up)
+        self._announce()
+
+    async def _end(self, container: Container, grace_secs: float) -> None:
+        deaf = container.env.get("FAIL") == "deaf"
+        if container.state is ContainerState.RUNNING:
+            if deaf:
+                await asyncio.sleep(grace_secs)
+            else:
+                container.say(f"stopping {container.env.get('VERSION', '1')}")
+            container.exit_code = 137 if deaf else 0
+        container.state = ContainerState.EXITED
+        container.ends_at = None
+        service_id = container.deployment.spec.service_id
+        left = sum(1 for c in self.containers.values() if c.is_up and c.deployment.spec.service_id == service_id)
+        self.least_up[service_id] = min(left, self.least_up.get(service_id, left))
+        self._announce()
+
+    def _catch_up(self) -> None:
+        """Let happen what time has brought: programs that end, back-offs that are over."""
+        for container in self.containers.values():
+            while container.ends_at is not None and container.ends_at <= _now():
+                at = container.ends_at
+                if container.state is ContainerState.RUNNING:
+                    container.exit_code = EXIT_CODES[container.env["FAIL"]]
+                    # The engine's back-off: 100 ms, doubled with every restart, a minute at most.
+                    pause = min(0.1 * 2**container.restart_count, 60.0)
+                    container.state = ContainerState.RESTARTING if container.always else ContainerState.EXITED
+                    container.ends_at = at + pause if container.always else None
+                else:
+                    container.restart_count += 1
+                    self._begin(container)
+                    container.began = at
+                    container.ends_at = at + RUN_SECS[container.env["FAIL"]]
+                self._announce()
+
+    def _is_healthy(self, container: Container) -> bool:
+        kind = container.env.get("FAIL", "")
+        if kind == "slow":
+            return _now() - container.began >= float(container.env.get("SLOW", "3"))
+        return kind != "unhealthy"
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def replica(container: Container) -> Replica:
+    """What is seen of a container."""
+    spec = container.deployment.spec
+    return Replica(
+        container_id=container.container_id,
+        name=container.name,
+        service_id=spec.service_id,
+        deployment_id=container.deployment.deployment_id,
+        index=container.index,
+        spec_hash=fingerprint(spec),
+        state=container.state,
+        created_ns=container.created_ns,
+        started_ns=container.started_ns,
+        restart_count=container.restart_count,
+        exit_code=container.exit_code,
+        pid=4711 if container.is_up else 0,
+        image_id="sha256:" + "0" * 64,
+        addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
+        host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
+        writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+    )
+
+
+def _pin(deployment: Deployment) -> tuple[ServiceId, DeploymentId]:
+    return deployment.spec.service_id, deployment.deployment_id
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _nothing() -> AsyncIterator[LogLine]:
+    return
+    yield

@@ -1,0 +1,127 @@
+"""The adapter contract, kept by Docker on a real engine and by the fake that stands for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from syntra.model.ids import ServiceId
+from syntra.model.image import ImageRef
+from syntra.model.spec import RegistryAuth
+from syntra.runtime.docker.adapter import DockerAdapter
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
+from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.virtual_time import all_in_virtual_time
+from tests.engine import LocalRegistry, busybox_image, engine_token
+from tests.runtime.adapter_contract import AdapterContract, Rig
+
+__all__ = ["engine_token"]
+
+AUTH = RegistryAuth(username="ann", password="s3cret-of-ann")
+
+
+@all_in_virtual_time
+class TestFakeAdapter(AdapterContract):
+    """In memory."""
+
+    @asynccontextmanager
+    async def rig(self) -> AsyncIterator[Rig]:
+        adapter = FakeAdapter(registry=["shop/pushed:1"])
+        adapter.images["shop/local:1"] = False
+        adapter.password = AUTH.password
+        away = FakeAdapter()
+        away.away = True
+
+        def stop_registry() -> None:
+            adapter.registry_up = False
+
+        yield Rig(
+            adapter=adapter,
+            away=away,
+            service_id=ServiceId("svc-1"),
+            project="shop",
+            local=_image("shop/local"),
+            pushed=_image("shop/pushed"),
+            missing=_image("shop/missing"),
+            auth=AUTH,
+            port=8099,
+            stop_registry=stop_registry,
+        )
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry]:
+    with LocalRegistry(tmp_path_factory.mktemp("registry"), user=AUTH.username, password=AUTH.password) as running:
+        yield running
+
+
+@pytest.mark.engine
+class TestDockerAdapter(AdapterContract):
+    """On the machine's engine."""
+
+    @pytest.fixture(autouse=True)
+    def parts(self, engine_token: str, registry: LocalRegistry, tmp_path: Path) -> None:
+        self.token = engine_token
+        self.registry = registry
+        self.folder = tmp_path
+
+    @asynccontextmanager
+    async def rig(self) -> AsyncIterator[Rig]:
+        token, registry = self.token, self.registry
+        local = f"{token}/app:1"
+        image = await asyncio.to_thread(busybox_image, local)
+        await asyncio.to_thread(registry.push, image, token, "1")
+        service_id = ServiceId(f"svc-{token}")
+        stopped = asyncio.Event()
+
+        def stop_registry() -> None:
+            stopped.set()
+            registry.stop()
+
+        async with (
+            EngineClient(find_endpoint({})) as client,
+            EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
+            asyncio.TaskGroup() as group,
+        ):
+            adapter = DockerAdapter(client, otlp_http_port=4318)
+            watching = group.create_task(adapter.watch(), name="watch")
+            try:
+                yield Rig(
+                    adapter=adapter,
+                    away=DockerAdapter(nowhere, otlp_http_port=4318),
+                    service_id=service_id,
+                    project=token,
+                    local=_image(f"{token}/app"),
+                    pushed=_image(token, registry=registry.address),
+                    missing=_image(token, "2", registry=registry.address),
+                    auth=AUTH,
+                    port=_free_port(),
+                    stop_registry=stop_registry,
+                )
+            finally:
+                for replica in await adapter.observe():
+                    if token in replica.service_id:
+                        await adapter.remove(replica.container_id)
+                # Pins are named by the service in hex, where clean-up by token does not find them.
+                await adapter.collect_garbage({}, frozenset({service_id, ServiceId(f"{service_id}x")}))
+                watching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await watching
+                if stopped.is_set():
+                    await asyncio.to_thread(registry.start)
+
+
+def _image(repository: str, tag: str = "1", *, registry: str = "") -> ImageRef:
+    return ImageRef(registry=registry, repository=repository, tag=tag)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
