@@ -84,7 +84,8 @@ class HealthGate:
             if verdict.state is VerdictState.HEALTHY:
                 return
             if verdict.state is VerdictState.FAILED:
-                code = "HEALTH_CHECK_FAILED" if replica.state is ContainerState.RUNNING else "CONTAINER_CRASHED"
+                crashed = gate.in_crash_loop or replica.state is not ContainerState.RUNNING
+                code = "CONTAINER_CRASHED" if crashed else "HEALTH_CHECK_FAILED"
                 raise StepFailed(code, f"{replica.name}: {verdict.reason}", container_id=container_id)
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS

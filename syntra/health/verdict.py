@@ -109,6 +109,11 @@ class StartupGate:
         self._delay = FIRST_DELAY_SECS
         self._next = 0.0
 
+    @property
+    def in_crash_loop(self) -> bool:
+        """Whether the process ended too often; between two ends the engine calls it running."""
+        return self._restarts.count >= _MAX_RESTARTS
+
     def observe(self, observation: Observation) -> Verdict:
         """Take the next observation. An earlier `at` than before counts as the latest seen."""
         if self._failed is not None:
@@ -120,7 +125,7 @@ class StartupGate:
             return self._fail(f"the container {_end_in_words(observation)}")
         if observation.status == "created" and (observation.error or observation.exit_code):
             return self._fail(f"the container did not start: {_end_in_words(observation)}")
-        if self._restarts.count >= _MAX_RESTARTS:
+        if self.in_crash_loop:
             return self._fail(f"crash loop: restarted {self._restarts.count} times{self._restarts.last_end}")
         if restarted:
             self._begin(now)
