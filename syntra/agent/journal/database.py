@@ -27,6 +27,7 @@ SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
 KEY_NAME = "journal.key"
 SHUTDOWN_SECS = 10.0
+LOCK_SECS = 5.0
 # SQLite's words for a file that is broken, or not of our making (a missing table); every other error is about the disk
 # or about who else is at it.
 _BROKEN_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
@@ -67,9 +68,11 @@ class JournalError(AgentError):
 class Database:
     """One open journal file. `was_rebuilt` says why an earlier one was set aside, empty when it was not."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, lock_secs: float = LOCK_SECS) -> None:
+        """`lock_secs` is how long another process at the file is waited for."""
         self._path = data_dir / FILE_NAME
         self._key = data_dir / KEY_NAME
+        self._lock_secs = lock_secs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
         self._box: SealedBox | None = None
@@ -115,7 +118,7 @@ class Database:
         try:
             try:
                 self._connection = self._opened()
-            except (sqlite3.Error, JournalError) as broken:
+            except (sqlite3.Error, UnicodeDecodeError, JournalError) as broken:
                 # A full or failing disk is no reason to part with a journal that may be whole.
                 if isinstance(broken, sqlite3.Error) and not _is_broken(broken):
                     raise
@@ -135,7 +138,7 @@ class Database:
         if not existed:
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         os.chmod(self._path, 0o600)
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5)
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=self._lock_secs)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
