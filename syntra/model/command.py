@@ -82,7 +82,7 @@ class Exec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogsSubscribe:
-    """Stream the log lines of a service. `since` and `until` are RFC 3339 or epoch seconds, as text."""
+    """Stream the log lines of a service. `since` and `until` are RFC 3339 in UTC with nine digits of fraction."""
 
     request_id: RequestId
     service_id: ServiceId

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 from syntra.model import ids
 from syntra.model.command import (
@@ -23,17 +24,25 @@ from syntra.model.command import (
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import RequestId, ServiceId
-from syntra.model.spec_payload import MAX_REPLICAS, parse_deployment, parse_registry_auth
+from syntra.model.spec_payload import (
+    MAX_REPLICAS,
+    absolute_path,
+    parse_deployment,
+    parse_env,
+    parse_registry_auth,
+)
+from syntra.utils.errors import AgentError
+from syntra.utils.timestamps import format_ns, parse_ns
 
 MAX_GRACE_SECS = 3600.0
 MAX_TAIL = 100_000
-_TIME = re.compile(r"\d{1,12}(\.\d{1,9})?|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+_EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
 def request_id_of(envelope_id: str, payload: Mapping[str, Json]) -> RequestId:
     """The request id: the payload's, else the envelope's; raises InvalidField."""
-    value = payload.get("request_id")
-    return ids.request_id("request_id", value if isinstance(value, str) and value else envelope_id)
+    value = Fields(payload).optional_text("request_id")
+    return ids.request_id("request_id", value) if value else ids.request_id("id", envelope_id)
 
 
 def parse_command(kind: str, request_id: RequestId, payload: Mapping[str, Json]) -> Command:
@@ -71,11 +80,12 @@ def _restart(request_id: RequestId, payload: Fields) -> Command:
 
 
 def _rollback(request_id: RequestId, payload: Fields) -> Command:
+    path, _ = payload.raw("target_deployment_id", "deployment_id")
     target = payload.optional_text("target_deployment_id", "deployment_id")
     return Rollback(
         request_id=request_id,
         service_id=_service(payload),
-        target=ids.deployment_id(payload.at("target_deployment_id"), target) if target else None,
+        target=ids.deployment_id(path, target) if target else None,
     )
 
 
@@ -86,14 +96,14 @@ def _exec(request_id: RequestId, payload: Fields) -> Command:
     if not argv or not argv[0]:
         raise InvalidField(payload.at("command"), "is missing; a list of at least one word")
     working_dir = payload.optional_text("working_dir")
-    # A working directory below /proc/self/fd escapes the container on old runc (CVE-2024-21626).
-    if working_dir is not None and (not working_dir.startswith("/") or working_dir.startswith("/proc")):
-        raise InvalidField(payload.at("working_dir"), "is not an absolute path outside /proc")
+    # A working directory below /proc/self/fd escapes the container on old runc (CVE-2024-21626), however it is spelt.
+    if working_dir is not None and absolute_path(working_dir, outside=("proc",)) is None:
+        raise InvalidField(payload.at("working_dir"), "is not an absolute path outside /proc, without `..`")
     return Exec(
         request_id=request_id,
         service_id=_service(payload),
         argv=argv,
-        env=payload.text_map("env"),
+        env=parse_env(payload, "env"),
         working_dir=working_dir,
         timeout_secs=payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS),
     )
@@ -136,10 +146,15 @@ def _grace(payload: Fields) -> float:
 
 
 def _time(payload: Fields, key: str) -> str | None:
+    # Epoch seconds or any RFC 3339 come in, one form goes on: runtimes need not know how many there are.
     text = payload.quantity(key)
-    if text is not None and _TIME.fullmatch(text) is None:
-        raise InvalidField(payload.at(key), f"{text[:40]!r} is not a time (RFC 3339 or epoch seconds)")
-    return text
+    if not text:
+        return None
+    try:
+        when = int(Decimal(text) * 1_000_000_000) if _EPOCH_SECS.fullmatch(text) else parse_ns(text)
+        return format_ns(when) if when is not None else None
+    except AgentError:
+        raise InvalidField(payload.at(key), f"{text[:40]!r} is not a time (RFC 3339 or epoch seconds)") from None
 
 
 _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {

@@ -1,6 +1,7 @@
 """Typed reading of payload mappings: every accessor names the dotted path of what it refuses.
 
-A key that is absent or null gives the default; a key of the wrong type is an error, never a default.
+A key that is absent or null gives the default; a key of the wrong type is an error, never a default. What should have
+been an object, a list or a text may hold secrets, so its error tells the type and not the value.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ T = TypeVar("T")
 Json = object
 
 MAX_TEXT = 64 * 1024
+# About 60 digits. Beyond 4300 of them the interpreter refuses to spell an integer out.
+_SPELLED_BITS = 200
 
 
 class Fields:
@@ -54,9 +57,9 @@ class Fields:
         return (as_text(path, value) or None) if value is not None else None
 
     def quantity(self, *keys: str) -> str | None:
-        """A string or a plain number, as text: sizes and CPU shares come as both."""
+        """A string or a plain number, as text: sizes and CPU shares come as both. None only when absent."""
         path, value = self.raw(*keys)
-        if value is None or value == "":
+        if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise InvalidField(path, f"{_kind(value)} is not a quantity")
@@ -148,13 +151,13 @@ class Fields:
         mapping = as_mapping(path, value)
         if len(mapping) > limit:
             raise InvalidField(path, f"{len(mapping)} entries are more than {limit}")
-        return {key: _env_text(f"{path}.{key}", item) for key, item in mapping.items()}
+        return {as_text(path, key): _env_text(f"{path}.{key[:60]}", item) for key, item in mapping.items()}
 
 
 def as_mapping(path: str, value: Json) -> Mapping[str, Json]:
     """The value as an object with string keys."""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise InvalidField(path, f"{_kind(value)} is not an object")
+        raise InvalidField(path, f"{_shape(value)} is not an object")
     return value
 
 
@@ -163,7 +166,7 @@ def as_list(path: str, value: Json, limit: int) -> Sequence[Json]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        raise InvalidField(path, f"{_kind(value)} is not a list")
+        raise InvalidField(path, f"{_shape(value)} is not a list")
     if len(value) > limit:
         raise InvalidField(path, f"{len(value)} entries are more than {limit}")
     return value
@@ -172,7 +175,7 @@ def as_list(path: str, value: Json, limit: int) -> Sequence[Json]:
 def as_text(path: str, value: Json) -> str:
     """The value as a string without NUL, at most 64 KiB: it becomes an argument, a label or a name."""
     if not isinstance(value, str):
-        raise InvalidField(path, f"{_kind(value)} is not a string")
+        raise InvalidField(path, f"{_shape(value)} is not a string")
     if "\0" in value:
         raise InvalidField(path, "contains a NUL character")
     if len(value) > MAX_TEXT:
@@ -189,6 +192,8 @@ def _env_text(path: str, value: Json) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
+        if not math.isfinite(value) if isinstance(value, float) else value.bit_length() > _SPELLED_BITS:
+            raise InvalidField(path, "is not a finite number of at most 60 digits; send it as a string")
         return str(value)
     return as_text(path, value)
 
@@ -209,19 +214,26 @@ def _required(path: str, default: T | None) -> T:
 
 
 def _kind(value: Json) -> str:
+    if isinstance(value, str):
+        return repr(value[:40])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _short(value)
+    return _shape(value)
+
+
+def _shape(value: Json) -> str:
     if isinstance(value, bool):
         return "a boolean"
     if isinstance(value, str):
-        return repr(value[:40])
+        return "a string"
     if isinstance(value, int | float):
-        return _short(value)
+        return "a number"
     if isinstance(value, Mapping):
         return "an object"
     return "a list" if isinstance(value, list | tuple) else "null" if value is None else type(value).__name__
 
 
 def _short(value: int | float) -> str:
-    # Converting a huge integer to decimal is refused by the interpreter beyond 4300 digits.
-    if isinstance(value, int) and value.bit_length() > 200:
+    if isinstance(value, int) and value.bit_length() > _SPELLED_BITS:
         return "the number"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ reference names a repository of the engine's default registry.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from syntra.model.errors import InvalidField
@@ -56,26 +57,51 @@ class ImageRef:
         return f"{self.name}:{self.tag}" + (f"@{self.digest}" if self.digest else "")
 
 
-def parse_image(field: str, text: str) -> ImageRef:
-    """Parse a whole reference; raises InvalidField naming `field`."""
-    rest, _, digest = text.partition("@")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageParts:
+    """A reference taken apart and not checked yet; None is what it does not say."""
+
+    registry: str | None = None
+    repository: str
+    tag: str | None = None
+    digest: str | None = None
+
+
+def split_image(text: str) -> ImageParts:
+    """Take a whole reference apart."""
+    rest, at, digest = text.partition("@")
     head, slash, tail = rest.partition("/")
-    registry = ""
-    if slash and ("." in head or ":" in head or head == "localhost"):
-        registry, rest = head, tail
-    repository, _, tag = rest.partition(":")
-    return make_image(field, registry=registry, repository=repository, tag=tag, digest=digest or None)
+    has_registry = bool(slash) and _names_registry(head)
+    repository, colon, tag = (tail if has_registry else rest).partition(":")
+    return ImageParts(
+        registry=head if has_registry else None,
+        repository=repository,
+        tag=tag if colon else None,
+        digest=digest if at else None,
+    )
 
 
-def make_image(field: str, *, registry: str, repository: str, tag: str, digest: str | None) -> ImageRef:
-    """Check the parts of a reference; an empty tag is `latest`, an empty digest is none. Raises InvalidField."""
+def make_image(at: Callable[[str], str], parts: ImageParts) -> ImageRef:
+    """Check the parts; without a tag it is `latest`. Raises InvalidField naming the field `at(part)`."""
+    registry, repository = parts.registry or "", parts.repository
+    tag = MOVING_TAG if parts.tag is None else parts.tag
     if registry and _REGISTRY.fullmatch(registry) is None:
-        raise InvalidField(field, f"{registry[:60]!r} is not a registry (host or host:port)")
+        raise InvalidField(at("registry"), f"{registry[:60]!r} is not a registry (host or host:port)")
+    if registry and not _names_registry(registry):
+        # The engine would take it for a folder of its default registry, and send that one the credentials.
+        raise InvalidField(
+            at("registry"), f"{registry[:60]!r} is not a registry (has a dot or a port, or is localhost)"
+        )
     if _REPOSITORY.fullmatch(repository) is None or len(registry) + len(repository) > MAX_NAME:
-        raise InvalidField(field, f"{repository[:60]!r} is not a repository (lower-case parts separated by `/`)")
-    tag = tag or MOVING_TAG
+        raise InvalidField(
+            at("repository"), f"{repository[:60]!r} is not a repository (lower-case parts separated by `/`)"
+        )
     if _TAG.fullmatch(tag) is None:
-        raise InvalidField(field, f"{tag[:60]!r} is not a tag (letters, digits, `_`, `.`, `-`; ≤ 128)")
-    if digest and _DIGEST.fullmatch(digest) is None:
-        raise InvalidField(field, f"{digest[:80]!r} is not a digest (sha256: and 64 hex digits)")
-    return ImageRef(registry=registry, repository=repository, tag=tag, digest=digest or None)
+        raise InvalidField(at("tag"), f"{tag[:60]!r} is not a tag (letters, digits, `_`, `.`, `-`; ≤ 128)")
+    if parts.digest is not None and _DIGEST.fullmatch(parts.digest) is None:
+        raise InvalidField(at("digest"), f"{parts.digest[:80]!r} is not a digest (sha256: and 64 hex digits)")
+    return ImageRef(registry=registry, repository=repository, tag=tag, digest=parts.digest)
+
+
+def _names_registry(head: str) -> bool:
+    return "." in head or ":" in head or head == "localhost"

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 
+# What the agent itself tells every container. Whatever else is asked for under these names is not part of a spec.
+AGENT_ENV = frozenset({"SYNTRA_SERVICE_ID", "SYNTRA_DEPLOYMENT_ID", "SYNTRA_OTLP_ENDPOINT"})
+
 
 class Strategy(enum.Enum):
     """How new replicas take over from old ones."""

@@ -13,8 +13,9 @@ import re
 from syntra.model import ids
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
-from syntra.model.image import ImageRef, make_image, parse_image
+from syntra.model.image_payload import read_image
 from syntra.model.spec import (
+    AGENT_ENV,
     Deployment,
     HealthKind,
     HealthSpec,
@@ -29,6 +30,9 @@ MAX_REPLICAS = 100
 MAX_TIMEOUT_SECS = 24 * 3600.0
 # Less memory than this and the engine itself refuses the container (Engine API, HostConfig.Memory).
 MIN_MEMORY_BYTES = 6 * 1024 * 1024
+MAX_MEMORY_BYTES = 2**63 - 1
+# The kernel's least quota is 1 ms per period of 100 ms. A millionth of that would count as no limit at all.
+MIN_CPU_NANOS = 10_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -43,9 +47,6 @@ def parse_deployment(payload: Fields) -> Deployment:
     config = payload.section("config") or service
     networking = payload.section("networking") or payload
     service_id = ids.service_id(*_id_field(payload, service, "service_id"))
-    name = (service.optional_text("name") if service is not payload else None) or payload.text(
-        "service_name", "name", default=service_id
-    )
     port = _port(config, payload)
     replicas = (config if config.has("replicas") else payload).integer("replicas", default=1, low=0, high=MAX_REPLICAS)
     limits = config.section("resources") or payload.section("resources") or config
@@ -57,15 +58,15 @@ def parse_deployment(payload: Fields) -> Deployment:
         )
     spec = ServiceSpec(
         service_id=service_id,
-        service_name=_named(payload.at("service_name"), name),
-        project_name=_named(payload.at("project_name"), payload.text("project_name", "project", default="default")),
-        image=_image(payload, service),
+        service_name=_service_name(payload, service, service_id),
+        project_name=_named(payload, "project_name", "project", default="default"),
+        image=read_image(payload, service),
         command=(config if config.has("command") else payload).texts("command"),
         port=port,
         replicas=replicas,
         cpu_nanos=_cpu(limits),
         memory_bytes=_memory(limits),
-        env=_env(config if config.has("env_vars", "env") else payload),
+        env=_spec_env(config if config.has("env_vars", "env") else payload),
         labels=_labels(config if config.has("labels") else payload),
         volumes=_volumes(config if config.has("volumes") else payload),
         health=_health(config if config.has("health_check") else payload, port),
@@ -75,7 +76,6 @@ def parse_deployment(payload: Fields) -> Deployment:
         internal_hostname=_hostname(networking),
         host_port=host_port,
     )
-    _distinct_mounts(spec.volumes)
     return Deployment(
         deployment_id=ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id")),
         spec=spec,
@@ -173,37 +173,18 @@ def _id_field(payload: Fields, service: Fields, key: str) -> tuple[str, str]:
     return payload.at(key), payload.text(key)
 
 
-def _named(path: str, name: str) -> str:
+def _service_name(payload: Fields, service: Fields, service_id: ids.ServiceId) -> str:
+    if service is not payload and service.optional_text("name"):
+        return _named(service, "name")
+    return _named(payload, "service_name", "name", default=service_id)
+
+
+def _named(source: Fields, *keys: str, default: str | None = None) -> str:
+    path, _ = source.raw(*keys)
+    name = source.text(*keys, default=default)
     if _NAME.fullmatch(name) is None:
         raise InvalidField(path, f"{name[:60]!r} is not a name (letters, digits, `_`, `.`, `-`; ≤ 63)")
     return name
-
-
-def _image(payload: Fields, service: Fields) -> ImageRef:
-    # Three shapes: an object with parts; `image` text with `tag` beside it; `docker {image, tag}` or
-    # `service.docker_image` of the nested shape.
-    docker = payload.section("docker")
-    for source, key in ((docker, "image"), (service, "docker_image"), (payload, "image")):
-        if source is None or not source.has(key):
-            continue
-        path, value = source.raw(key)
-        if isinstance(value, str):
-            tag = (docker or source).optional_text("tag") or payload.optional_text("tag")
-            has_own = ":" in value.rpartition("/")[2] or "@" in value
-            return parse_image(path, value if has_own or tag is None else f"{value}:{tag}")
-        parts = source.section(key)
-        assert parts is not None, "cannot happen because the key is present and not null"
-        if parts.has("registry"):
-            return make_image(
-                path,
-                registry=parts.text("registry"),
-                repository=parts.text("repository"),
-                tag=parts.text("tag", default=""),
-                digest=parts.optional_text("digest"),
-            )
-        whole = parts.text("repository") + (f":{parts.text('tag')}" if parts.has("tag") else "")
-        return parse_image(path, whole + (f"@{parts.text('digest')}" if parts.optional_text("digest") else ""))
-    raise InvalidField(payload.at("image"), "is missing")
 
 
 def _port(config: Fields, payload: Fields) -> int | None:
@@ -221,34 +202,45 @@ def _host_port(networking: Fields, port: int | None) -> int | None:
 
 
 def _cpu(limits: Fields) -> int | None:
+    path, _ = limits.raw("cpu_limit", "cpu")
     text = limits.quantity("cpu_limit", "cpu")
     if text is None:
         return None
     nanos = parse_nano_cpus(text)
     if nanos is None:
-        raise InvalidField(limits.at("cpu_limit"), f"{text[:40]!r} is not a CPU share (like 0.5, 2 or 250m)")
+        raise InvalidField(path, f"{text[:40]!r} is not a CPU share (like 0.5, 2 or 250m)")
+    if nanos < MIN_CPU_NANOS:
+        raise InvalidField(path, f"{text[:40]!r} is less than the 0.01 of a core that can be enforced")
     return nanos
 
 
 def _memory(limits: Fields) -> int | None:
+    path, _ = limits.raw("memory_limit", "memory")
     text = limits.quantity("memory_limit", "memory")
     if text is None:
         return None
     size = parse_bytes(text)
-    if size is None:
-        raise InvalidField(limits.at("memory_limit"), f"{text[:40]!r} is not a size (like 512m, 1.5g, 256MB or bytes)")
+    if size is None or size > MAX_MEMORY_BYTES:
+        raise InvalidField(path, f"{text[:40]!r} is not a size (like 512m, 1.5g, 256MB or bytes)")
     if size < MIN_MEMORY_BYTES:
-        raise InvalidField(limits.at("memory_limit"), f"{text[:40]!r} is less than the 6 MB a container needs")
+        raise InvalidField(path, f"{text[:40]!r} is less than the 6 MB a container needs")
     return size
 
 
-def _env(source: Fields) -> dict[str, str]:
-    env = source.text_map("env_vars", "env")
-    path, _ = source.raw("env_vars", "env")
+def parse_env(source: Fields, *keys: str) -> dict[str, str]:
+    """An environment: names checked, values text; raises InvalidField, never with a value in it."""
+    env = source.text_map(*keys)
+    path, _ = source.raw(*keys)
     for key in env:
         if _ENV_KEY.fullmatch(key) is None:
-            raise InvalidField(path, f"{key[:60]!r} is not a variable name (no `=`, no spaces)")
+            # What is behind a `=` is a value that slipped in, and may be a secret.
+            shown = key.partition("=")[0][:60]
+            raise InvalidField(path, f"{shown!r} is not a variable name (no `=`, no spaces; 1–255 characters)")
     return env
+
+
+def _spec_env(source: Fields) -> dict[str, str]:
+    return {key: value for key, value in parse_env(source, "env_vars", "env").items() if key not in AGENT_ENV}
 
 
 def _labels(source: Fields) -> dict[str, str]:
@@ -260,16 +252,21 @@ def _labels(source: Fields) -> dict[str, str]:
 
 
 def _volumes(source: Fields) -> tuple[VolumeMount, ...]:
-    mounts = []
+    mounts: list[VolumeMount] = []
     for item in source.sections("volumes", limit=100):
-        container_path = item.text("container_path", "mount_path", "target")
-        if not container_path.startswith("/") or ".." in container_path.split("/") or container_path.rstrip("/") == "":
-            raise InvalidField(item.at("container_path"), f"{container_path[:80]!r} is not an absolute path below `/`")
-        host_path = item.optional_text("host_path")
-        name = item.text("name", default="") if host_path else item.text("name")
-        if host_path and (not host_path.startswith("/") or ".." in host_path.split("/")):
-            raise InvalidField(item.at("host_path"), f"{host_path[:80]!r} is not an absolute path without `..`")
-        if not host_path and _VOLUME.fullmatch(name) is None:
+        path, _ = item.raw("container_path", "mount_path", "target")
+        target = item.text("container_path", "mount_path", "target")
+        container_path = absolute_path(target)
+        if container_path is None or container_path == "/":
+            raise InvalidField(path, f"{target[:80]!r} is not an absolute path below `/`, without `..`")
+        if any(mount.container_path == container_path for mount in mounts):
+            raise InvalidField(path, f"two volumes are mounted at {container_path[:80]}")
+        bind = item.optional_text("host_path")
+        host_path = absolute_path(bind) if bind else None
+        name = item.text("name", default="") if bind else item.text("name")
+        if bind and host_path is None:
+            raise InvalidField(item.at("host_path"), f"{bind[:80]!r} is not an absolute path without `..`")
+        if not bind and _VOLUME.fullmatch(name) is None:
             raise InvalidField(item.at("name"), f"{name[:60]!r} is not a volume name")
         mounts.append(
             VolumeMount(
@@ -282,13 +279,15 @@ def _volumes(source: Fields) -> tuple[VolumeMount, ...]:
     return tuple(mounts)
 
 
-def _distinct_mounts(volumes: tuple[VolumeMount, ...]) -> None:
-    seen: set[str] = set()
-    for volume in volumes:
-        target = volume.container_path.rstrip("/")
-        if target in seen:
-            raise InvalidField("config.volumes", f"two volumes are mounted at {target}")
-        seen.add(target)
+def absolute_path(text: str, *, outside: tuple[str, ...] = ()) -> str | None:
+    """The path in its one plain spelling, which is the engine's too; None when it is not absolute or has a `..`.
+
+    `outside` names folders of the root that it may not be in.
+    """
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if not text.startswith("/") or ".." in parts or (parts and parts[0] in outside):
+        return None
+    return "/" + "/".join(parts)
 
 
 def _health(source: Fields, port: int | None) -> HealthSpec | None:
@@ -299,11 +298,11 @@ def _health(source: Fields, port: int | None) -> HealthSpec | None:
     implied = HealthKind.EXEC if check.has("command") else HealthKind.HTTP if check.has("path") else HealthKind.TCP
     kind = check.choice("type", among=kinds, default=implied)
     path = check.text("path", default="/")
-    if not path.startswith("/") or not path.isascii() or any(c in path for c in " \r\n\t"):
-        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, no spaces)")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, ASCII without spaces)")
     check_port = check.integer("port", low=1, high=65535) if check.has("port") else None
     command = _health_command(check)
-    if kind is HealthKind.EXEC and not command:
+    if kind is HealthKind.EXEC and not (command and command[0]):
         raise InvalidField(check.at("command"), "is missing; an exec health check needs one")
     if kind is not HealthKind.EXEC and check_port is None and port is None:
         raise InvalidField(

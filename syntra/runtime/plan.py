@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syntra.model.command import Pace
-from syntra.model.ids import ContainerId
+from syntra.model.ids import ContainerId, DeploymentId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.model.status import ContainerState, Replica
 from syntra.runtime.steps import (
@@ -39,6 +39,8 @@ from syntra.runtime.steps import (
 )
 
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
+# What the engine has begun to remove cannot be started, stopped or updated.
+_GOING = (ContainerState.REMOVING, ContainerState.DEAD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +105,10 @@ def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
     """
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     prior = [replica for replica in observed if replica.container_id in goal.prior]
-    down = [replica for replica in prior if not replica.is_up]
     if not restore:
-        return Plan(steps=(*_stop(_up(new)), *_remove([*new, *down])))
+        fallen = [replica for replica in prior if not replica.is_up]
+        return Plan(steps=(*_stop(_up(new)), *_remove([*new, *fallen])))
+    down = [replica for replica in prior if not replica.is_up and replica.state not in _GOING]
     starts: list[Step] = [StartReplica(replica=r.container_id, label=r.name) for r in down]
     if down:
         starts.append(_await(tuple(r.container_id for r in down), tuple(r.name for r in down)))
@@ -124,8 +127,7 @@ def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: boo
         gone = {replica.container_id for replica in surplus}
         down = [replica for replica in surplus if not replica.is_up]
         rest = [replica for replica in fresh if replica.container_id not in gone]
-        revived = () if committed else tuple(_revive(rest))
-        return Plan(steps=(Commit(), *revived, *_stop_and_remove(_up(surplus), down)))
+        return Plan(steps=(Commit(), *_revive(rest), *_stop_and_remove(_up(surplus), down)))
     if committed:
         return Plan(steps=())
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
@@ -145,19 +147,29 @@ def unwind_scale(goal: Goal, observed: Sequence[Replica]) -> Plan:
 
 
 def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
-    """Stop every container of a service; decided first, so that a kill in between only ever continues."""
+    """Stop every container of a service; decided first, so that a kill in between only ever continues.
+
+    Those that are down already are stopped too: the engine starts any container whose restart policy is `always`
+    when it starts itself, however it went down.
+    """
     down = [replica for replica in observed if not replica.is_up]
     if remove:
         return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()))
-    return Plan(steps=(Commit(), *_stop(_up(observed))))
+    return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _GOING])))
 
 
-def restart(observed: Sequence[Replica], *, begun_ns: int) -> Plan:
-    """Restart replicas one after another; those started after `begun_ns` have had their turn."""
-    due = [replica for replica in _ordered(observed) if not replica.is_up or (replica.started_ns or 0) < begun_ns]
+def restart(observed: Sequence[Replica], *, begun_ns: int, deployment_id: DeploymentId | None = None) -> Plan:
+    """Restart replicas one after another; those started after `begun_ns` have had their turn and are only awaited.
+
+    With a deployment id, containers of other deployments stay as they are: they are left-overs.
+    """
     steps: list[Step] = []
-    for replica in due:
-        steps += [RestartReplica(replica=_named(replica)), _await((replica.container_id,), (replica.name,))]
+    for replica in _ordered(observed):
+        if replica.state in _GOING or deployment_id not in (None, replica.deployment_id):
+            continue
+        if not replica.is_up or (replica.started_ns or 0) < begun_ns:
+            steps.append(RestartReplica(replica=_named(replica)))
+        steps.append(_await((replica.container_id,), (replica.name,)))
     return Plan(steps=(*steps, Commit()))
 
 
@@ -193,7 +205,7 @@ def _one_by_one(
 ) -> Iterable[Step]:
     # One new replica, proven, takes the place of one old; the last old ones go after the commit. A plan made again in
     # the middle sees that some old ones have gone for replicas that are proven already: hence the floor.
-    queue = list(retire)
+    queue = _ordered(retire)
     turns: list[tuple[list[Step], ReplicaRef, str]] = [
         ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
         for r in _ordered(fresh)

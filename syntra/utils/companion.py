@@ -12,7 +12,8 @@ T = TypeVar("T")
 async def alongside(work: Coroutine[Any, Any, T], companion: Coroutine[Any, Any, None]) -> T:
     """Await `work` while `companion` runs; the companion is cancelled when the work ends.
 
-    Raises what the work raised, unwrapped; when the companion fails, the work is cancelled and its error raised.
+    Raises what the work raised, unwrapped; when the companion fails, the work is cancelled and the companion's error
+    raised. When both fail, the first is the cause and the one that is raised.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -23,7 +24,5 @@ async def alongside(work: Coroutine[Any, Any, T], companion: Coroutine[Any, Any,
                 await asyncio.wait({main})
             beside.cancel()
     except ExceptionGroup as errors:
-        if len(errors.exceptions) == 1:
-            raise errors.exceptions[0] from None
-        raise
+        raise errors.exceptions[0] from None
     return main.result()

@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE | re.ASCII)
+_SIZE = re.compile(r"(\d{1,19}(?:\.\d{1,9})?)\s*(?:([kmgt])i?b?|b)?", re.IGNORECASE | re.ASCII)
 _MULTIPLE = {None: 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _CPU = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)(m)?", re.ASCII)
 
 
 def parse_bytes(text: str) -> int | None:
-    """Bytes of `512m`, `1.5g`, `256MB` or `1048576`; None when it is not a size or not a positive whole number of bytes."""
+    """Bytes of `512m`, `1.5g`, `256MB` or `1048576`; None when it is not a size, is zero, or counts parts of a byte.
+
+    With a unit a fraction is rounded down: `0.3k` is 307 bytes.
+    """
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         return None

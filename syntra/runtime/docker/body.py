@@ -24,7 +24,6 @@ SPEC_HASH = "syntra.spec_hash"
 SPEC = "syntra.spec"
 PROJECT = "syntra.project"
 
-OUR_ENV = ("SYNTRA_SERVICE_ID", "SYNTRA_DEPLOYMENT_ID", "SYNTRA_OTLP_ENDPOINT")
 KEEP_PREFIX = "syntra-keep/"
 # The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
 LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
@@ -97,7 +96,7 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
         keys = payload["config"].pop("env_keys")
         payload["config"]["env_vars"] = {key: env[key] for key in keys}
         deployment = parse_deployment(Fields(payload))
-    except (KeyError, TypeError, ValueError, AttributeError, RequestError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, RequestError):
         return None
     return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
 

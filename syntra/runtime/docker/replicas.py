@@ -27,7 +27,7 @@ def replica_of(details: ContainerDetails) -> Replica | None:
         name=details.name,
         service_id=ServiceId(labels[body.SERVICE]),
         deployment_id=DeploymentId(labels[body.DEPLOYMENT]),
-        index=int(index) if index.isascii() and index.isdigit() else 1,
+        index=_whole(index) or 1,
         spec_hash=labels.get(body.SPEC_HASH, ""),
         state=_STATES.get(state.status, ContainerState.EXITED),
         created_ns=_ns(details.created) or 0,
@@ -56,8 +56,8 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
     for binding in bindings.values():
         for entry in binding if isinstance(binding, list) else ():
             port = _mapping(entry).get("HostPort")
-            if isinstance(port, str) and port.isascii() and port.isdigit():
-                found.add(int(port))
+            if isinstance(port, str) and (number := _whole(port)):
+                found.add(number)
     return frozenset(found)
 
 
@@ -68,13 +68,17 @@ def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:
         entry = _mapping(mount)
         if entry.get("RW") is True:
             source = entry.get("Name") if entry.get("Type") == "volume" else entry.get("Source")
-            if isinstance(source, str):
+            if isinstance(source, str) and source:
                 found.add(source)
     return frozenset(found)
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _ns(text: str) -> int | None:

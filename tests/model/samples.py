@@ -1,0 +1,220 @@
+"""Specs and payloads that the tests of the pure parts start from, and generators of valid and of arbitrary ones."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.image import ImageRef
+from syntra.model.spec import AGENT_ENV, Deployment, HealthKind, HealthSpec, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec_payload import MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_CPU_NANOS, MIN_MEMORY_BYTES
+
+SECRET = "s3cr3t-Zx9"
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+# The machine that runs the tests may be slow; what is generated stays the same.
+quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+few = settings(quick, max_examples=25)
+
+
+def current_payload() -> dict[str, Any]:
+    """A `deploy` in the current shape with every field of it."""
+    return {
+        "request_id": "req_1",
+        "deployment_id": "dep_abc12345",
+        "service_id": "svc_123",
+        "service_name": "api",
+        "project_name": "shop",
+        "image": {"registry": "ghcr.io", "repository": "acme/api", "tag": "1.2", "digest": DIGEST},
+        "registry_auth": {"username": "bot", "password": SECRET},
+        "config": {
+            "port": 8080,
+            "replicas": 1,
+            "cpu_limit": "0.5",
+            "memory_limit": "512m",
+            "command": ["serve", "--fast"],
+            "env_vars": {"DB_URL": SECRET},
+            "labels": {"team": "x"},
+            "volumes": [
+                {"name": "data", "container_path": "/data", "read_only": False},
+                {"name": "conf", "host_path": "/etc/api", "container_path": "/config", "read_only": True},
+            ],
+            "health_check": {
+                "type": "http",
+                "path": "/up",
+                "port": 8081,
+                "command": ["true"],
+                "interval_seconds": 2,
+                "timeout_seconds": 1.5,
+                "retries": 4,
+                "start_period_seconds": 5,
+            },
+        },
+        "networking": {"domains": ["api.example", "*.api.example"], "internal_hostname": "api.shop.internal"}
+        | {"expose_port": 8443},
+        "strategy": "blue_green",
+        "rollback_on_failure": False,
+        "timeout_seconds": 120,
+    }
+
+
+def placed(payload: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """A copy of the payload with `value` at a dotted path; list items are written `volumes[0]`."""
+    changed = copy.deepcopy(payload)
+    at: Any = changed
+    *parents, last = [step for part in path.split(".") for step in _steps(part)]
+    for step in parents:
+        at = at[step]
+    at[last] = value
+    return changed
+
+
+def without(payload: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in payload.items() if key not in keys}
+
+
+def _steps(part: str) -> list[str | int]:
+    name, _, index = part.rstrip("]").partition("[")
+    return [name, int(index)] if index else [name]
+
+
+def spec(**changes: Any) -> ServiceSpec:
+    """A small service: one replica of an image on port 80."""
+    base = ServiceSpec(
+        service_id=ServiceId("svc_123"),
+        service_name="api",
+        project_name="shop",
+        image=ImageRef(registry="", repository="nginx", tag="1"),
+        command=(),
+        port=80,
+        replicas=1,
+        cpu_nanos=None,
+        memory_bytes=None,
+        env={},
+        labels={},
+        volumes=(),
+        health=None,
+        domains=(),
+        internal_hostname=None,
+        host_port=None,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def deployment(deployment_id: str = "dep_abc12345", *, strategy: Strategy = Strategy.ROLLING, **of: Any) -> Deployment:
+    """A deployment of `spec(**of)`."""
+    return Deployment(
+        deployment_id=DeploymentId(deployment_id),
+        spec=spec(**of),
+        strategy=strategy,
+        rollback_on_failure=True,
+        timeout_secs=300.0,
+    )
+
+
+_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,30}", fullmatch=True)
+_names = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+_texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+_env_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,15}", fullmatch=True).filter(lambda name: name not in AGENT_ENV)
+_label_names = st.from_regex(r"[a-z][a-z0-9./-]{0,20}", fullmatch=True).filter(
+    lambda name: not name.startswith(("syntra.", "com.docker."))
+)
+_paths = st.lists(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,8}", fullmatch=True), min_size=1, max_size=3).map(
+    lambda parts: "/" + "/".join(parts)
+)
+_hosts = st.from_regex(r"[a-z0-9]{1,10}(?:-[a-z0-9]{1,5})?\.[a-z]{2,6}", fullmatch=True)
+_ports = st.integers(1, 65535)
+
+images = st.builds(
+    ImageRef,
+    registry=st.sampled_from(["", "ghcr.io", "localhost", "localhost:5000", "r.example.com:443"]),
+    repository=st.from_regex(r"[a-z0-9]{1,8}(?:(?:_|__|-+|\.)[a-z0-9]{1,8})?(?:/[a-z0-9]{1,8}){0,2}", fullmatch=True),
+    tag=st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True),
+    digest=st.sampled_from([None, DIGEST]),
+).filter(lambda image: bool(image.registry) or "." not in image.repository.partition("/")[0])
+
+_seconds = st.floats(0.1, 600, allow_nan=False)
+
+
+@st.composite
+def _healths(draw: Callable[..., Any], port: int | None) -> HealthSpec:
+    kind = draw(st.sampled_from(HealthKind))
+    needs_port = kind is not HealthKind.EXEC and port is None
+    return HealthSpec(
+        kind=kind,
+        path=draw(st.from_regex(r"/[A-Za-z0-9._~/?=&%-]{0,20}", fullmatch=True)),
+        port=draw(_ports if needs_port else st.none() | _ports),
+        command=tuple(draw(st.lists(_texts.filter(bool), min_size=1, max_size=3))),
+        interval=draw(_seconds),
+        timeout=draw(_seconds),
+        retries=draw(st.integers(1, 100)),
+        start_period=draw(st.floats(0, 3600, allow_nan=False)),
+    )
+
+
+@st.composite
+def _volumes(draw: Callable[..., Any]) -> tuple[VolumeMount, ...]:
+    def mount(target: str) -> VolumeMount:
+        bound = draw(st.booleans())
+        return VolumeMount(
+            name=draw(_texts if bound else st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,20}", fullmatch=True)),
+            host_path=draw(_paths | st.just("/")) if bound else None,
+            container_path=target,
+            read_only=draw(st.booleans()),
+        )
+
+    return tuple(mount(target) for target in draw(st.lists(_paths, max_size=3, unique=True)))
+
+
+@st.composite
+def deployments(draw: Callable[..., Any]) -> Deployment:
+    """Any deployment that a payload can ask for."""
+    port = draw(st.none() | _ports)
+    host_port = draw(st.none() | _ports) if port is not None else None
+    return Deployment(
+        deployment_id=DeploymentId(draw(_ids)),
+        spec=ServiceSpec(
+            service_id=ServiceId(draw(_ids)),
+            service_name=draw(_names),
+            project_name=draw(_names),
+            image=draw(images),
+            command=tuple(draw(st.lists(_texts, max_size=3))),
+            port=port,
+            replicas=draw(st.integers(0, MAX_REPLICAS if host_port is None else 1)),
+            cpu_nanos=draw(st.none() | st.integers(MIN_CPU_NANOS, 10**15 - 1)),
+            memory_bytes=draw(st.none() | st.integers(MIN_MEMORY_BYTES, MAX_MEMORY_BYTES)),
+            env=draw(st.dictionaries(_env_names, _texts, max_size=3)),
+            labels=draw(st.dictionaries(_label_names, _texts, max_size=3)),
+            volumes=draw(_volumes()),
+            health=draw(st.none() | _healths(port)),
+            domains=tuple(draw(st.lists(_hosts | _hosts.map("*.".__add__), max_size=2))),
+            internal_hostname=draw(st.none() | _hosts),
+            host_port=host_port,
+        ),
+        strategy=draw(st.sampled_from(Strategy)),
+        rollback_on_failure=draw(st.booleans()),
+        timeout_secs=draw(st.floats(1, 86400, allow_nan=False)),
+    )
+
+
+json_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(
+        ["", "512m", "0.5", "/x", "a/b:c@d", "\ud800", "\0", "rolling", "http", "9" * 400, "1e400", "nan"]
+    )
+)
+json_values = st.recursive(
+    json_scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)

@@ -1,0 +1,624 @@
+"""Plans: their words, and, carried out in a world that may stop them after any engine call, what they keep safe."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from syntra.model.command import Pace
+from syntra.model.ids import DeploymentId
+from syntra.model.spec import Strategy, VolumeMount
+from syntra.model.status import ContainerState, Replica
+from syntra.runtime import plan
+from syntra.runtime.plan import Goal
+from syntra.runtime.steps import Commit, Plan
+from tests.model.samples import deployment, quick
+from tests.runtime.world import GOING, HASH, World, effects, replica, texts, wants
+
+RUNNING, EXITED, CREATED, PAUSED = (
+    ContainerState.RUNNING,
+    ContainerState.EXITED,
+    ContainerState.CREATED,
+    ContainerState.PAUSED,
+)
+NEW = "dep_new"
+DATA = VolumeMount(name="data", host_path=None, container_path="/data", read_only=False)
+Planner = Callable[[World], Plan]
+
+
+def goal(replicas: int, strategy: Strategy = Strategy.ROLLING, *, prior: int = 0, **of: Any) -> Goal:
+    """A goal of so many replicas; `prior` says that c1, c2 … were up when it began."""
+    return Goal(
+        deployment=deployment(NEW, strategy=strategy, replicas=replicas, **of),
+        spec_hash=HASH,
+        replicas=replicas,
+        prior=frozenset(replica(number).container_id for number in range(1, prior + 1)),
+    )
+
+
+def olds(count: int, **changes: Any) -> list[Replica]:
+    return [replica(number, **changes) for number in range(1, count + 1)]
+
+
+PREPARE = ["pull nginx:1 and pin it", "ensure the network of project shop"]
+
+
+def test_rolling_from_one_to_three_replaces_the_old_by_the_first_new() -> None:
+    planned = plan.deploy(goal(3, prior=1), olds(1))
+    assert texts(planned.steps) == [
+        *PREPARE,
+        "create replica 1",
+        "start replica 1",
+        "wait until replica 1 is healthy",
+        "stop dep_old-1",
+        "create replica 2",
+        "start replica 2",
+        "wait until replica 2 is healthy",
+        "create replica 3",
+        "start replica 3",
+        "wait until replica 3 is healthy",
+        "commit: what is new becomes the service",
+        "remove dep_old-1",
+    ]
+    assert planned.notes == ()
+
+
+def test_rolling_from_three_to_one_stops_nothing_before_the_commit() -> None:
+    assert texts(plan.deploy(goal(1, prior=3), olds(3)).steps) == [
+        *PREPARE,
+        "create replica 1",
+        "start replica 1",
+        "wait until replica 1 is healthy",
+        "commit: what is new becomes the service",
+        "stop dep_old-1, dep_old-2, dep_old-3",
+        "remove dep_old-1, dep_old-2, dep_old-3",
+    ]
+
+
+def test_rolling_two_of_two_goes_one_by_one() -> None:
+    assert texts(plan.deploy(goal(2, prior=2), olds(2)).steps) == [
+        *PREPARE,
+        "create replica 1",
+        "start replica 1",
+        "wait until replica 1 is healthy",
+        "stop dep_old-1",
+        "create replica 2",
+        "start replica 2",
+        "wait until replica 2 is healthy",
+        "commit: what is new becomes the service",
+        "stop dep_old-2",
+        "remove dep_old-1, dep_old-2",
+    ]
+
+
+def test_a_rolling_deploy_taken_up_again_does_not_stop_a_second_old_one_for_the_same_new_one() -> None:
+    # Killed after the first new one had taken the place of the first old one.
+    observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW, index=1)]
+    assert texts(plan.deploy(goal(2, prior=2), observed).steps) == [
+        *PREPARE,
+        "wait until dep_new-1 is healthy",
+        "create replica 2",
+        "start replica 2",
+        "wait until replica 2 is healthy",
+        "commit: what is new becomes the service",
+        "stop dep_old-2",
+        "remove dep_old-1, dep_old-2",
+    ]
+
+
+def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
+    assert texts(plan.deploy(goal(2, Strategy.BLUE_GREEN, prior=2), olds(2)).steps) == [
+        *PREPARE,
+        "create replica 1",
+        "create replica 2",
+        "start replica 1",
+        "start replica 2",
+        "wait until replica 1, replica 2 are healthy",
+        "commit: what is new becomes the service",
+        "stop dep_old-1, dep_old-2",
+        "remove dep_old-1, dep_old-2",
+    ]
+
+
+INSTANT = [
+    "create replica 1",
+    "stop dep_old-1",
+    "start replica 1",
+    "wait until replica 1 is healthy",
+    "commit: what is new becomes the service",
+    "remove dep_old-1",
+]
+
+
+def test_instant_stops_the_old_before_the_new_starts_and_creates_before_both() -> None:
+    planned = plan.deploy(goal(1, Strategy.INSTANT, prior=1), olds(1))
+    assert texts(planned.steps) == [*PREPARE, *INSTANT]
+    assert planned.notes == ()
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.BLUE_GREEN])
+@pytest.mark.parametrize(
+    ("of", "reason"),
+    [
+        ({"host_port": 443}, "host port 443 can be held by one container at a time"),
+        ({"volumes": (DATA,)}, "volume data has a single writer"),
+        (
+            {"volumes": (dataclasses.replace(DATA, host_path="/srv/data"),)},
+            "volume /srv/data has a single writer",
+        ),
+    ],
+)
+def test_where_two_cannot_run_side_by_side_the_old_stops_first_and_the_note_says_why(
+    strategy: Strategy, of: dict[str, Any], reason: str
+) -> None:
+    wanted = goal(1, strategy, prior=1, **of)
+    planned = plan.deploy(wanted, olds(1, **wants(wanted.deployment.spec)))
+    named = ["ensure volume data"] if of == {"volumes": (DATA,)} else []
+    assert texts(planned.steps) == [*PREPARE, *named, *INSTANT]
+    assert planned.notes == (f"the old container stops before the new one starts: {reason}",)
+
+
+def test_two_run_side_by_side_when_nothing_is_shared() -> None:
+    spec = goal(1, host_port=443, volumes=(DATA,)).deployment.spec
+    assert plan.stop_first_reason(spec, olds(1, host_ports=frozenset({80}))) is None
+    read_only = dataclasses.replace(spec, volumes=(dataclasses.replace(DATA, read_only=True),))
+    assert plan.stop_first_reason(read_only, olds(1, **wants(dataclasses.replace(spec, host_port=None)))) is None
+    many = dataclasses.replace(spec, host_port=None, replicas=2)
+    assert plan.stop_first_reason(many, olds(1, **wants(many))) is None
+
+
+def test_named_volumes_are_ensured_once_and_host_folders_never() -> None:
+    volumes = (DATA, dataclasses.replace(DATA, container_path="/b"), dataclasses.replace(DATA, host_path="/srv"))
+    planned = plan.deploy(goal(2, volumes=volumes), [])
+    assert texts(planned.steps)[:3] == [*PREPARE, "ensure volume data"]
+
+
+def test_a_pinned_image_is_not_pulled_again() -> None:
+    planned = plan.deploy(dataclasses.replace(goal(1), pinned=True), [])
+    assert texts(planned.steps)[0] == "ensure the network of project shop"
+
+
+def test_what_is_there_already_is_used_and_what_cannot_be_is_replaced() -> None:
+    observed = [
+        replica(1, deployment_id=NEW, state=EXITED),
+        replica(2, deployment_id=NEW, state=ContainerState.DEAD),
+        replica(3, deployment_id=NEW, spec_hash="of another spec"),
+        replica(4, deployment_id=NEW),
+    ]
+    assert texts(plan.deploy(goal(3), observed).steps) == [
+        *PREPARE,
+        "start dep_new-1",
+        "wait until dep_new-1 is healthy",
+        "stop dep_new-3",
+        "wait until dep_new-4 is healthy",
+        "create replica 2",
+        "start replica 2",
+        "wait until replica 2 is healthy",
+        "commit: what is new becomes the service",
+        "remove dep_new-2, dep_new-3",
+    ]
+
+
+def test_a_deploy_of_what_runs_only_waits_and_commits() -> None:
+    observed = [replica(1, deployment_id=NEW), replica(2, deployment_id=NEW)]
+    assert texts(plan.deploy(goal(2, Strategy.BLUE_GREEN, prior=2), observed).steps) == [
+        "wait until dep_new-1, dep_new-2 are healthy",
+        "commit: what is new becomes the service",
+    ]
+
+
+def test_with_fewer_wanted_of_the_same_deployment_those_that_are_up_and_came_first_stay() -> None:
+    observed = [replica(1, deployment_id=NEW, state=EXITED)] + [replica(n, deployment_id=NEW) for n in (3, 2)]
+    assert texts(plan.deploy(goal(1, prior=0), observed).steps) == [
+        "wait until dep_new-2 is healthy",
+        "commit: what is new becomes the service",
+        "stop dep_new-3",
+        "remove dep_new-1, dep_new-3",
+    ]
+
+
+def test_after_the_commit_only_retiring_is_left() -> None:
+    observed = [*olds(2), replica(3, state=EXITED), replica(4, deployment_id=NEW)]
+    assert texts(plan.deploy(goal(1, prior=2), observed, committed=True).steps) == [
+        "stop dep_old-1, dep_old-2",
+        "remove dep_old-1, dep_old-2, dep_old-3",
+    ]
+
+
+def test_unwinding_starts_the_old_before_it_stops_the_new() -> None:
+    observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
+    assert texts(plan.unwind(goal(2, prior=2), observed, restore=True).steps) == [
+        "start dep_old-1",
+        "wait until dep_old-1 is healthy",
+        "stop dep_new-3",
+        "remove dep_new-3",
+    ]
+
+
+def test_unwinding_what_cannot_run_side_by_side_stops_the_new_first() -> None:
+    wanted = goal(1, prior=1, host_port=443)
+    held = wants(wanted.deployment.spec)
+    observed = [replica(1, state=EXITED, **held), replica(2, deployment_id=NEW, **held)]
+    assert texts(plan.unwind(wanted, observed, restore=True).steps) == [
+        "stop dep_new-2",
+        "start dep_old-1",
+        "wait until dep_old-1 is healthy",
+        "remove dep_new-2",
+    ]
+
+
+def test_unwinding_without_restoring_takes_away_what_was_stopped_too() -> None:
+    observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
+    assert texts(plan.unwind(goal(1, Strategy.INSTANT, prior=2), observed, restore=False).steps) == [
+        "stop dep_new-3",
+        "remove dep_old-1, dep_new-3",
+    ]
+
+
+def test_unwinding_leaves_alone_what_cannot_be_started() -> None:
+    observed = [replica(1, state=ContainerState.DEAD), replica(2, deployment_id=NEW, state=CREATED)]
+    assert texts(plan.unwind(goal(1, prior=1), observed, restore=True).steps) == ["remove dep_new-2"]
+
+
+# Scenarios: any containers of the service, any goal, any moments at which the agent is killed.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """`cuts`: after how many engine calls each attempt is killed, before the one that goes through."""
+
+    wanted: Goal
+    replicas: tuple[Replica, ...]
+    cuts: tuple[int, ...]
+    backwards: bool
+    exclusive: bool
+
+    def world(self) -> World:
+        return World(self.replicas, exclusive_mounts=self.exclusive, backwards=self.backwards)
+
+    @property
+    def floor(self) -> int:
+        """As many as served when it began, or as are wanted when that is fewer; 0 where the old may stop first."""
+        is_start_first = not self.exclusive and self.wanted.deployment.spec.host_port is None
+        if not is_start_first or self.wanted.deployment.strategy is Strategy.INSTANT:
+            return 0
+        return min(sum(replica.is_up for replica in self.replicas), self.wanted.replicas)
+
+
+STATES = st.sampled_from([RUNNING, RUNNING, RUNNING, EXITED, CREATED, PAUSED, *ContainerState])
+CUTS = st.lists(st.integers(0, 12), max_size=3).map(tuple)
+
+
+@st.composite
+def scenarios(draw: Callable[..., Any]) -> Scenario:
+    shared = draw(st.sampled_from(["nothing", "port", "volume"]))
+    count = draw(st.integers(0, 1 if shared == "port" else 4))
+    needs: dict[str, dict[str, Any]] = {"nothing": {}, "port": {"host_port": 443}, "volume": {"volumes": (DATA,)}}
+    wanted = goal(count, draw(st.sampled_from(Strategy)), **needs[shared])
+    exclusive = shared == "volume" and count <= 1
+    replicas: list[Replica] = []
+    holder = None
+    for number in range(1, draw(st.integers(0, 4)) + draw(st.integers(0, 2)) + 1):
+        state = draw(STATES)
+        deployment_id = draw(st.sampled_from(["dep_old", "dep_old", "dep_older", NEW]))
+        held = wants(wanted.deployment.spec)
+        if replica(state=state).is_up and (shared == "port" or exclusive):
+            # The world before was possible too: one holder of the port, writers of one deployment.
+            holder = holder or (number if shared == "port" else deployment_id)
+            if holder not in (number, deployment_id):
+                state = EXITED
+        hash_ = draw(st.sampled_from([HASH, HASH, HASH, "another"]))
+        index = draw(st.integers(1, 4))
+        made = replica(number, deployment_id=deployment_id, state=state, index=index, spec_hash=hash_, **held)
+        replicas.append(made)
+    return Scenario(
+        wanted=wanted,
+        replicas=tuple(replicas),
+        cuts=draw(CUTS),
+        backwards=draw(st.booleans()),
+        exclusive=exclusive,
+    )
+
+
+def carry_out(
+    world: World,
+    planner: Planner,
+    cuts: tuple[int | None, ...],
+    wanted: Goal | None = None,
+    *,
+    until: Callable[[object], bool] = lambda _: False,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Plan and perform, once per cut; `None` goes through. Ends for good before a step that `until` names."""
+    check()
+    for cut in cuts:
+        for step in effects(planner(world))[:cut]:
+            if until(step):
+                return
+            world.perform(step, wanted)
+            check()
+
+
+def deploying(scenario: Scenario) -> Planner:
+    return lambda world: plan.deploy(world.goal(scenario.wanted), world.observed(), committed=world.committed)
+
+
+def unwinding(scenario: Scenario, *, restore: bool = True) -> Planner:
+    return lambda world: plan.unwind(world.goal(scenario.wanted), world.observed(), restore=restore)
+
+
+@quick
+@given(scenarios())
+def test_a_deploy_killed_anywhere_reaches_its_goal_and_keeps_serving(scenario: Scenario) -> None:
+    world, wanted = scenario.world(), scenario.wanted
+
+    def check() -> None:
+        assert world.serving() >= scenario.floor
+        if not world.committed:
+            assert world.prior <= world.replicas.keys(), "before the commit nothing that served is removed"
+            if scenario.floor and wanted.deployment.strategy is Strategy.BLUE_GREEN:
+                assert world.prior <= world.up()
+
+    carry_out(world, deploying(scenario), (*scenario.cuts, None), wanted, check=check)
+    assert world.committed
+    assert len(world.replicas) == wanted.replicas
+    for container_id, found in world.replicas.items():
+        assert (found.deployment_id, found.spec_hash) == (NEW, HASH)
+        assert container_id in world.proven
+    assert effects(deploying(scenario)(world)) == [], "a second plan has nothing to do"
+
+
+@quick
+@given(scenarios(), CUTS)
+def test_unwinding_from_anywhere_before_the_commit_gives_back_what_was(
+    scenario: Scenario, unwind_cuts: tuple[int, ...]
+) -> None:
+    world, wanted = scenario.world(), scenario.wanted
+    strangers = {r.container_id for r in scenario.replicas if r.deployment_id != NEW}
+    carry_out(world, deploying(scenario), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
+    assume(not world.committed)
+
+    def check() -> None:
+        assert world.prior | strangers <= world.replicas.keys()
+        if not unwind_cuts:
+            assert world.serving() >= scenario.floor
+
+    carry_out(world, unwinding(scenario), (*unwind_cuts, None), check=check)
+    assert world.up() == world.prior
+    assert world.replicas.keys() == world.prior | strangers
+    assert effects(unwinding(scenario)(world)) == []
+
+
+@quick
+@given(scenarios(), CUTS)
+def test_an_instant_deploy_that_does_not_restore_leaves_only_what_is_up(
+    scenario: Scenario, unwind_cuts: tuple[int, ...]
+) -> None:
+    world, wanted = scenario.world(), scenario.wanted
+    carry_out(world, deploying(scenario), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
+    assume(not world.committed)
+    still_up = world.up() & world.prior
+
+    carry_out(world, unwinding(scenario, restore=False), (*unwind_cuts, None))
+    assert world.up() == still_up
+    assert not [r for r in world.replicas.values() if r.deployment_id == NEW and r.container_id not in still_up]
+    assert world.replicas.keys() & world.prior == still_up
+
+
+@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("of", [{}, {"host_port": 443}, {"volumes": (DATA,)}], ids=["free", "port", "volume"])
+def test_every_single_cut_of_a_deploy_can_go_on_and_can_go_back(strategy: Strategy, of: dict[str, Any]) -> None:
+    counts = [(1, 1), (1, 0), (0, 1)] if of else [(old, new) for old in range(5) for new in range(5)]
+    for old, new in counts:
+        wanted = goal(new, strategy, prior=old, **of)
+        replicas = tuple(olds(old, **wants(wanted.deployment.spec)))
+        for cut in range(len(effects(plan.deploy(wanted, replicas))) + 1):
+            scenario = Scenario(wanted=wanted, replicas=replicas, cuts=(cut,), backwards=False, exclusive=bool(of))
+            go_on(scenario)
+            go_back(scenario)
+
+
+def go_on(scenario: Scenario) -> None:
+    world = scenario.world()
+
+    def check() -> None:
+        assert world.serving() >= scenario.floor
+
+    carry_out(world, deploying(scenario), (*scenario.cuts, None), scenario.wanted, check=check)
+    assert world.up() == world.proven == world.replicas.keys()
+    assert len(world.replicas) == scenario.wanted.replicas
+
+
+def go_back(scenario: Scenario) -> None:
+    world = scenario.world()
+    carry_out(world, deploying(scenario), scenario.cuts, scenario.wanted)
+    if world.committed:
+        return
+
+    def check() -> None:
+        assert world.serving() >= scenario.floor
+
+    carry_out(world, unwinding(scenario), (None,), check=check)
+    assert world.up() == world.prior == world.replicas.keys()
+
+
+def scaling(scenario: Scenario, pace: Pace) -> Planner:
+    return lambda world: plan.scale(world.goal(scenario.wanted), world.observed(), pace=pace, committed=world.committed)
+
+
+@quick
+@given(scenarios(), st.sampled_from(Pace))
+def test_a_scale_killed_anywhere_runs_exactly_what_is_wanted(scenario: Scenario, pace: Pace) -> None:
+    world, wanted = scenario.world(), scenario.wanted
+    assume(wanted.deployment.spec.host_port is None and not scenario.exclusive)
+    fresh = {r.container_id: r for r in scenario.replicas if _is_fresh(r)}
+    others = {r.container_id: r for r in scenario.replicas if not _is_fresh(r)}
+    floor = min(len(world.prior & fresh.keys()), wanted.replicas)
+
+    def check() -> None:
+        assert len(world.proven & fresh.keys()) >= floor
+
+    carry_out(world, scaling(scenario, pace), (*scenario.cuts, None), wanted, check=check)
+    assert world.committed
+    assert {i: r for i, r in world.replicas.items() if i in others} == others
+    found = {i for i in world.replicas if i not in others}
+    assert len(found) == wanted.replicas
+    assert found <= world.up()
+    if len(fresh) <= wanted.replicas:
+        assert found <= world.proven
+        assert fresh.keys() <= found
+
+
+@quick
+@given(scenarios(), st.sampled_from(Pace), CUTS)
+def test_unwinding_a_scale_removes_what_it_added_and_nothing_else(
+    scenario: Scenario, pace: Pace, unwind_cuts: tuple[int, ...]
+) -> None:
+    world, wanted = scenario.world(), scenario.wanted
+    assume(wanted.deployment.spec.host_port is None and not scenario.exclusive)
+    world.prior = frozenset(world.replicas)
+    carry_out(world, scaling(scenario, pace), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
+
+    carry_out(world, lambda at: plan.unwind_scale(at.goal(wanted), at.observed()), (*unwind_cuts, None))
+    assert world.replicas.keys() == world.prior
+    assert world.prior >= world.up() >= {r.container_id for r in scenario.replicas if r.is_up}
+
+
+def _is_fresh(found: Replica) -> bool:
+    usable = found.state not in (*GOING, PAUSED)
+    return usable and found.deployment_id == NEW and found.spec_hash == HASH
+
+
+def test_scaling_up_brings_replicas_together_or_one_by_one() -> None:
+    observed = [replica(2, deployment_id=NEW)]
+    assert texts(plan.scale(goal(3), observed, pace=Pace.IMMEDIATE).steps) == [
+        *PREPARE,
+        "create replica 1",
+        "create replica 3",
+        "start replica 1",
+        "start replica 3",
+        "wait until dep_new-2, replica 1, replica 3 are healthy",
+        "commit: what is new becomes the service",
+    ]
+    assert texts(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == [
+        *PREPARE,
+        "wait until dep_new-2 is healthy",
+        "create replica 1",
+        "start replica 1",
+        "wait until replica 1 is healthy",
+        "commit: what is new becomes the service",
+    ]
+    assert plan.scale(goal(1), observed, pace=Pace.ROLLING, committed=True).steps == ()
+
+
+def test_scaling_down_takes_what_is_down_and_then_the_newest_and_is_decided_first() -> None:
+    observed = [replica(n, deployment_id=NEW) for n in (1, 2, 3)] + [replica(4, deployment_id=NEW, state=EXITED)]
+    expected = [
+        "commit: what is new becomes the service",
+        "stop dep_new-3",
+        "remove dep_new-3, dep_new-4",
+    ]
+    assert texts(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == expected
+    assert texts(plan.scale(goal(2), observed[::-1], pace=Pace.IMMEDIATE, committed=True).steps) == expected
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_scaling_down_brings_back_what_should_run_whether_it_was_killed_or_not(committed: bool) -> None:
+    observed = [replica(n, deployment_id=NEW, state=EXITED) for n in (1, 2)]
+    assert texts(plan.scale(goal(1), observed, pace=Pace.IMMEDIATE, committed=committed).steps) == [
+        "commit: what is new becomes the service",
+        "start dep_new-1",
+        "remove dep_new-2",
+    ]
+
+
+def test_stopping_keeps_every_container_down_also_when_the_engine_starts_again() -> None:
+    observed = [
+        replica(1),
+        replica(2, state=CREATED),
+        replica(3, state=ContainerState.REMOVING),
+        replica(4, state=PAUSED),
+    ]
+    assert texts(plan.stop(observed, remove=False).steps) == [
+        "commit: what is new becomes the service",
+        "stop dep_old-1, dep_old-2, dep_old-4",
+    ]
+    assert texts(plan.stop(observed, remove=True).steps) == [
+        "commit: what is new becomes the service",
+        "stop dep_old-1, dep_old-4",
+        "remove dep_old-1, dep_old-2, dep_old-3, dep_old-4",
+        "forget the service's kept deployments and images",
+    ]
+    assert texts(plan.stop([], remove=False).steps) == ["commit: what is new becomes the service"]
+
+
+@quick
+@given(scenarios(), st.booleans())
+def test_a_stop_killed_anywhere_stops_everything(scenario: Scenario, remove: bool) -> None:
+    world = scenario.world()
+    carry_out(world, lambda at: plan.stop(at.observed(), remove=remove), (*scenario.cuts, None))
+    assert world.up() == set()
+    assert world.committed
+    if remove:
+        assert world.forgotten
+        assert not world.replicas
+    else:
+        assert world.replicas.keys() == {r.container_id for r in scenario.replicas}
+        assert world.kept_down == {i for i, r in world.replicas.items() if r.state not in GOING}
+
+
+def test_restarting_goes_in_order_and_proves_each_before_the_next() -> None:
+    observed = [replica(2), replica(1), replica(3, state=EXITED), replica(4, state=ContainerState.DEAD)]
+    assert texts(plan.restart(observed, begun_ns=100).steps) == [
+        "restart dep_old-1",
+        "wait until dep_old-1 is healthy",
+        "restart dep_old-2",
+        "wait until dep_old-2 is healthy",
+        "restart dep_old-3",
+        "wait until dep_old-3 is healthy",
+        "commit: what is new becomes the service",
+    ]
+
+
+def test_a_restart_taken_up_again_awaits_those_that_had_their_turn() -> None:
+    observed = [replica(1, started_ns=100), replica(2, started_ns=99)]
+    assert texts(plan.restart(observed, begun_ns=100).steps) == [
+        "wait until dep_old-1 is healthy",
+        "restart dep_old-2",
+        "wait until dep_old-2 is healthy",
+        "commit: what is new becomes the service",
+    ]
+
+
+def test_restarting_a_deployment_does_not_wake_the_left_overs_of_another() -> None:
+    observed = [replica(1, state=EXITED), replica(2, deployment_id=NEW)]
+    assert texts(plan.restart(observed, begun_ns=100, deployment_id=DeploymentId(NEW)).steps) == [
+        "restart dep_new-2",
+        "wait until dep_new-2 is healthy",
+        "commit: what is new becomes the service",
+    ]
+
+
+@quick
+@given(scenarios())
+def test_a_restart_killed_anywhere_restarts_each_once_and_has_one_at_a_time_unproven(scenario: Scenario) -> None:
+    assume(scenario.wanted.deployment.spec.host_port is None and not scenario.exclusive)
+    world = scenario.world()
+    begun = world.clock
+    restarts: dict[str, int] = {}
+
+    def check() -> None:
+        assert len(world.up() - world.proven) <= 1
+        for found in world.replicas.values():
+            if (found.started_ns or 0) > begun:
+                assert restarts.setdefault(found.container_id, found.started_ns or 0) == found.started_ns
+
+    carry_out(world, lambda at: plan.restart(at.observed(), begun_ns=begun), (*scenario.cuts, None), check=check)
+    assert world.committed
+    expected = {r.container_id for r in scenario.replicas if r.state not in GOING}
+    assert world.up() == world.proven == restarts.keys() == expected

@@ -1,0 +1,189 @@
+"""A world of containers in which plans are carried out: what an engine would do with each step, and would refuse."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerState, Replica
+from syntra.runtime.plan import Goal
+from syntra.runtime.steps import (
+    AwaitHealthy,
+    Commit,
+    CreateReplica,
+    EnsureNetwork,
+    EnsureVolume,
+    ForgetService,
+    ObtainImage,
+    Plan,
+    RemoveReplicas,
+    ReplicaRef,
+    RestartReplica,
+    StartReplica,
+    Step,
+    StopReplicas,
+)
+
+HASH = "hash-of-the-goal"
+GOING = (ContainerState.REMOVING, ContainerState.DEAD)
+
+
+def replica(
+    number: int = 1,
+    *,
+    deployment_id: str = "dep_old",
+    state: ContainerState = ContainerState.RUNNING,
+    index: int | None = None,
+    **changes: Any,
+) -> Replica:
+    """The container `c<number>`, by default the one of that index, running since its number."""
+    index = number if index is None else index
+    base = Replica(
+        container_id=ContainerId(f"c{number}"),
+        name=f"{deployment_id}-{index}",
+        service_id=ServiceId("svc_123"),
+        deployment_id=DeploymentId(deployment_id),
+        index=index,
+        spec_hash=HASH,
+        state=state,
+        created_ns=number,
+        started_ns=None if state is ContainerState.CREATED else number,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def wants(spec: ServiceSpec) -> dict[str, Any]:
+    """What a container of the spec holds while it is up."""
+    return {
+        "host_ports": frozenset() if spec.host_port is None else frozenset({spec.host_port}),
+        "writable_mounts": frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+    }
+
+
+def effects(plan: Plan) -> list[Step]:
+    """The plan with each engine call on its own: an agent may be killed between any two of them."""
+    found: list[Step] = []
+    for step in plan.steps:
+        if isinstance(step, StopReplicas | RemoveReplicas):
+            found += [dataclasses.replace(step, replicas=(named,)) for named in step.replicas]
+        else:
+            found.append(step)
+    return found
+
+
+class World:
+    """Containers of one service. Asserts what every plan must keep to; the tests assert the rest.
+
+    `proven` are the containers that are up and have been healthy since they were started: what is up at the beginning
+    is, and what a plan has awaited. `backwards` reverses the order in which they are observed.
+    """
+
+    def __init__(self, replicas: Iterable[Replica], *, exclusive_mounts: bool = False, backwards: bool = False) -> None:
+        self.replicas = {replica.container_id: replica for replica in replicas}
+        self.prior = frozenset(r.container_id for r in self.replicas.values() if r.is_up)
+        self.proven = set(self.prior)
+        self.kept_down: set[ContainerId] = set()
+        self.pinned = self.networked = self.committed = self.forgotten = False
+        self.volumes: set[str] = set()
+        self.clock = 1000
+        self._exclusive_mounts = exclusive_mounts
+        self._backwards = backwards
+        self._created: dict[int, ContainerId] = {}
+
+    def goal(self, goal: Goal) -> Goal:
+        """The goal as the executor completes it from what is there."""
+        return dataclasses.replace(goal, prior=self.prior, pinned=self.pinned)
+
+    def observed(self) -> list[Replica]:
+        """Also the beginning of a new plan: names by index are those of one plan only."""
+        self._created.clear()
+        return sorted(self.replicas.values(), key=lambda replica: replica.created_ns, reverse=self._backwards)
+
+    def up(self) -> set[ContainerId]:
+        return {replica.container_id for replica in self.replicas.values() if replica.is_up}
+
+    def serving(self) -> int:
+        return len(self.proven)
+
+    def perform(self, step: Step, goal: Goal | None = None) -> None:
+        """Do what the step says; AssertionError where an engine would refuse it."""
+        self.clock += 1
+        match step:
+            case ObtainImage():
+                self.pinned = True
+            case EnsureNetwork():
+                self.networked = True
+            case EnsureVolume(name=name):
+                self.volumes.add(name)
+            case CreateReplica(index=index):
+                assert goal is not None
+                self._create(index, goal)
+            case StartReplica(replica=ref):
+                self._start(self._resolve(ref))
+            case RestartReplica(replica=named):
+                self._bring_up(named.container_id)
+            case AwaitHealthy(replicas=refs):
+                ids = {self._resolve(ref) for ref in refs}
+                assert ids <= self.up(), "what is not up cannot become healthy"
+                self.proven |= ids
+            case StopReplicas(replicas=replicas):
+                for named in replicas:
+                    self._stop(named.container_id)
+            case RemoveReplicas(replicas=replicas):
+                for named in replicas:
+                    assert not self.replicas[named.container_id].is_up, "a running container cannot be removed"
+                    del self.replicas[named.container_id]
+            case Commit():
+                self.committed = True
+            case ForgetService():
+                self.forgotten = True
+
+    def _resolve(self, ref: ReplicaRef) -> ContainerId:
+        return self._created[ref] if isinstance(ref, int) else ref
+
+    def _create(self, index: int, goal: Goal) -> None:
+        spec = goal.deployment.spec
+        assert (self.pinned or goal.pinned) and self.networked, "a container needs its image and its network"
+        assert index not in self._created, "one plan gives an index once"
+        assert {volume.name for volume in spec.volumes if not volume.host_path} <= self.volumes
+        created = replica(
+            self.clock,
+            deployment_id=goal.deployment.deployment_id,
+            state=ContainerState.CREATED,
+            index=index,
+            spec_hash=goal.spec_hash,
+            **wants(spec),
+        )
+        self.replicas[created.container_id] = created
+        self._created[index] = created.container_id
+
+    def _start(self, container_id: ContainerId) -> None:
+        if not self.replicas[container_id].is_up:
+            self._bring_up(container_id)
+
+    def _bring_up(self, container_id: ContainerId) -> None:
+        starting = self.replicas[container_id]
+        assert starting.state not in GOING, "what is being removed cannot be started"
+        for other in self.replicas.values():
+            if other.is_up and other.container_id != container_id:
+                assert not starting.host_ports & other.host_ports, "two containers cannot hold one host port"
+                if self._exclusive_mounts and other.deployment_id != starting.deployment_id:
+                    assert not starting.writable_mounts & other.writable_mounts, "a volume has two writers"
+        self.kept_down.discard(container_id)
+        self.proven.discard(container_id)
+        self.replicas[container_id] = dataclasses.replace(starting, state=ContainerState.RUNNING, started_ns=self.clock)
+
+    def _stop(self, container_id: ContainerId) -> None:
+        stopping = self.replicas[container_id]
+        assert stopping.state not in GOING, "the restart policy of what is being removed cannot be changed"
+        self.kept_down.add(container_id)
+        self.proven.discard(container_id)
+        if stopping.is_up:
+            self.replicas[container_id] = dataclasses.replace(stopping, state=ContainerState.EXITED)
+
+
+def texts(steps: Sequence[Step]) -> list[str]:
+    return [str(step) for step in steps]
