@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.utils.quantities import parse_bytes, parse_nano_cpus
+from tests.model.samples import quick
 
 
 @pytest.mark.parametrize(
@@ -56,16 +57,19 @@ def test_what_is_no_cpu_share_is_none(text: str) -> None:
     assert parse_nano_cpus(text) is None
 
 
+@quick
 @given(st.integers(1, 2**63 - 1))
 def test_every_whole_number_of_bytes_reads_back(size: int) -> None:
     assert parse_bytes(str(size)) == size
 
 
+@quick
 @given(st.integers(1, 10**15 - 1))
 def test_every_number_of_nanos_reads_back(nanos: int) -> None:
     assert parse_nano_cpus(f"{nanos // 10**9}.{nanos % 10**9:09d}") == nanos
 
 
+@quick
 @given(st.text(max_size=12) | st.text(alphabet="0123456789.kmgtibKMB -+e", max_size=12))
 def test_any_text_is_positive_or_none(text: str) -> None:
     for parse in (parse_bytes, parse_nano_cpus):

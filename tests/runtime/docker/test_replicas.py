@@ -1,0 +1,189 @@
+"""Containers as the engine describes them, turned into replicas."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from syntra.model.spec import VolumeMount
+from syntra.model.spec_payload import fingerprint
+from syntra.model.status import ContainerState
+from syntra.runtime.docker import body
+from syntra.runtime.docker.body import Surroundings, container_name, create_body
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.parsing import container_details
+from syntra.runtime.docker.replicas import deployment_of, replica_of
+from tests.model.samples import deployment, json_values, quick
+from tests.runtime.docker.scratch import fresh_name
+
+WANTED = deployment(
+    env={"A": "1"},
+    host_port=443,
+    volumes=(
+        VolumeMount(name="data", host_path=None, container_path="/data", read_only=False),
+        VolumeMount(name="", host_path="/srv", container_path="/srv", read_only=False),
+        VolumeMount(name="", host_path="/etc", container_path="/config", read_only=True),
+    ),
+)
+
+
+def inspected(**changes: Any) -> dict[str, Any]:
+    """`GET /containers/{id}/json` of a running replica; the keys of `changes` replace parts of State."""
+    created: dict[str, Any] = create_body(
+        WANTED,
+        2,
+        Surroundings(image="i", stop_signal=None, network="syntra-shop", otlp_endpoint="http://x", logging_driver=""),
+    )
+    state = {
+        "Status": "running",
+        "Running": True,
+        "Pid": 4711,
+        "ExitCode": 0,
+        "Error": "",
+        "OOMKilled": False,
+        "StartedAt": "2026-01-02T03:04:05.000000006Z",
+        "FinishedAt": "0001-01-01T00:00:00Z",
+    }
+    return {
+        "Id": "c1",
+        "Name": "/syn-svc_123-dep_abc1-2",
+        "Image": "sha256:1",
+        "Created": "2026-01-02T03:04:04Z",
+        "RestartCount": 3,
+        "State": state | changes,
+        "Config": {"Labels": created["Labels"], "Env": [*created["Env"], "PATH=/bin"], "Image": "i"},
+        "HostConfig": {"PortBindings": created["HostConfig"]["PortBindings"], "RestartPolicy": {"Name": "always"}},
+        "Mounts": [
+            {"Type": "volume", "Name": "data", "Source": "/var/lib/docker/volumes/data/_data", "RW": True},
+            {"Type": "bind", "Source": "/srv", "RW": True},
+            {"Type": "bind", "Source": "/etc", "RW": False},
+            {"Type": "tmpfs", "Source": "", "RW": True},
+        ],
+        "NetworkSettings": {"Networks": {"syntra-shop": {"IPAddress": "172.18.0.2"}}},
+    }
+
+
+def test_a_running_replica_is_read_whole() -> None:
+    found = replica_of(container_details(inspected()))
+    assert found is not None
+    assert (found.container_id, found.name) == ("c1", "syn-svc_123-dep_abc1-2")
+    assert (found.service_id, found.deployment_id, found.index) == ("svc_123", "dep_abc12345", 2)
+    assert found.spec_hash == fingerprint(WANTED.spec)
+    assert found.state is ContainerState.RUNNING
+    assert found.started_ns is not None
+    assert found.started_ns - found.created_ns == 1_000_000_006
+    assert (found.restart_count, found.exit_code, found.pid, found.image_id) == (3, None, 4711, "sha256:1")
+    assert found.addresses == {"syntra-shop": "172.18.0.2"}
+    assert found.host_ports == {443}
+    assert found.writable_mounts == {"data", "/srv"}
+
+
+def test_its_deployment_stands_in_its_labels_and_environment() -> None:
+    assert deployment_of(container_details(inspected())) == WANTED
+
+
+def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> None:
+    stopped = inspected(Status="exited", Running=False, Pid=0, ExitCode=137, OOMKilled=True, Error="no space")
+    found = replica_of(container_details(stopped))
+    assert found is not None
+    assert (found.state, found.exit_code, found.oom_killed, found.error) == (
+        ContainerState.EXITED,
+        137,
+        True,
+        "no space",
+    )
+    assert found.host_ports == {443}
+
+
+def test_a_replica_that_never_started_has_no_start() -> None:
+    created = inspected(Status="created", Running=False, StartedAt="0001-01-01T00:00:00Z")
+    found = replica_of(container_details(created))
+    assert found is not None
+    assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
+
+
+@pytest.mark.parametrize("status", ContainerState)
+def test_every_state_of_the_engine_is_known(status: ContainerState) -> None:
+    found = replica_of(container_details(inspected(Status=status.value)))
+    assert found is not None
+    assert found.state is status
+
+
+def test_a_container_without_our_labels_is_no_replica() -> None:
+    for label, value in ((body.MANAGED, None), (body.MANAGED, "false"), (body.SERVICE, None), (body.DEPLOYMENT, None)):
+        foreign = inspected()
+        labels = {key: text for key, text in foreign["Config"]["Labels"].items() if key != label}
+        foreign["Config"]["Labels"] = labels if value is None else {**labels, label: value}
+        assert replica_of(container_details(foreign)) is None
+
+
+@pytest.mark.parametrize("index", ["", "x", "-1", "0", "٣", "9" * 5000, "1.5"])
+def test_an_index_that_is_none_is_the_first(index: str) -> None:
+    odd = inspected()
+    odd["Config"]["Labels"][body.REPLICA] = index
+    found = replica_of(container_details(odd))
+    assert found is not None
+    assert found.index == 1
+
+
+def test_ports_that_the_engine_chooses_are_not_asked_for() -> None:
+    for bindings in (None, {}, {"80/tcp": None}, {"80/tcp": [{"HostPort": ""}, {"HostPort": "9" * 5000}, None]}):
+        chosen = inspected()
+        chosen["HostConfig"]["PortBindings"] = bindings
+        found = replica_of(container_details(chosen))
+        assert found is not None
+        assert found.host_ports == frozenset()
+
+
+@quick
+@given(json_values)
+def test_anything_unexpected_in_an_answer_is_passed_over(value: object) -> None:
+    for path in (["Mounts"], ["HostConfig", "PortBindings"], ["HostConfig"], ["State", "StartedAt"], ["Created"]):
+        odd: Any = copy.deepcopy(inspected())
+        at = odd
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+        assert replica_of(container_details(odd)) is not None
+
+
+@pytest.mark.engine
+async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoint: Endpoint, image: str) -> None:
+    service = fresh_name()
+    wanted = deployment(
+        service_id=service,
+        command=("sleep", "1"),
+        env={"A": "x=y\nz", "EMPTY": "", "SYNTRA_MINE": "1"},
+        host_port=18443,
+        cpu_nanos=10_000_000,
+        memory_bytes=6 * 2**20,
+        labels={"team": "x"},
+        volumes=(VolumeMount(name="", host_path="/usr", container_path="/data", read_only=False),),
+    )
+    around = Surroundings(
+        image=image, stop_signal=None, network="bridge", otlp_endpoint="http://x:1", logging_driver="json-file"
+    )
+    created: dict[str, Any] = create_body(wanted, 2, around)
+    # The default network takes no aliases; the product's own networks do.
+    del created["NetworkingConfig"]
+    name = container_name(wanted.spec.service_id, wanted.deployment_id, 2)
+    async with EngineClient(endpoint) as client:
+        containers = Containers(client)
+        container_id = await containers.create(name, created)
+        try:
+            details = await containers.inspect(container_id)
+        finally:
+            await containers.remove(container_id, force=True)
+    found = replica_of(details)
+    assert found is not None
+    assert (found.name, found.service_id, found.index) == (name, service, 2)
+    assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
+    assert found.host_ports == {18443}
+    assert found.writable_mounts == {"/usr"}
+    assert found.spec_hash == fingerprint(wanted.spec)
+    assert deployment_of(details) == wanted
