@@ -4,7 +4,7 @@ The agent is connected to the reference control plane (a heartbeat every 30 s), 
 of one container, each with an HTTP health check. Memory is the proportional set size of all processes of the agent at
 the end of the interval, beside that of a Python that only sleeps in asyncio, at the same moment. The engine's share is
 the processor time of dockerd and containerd with the agent minus the same without it, intervals of equal length right
-after one another, containers running in both; on a machine where others use the engine too it is only noise.
+after one another, containers running in both. The engine is the benchmark's own, so nobody else gives it work.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.agent import BINARY, ROOT, SOURCE, AgentProcess, environment
+from benchmarks.engine import PrivateEngine
 from benchmarks.figures import ratio, result, say
-from benchmarks.processes import cpu_secs, memory_kb, named, tree
+from benchmarks.processes import cpu_secs, memory_kb, tree
 from syntra.cli.agent_client import ask, operate
 from syntra.controlplane.client import ControlPlaneClient
-from tests.engine import PORT, busybox_image, cleanup, new_token
+from tests.engine import PORT
 
 TARGET_PSS_MB = 45.0
 CONTAINERS = (0, 20)
@@ -64,11 +65,11 @@ def sleeper() -> Iterator[int]:
             process.terminate()
 
 
-def configuration(endpoint: str, operator: ControlPlaneClient) -> str:
+def configuration(endpoint: str, operator: ControlPlaneClient, engine: PrivateEngine) -> str:
     """The agent's, with a token of its own."""
     made = operator.create_token("srv_bench")
     control_plane = f'[control_plane]\nendpoint = "{endpoint}"\ntoken = "{made["token"]}"\n'
-    return f'server_id = "{made["server_id"]}"\n{control_plane}[runtime]\nmin_healthy_secs = 0\n'
+    return f'server_id = "{made["server_id"]}"\n{control_plane}[runtime]\ndocker_socket = "{engine.socket}"\n'
 
 
 def await_connected(agent: AgentProcess, operator: ControlPlaneClient) -> None:
@@ -79,13 +80,12 @@ def await_connected(agent: AgentProcess, operator: ControlPlaneClient) -> None:
         time.sleep(0.1)
 
 
-def fill(agent: AgentProcess, image: str, token: str, count: int) -> None:
+def fill(agent: AgentProcess, image: str, count: int) -> None:
     """Deploy services of one container."""
     for number in range(1, count + 1):
         payload = {
             "deployment_id": f"dep_{uuid.uuid4().hex}",
-            "service_id": f"{token}-{number}",
-            "project_name": token,
+            "service_id": f"idle-{number}",
             "image": image,
             "config": {"port": PORT, "health_check": {"type": "http", "path": "/health"}},
         }
@@ -93,32 +93,26 @@ def fill(agent: AgentProcess, image: str, token: str, count: int) -> None:
         assert last["status"] == "running", f"a deployment failed: {last}"
 
 
-def empty(agent: AgentProcess, token: str, count: int) -> None:
+def empty(agent: AgentProcess, count: int) -> None:
     """Remove them again, also from what the agent knows."""
     for number in range(1, count + 1):
-        ask(agent.socket, "stop", {"service_id": f"{token}-{number}", "remove_container": True}, timeout=OPERATION_SECS)
+        ask(agent.socket, "stop", {"service_id": f"idle-{number}", "remove_container": True}, timeout=OPERATION_SECS)
 
 
-def engine_cpu(seconds: float) -> float:
-    """Processor time that the engine takes within `seconds`."""
-    engine = named("dockerd", "containerd")
-    before = cpu_secs(engine)
-    time.sleep(seconds)
-    return cpu_secs(engine) - before
-
-
-def measure(agent: AgentProcess, seconds: float) -> dict[str, float]:
+def measure(agent: AgentProcess, engine: PrivateEngine, seconds: float) -> dict[str, float]:
     """One interval with the agent, one without it."""
     time.sleep(SETTLE_SECS)
     processes = tree(agent.pid)
     with sleeper() as peer:
-        before = cpu_secs(processes)
-        with_agent = engine_cpu(seconds)
-        used = cpu_secs(processes) - before
+        before, engine_before = cpu_secs(processes), cpu_secs(engine.processes)
+        time.sleep(seconds)
+        used, with_agent = cpu_secs(processes) - before, cpu_secs(engine.processes) - engine_before
         memory, bare = memory_kb(processes), memory_kb([peer])
     agent.end()
     time.sleep(SETTLE_SECS)
-    without = engine_cpu(seconds)
+    engine_before = cpu_secs(engine.processes)
+    time.sleep(seconds)
+    without = cpu_secs(engine.processes) - engine_before
     return {
         "pss_mb": round(memory["pss"] / 1024, 1),
         "private_mb": round(memory["private"] / 1024, 1),
@@ -139,26 +133,24 @@ def percent(used: float, seconds: float) -> float:
 def run(seconds: float, containers: Sequence[int], command: Sequence[str]) -> None:
     """Measure and print."""
     load = os.getloadavg()[0]
-    token = new_token()
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        try:
-            busybox_image(f"{token}:1")
-            with control_plane(folder) as (endpoint, operator):
-                config = configuration(endpoint, operator)
-                for count in containers:
-                    with AgentProcess(folder / "agent", config=config, command=command) as agent:
-                        fill(agent, f"{token}:1", token, count)
+        with PrivateEngine(folder / "engine") as engine, control_plane(folder) as (endpoint, operator):
+            engine.import_image("service", "1")
+            config = configuration(endpoint, operator, engine)
+            for count in containers:
+                with AgentProcess(folder / "agent", config=config, command=command) as agent:
+                    fill(agent, "service:1", count)
+                try:
                     # Started anew: what deploying has left in memory is not what idling costs.
                     with AgentProcess(folder / "agent", config=config, command=command) as agent:
                         await_connected(agent, operator)
-                        figures[f"containers_{count}"] = measure(agent, seconds)
+                        figures[f"containers_{count}"] = measure(agent, engine, seconds)
                         say(f"{count} containers: {figures[f'containers_{count}']}")
+                finally:
                     with AgentProcess(folder / "agent", config=config, command=command) as agent:
-                        empty(agent, token, count)
-        finally:
-            cleanup(token)
+                        empty(agent, count)
     worst = max(part["pss_mb"] for part in figures.values())
     largest = max(part["ratio"] for part in figures.values())
     summary = {"pss_mb": worst, "target_pss_mb": TARGET_PSS_MB, "ratio": largest, "seconds": seconds}

@@ -1,4 +1,4 @@
-"""What processes cost, from /proc: proportional memory and processor time, for whole process trees and by name."""
+"""What processes cost, from /proc: proportional memory and processor time, for whole process trees."""
 
 from __future__ import annotations
 
@@ -17,12 +17,6 @@ def tree(root: int) -> list[int]:
         for task in _entries(PROC / str(pid) / "task"):
             found += [int(child) for child in _text(PROC / str(pid) / "task" / task / "children").split()]
     return found
-
-
-def named(*names: str) -> list[int]:
-    """The processes whose program has one of these names."""
-    pids = [int(entry) for entry in os.listdir(PROC) if entry.isdigit()]
-    return [pid for pid in pids if _text(PROC / str(pid) / "comm").strip() in names]
 
 
 def memory_kb(pids: Iterable[int]) -> dict[str, int]:

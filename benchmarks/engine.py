@@ -1,0 +1,95 @@
+"""A Docker engine of one's own for measuring: what it does is done for the benchmark alone. Needs root."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from benchmarks.processes import tree
+from tests.engine import API, PORT, UnixConnection, busybox_tar
+
+START_SECS = 30.0
+
+
+class PrivateEngine:
+    """dockerd and containerd with their own data, without firewall rules. A context manager.
+
+    Containers are the user's to remove before it ends.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "engine.sock"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def processes(self) -> list[int]:
+        """dockerd and containerd; not the shims of running containers, which belong to nobody."""
+        assert self._process is not None, "only a started engine has processes"
+        return tree(self._process.pid)
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "engine.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    "dockerd",
+                    *("--host", f"unix://{self.socket}", "--pidfile", str(self._folder / "engine.pid")),
+                    *("--data-root", str(self._folder / "data"), "--exec-root", str(self._folder / "exec")),
+                    *("--bridge", "none", "--iptables=false", "--ip6tables=false"),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECS
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.__exit__(None, None, None)
+                raise RuntimeError(f"the engine did not start, see {self._folder / 'engine.log'}")
+            time.sleep(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECS)
+
+    def _answers(self) -> bool:
+        try:
+            self._call("GET", "/_ping")
+        except (OSError, http.client.HTTPException):
+            return False
+        return True
+
+    def import_image(self, repository: str, tag: str) -> None:
+        """The tests' image: a service that answers on PORT."""
+        changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", "ENV VERSION=1", f"EXPOSE {PORT}"]
+        query = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": changes}
+        self._call("POST", "/images/create", busybox_tar(), query=query)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        query: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        connection = UnixConnection(str(self.socket))
+        try:
+            target = API + path + ("?" + urllib.parse.urlencode(query, doseq=True) if query else "")
+            connection.request(method, target, body, {} if body is None else {"Content-Type": "application/x-tar"})
+            answer = connection.getresponse()
+            content = answer.read()
+            assert answer.status < 400, f"{method} {path}: {answer.status} {content.decode(errors='replace')}"
+        finally:
+            connection.close()
