@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from syntra.agent.engine_absence import until_back, why_away
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
@@ -56,7 +57,6 @@ LEAST_SECS_AFTER_RESTART = 5.0
 CLEANUP_SECS = 300.0
 UNWIND_SECS = 180.0
 UNWIND_PASSES = 3
-ENGINE_RETRY_SECS = 1.0
 STOPS_AT_ONCE = 5
 REPORTED_LINES = 20
 
@@ -189,10 +189,13 @@ class Execution:
                         # The command's time was for proving; what is old must not serve on because it ran short.
                         deadline = max(deadline, asyncio.get_running_loop().time() + CLEANUP_SECS)
                 return
-            except RuntimeUnavailable as away:
+            except (StepFailed, RuntimeUnavailable) as failed:
+                away = await why_away(self._adapter, failed)
+                if away is None:
+                    raise
                 log.warning("engine is away; the operation goes on when it is back", extra={"reason": str(away)})
                 async with self._job.interruptible(deadline):
-                    await self._await_engine()
+                    await until_back(self._adapter)
 
     async def _first_look(self) -> list[Replica]:
         deadline = self._deadline()
@@ -202,16 +205,7 @@ class Execution:
                 return await self._adapter.observe(self._job.service_id)
             except RuntimeUnavailable:
                 async with self._job.interruptible(deadline):
-                    await self._await_engine()
-
-    async def _await_engine(self) -> None:
-        while True:
-            await asyncio.sleep(ENGINE_RETRY_SECS)
-            try:
-                await self._adapter.ping()
-                return
-            except RuntimeUnavailable as away:
-                log.debug("engine does not answer", extra={"reason": str(away)})
+                    await until_back(self._adapter)
 
     async def _perform(self, step: Step, percent: int, deadline: float) -> None:
         self._position += 1

@@ -57,7 +57,7 @@ class Adapter(Protocol):
         """Version figures. Not cheap: an engine may run other programs to find out."""
 
     async def ping(self) -> None:
-        """The cheapest proof that the engine answers; raises RuntimeUnavailable when it does not."""
+        """The cheapest proof that the engine takes calls; raises RuntimeUnavailable when it is down or goes down."""
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
         """Every container of ours, or of one service, in any state."""

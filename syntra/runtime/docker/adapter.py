@@ -88,8 +88,10 @@ class DockerAdapter:
         return RuntimeInfo(name="docker", version=info.server_version, api_version=f"{major}.{minor}")
 
     async def ping(self) -> None:
+        # On a connection of its own: an engine that goes down serves the open ones on, but takes no new ones.
         with translated("ENGINE_ERROR"):
-            await self._client.negotiate()
+            async with self._client.stream("GET", "/_ping"):
+                pass
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
         # An operation wants what is true now; a view of everything may use what the events have kept fresh.
