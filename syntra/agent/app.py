@@ -67,9 +67,9 @@ class AgentApp:
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
-            agent_id, server_id = identify(settings)
+            names = identify(settings)
             identity = Identity(
-                agent_id=agent_id, server_id=server_id, data_dir=settings.data_dir, started_at=time.time()
+                agent_id=names.agent_id, server_id=names.server_id, data_dir=settings.data_dir, started_at=time.time()
             )
             database = Database(settings.data_dir)
             await database.open()
@@ -79,7 +79,7 @@ class AgentApp:
             journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
             endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
-            adapter = DockerAdapter(client, otlp_http_port=settings.telemetry.otlp_http_port)
+            adapter = DockerAdapter(client, owner=names.owner, otlp_http_port=settings.telemetry.otlp_http_port)
             await self._serve(identity, journal, adapter, is_new=database.is_new)
 
     async def _serve(self, identity: Identity, journal: Journal, adapter: DockerAdapter, *, is_new: bool) -> None:

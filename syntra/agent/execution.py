@@ -58,7 +58,7 @@ CLEANUP_SECS = 300.0
 UNWIND_SECS = 180.0
 UNWIND_PASSES = 3
 STOPS_AT_ONCE = 5
-REPORTED_LINES = 20
+REPORTED_LINES = 50
 
 Planner = Callable[[Sequence[Replica]], Plan]
 
@@ -224,6 +224,8 @@ class Execution:
             case ForgetService():
                 # The images first: once the service is forgotten nobody knows whose they were.
                 await self._collect_all()
+                if deployment is not None:
+                    await self._adapter.release_network(deployment.spec.project_name)
                 await self._journal.forget_service(self._job.service_id)
             case RestartReplica(replica=named):
                 await self._adapter.restart(named.container_id, self._grace())

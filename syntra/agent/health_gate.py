@@ -86,7 +86,7 @@ class HealthGate:
             if verdict.state is VerdictState.FAILED:
                 crashed = gate.in_crash_loop or replica.state is not ContainerState.RUNNING
                 code = "CONTAINER_CRASHED" if crashed else "HEALTH_CHECK_FAILED"
-                raise StepFailed(code, f"{replica.name}: {verdict.reason}", container_id=container_id)
+                raise StepFailed(code, f"{replica.name}: {' '.join(verdict.reason.split())}", container_id=container_id)
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))

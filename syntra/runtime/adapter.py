@@ -77,6 +77,9 @@ class Adapter(Protocol):
     async def ensure_network(self, project: str) -> None:
         """Make the project's network when it is missing."""
 
+    async def release_network(self, project: str) -> None:
+        """Remove the project's network when no container of the project is left; address pools are finite."""
+
     async def ensure_volume(self, name: str) -> None:
         """Make a named volume when it is missing."""
 

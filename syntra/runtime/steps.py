@@ -145,7 +145,7 @@ class RemoveReplicas:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetService:
-    """Drop what was kept of a removed service: its deployments and their images."""
+    """Drop what was kept of a removed service: its deployments, their images, a network nobody uses."""
 
     phase: ClassVar = Phase.CLEANUP
     state: ClassVar = DeployState.STARTING

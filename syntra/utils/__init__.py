@@ -1,1 +1,4 @@
-"""One concept per module, abstract enough to be a library of its own; what is not belongs elsewhere. Imports nothing of ours."""
+"""One concept per module, each fit to be a library of its own; what is not belongs elsewhere.
+
+Imports nothing of ours.
+"""

@@ -68,7 +68,8 @@ class FakeAdapter:
     """Implements `runtime.adapter.Adapter`.
 
     Faults: `away` (nothing answers), `away_at` (numbers of calls, from 1, that find nobody), `lost_at` (calls that have
-    their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method).
+    their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method), `kill_at` (the
+    call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
     """
 
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
@@ -87,6 +88,9 @@ class FakeAdapter:
         self.away = False
         self.away_at: set[int] = set()
         self.lost_at: set[int] = set()
+        self.kill_at: int | None = None
+        self.kill_after_effect = False
+        self.killed = asyncio.Event()
         self.refusals: dict[str, list[StepFailed]] = {}
         self.holds: dict[str, Hold] = {}
         self.most_up = 0
@@ -174,6 +178,11 @@ class FakeAdapter:
     async def ensure_network(self, project: str) -> None:
         async with self._asked("ensure_network"):
             self.networks.add(project)
+
+    async def release_network(self, project: str) -> None:
+        async with self._asked("release_network"):
+            if all(c.deployment.spec.project_name != project for c in self.containers.values()):
+                self.networks.discard(project)
 
     async def ensure_volume(self, name: str) -> None:
         async with self._asked("ensure_volume"):
@@ -325,6 +334,8 @@ class FakeAdapter:
         self.calls.append(method)
         number = len(self.calls)
         await asyncio.sleep(0)
+        if number == self.kill_at and not self.kill_after_effect:
+            await self._kill()
         if (hold := self.holds.get(method)) is not None:
             hold.arrived.set()
             await hold.release.wait()
@@ -334,8 +345,14 @@ class FakeAdapter:
             raise self.refusals[method].pop(0)
         self._catch_up()
         yield
+        if number == self.kill_at:
+            await self._kill()
         if number in self.lost_at:
             raise RuntimeUnavailable(f"cannot {method}: the connection broke; check that the engine runs")
+
+    async def _kill(self) -> None:
+        self.killed.set()
+        await asyncio.Event().wait()
 
     def _known(self, container_id: ContainerId) -> Container:
         found = self.containers.get(container_id)

@@ -90,12 +90,12 @@ class TestDockerAdapter(AdapterContract):
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
             asyncio.TaskGroup() as group,
         ):
-            adapter = DockerAdapter(client, otlp_http_port=4318)
+            adapter = DockerAdapter(client, owner="contract", otlp_http_port=4318)
             watching = group.create_task(adapter.watch(), name="watch")
             try:
                 yield Rig(
                     adapter=adapter,
-                    away=DockerAdapter(nowhere, otlp_http_port=4318),
+                    away=DockerAdapter(nowhere, owner="contract", otlp_http_port=4318),
                     service_id=service_id,
                     project=token,
                     local=_image(f"{token}/app"),

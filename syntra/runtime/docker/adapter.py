@@ -52,14 +52,15 @@ PULL_INACTIVITY_SECS = 60.0
 EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
-_MANAGED: Mapping[str, str | None] = {body.MANAGED: "true"}
 
 
 class DockerAdapter:
     """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
 
-    def __init__(self, client: EngineClient, *, otlp_http_port: int) -> None:
+    def __init__(self, client: EngineClient, *, owner: str, otlp_http_port: int) -> None:
         self._client = client
+        self._owner = owner
+        self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
         self._otlp_http_port = otlp_http_port
         self._containers = Containers(client)
         self._images = Images(client)
@@ -115,7 +116,7 @@ class DockerAdapter:
 
     async def has_image(self, deployment: Deployment) -> bool:
         with translated("ENGINE_ERROR"):
-            return await self._images.inspect(_pin(deployment)) is not None
+            return await self._images.inspect(self._pin(deployment)) is not None
 
     async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
         image = deployment.spec.image
@@ -124,7 +125,7 @@ class DockerAdapter:
             note = ""
             if present is None or image.digest is None:
                 note = await self._pull(deployment, present, auth, progress)
-            repository, tag = body.keep_tag(deployment.spec.service_id, deployment.deployment_id)
+            repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
             await self._images.tag(image.pullable, repository, tag)
         return note
 
@@ -165,6 +166,15 @@ class DockerAdapter:
     async def _network(self, project: str) -> records.NetworkDetails:
         return await self._networks.ensure(body.network_name(project), {body.MANAGED: "true", body.PROJECT: project})
 
+    async def release_network(self, project: str) -> None:
+        with translated("NETWORK_FAILED"):
+            # Containers that are down hold no place in a network and want it all the same: labels tell, not endpoints.
+            if await self._containers.list(labels={body.MANAGED: "true", body.PROJECT: project}):
+                return
+            network = await self._networks.inspect(body.network_name(project))
+            if network is not None and network.labels.get(body.MANAGED) == "true":
+                await self._networks.remove(network.id)
+
     async def ensure_volume(self, name: str) -> None:
         with translated("VOLUME_FAILED"):
             await self._volumes.ensure(name, {body.MANAGED: "true"})
@@ -173,13 +183,14 @@ class DockerAdapter:
         spec = deployment.spec
         with translated("CREATE_FAILED"):
             network = await self._network(spec.project_name)
-            image = await self._images.inspect(_pin(deployment))
+            image = await self._images.inspect(self._pin(deployment))
             if image is None:
                 raise StepFailed(
                     "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
                 )
             around = body.Surroundings(
-                image=_pin(deployment),
+                owner=self._owner,
+                image=self._pin(deployment),
                 stop_signal=image.stop_signal or None,
                 network=network.name,
                 otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
@@ -296,11 +307,11 @@ class DockerAdapter:
     ) -> int:
         with translated("GARBAGE_FAILED"):
             names = [image.repo_tags for image in await self._images.list()]
-            removals = garbage.unneeded(names, keep, known)
+            removals = garbage.unneeded(names, keep, known, self._owner)
             return sum([await self._images.remove(name) for name in removals])
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
-        labels = dict(_MANAGED) if service_id is None else {**_MANAGED, body.SERVICE: service_id}
+        labels = self._ours if service_id is None else {**self._ours, body.SERVICE: service_id}
         with translated("ENGINE_ERROR"):
             listed = await self._containers.list(labels=labels)
             self._watch.keep_only({item.id for item in listed} if service_id is None else None)
@@ -325,6 +336,10 @@ class DockerAdapter:
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
         return [details for task in tasks if (details := task.result()) is not None]
+
+    def _pin(self, deployment: Deployment) -> str:
+        repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
+        return f"{repository}:{tag}"
 
     async def _driver(self) -> str:
         if self._logging_driver is None:
@@ -361,11 +376,6 @@ def _timestamp(text: str | None) -> str | None:
     if text is None or not text.replace(".", "", 1).isdigit():
         return text
     return format_ns(int(Decimal(text) * 1_000_000_000))
-
-
-def _pin(deployment: Deployment) -> str:
-    repository, tag = body.keep_tag(deployment.spec.service_id, deployment.deployment_id)
-    return f"{repository}:{tag}"
 
 
 def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:

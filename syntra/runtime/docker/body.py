@@ -17,6 +17,7 @@ from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
 
 MANAGED = "syntra.managed"
+OWNER = "syntra.owner"
 SERVICE = "syntra.service_id"
 DEPLOYMENT = "syntra.deployment_id"
 REPLICA = "syntra.replica"
@@ -31,8 +32,9 @@ LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What the engine and the project contribute to a container."""
+    """What the engine, the project and the agent contribute to a container."""
 
+    owner: str
     image: str
     stop_signal: str | None
     network: str
@@ -51,18 +53,19 @@ def network_name(project: str) -> str:
     return f"syntra-{project}"
 
 
-def keep_tag(service_id: ServiceId, deployment_id: DeploymentId) -> tuple[str, str]:
+def keep_tag(owner: str, service_id: ServiceId, deployment_id: DeploymentId) -> tuple[str, str]:
     """Repository and tag that pin the image of a deployment. Repositories are lower-case, so the id is spelt as hex."""
-    return f"{KEEP_PREFIX}{service_id.encode().hex()}", deployment_id
+    return f"{KEEP_PREFIX}{owner}/{service_id.encode().hex()}", deployment_id
 
 
-def kept_by(reference: str) -> tuple[ServiceId, DeploymentId] | None:
-    """Whose pin a reference is; None when it is not one of ours."""
+def kept_by(owner: str, reference: str) -> tuple[ServiceId, DeploymentId] | None:
+    """For which deployment of `owner` a reference is the pin; None when it is no pin of that owner."""
     repository, _, tag = reference.rpartition(":")
-    if not repository.startswith(KEEP_PREFIX) or not tag:
+    prefix = f"{KEEP_PREFIX}{owner}/"
+    if not repository.startswith(prefix) or not tag:
         return None
     try:
-        service = bytes.fromhex(repository.removeprefix(KEEP_PREFIX)).decode()
+        service = bytes.fromhex(repository.removeprefix(prefix)).decode()
     except ValueError:
         return None
     return ServiceId(service), DeploymentId(tag)
@@ -75,7 +78,7 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
     body: dict[str, Json] = {
         "Image": around.image,
         "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
-        "Labels": _labels(deployment, index),
+        "Labels": _labels(deployment, index, around.owner),
         "ExposedPorts": ports,
         "HostConfig": _host_config(spec, around),
         "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec)}}},
@@ -101,7 +104,7 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
     return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
 
 
-def _labels(deployment: Deployment, index: int) -> dict[str, str]:
+def _labels(deployment: Deployment, index: int, owner: str) -> dict[str, str]:
     spec = deployment.spec
     payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
     config = payload["config"]
@@ -110,6 +113,7 @@ def _labels(deployment: Deployment, index: int) -> dict[str, str]:
     return {
         **spec.labels,
         MANAGED: "true",
+        OWNER: owner,
         SERVICE: spec.service_id,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from syntra.model.ids import DeploymentId, ServiceId
-from syntra.runtime.docker.body import kept_by
+from syntra.runtime.docker.body import KEEP_PREFIX, kept_by
 
 MARK_PREFIX = "syntra-pulled/"
 MARK_TAG = "mark"
@@ -23,16 +23,19 @@ def mark_repository(reference: str) -> str:
 
 
 def unneeded(
-    images: Sequence[Sequence[str]], keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
+    images: Sequence[Sequence[str]],
+    keep: Mapping[ServiceId, frozenset[DeploymentId]],
+    known: frozenset[ServiceId],
+    owner: str,
 ) -> list[str]:
     """The names to remove, in an order that is safe to stop in; `images` are the names of each image.
 
-    Pins of services not in `known` are another agent's or a lost journal's: they stay.
+    Pins of other owners, and of services not in `known` (a lost journal's), stay and keep their images.
     """
     removals: list[str] = []
     for names in images:
-        pins = {name: owner for name in names if (owner := kept_by(name)) is not None}
-        stale = [name for name, (s, d) in pins.items() if s in known and d not in keep.get(s, frozenset())]
+        pins = {name: kept_by(owner, name) for name in names if name.startswith(KEEP_PREFIX)}
+        stale = [name for name, pin in pins.items() if pin and pin[0] in known and pin[1] not in keep.get(pin[0], ())]
         removals += stale
         if len(stale) < len(pins):
             continue

@@ -18,7 +18,9 @@ from syntra.runtime.docker import body
 from syntra.runtime.docker.body import Surroundings, container_name, create_body, keep_tag, kept_by, spec_from_labels
 from tests.model.samples import SECRET, deployment, deployments, few, json_values, quick
 
+OWNER = "o"
 AROUND = Surroundings(
+    owner=OWNER,
     image="syntra-keep/00:dep",
     stop_signal=None,
     network="syntra-shop",
@@ -47,6 +49,7 @@ def test_the_first_replica_is_named_by_service_and_deployment_and_the_others_are
 def test_the_labels_say_whose_the_container_is() -> None:
     labels = made(deployment(), 3)["Labels"]
     assert labels["syntra.managed"] == "true"
+    assert labels["syntra.owner"] == OWNER
     assert labels["syntra.service_id"] == "svc_123"
     assert labels["syntra.deployment_id"] == "dep_abc12345"
     assert labels["syntra.project"] == "shop"
@@ -182,19 +185,20 @@ def test_any_label_is_read_or_passed_over(value: object) -> None:
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True),
 )
 def test_a_pin_is_a_lower_case_name_that_tells_whose_it_is(service: str, of: str) -> None:
-    repository, tag = keep_tag(ServiceId(service), DeploymentId(of))
+    repository, tag = keep_tag(OWNER, ServiceId(service), DeploymentId(of))
     assert repository == repository.lower()
     assert len(repository) <= 255
-    assert kept_by(f"{repository}:{tag}") == (service, of)
+    assert kept_by(OWNER, f"{repository}:{tag}") == (service, of)
+    assert kept_by("another", f"{repository}:{tag}") is None
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        *("nginx:1", "syntra-keep/6170:", "syntra-keep/6170", "syntra-keep/xyz:1", "syntra-keep/ff:1", ":", ""),
-        *("host:5000/syntra-keep/6170:1", "syntra-keeper/6170:1", "syntra-pulled/6170:mark"),
-        "syntra-keep/6170@sha256:" + "0" * 64,
+        *("nginx:1", "syntra-keep/o/6170:", "syntra-keep/o/6170", "syntra-keep/o/xyz:1", "syntra-keep/o/ff:1", ":", ""),
+        *("host:5000/syntra-keep/o/6170:1", "syntra-keeper/o/6170:1", "syntra-pulled/6170:mark", "syntra-keep/6170:1"),
+        "syntra-keep/o/6170@sha256:" + "0" * 64,
     ],
 )
 def test_a_name_that_is_no_pin_of_ours_is_nobody_s(name: str) -> None:
-    assert kept_by(name) is None
+    assert kept_by("o", name) is None

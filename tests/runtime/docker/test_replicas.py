@@ -37,7 +37,9 @@ def inspected(**changes: Any) -> dict[str, Any]:
     created: dict[str, Any] = create_body(
         WANTED,
         2,
-        Surroundings(image="i", stop_signal=None, network="syntra-shop", otlp_endpoint="http://x", logging_driver=""),
+        Surroundings(
+            owner="o", image="i", stop_signal=None, network="syntra-shop", otlp_endpoint="http://x", logging_driver=""
+        ),
     )
     state = {
         "Status": "running",
@@ -166,7 +168,12 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         volumes=(VolumeMount(name="", host_path="/usr", container_path="/data", read_only=False),),
     )
     around = Surroundings(
-        image=image, stop_signal=None, network="bridge", otlp_endpoint="http://x:1", logging_driver="json-file"
+        owner="o",
+        image=image,
+        stop_signal=None,
+        network="bridge",
+        otlp_endpoint="http://x:1",
+        logging_driver="json-file",
     )
     created: dict[str, Any] = create_body(wanted, 2, around)
     # The default network takes no aliases; the product's own networks do.
