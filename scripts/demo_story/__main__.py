@@ -37,13 +37,6 @@ def main() -> int:
     engine = Engine(os.environ.get("ENGINE_SOCKET", "/var/run/docker.sock"))
     if args.clean is not None:
         return _clean(args.clean, engine)
-    # An agent with a new journal takes up every service whose labels it finds, and tidies among them after a minute;
-    # without --keep it does not live that long.
-    if args.keep and (others := engine.managed_services()):
-        print(
-            f"cannot keep the demo: another agent's services are on this engine: {', '.join(others)}", file=sys.stderr
-        )
-        return 2
     for number in SIGNALS:
         signal.signal(number, _interrupt)
     stage = Stage.new(engine)

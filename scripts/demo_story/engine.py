@@ -73,11 +73,6 @@ class Engine:
             for item in found
         ]
 
-    def managed_services(self) -> set[str]:
-        """The services that agents have containers of on this engine, whoever's they are."""
-        query = {"all": "1", "filters": _label_filter(MANAGED_LABEL, "true")}
-        return {item["Labels"].get(SERVICE_LABEL, "") for item in self._json("GET", "/containers/json", query=query)}
-
     def images(self, token: str) -> list[str]:
         """The ids of the images made with this token."""
         found = self._json("GET", "/images/json", query={"filters": _label_filter(DEMO_LABEL, token)})

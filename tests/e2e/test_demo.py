@@ -126,8 +126,6 @@ def test_an_interrupted_story_leaves_nothing(tmp_path: Path, number: signal.Sign
 
 def test_what_is_kept_can_be_looked_at_and_cleaned_up(tmp_path: Path) -> None:
     ended = demo(tmp_path, "--keep")
-    if "another agent's services are on this engine" in ended.stderr:
-        engine.missing(ended.stderr.strip())
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert len(ended.stdout.splitlines()) <= STORY_LINES
     commands = [line.strip() for line in ended.stdout.splitlines() if line.startswith("  ")]

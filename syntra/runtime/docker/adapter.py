@@ -49,6 +49,8 @@ from syntra.utils.timestamps import format_ns
 log = logging.getLogger(__name__)
 
 PULL_INACTIVITY_SECS = 60.0
+# A command is answered at once: an engine that hangs is as good as away.
+PING_SECS = 5.0
 EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
@@ -91,7 +93,7 @@ class DockerAdapter:
     async def ping(self) -> None:
         # On a connection of its own: an engine that goes down serves the open ones on, but takes no new ones.
         with translated("ENGINE_ERROR"):
-            async with self._client.stream("GET", "/_ping"):
+            async with self._client.stream("GET", "/_ping", connect_deadline=PING_SECS):
                 pass
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
