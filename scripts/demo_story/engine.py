@@ -25,7 +25,6 @@ from scripts.demo_story.errors import StoryFailed
 API = "/v1.41"
 PORT = 8080
 DEMO_LABEL = "syntra.demo"
-MANAGED_LABEL = "syntra.managed"
 SERVICE_LABEL = "syntra.service_id"
 DEPLOYMENT_LABEL = "syntra.deployment_id"
 PROJECT_LABEL = "syntra.project"
