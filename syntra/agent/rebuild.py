@@ -18,7 +18,8 @@ def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[S
     """Deployments and desired rows that the containers tell of. Pure but for the log and the time of the rows.
 
     The current deployment of a service is the one with most replicas up, the newest among equals: a kill in the
-    middle of a rolling deploy leaves both, and the one that serves more is the safer reading.
+    middle of a rolling deploy leaves both, and the one that serves more is the safer reading. The deployments of a
+    service come oldest first, the current one last.
     """
     by_service: dict[ServiceId, dict[DeploymentId, list[Observed]]] = {}
     for item in observed:
@@ -29,15 +30,17 @@ def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[S
     for service_id, groups in sorted(by_service.items()):
         known = {d: next((i.deployment for i in items if i.deployment), None) for d, items in groups.items()}
         usable = {d: deployment for d, deployment in known.items() if deployment is not None}
-        for unusable in groups.keys() - usable.keys():
+        for unusable in sorted(groups.keys() - usable.keys()):
             log.warning(
                 "containers without a readable spec are left alone",
                 extra={"service_id": service_id, "deployment_id": unusable},
             )
         if not usable:
             continue
-        deployments += usable.values()
-        current = max(usable, key=lambda d: (_up(groups[d]), max(i.replica.created_ns for i in groups[d])))
+        current = max(usable, key=lambda d: (_up(groups[d]), _newest(groups[d])))
+        # A rollback goes to what was kept last before the current one: the order is the one they were made in.
+        in_order = sorted(usable, key=lambda d: (d == current, _newest(groups[d])))
+        deployments += [usable[deployment_id] for deployment_id in in_order]
         up = _up(groups[current])
         rows.append(
             ServiceRow(
@@ -49,6 +52,10 @@ def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[S
             )
         )
     return deployments, rows
+
+
+def _newest(items: Sequence[Observed]) -> int:
+    return max(item.replica.created_ns for item in items)
 
 
 def _up(items: Sequence[Observed]) -> int:
