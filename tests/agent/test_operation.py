@@ -176,11 +176,18 @@ async def test_what_is_decided_or_being_undone_ends_only_for_a_shutdown(phase: O
     assert ended.value.cause is Interruption.SHUTDOWN
 
 
-def test_the_first_cause_stays_unless_the_agent_shuts_down() -> None:
+@pytest.mark.parametrize(
+    ("causes", "counts"),
+    [
+        ((Interruption.SUPERSEDED, Interruption.DEADLINE), Interruption.SUPERSEDED),
+        ((Interruption.SUPERSEDED, Interruption.SHUTDOWN), Interruption.SHUTDOWN),
+        ((Interruption.SHUTDOWN, Interruption.SUPERSEDED), Interruption.SHUTDOWN),
+    ],
+)
+def test_the_first_cause_stays_unless_the_agent_shuts_down(
+    causes: tuple[Interruption, ...], counts: Interruption
+) -> None:
     running = job()
-    running.interrupt(Interruption.SUPERSEDED)
-    running.interrupt(Interruption.DEADLINE)
-    assert running.interruption is Interruption.SUPERSEDED
-    running.interrupt(Interruption.SHUTDOWN)
-    running.interrupt(Interruption.SUPERSEDED)
-    assert running.interruption is Interruption.SHUTDOWN
+    for cause in causes:
+        running.interrupt(cause)
+    assert running.interruption is counts

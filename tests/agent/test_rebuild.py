@@ -64,9 +64,17 @@ def test_among_equals_the_newest_is_current(state: ContainerState) -> None:
         assert [row[1] for row in rows(order)] == ["dep_new"]
 
 
-def test_every_readable_deployment_is_kept_for_a_rollback() -> None:
-    deployments, _ = desired_from([seen(1, "dep_old", state=EXITED), seen(2, "dep_new")])
-    assert {found.deployment_id for found in deployments} == {"dep_old", "dep_new"}
+def test_every_readable_deployment_is_kept_for_a_rollback_in_the_order_they_were_made() -> None:
+    observed = [
+        seen(4, "dep_failed", state=EXITED),
+        seen(3, "dep_current"),
+        seen(2, "dep_before", state=EXITED),
+        seen(1, "dep_oldest", state=EXITED),
+    ]
+    for order in (observed, observed[::-1]):
+        deployments, _ = desired_from(order)
+        kept = [found.deployment_id for found in deployments]
+        assert kept == ["dep_oldest", "dep_before", "dep_failed", "dep_current"]
 
 
 def test_services_are_told_apart() -> None:
