@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, RegistryAuth
@@ -108,6 +108,20 @@ class FakeAdapter:
     def up(self, service_id: str) -> list[str]:
         """The deployment ids of what is up, in the order it was made."""
         return [c.deployment.deployment_id for c in self.of(service_id) if c.is_up]
+
+    def forget_the_past(self) -> None:
+        """Count calls and the least that was up from here on."""
+        self.calls.clear()
+        self.least_up.clear()
+
+    def clone(self) -> FakeAdapter:
+        """Another engine in the same state, without the faults."""
+        twin = FakeAdapter(registry=sorted(self.registry))
+        twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
+        twin.images, twin.pins = dict(self.images), set(self.pins)
+        twin.networks, twin.volumes = set(self.networks), set(self.volumes)
+        twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
+        return twin
 
     def hold(self, method: str) -> Hold:
         """Hold the callers of a method from now on."""

@@ -1,0 +1,201 @@
+"""The agent's inside on a fake engine: journal, deployer, router, two peers. It can be stopped, killed, started."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syntra.agent.deployer import Deployer
+from syntra.agent.execution import Tools
+from syntra.agent.health_gate import HealthGate
+from syntra.agent.journal.journal import Journal
+from syntra.agent.queries import Identity, Queries
+from syntra.agent.reports import CONTROL_PLANE, LOCAL, Reports, envelope
+from syntra.agent.router import Gone, Router
+from syntra.agent.service_views import ServiceViews
+from syntra.model.fields import Json
+from syntra.model.ids import RequestId, ServiceId
+from syntra.runtime.adapter import Adapter
+from syntra.utils.redact import Redactor
+from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.journal.opened import after_a_kill, opened
+from tests.agent.samples import deploy_payload
+
+TERMINAL = ("running", "failed", "rolled_back")
+Message = tuple[str, dict[str, Any]]
+
+
+@dataclass(eq=False)
+class ControlPeer:
+    """The control plane: answers are durable, streams are not."""
+
+    journal: Journal
+    origin: str = CONTROL_PLANE
+    streamed: list[Message] = field(default_factory=list)
+    gone: bool = False
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        await self.journal.outbox.add(envelope("command_response", payload))
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        if self.gone:
+            raise Gone("the connection is lost")
+        self.streamed.append((kind, dict(payload)))
+
+
+@dataclass(eq=False)
+class LocalPeer:
+    """A client of the local socket: hears what is told of its requests."""
+
+    reports: Reports
+    origin: str = LOCAL
+    heard: list[Message] = field(default_factory=list)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listen(self, request_id: str) -> None:
+        self.reports.listen(RequestId(request_id), self._hear)
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        self._hear("command_response", payload)
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        self._hear(kind, payload)
+
+    def _hear(self, kind: str, payload: Mapping[str, Json]) -> None:
+        self.heard.append((kind, dict(payload)))
+        self.news.set()
+
+    def responses(self) -> list[dict[str, Any]]:
+        return [payload for kind, payload in self.heard if kind == "command_response"]
+
+
+class Agent:
+    """A running agent without sockets."""
+
+    def __init__(self, directory: Path, journal: Journal, adapter: Adapter, group: asyncio.TaskGroup) -> None:
+        self.directory = directory
+        self.journal = journal
+        self.reports = Reports("srv_1")
+        self.redactor = Redactor()
+        clock = asyncio.get_running_loop().time
+        gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
+        tools = Tools(adapter=adapter, journal=journal, gate=gate)
+        self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
+        self.views = ServiceViews(journal, adapter, gate, clock)
+        self.queries = Queries(
+            identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
+            journal=journal,
+            adapter=adapter,
+            views=self.views,
+            control_plane=lambda: {"state": "alone"},
+            warnings=lambda: ["a warning"],
+        )
+        self.router = Router(
+            deployer=self.deployer,
+            journal=journal,
+            adapter=adapter,
+            queries=self.queries,
+            reports=self.reports,
+            group=group,
+        )
+        self.control = ControlPeer(journal)
+        self.local = LocalPeer(self.reports)
+
+    async def send(self, kind: str, request_id: str, **payload: Json) -> None:
+        """From the control plane."""
+        await self.router.handle(kind, f"envelope-{request_id}", {"request_id": request_id, **payload}, self.control)
+
+    async def ask(self, kind: str, request_id: str, **payload: Json) -> None:
+        """From the local socket."""
+        self.local.listen(request_id)
+        await self.router.handle(kind, f"envelope-{request_id}", {"request_id": request_id, **payload}, self.local)
+
+    async def deploy(self, request_id: str, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
+        await self.send("deploy", request_id, **deploy_payload(deployment_id, service_id, **changes))
+
+    async def deployed(self, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
+        """Deploy and see that it succeeds."""
+        request_id = f"setup-{service_id}-{deployment_id}"
+        await self.deploy(request_id, deployment_id, service_id, **changes)
+        await self.done(service_id)
+        assert (await self.end_of(request_id))["status"] == "running"
+
+    async def killed_or_done(self, adapter: FakeAdapter) -> bool:
+        """Return when the engine has called the end, or nothing is under way any more; whether it was the former."""
+        while not adapter.killed.is_set() and self.deployer.lanes.is_busy(ServiceId("web")):
+            await asyncio.sleep(0.05)
+        return adapter.killed.is_set()
+
+    async def done(self, *services: str) -> None:
+        """Return when nothing of the services (`web` when none is named) is under way."""
+        while any(self.deployer.lanes.is_busy(ServiceId(service)) for service in services or ("web",)):
+            await asyncio.sleep(0.05)
+
+    async def said(self, request_id: str) -> list[Message]:
+        """Everything that was ever said to the control plane about a request, in order."""
+        items = await self.journal.outbox.pending(10_000)
+        messages = [json.loads(item.text) for item in items]
+        return [(m["type"], m["payload"]) for m in messages if _request_of(m["payload"]) == request_id]
+
+    async def responses(self, request_id: str) -> list[dict[str, Any]]:
+        return [payload for kind, payload in await self.said(request_id) if kind == "command_response"]
+
+    async def ends(self, request_id: str) -> list[dict[str, Any]]:
+        """The terminal reports of a deploy, rollback or scale."""
+        statuses = [payload for kind, payload in await self.said(request_id) if kind == "deploy_status"]
+        return [payload for payload in statuses if payload["status"] in TERMINAL]
+
+    async def end_of(self, request_id: str) -> dict[str, Any]:
+        """The one terminal report, which comes after all other statuses."""
+        statuses = [payload for kind, payload in await self.said(request_id) if kind == "deploy_status"]
+        [end] = [payload for payload in statuses if payload["status"] in TERMINAL]
+        assert statuses[-1] is end
+        return end
+
+    async def outcome(self, request_id: str) -> str:
+        """`running`, or the error code of the one terminal report."""
+        end = await self.end_of(request_id)
+        return str(end["error"]["code"] if "error" in end else end["status"])
+
+
+def _request_of(payload: Mapping[str, Any]) -> object:
+    return payload.get("request_id") or payload.get("metadata", {}).get("request_id")
+
+
+@asynccontextmanager
+async def running(directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0) -> AsyncIterator[Agent]:
+    """Start an agent over a journal, resume what it finds, and stop it in order at the end."""
+    directory.mkdir(exist_ok=True)
+    async with opened(directory) as journal, asyncio.TaskGroup() as group:
+        agent = Agent(directory, journal.journal, adapter, group)
+        await agent.deployer.resume()
+        yield agent
+        await agent.deployer.lanes.drain(drain_secs)
+        agent.router.end_errands()
+
+
+class Killed(Exception):
+    """Ends `until_killed`; nobody else sees it."""
+
+
+@asynccontextmanager
+async def until_killed(directory: Path, adapter: FakeAdapter) -> AsyncIterator[Agent]:
+    """An agent that is cut off at the end of the block; `directory` becomes what a kill at that moment leaves."""
+    directory.mkdir(exist_ok=True)
+    left = directory
+    try:
+        async with opened(directory) as journal, asyncio.TaskGroup() as group:
+            agent = Agent(directory, journal.journal, adapter, group)
+            await agent.deployer.resume()
+            yield agent
+            left = after_a_kill(directory)
+            raise Killed
+    except* Killed:
+        shutil.rmtree(directory)
+        left.rename(directory)
