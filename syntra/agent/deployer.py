@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, St
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
-from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure
@@ -63,7 +64,8 @@ class Deployer:
             origin=origin,
             payload=_kept_payload(command, job, payload),
             response=early,
-            deployment=job.deployment if isinstance(command, Deploy) else None,
+            # A rollback keeps what it goes to as well: it may be made of what the control plane told.
+            deployment=job.deployment if isinstance(command, Deploy | Rollback) else None,
             deployment_id=job.deployment_id,
             is_operation=True,
             messages=messages,
@@ -165,8 +167,8 @@ class Deployer:
                 if not resumed:
                     await self._refuse_changed(deployment)
                 return deployment, deployment.spec.replicas
-            case Rollback(target=target):
-                deployment = await self._rollback_target(command.service_id, target, row)
+            case Rollback():
+                deployment = await self._rollback_target(command, row)
                 return deployment, row.replicas if row and not row.stopped else deployment.spec.replicas
             case Scale(replicas=replicas):
                 deployment = await self._current(command.service_id, row)
@@ -191,9 +193,8 @@ class Deployer:
             raise _unknown(service_id)
         return deployment
 
-    async def _rollback_target(
-        self, service_id: ServiceId, target: DeploymentId | None, row: ServiceRow | None
-    ) -> Deployment:
+    async def _rollback_target(self, command: Rollback, row: ServiceRow | None) -> Deployment:
+        service_id, target = command.service_id, command.target
         kept = await self._journal.kept(service_id)
         if target is None:
             target = next((known for known in kept if row is None or known != row.deployment_id), None)
@@ -202,6 +203,11 @@ class Deployer:
                     "NO_ROLLBACK_TARGET", f"cannot roll back {service_id}: no earlier deployment is kept; deploy one"
                 )
         deployment = await self._journal.deployment(service_id, target) if target in kept else None
+        if deployment is None and command.image is not None and row is not None:
+            # Not kept, but the control plane knows what it ran: the current settings with that image.
+            current = await self._current(service_id, row)
+            spec = dataclasses.replace(current.spec, image=command.image)
+            deployment = dataclasses.replace(current, deployment_id=target, spec=spec)
         if deployment is None:
             known = ", ".join(kept) or "none"
             raise RequestError(

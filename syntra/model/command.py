@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth
 
 
@@ -61,11 +62,15 @@ class Restart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback:
-    """Return to a kept deployment; None means the one before the current."""
+    """Return to a kept deployment; None means the one before the current.
+
+    `image` is what the target ran, as older control planes tell it: it serves when the target is not kept here.
+    """
 
     request_id: RequestId
     service_id: ServiceId
     target: DeploymentId | None
+    image: ImageRef | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

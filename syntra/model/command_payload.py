@@ -24,6 +24,7 @@ from syntra.model.command import (
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import RequestId, ServiceId
+from syntra.model.image_payload import read_image
 from syntra.model.spec_payload import (
     MAX_REPLICAS,
     absolute_path,
@@ -86,6 +87,7 @@ def _rollback(request_id: RequestId, payload: Fields) -> Command:
         request_id=request_id,
         service_id=_service(payload),
         target=ids.deployment_id(path, target) if target else None,
+        image=read_image(payload, payload) if payload.has("image") else None,
     )
 
 

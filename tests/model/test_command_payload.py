@@ -24,6 +24,7 @@ from syntra.model.command import (
 from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.image import ImageRef
 from tests.model.samples import SECRET, current_payload, json_values, placed, quick, without
 
 REQUEST = RequestId("req_1")
@@ -63,7 +64,7 @@ COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
     "older rollback": (
         "rollback",
         {"target_deployment_id": "dep_0", "image": "nginx", "tag": "1"},
-        Rollback(**OF, target=DeploymentId("dep_0")),
+        Rollback(**OF, target=DeploymentId("dep_0"), image=ImageRef(registry="", repository="nginx", tag="1")),
     ),
     "exec": (
         "exec",
@@ -140,6 +141,7 @@ WRONG: list[tuple[str, str, tuple[object, ...]]] = [
     ("restart", "timeout_seconds", ("x",)),
     ("rollback", "target_deployment_id", (5, "a b")),
     ("rollback", "deployment_id", ("a b",)),
+    ("rollback", "image", ("A", 5)),
     ("logs", "tail", (-1, 100_001, "all")),
     ("logs", "lines", (-1,)),
     ("logs", "follow", ("true",)),
