@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syntra.model.command import Pace
-from syntra.model.ids import ContainerId, DeploymentId
+from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.model.status import ContainerState, Replica
 from syntra.runtime.steps import (
@@ -158,14 +158,11 @@ def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
     return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _GOING])))
 
 
-def restart(observed: Sequence[Replica], *, begun_ns: int, deployment_id: DeploymentId | None = None) -> Plan:
-    """Restart replicas one after another; those started after `begun_ns` have had their turn and are only awaited.
-
-    With a deployment id, containers of other deployments stay as they are: they are left-overs.
-    """
+def restart(observed: Sequence[Replica], *, begun_ns: int) -> Plan:
+    """Restart replicas one after another; those started after `begun_ns` have had their turn and are only awaited."""
     steps: list[Step] = []
     for replica in _ordered(observed):
-        if replica.state in _GOING or deployment_id not in (None, replica.deployment_id):
+        if replica.state in _GOING:
             continue
         if not replica.is_up or (replica.started_ns or 0) < begun_ns:
             steps.append(RestartReplica(replica=_named(replica)))

@@ -11,7 +11,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from syntra.model.command import Pace
-from syntra.model.ids import DeploymentId
 from syntra.model.spec import Strategy, VolumeMount
 from syntra.model.status import ContainerState, Replica
 from syntra.runtime import plan
@@ -591,15 +590,6 @@ def test_a_restart_taken_up_again_awaits_those_that_had_their_turn() -> None:
         "wait until dep_old-1 is healthy",
         "restart dep_old-2",
         "wait until dep_old-2 is healthy",
-        "commit: what is new becomes the service",
-    ]
-
-
-def test_restarting_a_deployment_does_not_wake_the_left_overs_of_another() -> None:
-    observed = [replica(1, state=EXITED), replica(2, deployment_id=NEW)]
-    assert texts(plan.restart(observed, begun_ns=100, deployment_id=DeploymentId(NEW)).steps) == [
-        "restart dep_new-2",
-        "wait until dep_new-2 is healthy",
         "commit: what is new becomes the service",
     ]
 
