@@ -64,6 +64,8 @@ class AgentApp:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
         _require_docker(settings)
+        # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
+        self._handle_signals()
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
@@ -122,7 +124,6 @@ class AgentApp:
             if link is not None:
                 link.route_to(router)
                 background.append(group.create_task(link.run(), name="control plane"))
-            self._handle_signals()
             log.info(
                 "agent started",
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
@@ -150,6 +151,8 @@ class AgentApp:
         if services:
             await journal.rebuild(deployments, services)
             log.warning("desired state was rebuilt from labels", extra={"services": len(services)})
+            missing = f"the journal was missing; {len(services)} services are rebuilt from their containers' labels"
+            self._warnings.setdefault("journal", missing)
 
     async def _check_engine(self, adapter: DockerAdapter, journal: Journal, reports: Reports) -> None:
         """Say once when the engine goes away, and once when it is back."""

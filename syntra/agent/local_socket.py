@@ -48,7 +48,7 @@ class LocalSocket:
         self._router = router
         self._reports = reports
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[object]] = set()
+        self._connections: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
 
     async def open(self) -> None:
         """Bind the socket; raises SocketInUse or AgentError."""
@@ -68,10 +68,13 @@ class LocalSocket:
         if self._server is None:
             return
         self._server.close()
-        for task in self._connections:
-            task.cancel()
+        # Closed rather than cancelled: asyncio 3.11 logs a cancelled connection as an error.
+        for writer in self._connections.values():
+            writer.close()
         if self._connections:
             await asyncio.wait(set(self._connections), timeout=CLOSE_SECS)
+        for task in self._connections:
+            task.cancel()
         self._path.unlink(missing_ok=True)
 
     async def _clear_way(self) -> None:
@@ -95,7 +98,7 @@ class LocalSocket:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "cannot happen inside a coroutine"
-        self._connections.add(task)
+        self._connections[task] = writer
         try:
             if (refused := _refusal(writer, len(self._connections))) is not None:
                 await _refuse(writer, refused)
@@ -104,7 +107,7 @@ class LocalSocket:
         except (ConnectionError, TimeoutError, Gone) as ended:
             log.debug("local connection ended", extra={"reason": str(ended)})
         finally:
-            self._connections.discard(task)
+            del self._connections[task]
             writer.close()
 
 

@@ -1,0 +1,140 @@
+"""A Docker engine of one test's own, which may be stopped, killed and started again without touching anybody else's.
+
+It runs beside the shared one on folders, a socket and addresses of its own, and leaves the firewall alone: containers
+reach each other and the host reaches them, nothing more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from tests.engine import API, EngineRefused, UnixConnection, busybox_tar, missing, progress, wait_until
+
+# Outside of what engines choose by default, so that the two never want the same network.
+ADDRESSES = "base=10.213.0.0/16,size=24"
+
+
+class PrivateEngine:
+    """A context manager; `start` again after `stop` or `kill` keeps images and containers."""
+
+    def __init__(self) -> None:
+        # Sockets below it may have 107 bytes; pytest's own folders are longer than that at times.
+        self.folder = Path(tempfile.mkdtemp(prefix="syn-", dir="/tmp"))
+        self.socket = self.folder / "docker.sock"
+        self.log = self.folder / "dockerd.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        if os.geteuid() != 0 or shutil.which("dockerd") is None:
+            missing("no right to start a Docker engine; run as root with dockerd installed")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with suppress(OSError, EngineRefused):
+                self._clear()
+            self.stop()
+        finally:
+            self._end_leftovers()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        command = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
+        command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}", "--bridge", "none"]
+        command += ["--iptables=false", "--ip6tables=false", "--default-address-pool", ADDRESSES]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self._answers, f"the private engine, see {self.log}")
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and not ended by this side."""
+        return self._process is not None
+
+    def stop(self) -> None:
+        """The orderly end, as a package update does it: containers are stopped with it."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(60)
+            self._process = None
+
+    def kill(self) -> None:
+        """The end without a word; containers run on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+        self._process = None
+        # Its containerd dies with it; where nobody reaps orphans it stays a zombie that the next engine would wait for.
+        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+
+    def api(self, method: str, path: str, body: bytes | None = None, *, query: Mapping[str, str] | None = None) -> Any:
+        """One request; the parsed answer, None when it is empty."""
+        content = self._raw(method, path + ("?" + urlencode(query) if query else ""), body)
+        return json.loads(content) if content.strip() else None
+
+    def image(self, reference: str, version: str) -> None:
+        """The test service, as `tests.engine.busybox_image` makes it on the shared engine."""
+        repository, _, tag = reference.rpartition(":")
+        changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", f"ENV VERSION={version}"]
+        query = urlencode({"fromSrc": "-", "repo": repository, "tag": tag, "changes": changes}, doseq=True)
+        progress(self._raw("POST", f"/images/create?{query}", busybox_tar()))
+
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """What it lists of a service, in any state."""
+        filters = json.dumps({"label": [f"syntra.service_id={service}"]})
+        listed: list[dict[str, Any]] = self.api("GET", "/containers/json", query={"all": "1", "filters": filters})
+        return listed
+
+    def running(self, service: str) -> list[str]:
+        """The ids of a service's running containers."""
+        return sorted(item["Id"] for item in self.containers(service) if item["State"] == "running")
+
+    def _raw(self, method: str, target: str, body: bytes | None = None) -> bytes:
+        connection = UnixConnection(str(self.socket), timeout=60)
+        try:
+            connection.request(method, API + target, body, {"Content-Type": "application/x-tar"} if body else {})
+            answer = connection.getresponse()
+            content = answer.read()
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise EngineRefused(answer.status, content.decode(errors="replace")[:200])
+        return content
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text(errors="replace")[-2000:]
+        try:
+            self._raw("GET", "/_ping")
+        except OSError:
+            return False
+        return True
+
+    def _clear(self) -> None:
+        """Containers and networks go first: their bridges would outlive the engine."""
+        for item in self.api("GET", "/containers/json", query={"all": "1"}):
+            self.api("DELETE", f"/containers/{item['Id']}", query={"force": "1"})
+        for item in self.api("GET", "/networks"):
+            if item["Name"] not in {"bridge", "host", "none"}:
+                self.api("DELETE", f"/networks/{item['Id']}")
+
+    def _end_leftovers(self) -> None:
+        # What ran when an engine was killed, and the mounts below its folder.
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((m for m in mounts if m.startswith(str(self.folder))), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
