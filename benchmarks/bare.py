@@ -71,12 +71,13 @@ class BareClient:
         _await_healthy(details["NetworkSettings"]["Networks"][network]["IPAddress"])
         return container
 
-    def remove(self, containers: Sequence[str], image: str) -> None:
-        """Stop all, then remove all, then the image: as many at once as the agent does."""
+    def remove(self, containers: Sequence[str], image: str, network: str) -> None:
+        """Stop all, then remove all, as many at once as the agent does; then the image and the network."""
         with ThreadPoolExecutor(STOPS_AT_ONCE) as pool:
             list(pool.map(self._stop, containers))
             list(pool.map(self._remove, containers))
         self._call("DELETE", f"/images/{urllib.parse.quote(image, safe='')}")
+        self._call("DELETE", f"/networks/{network}")
 
     def _stop(self, container: str) -> None:
         with BareClient(self._token) as client:

@@ -3,8 +3,8 @@
 The same on both sides: the engine, the registry (on loopback) and the image, which is gone before every pull; a new
 bridge network per deployment; the containers' settings (compared by inspection in every round); one replica after the
 other, each created, started, and asked for /health until it answers 200; then five at a time stopped (SIGTERM) and
-removed; then the image removed. `deploy` is from the request to the report that all replicas are healthy, `removal`
-from the request to the answer that all is gone.
+removed; then the image and the network removed. `deploy` is from the request to the report that all replicas are
+healthy, `removal` from the request to the answer that all is gone.
 
 Only the agent: a journal that is synced to the disk before each step, statuses over its socket, a look at what exists
 before it plans, a tag that pins the image, a second look at each container after its healthy answer, the restart policy
@@ -100,7 +100,7 @@ class Comparison:
         assert answer["completed"] is True, f"the removal was not completed: {answer}"
         assert not containers_with(f"{MANAGED_SERVICE}={service}"), "containers were left"
         assert not image_names(self._image), "the image was left"
-        remove_network(f"syntra-{project}")
+        assert not networks_of(project), "the network was left"
         return settings
 
     def _bare(self, project: str) -> dict[str, Any]:
@@ -110,10 +110,10 @@ class Comparison:
             self.bare.deploy.append(time.perf_counter() - began)
             settings = settings_of(api("GET", f"/containers/{made[0]}/json"))
             began = time.perf_counter()
-            client.remove(made, self._image)
+            client.remove(made, self._image, project)
             self.bare.removal.append(time.perf_counter() - began)
         assert not image_names(self._image), "the image was left"
-        remove_network(project)
+        assert not networks_of(project), "the network was left"
         return settings
 
     def figures(self) -> dict[str, object]:
@@ -151,9 +151,9 @@ def remove_image(image: str) -> None:
                 raise
 
 
-def remove_network(name: str) -> None:
-    """Outside the measured time: neither side removes a project's network."""
-    api("DELETE", f"/networks/{name}")
+def networks_of(project: str) -> list[str]:
+    """Names of the project's networks, of either side."""
+    return [str(network["Name"]) for network in api("GET", "/networks") if project in network["Name"]]
 
 
 def run(rounds: int, replicas: Sequence[int]) -> None:
