@@ -169,7 +169,9 @@ class Deployer:
                 return deployment, deployment.spec.replicas
             case Rollback():
                 deployment = await self._rollback_target(command, row)
-                return deployment, row.replicas if row and not row.stopped else deployment.spec.replicas
+                replicas = row.replicas if row and not row.stopped else deployment.spec.replicas
+                # A target that holds a host port has a place for one.
+                return deployment, min(replicas, 1) if deployment.spec.host_port is not None else replicas
             case Scale(replicas=replicas):
                 deployment = await self._current(command.service_id, row)
                 port = deployment.spec.host_port

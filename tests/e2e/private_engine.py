@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from tests.engine import API, EngineRefused, UnixConnection, busybox_tar, missin
 
 # Outside of what engines choose by default, so that the two never want the same network.
 ADDRESSES = "base=10.213.0.0/16,size=24"
+BRIDGE_ADDRESS = "10.214.0.1/24"
 
 
 class PrivateEngine:
@@ -34,10 +36,14 @@ class PrivateEngine:
         self.socket = self.folder / "docker.sock"
         self.log = self.folder / "dockerd.log"
         self._process: subprocess.Popen[bytes] | None = None
+        # A bridge of its own, and not `none`: with that an engine removes docker0, which is another engine's here.
+        self._bridge = f"syn{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0 or shutil.which("dockerd") is None:
             missing("no right to start a Docker engine; run as root with dockerd installed")
+        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+        subprocess.run(["ip", "addr", "add", BRIDGE_ADDRESS, "dev", self._bridge], check=True)
         self.start()
         return self
 
@@ -50,12 +56,13 @@ class PrivateEngine:
             self.stop()
         finally:
             self._end_leftovers()
+            subprocess.run(["ip", "link", "delete", self._bridge], check=False)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
         """Start and wait until it answers."""
         command = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
-        command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}", "--bridge", "none"]
+        command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}", "--bridge", self._bridge]
         command += ["--iptables=false", "--ip6tables=false", "--default-address-pool", ADDRESSES]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

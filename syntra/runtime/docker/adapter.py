@@ -125,10 +125,17 @@ class DockerAdapter:
         with translated("PULL_FAILED"):
             present = await self._images.inspect(image.pullable)
             note = ""
-            if present is None or image.digest is None:
+            pulled = present is None or image.digest is None
+            if pulled:
                 note = await self._pull(deployment, present, auth, progress)
             repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
             await self._images.tag(image.pullable, repository, tag)
+            if pulled and image.digest is None:
+                # After the pin: a mark without a pin is what garbage collection looks for. A name that moved from an
+                # image we pulled to another one is still ours.
+                mark = f"{garbage.mark_repository(image.pullable)}:{garbage.MARK_TAG}"
+                if present is None or mark in present.repo_tags:
+                    await self._images.tag(image.pullable, *mark.rsplit(":", 1))
         return note
 
     async def _pull(
@@ -157,8 +164,6 @@ class DockerAdapter:
                 raise
             log.warning("pull failed; a present image serves", extra={"image": str(image), "reason": str(failed)})
             return f"the registry gave no {image}; the image that is here serves"
-        if present is None and image.digest is None:
-            await self._images.tag(image.pullable, garbage.mark_repository(image.pullable), garbage.MARK_TAG)
         return ""
 
     async def ensure_network(self, project: str) -> None:
