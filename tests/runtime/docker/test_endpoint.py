@@ -24,9 +24,9 @@ TLS = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs"}
         ({"DOCKER_HOST": "https://h"}, None, Endpoint(host="h", port=2376, tls=TlsFiles(directory=None))),
         (TLS, "tcp://h", Endpoint(host="h", port=2376, tls=TlsFiles(directory="/certs"))),
         (
-            {"DOCKER_TLS_VERIFY": "1", "HOME": "/root"},
+            {"DOCKER_TLS_VERIFY": "1", "HOME": "/home/op"},
             "tcp://h",
-            Endpoint(host="h", port=2376, tls=TlsFiles(directory="/root/.docker")),
+            Endpoint(host="h", port=2376, tls=TlsFiles(directory="/home/op/.docker")),
         ),
     ],
 )
