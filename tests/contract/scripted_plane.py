@@ -1,5 +1,6 @@
 """A control plane that says exactly what a test gives it: a real WebSocket server in threads of its own.
 
+Only heartbeats are answered unasked: an agent gives a silent control plane up.
 Every frame that an agent sends is held against `shapes` the moment it arrives; `ScriptedPlane.problems` collects what
 was wrong with any of them.
 """
@@ -77,6 +78,8 @@ class Link:
                     if not found:
                         self._frames.append(Arrived(at=time.monotonic(), message=json.loads(frame)))
                     self._news.notify_all()
+                if not found and (message := json.loads(frame))["type"] == "heartbeat":
+                    self.send("pong", {}, id=message["id"])
         except ConnectionClosed:
             pass
         finally:

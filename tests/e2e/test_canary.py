@@ -1,0 +1,291 @@
+"""Secrets stay secret: what the control plane entrusts to an agent shows nowhere but where it belongs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract import shapes
+from tests.contract.scripted_plane import ACK, Link, ScriptedPlane
+from tests.e2e.agent_process import AgentProcess
+from tests.e2e.canaries import Canaries, ProcessWatch, forms, new_canary
+from tests.e2e.served_images import ServedImages, served_images
+from tests.engine import api, wait_until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
+
+HEALTH = {"type": "http", "path": "/health", "interval_seconds": 0.3, "timeout_seconds": 1, "retries": 3}
+
+
+@dataclass(slots=True)
+class Stage:
+    """An agent that was told secrets, and everything it could have told on."""
+
+    values: dict[str, str]
+    canaries: Canaries
+    images: ServedImages
+    plane: ScriptedPlane
+    link: Link
+    agent: AgentProcess
+    folder: Path
+
+    def deploy(self, service: str, **changes: Any) -> dict[str, Any]:
+        """A deploy with the secrets in it, to its end."""
+        deployment = f"{uuid.uuid4().hex[:8]}-{self.images.token}"
+        password = changes.pop("password", self.values["registry password"])
+        config = {
+            "port": 8080,
+            "replicas": 1,
+            "health_check": dict(HEALTH),
+            "env_vars": {"HARMLESS_NAME": self.values["environment value"], **changes.pop("env_vars", {})},
+            **changes.pop("config", {}),
+        }
+        payload = {
+            "deployment_id": deployment,
+            "service_id": service,
+            "project_name": self.images.token,
+            "image": self.images.image(),
+            "registry_auth": {"username": "deployer", "password": password},
+            "config": config,
+            "timeout_seconds": 30,
+            **changes,
+        }
+        request = self.link.send("deploy", payload)
+        response = self.link.expect("command_response", request_id=request)
+        if not response.payload["success"]:
+            return dict(response.payload)
+        terminal = self.link.first(
+            lambda f: (
+                f.type == "deploy_status"
+                and f.payload["deployment_id"] == deployment
+                and f.payload["status"] in shapes.TERMINAL
+            ),
+            f"the end of {deployment}",
+            timeout=60,
+        )
+        return dict(terminal.payload)
+
+    def ask(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+        request = self.link.send(kind, payload)
+        return dict(self.link.expect("command_response", request_id=request).payload)
+
+    def exec(self, service: str, *command: str, timeout: float = 10) -> dict[str, Any]:
+        """An exec with secrets in its arguments and its environment."""
+        return self.ask(
+            "exec",
+            {
+                "service_id": service,
+                "command": [*command, self.values["exec argument"]],
+                "env": {"PLAIN": self.values["exec environment"]},
+                "timeout_seconds": timeout,
+            },
+        )
+
+    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "syntra", "--config", self.agent.config, *arguments],
+            env={k: v for k, v in os.environ.items() if not k.startswith("SYNTRA_")},
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+
+    def found(self) -> list[str]:
+        """Wherever a secret shows: the agent's folder (logs and data), frames."""
+        found = self.canaries.found_below(self.folder)
+        for frame in self.link.frames:
+            message = json.loads(json.dumps(frame.message))
+            # What a command prints is the command's own business.
+            for stream in ("stdout", "stderr"):
+                (message["payload"].get("data") or {}).pop(stream, None)
+            found += self.canaries.found_in(json.dumps(message).encode(), f"a {frame.type} frame")
+        return found
+
+
+@pytest.fixture(params=["json", "text"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    values = {
+        kind: new_canary(kind.replace(" ", "-"))
+        for kind in ("registry password", "wrong password", "environment value", "exec argument", "exec environment")
+    }
+    values["token"] = f"syn_agt_{uuid.uuid4().hex}{uuid.uuid4().hex}"
+    token_file = tmp_path / "token"
+    token_file.write_text(values["token"] + "\n")
+    token_file.chmod(0o600)
+    folder = tmp_path / "agent"
+    with (
+        served_images(tmp_path / "registry", user="deployer", password=values["registry password"]) as images,
+        ScriptedPlane() as plane,
+    ):
+        config = (
+            f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken_file = "{token_file}"\n'
+            f'[logging]\nlevel = "debug"\nformat = "{request.param}"\nfile = "{folder}/file.log"\n'
+        )
+        with AgentProcess(folder, config=config, environment={"SYNTRA_SERVER_ID": "srv_canary"}, adopts=False) as agent:
+            link = plane.accepted({**ACK, "config": {"heartbeat_interval_seconds": 1}})
+            yield Stage(
+                values=values,
+                canaries=Canaries(values),
+                images=images,
+                plane=plane,
+                link=link,
+                agent=agent,
+                folder=folder,
+            )
+
+
+def test_no_secret_shows_anywhere(stage: Stage) -> None:
+    service, broken = f"svc-{stage.images.token}", f"bad-{stage.images.token}"
+    with ProcessWatch(stage.canaries) as watch:
+        watch.pid = stage.agent.pid
+        # What succeeds.
+        assert stage.deploy(service)["status"] == "running"
+        assert stage.exec(service, "true")["data"]["exit_code"] == 0
+        assert stage.ask("scale", {"service_id": service, "replicas": 2})["success"]
+        # What fails: pulls, starts, health checks, limits, payloads.
+        wrong = stage.values["wrong password"]
+        assert stage.deploy(broken, password=wrong)["error"]["code"] == "PULL_FAILED"
+        assert stage.deploy(broken, env_vars={"FAIL": "exit"})["error"]["code"] == "CONTAINER_CRASHED"
+        assert stage.deploy(broken, env_vars={"FAIL": "unhealthy"})["error"]["code"] == "HEALTH_CHECK_FAILED"
+        assert "error" in stage.deploy(broken, config={"command": ["/no/such/program"]})
+        assert "error" in stage.deploy(broken, config={"volumes": [{"host_path": "/no/such", "container_path": "/x"}]})
+        for odd in ({"LIST": [stage.values["environment value"]]}, {stage.values["environment value"]: 7}):
+            assert stage.deploy(broken, env_vars=odd)["error"]["code"] == "INVALID_PAYLOAD"
+        assert stage.deploy(broken, registry_auth={"username": ["x"], "password": wrong})["success"] is False
+        assert stage.deploy(broken, registry_auth={"username": wrong, "password": 17})["success"] is False
+        # Execs that fail in every way.
+        assert stage.exec(service, "no-such-program")["success"] in {True, False}
+        assert stage.exec(service, "sh", "-c", "sleep 60", timeout=0.5)["error"]["code"] == "EXEC_TIMEOUT"
+        assert stage.exec(broken, "true")["error"]["code"] == "CONTAINER_NOT_FOUND"
+        assert stage.ask("exec", {"service_id": service, "command": stage.values["exec argument"]})["success"] is False
+        assert stage.found() == []
+        # What people see.
+        _check_the_command_line(stage, service)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(stage.agent.socket))
+            client.sendall(json.dumps({"password": stage.values["wrong password"]}).encode())
+        # What a killed agent leaves behind, and makes of it.
+        stage.link.send("deploy", _interrupted(stage, service))
+        wait_until(lambda: len(_containers(service)) == 3, "the deploy is in the middle")
+        stage.agent.kill()
+        assert stage.found() == []
+        stage.agent.start()
+        watch.pid = stage.agent.pid
+        stage.link = stage.plane.accepted()
+        stage.link.expect("heartbeat")
+        assert stage.ask("stop", {"service_id": service, "timeout_seconds": 1, "remove_container": True})["success"]
+        assert stage.agent.stop() == 0
+    assert stage.found() == []
+    assert watch.looks > 10 and {"cmdline of the agent", "environ of the agent"} <= watch.seen
+    assert watch.found == set()
+    logged = (stage.folder / "file.log").read_text()
+    assert "debug" in logged.lower() and "operation finished" in logged, "the run was not logged at debug level"
+
+
+def _check_the_command_line(stage: Stage, service: str) -> None:
+    file = stage.folder.parent / "service.json"
+    file.write_text(
+        json.dumps(
+            {
+                "service_id": service,
+                "service_name": "canary",
+                "image": f"{stage.images.repository}:v1",
+                "port": 8080,
+                "env": {"HARMLESS_NAME": stage.values["environment value"]},
+            }
+        )
+    )
+    for arguments in (
+        ("status",),
+        ("status", "--json"),
+        ("ps",),
+        ("ps", "--json"),
+        ("plan", str(file)),
+        ("plan", str(file), "--json"),
+        ("metrics", service, "--json"),
+        ("config", "show"),
+        ("config", "check"),
+    ):
+        ended = stage.command_line(*arguments)
+        assert ended.returncode == 0, (arguments, ended.stderr)
+        assert stage.canaries.found_in(ended.stdout + ended.stderr, " ".join(arguments)) == []
+    for item in _containers(service):
+        assert stage.canaries.found_in(json.dumps(item["Labels"]).encode(), "a label") == []
+
+
+def _interrupted(stage: Stage, service: str) -> dict[str, Any]:
+    return {
+        "deployment_id": f"{uuid.uuid4().hex[:8]}-{stage.images.token}",
+        "service_id": service,
+        "project_name": stage.images.token,
+        "image": stage.images.image("v2"),
+        "registry_auth": {"username": "deployer", "password": stage.values["registry password"]},
+        "config": {
+            "port": 8080,
+            "replicas": 1,
+            "health_check": {**HEALTH, "start_period_seconds": 60},
+            "env_vars": {"FAIL": "slow", "SLOW": "60", "HARMLESS_NAME": stage.values["environment value"]},
+        },
+        "timeout_seconds": 90,
+    }
+
+
+def _containers(service: str) -> list[dict[str, Any]]:
+    filters = json.dumps({"label": [f"syntra.service_id={service}"]})
+    listed: list[dict[str, Any]] = api("GET", "/containers/json", query={"all": "1", "filters": filters})
+    return listed
+
+
+# The checks themselves
+
+
+@pytest.mark.parametrize("form", sorted(forms("x" * 12)))
+def test_a_planted_secret_is_found_in_every_form(tmp_path: Path, form: str) -> None:
+    value = new_canary("planted")
+    canaries = Canaries({"planted": value})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/file").write_bytes(b"before " + forms(value)[form] + b" after")
+    assert any(form.split(",")[0].lower() in line.lower() for line in canaries.found_below(tmp_path))
+    (tmp_path / "data/file").write_bytes(b"before " + forms(new_canary("planted"))[form] + b" after")
+    assert canaries.found_below(tmp_path) == []
+
+
+def test_a_secret_in_an_argument_or_an_environment_of_a_child_is_found() -> None:
+    first, second = new_canary("argument"), new_canary("environment")
+    with ProcessWatch(Canaries({"argument": first, "environment": second})) as watch:
+        script = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()', sys.stdin.readline()])"
+        with subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PLAIN": second},
+        ) as parent:
+            assert parent.stdin is not None
+            parent.stdin.write(first.encode() + b"\n")
+            parent.stdin.flush()
+            watch.pid = parent.pid
+            wait_until(lambda: _shown(watch, "cmdline", "argument"), "the argument is found", 10)
+            wait_until(lambda: _shown(watch, "environ", "environment"), "the environment is found", 10)
+            parent.kill()
+
+
+def _shown(watch: ProcessWatch, place: str, kind: str) -> bool:
+    return any(line.startswith(place) and f"shows the {kind}" in line for line in list(watch.found))
+
+
+def test_a_secret_in_base64_among_other_bytes_is_found() -> None:
+    value = new_canary("basic")
+    encoded = base64.b64encode(f"deployer:{value}@host".encode())
+    assert Canaries({"basic": value}).found_in(b"Authorization: Basic " + encoded, "a header") != []
