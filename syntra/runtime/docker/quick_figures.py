@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from syntra.model.ids import ContainerId
 from syntra.runtime.docker.cgroup import CgroupReader
@@ -11,8 +12,9 @@ from syntra.runtime.docker.cgroup import CgroupReader
 class QuickFigures:
     """Remembers the last CPU reading of each container, so that two readings make a rate."""
 
-    def __init__(self, reader: CgroupReader) -> None:
+    def __init__(self, reader: CgroupReader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
+        self._clock = clock
         self._last: dict[ContainerId, tuple[int, float, int]] = {}
 
     def read(self, container_id: ContainerId, pid: int) -> tuple[float, int] | None:
@@ -20,7 +22,7 @@ class QuickFigures:
         figures = self._reader.read(pid)
         if figures is None:
             return None
-        now = time.monotonic()
+        now = self._clock()
         last = self._last.get(container_id)
         self._last[container_id] = (pid, now, figures.cpu_usage_ns)
         if last is None or last[0] != pid or now <= last[1]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import aclosing
 
 from syntra.runtime.docker.body import MANAGED
@@ -29,8 +30,9 @@ _ACTIONS = ("create", "start", "die", "stop", "restart", "pause", "unpause", "oo
 class ContainerWatch:
     """The event stream and the memory it keeps honest."""
 
-    def __init__(self, client: EngineClient) -> None:
+    def __init__(self, client: EngineClient, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._events = Events(client)
+        self._clock = clock
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
         self._connected = False
@@ -71,12 +73,12 @@ class ContainerWatch:
     def remember(self, details: ContainerDetails, token: int) -> None:
         """Keep an inspection that began at `token`."""
         if self._connected and token == self._generation:
-            self._memory[details.id] = (time.monotonic(), details)
+            self._memory[details.id] = (self._clock(), details)
 
     def remembered(self, container_id: str) -> ContainerDetails | None:
         """An inspection that still holds, or None."""
         at, details = self._memory.get(container_id, (0.0, None))
-        return details if details is not None and time.monotonic() - at < MEMORY_SECS else None
+        return details if details is not None and self._clock() - at < MEMORY_SECS else None
 
     def keep_only(self, ids: set[str] | None) -> None:
         """Forget containers that are no longer there; None keeps all."""

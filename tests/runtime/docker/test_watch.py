@@ -1,0 +1,157 @@
+"""The watch: events wake those who wait and make memory honest; a stream that breaks forgets everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from syntra.runtime.docker import parsing
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.records import ContainerDetails
+from syntra.runtime.docker.watch import MEMORY_SECS, RECONNECT_MAX_SECS, ContainerWatch
+from tests.agent.virtual_time import now, virtual_time
+from tests.runtime.docker.fake_engine import FakeEngine, Peer, answer, fake_engine
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+
+
+def event(container: str, action: str = "die") -> bytes:
+    return json.dumps({"Type": "container", "Action": action, "Actor": {"ID": container}}).encode() + b"\n"
+
+
+def details(container: str) -> ContainerDetails:
+    return parsing.container_details({"Id": container, "Name": "/x", "State": {}, "Config": {}})
+
+
+@asynccontextmanager
+async def watching(
+    path: Path, script: Callable[[Peer], Awaitable[None]]
+) -> AsyncIterator[tuple[ContainerWatch, FakeEngine]]:
+    async with (
+        fake_engine(path, script) as engine,
+        EngineClient(engine.endpoint) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        watch = ContainerWatch(client, clock=asyncio.get_running_loop().time)
+        task = group.create_task(watch.run(), name="watch")
+        await asyncio.sleep(0.5)
+        yield watch, engine
+        task.cancel()
+
+
+class Stage:
+    """An engine whose events are sent by the test; every connection begins with the events of `backlog`."""
+
+    def __init__(self) -> None:
+        self.peers: list[Peer] = []
+        self.end = asyncio.Event()
+        self.backlog = b""
+
+    async def script(self, peer: Peer) -> None:
+        await peer.request()
+        self.end.clear()
+        await peer.send(HEAD + self.backlog)
+        self.peers.append(peer)
+        await self.end.wait()
+
+
+@virtual_time
+async def test_an_event_wakes_all_who_wait_and_drops_that_container_only(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+        for container in ("a", "b"):
+            watch.remember(details(container), watch.token())
+        waiting = [group.create_task(watch.wait_for_change(), name=f"waiter {n}") for n in range(3)]
+        await asyncio.sleep(1)
+        assert not any(task.done() for task in waiting)
+        await stage.peers[0].send(event("a"))
+        await asyncio.sleep(0.1)
+        assert all(task.done() for task in waiting)
+        assert watch.remembered("a") is None
+        assert watch.remembered("b") == details("b")
+
+
+@virtual_time
+async def test_an_inspection_that_an_event_overtook_is_not_kept(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _engine):
+        token = watch.token()
+        await stage.peers[0].send(event("a"))
+        await asyncio.sleep(0.1)
+        watch.remember(details("a"), token)
+        assert watch.remembered("a") is None
+        watch.remember(details("a"), watch.token())
+        assert watch.remembered("a") is not None
+
+
+@virtual_time
+async def test_what_happens_while_the_stream_is_being_opened_is_asked_for(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (_watch, engine):
+        query = parse_qs(urlsplit(engine.requests[0].target).query)
+        assert float(query["since"][0]) > 1.6e9
+        filters = json.loads(query["filters"][0])
+        assert filters["type"] == ["container"] or filters["type"] == {"container": True}
+        assert "exec_start" not in str(filters)
+
+
+@virtual_time
+async def test_memory_does_not_outlive_its_time_nor_its_container(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _engine):
+        watch.remember(details("a"), watch.token())
+        watch.remember(details("b"), watch.token())
+        watch.keep_only(None)
+        watch.keep_only({"a", "c"})
+        assert watch.remembered("b") is None
+        await asyncio.sleep(MEMORY_SECS - 1)
+        assert watch.remembered("a") is not None
+        await asyncio.sleep(2)
+        assert watch.remembered("a") is None
+
+
+@virtual_time
+async def test_a_broken_stream_forgets_everything_wakes_those_who_wait_and_is_opened_again(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, engine), asyncio.TaskGroup() as group:
+        watch.remember(details("a"), watch.token())
+        waiting = group.create_task(watch.wait_for_change(), name="waiter")
+        await asyncio.sleep(0)
+        stage.end.set()
+        await asyncio.sleep(0.1)
+        assert waiting.done()
+        assert watch.remembered("a") is None
+        watch.remember(details("a"), watch.token())
+        assert watch.remembered("a") is None, "nobody would tell that it changed"
+        await asyncio.sleep(1.5)
+        assert engine.connections == 2
+        watch.remember(details("a"), watch.token())
+        assert watch.remembered("a") is not None
+
+
+@virtual_time
+async def test_an_engine_that_stays_away_is_asked_less_and_less_often(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(answer(500, {"message": "not now"}))
+
+    async with watching(tmp_path, script) as (_watch, engine):
+        begun = now()
+        while engine.connections < 12:
+            await asyncio.sleep(1)
+        assert now() - begun > 6 * RECONNECT_MAX_SECS
+
+
+@virtual_time
+async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> None:
+    stage = Stage()
+    stage.backlog = event("a")
+    async with watching(tmp_path, stage.script) as (_watch, engine):
+        for number in range(1, 6):
+            assert engine.connections == number
+            stage.end.set()
+            await asyncio.sleep(1.5)
