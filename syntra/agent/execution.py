@@ -222,11 +222,7 @@ class Execution:
             case RemoveReplicas(replicas=replicas):
                 await self._each([named.container_id for named in replicas], self._adapter.remove)
             case ForgetService():
-                # The images first: once the service is forgotten nobody knows whose they were.
-                await self._collect_all()
-                if deployment is not None:
-                    await self._adapter.release_network(deployment.spec.project_name)
-                await self._journal.forget_service(self._job.service_id)
+                await self._forget()
             case RestartReplica(replica=named):
                 await self._adapter.restart(named.container_id, self._grace())
             case StartReplica(replica=ref):
@@ -262,11 +258,16 @@ class Execution:
             group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
             await self._gate.wait(group, earlier.spec if earlier else None)
 
-    async def _collect_all(self) -> None:
+    async def _forget(self) -> None:
+        # Images and network first: once the service is forgotten nobody knows whose they were.
+        deployment = self._job.deployment
         try:
             await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
+            if deployment is not None:
+                await self._adapter.release_network(deployment.spec.project_name)
         except StepFailed as failed:
             self._cleanup_errors.append(str(failed))
+        await self._journal.forget_service(self._job.service_id)
 
     async def _commit(self) -> None:
         job = self._job

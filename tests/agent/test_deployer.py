@@ -671,14 +671,15 @@ async def test_a_stop_that_the_engine_refuses_is_a_failure(tmp_path: Path) -> No
         assert adapter.up("web") == ["d1"]
 
 
+@pytest.mark.parametrize("refused", ["collect_garbage", "release_network"])
 @virtual_time
-async def test_a_removed_service_leaves_no_container_no_image_and_no_row(tmp_path: Path) -> None:
+async def test_a_removed_service_leaves_no_container_no_image_and_no_row(tmp_path: Path, refused: str) -> None:
     adapter = FakeAdapter()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deployed("d2")
         await agent.deployed("d1", "db")
-        adapter.refuse("collect_garbage", "GARBAGE_FAILED")
+        adapter.refuse(refused, "REFUSED")
         await agent.send("stop", "r3", service_id="web", remove_container=True)
         await agent.done()
         [answer] = await agent.responses("r3")
