@@ -39,6 +39,8 @@ class AgentProcess:
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "syntra"),
         adopts: bool = True,
+        cwd: Path | None = None,
+        inherited: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
@@ -53,10 +55,11 @@ class AgentProcess:
         )
         self.config.chmod(0o600)
         self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("SYNTRA_")},
+            **{k: v for k, v in (inherited or os.environ).items() if not k.startswith("SYNTRA_")},
             "DOCKER_HOST": f"unix://{engine_socket}",
             **(environment or {}),
         }
+        self._cwd = cwd
         self._command = [*command, "--config", str(self.config), "start"]
         self.process: subprocess.Popen[bytes] | None = None
         if not adopts and not self.data_dir.exists():
@@ -87,7 +90,7 @@ class AgentProcess:
         """Start without waiting."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment, cwd=self._cwd
             )
 
     def _answers(self) -> bool:

@@ -32,11 +32,18 @@ class ControlPlaneProcess:
     """`syntra controlplane` on loopback; a context manager. `start` again after `stop` keeps port and folder."""
 
     def __init__(
-        self, folder: Path, *, command: Sequence[str] = (sys.executable, "-m", "syntra"), log_level: str = "info"
+        self,
+        folder: Path,
+        *,
+        command: Sequence[str] = (sys.executable, "-m", "syntra"),
+        cwd: Path | None = None,
+        inherited: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
         self.log = folder / "controlplane.log"
-        self._command = [*command, "--log-level", log_level, "controlplane", "--data-dir", str(folder / "data")]
+        self._command = [*command, "controlplane", "--data-dir", str(folder / "data")]
+        self._cwd = cwd
+        self._environment = {**(inherited or os.environ), "PYTHONUNBUFFERED": "1"}
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,8 +66,8 @@ class ControlPlaneProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=log,
-                cwd=None if self._command[0] == sys.executable else "/",
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                cwd=self._cwd,
+                env=self._environment,
             )
 
         def listening() -> bool:

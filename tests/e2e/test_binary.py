@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import syntra
+from tests.e2e.artifact import live
 
 
 def version(binary: Path, cache: Path) -> subprocess.CompletedProcess[str]:
@@ -147,3 +148,13 @@ def test_the_program_is_the_process_that_was_started(built_binary: Path, tmp_pat
         finally:
             os.close(reading)
             started.kill()
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(240, func_only=True)
+def test_the_binary_alone_runs_the_whole_product(built_binary: Path, tmp_path: Path) -> None:
+    """Control plane and agent from one file that was copied away from the sources."""
+    alone = tmp_path / "bin/syntra-agent"
+    alone.parent.mkdir()
+    shutil.copy(built_binary, alone)
+    live([str(alone)], tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
