@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
@@ -13,6 +14,7 @@ from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine, Replica
 from syntra.runtime.adapter import Adapter, LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class LogSubscription:
                     await self._lines.put(line)
         except (StepFailed, RuntimeUnavailable) as ended:
             note = f"[syntra] the log of {replica.name} ends here: {ended}"
-            await self._lines.put(LogLine(timestamp="", stream="stderr", message=note))
+            await self._lines.put(LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=note))
 
     async def _flush(self) -> None:
         async for batch in batches(self._lines):

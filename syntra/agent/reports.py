@@ -83,9 +83,11 @@ class Reports:
         metadata: Mapping[str, Json],
     ) -> str:
         """An `alert` as it goes over the wire."""
+        # Fields that the contract calls optional are left out, never null.
+        about = {"service_id": service_id} if service_id is not None else {}
         payload = {
             "alert_id": f"alr_{uuid.uuid4().hex[:16]}",
-            "service_id": service_id,
+            **about,
             "server_id": self._server_id,
             "type": kind,
             "severity": severity,

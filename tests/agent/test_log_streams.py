@@ -157,6 +157,7 @@ async def test_an_engine_that_goes_away_ends_the_log_visibly_and_the_next_replic
         assert sink.messages[0] == "one"
         assert "ends here" in sink.messages[1]
         assert sink.payloads[-1]["logs"][-1]["stream"] == "stderr"
+        assert sink.payloads[-1]["logs"][-1]["timestamp"].endswith("Z")
         adapter.away_at = set(range(len(adapter.calls), len(adapter.calls) + 3))
         await asyncio.sleep(20)
         second, _ = await adapter.create(deployment(), 2)

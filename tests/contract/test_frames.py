@@ -204,6 +204,26 @@ def test_a_refused_hello_is_shown_and_tried_again_later(tmp_path: Path, bench: B
         assert plane.problems == []
 
 
+def test_an_agent_without_an_engine_comes_online_and_says_what_is_missing(tmp_path: Path, bench: Bench) -> None:
+    with (
+        ScriptedPlane() as plane,
+        AgentProcess(
+            tmp_path,
+            config=f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{TOKEN}"\n',
+            engine_socket=str(tmp_path / "no.sock"),
+        ),
+    ):
+        link = plane.accepted()
+        assert link.expect("agent_hello").payload["runtime"] == "docker"
+        alert = link.expect("alert").payload
+        assert (alert["type"], alert["severity"]) == ("resource_critical", "critical")
+        assert link.expect("heartbeat").payload["services"] == []
+        link.send_frame(bench.frame("deploy_current", SERVICE=bench.service(), ID="no-engine"))
+        refused = link.expect("command_response", request_id="req-no-engine").payload
+        assert refused["success"] is False and "no.sock" in refused["error"]["message"]
+        assert plane.problems == []
+
+
 def test_a_ping_is_answered_under_its_id_and_a_pong_is_not_answered(bench: Bench) -> None:
     before = bench.link.settle()
     bench.send("pong", ID="1")
@@ -335,7 +355,7 @@ def test_a_subscription_streams_until_it_is_ended(bench: Bench) -> None:
     first = bench.link.expect("log_stream", request_id=request)
     assert first.payload["done"] is False
     assert "starting v1" in [line["message"] for line in first.payload["logs"]]
-    assert bench.response(bench.send("stop", SERVICE=service, ID="stop-follow"))["success"] is True
+    assert bench.response(bench.send("stop_remove", SERVICE=service, ID="stop-follow"))["success"] is True
     bench.link.first(lambda f: f.type == "log_stream" and "stopping v1" in json.dumps(f.payload), "the last line")
     bench.send("logs_unsubscribe", SERVICE=service, ID="follow")
     bench.link.first(lambda _: len(bench.link.of("command_response", request_id=request)) == 2, "answer to the end")
