@@ -137,6 +137,43 @@ def test_a_deploy_goes_on_when_the_engine_is_back(engine: PrivateEngine, agent: 
     assert agent.ask("stop", {"service_id": service, "remove_container": True})["success"]
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_a_deploy_goes_on_whenever_the_engine_went(engine: PrivateEngine, agent: AgentProcess, how: str) -> None:
+    """The engine goes at the first status of a deploy, at the second, and so on, until a deploy has no more."""
+    service, at = new_service(), 0
+    current = deployed(agent, payload(service, replicas=2))["deployment_id"]
+    while True:
+        at += 1
+        wanted = payload(service, "v2" if at % 2 else "v1", replicas=2)
+        with agent.client(120) as client:
+            client.send("deploy", wanted)
+            statuses: list[dict[str, Any]] = []
+            while not statuses or "finished_at" not in statuses[-1]:
+                message = client.receive()
+                assert message["payload"].get("success", True), message
+                if message["type"] != "deploy_status":
+                    continue
+                statuses.append(message["payload"])
+                if len(statuses) == at and "finished_at" not in statuses[-1]:
+                    engine.stop() if how == "stopped" else engine.kill()
+                    engine.start()
+        end, where = statuses[-1], f"{how} at {statuses[min(at, len(statuses)) - 1]}"
+        if end["status"] == "running":
+            current = wanted["deployment_id"]
+        else:
+            # An engine that ends in the middle of a start may leave a task that it cannot start over (moby).
+            assert end["status"] == "rolled_back" and "already exists" in end["message"], f"{where}: {end}"
+        wait_until(lambda: len(engine.running(service)) == 2, f"both replicas run, {where}")
+        left = engine.containers(service)
+        assert {item["Labels"]["syntra.deployment_id"] for item in left} == {current}, f"{where}: {left}"
+        assert len(left) == 2, f"{where}: {left}"
+        if len(statuses) <= at:
+            break
+    print(f"the engine was {how} at each of {at - 1} statuses")
+
+
 def test_services_outlive_the_agent_and_an_engine_that_comes_late(engine: PrivateEngine, tmp_path: Path) -> None:
     service = new_service()
     with AgentProcess(tmp_path, engine_socket=str(engine.socket), adopts=False) as agent:
