@@ -19,7 +19,7 @@ from syntra.agent.deployer import Deployer
 from syntra.agent.execution import Tools
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.identity import identify
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.local_socket import LocalSocket
@@ -82,9 +82,9 @@ class AgentApp:
             endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
             adapter = DockerAdapter(client, owner=names.owner, otlp_http_port=settings.telemetry.otlp_http_port)
-            await self._serve(identity, journal, adapter, is_new=database.is_new)
+            await self._serve(identity, database, journal, adapter)
 
-    async def _serve(self, identity: Identity, journal: Journal, adapter: DockerAdapter, *, is_new: bool) -> None:
+    async def _serve(self, identity: Identity, database: Database, journal: Journal, adapter: DockerAdapter) -> None:
         settings = self._settings
         reports = Reports(identity.server_id)
         gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
@@ -97,7 +97,7 @@ class AgentApp:
             else None
         )
         async with asyncio.TaskGroup() as group:
-            if is_new:
+            if not database.is_surveyed:
                 await self._rebuild(journal, adapter)
             tools = Tools(adapter=adapter, journal=journal, gate=gate)
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
@@ -117,7 +117,7 @@ class AgentApp:
             await socket.open()
             background = [
                 group.create_task(adapter.watch(), name="engine events"),
-                group.create_task(self._check_engine(adapter, journal, reports), name="engine check"),
+                group.create_task(self._check_engine(adapter, database, journal, reports), name="engine check"),
                 group.create_task(sweeper.run(), name="sweep"),
             ]
             resumed = await deployer.resume()
@@ -145,21 +145,25 @@ class AgentApp:
         try:
             deployments, services = desired_from(await adapter.survey())
         except (RuntimeUnavailable, StepFailed) as away:
-            # Without an engine there are no containers to lose track of that could be touched either.
+            # Without an engine there are no containers that could be touched either; it is asked when it is back.
             log.warning("cannot look for earlier services", extra={"reason": str(away)})
             return
+        await journal.rebuild(deployments, services)
         if services:
-            await journal.rebuild(deployments, services)
             log.warning("desired state was rebuilt from labels", extra={"services": len(services)})
             missing = f"the journal was missing; {len(services)} services are rebuilt from their containers' labels"
             self._warnings.setdefault("journal", missing)
 
-    async def _check_engine(self, adapter: DockerAdapter, journal: Journal, reports: Reports) -> None:
+    async def _check_engine(
+        self, adapter: DockerAdapter, database: Database, journal: Journal, reports: Reports
+    ) -> None:
         """Say once when the engine goes away, and once when it is back."""
         away = False
         while True:
             try:
                 await adapter.ping()
+                if not database.is_surveyed:
+                    await self._rebuild(journal, adapter)
                 if away:
                     log.info("engine answers again")
                     self._warnings.pop("engine", None)
@@ -169,17 +173,24 @@ class AgentApp:
                     away = True
                     log.error("engine does not answer", extra={"reason": str(lost)})
                     self._warnings["engine"] = str(lost)
-                    await journal.outbox.add(
-                        reports.alert(
-                            kind="resource_critical",
-                            severity="critical",
-                            title="container engine does not answer",
-                            message=str(lost),
-                            service_id=None,
-                            metadata={"resource": "engine"},
-                        )
-                    )
+                    await self._alert_engine(journal, reports, str(lost))
+            except JournalError as unwritable:
+                log.error("survey could not be kept", extra={"reason": str(unwritable)})
             await asyncio.sleep(ENGINE_CHECK_SECS)
+
+    async def _alert_engine(self, journal: Journal, reports: Reports, reason: str) -> None:
+        alert = reports.alert(
+            kind="resource_critical",
+            severity="critical",
+            title="container engine does not answer",
+            message=reason,
+            service_id=None,
+            metadata={"resource": "engine"},
+        )
+        try:
+            await journal.outbox.add(alert)
+        except JournalError as unwritable:
+            log.error("alert could not be kept", extra={"reason": str(unwritable)})
 
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs

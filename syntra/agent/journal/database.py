@@ -66,7 +66,11 @@ class JournalError(AgentError):
 
 
 class Database:
-    """One open journal file. `was_rebuilt` says why an earlier one was set aside, empty when it was not."""
+    """One open journal file.
+
+    `was_rebuilt` says why an earlier one was set aside, empty when it was not. `is_surveyed` is false until the engine
+    was asked for services that a lost journal knew of; it outlives restarts, as the engine may start after the agent.
+    """
 
     def __init__(self, data_dir: Path, *, lock_secs: float = LOCK_SECS) -> None:
         """`lock_secs` is how long another process at the file is waited for."""
@@ -77,7 +81,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._box: SealedBox | None = None
         self.was_rebuilt = ""
-        self.is_new = False
+        self.is_surveyed = False
 
     async def open(self) -> None:
         """Open or make the file (0600); raises JournalError when neither works."""
@@ -97,6 +101,11 @@ class Database:
         Cancelling the caller does not undo: the transaction still ends, whole.
         """
         return await self._run(lambda: self._transact(work))
+
+    def mark_surveyed(self, connection: sqlite3.Connection) -> None:
+        """The survey's result is part of the caller's transaction."""
+        connection.execute("INSERT OR IGNORE INTO meta VALUES ('surveyed', ?)", (str(time.time()),))
+        self.is_surveyed = True
 
     def seal(self, plaintext: bytes, context: str) -> bytes:
         """Encrypt for a column; `context` binds the ciphertext to its row."""
@@ -148,12 +157,12 @@ class Database:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-                self.is_new = True
             elif version != SCHEMA_VERSION:
                 raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
             self._box = SealedBox.open_or_create(self._key)
             self._prove_key(connection)
             self._prove_rows(connection)
+            self.is_surveyed = connection.execute("SELECT 1 FROM meta WHERE key = 'surveyed'").fetchone() is not None
         except BaseException:
             connection.close()
             raise

@@ -273,13 +273,18 @@ class Journal:
         return await self._database.transact(read)
 
     async def rebuild(self, deployments: Sequence[Deployment], services: Sequence[ServiceRow]) -> None:
-        """Fill an empty journal from what the engine's labels tell."""
+        """Add what the engine's labels tell of services that are not known here, and remember that they were read."""
 
         def write(connection: sqlite3.Connection) -> None:
+            query = "SELECT service_id FROM services UNION SELECT service_id FROM operations"
+            known = {row[0] for row in connection.execute(query).fetchall()}
             for deployment in deployments:
-                self._keep_spec(connection, deployment, succeeded=True)
+                if deployment.spec.service_id not in known:
+                    self._keep_spec(connection, deployment, succeeded=True)
             for service in services:
-                _put_service(connection, service)
+                if service.service_id not in known:
+                    _put_service(connection, service)
+            self._database.mark_surveyed(connection)
 
         await self._write(write)
 

@@ -64,6 +64,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def make() -> None:
         async with opened(directory) as journal:
             await fill(journal)
+            await journal.journal.rebuild([], [])
 
     asyncio.run(make())
     return directory
@@ -79,7 +80,7 @@ async def test_a_new_journal_is_private_whatever_the_umask(tmp_path: Path) -> No
     old = os.umask(0)
     try:
         async with opened(tmp_path) as journal:
-            assert (journal.database.is_new, journal.database.was_rebuilt) == (True, "")
+            assert (journal.database.is_surveyed, journal.database.was_rebuilt) == (False, "")
             await fill(journal, 2)
             modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     finally:
@@ -90,7 +91,7 @@ async def test_a_new_journal_is_private_whatever_the_umask(tmp_path: Path) -> No
 async def test_an_open_file_is_made_private_again(data_dir: Path) -> None:
     (data_dir / FILE_NAME).chmod(0o644)
     async with opened(data_dir) as journal:
-        assert (journal.database.is_new, journal.database.was_rebuilt) == (False, "")
+        assert (journal.database.is_surveyed, journal.database.was_rebuilt) == (True, "")
     assert stat.S_IMODE((data_dir / FILE_NAME).stat().st_mode) == 0o600
 
 
@@ -156,7 +157,7 @@ async def test_a_broken_journal_is_set_aside_loudly_and_a_new_one_works(
     broken = (data_dir / FILE_NAME).read_bytes()
     async with opened(data_dir) as journal:
         database = journal.database
-        assert database.is_new
+        assert not database.is_surveyed
         [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
         assert record.getMessage() == "journal is broken and was set aside"
         [kept] = [path for path in data_dir.glob("*.broken-*") if not path.name.endswith(("-wal", "-shm"))]
@@ -166,8 +167,9 @@ async def test_a_broken_journal_is_set_aside_loudly_and_a_new_one_works(
         assert stat.S_IMODE(kept.stat().st_mode) == 0o600
         assert await journal.journal.services() == []
         await fill(journal, 3)
+        await journal.journal.rebuild([], [])
     async with opened(data_dir) as again:
-        assert (again.database.is_new, again.database.was_rebuilt) == (False, "")
+        assert (again.database.is_surveyed, again.database.was_rebuilt) == (True, "")
         assert len(await again.journal.unfinished()) == 2
 
 
@@ -198,7 +200,7 @@ async def test_noise_anywhere_is_noticed_or_harmless(filled: Path, tmp_path: Pat
 
 async def assert_rebuilt_or_whole(journal: Opened) -> None:
     """Either the journal begins anew, and says so, or it gives every operation and deployment as it was."""
-    if journal.database.is_new:
+    if not journal.database.is_surveyed:
         await fill(journal, 1)
         return
     assert journal.database.was_rebuilt == ""

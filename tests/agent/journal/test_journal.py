@@ -227,6 +227,31 @@ async def test_a_journal_rebuilt_from_labels_can_roll_back(tmp_path: Path) -> No
         assert await journal.journal.services() == [row("d2")]
 
 
+async def test_the_engine_is_surveyed_once_even_if_it_takes_several_starts(tmp_path: Path) -> None:
+    """An engine that starts after the agent, or a kill before the survey, must not cost the services their state."""
+    for _ in range(2):
+        async with opened(tmp_path) as journal:
+            assert not journal.database.is_surveyed
+    async with opened(tmp_path) as journal:
+        await journal.journal.rebuild([deployment("d1")], [row("d1")])
+        assert journal.database.is_surveyed
+    async with opened(tmp_path) as journal:
+        assert journal.database.is_surveyed
+
+
+async def test_a_late_survey_changes_nothing_about_services_that_are_known_or_under_way(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await deployed(journal, "r1", deployment("d2"))
+        await accept(journal, R2, service_id=ServiceId("db"), deployment=deployment("d2", "db"))
+        found = [deployment("d1", service) for service in ("web", "db", "lost")]
+        await journal.journal.rebuild(found, [row("d1", ServiceId(service)) for service in ("web", "db", "lost")])
+        rows = {item.service_id: item.deployment_id for item in await journal.journal.services()}
+        assert rows == {"web": "d2", "lost": "d1"}
+        assert await journal.journal.kept(WEB) == ["d2"]
+        assert await journal.journal.kept(ServiceId("db")) == []
+        assert await journal.journal.kept(ServiceId("lost")) == ["d1"]
+
+
 async def test_an_answer_that_cannot_be_read_does_not_make_its_command_new(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await accept(journal, R1)
