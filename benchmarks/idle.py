@@ -4,7 +4,8 @@ The agent is connected to the reference control plane (a heartbeat every 30 s), 
 of one container, each with an HTTP health check. Memory is the proportional set size of all processes of the agent at
 the end of the interval, beside that of a Python that only sleeps in asyncio, at the same moment. The engine's share is
 the processor time of dockerd and containerd with the agent minus the same without it, intervals of equal length right
-after one another, containers running in both. The engine is the benchmark's own, so nobody else gives it work.
+after one another, containers running in both. The engine is the benchmark's own, so nobody else gives it work,
+and everything runs in a network of its own, so that it does not meet another engine's bridges.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.agent import BINARY, ROOT, SOURCE, AgentProcess, environment
-from benchmarks.engine import PrivateEngine
+from benchmarks.engine import PrivateEngine, enter_own_network
 from benchmarks.figures import ratio, result, say
 from benchmarks.processes import cpu_secs, memory_kb, tree
 from syntra.cli.agent_client import ask, operate
@@ -163,4 +164,5 @@ if __name__ == "__main__":
     parser.add_argument("--containers", type=int, nargs="+", default=CONTAINERS, help="0 20")
     parser.add_argument("--binary", action="store_true", help="the compiled agent, dist/syntra-agent")
     given = parser.parse_args()
+    enter_own_network()
     run(given.seconds, given.containers, (str(BINARY),) if given.binary else SOURCE)
