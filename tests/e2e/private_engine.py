@@ -141,7 +141,13 @@ class PrivateEngine:
                 self.api("DELETE", f"/networks/{item['Id']}")
 
     def _end_leftovers(self) -> None:
-        # What ran when an engine was killed, and the mounts below its folder.
+        # A killed engine leaves the keepers of its containers, and mounts below its folder.
+        for proc in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if str(self.folder).encode() in (proc / "cmdline").read_bytes():
+                    for child in (proc / f"task/{proc.name}/children").read_text().split():
+                        os.kill(int(child), signal.SIGKILL)
+                    os.kill(int(proc.name), signal.SIGKILL)
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         for mount in sorted((m for m in mounts if m.startswith(str(self.folder))), reverse=True):
             subprocess.run(["umount", "-l", mount], check=False)
