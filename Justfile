@@ -8,6 +8,14 @@ test *what:
 gate:
     scripts/test gate
 
+# the main job, end to end, told as it goes
+demo *options:
+    scripts/demo {{options}}
+
+# one benchmark: deploy, start or idle
+bench name *options:
+    scripts/bench {{name}} {{options}}
+
 # the compiled binary, dist/syntra-agent
 build *options:
     scripts/build {{options}}

@@ -132,13 +132,14 @@ class AgentApp:
             await self._until_stopped()
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")
-            await socket.close()
+            socket.stop_accepting()
             await deployer.lanes.drain(DRAIN_SECS)
+            router.end_errands()
+            await socket.close()
             if link is not None:
                 await link.stop()
             for task in background:
                 task.cancel()
-            router.end_errands()
         log.info("agent stopped")
 
     async def _rebuild(self, journal: Journal, adapter: DockerAdapter) -> None:

@@ -48,7 +48,8 @@ class LocalSocket:
         self._router = router
         self._reports = reports
         self._server: asyncio.Server | None = None
-        self._connections: dict[asyncio.Task[object], asyncio.StreamWriter] = {}
+        # Each connection's task, and what ends it.
+        self._connections: dict[asyncio.Task[object], Callable[[], None]] = {}
 
     async def open(self) -> None:
         """Bind the socket; raises SocketInUse or AgentError."""
@@ -63,19 +64,22 @@ class LocalSocket:
         finally:
             os.umask(old)
 
+    def stop_accepting(self) -> None:
+        """Take no new clients; those that are here hear the rest of what they asked for."""
+        if self._server is not None:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
     async def close(self) -> None:
-        """Close the socket and every connection on it."""
-        if self._server is None:
-            return
-        self._server.close()
-        # Closed rather than cancelled: asyncio 3.11 logs a cancelled connection as an error.
-        for writer in self._connections.values():
-            writer.close()
+        """Close every connection once it has been sent what was said so far."""
+        self.stop_accepting()
+        # Ended rather than cancelled: asyncio 3.11 logs a cancelled connection as an error.
+        for end in list(self._connections.values()):
+            end()
         if self._connections:
             await asyncio.wait(set(self._connections), timeout=CLOSE_SECS)
         for task in self._connections:
             task.cancel()
-        self._path.unlink(missing_ok=True)
 
     async def _clear_way(self) -> None:
         try:
@@ -98,12 +102,14 @@ class LocalSocket:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None, "cannot happen inside a coroutine"
-        self._connections[task] = writer
+        self._connections[task] = writer.close
         try:
             if (refused := _refusal(writer, len(self._connections))) is not None:
                 await _refuse(writer, refused)
                 return
-            await _Connection(reader, writer, self._router, self._reports).run()
+            connection = _Connection(reader, writer, self._router, self._reports)
+            self._connections[task] = connection.end
+            await connection.run()
         except (ConnectionError, TimeoutError, Gone) as ended:
             log.debug("local connection ended", extra={"reason": str(ended)})
         finally:
@@ -141,6 +147,10 @@ class _Connection:
             self._router.forget(self)
             for end in self._listening.values():
                 end()
+
+    def end(self) -> None:
+        """Send what was said so far, then close."""
+        self._outgoing.end()
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
         await self.stream("command_response", payload)
@@ -186,6 +196,8 @@ class _Connection:
             self._writer.write(text.encode() + b"\n")
             async with asyncio.timeout(SEND_SECS):
                 await self._writer.drain()
+        # The reader's wait ends with the socket.
+        self._writer.close()
 
 
 class _Outgoing:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 
+from syntra.agent.engine_absence import until_back
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
@@ -80,14 +81,27 @@ class LogSubscription:
     async def _pump(self, replica: Replica, tail: int | None) -> None:
         # A replica that joins later is read from its first line; `since` is about those that were there.
         since = self._command.since if tail is not None else None
-        wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since, until=self._command.until)
-        try:
-            async with self._adapter.logs(replica.container_id, wanted) as lines:
-                async for line in lines:
-                    await self._lines.put(line)
-        except (StepFailed, RuntimeUnavailable) as ended:
-            note = f"[syntra] the log of {replica.name} ends here: {ended}"
-            await self._lines.put(LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=note))
+        wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since)
+        while True:
+            try:
+                async with self._adapter.logs(replica.container_id, wanted) as lines:
+                    async for line in lines:
+                        if self._command.until is not None and line.timestamp > self._command.until:
+                            return
+                        await self._lines.put(line)
+                        wanted = LogRange(tail=-1, follow=True, since=line.timestamp)
+                return
+            except StepFailed as ended:
+                await self._note(f"the log of {replica.name} ends here: {ended}")
+                return
+            except RuntimeUnavailable as away:
+                await self._note(f"the log of {replica.name} is interrupted: {away}")
+            # From the last line on, once the engine is back; a container that did not survive ends its log.
+            await until_back(self._adapter)
+
+    async def _note(self, sentence: str) -> None:
+        line = LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=f"[syntra] {sentence}")
+        await self._lines.put(line)
 
     async def _flush(self) -> None:
         async for batch in batches(self._lines):

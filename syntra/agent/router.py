@@ -36,6 +36,7 @@ from syntra.model.status import ContainerState, Failure
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
+from syntra.utils.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Router:
         self._reports = reports
         self._group = group
         # Finding an id and accepting it must not be separated by another arrival of the same id.
-        self._admission = asyncio.Lock()
+        self._admission = KeyedLock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
 
@@ -121,11 +122,11 @@ class Router:
     async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
         match command:
             case Deploy() | Stop() | Scale() | Restart() | Rollback():
-                async with self._admission:
+                async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
                         await self._deployer.submit(command, kind, peer.origin, payload)
             case Exec():
-                async with self._admission:
+                async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):
                         return
                     self._check_errands()

@@ -272,6 +272,8 @@ class FakeAdapter:
 
     async def _lines(self, container: Container, wanted: LogRange) -> AsyncIterator[LogLine]:
         held = [line for line in container.lines if wanted.since is None or line.timestamp >= wanted.since]
+        if wanted.follow and wanted.since is not None:
+            held = [line for line in held if line.timestamp > wanted.since]
         read = len(container.lines)
         for line in held[len(held) - wanted.tail if wanted.tail >= 0 else 0 :] if wanted.tail else []:
             yield line

@@ -112,7 +112,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             folder / "agent",
             config=f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{TOKEN}"\nreconnect_max_delay_secs = 1\n',
             environment={"SYNTRA_SERVER_ID": "srv_contract"},
-            adopts=False,
         ) as agent,
     ):
         yield Bench(images=images, plane=plane, agent=agent, link=plane.accepted())
@@ -187,9 +186,7 @@ def test_nothing_is_said_between_hello_and_its_acknowledgement(bench: Bench) -> 
 def test_a_refused_hello_is_shown_and_tried_again_later(tmp_path: Path, bench: Bench) -> None:
     with (
         ScriptedPlane() as plane,
-        AgentProcess(
-            tmp_path, config=f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{TOKEN}"\n', adopts=False
-        ) as agent,
+        AgentProcess(tmp_path, config=f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{TOKEN}"\n') as agent,
     ):
         link = plane.dialled()
         link.expect("agent_hello")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from syntra.agent.journal.database import Database
 from tests.engine import SOCKET, wait_until
 
 START_SECS = 15.0
@@ -24,11 +22,7 @@ TERMINAL = {"running", "failed", "rolled_back"}
 
 
 class AgentProcess:
-    """Runs `syntra start` on a folder of its own; a context manager. `start` again after `kill` keeps the folder.
-
-    With `adopts` false the agent begins with an empty journal instead of none: it takes no service of another test on
-    the same engine for its own.
-    """
+    """Runs `syntra start` on a folder of its own; a context manager. `start` again after `kill` keeps the folder."""
 
     def __init__(
         self,
@@ -38,7 +32,6 @@ class AgentProcess:
         config: str = "",
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (sys.executable, "-m", "syntra"),
-        adopts: bool = True,
         cwd: Path | None = None,
         inherited: Mapping[str, str] | None = None,
     ) -> None:
@@ -62,9 +55,6 @@ class AgentProcess:
         self._cwd = cwd
         self._command = [*command, "--config", str(self.config), "start"]
         self.process: subprocess.Popen[bytes] | None = None
-        if not adopts and not self.data_dir.exists():
-            self.data_dir.mkdir(mode=0o700)
-            asyncio.run(_empty_journal(self.data_dir))
 
     def __enter__(self) -> Self:
         self.start()
@@ -208,12 +198,6 @@ class LocalClient:
             if message["type"] == "deploy_status" and message["payload"]["status"] in TERMINAL:
                 report: dict[str, Any] = message["payload"]
                 return report
-
-
-async def _empty_journal(data_dir: Path) -> None:
-    database = Database(data_dir)
-    await database.open()
-    await database.close()
 
 
 def _now() -> str:

@@ -224,7 +224,7 @@ def enrolled(
     config = options.pop("config", "")
     environment = {"SYNTRA_SERVER_ID": server_id, **options.pop("environment", {})}
     link = f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{token}"\nreconnect_max_delay_secs = 1\n'
-    with AgentProcess(folder, config=link + config, environment=environment, adopts=False, **options) as agent:
+    with AgentProcess(folder, config=link + config, environment=environment, **options) as agent:
         yield agent
 
 

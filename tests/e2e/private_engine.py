@@ -1,7 +1,7 @@
 """A Docker engine of one test's own, which may be stopped, killed and started again without touching anybody else's.
 
-It runs beside the shared one on folders, a socket and addresses of its own, and leaves the firewall alone: containers
-reach each other and the host reaches them, nothing more.
+It runs beside the shared one on folders, a socket and a network namespace of its own: two engines in one network take
+each other's bridges, and a second one removes docker0. Who wants to reach its containers is started `inside`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,6 @@ from urllib.parse import urlencode
 
 from tests.engine import API, EngineRefused, UnixConnection, busybox_tar, missing, progress, wait_until
 
-# Outside of what engines choose by default, so that the two never want the same network.
-ADDRESSES = "base=10.213.0.0/16,size=24"
-BRIDGE_ADDRESS = "10.214.0.1/24"
-
 
 class PrivateEngine:
     """A context manager; `start` again after `stop` or `kill` keeps images and containers."""
@@ -36,14 +32,13 @@ class PrivateEngine:
         self.socket = self.folder / "docker.sock"
         self.log = self.folder / "dockerd.log"
         self._process: subprocess.Popen[bytes] | None = None
-        # A bridge of its own, and not `none`: with that an engine removes docker0, which is another engine's here.
-        self._bridge = f"syn{secrets.token_hex(4)}"
+        self._network = f"syn-{secrets.token_hex(4)}"
 
     def __enter__(self) -> Self:
         if os.geteuid() != 0 or shutil.which("dockerd") is None:
             missing("no right to start a Docker engine; run as root with dockerd installed")
-        subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
-        subprocess.run(["ip", "addr", "add", BRIDGE_ADDRESS, "dev", self._bridge], check=True)
+        subprocess.run(["ip", "netns", "add", self._network], check=True)
+        subprocess.run(["ip", "-n", self._network, "link", "set", "lo", "up"], check=True)
         self.start()
         return self
 
@@ -56,17 +51,22 @@ class PrivateEngine:
             self.stop()
         finally:
             self._end_leftovers()
-            subprocess.run(["ip", "link", "delete", self._bridge], check=False)
+            subprocess.run(["ip", "netns", "delete", self._network], check=False)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
-        command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}", "--bridge", self._bridge]
-        command += ["--iptables=false", "--ip6tables=false", "--default-address-pool", ADDRESSES]
+        command = [*self.inside, "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
+        command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}"]
+        command += ["--iptables=false", "--ip6tables=false"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self._answers, f"the private engine, see {self.log}")
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What starts a program inside this engine's network, in its own process and with the same files."""
+        return ("nsenter", f"--net=/run/netns/{self._network}")
 
     @property
     def runs(self) -> bool:

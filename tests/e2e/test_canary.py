@@ -132,7 +132,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
             f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken_file = "{token_file}"\n'
             f'[logging]\nlevel = "debug"\nformat = "{request.param}"\nfile = "{folder}/file.log"\n'
         )
-        with AgentProcess(folder, config=config, environment={"SYNTRA_SERVER_ID": "srv_canary"}, adopts=False) as agent:
+        with AgentProcess(folder, config=config, environment={"SYNTRA_SERVER_ID": "srv_canary"}) as agent:
             link = plane.accepted({**ACK, "config": {"heartbeat_interval_seconds": 1}})
             yield Stage(
                 values=values,

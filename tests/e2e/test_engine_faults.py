@@ -47,8 +47,13 @@ def engine(shared: PrivateEngine) -> PrivateEngine:
 
 @pytest.fixture
 def agent(engine: PrivateEngine, tmp_path: Path) -> Iterator[AgentProcess]:
-    with AgentProcess(tmp_path, engine_socket=str(engine.socket), adopts=False) as process:
+    with AgentProcess(tmp_path, **inside(engine)) as process:
         yield process
+
+
+def inside(engine: PrivateEngine) -> dict[str, Any]:
+    """How an agent of this engine is started: in its network, so that health checks reach the containers."""
+    return {"engine_socket": str(engine.socket), "command": (*engine.inside, sys.executable, "-m", "syntra")}
 
 
 def payload(service: str, version: str = "v1", **changes: Any) -> dict[str, Any]:
@@ -176,7 +181,7 @@ def test_a_deploy_goes_on_whenever_the_engine_went(engine: PrivateEngine, agent:
 
 def test_services_outlive_the_agent_and_an_engine_that_comes_late(engine: PrivateEngine, tmp_path: Path) -> None:
     service = new_service()
-    with AgentProcess(tmp_path, engine_socket=str(engine.socket), adopts=False) as agent:
+    with AgentProcess(tmp_path, **inside(engine)) as agent:
         deployed(agent, payload(service))
         assert agent.stop() == 0
         assert len(engine.running(service)) == 1
@@ -261,7 +266,9 @@ def test_sigterm_lets_a_short_deploy_end(engine: PrivateEngine, agent: AgentProc
     wait_until(lambda: engine.running(service), "the container starts")
     assert agent.stop() == 0
     assert not agent.socket.exists()
-    work.report()
+    # Who waited on the local socket hears the end, though the agent takes nothing new.
+    report = work.report()
+    assert report.get("status") == "running", report
     agent.start()
     assert replicas(agent, service) == {"desired": 1, "running": 1}
     assert _unfinished(agent) == 0
@@ -307,7 +314,7 @@ def test_sigterm_while_a_deaf_container_is_stopped_ends_the_agent_in_order(
 
 def test_a_signal_in_the_middle_of_the_start_is_heeded(engine: PrivateEngine, tmp_path: Path) -> None:
     """SIGHUP must not end an agent that comes up, and SIGTERM ends it in order."""
-    agent = AgentProcess(tmp_path, engine_socket=str(engine.socket), adopts=False)
+    agent = AgentProcess(tmp_path, **inside(engine))
     agent.launch()
     wait_until(lambda: (agent.data_dir / "agent.lock").exists(), "the agent comes up")
     agent.signal(signal.SIGHUP)
