@@ -54,6 +54,29 @@ class VolumeMount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """Requests a route takes: `average` a second over time, `burst` at once."""
+
+    average: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routing:
+    """How the proxy reaches a service, beside its domains. Ours, and optional in every payload.
+
+    `priority` None is by precision: an exact host with a path first, a wildcard last.
+    """
+
+    path_prefix: str | None = None
+    strip_prefix: bool = False
+    priority: int | None = None
+    sticky: bool = False
+    response_headers: tuple[tuple[str, str], ...] = ()
+    rate_limit: RateLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSpec:
     """One service. `cpu_nanos` are billionths of a core, `memory_bytes` bytes; None means unlimited.
 
@@ -75,6 +98,7 @@ class ServiceSpec:
     volumes: tuple[VolumeMount, ...]
     health: HealthSpec | None
     domains: tuple[str, ...]
+    routing: Routing
     internal_hostname: str | None
     host_port: int | None
 
