@@ -14,12 +14,14 @@ from syntra.model import ids
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
+from syntra.model.routing_payload import parse_routing, read_domains, render_routing
 from syntra.model.spec import (
     AGENT_ENV,
     Deployment,
     HealthKind,
     HealthSpec,
     RegistryAuth,
+    Routing,
     ServiceSpec,
     Strategy,
     VolumeMount,
@@ -38,7 +40,8 @@ _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _ENV_KEY = re.compile(r"[^=\s\x00-\x1f]{1,255}")
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,127}")
-_RESERVED_LABELS = ("syntra.", "com.docker.")
+# A `traefik.` label would claim a host past the agent, which keeps two services from claiming one.
+_RESERVED_LABELS = ("syntra.", "com.docker.", "traefik.")
 
 
 def parse_deployment(payload: Fields) -> Deployment:
@@ -70,9 +73,9 @@ def parse_deployment(payload: Fields) -> Deployment:
         labels=_labels(config if config.has("labels") else payload),
         volumes=_volumes(config if config.has("volumes") else payload),
         health=_health(config if config.has("health_check") else payload, port),
-        domains=tuple(
-            _domain(f"{networking.at('domains')}[{i}]", d) for i, d in enumerate(networking.texts("domains", limit=100))
-        ),
+        domains=read_domains(networking),
+        # Only from its own section: in the flat shapes a `priority` may be about something else.
+        routing=parse_routing(payload.section("networking")),
         internal_hostname=_hostname(networking),
         host_port=host_port,
     )
@@ -130,6 +133,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             "domains": list(spec.domains),
             "internal_hostname": spec.internal_hostname,
             "expose_port": spec.host_port,
+            **render_routing(spec.routing),
         },
         "strategy": deployment.strategy.value,
         "rollback_on_failure": deployment.rollback_on_failure,
@@ -138,8 +142,11 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 
 
 def fingerprint(spec: ServiceSpec) -> str:
-    """16 hex digits that differ when any setting of a container differs; the number of replicas is not one."""
-    as_one = dataclasses.replace(spec, replicas=1)
+    """16 hex digits that differ when any setting of a container differs.
+
+    The number of replicas is none, nor is how the proxy reaches them: a new domain needs no new container.
+    """
+    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing())
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),
@@ -247,7 +254,10 @@ def _labels(source: Fields) -> dict[str, str]:
     labels = source.text_map("labels")
     for key in labels:
         if not key or key.startswith(_RESERVED_LABELS):
-            raise InvalidField(source.at("labels"), f"{key[:60]!r} is reserved; labels of ours start with `syntra.`")
+            raise InvalidField(
+                source.at("labels"),
+                f"{key[:60]!r} is reserved, as are all that start with {', '.join(_RESERVED_LABELS)}",
+            )
     return labels
 
 
@@ -325,14 +335,6 @@ def _health_command(check: Fields) -> tuple[str, ...]:
     if isinstance(value, str):
         return ("/bin/sh", "-c", value) if value else ()
     return check.texts("command") if value is not None else ()
-
-
-def _domain(path: str, domain: str) -> str:
-    host = domain.lower()
-    labels = host.removeprefix("*.").split(".")
-    if len(host) > 253 or len(labels) < 2 or not all(_HOST_LABEL.fullmatch(label) for label in labels):
-        raise InvalidField(path, f"{domain[:80]!r} is not a domain name")
-    return host
 
 
 def _hostname(networking: Fields) -> str | None:

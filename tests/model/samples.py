@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import AGENT_ENV, Deployment, HealthKind, HealthSpec, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec import (
+    AGENT_ENV,
+    Deployment,
+    HealthKind,
+    HealthSpec,
+    RateLimit,
+    Routing,
+    ServiceSpec,
+    Strategy,
+    VolumeMount,
+)
 from syntra.model.spec_payload import MAX_MEMORY_BYTES, MAX_REPLICAS, MIN_CPU_NANOS, MIN_MEMORY_BYTES
 
 SECRET = "s3cr3t-Zx9"
@@ -56,8 +66,17 @@ def current_payload() -> dict[str, Any]:
                 "start_period_seconds": 5,
             },
         },
-        "networking": {"domains": ["api.example", "*.api.example"], "internal_hostname": "api.shop.internal"}
-        | {"expose_port": 8443},
+        "networking": {
+            "domains": ["api.example", "*.api.example"],
+            "internal_hostname": "api.shop.internal",
+            "expose_port": 8443,
+            "path_prefix": "/v1",
+            "strip_prefix": True,
+            "priority": 7000,
+            "sticky": True,
+            "response_headers": {"X-Frame-Options": "DENY"},
+            "rate_limit": {"average": 100, "burst": 200},
+        },
         "strategy": "blue_green",
         "rollback_on_failure": False,
         "timeout_seconds": 120,
@@ -101,6 +120,7 @@ def spec(**changes: Any) -> ServiceSpec:
         volumes=(),
         health=None,
         domains=(),
+        routing=Routing(),
         internal_hostname=None,
         host_port=None,
     )
@@ -123,7 +143,7 @@ _names = st.from_regex(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,20}[A-Za-z0-9])?", fullm
 _texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 _env_names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,15}", fullmatch=True).filter(lambda name: name not in AGENT_ENV)
 _label_names = st.from_regex(r"[a-z][a-z0-9./-]{0,20}", fullmatch=True).filter(
-    lambda name: not name.startswith(("syntra.", "com.docker."))
+    lambda name: not name.startswith(("syntra.", "com.docker.", "traefik."))
 )
 _paths = st.lists(st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._ -]{0,8}", fullmatch=True), min_size=1, max_size=3).map(
     lambda parts: "/" + "/".join(parts)
@@ -172,6 +192,28 @@ def _volumes(draw: Callable[..., Any]) -> tuple[VolumeMount, ...]:
     return tuple(mount(target) for target in draw(st.lists(_paths, max_size=3, unique=True)))
 
 
+header_names = st.from_regex(r"X-[A-Za-z0-9-]{1,20}", fullmatch=True)
+header_values = st.from_regex(r"[ -~]{0,20}", fullmatch=True).filter(lambda value: "{{" not in value)
+path_prefixes = st.from_regex(r"(?:/[A-Za-z0-9_~!$&()*+,;=:@-]{1,8}){1,3}", fullmatch=True)
+hosts = st.from_regex(r"[a-z0-9]{1,8}(?:-{1,3}[a-z0-9]{1,5})?(?:\.[a-z0-9]{1,6}){1,3}", fullmatch=True)
+domains = hosts | hosts.map("*.".__add__)
+
+
+@st.composite
+def routings(draw: Callable[..., Any]) -> Routing:
+    """Any routing that a payload can ask for."""
+    prefix = draw(st.none() | path_prefixes)
+    headers = draw(st.lists(st.tuples(header_names, header_values), max_size=3, unique_by=lambda pair: pair[0].lower()))
+    return Routing(
+        path_prefix=prefix,
+        strip_prefix=draw(st.booleans()) if prefix is not None else False,
+        priority=draw(st.none() | st.integers(1, 10**6)),
+        sticky=draw(st.booleans()),
+        response_headers=tuple(sorted(headers)),
+        rate_limit=draw(st.none() | st.builds(RateLimit, average=st.integers(1, 10**6), burst=st.integers(1, 10**6))),
+    )
+
+
 @st.composite
 def deployments(draw: Callable[..., Any]) -> Deployment:
     """Any deployment that a payload can ask for."""
@@ -193,7 +235,8 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             labels=draw(st.dictionaries(_label_names, _texts, max_size=3)),
             volumes=draw(_volumes()),
             health=draw(st.none() | _healths(port)),
-            domains=tuple(draw(st.lists(_hosts | _hosts.map("*.".__add__), max_size=2))),
+            domains=tuple(draw(st.lists(domains, max_size=3, unique=True))),
+            routing=draw(routings()),
             internal_hostname=draw(st.none() | _hosts),
             host_port=host_port,
         ),

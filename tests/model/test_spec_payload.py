@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, HealthKind, HealthSpec, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec import (
+    Deployment,
+    HealthKind,
+    HealthSpec,
+    RateLimit,
+    Routing,
+    ServiceSpec,
+    Strategy,
+    VolumeMount,
+)
 from syntra.model.spec_payload import (
     absolute_path,
     fingerprint,
@@ -79,6 +88,14 @@ def test_the_current_shape_is_read_whole() -> None:
                 start_period=5.0,
             ),
             domains=("api.example", "*.api.example"),
+            routing=Routing(
+                path_prefix="/v1",
+                strip_prefix=True,
+                priority=7000,
+                sticky=True,
+                response_headers=(("X-Frame-Options", "DENY"),),
+                rate_limit=RateLimit(average=100, burst=200),
+            ),
             internal_hostname="api.shop.internal",
             host_port=8443,
         ),
@@ -259,6 +276,17 @@ FIELDS: dict[str, tuple[set[str], tuple[object, ...]]] = {
     "networking.domains[1]": ({TEXT}, ("", "a", "a b.example", "http://a.example", "a..example", "-a.example", "*")),
     "networking.internal_hostname": ({TEXT}, ("a b", "-a", "a..b", "x" * 254)),
     "networking.expose_port": ({WHOLE, YES_NO}, (-1, 65536)),
+    "networking.path_prefix": ({TEXT}, ("v1", "/a b", "/a`b", "/{{x}}", "/a//b", "/../a", "/%2e", "/é", "/a\n", "/?q")),
+    "networking.strip_prefix": ({YES_NO}, (0, "true")),
+    "networking.priority": ({WHOLE}, (0, 1_000_001)),
+    "networking.sticky": ({YES_NO}, (1, "yes")),
+    "networking.response_headers": (
+        {OBJECT},
+        ({"a b": "x"}, {"X": "a\r\nY: b"}, {"X": "{{ env }}"}, {"X": "é"}, {"Content-Length": "1"}, {"A": "", "a": ""}),
+    ),
+    "networking.rate_limit": ({OBJECT}, ()),
+    "networking.rate_limit.average": ({WHOLE}, (0, 1_000_001)),
+    "networking.rate_limit.burst": ({WHOLE}, (0, 1_000_001)),
     "strategy": ({TEXT}, ("", "canary", "ROLLING")),
     "rollback_on_failure": ({YES_NO}, (0, "false")),
     "timeout_seconds": ({WHOLE, NUMBER, TEXT}, (0, 86401, "soon", 10**400)),
@@ -489,10 +517,14 @@ def test_a_fingerprint_tells_settings_apart_but_not_counts_or_ids() -> None:
         {"image": ImageRef(registry="", repository="nginx", tag="2")},
         {"volumes": (VolumeMount(name="data", host_path=None, container_path="/d", read_only=True),)},
         {"labels": {"a": "b"}},
-        {"domains": ("a.example",)},
         {"host_port": 80},
     ]
     assert len({base, *(fingerprint(spec(**change)) for change in changes)}) == len(changes) + 1
+
+
+def test_a_new_domain_or_route_needs_no_new_container() -> None:
+    routed = spec(domains=("a.example",), routing=Routing(path_prefix="/v1", sticky=True))
+    assert fingerprint(routed) == fingerprint(spec())
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_variables() -> None:

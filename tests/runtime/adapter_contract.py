@@ -15,7 +15,7 @@ import pytest
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec import Deployment, RegistryAuth, Routing, ServiceSpec, Strategy, VolumeMount
 from syntra.model.status import ContainerState, LogLine, Replica
 from syntra.runtime.adapter import Adapter, LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
@@ -66,6 +66,7 @@ class Rig:
             volumes=volumes,
             health=None,
             domains=("shop.example.com",),
+            routing=Routing(),
             internal_hostname="web.shop.internal",
             host_port=host_port,
         )
