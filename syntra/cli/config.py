@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from syntra.agent.config.load import Loaded, load
-from syntra.agent.config.schema import BY_DOTTED, KEYS
+from syntra.agent.config.schema import BY_DOTTED, KEYS, Value
 from syntra.agent.config.settings import flatten
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json
@@ -50,7 +50,7 @@ def _source(loaded: Loaded) -> str:
     return path if loaded.found else f"no file at {path}, so defaults and the environment apply"
 
 
-def masked(loaded: Loaded) -> dict[str, str | int | float | None]:
+def masked(loaded: Loaded) -> dict[str, Value | None]:
     """Every value by dotted key, secrets as stars whatever their length."""
     values = flatten(loaded.settings)
     return {name: MASK if BY_DOTTED[name].secret and value is not None else value for name, value in values.items()}

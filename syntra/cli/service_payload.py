@@ -45,7 +45,13 @@ _CONFIG = {
     "volumes": "volumes",
     "health_check": "health_check",
 }
-_NETWORKING = {"domains": "domains", "internal_hostname": "internal_hostname", "expose_port": "expose_port"}
+_NETWORKING = {
+    name: name
+    for name in (
+        *("domains", "internal_hostname", "expose_port"),
+        *("path_prefix", "strip_prefix", "priority", "sticky", "response_headers", "rate_limit"),
+    )
+}
 _SECTIONS = {"config": _CONFIG, "networking": _NETWORKING}
 _IMAGE = ("registry", "repository", "tag", "digest")
 _VOLUME = ("name", "host_path", "container_path", "read_only")
@@ -53,6 +59,7 @@ _HEALTH = (
     *("type", "path", "port", "command"),
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds"),
 )
+_RATE_LIMIT = ("average", "burst")
 _SECRETS = ("registry_auth", "registry_password", "password")
 _ID_MAX = 80
 """Readable part of a made-up service id: with prefix and digest it stays below the 100 characters of an id."""
@@ -216,6 +223,10 @@ def _volume(item: object, place: Place) -> dict[str, object]:
     return {"name": source, **volume}
 
 
+def _rate_limit(written: object, place: Place, _spellings: Spellings) -> object:
+    return _mapping(written, place, _RATE_LIMIT)
+
+
 def _health_check(written: object, place: Place, _spellings: Spellings) -> object:
     if isinstance(written, str):
         return {"type": "http", "path": written}
@@ -230,6 +241,8 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "labels": _texts_by_name,
     "command": _command,
     "domains": _domains,
+    "response_headers": _texts_by_name,
+    "rate_limit": _rate_limit,
     "volumes": _volumes,
     "health_check": _health_check,
 }
@@ -248,7 +261,7 @@ def _without_absent(value: object) -> dict[str, object]:
     assert isinstance(value, dict), "only mappings come here"
     return {
         key: _without_absent(item)
-        if isinstance(item, dict) and key != "env_vars"
+        if isinstance(item, dict) and key not in ("env_vars", "response_headers")
         else [_without_absent(each) if isinstance(each, dict) else each for each in item]
         if isinstance(item, list)
         else item

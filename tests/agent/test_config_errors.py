@@ -94,6 +94,29 @@ FILES: dict[str, tuple[str, str]] = {
     "key twice": ("data_dir = '/a'\ndata_dir = '/b'", "it is not valid TOML: "),
     "deep": ("x = " + "[" * 5000, "it is not valid TOML: "),
     "digits beyond reason": ("x = " + "9" * 5000, "it is not valid TOML: a value is too deep or too long"),
+    "section in a section that is a value": (
+        "networking.dns = 5",
+        "networking.dns: expected a section [networking.dns], got a whole number",
+    ),
+    "unknown key of a section in a section": (
+        "networking.dns.prot = 1",
+        "networking.dns.prot: unknown key, did you mean port?",
+    ),
+    "text for a list": (
+        "networking.entrypoints = 'web'",
+        "networking.entrypoints: expected a list of texts, got a text",
+    ),
+    "number in a list": ("networking.entrypoints = [1]", "expected a list of texts, got a whole number in it"),
+    "too few": ("networking.entrypoints = []", "networking.entrypoints: expected 1 to 16 entries, got 0"),
+    "too many": (f"networking.dns.upstreams = {['::1'] * 17}", "networking.dns.upstreams: expected 0 to 16 entries"),
+    "twice in a list": ("networking.entrypoints = ['web', 'web']", "networking.entrypoints: holds an entry twice"),
+    "backtick in a name": ("networking.entrypoints = ['a`b']", "networking.entrypoints: is not a name of the proxy's"),
+    "template in a name": ("networking.cert_resolver = '{{x}}'", "networking.cert_resolver: is not a name"),
+    "name for an address": ("networking.dns.upstreams = ['dns.example']", "upstreams: holds what is not an IP address"),
+    "relative directory": ("networking.traefik_dynamic_dir = 'dyn'", "traefik_dynamic_dir: is not an absolute path"),
+    "API that is no HTTP": ("networking.traefik_api = 'unix:///x'", "traefik_api: must start with http://"),
+    "API without host": ("networking.traefik_api = 'http:///x'", "networking.traefik_api: has no host"),
+    "API with a password": ("networking.traefik_api = 'http://a:b@h'", "networking.traefik_api: must hold no user"),
     # A secret in the wrong place is not repeated.
     "secret as userinfo": (f"control_plane.endpoint = 'wss://x:{SECRET}@cp'", "must not hold a user or password"),
     "secret in the query": (

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import DEFAULT_PATH, Loaded, configuration_path, load, load_socket, reload
-from syntra.agent.config.schema import BY_DOTTED, KEYS, Kind
+from syntra.agent.config.schema import BY_DOTTED, KEYS, LISTS, Kind
 from syntra.agent.config.settings import Settings, TelemetrySettings, changed, flatten
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "agent.example.toml"
@@ -32,6 +34,17 @@ OTHER = {
     "runtime.docker_socket": "/run/podman/podman.sock",
     "runtime.kubernetes_config": "/kube",
     "runtime.min_healthy_secs": "2.5",
+    "networking.proxy": "off",
+    "networking.traefik_dynamic_dir": "/dyn",
+    "networking.traefik_api": "https://[::1]:9000/traefik",
+    "networking.entrypoints": "web,extra-1",
+    "networking.cert_resolver": "other",
+    "networking.https_redirect_entrypoint": "plain",
+    "networking.drain_seconds": "12.5",
+    "networking.dns.mode": "agent",
+    "networking.dns.port": "1053",
+    "networking.dns.ttl": "0",
+    "networking.dns.upstreams": "1.1.1.1,2606:4700::1111",
     "telemetry.otlp_grpc_port": "14317",
     "telemetry.otlp_http_port": "14318",
     "telemetry.buffer_max_mb": "51",
@@ -81,9 +94,13 @@ def test_every_key_can_come_from_the_environment(dotted: str, tmp_path: Path) ->
         environ |= {"SYNTRA_TLS__CERT_PATH": OTHER["tls.cert_path"], "SYNTRA_TLS__KEY_PATH": OTHER["tls.key_path"]}
     loaded = load(write(tmp_path / "agent.toml", ""), environ=environ)
     value = flatten(loaded.settings)[dotted]
-    assert str(value) == OTHER[dotted]
+    assert shown(value) == OTHER[dotted]
     assert value != key.default
     assert loaded.origins[dotted] == f"environment {key.variable}"
+
+
+def shown(value: object) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def control_plane(dotted: str) -> list[tuple[str, str]]:
@@ -95,7 +112,8 @@ def control_plane(dotted: str) -> list[tuple[str, str]]:
 def test_every_key_can_come_from_the_file_and_gives_way_to_the_environment(dotted: str, tmp_path: Path) -> None:
     key = BY_DOTTED[dotted]
     number = key.kind in (Kind.INTEGER, Kind.NUMBER, Kind.PORT)
-    text = f"{dotted} = {OTHER[dotted] if number else repr(OTHER[dotted])}\n"
+    written = OTHER[dotted].split(",") if key.kind in LISTS else OTHER[dotted]
+    text = f"{dotted} = {written if number else repr(written)}\n"
     if dotted.startswith("control_plane."):
         text += "".join(f"control_plane.{name} = '{value}'\n" for name, value in control_plane(dotted))
     if dotted == "tls.cert_path":
@@ -103,7 +121,7 @@ def test_every_key_can_come_from_the_file_and_gives_way_to_the_environment(dotte
     if dotted == "tls.key_path":
         text += "tls.cert_path = '/c'\n"
     loaded = loaded_from(tmp_path, text)
-    assert str(flatten(loaded.settings)[dotted]) == OTHER[dotted]
+    assert shown(flatten(loaded.settings)[dotted]) == OTHER[dotted]
     assert loaded.origins[dotted] == "file"
     environ = {key.variable: {"runtime.runtime_type": "kubernetes", "logging.level": "warn"}.get(dotted, OTHER[dotted])}
     assert loaded_from(tmp_path, text, **environ).origins[dotted] == f"environment {key.variable}"
@@ -204,20 +222,22 @@ def test_the_example_loads_and_names_every_key() -> None:
     assert load(EXAMPLE, environ={}).settings == Settings()
     # With its absent keys uncommented, it is a whole configuration of known keys.
     text = re.sub(r"^# (\w+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
-    tables = tomllib.loads(text)
-    written = {
-        f"{name}.{inner}" if isinstance(value, dict) else name
-        for name, value in tables.items()
-        for inner in (value if isinstance(value, dict) else [""])
-    }
-    assert written == set(BY_DOTTED)
+    assert set(dotted_names(tomllib.loads(text))) == set(BY_DOTTED)
+
+
+def dotted_names(table: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            yield from dotted_names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def test_the_example_marks_exactly_the_reloadable_keys() -> None:
     marked = set()
     section = ""
     for line in EXAMPLE.read_text().splitlines():
-        if found := re.fullmatch(r"\[(\w+)\]", line):
+        if found := re.fullmatch(r"\[([\w.]+)\]", line):
             section = found[1]
         elif (found := re.match(r"(?:# )?(\w+) = ", line)) and "# reload" in line:
             marked.add(f"{section}.{found[1]}")
@@ -243,6 +263,19 @@ def test_changed_names_the_keys_that_differ() -> None:
         ("telemetry.sampling_rate", False),
     ]
     assert changed(old, old) == ()
+
+
+def test_lists_in_variables_are_written_with_commas(tmp_path: Path) -> None:
+    environ = {"SYNTRA_NETWORKING__ENTRYPOINTS": "web, websecure", "SYNTRA_NETWORKING__DNS__UPSTREAMS": ""}
+    networking = load(write(tmp_path / "a.toml", ""), environ=environ).settings.networking
+    assert networking.entrypoints == ("web", "websecure")
+    assert networking.dns.upstreams == ()
+
+
+def test_the_proxys_directory_is_in_the_data_directory_unless_it_is_given(tmp_path: Path) -> None:
+    assert Settings().networking.dynamic_dir(Path("/data")) == Path("/data/traefik/dynamic")
+    given = loaded_from(tmp_path, "networking.traefik_dynamic_dir = '/etc/traefik/dynamic'").settings.networking
+    assert given.dynamic_dir(Path("/data")) == Path("/etc/traefik/dynamic")
 
 
 def test_the_socket_is_found_although_the_rest_of_the_file_is_wrong(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.files import read_small
-from syntra.agent.config.schema import BY_DOTTED, KEYS, SECTIONS
+from syntra.agent.config.schema import BY_DOTTED, KEYS, SECTIONS, Value
 from syntra.agent.config.suggest import hint, nearest
 from syntra.agent.config.values import from_toml, type_name
 
@@ -44,15 +44,14 @@ def read(path: Path) -> Document:
         raise ConfigurationError(source, "it is not valid TOML: a value is too deep or too long") from exc
 
 
-def checked(document: Document, source: str) -> dict[str, str | int | float]:
+def checked(document: Document, source: str) -> dict[str, Value]:
     """The values the file gives, by dotted key. Raises ConfigurationError at the first name or value that is wrong."""
-    values: dict[str, str | int | float] = {}
+    values: dict[str, Value] = {}
     for name, value in document.tables.items():
         if name in SECTIONS:
             if not isinstance(value, dict):
                 raise ConfigurationError(source, f"{name}: expected a section [{name}], got {type_name(value)}")
-            for inner, inner_value in value.items():
-                values[f"{name}.{inner}"] = _value(name, inner, inner_value, source)
+            values.update(_section(name, value, source))
         elif isinstance(value, dict) and name not in BY_DOTTED:
             raise ConfigurationError(source, f"unknown section [{_short(name)}]{hint(name, SECTIONS, form='[{}]')}")
         else:
@@ -60,7 +59,21 @@ def checked(document: Document, source: str) -> dict[str, str | int | float]:
     return values
 
 
-def _value(section: str, name: str, value: object, source: str) -> str | int | float:
+def _section(section: str, table: Mapping[str, object], source: str) -> dict[str, Value]:
+    """The values of one section and of the sections in it."""
+    values: dict[str, Value] = {}
+    for name, value in table.items():
+        inner = f"{section}.{name}"
+        if inner in SECTIONS:
+            if not isinstance(value, dict):
+                raise ConfigurationError(source, f"{inner}: expected a section [{inner}], got {type_name(value)}")
+            values.update(_section(inner, value, source))
+        else:
+            values[inner] = _value(section, name, value, source)
+    return values
+
+
+def _value(section: str, name: str, value: object, source: str) -> Value:
     dotted = f"{section}.{name}" if section else name
     key = BY_DOTTED.get(dotted)
     if key is None:

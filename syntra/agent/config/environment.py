@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syntra.agent.config.errors import ConfigurationError
-from syntra.agent.config.schema import BY_VARIABLE, KEYS, NOT_KEYS, PREFIX, Key
+from syntra.agent.config.schema import BY_VARIABLE, KEYS, NOT_KEYS, PREFIX, Key, Value
 from syntra.agent.config.suggest import nearest
 from syntra.agent.config.values import from_text
 
 
-def overrides(environ: Mapping[str, str]) -> dict[Key, str | int | float]:
+def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
     """The checked values of every key that has a variable; an empty variable counts as absent.
 
     A name of ours that is no key is refused when it has our two underscores or comes near a key: a typing slip in a
     unit file must not go unnoticed. Other SYNTRA_ names are left alone, they may belong to another program.
     """
-    found: dict[Key, str | int | float] = {}
+    found: dict[Key, Value] = {}
     for name in sorted(name for name in environ if name.startswith(PREFIX)):
         key = BY_VARIABLE.get(name)
         if key is not None and environ[name]:

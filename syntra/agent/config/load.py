@@ -15,7 +15,7 @@ from syntra.agent.config import document
 from syntra.agent.config.environment import overrides as environment_overrides
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.files import FileForbidden, FileMissing, FileProblem, read_small
-from syntra.agent.config.schema import BY_DOTTED, KEYS
+from syntra.agent.config.schema import BY_DOTTED, KEYS, Value
 from syntra.agent.config.settings import Settings, build
 from syntra.agent.config.values import from_text, from_toml, token
 
@@ -61,7 +61,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
     """
     path, asked = configuration_path(path, environ)
     source = str(path)
-    values: dict[str, str | int | float | None] = {key.dotted: key.default for key in KEYS}
+    values: dict[str, Value | None] = {key.dotted: key.default for key in KEYS}
     origins = {key.dotted: "default" for key in KEYS}
     warnings: list[str] = []
     found = _read_file(path, asked, values, origins, warnings)
@@ -112,7 +112,7 @@ def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
 def _read_file(
     path: Path,
     asked: bool,
-    values: dict[str, str | int | float | None],
+    values: dict[str, Value | None],
     origins: dict[str, str],
     warnings: list[str],
 ) -> bool:
@@ -133,7 +133,7 @@ def _read_file(
 
 
 def _find_token(
-    values: dict[str, str | int | float | None], origins: dict[str, str], environ: Mapping[str, str], source: str
+    values: dict[str, Value | None], origins: dict[str, str], environ: Mapping[str, str], source: str
 ) -> None:
     if values["control_plane.token"] is not None:
         if values["control_plane.endpoint"] is None:
@@ -182,7 +182,7 @@ def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str |
         raise ConfigurationError(source, f"{dotted}: the content of {path} {exc}") from exc
 
 
-def _check_together(values: Mapping[str, str | int | float | None], source: str, warnings: list[str]) -> None:
+def _check_together(values: Mapping[str, Value | None], source: str, warnings: list[str]) -> None:
     """What no single key can know."""
     for have, lack in (("tls.cert_path", "tls.key_path"), ("tls.key_path", "tls.cert_path")):
         if values[have] is not None and values[lack] is None:

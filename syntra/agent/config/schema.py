@@ -21,6 +21,18 @@ class Kind(Enum):
     NUMBER = "a number"
     PORT = "a port"
     CHOICE = "a choice"
+    OPTIONAL_PATH = "an absolute path, or empty"
+    HTTP_URL = "an HTTP address"
+    ENTRY = "a name of the proxy's, or empty"
+    ENTRIES = "names of the proxy's"
+    ADDRESSES = "IP addresses"
+
+
+Value = str | int | float | tuple[str, ...]
+"""A checked value; lists are tuples of texts."""
+
+LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES})
+"""Written as lists in the file, with commas in a variable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +43,7 @@ class Key:
     name: str
     kind: Kind
     meaning: str
-    default: str | int | float | None = None
+    default: Value | None = None
     minimum: float = 0
     maximum: float = 0
     choices: tuple[str, ...] = ()
@@ -150,6 +162,84 @@ KEYS: tuple[Key, ...] = (
         default=1.0,
         maximum=600,
         meaning="how long a new container must hold before it counts as proven",
+    ),
+    Key(
+        section="networking",
+        name="proxy",
+        kind=Kind.CHOICE,
+        default="traefik-file",
+        choices=("traefik-file", "traefik-labels", "off"),
+        meaning="how routes reach the proxy",
+    ),
+    Key(
+        section="networking",
+        name="traefik_dynamic_dir",
+        kind=Kind.OPTIONAL_PATH,
+        default="",
+        meaning="directory that Traefik watches; empty means traefik/dynamic in data_dir",
+    ),
+    Key(
+        section="networking",
+        name="traefik_api",
+        kind=Kind.HTTP_URL,
+        default="http://127.0.0.1:8080",
+        meaning="where Traefik's API answers",
+    ),
+    Key(
+        section="networking",
+        name="entrypoints",
+        kind=Kind.ENTRIES,
+        default=("websecure",),
+        minimum=1,
+        meaning="Traefik's entrypoints that services are reached by",
+    ),
+    Key(
+        section="networking",
+        name="cert_resolver",
+        kind=Kind.ENTRY,
+        default="letsencrypt",
+        meaning="Traefik's certificate resolver; empty means routers without TLS",
+    ),
+    Key(
+        section="networking",
+        name="https_redirect_entrypoint",
+        kind=Kind.ENTRY,
+        default="web",
+        meaning="entrypoint whose requests are sent to https; empty means none",
+    ),
+    Key(
+        section="networking",
+        name="drain_seconds",
+        kind=Kind.NUMBER,
+        default=30.0,
+        maximum=3600,
+        meaning="longest wait for open requests before an old container is stopped",
+    ),
+    Key(
+        section="networking.dns",
+        name="mode",
+        kind=Kind.CHOICE,
+        default="docker-alias",
+        choices=("agent", "docker-alias", "off"),
+        meaning="who answers for the names of services",
+    ),
+    Key(
+        section="networking.dns", name="port", kind=Kind.PORT, default=53, meaning="where the agent's resolver listens"
+    ),
+    Key(
+        section="networking.dns",
+        name="ttl",
+        kind=Kind.INTEGER,
+        default=5,
+        maximum=3600,
+        meaning="seconds that an answer may be kept",
+    ),
+    Key(
+        section="networking.dns",
+        name="upstreams",
+        kind=Kind.ADDRESSES,
+        default=(),
+        meaning="resolvers for all other names; empty means the host's",
     ),
     Key(section="telemetry", name="otlp_grpc_port", kind=Kind.PORT, default=4317, meaning="OTLP over gRPC"),
     Key(section="telemetry", name="otlp_http_port", kind=Kind.PORT, default=4318, meaning="OTLP over HTTP"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
-from syntra.agent.config.schema import KEYS, Key
+from syntra.agent.config.schema import KEYS, Key, Value
 
-Values = Mapping[str, str | int | float | None]
+Values = Mapping[str, Value | None]
 """Checked values by dotted key; every key is present, None means absent."""
 
 
@@ -36,6 +37,41 @@ class RuntimeSettings:
     """Absolute path without scheme; empty means DOCKER_HOST or /var/run/docker.sock."""
     kubernetes_config: Path | None = None
     min_healthy_secs: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsSettings:
+    """Who answers for the names of services."""
+
+    mode: str = "docker-alias"
+    """`agent`, `docker-alias` or `off`."""
+    port: int = 53
+    ttl: int = 5
+    """Seconds that an answer may be kept; 0 means not at all."""
+    upstreams: tuple[str, ...] = ()
+    """IP addresses of resolvers for all other names; empty means the host's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkingSettings:
+    """How the world reaches services, and how they reach each other."""
+
+    proxy: str = "traefik-file"
+    """`traefik-file`, `traefik-labels` or `off`."""
+    traefik_dynamic_dir: str = ""
+    """Absolute path; empty means `traefik/dynamic` in the data directory."""
+    traefik_api: str = "http://127.0.0.1:8080"
+    entrypoints: tuple[str, ...] = ("websecure",)
+    cert_resolver: str = "letsencrypt"
+    """Empty: routers without TLS."""
+    https_redirect_entrypoint: str = "web"
+    """Empty: no redirects."""
+    drain_seconds: float = 30.0
+    dns: DnsSettings = field(default_factory=DnsSettings)
+
+    def dynamic_dir(self, data_dir: Path) -> Path:
+        """The directory that the proxy watches."""
+        return Path(self.traefik_dynamic_dir) if self.traefik_dynamic_dir else data_dir / "traefik" / "dynamic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +120,7 @@ class Settings:
     control_plane: ControlPlaneSettings | None = None
     """None: the agent runs alone, served by its local socket only."""
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    networking: NetworkingSettings = field(default_factory=NetworkingSettings)
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     tls: TlsSettings | None = None
     logging: LoggingSettings = field(default_factory=LoggingSettings)
@@ -117,6 +154,21 @@ def build(values: Values) -> Settings:
             kubernetes_config=_path(values, "runtime.kubernetes_config"),
             min_healthy_secs=_number(values, "runtime.min_healthy_secs"),
         ),
+        networking=NetworkingSettings(
+            proxy=_text(values, "networking.proxy"),
+            traefik_dynamic_dir=_text(values, "networking.traefik_dynamic_dir"),
+            traefik_api=_text(values, "networking.traefik_api"),
+            entrypoints=_texts(values, "networking.entrypoints"),
+            cert_resolver=_text(values, "networking.cert_resolver"),
+            https_redirect_entrypoint=_text(values, "networking.https_redirect_entrypoint"),
+            drain_seconds=_number(values, "networking.drain_seconds"),
+            dns=DnsSettings(
+                mode=_text(values, "networking.dns.mode"),
+                port=_integer(values, "networking.dns.port"),
+                ttl=_integer(values, "networking.dns.ttl"),
+                upstreams=_texts(values, "networking.dns.upstreams"),
+            ),
+        ),
         telemetry=TelemetrySettings(
             otlp_grpc_port=_integer(values, "telemetry.otlp_grpc_port"),
             otlp_http_port=_integer(values, "telemetry.otlp_http_port"),
@@ -134,14 +186,14 @@ def build(values: Values) -> Settings:
     )
 
 
-def flatten(settings: Settings) -> dict[str, str | int | float | None]:
+def flatten(settings: Settings) -> dict[str, Value | None]:
     """The value of every key by its dotted name, in the table's order, paths as text. Holds the token: never print it.
 
     Keys of a section that is None have their defaults.
     """
-    flat: dict[str, str | int | float | None] = {}
+    flat: dict[str, Value | None] = {}
     for key in KEYS:
-        owner = getattr(settings, key.section) if key.section else settings
+        owner = attrgetter(key.section)(settings) if key.section else settings
         value = getattr(owner, key.name) if owner is not None else key.default
         flat[key.dotted] = str(value) if isinstance(value, Path) else value
     return flat
@@ -161,6 +213,12 @@ def _text(values: Values, key: str) -> str:
 
 def _optional(values: Values, key: str) -> str | None:
     return None if values[key] is None else _text(values, key)
+
+
+def _texts(values: Values, key: str) -> tuple[str, ...]:
+    value = values[key]
+    assert isinstance(value, tuple), f"{key} cannot be anything but a list because it was checked"
+    return value
 
 
 def _path(values: Values, key: str) -> Path | None:

@@ -6,11 +6,12 @@ short choices, never free text: a token pasted into the wrong field must not rea
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from syntra.agent.config.schema import Key, Kind
+from syntra.agent.config.schema import LISTS, Key, Kind, Value
 from syntra.agent.config.suggest import hint
 
 _TYPE_NAMES: Mapping[type, str] = {
@@ -23,6 +24,8 @@ _TYPE_NAMES: Mapping[type, str] = {
 }
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_LIST_MAX = 16
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
@@ -35,7 +38,7 @@ SOCKET_PATH_MAX = 107
 QUOTED_MAX = 24
 
 
-def from_toml(key: Key, value: object) -> str | int | float:
+def from_toml(key: Key, value: object) -> Value:
     """The checked value of a TOML value."""
     match key.kind:
         case Kind.INTEGER | Kind.PORT:
@@ -46,13 +49,20 @@ def from_toml(key: Key, value: object) -> str | int | float:
             if type(value) is not int and type(value) is not float:
                 raise ValueError(f"expected a number, got {type_name(value)}")
             return float(_in_range(key, value))
+        case kind if kind in LISTS:
+            if not isinstance(value, list):
+                raise ValueError(f"expected a list of texts, got {type_name(value)}")
+            for item in value:
+                if type(item) is not str:
+                    raise ValueError(f"expected a list of texts, got {type_name(item)} in it")
+            return _texts(key, value)
         case _:
             if type(value) is not str:
                 raise ValueError(f"expected a text in quotes, got {type_name(value)}")
             return _text(key, value)
 
 
-def from_text(key: Key, text: str) -> str | int | float:
+def from_text(key: Key, text: str) -> Value:
     """The checked value of a variable or command line option."""
     match key.kind:
         case Kind.INTEGER | Kind.PORT:
@@ -63,6 +73,8 @@ def from_text(key: Key, text: str) -> str | int | float:
             if not _NUMBER.fullmatch(text):
                 raise ValueError("expected a number")
             return _in_range(key, float(text))
+        case kind if kind in LISTS:
+            return _texts(key, [item.strip() for item in text.split(",")])
         case _:
             return _text(key, text)
 
@@ -109,14 +121,41 @@ def _text(key: Key, text: str) -> str:
             if len(path.encode(errors="surrogateescape")) > SOCKET_PATH_MAX:
                 raise ValueError(f"is too long for a socket: at most {SOCKET_PATH_MAX} bytes")
             return path
+        case Kind.OPTIONAL_PATH:
+            return _path(text) if text else text
         case Kind.URL:
             return _url(text)
+        case Kind.HTTP_URL:
+            return _http_url(text)
+        case Kind.ENTRY:
+            return _entry(text) if text else text
         case Kind.SECRET:
             return token(text)
         case Kind.CHOICE:
             return _choice(key, text)
         case _:
             raise AssertionError(f"{key.kind} cannot come here because numbers have their own branch")
+
+
+def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
+    if not key.minimum <= len(items) <= _LIST_MAX:
+        raise ValueError(f"expected {key.minimum:g} to {_LIST_MAX} entries, got {len(items)}")
+    if len(set(items)) < len(items):
+        raise ValueError("holds an entry twice")
+    return tuple((_entry if key.kind is Kind.ENTRIES else _address)(item) for item in items)
+
+
+def _entry(text: str) -> str:
+    if not _ENTRY.fullmatch(text):
+        raise ValueError("is not a name of the proxy's: 1 to 64 letters, digits, dashes and underscores")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("holds what is not an IP address") from None
 
 
 def _choice(key: Key, text: str) -> str:
@@ -134,14 +173,20 @@ def _path(text: str) -> str:
     return text
 
 
+def _http_url(text: str) -> str:
+    parts = _address_parts(text)
+    if parts.scheme not in ("http", "https"):
+        raise ValueError("must start with http:// or https://")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password, query or fragment")
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("has no host" if not parts.hostname else "0 is not a port (1–65535)")
+    return text.rstrip("/")
+
+
 def _url(text: str) -> str:
-    if _CONTROL.search(text) or " " in text or not text.isascii():
-        raise ValueError("is not an address: it holds spaces, control or non-ASCII characters")
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("is not an address: host or port cannot be read") from None
+    parts = _address_parts(text)
+    host, port = parts.hostname, parts.port
     if parts.scheme not in ("ws", "wss"):
         raise ValueError("must start with wss:// (or ws:// without TLS)")
     if "@" in parts.netloc:
@@ -153,3 +198,15 @@ def _url(text: str) -> str:
     if any(_SECRET_QUERY.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
         raise ValueError("must not hold a token in its query; put the token into control_plane.token_file")
     return text
+
+
+def _address_parts(text: str) -> SplitResult:
+    """Taken apart, with a host and port that can be read."""
+    if _CONTROL.search(text) or " " in text or not text.isascii():
+        raise ValueError("is not an address: it holds spaces, control or non-ASCII characters")
+    try:
+        parts = urlsplit(text)
+        _ = (parts.hostname, parts.port)
+    except ValueError:
+        raise ValueError("is not an address: host or port cannot be read") from None
+    return parts
