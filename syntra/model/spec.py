@@ -55,7 +55,7 @@ class VolumeMount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
-    """Requests a route takes: `average` a second over time, `burst` at once."""
+    """Requests that a route takes from one client address: `average` a second over time, `burst` at once."""
 
     average: int
     burst: int

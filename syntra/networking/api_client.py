@@ -1,0 +1,93 @@
+"""One GET of the proxy's API: a connection of its own, an answer that is whole, JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from urllib.parse import SplitResult, urlsplit
+
+import h11
+
+from syntra.networking.errors import ProxyUnreachable
+
+TIMEOUT_SECS = 3.0
+_BODY_MAX = 64 * 1024 * 1024
+"""A thousand routes are about one megabyte."""
+_READ_SIZE = 256 * 1024
+
+
+class ApiClient:
+    """Asks the API at `api_url` (http:// or https://, a path in front is kept)."""
+
+    def __init__(self, api_url: str) -> None:
+        self._url = api_url.rstrip("/")
+        self._parts: SplitResult = urlsplit(self._url)
+
+    async def get(self, path: str) -> object:
+        """The JSON at `path`; None when the API says 404.
+
+        Raises ProxyUnreachable: no connection, no answer within 3 s, an answer that is cut, no JSON, another status.
+        Safe to cancel.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_SECS):
+                status, body = await self._exchange(path)
+        except TimeoutError as exc:
+            raise self._unreachable(f"no answer within {TIMEOUT_SECS:g} s") from exc
+        except OSError as exc:
+            raise self._unreachable(exc.strerror or str(exc) or type(exc).__name__) from exc
+        except h11.RemoteProtocolError as exc:
+            raise self._unreachable("the answer was cut off or is not HTTP") from exc
+        if status == 404:
+            return None
+        if status != 200:
+            raise self._unreachable(f"it answered {status}")
+        try:
+            found: object = json.loads(body)
+        except (ValueError, RecursionError) as exc:
+            raise self._unreachable("the answer is not JSON") from exc
+        return found
+
+    async def _exchange(self, path: str) -> tuple[int, bytes]:
+        host = self._parts.hostname or ""
+        secure = self._parts.scheme == "https"
+        port = self._parts.port or (443 if secure else 80)
+        reader, writer = await asyncio.open_connection(host, port, ssl=True if secure else None)
+        try:
+            peer = h11.Connection(h11.CLIENT)
+            headers = [("Host", self._parts.netloc), ("Accept", "application/json"), ("Connection", "close")]
+            request = h11.Request(method="GET", target=self._parts.path + path, headers=headers)
+            writer.write((peer.send(request) or b"") + (peer.send(h11.EndOfMessage()) or b""))
+            await writer.drain()
+            return await _response(peer, reader)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _unreachable(self, reason: str) -> ProxyUnreachable:
+        return ProxyUnreachable(
+            f"cannot ask the proxy at {self._url}: {reason}; check networking.traefik_api and that the proxy runs"
+        )
+
+
+async def _response(peer: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    status = 0
+    body = bytearray()
+    while True:
+        event = peer.next_event()
+        match event:
+            case h11.NEED_DATA:
+                # At the end of the stream h11 hears of it, and refuses an answer that is not whole.
+                peer.receive_data(await reader.read(_READ_SIZE))
+            case h11.Response():
+                status = event.status_code
+            case h11.Data():
+                body += event.data
+                if len(body) > _BODY_MAX:
+                    raise h11.RemoteProtocolError("the answer is larger than 64 MiB")
+            case h11.EndOfMessage():
+                return status, bytes(body)
+            case h11.ConnectionClosed():
+                raise h11.RemoteProtocolError("closed without an answer")

@@ -1,0 +1,22 @@
+"""What traffic can do wrong.
+
+AgentError
+├── InvalidRoute       a route holds what must not get into a proxy's configuration
+└── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
+"""
+
+from __future__ import annotations
+
+from syntra.utils.errors import AgentError
+
+
+class InvalidRoute(AgentError):
+    """A value that is not what it has to become: a host, a path, a header, an address or a name."""
+
+    code = "INVALID_PAYLOAD"
+
+
+class ProxyUnreachable(AgentError):
+    """No usable answer from the proxy's API; the proxy itself may well serve."""
+
+    code = "PROXY_UNREACHABLE"

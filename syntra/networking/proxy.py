@@ -1,0 +1,151 @@
+"""What the proxy really does: whether it works with a route table, and what it says against it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+
+from syntra.networking.api_client import ApiClient
+from syntra.networking.connection_reader import open_connections
+from syntra.networking.errors import ProxyUnreachable
+from syntra.networking.routes import Endpoint, RouteTable
+from syntra.networking.traefik import GENERATION, GENERATION_HEADER, ProxySettings, configuration, generation
+
+FIRST_WAIT_SECS = 0.02
+LONGEST_WAIT_SECS = 0.2
+
+
+class ProxyObserver:
+    """Compares tables with what Traefik's API tells of its file provider. Holds no connection and no state."""
+
+    def __init__(self, api_url: str, proxy: ProxySettings) -> None:
+        self._api = ApiClient(api_url)
+        self._proxy = proxy
+
+    async def applied(self, table: RouteTable) -> bool:
+        """Whether the proxy works with exactly this table: its generation, every server, weight and router.
+
+        A router that the proxy refuses (an entrypoint that it has not) counts as applied, since waiting would not
+        change it; `problems` tells of it. Raises ProxyUnreachable. Safe to cancel.
+        """
+        return await self._works_with(configuration(table, self._proxy))
+
+    async def wait_applied(self, table: RouteTable, deadline: float) -> bool:
+        """Wait until `applied`, asking every 20 ms at first and every 200 ms later; False when `deadline` came first.
+
+        `deadline` is a time of the running loop's clock. A proxy that is away may come back until then; when it is
+        away at the end, ProxyUnreachable is raised. What was applied is seen twice: Traefik hands a new configuration
+        to its entrypoints one after another, and the API's own may be the first. Safe to cancel.
+        """
+        loop = asyncio.get_running_loop()
+        wanted = configuration(table, self._proxy)
+        wait = FIRST_WAIT_SECS
+        seen = 0
+        while True:
+            away: ProxyUnreachable | None = None
+            try:
+                seen = seen + 1 if await self._works_with(wanted) else 0
+            except ProxyUnreachable as exc:
+                seen, away = 0, exc
+            if seen == 2:
+                return True
+            left = deadline - loop.time()
+            if left <= 0:
+                if away is not None:
+                    raise away
+                return False
+            await asyncio.sleep(min(FIRST_WAIT_SECS if seen else wait, left))
+            wait = min(wait * 1.5, LONGEST_WAIT_SECS)
+
+    async def problems(self, table: RouteTable) -> tuple[str, ...]:
+        """What the proxy says against the table, as sentences for a person; empty when all is well.
+
+        Says nothing of a table that is on its way; of one that another file in the directory speaks against, it does.
+        Raises ProxyUnreachable. Safe to cancel.
+        """
+        wanted = configuration(table, self._proxy)
+        if await self._generation() != generation(wanted):
+            return ()
+        raw = await self._raw()
+        return (*_differences(wanted, raw), *_complaints(wanted, raw))
+
+    async def open_requests(self, endpoints: Collection[Endpoint], *, pid: int | None = None) -> int | None:
+        """Requests and websockets that are open at the endpoints; None when nobody can know.
+
+        Traefik counts open connections per entrypoint only, so the kernel is asked; see `open_connections` for `pid`.
+        """
+        return await open_connections(endpoints, pid=pid)
+
+    async def _works_with(self, wanted: Mapping[str, object]) -> bool:
+        if await self._generation() != generation(wanted):
+            return False
+        return not _differences(wanted, await self._raw())
+
+    async def _generation(self) -> str | None:
+        found = await self._api.get(f"/api/http/middlewares/{GENERATION}@file")
+        value = _at(found, "headers", "customResponseHeaders", GENERATION_HEADER)
+        return value if isinstance(value, str) else None
+
+    async def _raw(self) -> Mapping[str, object]:
+        found = await self._api.get("/api/rawdata")
+        if not isinstance(found, Mapping):
+            raise ProxyUnreachable(
+                "cannot ask the proxy: its /api/rawdata holds no object; check networking.traefik_api"
+            )
+        return found
+
+
+def _differences(wanted: Mapping[str, object], raw: Mapping[str, object]) -> list[str]:
+    """Routers and services that the proxy has otherwise, or not, or that are ours and should not be there."""
+    found = []
+    for section, described in (("routers", _router), ("services", _service)):
+        there = _mapping(_at(raw, section))
+        ours = {f"{name}@file": entry for name, entry in _mapping(_at(wanted, "http", section)).items()}
+        for name, entry in ours.items():
+            if name not in there:
+                found.append(f"the proxy has no {section[:-1]} {name}")
+            elif described(there[name]) != described(entry):
+                found.append(f"the proxy's {section[:-1]} {name} is another; a second file may hold one of that name")
+        found += [
+            f"the proxy still has {section[:-1]} {name}"
+            for name in there
+            if name.startswith("syn-") and name.endswith("@file") and name not in ours
+        ]
+    return found
+
+
+def _complaints(wanted: Mapping[str, object], raw: Mapping[str, object]) -> list[str]:
+    found = []
+    for section in ("routers", "services", "middlewares"):
+        there = _mapping(_at(raw, section))
+        for name in _mapping(_at(wanted, "http", section)):
+            errors = _at(there.get(f"{name}@file"), "error")
+            if isinstance(errors, list) and errors:
+                said = "; ".join(str(error)[:200] for error in errors[:3])
+                found.append(f"the proxy refuses {section[:-1]} {name}: {said}")
+    return found
+
+
+def _router(entry: object) -> object:
+    return tuple(_at(entry, key) for key in ("rule", "priority", "service"))
+
+
+def _service(entry: object) -> object:
+    servers = _at(entry, "loadBalancer", "servers")
+    children = _at(entry, "weighted", "services")
+    return (
+        sorted(str(_at(server, "url")) for server in servers) if isinstance(servers, list) else [],
+        sorted((str(_at(child, "name")), _at(child, "weight")) for child in children)
+        if isinstance(children, list)
+        else [],
+    )
+
+
+def _at(value: object, *keys: str) -> object:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}

@@ -1,0 +1,172 @@
+"""The route table: which service answers for which domain and path, and through which endpoints. Pure.
+
+Every value is checked here once more, whatever checked it before: this is the last place before it becomes a proxy's
+configuration.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from syntra.model.domain import is_domain
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.routing_payload import MAX_PRIORITY, header_problem, is_path_prefix
+from syntra.model.spec import Routing
+from syntra.networking.errors import InvalidRoute
+
+MAX_WEIGHT = 1_000_000
+
+# What an id may be: also in labels, in the proxy's API paths, and next to the separators of the proxy's names.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where one replica answers. `address` is an IPv4 or IPv6 address in its canonical text, never a name."""
+
+    container_id: ContainerId
+    address: str
+    port: int
+
+    def __post_init__(self) -> None:
+        try:
+            canonical = str(ipaddress.ip_address(self.address))
+        except ValueError:
+            canonical = None
+        if canonical != self.address or "%" in self.address:
+            raise InvalidRoute(f"cannot route to {self.address[:60]!r}: it is not an IP address")
+        if not 1 <= self.port <= 65535:
+            raise InvalidRoute(f"cannot route to {self.address}: {self.port} is not a port (1–65535)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The endpoints that share one weight: those of one deployment. Weight 0 gets no request."""
+
+    name: str
+    weight: int
+    endpoints: tuple[Endpoint, ...]
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise InvalidRoute(f"cannot route to group {self.name[:60]!r}: it is not a name")
+        if not 0 <= self.weight <= MAX_WEIGHT:
+            raise InvalidRoute(f"cannot route to group {self.name}: weight {self.weight} is not 0–{MAX_WEIGHT}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRoute:
+    """All that the proxy needs of one service. No domains: nothing leads to it. No endpoints: it answers 503."""
+
+    service_id: ServiceId
+    domains: tuple[str, ...]
+    routing: Routing
+    groups: tuple[Group, ...]
+
+    def __post_init__(self) -> None:
+        if _NAME.fullmatch(self.service_id) is None:
+            raise InvalidRoute(f"cannot route service {self.service_id[:60]!r}: it is not an id")
+        problem = _domains_problem(self.domains) or _routing_problem(self.routing)
+        names = [group.name for group in self.groups]
+        if problem is None and len(set(names)) < len(names):
+            problem = "two of its groups have the same name"
+        if problem is not None:
+            raise InvalidRoute(f"cannot route service {self.service_id}: {problem}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A domain and path that a service holds already."""
+
+    service_id: ServiceId
+    domain: str
+    path_prefix: str | None
+
+    def __str__(self) -> str:
+        return f"{self.domain}{self.path_prefix or ''} belongs to service {self.service_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """One route per service, in the order of service ids; groups and endpoints are in order too.
+
+    Two tables that say the same are equal, so a table can be compared with the one before.
+    """
+
+    routes: tuple[ServiceRoute, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = [route.service_id for route in self.routes]
+        if len(set(ids)) < len(ids):
+            raise InvalidRoute("cannot build the route table: a service has two routes")
+        ordered = sorted((_ordered(route) for route in self.routes), key=lambda route: route.service_id)
+        object.__setattr__(self, "routes", tuple(ordered))
+
+    def replaced(self, route: ServiceRoute) -> RouteTable:
+        """The table with this route of its service, instead of the one it may have."""
+        return RouteTable((*(other for other in self.routes if other.service_id != route.service_id), route))
+
+    def without(self, service_id: ServiceId) -> RouteTable:
+        """The table without that service."""
+        return RouteTable(tuple(route for route in self.routes if route.service_id != service_id))
+
+
+def conflict(table: RouteTable, candidate: ServiceRoute) -> Claim | None:
+    """What another service of the table holds and the candidate wants too; None when there is nothing.
+
+    A candidate without groups will do, before there are any endpoints. The same domain under another path is another
+    claim, and so is a wildcard over an exact name: the proxy prefers the more precise one.
+    """
+    wanted = set(candidate.domains)
+    path_prefix = candidate.routing.path_prefix
+    for route in table.routes:
+        if route.service_id == candidate.service_id or route.routing.path_prefix != path_prefix:
+            continue
+        for domain in route.domains:
+            if domain in wanted:
+                return Claim(service_id=route.service_id, domain=domain, path_prefix=path_prefix)
+    return None
+
+
+def _ordered(route: ServiceRoute) -> ServiceRoute:
+    groups = sorted(
+        (
+            Group(
+                name=group.name,
+                weight=group.weight,
+                endpoints=tuple(sorted(group.endpoints, key=lambda at: (at.address, at.port, at.container_id))),
+            )
+            for group in route.groups
+        ),
+        key=lambda group: group.name,
+    )
+    return ServiceRoute(
+        service_id=route.service_id,
+        domains=tuple(sorted(set(route.domains))),
+        routing=route.routing,
+        groups=tuple(groups),
+    )
+
+
+def _domains_problem(domains: tuple[str, ...]) -> str | None:
+    for domain in domains:
+        if not is_domain(domain):
+            return f"{domain[:80]!r} is not a domain in lower-case ASCII"
+    return None
+
+
+def _routing_problem(routing: Routing) -> str | None:
+    if routing.path_prefix is not None and not is_path_prefix(routing.path_prefix):
+        return f"{routing.path_prefix[:80]!r} is not a path prefix"
+    if routing.priority is not None and not 1 <= routing.priority <= MAX_PRIORITY:
+        return f"priority {routing.priority} is not 1–{MAX_PRIORITY}"
+    limit = routing.rate_limit
+    if limit is not None and (limit.average < 1 or limit.burst < 1):
+        return "a rate limit below 1 request a second would let nothing through"
+    for name, value in routing.response_headers:
+        problem = header_problem(name, value)
+        if problem is not None:
+            return problem
+    return None
