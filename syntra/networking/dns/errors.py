@@ -1,0 +1,33 @@
+"""Errors of the name server.
+
+AgentError
+├── BindFailed       an address cannot be bound (data for the status; the agent falls back to engine aliases)
+└── InvalidUpstream  a configured upstream that is no address (caught by the configuration's check)
+"""
+
+from __future__ import annotations
+
+from syntra.utils.errors import AgentError
+
+
+class BindFailed(AgentError):
+    """`address` and `port` cannot be bound for `transport` ("udp" or "tcp").
+
+    `holder` names the process that has it, "" when that is unknown.
+    """
+
+    code = "DNS_BIND_FAILED"
+
+    def __init__(self, *, address: str, port: int, transport: str, reason: str, holder: str, advice: str) -> None:
+        super().__init__(f"cannot bind {address} port {port}/{transport}: {reason}; {advice}")
+        self.address = address
+        self.port = port
+        self.transport = transport
+        self.reason = reason
+        self.holder = holder
+
+
+class InvalidUpstream(AgentError):
+    """Not `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`."""
+
+    code = "INVALID_CONFIG"

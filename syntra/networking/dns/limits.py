@@ -1,0 +1,68 @@
+"""How much one source may ask: a token bucket for each, in a table of bounded size. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+Source = TypeVar("Source", bound=Hashable)
+
+
+class RateLimit(Generic[Source]):
+    """Buckets of `burst` tokens that fill at `rate` a second. Keeps the `capacity` sources seen last.
+
+    A forgotten source starts with a full bucket. That is no way around the limit for sources that cannot choose their
+    address, and the server answers no others.
+    """
+
+    def __init__(self, *, rate: float, burst: int, capacity: int) -> None:
+        self._rate = rate
+        self._burst = float(burst)
+        self._capacity = capacity
+        # Source to the tokens it had and when; the source seen longest ago first.
+        self._buckets: OrderedDict[Source, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def allow(self, source: Source, now: float) -> bool:
+        """Take a token of `source`; False when there is none. `now` is monotonic, in seconds."""
+        tokens, then = self._buckets.pop(source, (self._burst, now))
+        tokens = min(self._burst, tokens + max(0.0, now - then) * self._rate)
+        allowed = tokens >= 1.0
+        self._buckets[source] = (tokens - 1.0 if allowed else tokens, max(now, then))
+        if len(self._buckets) > self._capacity:
+            self._buckets.popitem(last=False)
+        return allowed
+
+
+class Shares(Generic[Source]):
+    """How many of a limited thing are taken, in all and by each source. Holds only sources that have some."""
+
+    def __init__(self, *, total: int, each: int) -> None:
+        self._total = total
+        self._each = each
+        self._taken: dict[Source, int] = {}
+        self._sum = 0
+
+    @property
+    def taken(self) -> int:
+        """How many are taken in all."""
+        return self._sum
+
+    def take(self, source: Source) -> bool:
+        """Take one for `source`; False when it or all together have as many as they may."""
+        own = self._taken.get(source, 0)
+        if own >= self._each or self._sum >= self._total:
+            return False
+        self._taken[source] = own + 1
+        self._sum += 1
+        return True
+
+    def give_back(self, source: Source) -> None:
+        """Return one that was taken."""
+        own = self._taken.pop(source)
+        self._sum -= 1
+        if own > 1:
+            self._taken[source] = own - 1
