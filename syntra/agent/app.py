@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from syntra import __version__
@@ -16,20 +16,27 @@ from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
-from syntra.agent.execution import Tools
 from syntra.agent.health_gate import HealthGate
+from syntra.agent.health_watch import HealthWatch
 from syntra.agent.identity import identify
 from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.local_socket import LocalSocket
+from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
 from syntra.agent.rebuild import desired_from
 from syntra.agent.reports import Reports
 from syntra.agent.router import Router
 from syntra.agent.service_views import ServiceViews
 from syntra.agent.sweep import Sweeper
+from syntra.agent.traffic import FileTraffic, TrafficSettings
+from syntra.agent.traffic_port import NoTraffic
 from syntra.model.fields import Json
+from syntra.model.ids import ServiceId
+from syntra.networking.file_writer import FileWriter
+from syntra.networking.proxy import ProxyObserver
+from syntra.networking.traefik import ProxySettings
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -99,7 +106,14 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             if not database.is_surveyed:
                 await self._rebuild(journal, adapter)
-            tools = Tools(adapter=adapter, journal=journal, gate=gate)
+            watch = HealthWatch(
+                journal,
+                adapter,
+                min_healthy_secs=settings.runtime.min_healthy_secs,
+                on_turn=lambda _: traffic.nudge() if traffic else None,
+            )
+            traffic = self._traffic(journal, adapter, watch, lambda service_id: deployer.lanes.is_busy(service_id))
+            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             queries = Queries(
@@ -108,7 +122,7 @@ class AgentApp:
                 adapter=adapter,
                 views=views,
                 control_plane=link.status if link else _alone,
-                warnings=lambda: self._current_warnings(sweeper),
+                warnings=lambda: self._current_warnings(sweeper, traffic),
             )
             router = Router(
                 deployer=deployer, journal=journal, adapter=adapter, queries=queries, reports=reports, group=group
@@ -119,7 +133,12 @@ class AgentApp:
                 group.create_task(adapter.watch(), name="engine events"),
                 group.create_task(self._check_engine(adapter, database, journal, reports), name="engine check"),
                 group.create_task(sweeper.run(), name="sweep"),
+                group.create_task(watch.run(), name="health"),
             ]
+            if traffic is not None:
+                with suppress(RuntimeUnavailable, StepFailed):
+                    await traffic.start()
+                background.append(group.create_task(traffic.run(), name="routes"))
             resumed = await deployer.resume()
             if link is not None:
                 link.route_to(router)
@@ -226,9 +245,31 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, sweeper: Sweeper) -> list[str]:
+    def _traffic(
+        self, journal: Journal, adapter: DockerAdapter, watch: HealthWatch, is_busy: Callable[[ServiceId], bool]
+    ) -> FileTraffic | None:
+        networking = self._settings.networking
+        if networking.proxy != "traefik-file":
+            return None
+        proxy = ProxySettings(
+            entrypoints=networking.entrypoints,
+            cert_resolver=networking.cert_resolver,
+            https_redirect_entrypoint=networking.https_redirect_entrypoint,
+        )
+        return FileTraffic(
+            TrafficSettings(proxy=proxy, drain_secs=networking.drain_seconds, state_dir=self._settings.data_dir),
+            writer=FileWriter(networking.dynamic_dir(self._settings.data_dir)),
+            observer=ProxyObserver(networking.traefik_api, proxy),
+            adapter=adapter,
+            journal=journal,
+            is_busy=is_busy,
+            is_ready=watch.is_ready,
+        )
+
+    def _current_warnings(self, sweeper: Sweeper, traffic: FileTraffic | None) -> list[str]:
         strays = [f"container {name} carries our labels but belongs to no current deployment" for name in sweeper.stray]
-        return [*self._loaded.warnings, *self._warnings.values(), *strays]
+        routes = [traffic.problem] if traffic is not None and traffic.problem else []
+        return [*self._loaded.warnings, *self._warnings.values(), *routes, *strays]
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:

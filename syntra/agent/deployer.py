@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Mapping
 
-from syntra.agent.execution import Execution, Tools
+from syntra.agent.execution import Execution
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow, Unfinished
 from syntra.agent.lanes import Lanes
 from syntra.agent.narrator import Narrator, Outcome
 from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
+from syntra.agent.performer import Tools
 from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
 from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.command_payload import parse_command
@@ -53,6 +54,8 @@ class Deployer:
         self.lanes.check(command.service_id)
         self._hide_secrets(command)
         job = await self._job(command, kind, origin)
+        if isinstance(command, Deploy):
+            await self._tools.traffic.check(command.deployment.spec)
         await self._require_engine()
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         early = response if job.reports_deployment else None

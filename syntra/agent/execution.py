@@ -10,66 +10,35 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from syntra.agent.engine_absence import until_back, why_away
-from syntra.agent.health_gate import HealthGate
-from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.narrator import Narrator, Outcome
 from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
+from syntra.agent.performer import Performer, Tools
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.fields import Json
-from syntra.model.ids import ContainerId
 from syntra.model.spec import Strategy
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure, LogLine, Replica
 from syntra.runtime import plan
-from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.steps import (
-    AwaitHealthy,
-    Commit,
-    CreateReplica,
-    EnsureNetwork,
-    EnsureVolume,
-    ForgetService,
-    ObtainImage,
-    Plan,
-    RemoveReplicas,
-    ReplicaRef,
-    RestartReplica,
-    StartReplica,
-    Step,
-    StopReplicas,
-)
-from syntra.utils.companion import alongside
+from syntra.runtime.steps import Commit, Plan, Step
+from syntra.runtime.traffic import woven
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
-# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
-RETIRE_GRACE_SECS = 10.0
 # How long an agent that comes back gives a deployment whose deadline passed while nobody was there.
 LEAST_SECS_AFTER_RESTART = 5.0
 # Cleaning up after the commit, or unwinding: what is left after that is said and left to the next start.
 CLEANUP_SECS = 300.0
 UNWIND_SECS = 180.0
 UNWIND_PASSES = 3
-STOPS_AT_ONCE = 5
 REPORTED_LINES = 50
 
 Planner = Callable[[Sequence[Replica]], Plan]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What an execution works with."""
-
-    adapter: Adapter
-    journal: Journal
-    gate: HealthGate
 
 
 class Execution:
@@ -79,10 +48,9 @@ class Execution:
         self._job = job
         self._adapter = tools.adapter
         self._journal = tools.journal
-        self._gate = tools.gate
+        self._traffic = tools.traffic
         self._narrator = narrator
-        self._created: dict[int, ContainerId] = {}
-        self._observed: list[Replica] = []
+        self._performer = Performer(job, tools, narrator)
         self._position = 0
         self._pinned = False
         self._cleanup_errors: list[str] = []
@@ -123,8 +91,8 @@ class Execution:
             failure=failure,
             logs=tuple(logs),
             restored=restored,
-            container_ids=tuple(self._created.values()),
-            notes=tuple(self._cleanup_errors),
+            container_ids=tuple(self._performer.created.values()),
+            notes=(*self._performer.remarks, *self._cleanup_errors),
         )
 
     async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
@@ -167,17 +135,19 @@ class Execution:
         await self._narrator.finish(self._outcome(failure, logs, restored=restored))
 
     def _prior_seen(self) -> list[Replica]:
-        return [replica for replica in self._observed if replica.container_id in self._job.prior]
+        return [replica for replica in self._performer.observed if replica.container_id in self._job.prior]
 
     async def _converge(self, planner: Planner, deadline: float) -> None:
         """Observe, plan and perform until a plan was performed whole; an engine that went away is waited for."""
         while True:
             try:
-                self._observed = await self._adapter.observe(self._job.service_id)
+                observed = await self._adapter.observe(self._job.service_id)
                 if self._job.deployment is not None:
                     self._pinned = await self._adapter.has_image(self._job.deployment)
-                self._created.clear()
-                planned = planner(self._observed)
+                self._performer.begin(observed)
+                planned = planner(observed)
+                if self._job.deployment is not None and self._traffic.routes(self._job.deployment.spec):
+                    planned = woven(planned, serving=sum(1 for replica in observed if replica.is_up))
                 for note in planned.notes:
                     self._narrator.remark(note)
                 for number, step in enumerate(planned.steps):
@@ -210,64 +180,13 @@ class Execution:
     async def _perform(self, step: Step, percent: int, deadline: float) -> None:
         self._position += 1
         messages = self._narrator.step(step, percent)
-        if not isinstance(step, Commit):
-            await self._journal.step(self._job.command.request_id, self._position, str(step), messages)
-        self._narrator.tell()
-        deployment = self._job.deployment
-        match step:
-            case Commit():
-                await self._commit()
-            case StopReplicas(replicas=replicas):
-                await self._each([named.container_id for named in replicas], self._stop)
-            case RemoveReplicas(replicas=replicas):
-                await self._each([named.container_id for named in replicas], self._adapter.remove)
-            case ForgetService():
-                await self._forget()
-            case RestartReplica(replica=named):
-                await self._adapter.restart(named.container_id, self._grace())
-            case StartReplica(replica=ref):
-                await self._adapter.start(self._resolve(ref))
-            case AwaitHealthy(replicas=refs):
-                async with self._job.interruptible(deadline):
-                    await self._await_healthy([self._resolve(ref) for ref in refs])
-            case ObtainImage():
-                assert deployment is not None, "cannot happen because only deployments plan an image"
-                auth = self._job.command.auth if isinstance(self._job.command, Deploy) else None
-                pull = self._adapter.obtain_image(deployment, auth, self._narrator.pulling)
-                async with self._job.interruptible(deadline):
-                    note = await alongside(pull, self._narrator.pump())
-                if note:
-                    self._narrator.remark(note)
-            case EnsureNetwork(project=project):
-                await self._adapter.ensure_network(project)
-            case EnsureVolume(name=name):
-                await self._adapter.ensure_volume(name)
-            case CreateReplica(index=index):
-                assert deployment is not None, "cannot happen because only deployments plan replicas"
-                self._created[index], _ = await self._adapter.create(deployment, index)
-
-    async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
-        deployment = self._job.deployment
-        if self._job.phase is not OperationPhase.UNWINDING:
-            await self._gate.wait(containers, deployment.spec if deployment else None)
+        if isinstance(step, Commit):
+            self._narrator.tell()
+            await self._commit()
             return
-        # What comes back is judged by what it was deployed with, not by what has just failed.
-        made_from = {replica.container_id: replica.deployment_id for replica in self._observed}
-        for deployment_id in sorted({made_from[container_id] for container_id in containers}):
-            earlier = await self._journal.deployment(self._job.service_id, deployment_id)
-            group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
-            await self._gate.wait(group, earlier.spec if earlier else None)
-
-    async def _forget(self) -> None:
-        # Images and network first: once the service is forgotten nobody knows whose they were.
-        deployment = self._job.deployment
-        try:
-            await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
-            if deployment is not None:
-                await self._adapter.release_network(deployment.spec.project_name)
-        except StepFailed as failed:
-            self._cleanup_errors.append(str(failed))
-        await self._journal.forget_service(self._job.service_id)
+        await self._journal.step(self._job.command.request_id, self._position, str(step), messages)
+        self._narrator.tell()
+        await self._performer.perform(step, deadline)
 
     async def _commit(self) -> None:
         job = self._job
@@ -287,34 +206,6 @@ class Execution:
             ),
         )
         job.phase = OperationPhase.COMMITTED
-
-    async def _each(self, ids: Sequence[ContainerId], act: Callable[[ContainerId], Awaitable[None]]) -> None:
-        # Several at once, but not all: a hundred containers stopping together starve what serves.
-        gate = asyncio.Semaphore(STOPS_AT_ONCE)
-        failures: list[StepFailed | RuntimeUnavailable] = []
-
-        async def one(container_id: ContainerId) -> None:
-            async with gate:
-                try:
-                    await act(container_id)
-                except (StepFailed, RuntimeUnavailable) as failed:
-                    failures.append(failed)
-
-        async with asyncio.TaskGroup() as group:
-            for container_id in ids:
-                group.create_task(one(container_id), name=f"step {container_id[:12]}")
-        if failures:
-            raise failures[0]
-
-    async def _stop(self, container_id: ContainerId) -> None:
-        await self._adapter.stop(container_id, self._grace())
-
-    def _grace(self) -> float:
-        command = self._job.command
-        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
-
-    def _resolve(self, ref: ReplicaRef) -> ContainerId:
-        return self._created[ref] if isinstance(ref, int) else ref
 
     def _deadline(self) -> float:
         now = asyncio.get_running_loop().time()

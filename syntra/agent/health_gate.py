@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from syntra.health.checks import CheckTiming, ExecCheck, HttpCheck, TcpCheck
-from syntra.health.probes import ExecOutcome, probe_exec, probe_http, probe_tcp
+from syntra.health.checks import Check, CheckTiming, ExecCheck, HttpCheck, TcpCheck
+from syntra.health.probes import ExecOutcome, probe
 from syntra.health.result import ProbeResult
 from syntra.health.verdict import Observation, StartupGate, VerdictState
 from syntra.model.ids import ContainerId
@@ -65,22 +65,22 @@ class HealthGate:
 
     async def _one(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
         health = spec.health if spec else None
-        gate = StartupGate(_timing(health), min_healthy_secs=self._min_healthy_secs)
+        gate = StartupGate(timing_of(health) if health else None, min_healthy_secs=self._min_healthy_secs)
         probe_due = True
         while True:
             replica = await self._adapter.inspect(container_id)
             if replica is None:
                 raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed by another hand")
-            probe = None
+            result = None
             if probe_due and spec is not None and health is not None and replica.state is ContainerState.RUNNING:
-                probe = await self._probe(replica, spec, health, health.timeout)
-                if probe.ok:
+                result = await self._probe(replica, spec, health, health.timeout)
+                if result.ok:
                     # An answer counts for the container that gave it: it must be up after the answer too.
                     if (after := await self._adapter.inspect(container_id)) is None:
                         continue
                     replica = after
             now = self._clock()
-            verdict = gate.observe(_observation(now, replica, probe))
+            verdict = gate.observe(_observation(now, replica, result))
             if verdict.state is VerdictState.HEALTHY:
                 return
             if verdict.state is VerdictState.FAILED:
@@ -92,23 +92,27 @@ class HealthGate:
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))
 
     async def _probe(self, replica: Replica, spec: ServiceSpec, health: HealthSpec, at_most_secs: float) -> ProbeResult:
-        timeout = min(health.timeout, at_most_secs)
-        port = health.port or spec.port
-        if health.kind is HealthKind.EXEC:
-            capability = ContainerExec(self._adapter, replica.container_id)
-            return await probe_exec(capability, ExecCheck(argv=health.command), timeout)
+        check = check_of(spec, health)
         address = next((address for address in replica.addresses.values() if address), None)
-        assert port is not None, "cannot happen because the payload parser asks for a port"
-        if address is None:
+        if address is None and not isinstance(check, ExecCheck):
             return ProbeResult(ok=False, detail="the container has no address yet", status_code=None, duration_secs=0.0)
-        if health.kind is HealthKind.HTTP:
-            return await probe_http(address, HttpCheck(path=health.path, port=port), timeout)
-        return await probe_tcp(address, TcpCheck(port=port), timeout)
+        executor = ContainerExec(self._adapter, replica.container_id)
+        return await probe(address or "", check, min(health.timeout, at_most_secs), executor)
 
 
-def _timing(health: HealthSpec | None) -> CheckTiming | None:
-    if health is None:
-        return None
+def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
+    """What is asked of a replica."""
+    if health.kind is HealthKind.EXEC:
+        return ExecCheck(argv=health.command)
+    port = health.port or spec.port
+    assert port is not None, "cannot happen because the payload parser asks for a port"
+    if health.kind is HealthKind.HTTP:
+        return HttpCheck(path=health.path, port=port)
+    return TcpCheck(port=port)
+
+
+def timing_of(health: HealthSpec) -> CheckTiming:
+    """How often and how patiently."""
     return CheckTiming(
         interval_secs=health.interval,
         timeout_secs=health.timeout,
@@ -117,7 +121,7 @@ def _timing(health: HealthSpec | None) -> CheckTiming | None:
     )
 
 
-def _observation(now: float, replica: Replica, probe: ProbeResult | None) -> Observation:
+def _observation(now: float, replica: Replica, result: ProbeResult | None) -> Observation:
     return Observation(
         at=now,
         running=replica.state is ContainerState.RUNNING,
@@ -127,5 +131,5 @@ def _observation(now: float, replica: Replica, probe: ProbeResult | None) -> Obs
         oom_killed=replica.oom_killed,
         status=replica.state.value,
         error=replica.error,
-        probe=probe,
+        probe=result,
     )

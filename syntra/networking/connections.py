@@ -1,67 +1,46 @@
-"""Open TCP connections as the kernel lists them in /proc/<pid>/net/tcp and tcp6. Pure.
+"""How many connections to a replica are open, read from the kernel: Traefik counts them per entrypoint only.
 
-A list is that of one network namespace. Seen from the proxy's, a container's endpoint is the remote side; seen from the
-container's own, it is the local one. Either way its address and port tell the connections that are its own.
+An idle connection that its client keeps for reuse looks like an open one. The configuration of `traefik` has the proxy
+close those after a second; other clients may keep theirs for longer.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import struct
-import sys
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+import os
+from collections.abc import Collection
+from pathlib import Path
 
 from syntra.networking.routes import Endpoint
-
-# include/net/tcp_states.h. A connection in one of these may still carry a request or its answer: being opened, open, or
-# closed by one side only. The rest listen, wait for stray packets, or have nothing left to send.
-_ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT1, _CLOSE_WAIT, _LAST_ACK, _CLOSING = 1, 2, 3, 4, 8, 9, 11
-_OPEN = frozenset({_ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT1, _CLOSE_WAIT, _LAST_ACK, _CLOSING})
+from syntra.networking.socket_table import Socket, asking, parse, serving
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """Both ends of one TCP socket as (address, port), and its state's number. IPv4 inside IPv6 is spelt as IPv4."""
+def open_connections(pid: int | None, port: int) -> int | None:
+    """Connections open at `port` of a container, from anywhere outside of it; `pid` is that of any process inside.
 
-    local: tuple[str, int]
-    remote: tuple[str, int]
-    state: int
-
-
-def parse(text: str, *, order: str = sys.byteorder) -> Iterator[Connection]:
-    """The sockets of one list; the header and lines that are not whole are passed over.
-
-    `order`: the kernel prints addresses as words of the machine's byte order (proc(5)).
+    None when nobody can know: no pid, a process that ended, a list that may not be read. Reads two small files of the
+    kernel's, so it blocks for a millisecond or, with ten thousand sockets, for some ten.
     """
-    for line in text.splitlines():
-        fields = line.split(maxsplit=4)
-        if len(fields) < 5 or not fields[0].endswith(":"):
-            continue
+    sockets = _sockets(pid) if pid else None
+    return None if sockets is None else serving(sockets, port)
+
+
+def open_connections_to(endpoints: Collection[Endpoint], *, pid: int | None = None) -> int | None:
+    """Connections open to the endpoints from the network namespace of a process: the proxy's, or by default our own."""
+    sockets = _sockets(os.getpid() if pid is None else pid)
+    return None if sockets is None else asking(sockets, endpoints)
+
+
+def _sockets(pid: int) -> list[Socket] | None:
+    found: list[Socket] = []
+    readable = False
+    for name in ("tcp", "tcp6"):
         try:
-            yield Connection(_end(fields[1], order), _end(fields[2], order), int(fields[3], 16))
-        except ValueError:
+            text = Path(f"/proc/{pid}/net/{name}").read_text(encoding="ascii")
+        except FileNotFoundError:
+            # No such process, or a kernel without IPv6.
             continue
-
-
-def open_at(connections: Iterable[Connection], endpoints: Collection[Endpoint]) -> int:
-    """How many of the connections lead to one of the endpoints, or out of it, and may still carry something."""
-    wanted = {(endpoint.address, endpoint.port) for endpoint in endpoints}
-    return sum(
-        connection.state in _OPEN and (connection.remote in wanted or connection.local in wanted)
-        for connection in connections
-    )
-
-
-def _end(text: str, order: str) -> tuple[str, int]:
-    address, _, port = text.partition(":")
-    raw = bytes.fromhex(address)
-    if len(raw) not in (4, 16) or len(port) != 4:
-        raise ValueError("not an address of /proc/net")
-    count = len(raw) // 4
-    words = struct.unpack(f">{count}I", raw)
-    packed = struct.pack(f"{'<' if order == 'little' else '>'}{count}I", *words)
-    found = ipaddress.ip_address(packed)
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        return str(found.ipv4_mapped), int(port, 16)
-    return str(found), int(port, 16)
+        except (OSError, UnicodeDecodeError):
+            return None
+        readable = True
+        found += parse(text)
+    return found if readable else None

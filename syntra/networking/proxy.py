@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from syntra.networking.api_client import ApiClient
-from syntra.networking.connection_reader import open_connections
+from syntra.networking.connections import open_connections_to
 from syntra.networking.errors import ProxyUnreachable
 from syntra.networking.routes import Endpoint, RouteTable
 from syntra.networking.traefik import GENERATION, GENERATION_HEADER, ProxySettings, configuration, generation
@@ -30,15 +30,16 @@ class ProxyObserver:
         """
         return await self._works_with(configuration(table, self._proxy))
 
-    async def wait_applied(self, table: RouteTable, deadline: float) -> bool:
-        """Wait until `applied`, asking every 20 ms at first and every 200 ms later; False when `deadline` came first.
+    async def wait_applied(self, table: RouteTable, seconds: float) -> bool:
+        """Wait until `applied`, asking every 20 ms at first and every 200 ms later; False when the seconds are over.
 
-        `deadline` is a time of the running loop's clock. A proxy that is away may come back until then; when it is
-        away at the end, ProxyUnreachable is raised. What was applied is seen twice: Traefik hands a new configuration
-        to its entrypoints one after another, and the API's own may be the first. Safe to cancel.
+        A proxy that is away may come back until then; when it is away at the end, ProxyUnreachable is raised. What was
+        applied is seen twice: Traefik hands a new configuration to its entrypoints one after another, and the API's own
+        may be the first. Safe to cancel.
         """
         loop = asyncio.get_running_loop()
         wanted = configuration(table, self._proxy)
+        deadline = loop.time() + seconds
         wait = FIRST_WAIT_SECS
         seen = 0
         while True:
@@ -70,11 +71,11 @@ class ProxyObserver:
         return (*_differences(wanted, raw), *_complaints(wanted, raw))
 
     async def open_requests(self, endpoints: Collection[Endpoint], *, pid: int | None = None) -> int | None:
-        """Requests and websockets that are open at the endpoints; None when nobody can know.
+        """Requests and websockets that are open from the proxy to the endpoints; None when nobody can know.
 
-        Traefik counts open connections per entrypoint only, so the kernel is asked; see `open_connections` for `pid`.
+        `pid` is the proxy's when it runs in a network namespace of its own. Safe to cancel.
         """
-        return await open_connections(endpoints, pid=pid)
+        return await asyncio.to_thread(open_connections_to, tuple(endpoints), pid=pid)
 
     async def _works_with(self, wanted: Mapping[str, object]) -> bool:
         if await self._generation() != generation(wanted):

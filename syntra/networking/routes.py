@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from syntra.model.domain import is_domain
@@ -103,6 +104,11 @@ class RouteTable:
             raise InvalidRoute("cannot build the route table: a service has two routes")
         ordered = sorted((_ordered(route) for route in self.routes), key=lambda route: route.service_id)
         object.__setattr__(self, "routes", tuple(ordered))
+
+    @classmethod
+    def of(cls, routes: Iterable[ServiceRoute]) -> RouteTable:
+        """A table of these routes, in whatever order; raises InvalidRoute when two are of one service."""
+        return cls(tuple(routes))
 
     def replaced(self, route: ServiceRoute) -> RouteTable:
         """The table with this route of its service, instead of the one it may have."""

@@ -154,6 +154,31 @@ class ForgetService:
         return "forget the service's kept deployments and images"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Have the proxy send requests to replicas that are proven, and see that it does."""
+
+    replicas: tuple[ReplicaRef, ...]
+    label: str
+    phase: ClassVar = Phase.CONFIGURE_NETWORK
+    state: ClassVar = DeployState.HEALTH_CHECKING
+
+    def __str__(self) -> str:
+        return f"publish {self.label}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw:
+    """Have the proxy send no more requests to replicas, see that it does not, and wait until they have none open."""
+
+    replicas: tuple[Named, ...]
+    phase: ClassVar = Phase.CONFIGURE_NETWORK
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"withdraw and drain {_names(self.replicas)}"
+
+
 Step = (
     ObtainImage
     | EnsureNetwork
@@ -166,6 +191,8 @@ Step = (
     | StopReplicas
     | RemoveReplicas
     | ForgetService
+    | Publish
+    | Withdraw
 )
 
 

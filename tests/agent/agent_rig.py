@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from syntra.agent.deployer import Deployer
-from syntra.agent.execution import Tools
+from syntra.agent.performer import Tools
+from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
 from syntra.agent.queries import Identity, Queries
@@ -85,7 +86,7 @@ class Agent:
         self.redactor = Redactor()
         clock = asyncio.get_running_loop().time
         gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
-        tools = Tools(adapter=adapter, journal=journal, gate=gate)
+        tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=NoTraffic())
         self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
         self.views = ServiceViews(journal, adapter, gate, clock)
         self.queries = Queries(

@@ -85,7 +85,9 @@ class NameServer:
         failures: list[BindFailed] = []
         async with self._binding:
             for address in [address for address in self._listeners if address not in wanted]:
-                self._listeners.pop(address).close()
+                listener = self._listeners.pop(address)
+                listener.close()
+                await listener.closed()
             for address in wanted:
                 if address not in self._listeners:
                     try:
@@ -105,7 +107,7 @@ class NameServer:
     async def _open(self, address: Address) -> None:
         bound = await asyncio.to_thread(sockets.bind, address, self._settings.port)
         try:
-            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: _Datagrams(self, address), sock=bound.udp
             )
         except BaseException:
@@ -114,7 +116,7 @@ class NameServer:
         name = f"dns tcp {address}"
         accepting = self._start(functools.partial(self._connections.accept, bound.tcp, self._start), name)
         accepting.add_done_callback(lambda _: bound.tcp.close())
-        self._listeners[address] = _Listener(transport, accepting, bound)
+        self._listeners[address] = _Listener(transport, protocol, accepting, bound.port)
         log.info("dns listens", extra={"address": str(address), "port": bound.port})
 
     def _start(self, work: Callable[[], Awaitable[None]], name: str) -> asyncio.Task[None]:
@@ -206,15 +208,21 @@ class _Listener:
     """One address."""
 
     def __init__(
-        self, transport: asyncio.DatagramTransport, accepting: asyncio.Task[None], bound: sockets.Sockets
+        self, transport: asyncio.DatagramTransport, protocol: _Datagrams, accepting: asyncio.Task[None], port: int
     ) -> None:
-        self.port = bound.port
+        self.port = port
         self._transport = transport
+        self._protocol = protocol
         self._accepting = accepting
 
     def close(self) -> None:
         self._transport.abort()
         self._accepting.cancel()
+
+    async def closed(self) -> None:
+        """Return when the port is free again: the loop closes sockets a turn later."""
+        await self._protocol.closed.wait()
+        await asyncio.wait({self._accepting})
 
 
 class _Datagrams(asyncio.DatagramProtocol):
@@ -224,6 +232,7 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._server = server
         self._address = address
         self._transport: _Sender | None = None
+        self.closed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(_Sender, transport)
@@ -240,4 +249,6 @@ class _Datagrams(asyncio.DatagramProtocol):
         log.debug("dns answer not delivered", extra={"reason": str(exc)})
 
     def connection_lost(self, exc: Exception | None) -> None:
+        # The loop closes the socket right after this call, before anything that waits goes on.
+        self.closed.set()
         self._server._lost(self._address, exc)

@@ -1,0 +1,103 @@
+"""Keeps asking the replicas of every service that has a health check, and knows how each of them is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+
+from syntra.agent.health_gate import ContainerExec, check_of, timing_of
+from syntra.agent.journal.journal import Journal
+from syntra.health.probes import ProbeResult
+from syntra.health.scheduler import HealthScheduler, Target, Transition
+from syntra.health.verdict import Health as ProbedHealth
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerState, Replica
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECS = 30.0
+
+
+class HealthWatch:
+    """Targets follow the engine; `on_turn` is called when a replica turned healthy or unhealthy."""
+
+    def __init__(
+        self, journal: Journal, adapter: Adapter, *, min_healthy_secs: float, on_turn: Callable[[ContainerId], None]
+    ) -> None:
+        self._journal = journal
+        self._adapter = adapter
+        self._min_healthy_secs = min_healthy_secs
+        self._on_turn = on_turn
+        self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom())
+
+    def is_ready(self, replica: Replica, spec: ServiceSpec) -> bool:
+        """Whether a running replica may receive requests: it is healthy, or without a check has stayed up."""
+        if replica.state is not ContainerState.RUNNING or replica.started_ns is None:
+            return False
+        if spec.health is None:
+            return time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
+        return self._scheduler.state(replica.container_id) is ProbedHealth.HEALTHY
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._scheduler.run(), name="health scheduler")
+            group.create_task(self._follow(), name="health targets")
+
+    async def _follow(self) -> None:
+        while True:
+            async with asyncio.TaskGroup() as group:
+                change = group.create_task(self._adapter.wait_for_change(), name="targets change")
+                await asyncio.sleep(0)
+                try:
+                    self._scheduler.set_targets({target.key: target for target in await self._targets()})
+                except (RuntimeUnavailable, StepFailed) as later:
+                    log.debug("health targets stay as they are", extra={"reason": str(later)})
+                except AgentError as failed:
+                    log.error("health targets could not be looked at", extra={"reason": str(failed)})
+                await asyncio.wait({change}, timeout=LOOK_AGAIN_SECS)
+                change.cancel()
+
+    async def _targets(self) -> list[Target]:
+        specs: dict[ServiceId, ServiceSpec] = {}
+        for row in await self._journal.services():
+            deployment = await self._journal.deployment(row.service_id, row.deployment_id)
+            if not row.stopped and deployment is not None and deployment.spec.health is not None:
+                specs[row.service_id] = deployment.spec
+        found = []
+        for replica in await self._adapter.observe():
+            spec = specs.get(replica.service_id)
+            target = self._target(replica, spec) if spec is not None else None
+            if target is not None:
+                found.append(target)
+        return found
+
+    def _target(self, replica: Replica, spec: ServiceSpec) -> Target | None:
+        address = next((address for address in replica.addresses.values() if address), None)
+        if spec.health is None or replica.state is not ContainerState.RUNNING or address is None:
+            return None
+        return Target(
+            key=replica.container_id,
+            address=address,
+            check=check_of(spec, spec.health),
+            timing=timing_of(spec.health),
+            process=replica.started_ns,
+            executor=ContainerExec(self._adapter, replica.container_id),
+        )
+
+    def _result(self, key: object, result: ProbeResult, turn: Transition | None) -> None:
+        if turn is None:
+            return
+        container_id = ContainerId(str(key))
+        log.info(
+            "replica turned",
+            extra={"container": container_id[:12], "health": turn.after.value, "reason": turn.reason or result.detail},
+        )
+        self._on_turn(container_id)

@@ -1,0 +1,167 @@
+"""Performs single steps of a plan: each step one call, or several at once, of the runtime adapter or the proxy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from syntra.agent.health_gate import HealthGate
+from syntra.agent.journal.journal import Journal
+from syntra.agent.narrator import Narrator
+from syntra.agent.operation import Job, OperationPhase
+from syntra.agent.traffic_port import Traffic
+from syntra.model.command import Deploy, Restart, Stop
+from syntra.model.ids import ContainerId
+from syntra.model.status import Replica
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.steps import (
+    AwaitHealthy,
+    CreateReplica,
+    EnsureNetwork,
+    EnsureVolume,
+    ForgetService,
+    Named,
+    ObtainImage,
+    Publish,
+    RemoveReplicas,
+    ReplicaRef,
+    RestartReplica,
+    StartReplica,
+    Step,
+    StopReplicas,
+    Withdraw,
+)
+from syntra.utils.companion import alongside
+
+# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
+RETIRE_GRACE_SECS = 10.0
+STOPS_AT_ONCE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What an operation works with."""
+
+    adapter: Adapter
+    journal: Journal
+    gate: HealthGate
+    traffic: Traffic
+
+
+class Performer:
+    """The steps of one job. `observed` is what the plan in hand was made from; `created` what it has made since."""
+
+    def __init__(self, job: Job, tools: Tools, narrator: Narrator) -> None:
+        self._job = job
+        self._adapter = tools.adapter
+        self._journal = tools.journal
+        self._gate = tools.gate
+        self._traffic = tools.traffic
+        self._narrator = narrator
+        self.observed: list[Replica] = []
+        self.created: dict[int, ContainerId] = {}
+        # What went wrong beside the point; it goes into the report as a note.
+        self.remarks: list[str] = []
+
+    def begin(self, observed: list[Replica]) -> None:
+        """A plan made from `observed` is about to be performed."""
+        self.observed = observed
+        self.created.clear()
+
+    async def perform(self, step: Step, deadline: float) -> None:
+        """Perform any step but Commit. Raises StepFailed, RuntimeUnavailable or Interrupted."""
+        deployment = self._job.deployment
+        match step:
+            case StopReplicas(replicas=replicas):
+                await self._each(replicas, self._stop)
+            case RemoveReplicas(replicas=replicas):
+                await self._each(replicas, self._adapter.remove)
+            case ForgetService():
+                await self._forget()
+            case RestartReplica(replica=named):
+                await self._adapter.restart(named.container_id, self._grace())
+            case StartReplica(replica=ref):
+                await self._adapter.start(self._resolve(ref))
+            case AwaitHealthy(replicas=refs):
+                async with self._job.interruptible(deadline):
+                    await self._await_healthy([self._resolve(ref) for ref in refs])
+            case Publish(replicas=refs):
+                assert deployment is not None, "cannot happen because only deployments are routed"
+                await self._traffic.publish(deployment.spec, [self._resolve(ref) for ref in refs])
+            case Withdraw(replicas=replicas):
+                await self._traffic.withdraw(self._job.service_id, [named.container_id for named in replicas])
+            case ObtainImage():
+                await self._obtain_image(deadline)
+            case EnsureNetwork(project=project):
+                await self._adapter.ensure_network(project)
+            case EnsureVolume(name=name):
+                await self._adapter.ensure_volume(name)
+            case CreateReplica(index=index):
+                assert deployment is not None, "cannot happen because only deployments plan replicas"
+                self.created[index], _ = await self._adapter.create(deployment, index)
+
+    async def _obtain_image(self, deadline: float) -> None:
+        deployment = self._job.deployment
+        assert deployment is not None, "cannot happen because only deployments plan an image"
+        auth = self._job.command.auth if isinstance(self._job.command, Deploy) else None
+        pull = self._adapter.obtain_image(deployment, auth, self._narrator.pulling)
+        async with self._job.interruptible(deadline):
+            note = await alongside(pull, self._narrator.pump())
+        if note:
+            self._narrator.remark(note)
+
+    async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
+        deployment = self._job.deployment
+        if self._job.phase is not OperationPhase.UNWINDING:
+            await self._gate.wait(containers, deployment.spec if deployment else None)
+            return
+        # What comes back is judged by what it was deployed with, not by what has just failed.
+        made_from = {replica.container_id: replica.deployment_id for replica in self.observed}
+        for deployment_id in sorted({made_from[container_id] for container_id in containers}):
+            earlier = await self._journal.deployment(self._job.service_id, deployment_id)
+            group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
+            await self._gate.wait(group, earlier.spec if earlier else None)
+
+    async def _forget(self) -> None:
+        await self._traffic.forget(self._job.service_id)
+        # The images first: once the service is forgotten nobody knows whose they were.
+        try:
+            await self._adapter.collect_garbage({}, frozenset({self._job.service_id}))
+        except StepFailed as failed:
+            self.remarks.append(str(failed))
+        if self._job.deployment is not None:
+            try:
+                await self._adapter.release_network(self._job.deployment.spec.project_name)
+            except StepFailed as failed:
+                self.remarks.append(str(failed))
+        await self._journal.forget_service(self._job.service_id)
+
+    async def _each(self, replicas: Sequence[Named], act: Callable[[ContainerId], Awaitable[None]]) -> None:
+        # Several at once, but not all: a hundred containers stopping together starve what serves.
+        gate = asyncio.Semaphore(STOPS_AT_ONCE)
+        failures: list[StepFailed | RuntimeUnavailable] = []
+
+        async def one(container_id: ContainerId) -> None:
+            async with gate:
+                try:
+                    await act(container_id)
+                except (StepFailed, RuntimeUnavailable) as failed:
+                    failures.append(failed)
+
+        async with asyncio.TaskGroup() as group:
+            for named in replicas:
+                group.create_task(one(named.container_id), name=f"step {named.name}")
+        if failures:
+            raise failures[0]
+
+    async def _stop(self, container_id: ContainerId) -> None:
+        await self._adapter.stop(container_id, self._grace())
+
+    def _grace(self) -> float:
+        command = self._job.command
+        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
+
+    def _resolve(self, ref: ReplicaRef) -> ContainerId:
+        return self.created[ref] if isinstance(ref, int) else ref
