@@ -18,23 +18,24 @@ _READ_SIZE = 256 * 1024
 
 
 class ApiClient:
-    """Asks the API at `api_url` (http:// or https://, a path in front is kept)."""
+    """Asks the API at `api_url` (http:// or https://, a path in front is kept); `timeout` is for a whole answer."""
 
-    def __init__(self, api_url: str) -> None:
+    def __init__(self, api_url: str, *, timeout: float = TIMEOUT_SECS) -> None:
+        self._timeout = timeout
         self._url = api_url.rstrip("/")
         self._parts: SplitResult = urlsplit(self._url)
 
     async def get(self, path: str) -> object:
         """The JSON at `path`; None when the API says 404.
 
-        Raises ProxyUnreachable: no connection, no answer within 3 s, an answer that is cut, no JSON, another status.
+        Raises ProxyUnreachable: no connection, no answer in time, an answer that is cut, no JSON, another status.
         Safe to cancel.
         """
         try:
-            async with asyncio.timeout(TIMEOUT_SECS):
+            async with asyncio.timeout(self._timeout):
                 status, body = await self._exchange(path)
         except TimeoutError as exc:
-            raise self._unreachable(f"no answer within {TIMEOUT_SECS:g} s") from exc
+            raise self._unreachable(f"no answer within {self._timeout:g} s") from exc
         except OSError as exc:
             raise self._unreachable(exc.strerror or str(exc) or type(exc).__name__) from exc
         except h11.RemoteProtocolError as exc:

@@ -26,6 +26,9 @@ PURE = (
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",
     "syntra/connection/messages.py",
+    "syntra/networking/routes.py",
+    "syntra/networking/traefik.py",
+    "syntra/networking/socket_table.py",
     "syntra/health/checks.py",
     "syntra/health/verdict.py",
 )

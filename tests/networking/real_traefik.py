@@ -51,6 +51,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: str
+    cookies: tuple[str, ...] = ()
 
 
 class RealTraefik:
@@ -141,7 +142,12 @@ class RealTraefik:
             connection.request("GET", path, headers={"Host": host, **(headers or {})})
             answer = connection.getresponse()
             body = answer.read().decode()
-            return Answer(status=answer.status, headers={k.lower(): v for k, v in answer.getheaders()}, body=body)
+            return Answer(
+                status=answer.status,
+                headers={name.lower(): value for name, value in answer.getheaders()},
+                body=body,
+                cookies=tuple(answer.headers.get_all("Set-Cookie") or ()),
+            )
         finally:
             connection.close()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-import resource
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,6 +62,27 @@ def test_the_proxy_sees_nothing_but_the_file(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [writer.path]
 
 
+def test_the_proxy_sees_one_event(tmp_path: Path) -> None:
+    """Traefik takes the first event and then waits for its throttle: a second one would cost two seconds."""
+    writer = FileWriter(tmp_path)
+    writer.write(b"one")
+    moved_to = 0x80
+    # inotify(7): everything that fsnotify asks for, which is all but reading.
+    changes = 0x2 | 0x4 | 0x8 | 0x40 | moved_to | 0x100 | 0x200
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert watch >= 0
+    try:
+        assert libc.inotify_add_watch(watch, str(tmp_path).encode(), changes) >= 0
+        writer.write(b"two")
+        data = os.read(watch, 65536)
+    finally:
+        os.close(watch)
+    _, mask, _, length = struct.unpack_from("iIII", data)
+    name = data[16 : 16 + length].rstrip(b"\0").decode()
+    assert (mask, name, len(data)) == (moved_to, FILE_NAME, 16 + length)
+
+
 def test_what_a_killed_agent_left_is_cleared_away(tmp_path: Path) -> None:
     writer = FileWriter(tmp_path)
     writer.write(b"one")
@@ -109,7 +131,6 @@ except AgentError as error:
 
 
 def test_a_write_that_is_cut_short_leaves_the_old_file(tmp_path: Path) -> None:
-    assert resource.RLIMIT_FSIZE is not None
     writer = FileWriter(tmp_path)
     writer.write(b"old")
     ran = subprocess.run(

@@ -25,7 +25,7 @@ from syntra.networking.traefik import (
     render,
     rule,
 )
-from tests.model.samples import domains, path_prefixes, quick, routings, spec
+from tests.model.samples import domains, few, path_prefixes, quick, routings, spec
 from tests.networking.real_traefik import PLAIN
 from tests.networking.samples import INJECTIONS, endpoint, group, route
 
@@ -231,7 +231,7 @@ def test_a_rule_holds_exactly_the_hosts_and_the_path(wanted: list[str], prefix: 
     assert [pair for pair in found if pair[0].startswith("Path")] == paths
 
 
-@quick
+@few
 @given(st.lists(st.tuples(st.lists(domains, max_size=3), routings()), max_size=4))
 def test_every_table_is_plain_text_that_reads_back(services: list[tuple[list[str], Routing]]) -> None:
     routes = [
@@ -242,9 +242,10 @@ def test_every_table_is_plain_text_that_reads_back(services: list[tuple[list[str
     text = render(table, ProxySettings()).decode("ascii")
     assert "{{" not in text
     assert all(line.isprintable() for line in text.splitlines())
-    assert yaml.safe_load(text) == configuration(table, ProxySettings())
+    found = json.loads("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+    assert found == configuration(table, ProxySettings())
     wanted = {f"syn-{route.service_id}~{domain}" for route in routes for domain in route.domains}
-    routers = yaml.safe_load(text)["http"].get("routers", {})
+    routers = found["http"].get("routers", {})
     assert {name for name in routers if not name.endswith("~http")} == wanted
 
 

