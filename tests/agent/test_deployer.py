@@ -264,6 +264,29 @@ async def test_what_is_proven_is_not_taken_back_for_a_newer_deploy(tmp_path: Pat
 
 
 @virtual_time
+async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_old_containers_to_be_retired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d0")
+        write = agent.journal.commit
+        newer = [("r2", "d2")]
+
+        async def commit(*args: Any) -> None:
+            if newer:
+                request_id, deployment_id = newer.pop()
+                await agent.deploy(request_id, deployment_id, env={"FAIL": "exit"})
+            await write(*args)
+
+        monkeypatch.setattr(agent.journal, "commit", commit)
+        await agent.deploy("r1", "d1")
+        await agent.done()
+        assert [await agent.outcome(request) for request in ("r1", "r2")] == ["running", "CONTAINER_CRASHED"]
+        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
+
+
+@virtual_time
 async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -> None:
     adapter = FakeAdapter()
     async with running(tmp_path, adapter) as agent:

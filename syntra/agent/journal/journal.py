@@ -237,11 +237,16 @@ class Journal:
         return await self._database.transact(read)
 
     async def forget_service(self, service_id: ServiceId) -> None:
-        """A service was removed: its desired state and its kept deployments go."""
+        """A service was removed: its desired state and its kept deployments go, but for those that wait to be made."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
-            connection.execute("DELETE FROM deployments WHERE service_id = ?", (service_id,))
+            connection.execute(
+                "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
+                "FROM operations o JOIN commands c USING (request_id) "
+                "WHERE o.service_id = ?1 AND c.kind IN ('deploy', 'rollback'))",
+                (service_id,),
+            )
 
         await self._write(write)
 
