@@ -286,7 +286,7 @@ class Execution:
                 at=time.time(),
             ),
         )
-        job.phase = OperationPhase.COMMITTED
+        job.settle()
 
     async def _each(self, ids: Sequence[ContainerId], act: Callable[[ContainerId], Awaitable[None]]) -> None:
         # Several at once, but not all: a hundred containers stopping together starve what serves.

@@ -302,6 +302,25 @@ async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -
 
 
 @virtual_time
+async def test_a_deploy_that_waited_for_a_removal_is_kept_like_any_other(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        hold = adapter.hold("stop")
+        await agent.send("stop", "r1", service_id="web", remove=True)
+        await hold.arrived.wait()
+        await agent.deploy("r2", "d2")
+        hold.release.set()
+        await agent.done()
+        assert await agent.outcome("r2") == "running"
+        assert await agent.journal.kept(WEB) == ["d2"]
+        assert adapter.pins == {("web", "d2")}
+        await agent.send("scale", "r3", service_id="web", replicas=2)
+        await agent.done()
+        assert adapter.up("web") == ["d2", "d2"]
+
+
+@virtual_time
 async def test_services_do_not_wait_for_each_other(tmp_path: Path) -> None:
     adapter = FakeAdapter()
     adapter.pull_secs = 30.0
