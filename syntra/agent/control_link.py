@@ -31,6 +31,9 @@ from syntra.utils.timestamps import format_secs
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
+# An engine that takes calls and answers none must cost its own figures only: a hello has 20 s and a heartbeat its
+# interval, and without them the whole server counts as gone.
+ENGINE_SECS = 10.0
 CAPABILITIES = (
     "deploy",
     "deploy.rolling",
@@ -122,11 +125,12 @@ class ControlLink:
     async def _hello(self) -> Mapping[str, Any]:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
-            runtime = await self._adapter.info()
+            async with asyncio.timeout(ENGINE_SECS):
+                runtime = await self._adapter.info()
             name, version = runtime.name, runtime.version
-        except (RuntimeUnavailable, StepFailed) as away:
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
             # The server must come online to be able to say that its engine is down.
-            log.warning("engine does not answer", extra={"reason": str(away)})
+            log.warning("engine does not answer", extra={"reason": _why(away)})
             name, version = "docker", "unavailable"
         return {
             "agent_id": self._identity.agent_id,
@@ -145,9 +149,10 @@ class ControlLink:
         services: list[dict[str, Json]] = []
         running = total = 0
         try:
-            views = await self._views.all()
-        except (RuntimeUnavailable, StepFailed) as away:
-            log.warning("engine does not answer", extra={"reason": str(away)})
+            async with asyncio.timeout(ENGINE_SECS):
+                views = await self._views.all()
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+            log.warning("engine does not answer", extra={"reason": _why(away)})
             views = []
         for view in views:
             services += [container_status(view, replica, self._adapter) for replica in view.replicas]
@@ -208,6 +213,10 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
             key_path=_text(tls.key_path if tls else None),
         ),
     )
+
+
+def _why(away: Exception) -> str:
+    return str(away) or f"no answer within {ENGINE_SECS:g} s"
 
 
 def _text(path: object) -> str | None:
