@@ -24,6 +24,7 @@ from syntra.model.fields import Json
 from syntra.model.status import ContainerState
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
 from syntra.utils.host import HostMeter, facts
 from syntra.utils.structured_log import LogHandle
 from syntra.utils.timestamps import format_secs
@@ -168,6 +169,8 @@ class ControlLink:
         }
 
     async def _deliver(self, message: Envelope) -> None:
+        # What was queued while nobody was there is older, and must not take the place of what is sent now.
+        await self._pending.join()
         assert self._router is not None, "cannot happen because the router is set before the connection runs"
         await self._router.handle(message.type, message.id, message.payload, self)
 
@@ -175,8 +178,13 @@ class ControlLink:
         while True:
             payload = await self._pending.get()
             assert self._router is not None, "cannot happen because the router is set before the connection runs"
-            # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
-            await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+            try:
+                # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
+                await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+            except AgentError as unkept:
+                log.error("cannot deliver a queued deployment", extra={"reason": str(unkept)})
+            finally:
+                self._pending.task_done()
 
     def _ready(self, ack: HelloAck) -> None:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
