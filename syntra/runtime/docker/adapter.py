@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
@@ -42,6 +43,7 @@ from syntra.runtime.docker.system import System
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.keyed_lock import KeyedLock
 from syntra.utils.timestamps import format_ns
 
 # A command is answered at once: an engine that hangs is as good as away.
@@ -70,6 +72,9 @@ class DockerAdapter:
         self._watch = ContainerWatch(client)
         self._figures = QuickFigures(CgroupReader())
         self._logging_driver: str | None = None
+        # Projects and how many containers are being created in their networks: those networks are not released.
+        self._creating: Counter[str] = Counter()
+        self._releasing = KeyedLock()
 
     async def watch(self) -> None:
         """Follow the engine's events until cancelled."""
@@ -129,18 +134,30 @@ class DockerAdapter:
 
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
-            # Containers that are down hold no place in a network and want it all the same: labels tell, not endpoints.
-            if await self._containers.list(labels={body.MANAGED: "true", body.PROJECT: project}):
-                return
-            network = await self._networks.inspect(body.network_name(project))
-            if network is not None and network.labels.get(body.MANAGED) == "true":
-                await self._networks.remove(network.id)
+            async with self._releasing.holding(project):
+                # Containers that are down hold no place in a network and want it all the same: labels tell, not
+                # endpoints.
+                labels = {body.MANAGED: "true", body.PROJECT: project}
+                if self._creating[project] or await self._containers.list(labels=labels):
+                    return
+                network = await self._networks.inspect(body.network_name(project))
+                if network is not None and network.labels.get(body.MANAGED) == "true":
+                    await self._networks.remove(network.id)
 
     async def ensure_volume(self, name: str) -> None:
         with translated("VOLUME_FAILED"):
             await self._volumes.ensure(name, {body.MANAGED: "true"})
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+        project = deployment.spec.project_name
+        async with self._releasing.holding(project):
+            self._creating[project] += 1
+        try:
+            return await self._create(deployment, index)
+        finally:
+            self._creating[project] -= 1
+
+    async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
         spec = deployment.spec
         with translated("CREATE_FAILED"):
             network = await self._network(spec.project_name)
