@@ -138,7 +138,10 @@ class Journal:
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             _put_service(connection, service)
             connection.execute(
-                "UPDATE deployments SET succeeded = 1, at = ? WHERE service_id = ? AND deployment_id = ?",
+                # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
+                "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
+                "FROM deployments WHERE service_id = ?2 AND deployment_id != ?3), 0)) "
+                "WHERE service_id = ?2 AND deployment_id = ?3",
                 (time.time(), service.service_id, service.deployment_id),
             )
 
@@ -172,14 +175,15 @@ class Journal:
         await self._write(write)
 
     async def answer(self, request_id: RequestId, response: Mapping[str, Json], messages: Sequence[str]) -> None:
-        """Answer a command whose work goes on."""
+        """Answer a command whose work goes on; without effect once it has its answer."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE commands SET response = ? WHERE request_id = ?",
+            changed = connection.execute(
+                "UPDATE commands SET response = ? WHERE request_id = ? AND response IS NULL",
                 (self._sealed(response, f"response/{request_id}"), request_id),
-            )
-            self.outbox.put(connection, messages)
+            ).rowcount
+            if changed:
+                self.outbox.put(connection, messages)
 
         await self._write(write)
 
