@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -665,6 +666,19 @@ async def test_a_restart_restarts_every_replica_once_and_leaves_left_overs_down(
         await agent.done()
         assert [answer["success"] for answer in await agent.responses("r3")] == [True]
         assert [c.started_ns != before[c.container_id] for c in adapter.of("web")] == [False, True, True]
+        assert adapter.calls.count("restart") == 2
+
+
+@virtual_time
+async def test_a_restart_restarts_also_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        for container in adapter.of("web"):
+            container.started_ns = time.time_ns() + 3600 * 10**9
+        await agent.send("restart", "r1", service_id="web")
+        await agent.done()
+        assert (await agent.responses("r1"))[0]["success"]
         assert adapter.calls.count("restart") == 2
 
 

@@ -101,13 +101,15 @@ class Journal:
 
         await self._write(write)
 
-    async def begin(self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str]) -> None:
-        """The operation starts: `prior` is what served at that moment."""
+    async def begin(
+        self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str], at: float | None = None
+    ) -> None:
+        """The operation starts, now or `at` (epoch seconds): `prior` is what served at that moment."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE operations SET phase = 'running', prior = ?, begun_at = ? WHERE request_id = ?",
-                (json.dumps(sorted(prior)), time.time(), request_id),
+                (json.dumps(sorted(prior)), time.time() if at is None else at, request_id),
             )
             self.outbox.put(connection, messages)
 
