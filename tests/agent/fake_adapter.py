@@ -275,7 +275,7 @@ class FakeAdapter:
         if wanted.follow and wanted.since is not None:
             held = [line for line in held if line.timestamp > wanted.since]
         read = len(container.lines)
-        for line in held[len(held) - wanted.tail if wanted.tail >= 0 else 0 :] if wanted.tail else []:
+        for line in held[max(0, len(held) - wanted.tail) if wanted.tail >= 0 else 0 :] if wanted.tail else []:
             yield line
         while wanted.follow:
             self._catch_up()
