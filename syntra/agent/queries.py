@@ -87,7 +87,9 @@ class Queries:
         except RuntimeUnavailable as away:
             runtime = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": str(away)}
             services = []
-            warnings = [*warnings, str(away)]
+            # What runs asks more often than people do, so it has mostly said this already.
+            if str(away) not in warnings:
+                warnings = [*warnings, str(away)]
         return {
             "agent": {
                 "agent_id": self._identity.agent_id,

@@ -68,6 +68,15 @@ def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli
     assert "1/2" in out
 
 
+def test_status_does_not_say_no_services_while_the_engine_is_away(cli: Cli) -> None:
+    away = {"reachable": False, "detail": "cannot reach the engine at /x.sock: no such file or directory"}
+    with FakeAgent(cli.path, status=answering({**STATUS, "runtime": away, "services": []})):
+        code, out, _ = cli("status")
+    assert code == 0
+    assert "services are not known while the runtime is not reachable" in out
+    assert "no services" not in out
+
+
 @pytest.mark.parametrize(
     "data", [{}, {"agent": 5, "services": {}, "warnings": "x"}, {"services": [1, {}], "control_plane": None}]
 )
