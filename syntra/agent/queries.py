@@ -107,7 +107,9 @@ class Queries:
         }
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
-        replicas = await self._adapter.observe(service_id)
+        replicas = sorted(
+            await self._adapter.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+        )
         if not replicas:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
         try:
