@@ -309,6 +309,15 @@ def test_deploy_in_a_pipe_prints_a_line_per_change_and_ends_well(cli: Cli, servi
     assert "registry_auth" not in sent
 
 
+def test_the_last_phases_are_called_what_they_are(cli: Cli, service_file: str) -> None:
+    stopping = {"status": "starting", "phase": "stop_old", "message": "stop old", "progress_percent": 80}
+    commit = {"status": "health_checking", "phase": "cleanup", "message": "commit", "progress_percent": 90}
+    with FakeAgent(cli.path, deploy=deploying(stopping, commit, RUNNING)):
+        assert cli("deploy", service_file)[1].startswith(
+            " 80% stopping: stop old\n 90% finishing: commit\n100% running"
+        )
+
+
 def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> None:
     with FakeAgent(cli.path, deploy=deploying(PULLING, RUNNING)):
         code, out, _ = cli("deploy", service_file, "--json")
