@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
@@ -70,7 +71,7 @@ class AgentApp:
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
-        _require_docker(settings)
+        _require_docker(self._loaded)
         # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
         self._handle_signals()
         _private_directory(settings.data_dir)
@@ -286,7 +287,8 @@ def _alone() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
 
 
-def _require_docker(settings: Settings) -> None:
+def _require_docker(loaded: Loaded) -> None:
+    settings = loaded.settings
     evidence = Evidence(
         engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
         engine_socket=Path(DEFAULT_SOCKET).exists(),
@@ -294,8 +296,8 @@ def _require_docker(settings: Settings) -> None:
         cluster_named=settings.runtime.kubernetes_config is not None,
     )
     if detect(settings.runtime.runtime_type, evidence) is RuntimeKind.KUBERNETES:
-        raise AgentError(
-            "cannot use runtime kubernetes: this version deploys on Docker; set runtime.runtime_type to docker"
+        raise ConfigurationError(
+            str(loaded.path), "runtime.runtime_type: kubernetes is not part of this version; set it to docker"
         )
 
 

@@ -24,6 +24,7 @@ from syntra.model.fields import Json
 from syntra.model.status import ContainerState
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
 from syntra.utils.host import HostMeter, facts
 from syntra.utils.structured_log import LogHandle
 from syntra.utils.timestamps import format_secs
@@ -31,6 +32,9 @@ from syntra.utils.timestamps import format_secs
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
+# An engine that takes calls and answers none must cost its own figures only: a hello has 20 s and a heartbeat its
+# interval, and without them the whole server counts as gone.
+ENGINE_SECS = 10.0
 CAPABILITIES = (
     "deploy",
     "deploy.rolling",
@@ -122,11 +126,12 @@ class ControlLink:
     async def _hello(self) -> Mapping[str, Any]:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
-            runtime = await self._adapter.info()
+            async with asyncio.timeout(ENGINE_SECS):
+                runtime = await self._adapter.info()
             name, version = runtime.name, runtime.version
-        except (RuntimeUnavailable, StepFailed) as away:
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
             # The server must come online to be able to say that its engine is down.
-            log.warning("engine does not answer", extra={"reason": str(away)})
+            log.warning("engine does not answer", extra={"reason": _why(away)})
             name, version = "docker", "unavailable"
         return {
             "agent_id": self._identity.agent_id,
@@ -145,9 +150,10 @@ class ControlLink:
         services: list[dict[str, Json]] = []
         running = total = 0
         try:
-            views = await self._views.all()
-        except (RuntimeUnavailable, StepFailed) as away:
-            log.warning("engine does not answer", extra={"reason": str(away)})
+            async with asyncio.timeout(ENGINE_SECS):
+                views = await self._views.all()
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+            log.warning("engine does not answer", extra={"reason": _why(away)})
             views = []
         for view in views:
             services += [container_status(view, replica, self._adapter) for replica in view.replicas]
@@ -163,6 +169,8 @@ class ControlLink:
         }
 
     async def _deliver(self, message: Envelope) -> None:
+        # What was queued while nobody was there is older, and must not take the place of what is sent now.
+        await self._pending.join()
         assert self._router is not None, "cannot happen because the router is set before the connection runs"
         await self._router.handle(message.type, message.id, message.payload, self)
 
@@ -170,8 +178,13 @@ class ControlLink:
         while True:
             payload = await self._pending.get()
             assert self._router is not None, "cannot happen because the router is set before the connection runs"
-            # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
-            await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+            try:
+                # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
+                await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+            except AgentError as unkept:
+                log.error("cannot deliver a queued deployment", extra={"reason": str(unkept)})
+            finally:
+                self._pending.task_done()
 
     def _ready(self, ack: HelloAck) -> None:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
@@ -208,6 +221,10 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
             key_path=_text(tls.key_path if tls else None),
         ),
     )
+
+
+def _why(away: Exception) -> str:
+    return str(away) or f"no answer within {ENGINE_SECS:g} s"
 
 
 def _text(path: object) -> str | None:

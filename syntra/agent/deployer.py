@@ -48,6 +48,7 @@ class Deployer:
         self._reports = reports
         self._redactor = redactor
         self.lanes = Lanes(group, self._carry_out)
+        self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
         """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
@@ -96,6 +97,10 @@ class Deployer:
             if is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
                 self._redactor.add(value)
 
+    async def until_resumed(self) -> None:
+        """Return when `resume` is done: what is accepted before that would be taken for what the last run left."""
+        await self._resumed.wait()
+
     async def resume(self) -> int:
         """Take up what the last run of the agent left; returns how many operations go on."""
         await self._answer_interrupted()
@@ -115,6 +120,7 @@ class Deployer:
                 },
             )
             await self._add(job)
+        self._resumed.set()
         return resumed
 
     async def _recalled(self, row: Unfinished) -> Job | None:

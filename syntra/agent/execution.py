@@ -80,7 +80,12 @@ class Execution:
             observed = await self._first_look()
             job.prior = frozenset(r.container_id for r in observed if r.is_up or isinstance(job.command, Scale))
             job.begun_at = time.time()
-            await self._journal.begin(job.command.request_id, job.prior, self._narrator.began())
+            if isinstance(job.command, Restart):
+                # A restart goes by what was started before it; a clock that was set back, or another than the engine's,
+                # must not make everything look restarted already.
+                newest = max((r.started_ns or 0 for r in observed), default=0)
+                job.begun_at = max(job.begun_at, newest / 1e9 + 0.001)
+            await self._journal.begin(job.command.request_id, job.prior, self._narrator.began(), job.begun_at)
             job.phase = OperationPhase.RUNNING
             self._narrator.tell()
         await self._converge(self._planner(), self._deadline())
@@ -205,7 +210,7 @@ class Execution:
                 at=time.time(),
             ),
         )
-        job.phase = OperationPhase.COMMITTED
+        job.settle()
 
     def _deadline(self) -> float:
         now = asyncio.get_running_loop().time()

@@ -93,9 +93,14 @@ class LocalSocket:
         try:
             async with asyncio.timeout(CLOSE_SECS):
                 _, writer = await asyncio.open_unix_connection(self._path)
-        except (OSError, TimeoutError):
+        except (ConnectionRefusedError, FileNotFoundError):
             self._path.unlink(missing_ok=True)
             return
+        except (OSError, TimeoutError) as busy:
+            # A full backlog or a missing right is no proof that nobody listens.
+            raise SocketInUse(
+                f"cannot listen on {self._path}: something holds it ({busy or 'no answer'}); stop it or set `socket`"
+            ) from busy
         writer.close()
         raise SocketInUse(f"cannot listen on {self._path}: another agent answers there; stop it or set `socket`")
 

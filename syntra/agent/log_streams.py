@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 # Lines held between the engine and a subscriber; when they are full, reading from the engine stops.
 QUEUE_LINES = 1000
 BATCH_LINES = 500
+# A character takes up to 12 bytes of JSON, and a frame may have 16 MiB.
+BATCH_CHARS = 1024 * 1024
 # How long a line may wait for company before it is sent.
 BATCH_SECS = 0.1
 # New replicas are noticed by events; this is for those that an event was lost for.
@@ -51,7 +53,7 @@ class LogSubscription:
         lines.sort(key=lambda line: line.timestamp)
         last = lines[-self._command.tail :] if self._command.tail else []
         for start in range(0, len(last), BATCH_LINES):
-            await self._send(self._payload(last[start : start + BATCH_LINES], done=False))
+            await self._send_lines(last[start : start + BATCH_LINES])
         await self._send(self._payload([], done=True))
 
     async def _read(self, replica: Replica) -> list[LogLine]:
@@ -105,7 +107,16 @@ class LogSubscription:
 
     async def _flush(self) -> None:
         async for batch in batches(self._lines):
-            await self._send(self._payload(batch, done=False))
+            await self._send_lines(batch)
+
+    async def _send_lines(self, lines: Sequence[LogLine]) -> None:
+        begin = chars = 0
+        for number, line in enumerate(lines):
+            chars += len(line.message)
+            if chars > BATCH_CHARS and number > begin:
+                await self._send(self._payload(lines[begin:number], done=False))
+                begin, chars = number, len(line.message)
+        await self._send(self._payload(lines[begin:], done=False))
 
     def _payload(self, lines: Sequence[LogLine], *, done: bool) -> dict[str, Json]:
         return {

@@ -91,6 +91,12 @@ class Job:
             if not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
 
+    def settle(self) -> None:
+        """The commit is made: what asked for an end while it was being written came too late, except for a shutdown."""
+        self.phase = OperationPhase.COMMITTED
+        if self.interruption is not Interruption.SHUTDOWN:
+            self.interruption = None
+
     def safe_point(self) -> None:
         """Raise Interrupted when the job was told to end."""
         if self.interruption is not None:

@@ -87,7 +87,9 @@ class Queries:
         except RuntimeUnavailable as away:
             runtime = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": str(away)}
             services = []
-            warnings = [*warnings, str(away)]
+            # What runs asks more often than people do, so it has mostly said this already.
+            if str(away) not in warnings:
+                warnings = [*warnings, str(away)]
         return {
             "agent": {
                 "agent_id": self._identity.agent_id,
@@ -105,7 +107,9 @@ class Queries:
         }
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
-        replicas = await self._adapter.observe(service_id)
+        replicas = sorted(
+            await self._adapter.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+        )
         if not replicas:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
         try:

@@ -120,6 +120,7 @@ class Router:
             task.cancel()
 
     async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
+        await self._deployer.until_resumed()
         match command:
             case Deploy() | Stop() | Scale() | Restart() | Rollback():
                 async with self._admission.holding(command.request_id):

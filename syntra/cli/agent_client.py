@@ -238,7 +238,7 @@ def _late(timeout: float | None) -> CliError:
 
 
 def _unreachable(path: Path, exc: OSError) -> CliError:
-    start = "start it with `systemctl start syntra-agent` or `syntra-agent start`"
+    start = "start it with `syntra-agent start`"
     if isinstance(exc, PermissionError):
         return CliError(
             f"cannot reach the agent at {path}: permission denied; run this as root or as the agent's user",

@@ -37,6 +37,7 @@ exit codes:
 exec passes on the exit code of its command."""
 
 _BY_ERROR_CODE = {
+    "INVALID_PAYLOAD": ExitCode.USAGE,
     "RUNTIME_UNAVAILABLE": ExitCode.UNAVAILABLE,
     "ENGINE_UNAVAILABLE": ExitCode.UNAVAILABLE,
     "ENGINE_UNREACHABLE": ExitCode.UNAVAILABLE,

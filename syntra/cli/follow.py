@@ -103,7 +103,14 @@ class _Json:
         """Nothing is left open."""
 
 
+_LATE_PHASES = {"stop_old": "stopping", "cleanup": "finishing"}
+"""The contract has no status of their own for the last phases: `starting: stop …` would contradict itself."""
+
+
 def _sentence(event: Json) -> str:
     percent = number(event, "progress_percent")
+    doing = text(event, "status")
+    if doing in ("starting", "health_checking"):
+        doing = _LATE_PHASES.get(text(event, "phase"), doing)
     shown = f"{percent:3.0f}% " if percent is not None else ""
-    return printable(f"{shown}{text(event, 'status')}: {text(event, 'message', text(event, 'phase'))}")
+    return printable(f"{shown}{doing}: {text(event, 'message', text(event, 'phase'))}")

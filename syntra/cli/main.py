@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from syntra import __version__
 from syntra.cli import terminal
 from syntra.cli.errors import CliError
 from syntra.cli.exit_codes import EPILOG, ExitCode, of_error
@@ -50,11 +51,14 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         top.print_help(sys.stderr)
         raise SystemExit(ExitCode.USAGE)
     args = top.parse_args(argv)
-    name: str = args.verb
+    name: str | None = args.verb
+    if name is None:
+        top.error(f"no verb; see `{PROGRAM} --help`")
     if name not in SUMMARIES:
         from syntra.agent.config.suggest import hint
 
-        top.error(f"unknown verb {terminal.printable(name[:40])}{hint(name, SUMMARIES)}")
+        meant = hint(name, SUMMARIES) or f"; see `{PROGRAM} --help`"
+        top.error(f"unknown verb {terminal.printable(name[:40])}{meant}")
     verb = load(name)
     parser = argparse.ArgumentParser(
         prog=f"{PROGRAM} {name}", description=f"{SUMMARIES[name]}.".capitalize(), allow_abbrev=False
@@ -76,12 +80,13 @@ def _top_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options] VERB …",
-        description="Deploys, routes, watches and reports on this server.",
+        description="Deploys containers on this server, watches them and reports.",
         epilog=f"verbs (each has --help):\n{verbs}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_common(parser, top=True)
-    parser.add_argument("verb", metavar="VERB", help=argparse.SUPPRESS)
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="show the version")
+    parser.add_argument("verb", metavar="VERB", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser

@@ -30,7 +30,10 @@ def run(args: argparse.Namespace) -> int:
     for warning in texts(data, "warnings"):
         _line("warning", warning)
     out()
-    show_services(rows(data, "services"))
+    if section(data, "runtime").get("reachable") is False:
+        out("services are not known while the runtime is not reachable")
+    else:
+        show_services(rows(data, "services"))
     return ExitCode.OK
 
 

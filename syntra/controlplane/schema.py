@@ -24,7 +24,7 @@ CREATE TABLE tokens (
 CREATE INDEX tokens_of_server ON tokens (server_id);
 CREATE TABLE commands (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, server_id TEXT NOT NULL,
-    type TEXT NOT NULL, deployment_id TEXT, state TEXT NOT NULL, queued_payload TEXT, created_at TEXT NOT NULL,
+    type TEXT NOT NULL, deployment_id TEXT, state TEXT NOT NULL, queued_payload BLOB, created_at TEXT NOT NULL,
     response TEXT, answered_at TEXT, stream_done INTEGER NOT NULL DEFAULT 0, size INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX queued_commands ON commands (server_id, seq) WHERE state = 'queued';

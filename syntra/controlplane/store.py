@@ -26,6 +26,7 @@ from syntra.controlplane.records import (
 from syntra.controlplane.schema import open_database
 from syntra.controlplane.settings import Limits
 from syntra.model.status import DeployState
+from syntra.utils.sealed_box import SealedBox
 
 # Trimming sums a whole table: once per this many insertions into it.
 _TRIM_EVERY = 64
@@ -37,6 +38,7 @@ class Store:
     def __init__(self, path: Path, limits: Limits) -> None:
         self._limits = limits
         self.database = open_database(path)
+        self._box = SealedBox.open_or_create(path.with_suffix(".key"))
         self._insertions: dict[str, int] = {}
 
     def close(self) -> None:
@@ -141,7 +143,15 @@ class Store:
                 database.execute(
                     "INSERT INTO commands (request_id, server_id, type, deployment_id, state, queued_payload,"
                     " created_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (request_id, server_id, type, deployment_id, state.value, queued_payload, now),
+                    (
+                        request_id,
+                        server_id,
+                        type,
+                        deployment_id,
+                        state.value,
+                        self._sealed(request_id, queued_payload),
+                        now,
+                    ),
                 )
             except sqlite3.IntegrityError as exc:
                 raise Conflict(f"cannot send command {request_id}: the id was used already; choose another") from exc
@@ -163,8 +173,13 @@ class Store:
     def queue_unsent(self, request_id: str, payload: str) -> None:
         """Turn a command that certainly was not written to any socket into a queued one."""
         self.database.execute(
-            "UPDATE commands SET state = 'queued', queued_payload = ? WHERE request_id = ?", (payload, request_id)
+            "UPDATE commands SET state = 'queued', queued_payload = ? WHERE request_id = ?",
+            (self._sealed(request_id, payload), request_id),
         )
+
+    def _sealed(self, request_id: str, payload: str | None) -> bytes | None:
+        # A deploy carries environment values and registry credentials, and may wait for days.
+        return None if payload is None else self._box.seal(payload.encode(), f"queued/{request_id}")
 
     def forget_unsent(self, request_id: str) -> None:
         """Remove a command that certainly was not written to any socket."""
@@ -180,14 +195,15 @@ class Store:
                 " WHERE server_id = ? AND state = 'queued' ORDER BY seq",
                 (server_id,),
             ):
-                size += len(row["queued_payload"])
+                payload = self._box.unseal(row["queued_payload"], f"queued/{row['request_id']}").decode()
+                size += len(payload)
                 if taken and size > limit_bytes:
                     break
                 taken.append(
                     QueuedDeploy(
                         request_id=row["request_id"],
                         deployment_id=row["deployment_id"],
-                        payload=row["queued_payload"],
+                        payload=payload,
                     )
                 )
             database.executemany(

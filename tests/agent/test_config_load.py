@@ -218,6 +218,13 @@ def test_a_byte_order_mark_and_dos_line_ends_are_forgiven(tmp_path: Path) -> Non
     assert load(path, environ={}).settings.logging.level == "warn"
 
 
+@pytest.mark.parametrize("line", ["runtime.runtime_type = 'kubernetes'", "runtime.kubernetes_config = '/kube'"])
+def test_kubernetes_is_warned_about_because_start_refuses_it(line: str, tmp_path: Path) -> None:
+    [warning] = loaded_from(tmp_path, line).warnings
+    assert "set runtime.runtime_type to docker" in warning
+    assert not loaded_from(tmp_path, "runtime.runtime_type = 'docker'\nruntime.kubernetes_config = '/kube'").warnings
+
+
 def test_the_example_loads_and_names_every_key() -> None:
     assert load(EXAMPLE, environ={}).settings == Settings()
     # With its absent keys uncommented, it is a whole configuration of known keys.

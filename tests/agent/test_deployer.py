@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,29 @@ async def test_what_is_proven_is_not_taken_back_for_a_newer_deploy(tmp_path: Pat
 
 
 @virtual_time
+async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_old_containers_to_be_retired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d0")
+        write = agent.journal.commit
+        newer = [("r2", "d2")]
+
+        async def commit(*args: Any) -> None:
+            if newer:
+                request_id, deployment_id = newer.pop()
+                await agent.deploy(request_id, deployment_id, env={"FAIL": "exit"})
+            await write(*args)
+
+        monkeypatch.setattr(agent.journal, "commit", commit)
+        await agent.deploy("r1", "d1")
+        await agent.done()
+        assert [await agent.outcome(request) for request in ("r1", "r2")] == ["running", "CONTAINER_CRASHED"]
+        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
+
+
+@virtual_time
 async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -> None:
     adapter = FakeAdapter()
     async with running(tmp_path, adapter) as agent:
@@ -276,6 +300,25 @@ async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -
         await agent.done()
         assert [answer["success"] for answer in await agent.responses("r1")] == [True]
         assert await agent.outcome("r2") == "running"
+
+
+@virtual_time
+async def test_a_deploy_that_waited_for_a_removal_is_kept_like_any_other(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        hold = adapter.hold("stop")
+        await agent.send("stop", "r1", service_id="web", remove=True)
+        await hold.arrived.wait()
+        await agent.deploy("r2", "d2")
+        hold.release.set()
+        await agent.done()
+        assert await agent.outcome("r2") == "running"
+        assert await agent.journal.kept(WEB) == ["d2"]
+        assert adapter.pins == {("web", "d2")}
+        await agent.send("scale", "r3", service_id="web", replicas=2)
+        await agent.done()
+        assert adapter.up("web") == ["d2", "d2"]
 
 
 @virtual_time
@@ -623,6 +666,19 @@ async def test_a_restart_restarts_every_replica_once_and_leaves_left_overs_down(
         await agent.done()
         assert [answer["success"] for answer in await agent.responses("r3")] == [True]
         assert [c.started_ns != before[c.container_id] for c in adapter.of("web")] == [False, True, True]
+        assert adapter.calls.count("restart") == 2
+
+
+@virtual_time
+async def test_a_restart_restarts_also_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        for container in adapter.of("web"):
+            container.started_ns = time.time_ns() + 3600 * 10**9
+        await agent.send("restart", "r1", service_id="web")
+        await agent.done()
+        assert (await agent.responses("r1"))[0]["success"]
         assert adapter.calls.count("restart") == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -96,6 +97,22 @@ async def test_many_lines_come_in_batches() -> None:
     sink = Sink()
     await LogSubscription(adapter, wanted(tail=10_000), sink.send).run()
     assert [len(payload["logs"]) for payload in sink.payloads] == [BATCH_LINES, BATCH_LINES, 1, 0]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@virtual_time
+async def test_long_lines_come_in_payloads_that_fit_a_frame(follow: bool) -> None:
+    adapter = await engine(1)
+    longest = "\U0001f40b" * 65_536
+    adapter.of("web")[0].lines = [line(0, longest) for _ in range(60)]
+    sink = Sink()
+    if follow:
+        async with following(adapter, sink):
+            pass
+    else:
+        await LogSubscription(adapter, wanted(), sink.send).run()
+    assert sink.messages == [longest] * 60
+    assert max(len(json.dumps(payload)) for payload in sink.payloads) < 16 * 1024 * 1024
 
 
 @virtual_time

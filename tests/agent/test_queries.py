@@ -13,7 +13,7 @@ from syntra.agent.service_views import PROBE_MAX_AGE_SECS, VIEW_PROBE_SECS, Serv
 from syntra.model.command import Query, QueryKind
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, RequestId, ServiceId
-from syntra.model.status import Figures, Health
+from syntra.model.status import Figures, Health, Replica
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_adapter import FakeAdapter
@@ -223,6 +223,20 @@ async def test_figures_are_those_of_what_runs(tmp_path: Path) -> None:
         with pytest.raises(RequestError) as caught:
             await ask(agent, QueryKind.METRICS, service_id=ServiceId("other"))
         assert caught.value.code == "SERVICE_NOT_FOUND"
+
+
+@virtual_time
+async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None:
+    class NewestFirst(FakeAdapter):
+        """As the engine lists containers."""
+
+        async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+            return list(reversed(await super().observe(service_id)))
+
+    async with running(tmp_path, NewestFirst()) as agent:
+        await agent.deployed("d1", config={"replicas": 3})
+        figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
+        assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1", "syn-web-d1-2", "syn-web-d1-3"]
 
 
 @virtual_time

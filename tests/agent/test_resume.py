@@ -20,6 +20,7 @@ from syntra.agent.execution import UNWIND_SECS
 from syntra.model.ids import RequestId, ServiceId
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.journal.opened import opened
 from tests.agent.samples import CANARY, deploy_payload
 from tests.agent.virtual_time import now, virtual_time
 
@@ -493,3 +494,31 @@ async def test_a_late_answer_that_cannot_be_kept_leaves_the_work_alone(tmp_path:
         found = await agent.journal.find(RequestId("r"))
         assert found is not None
         assert found.response == answer
+
+
+# Commands that come while the last run's work is taken up
+
+
+@virtual_time
+async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_it_and_runs_once(
+    tmp_path: Path,
+) -> None:
+    directory = tmp_path / "data"
+    adapter = FakeAdapter()
+    async with until_killed(directory, adapter) as agent:
+        hold = adapter.hold("obtain_image")
+        await agent.deploy("r1", "d1")
+        await hold.arrived.wait()
+    adapter.holds.clear()
+    async with opened(directory) as journal, asyncio.TaskGroup() as group:
+        agent = Agent(directory, journal.journal, adapter, group)
+        group.create_task(agent.deploy("r2", "d2"), name="an early command")
+        group.create_task(agent.send("exec", "r3", service_id="web", command=["true"]), name="an early exec")
+        await asyncio.sleep(0)
+        await agent.deployer.resume()
+        await asyncio.sleep(1.0)
+        await agent.done()
+        assert await agent.outcome("r1") == "SUPERSEDED"
+        assert await agent.outcome("r2") == "running"
+        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d2"]
+        assert [answer["error"]["code"] for answer in await agent.responses("r3")] == ["CONTAINER_NOT_FOUND"]

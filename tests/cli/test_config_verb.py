@@ -55,6 +55,13 @@ def test_start_refuses_a_wrong_configuration_with_78(config: Path, capsys: pytes
     assert capsys.readouterr().err == f"cannot load configuration {config}: x: unknown key\n"
 
 
+def test_start_refuses_kubernetes_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "agent.toml"
+    path.write_text(f"data_dir = '{tmp_path}/data'\nsocket = '{tmp_path}/s'\nruntime.runtime_type = 'kubernetes'\n")
+    assert main(["start", "--config", str(path)]) == 78
+    assert "kubernetes is not part of this version; set it to docker" in capsys.readouterr().err
+
+
 def test_show_is_toml_with_origins_and_without_the_token(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "show", "--config", str(config), "--log-level", "warn"]) == 0
     out = capsys.readouterr().out

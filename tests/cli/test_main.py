@@ -33,6 +33,10 @@ def test_version_says_what_this_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert described["compiled"] is False
 
 
+def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (0, f"syntra-agent {__version__}\n")
+
+
 def test_no_arguments_show_help_and_are_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys)
     assert (code, out) == (2, "")
@@ -61,6 +65,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     [
         (["deplyo"], "unknown verb deplyo, did you mean deploy?"),
         (["\x1b[2J"], r"unknown verb \x1b[2J"),
+        (["frobnicate"], "unknown verb frobnicate; see `syntra-agent --help`"),
+        (["--log-level", "info"], "no verb; see `syntra-agent --help`"),
         (["--nonsense", "ps"], "unrecognized arguments"),
         (["ps", "--nonsense"], "unrecognized arguments"),
         (["ps", "--js"], "unrecognized arguments"),

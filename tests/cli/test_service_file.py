@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syntra.cli import service_payload
 from syntra.cli.errors import CliError
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.service_file import read_service
 from syntra.cli.service_payload import service_id
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "service.example.yml"
 
 FLAT = """\
 image: registry.example:5000/team/api:1.10
@@ -87,6 +91,20 @@ def test_an_image_is_enough(tmp_path: Path) -> None:
         "rollback_on_failure": True,
         "timeout_seconds": 300.0,
     }
+
+
+def test_the_example_is_a_service_and_names_every_key(tmp_path: Path) -> None:
+    text = EXAMPLE.read_text()
+    assert read_service(EXAMPLE)["strategy"] == "rolling"
+    # The keys that it leaves absent hold too: one that is published has one replica, as the example has.
+    whole = re.sub(r"^( *)# (\w+: )", r"\1\2", text, flags=re.MULTILINE)
+    payload = read(tmp_path, "service.yml", whole)
+    assert (payload["service_name"], payload["networking"]["expose_port"]) == ("web", 80)
+    written = set(re.findall(r"^ *(\w+):", whole, re.MULTILINE))
+    targets = {**service_payload._ROOT, **service_payload._CONFIG, **service_payload._NETWORKING}
+    shown = {target for key, target in targets.items() if key in written}
+    assert set(targets.values()) - shown == {"service_id", "deployment_id"}  # made when absent, and better so
+    assert set(service_payload._HEALTH) <= written
 
 
 def test_flat_yaml_becomes_the_contract_shape(tmp_path: Path) -> None:
@@ -285,3 +303,13 @@ def test_a_cut_file_is_a_service_or_a_named_mistake_at_every_byte(tmp_path: Path
                 assert read(tmp_path, name, text[:cut])["service_id"]
             except CliError as exc:
                 assert str(tmp_path / name) in str(exc)
+
+
+def test_routing_is_written_flat_or_under_networking(tmp_path: Path) -> None:
+    routing = {"path_prefix": "/v1", "sticky": True, "response_headers": {"X-A": "1.10"}, "rate_limit": {"average": 5}}
+    text = "path_prefix: /v1/\nsticky: true\nresponse_headers:\n  X-A: 1.10\nrate_limit:\n  average: 5\n"
+    expected = {"domains": ["a.example"], **routing, "rate_limit": {"average": 5, "burst": 5}}
+    flat = read(tmp_path, "a.yaml", f"image: nginx\nport: 80\ndomains: a.example\n{text}")
+    nested = "".join(f"  {line}\n" for line in text.splitlines())
+    under = read(tmp_path, "b.yaml", f"image: nginx\nport: 80\nnetworking:\n  domains: [a.example]\n{nested}")
+    assert flat["networking"] == under["networking"] == expected

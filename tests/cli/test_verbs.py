@@ -68,6 +68,15 @@ def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli
     assert "1/2" in out
 
 
+def test_status_does_not_say_no_services_while_the_engine_is_away(cli: Cli) -> None:
+    away = {"reachable": False, "detail": "cannot reach the engine at /x.sock: no such file or directory"}
+    with FakeAgent(cli.path, status=answering({**STATUS, "runtime": away, "services": []})):
+        code, out, _ = cli("status")
+    assert code == 0
+    assert "services are not known while the runtime is not reachable" in out
+    assert "no services" not in out
+
+
 @pytest.mark.parametrize(
     "data", [{}, {"agent": 5, "services": {}, "warnings": "x"}, {"services": [1, {}], "control_plane": None}]
 )
@@ -298,6 +307,15 @@ def test_deploy_in_a_pipe_prints_a_line_per_change_and_ends_well(cli: Cli, servi
     assert sent["service_id"] == "svc_shop_api"
     assert sent["image"] == {"registry": "registry.example", "repository": "api", "tag": "1"}
     assert "registry_auth" not in sent
+
+
+def test_the_last_phases_are_called_what_they_are(cli: Cli, service_file: str) -> None:
+    stopping = {"status": "starting", "phase": "stop_old", "message": "stop old", "progress_percent": 80}
+    commit = {"status": "health_checking", "phase": "cleanup", "message": "commit", "progress_percent": 90}
+    with FakeAgent(cli.path, deploy=deploying(stopping, commit, RUNNING)):
+        assert cli("deploy", service_file)[1].startswith(
+            " 80% stopping: stop old\n 90% finishing: commit\n100% running"
+        )
 
 
 def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> None:

@@ -138,6 +138,8 @@ async def test_files_are_the_owners_only_and_hold_no_token_and_no_delivered_secr
         await plane.call(plane.client.command, "srv_1", "deploy", deploy_payload())
         for path in data_dir.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+            # Also while it waits, in the write-ahead log too: a queued deploy is sealed.
+            assert b"registry-password" not in path.read_bytes(), path.name
         assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
         async with plane.agent(token=token) as agent:
             assert len(agent.ack["pending_deployments"]) == 1
@@ -145,7 +147,11 @@ async def test_files_are_the_owners_only_and_hold_no_token_and_no_delivered_secr
     assert token.encode() not in database
     assert b"registry-password" not in database
     assert plane.operator_token.encode() not in database
-    assert sorted(path.name for path in data_dir.iterdir()) == ["controlplane.db", "operator.token"]
+    assert sorted(path.name for path in data_dir.iterdir()) == [
+        "controlplane.db",
+        "controlplane.key",
+        "operator.token",
+    ]
 
 
 async def test_beyond_the_connection_limit_a_client_is_told_to_come_back(tmp_path: Path) -> None:

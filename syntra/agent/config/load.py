@@ -190,6 +190,11 @@ def _check_together(values: Mapping[str, Value | None], source: str, warnings: l
     if values["telemetry.otlp_grpc_port"] == values["telemetry.otlp_http_port"]:
         port = values["telemetry.otlp_http_port"]
         raise ConfigurationError(source, f"telemetry.otlp_http_port: {port} is already telemetry.otlp_grpc_port")
+    kind, cluster = values["runtime.runtime_type"], values["runtime.kubernetes_config"]
+    if kind == "kubernetes" or (kind == "auto" and cluster is not None):
+        warnings.append(
+            "Kubernetes is not part of this version: `start` needs Docker; set runtime.runtime_type to docker"
+        )
     endpoint = values["control_plane.endpoint"]
     if isinstance(endpoint, str):
         address = urlsplit(endpoint)

@@ -101,13 +101,15 @@ class Journal:
 
         await self._write(write)
 
-    async def begin(self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str]) -> None:
-        """The operation starts: `prior` is what served at that moment."""
+    async def begin(
+        self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str], at: float | None = None
+    ) -> None:
+        """The operation starts, now or `at` (epoch seconds): `prior` is what served at that moment."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "UPDATE operations SET phase = 'running', prior = ?, begun_at = ? WHERE request_id = ?",
-                (json.dumps(sorted(prior)), time.time(), request_id),
+                (json.dumps(sorted(prior)), time.time() if at is None else at, request_id),
             )
             self.outbox.put(connection, messages)
 
@@ -138,7 +140,10 @@ class Journal:
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             _put_service(connection, service)
             connection.execute(
-                "UPDATE deployments SET succeeded = 1, at = ? WHERE service_id = ? AND deployment_id = ?",
+                # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
+                "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
+                "FROM deployments WHERE service_id = ?2 AND deployment_id != ?3), 0)) "
+                "WHERE service_id = ?2 AND deployment_id = ?3",
                 (time.time(), service.service_id, service.deployment_id),
             )
 
@@ -172,14 +177,15 @@ class Journal:
         await self._write(write)
 
     async def answer(self, request_id: RequestId, response: Mapping[str, Json], messages: Sequence[str]) -> None:
-        """Answer a command whose work goes on."""
+        """Answer a command whose work goes on; without effect once it has its answer."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "UPDATE commands SET response = ? WHERE request_id = ?",
+            changed = connection.execute(
+                "UPDATE commands SET response = ? WHERE request_id = ? AND response IS NULL",
                 (self._sealed(response, f"response/{request_id}"), request_id),
-            )
-            self.outbox.put(connection, messages)
+            ).rowcount
+            if changed:
+                self.outbox.put(connection, messages)
 
         await self._write(write)
 
@@ -237,11 +243,16 @@ class Journal:
         return await self._database.transact(read)
 
     async def forget_service(self, service_id: ServiceId) -> None:
-        """A service was removed: its desired state and its kept deployments go."""
+        """A service was removed: its desired state and its kept deployments go, but for those that wait to be made."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
-            connection.execute("DELETE FROM deployments WHERE service_id = ?", (service_id,))
+            connection.execute(
+                "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
+                "FROM operations o JOIN commands c USING (request_id) "
+                "WHERE o.service_id = ?1 AND c.kind IN ('deploy', 'rollback'))",
+                (service_id,),
+            )
 
         await self._write(write)
 

@@ -6,8 +6,8 @@ Errors of the client become the executor's two kinds at this edge: the engine is
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
@@ -16,8 +16,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
-from syntra.runtime.docker import body, garbage, records, stats
-from syntra.runtime.docker import pull as pulls
+from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
@@ -30,13 +29,13 @@ from syntra.runtime.docker.errors import (
     ExecTimeout,
     NotFound,
     PullFailed,
-    PullFailure,
     StreamBroken,
 )
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.quick_figures import QuickFigures
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
@@ -44,11 +43,9 @@ from syntra.runtime.docker.system import System
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.keyed_lock import KeyedLock
 from syntra.utils.timestamps import format_ns
 
-log = logging.getLogger(__name__)
-
-PULL_INACTIVITY_SECS = 60.0
 # A command is answered at once: an engine that hangs is as good as away.
 PING_SECS = 5.0
 EXEC_OUTPUT_BYTES = 1024 * 1024
@@ -66,6 +63,7 @@ class DockerAdapter:
         self._otlp_http_port = otlp_http_port
         self._containers = Containers(client)
         self._images = Images(client)
+        self._pins = Pins(self._images, owner=owner)
         self._networks = Networks(client)
         self._volumes = Volumes(client)
         self._execs = Execs(client)
@@ -74,6 +72,9 @@ class DockerAdapter:
         self._watch = ContainerWatch(client)
         self._figures = QuickFigures(CgroupReader())
         self._logging_driver: str | None = None
+        # Projects and how many containers are being created in their networks: those networks are not released.
+        self._creating: Counter[str] = Counter()
+        self._releasing = KeyedLock()
 
     async def watch(self) -> None:
         """Follow the engine's events until cancelled."""
@@ -118,53 +119,11 @@ class DockerAdapter:
 
     async def has_image(self, deployment: Deployment) -> bool:
         with translated("ENGINE_ERROR"):
-            return await self._images.inspect(self._pin(deployment)) is not None
+            return await self._images.inspect(self._pins.of(deployment)) is not None
 
     async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
-        image = deployment.spec.image
         with translated("PULL_FAILED"):
-            present = await self._images.inspect(image.pullable)
-            note = ""
-            pulled = present is None or image.digest is None
-            if pulled:
-                note = await self._pull(deployment, present, auth, progress)
-            repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
-            await self._images.tag(image.pullable, repository, tag)
-            if pulled and image.digest is None:
-                # After the pin: a mark without a pin is what garbage collection looks for. A name that moved from an
-                # image we pulled to another one is still ours.
-                mark = f"{garbage.mark_repository(image.pullable)}:{garbage.MARK_TAG}"
-                if present is None or mark in present.repo_tags:
-                    await self._images.tag(image.pullable, *mark.rsplit(":", 1))
-        return note
-
-    async def _pull(
-        self,
-        deployment: Deployment,
-        present: records.ImageDetails | None,
-        auth: RegistryAuth | None,
-        progress: PullProgress,
-    ) -> str:
-        image = deployment.spec.image
-        credentials = None
-        if auth is not None:
-            credentials = records.RegistryAuth(
-                username=auth.username, password=auth.password, server_address=image.registry
-            )
-
-        def report(state: pulls.PullProgress) -> None:
-            progress(int(state.percent), state.text)
-
-        try:
-            await self._images.pull(
-                image.name, image.version, credentials, inactivity_secs=PULL_INACTIVITY_SECS, on_progress=report
-            )
-        except PullFailed as failed:
-            if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
-                raise
-            log.warning("pull failed; a present image serves", extra={"image": str(image), "reason": str(failed)})
-            return f"the registry gave no {image}; the image that is here serves"
-        return ""
+            return await self._pins.obtain(deployment, auth, progress)
 
     async def ensure_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
@@ -175,29 +134,41 @@ class DockerAdapter:
 
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
-            # Containers that are down hold no place in a network and want it all the same: labels tell, not endpoints.
-            if await self._containers.list(labels={body.MANAGED: "true", body.PROJECT: project}):
-                return
-            network = await self._networks.inspect(body.network_name(project))
-            if network is not None and network.labels.get(body.MANAGED) == "true":
-                await self._networks.remove(network.id)
+            async with self._releasing.holding(project):
+                # Containers that are down hold no place in a network and want it all the same: labels tell, not
+                # endpoints.
+                labels = {body.MANAGED: "true", body.PROJECT: project}
+                if self._creating[project] or await self._containers.list(labels=labels):
+                    return
+                network = await self._networks.inspect(body.network_name(project))
+                if network is not None and network.labels.get(body.MANAGED) == "true":
+                    await self._networks.remove(network.id)
 
     async def ensure_volume(self, name: str) -> None:
         with translated("VOLUME_FAILED"):
             await self._volumes.ensure(name, {body.MANAGED: "true"})
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+        project = deployment.spec.project_name
+        async with self._releasing.holding(project):
+            self._creating[project] += 1
+        try:
+            return await self._create(deployment, index)
+        finally:
+            self._creating[project] -= 1
+
+    async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
         spec = deployment.spec
         with translated("CREATE_FAILED"):
             network = await self._network(spec.project_name)
-            image = await self._images.inspect(self._pin(deployment))
+            image = await self._images.inspect(self._pins.of(deployment))
             if image is None:
                 raise StepFailed(
                     "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
                 )
             around = body.Surroundings(
                 owner=self._owner,
-                image=self._pin(deployment),
+                image=self._pins.of(deployment),
                 stop_signal=image.stop_signal or None,
                 network=network.name,
                 otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
@@ -313,9 +284,7 @@ class DockerAdapter:
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
         with translated("GARBAGE_FAILED"):
-            names = [image.repo_tags for image in await self._images.list()]
-            removals = garbage.unneeded(names, keep, known, self._owner)
-            return sum([await self._images.remove(name) for name in removals])
+            return await self._pins.collect(keep, known)
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
         labels = self._ours if service_id is None else {**self._ours, body.SERVICE: service_id}
@@ -343,10 +312,6 @@ class DockerAdapter:
             except ExceptionGroup as failures:
                 raise failures.exceptions[0] from None
         return [details for task in tasks if (details := task.result()) is not None]
-
-    def _pin(self, deployment: Deployment) -> str:
-        repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
-        return f"{repository}:{tag}"
 
     async def _driver(self) -> str:
         if self._logging_driver is None:
@@ -383,11 +348,3 @@ def _timestamp(text: str | None) -> str | None:
     if text is None or not text.replace(".", "", 1).isdigit():
         return text
     return format_ns(int(Decimal(text) * 1_000_000_000))
-
-
-def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:
-    # An image without a digest was built or loaded here: no registry could have given it. Any other may serve only
-    # while its registry does not answer, and only under a name that is not meant to move.
-    if not present.repo_digests:
-        return True
-    return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED)

@@ -148,6 +148,17 @@ async def test_the_first_answer_stays_and_a_late_one_is_added(tmp_path: Path) ->
         assert await texts(journal) == ["late", "done"]
 
 
+async def test_a_late_answer_that_the_end_overtook_is_not_given(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await accept(journal, R1, response=None, messages=[])
+        await journal.journal.finish(R1, response={"completed": True}, report=None, messages=["the answer"])
+        await journal.journal.answer(R1, {"completed": False}, ["the late answer"])
+        remembered = await journal.journal.find(R1)
+        assert remembered is not None
+        assert remembered.response == {"completed": True}
+        assert await texts(journal) == ["the answer"]
+
+
 async def test_commands_without_an_operation_that_never_ended_are_told_apart(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await accept(journal, R1)
@@ -198,6 +209,16 @@ async def test_only_success_moves_a_deployment_up(tmp_path: Path) -> None:
         assert known.spec.replicas == 4
         await deployed(journal, "back", deployment("d1"))
         assert await journal.journal.kept(WEB) == ["d1", "d3", "d2"]
+
+
+async def test_a_clock_that_is_set_back_does_not_change_the_order_of_deployments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as journal:
+        for number, clock in enumerate((3000.0, 1000.0, 2000.0), start=1):
+            monkeypatch.setattr(time, "time", lambda at=clock: at)
+            await deployed(journal, f"r{number}", deployment(f"d{number}"))
+        assert await journal.journal.kept(WEB) == ["d3", "d2", "d1"]
 
 
 async def test_a_forgotten_service_leaves_nothing_and_its_neighbour_stays(tmp_path: Path) -> None:
