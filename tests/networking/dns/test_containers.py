@@ -74,8 +74,13 @@ def bridge(token: str, name: str) -> Bridge:
 
 
 async def inside(container: str, script: str) -> str:
-    """Run a shell script in the container; what it printed."""
-    body = {"Cmd": ["/bin/sh", "-c", script], "AttachStdout": True, "AttachStderr": True, "Tty": True}
+    """Run a shell script in the container, for 30 s at most; what it printed."""
+    body = {
+        "Cmd": ["/bin/timeout", "30", "/bin/sh", "-c", script],
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "Tty": True,
+    }
     made = await asyncio.to_thread(api, "POST", f"/containers/{container}/exec", body)
     started = asyncio.to_thread(
         raw,
@@ -133,17 +138,18 @@ async def test_containers_resolve_their_projects_names_and_the_rest_of_the_world
         assert "service = 0 0 8080 1.web.shop.internal" in await inside(
             client, "nslookup -type=srv _8080._tcp.web.shop.internal"
         )
-        assert "1.web.shop.internal" in await inside(client, f"nslookup {web}")
+        # The engine's resolver answers for addresses of its own networks itself; a client that asks ours gets our name.
+        assert "name = 1.web.shop.internal" in await inside(client, f"nslookup {web} {here.shop.gateway}")
         assert "192.0.2.77" in await inside(client, "nslookup -type=a example.com")
         # Another project's service is not there, and one that is not ready has no address.
         for name in ("posts.blog.internal", "nothing.shop.internal"):
             assert "NXDOMAIN" in await inside(client, f"nslookup -type=a {name}"), name
         for name in ("posts", "db", "db.shop.internal"):
-            printed = await inside(client, f"wget -q -T 2 -O- http://{name}:8080/ || echo failed")
+            printed = await inside(client, f"wget -q -O- http://{name}:8080/ || echo failed")
             assert printed.endswith("failed\n"), name
         # The C library's resolver, with and without the search domain.
         for name in ("web", "web.shop.internal"):
-            assert await inside(client, f"wget -q -T 2 -O- http://{name}:8080/") == "1\n", name
+            assert await inside(client, f"wget -q -O- http://{name}:8080/") == "1\n", name
         assert not here.server.counts.get("dropped.source")
 
 
@@ -153,7 +159,7 @@ async def test_a_client_that_connects_by_name_sees_no_failure_across_a_switch(en
         client, _ = await here.start("shop", "client", command=["/bin/sleep", "600"])
         here.publish(service("web", ("1", old_address)))
         await inside(client, "until wget -q -O- http://web:8080/; do :; done")
-        loop = "touch /tmp/go; while [ -e /tmp/go ]; do wget -q -T 5 -O- http://web:8080/ || echo failed; done"
+        loop = "touch /tmp/go; while [ -e /tmp/go ]; do wget -q -O- http://web:8080/ || echo failed; done"
         async with asyncio.TaskGroup() as group:
             running = group.create_task(inside(client, loop), name="client loop")
             new, new_address = await here.start("shop", "new", env={"VERSION": "new"})
