@@ -264,7 +264,7 @@ class AgentApp:
             adapter=adapter,
             journal=journal,
             is_busy=is_busy,
-            is_ready=watch.is_ready,
+            readiness=watch.readiness,
         )
 
     def _current_warnings(self, sweeper: Sweeper, traffic: FileTraffic | None) -> list[str]:

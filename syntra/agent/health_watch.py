@@ -12,10 +12,9 @@ from syntra.agent.health_gate import ContainerExec, check_of, timing_of
 from syntra.agent.journal.journal import Journal
 from syntra.health.probes import ProbeResult
 from syntra.health.scheduler import HealthScheduler, Target, Transition
-from syntra.health.verdict import Health as ProbedHealth
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Replica
+from syntra.model.status import ContainerState, Health, Replica
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
@@ -37,13 +36,14 @@ class HealthWatch:
         self._on_turn = on_turn
         self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom())
 
-    def is_ready(self, replica: Replica, spec: ServiceSpec) -> bool:
-        """Whether a running replica may receive requests: it is healthy, or without a check has stayed up."""
+    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
+        """Whether a running replica may receive requests; without a check, once it has stayed up. Unknown at first."""
         if replica.state is not ContainerState.RUNNING or replica.started_ns is None:
-            return False
+            return Health.UNHEALTHY
         if spec.health is None:
-            return time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
-        return self._scheduler.state(replica.container_id) is ProbedHealth.HEALTHY
+            held = time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
+            return Health.HEALTHY if held else Health.UNKNOWN
+        return Health(self._scheduler.state(replica.container_id).value)
 
     async def run(self) -> None:
         """Probe until cancelled."""

@@ -19,7 +19,7 @@ from syntra.agent.journal.journal import Journal
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Replica
+from syntra.model.status import ContainerState, Health, Replica
 from syntra.networking import traefik
 from syntra.networking.connections import open_connections
 from syntra.networking.errors import ProxyUnreachable
@@ -63,7 +63,7 @@ class FileTraffic:
         adapter: Adapter,
         journal: Journal,
         is_busy: Callable[[ServiceId], bool],
-        is_ready: Callable[[Replica, ServiceSpec], bool],
+        readiness: Callable[[Replica, ServiceSpec], Health],
     ) -> None:
         self._settings = settings
         self._writer = writer
@@ -71,7 +71,7 @@ class FileTraffic:
         self._adapter = adapter
         self._journal = journal
         self._is_busy = is_busy
-        self._is_ready = is_ready
+        self._readiness = readiness
         self._specs: dict[ServiceId, ServiceSpec] = {}
         self._published: dict[ServiceId, dict[ContainerId, Endpoint]] = {}
         self._lock = asyncio.Lock()
@@ -184,9 +184,10 @@ class FileTraffic:
                 published = wanted.setdefault(replica.service_id, {})
                 if endpoint is None or not current:
                     continue
-                if self._is_ready(replica, spec_or_none):
+                readiness = self._readiness(replica, spec_or_none)
+                if readiness is Health.HEALTHY:
                     published[replica.container_id] = endpoint
-                elif len(published) > 1:
+                elif readiness is Health.UNHEALTHY and len(published) > 1:
                     # The last one stays: an answer that may be wrong is better than none.
                     published.pop(replica.container_id, None)
             if wanted != self._published:
