@@ -30,6 +30,7 @@ from syntra.agent.reports import Reports
 from syntra.agent.router import Router
 from syntra.agent.service_views import ServiceViews
 from syntra.agent.sweep import Sweeper
+from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
@@ -265,6 +266,7 @@ def _private_directory(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
     except OSError as refused:
-        raise AgentError(
-            f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
-        ) from refused
+        sentence = f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
+        if isinstance(refused, PermissionError):
+            raise RequestError("PERMISSION_DENIED", sentence) from refused
+        raise AgentError(sentence) from refused
