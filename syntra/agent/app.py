@@ -33,11 +33,12 @@ from syntra.agent.service_views import ServiceViews
 from syntra.agent.sweep import Sweeper
 from syntra.agent.traffic import FileTraffic, TrafficSettings
 from syntra.agent.traffic_port import NoTraffic
+from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
-from syntra.networking.traefik import ProxySettings
+from syntra.networking.traefik import ProxySettings, labels
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -72,6 +73,7 @@ class AgentApp:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
         _require_docker(self._loaded)
+        _require_names(self._loaded)
         # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
         self._handle_signals()
         _private_directory(settings.data_dir)
@@ -89,7 +91,15 @@ class AgentApp:
             journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
             endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
-            adapter = DockerAdapter(client, owner=names.owner, otlp_http_port=settings.telemetry.otlp_http_port)
+            by_labels = settings.networking.proxy == "traefik-labels"
+            proxy = _proxy_settings(settings)
+            adapter = DockerAdapter(
+                client,
+                owner=names.owner,
+                otlp_http_port=settings.telemetry.otlp_http_port,
+                route_labels=lambda spec: labels(spec, proxy) if by_labels else {},
+                with_aliases=settings.networking.dns.mode == "docker-alias",
+            )
             await self._serve(identity, database, journal, adapter)
 
     async def _serve(self, identity: Identity, database: Database, journal: Journal, adapter: DockerAdapter) -> None:
@@ -252,11 +262,7 @@ class AgentApp:
         networking = self._settings.networking
         if networking.proxy != "traefik-file":
             return None
-        proxy = ProxySettings(
-            entrypoints=networking.entrypoints,
-            cert_resolver=networking.cert_resolver,
-            https_redirect_entrypoint=networking.https_redirect_entrypoint,
-        )
+        proxy = _proxy_settings(self._settings)
         return FileTraffic(
             TrafficSettings(proxy=proxy, drain_secs=networking.drain_seconds, state_dir=self._settings.data_dir),
             writer=FileWriter(networking.dynamic_dir(self._settings.data_dir)),
@@ -301,11 +307,28 @@ def _require_docker(loaded: Loaded) -> None:
         )
 
 
+def _require_names(loaded: Loaded) -> None:
+    if loaded.settings.networking.dns.mode == "agent":
+        raise ConfigurationError(
+            str(loaded.path), "networking.dns.mode: agent is not part of this version; set it to docker-alias or off"
+        )
+
+
+def _proxy_settings(settings: Settings) -> ProxySettings:
+    networking = settings.networking
+    return ProxySettings(
+        entrypoints=networking.entrypoints,
+        cert_resolver=networking.cert_resolver,
+        https_redirect_entrypoint=networking.https_redirect_entrypoint,
+    )
+
+
 def _private_directory(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
     except OSError as refused:
-        raise AgentError(
-            f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
-        ) from refused
+        sentence = f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
+        if isinstance(refused, PermissionError):
+            raise RequestError("PERMISSION_DENIED", sentence) from refused
+        raise AgentError(sentence) from refused

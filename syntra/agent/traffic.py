@@ -221,11 +221,14 @@ class FileTraffic:
             spec = self._specs.get(replica.service_id) if replica else None
             if replica is None or spec is None or spec.port is None or replica.state is not ContainerState.RUNNING:
                 continue
-            while await asyncio.to_thread(open_connections, replica.pid, spec.port):
+            # A count that cannot be had (0 is one that can) is no reason to cut anybody off: the whole time is waited.
+            while (count := await asyncio.to_thread(open_connections, replica.pid, spec.port)) != 0:
                 if asyncio.get_running_loop().time() >= deadline:
-                    log.info("drain time is over; open requests are cut", extra={"container": replica.name})
+                    log.info("drain time is over", extra={"container": replica.name, "open": count})
                     break
                 await asyncio.sleep(DRAIN_LOOK_SECS)
+                if count is None and await self._adapter.inspect(container_id) is None:
+                    break
 
     async def _endpoint(self, container_id: ContainerId, spec: ServiceSpec) -> Endpoint:
         replica = await self._adapter.inspect(container_id)

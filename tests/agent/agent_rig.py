@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from syntra.agent.deployer import Deployer
-from syntra.agent.performer import Tools
-from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
+from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
 from syntra.agent.reports import CONTROL_PLANE, LOCAL, Reports, envelope
 from syntra.agent.router import Gone, Router
 from syntra.agent.service_views import ServiceViews
+from syntra.agent.traffic_port import NoTraffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.adapter import Adapter

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.docker import body, records, stats
@@ -53,11 +53,25 @@ STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
 
 
+def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
+    return {}
+
+
 class DockerAdapter:
     """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
 
-    def __init__(self, client: EngineClient, *, owner: str, otlp_http_port: int) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        *,
+        owner: str,
+        otlp_http_port: int,
+        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
+        with_aliases: bool = True,
+    ) -> None:
         self._client = client
+        self._route_labels = route_labels
+        self._with_aliases = with_aliases
         self._owner = owner
         self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
         self._otlp_http_port = otlp_http_port
@@ -173,6 +187,8 @@ class DockerAdapter:
                 network=network.name,
                 otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
                 logging_driver=await self._driver(),
+                route_labels=self._route_labels(spec),
+                with_aliases=self._with_aliases,
             )
             wanted = body.create_body(deployment, index, around)
             name = body.container_name(spec.service_id, deployment.deployment_id, index)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from syntra.model.errors import RequestError
 from syntra.model.fields import Fields, Json
@@ -40,6 +40,10 @@ class Surroundings:
     network: str
     otlp_endpoint: str
     logging_driver: str
+    # What a proxy that reads labels is to know; nothing for one that reads a file.
+    route_labels: Mapping[str, str] = field(default_factory=dict)
+    # Whether the engine's own resolver is to answer for the service's names.
+    with_aliases: bool = True
 
 
 def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: int) -> str:
@@ -78,10 +82,12 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
     body: dict[str, Json] = {
         "Image": around.image,
         "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
-        "Labels": _labels(deployment, index, around.owner),
+        "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around.owner)},
         "ExposedPorts": ports,
         "HostConfig": _host_config(spec, around),
-        "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec)}}},
+        "NetworkingConfig": {
+            "EndpointsConfig": {around.network: {"Aliases": _aliases(spec) if around.with_aliases else []}}
+        },
         # Without an explicit stop signal a HUP sent by a person switches the restart policy off (moby#41302).
         "StopSignal": around.stop_signal or "SIGTERM",
     }
@@ -111,7 +117,6 @@ def _labels(deployment: Deployment, index: int, owner: str) -> dict[str, str]:
     assert isinstance(config, dict), "cannot happen because render_deployment builds it"
     config["env_keys"] = sorted(spec.env)
     return {
-        **spec.labels,
         MANAGED: "true",
         OWNER: owner,
         SERVICE: spec.service_id,
