@@ -34,9 +34,6 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 APPLY_SECS = 10.0
-# The proxy's own throttle between two configurations is two seconds (providersThrottleDuration); one more for the file
-# watcher. Waited when nobody can be asked.
-UNOBSERVED_SECS = 3.0
 DRAIN_LOOK_SECS = 0.1
 RECONCILE_SECS = 30.0
 STATE_FILE = "published.json"
@@ -44,11 +41,16 @@ STATE_FILE = "published.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSettings:
-    """How the proxy is told and how long the old is drained. `state_dir` keeps what is published."""
+    """How the proxy is told and how long the old is drained. `state_dir` keeps what is published.
+
+    `unobserved_secs` is waited when nobody can be asked: the proxy's own throttle between two configurations is two
+    seconds (providersThrottleDuration), and one more is for its file watcher.
+    """
 
     proxy: traefik.ProxySettings
     drain_secs: float
     state_dir: Path
+    unobserved_secs: float = 3.0
 
 
 class FileTraffic:
@@ -208,7 +210,7 @@ class FileTraffic:
         except ProxyUnreachable as unseen:
             self._say(f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
             if changed:
-                await asyncio.sleep(UNOBSERVED_SECS)
+                await asyncio.sleep(self._settings.unobserved_secs)
             return
         self._say("" if applied else f"the proxy has not applied its routes within {APPLY_SECS:g} s; see its log")
         if not applied:

@@ -85,9 +85,7 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
         "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around.owner)},
         "ExposedPorts": ports,
         "HostConfig": _host_config(spec, around),
-        "NetworkingConfig": {
-            "EndpointsConfig": {around.network: {"Aliases": _aliases(spec) if around.with_aliases else []}}
-        },
+        "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec, around)}}},
         # Without an explicit stop signal a HUP sent by a person switches the restart policy off (moby#41302).
         "StopSignal": around.stop_signal or "SIGTERM",
     }
@@ -137,7 +135,9 @@ def _environment(deployment: Deployment, around: Surroundings) -> dict[str, str]
     }
 
 
-def _aliases(spec: ServiceSpec) -> list[str]:
+def _aliases(spec: ServiceSpec, around: Surroundings) -> list[str]:
+    if not around.with_aliases:
+        return []
     names = [spec.service_name, spec.internal_hostname]
     return list(dict.fromkeys(name for name in names if name))
 

@@ -1,0 +1,169 @@
+"""Routes over a fake engine and a real file: what is published, what is said of a proxy that is not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from syntra.agent.journal.rows import ServiceRow
+from syntra.agent.traffic import FileTraffic, TrafficSettings
+from syntra.model.errors import RequestError
+from syntra.model.ids import ContainerId, RequestId, ServiceId
+from syntra.model.spec import Deployment, ServiceSpec
+from syntra.model.status import ContainerState, Health, Replica
+from syntra.networking.file_writer import FileWriter
+from syntra.networking.proxy import ProxyObserver
+from syntra.networking.traefik import ProxySettings
+from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.journal.opened import Opened, opened
+from tests.model.samples import deployment
+
+PROXY = ProxySettings(entrypoints=("web",), cert_resolver="", https_redirect_entrypoint="")
+# A port that nothing listens on: the discard service's.
+NOBODY = "http://127.0.0.1:9"
+
+
+def routed() -> Deployment:
+    base = deployment()
+    spec = dataclasses.replace(base.spec, domains=("web.example.com",), port=8080)
+    return dataclasses.replace(base, spec=spec)
+
+
+class Addressed(FakeAdapter):
+    """A fake engine whose running containers have an address."""
+
+    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+        return [self._with_address(replica) for replica in await super().observe(service_id)]
+
+    async def inspect(self, container_id: ContainerId) -> Replica | None:
+        found = await super().inspect(container_id)
+        return self._with_address(found) if found else None
+
+    def _with_address(self, replica: Replica) -> Replica:
+        number = sorted(self.containers).index(replica.container_id) + 2
+        up = replica.state is ContainerState.RUNNING
+        return dataclasses.replace(replica, addresses={"net": f"172.30.0.{number}" if up else ""})
+
+
+class Rig:
+    def __init__(self, folder: Path, journal: Opened) -> None:
+        self.adapter = Addressed(registry=("nginx:1",))
+        self.readiness: dict[ContainerId, Health] = {}
+        self.busy: set[ServiceId] = set()
+        self.folder = folder
+        self.journal = journal
+        self.traffic = self.again()
+
+    def again(self) -> FileTraffic:
+        return FileTraffic(
+            TrafficSettings(proxy=PROXY, drain_secs=1, state_dir=self.folder, unobserved_secs=0),
+            writer=FileWriter(self.folder / "dynamic"),
+            observer=ProxyObserver(NOBODY, PROXY),
+            adapter=self.adapter,
+            journal=self.journal.journal,
+            is_busy=lambda service_id: service_id in self.busy,
+            readiness=lambda replica, _: self.readiness.get(replica.container_id, Health.UNKNOWN),
+        )
+
+    async def replica(self, of: Deployment, index: int) -> ContainerId:
+        container_id, _ = await self.adapter.create(of, index)
+        await self.adapter.start(container_id)
+        return container_id
+
+    def servers(self) -> list[str]:
+        text = (self.folder / "dynamic" / "syntra.yml").read_text()
+        tree = json.loads("\n".join(line for line in text.splitlines() if not line.startswith("#")))
+        found = [s["loadBalancer"]["servers"] for s in tree["http"].get("services", {}).values() if "loadBalancer" in s]
+        return sorted(server["url"] for servers in found for server in servers)
+
+
+async def deployed(rig: Rig, of: Deployment, replicas: int) -> list[ContainerId]:
+    await rig.adapter.obtain_image(of, None, lambda *_: None)
+    made = [await rig.replica(of, index) for index in range(1, replicas + 1)]
+    request = RequestId("r1")
+    await rig.journal.journal.accept(
+        request,
+        kind="deploy",
+        service_id=of.spec.service_id,
+        origin="local",
+        payload={},
+        response=None,
+        deployment=of,
+        deployment_id=of.deployment_id,
+        is_operation=True,
+        messages=[],
+    )
+    row = ServiceRow(
+        service_id=of.spec.service_id, deployment_id=of.deployment_id, replicas=replicas, stopped=False, at=1.0
+    )
+    await rig.journal.journal.commit(request, row)
+    await rig.journal.journal.finish(request, response=None, report=None, messages=[])
+    return made
+
+
+async def test_replicas_come_and_go_and_a_proxy_that_is_not_there_is_said(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one, two])
+        assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"]
+        assert "cannot be observed" in rig.traffic.problem
+        await rig.traffic.withdraw(of.spec.service_id, [one])
+        assert rig.servers() == ["http://172.30.0.3:8080"]
+        await rig.traffic.forget(of.spec.service_id)
+        assert rig.servers() == []
+
+
+async def test_a_replica_that_ends_leaves_and_one_that_is_ready_again_returns(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one, two])
+        await rig.adapter.stop(one, 0)
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.3:8080"]
+        await rig.adapter.start(one)
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.3:8080"], "running is not yet ready"
+        rig.readiness = {one: Health.HEALTHY, two: Health.UNHEALTHY}
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.3:8080"], "an operation decides for itself"
+        rig.busy = set()
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.2:8080"]
+        rig.readiness = {one: Health.UNHEALTHY, two: Health.UNHEALTHY}
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.2:8080"], "the last one stays"
+
+
+async def test_an_agent_that_starts_again_goes_on_from_what_was_published(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, _two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one])
+        rig.traffic = rig.again()
+        await rig.traffic.start()
+        assert rig.servers() == ["http://172.30.0.2:8080"], "the second was never published"
+        (tmp_path / "published.json").unlink()
+        rig.traffic = rig.again()
+        await rig.traffic.start()
+        assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"]
+
+
+async def test_a_domain_is_claimed_once_and_needs_a_port(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        await deployed(rig, of, 1)
+        await rig.traffic.start()
+        other: ServiceSpec = dataclasses.replace(of.spec, service_id=ServiceId("other"))
+        with pytest.raises(RequestError, match=f"belongs to service {of.spec.service_id}"):
+            await rig.traffic.check(other)
+        await rig.traffic.check(of.spec)
+        await rig.traffic.check(dataclasses.replace(other, domains=("other.example.com",)))
+        with pytest.raises(RequestError, match=r"config\.port"):
+            await rig.traffic.check(dataclasses.replace(other, domains=("other.example.com",), port=None))
+        assert not rig.traffic.routes(dataclasses.replace(other, domains=()))
