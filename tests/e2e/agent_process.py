@@ -45,6 +45,8 @@ class AgentProcess:
         self.config.write_text(
             f'data_dir = "{self.data_dir}"\nsocket = "{self.socket}"\n'
             + (config if "[runtime]" in config else f"[runtime]\nmin_healthy_secs = 0\n{config}")
+            # No proxy stands in front here, unless a test brings one.
+            + ("" if "[networking]" in config else '\n[networking]\nproxy = "off"\n')
         )
         self.config.chmod(0o600)
         self._environment = {
