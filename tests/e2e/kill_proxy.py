@@ -37,6 +37,8 @@ class Trap:
     when: When = When.BEFORE
     pid: Callable[[], int] = field(default=lambda: 0)
     calls: list[str] = field(default_factory=list)
+    # The call has come; the kill has happened or will, once the engine has answered.
+    hit: bool = False
     sprung: str = ""
 
 
@@ -116,25 +118,27 @@ class KillProxy:
         trap.calls.append(line)
         if len(trap.calls) != trap.at:
             return
+        trap.hit = True
         if trap.when is When.BEFORE:
-            self._spring(line)
+            self._spring(line, trap)
             raise ConnectionResetError("the agent was killed before the call")
-        gate.line = line
+        gate.line, gate.trap = line, trap
 
     async def _downward(self, engine: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: _Gate) -> None:
         while data := await engine.read(65536):
             if gate.line:
                 # The engine has answered, so the call went through; the agent never learns of it.
-                self._spring(gate.line)
+                self._spring(gate.line, gate.trap)
                 return
             writer.write(data)
             await writer.drain()
 
-    def _spring(self, line: str) -> None:
-        self.trap.sprung = line
-        os.kill(self.trap.pid(), signal.SIGKILL)
+    def _spring(self, line: str, trap: Trap) -> None:
+        trap.sprung = line
+        os.kill(trap.pid(), signal.SIGKILL)
 
 
 @dataclass(slots=True)
 class _Gate:
     line: str = ""
+    trap: Trap = field(default_factory=Trap)
