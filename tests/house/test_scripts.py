@@ -111,3 +111,18 @@ def test_help_shows_every_stage() -> None:
     ended = subprocess.run([ROOT / "scripts/test", "--help"], capture_output=True, text=True, check=True)
     for stage in ("gate", "unit", "engine", "e2e", "soak", "PATH"):
         assert f"\n  {stage} " in ended.stdout or f"\n  {stage}…" in ended.stdout
+
+
+def test_every_script_is_one_that_its_interpreter_can_read() -> None:
+    scripts = [path for path in sorted((ROOT / "scripts").iterdir()) + [ROOT / ".ci/run"] if path.is_file()]
+    shells = [path for path in scripts if path.read_bytes().startswith(b"#!") and b"sh" in path.read_bytes()[:32]]
+    assert {"bench", "build", "demo", "run", "test"} <= {path.name for path in shells}
+    for path in shells:
+        read = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
+        assert read.returncode == 0, f"{path.name}: {read.stderr}"
+
+
+def test_an_unknown_benchmark_is_refused_with_those_there_are() -> None:
+    refused = subprocess.run([ROOT / "scripts/bench", "nothing"], capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "deploy, start, idle or health" in refused.stderr
