@@ -114,7 +114,7 @@ def test_help_shows_every_stage() -> None:
 
 
 def test_every_script_is_one_that_its_interpreter_can_read() -> None:
-    scripts = [path for path in sorted((ROOT / "scripts").iterdir()) + [ROOT / ".ci/run"] if path.is_file()]
+    scripts = [path for path in [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci/run"] if path.is_file()]
     shells = [path for path in scripts if path.read_bytes().startswith(b"#!") and b"sh" in path.read_bytes()[:32]]
     assert {"bench", "build", "demo", "run", "test"} <= {path.name for path in shells}
     for path in shells:
