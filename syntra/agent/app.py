@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
@@ -147,8 +147,6 @@ class AgentApp:
                 group.create_task(watch.run(), name="health"),
             ]
             if traffic is not None:
-                with suppress(RuntimeUnavailable, StepFailed):
-                    await traffic.start()
                 background.append(group.create_task(traffic.run(), name="routes"))
             resumed = await deployer.resume()
             if link is not None:

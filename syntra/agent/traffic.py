@@ -78,6 +78,7 @@ class FileTraffic:
         self._published: dict[ServiceId, dict[ContainerId, Endpoint]] = {}
         self._lock = asyncio.Lock()
         self._nudge = asyncio.Event()
+        self._is_loaded = False
         self.problem = ""
 
     def routes(self, spec: ServiceSpec) -> bool:
@@ -88,6 +89,8 @@ class FileTraffic:
             return
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
+        async with self._lock:
+            await self._load()
         others = RouteTable(tuple(self._route(s) for i, s in self._specs.items() if i != spec.service_id))
         claimed = conflict(others, self._route(spec))
         if claimed is not None:
@@ -96,12 +99,14 @@ class FileTraffic:
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId]) -> None:
         found = {container_id: await self._endpoint(container_id, spec) for container_id in containers}
         async with self._lock:
+            await self._load()
             self._specs[spec.service_id] = spec
             self._published.setdefault(spec.service_id, {}).update(found)
             await self._apply()
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         async with self._lock:
+            await self._load()
             published = self._published.get(service_id, {})
             gone = [published.pop(container_id) for container_id in containers if container_id in published]
             if gone:
@@ -111,12 +116,23 @@ class FileTraffic:
     async def forget(self, service_id: ServiceId) -> None:
         """The service was removed: its routes go."""
         async with self._lock:
+            await self._load()
             self._specs.pop(service_id, None)
             if self._published.pop(service_id, None) is not None:
                 await self._apply()
 
     async def start(self) -> None:
         """Take up what is published and write it again; never fails for the proxy's sake."""
+        async with self._lock:
+            await self._load()
+            with suppress(StepFailed):
+                await self._apply()
+
+    async def _load(self) -> None:
+        # Before anything is written: a table without the services of before would take their routes away. Raises
+        # RuntimeUnavailable while the engine is away; the next caller tries again.
+        if self._is_loaded:
+            return
         before = await asyncio.to_thread(_read_state, self._settings.state_dir / STATE_FILE)
         by_service: dict[ServiceId, list[Replica]] = {}
         for replica in await self._adapter.observe():
@@ -135,9 +151,7 @@ class FileTraffic:
                 if (r.container_id in kept if kept is not None else r.deployment_id == row.deployment_id)
                 and (endpoint := _endpoint_of(r, spec)) is not None
             }
-        async with self._lock:
-            with suppress(StepFailed):
-                await self._apply()
+        self._is_loaded = True
 
     async def run(self) -> None:
         """Keep the routes true to the engine until cancelled: after its events, and every RECONCILE_SECS anyway."""
@@ -147,6 +161,8 @@ class FileTraffic:
                 change = group.create_task(self._adapter.wait_for_change(), name="routes change")
                 await asyncio.sleep(0)
                 try:
+                    if not self._is_loaded:
+                        await self.start()
                     await self.reconcile()
                 except (RuntimeUnavailable, StepFailed) as later:
                     log.info("routes stay as they are for now", extra={"reason": str(later)})

@@ -17,6 +17,7 @@ from syntra.model.status import ContainerState, Health, Replica
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
 from syntra.networking.traefik import ProxySettings
+from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.fake_adapter import FakeAdapter
 from tests.agent.journal.opened import Opened, opened
 from tests.model.samples import deployment
@@ -81,6 +82,7 @@ class Rig:
 
 
 async def deployed(rig: Rig, of: Deployment, replicas: int) -> list[ContainerId]:
+    await rig.traffic.start()
     await rig.adapter.obtain_image(of, None, lambda *_: None)
     made = [await rig.replica(of, index) for index in range(1, replicas + 1)]
     request = RequestId("r1")
@@ -158,7 +160,7 @@ async def test_a_domain_is_claimed_once_and_needs_a_port(tmp_path: Path) -> None
     async with opened(tmp_path) as journal:
         rig, of = Rig(tmp_path, journal), routed()
         await deployed(rig, of, 1)
-        await rig.traffic.start()
+        rig.traffic = rig.again()
         other: ServiceSpec = dataclasses.replace(of.spec, service_id=ServiceId("other"))
         with pytest.raises(RequestError, match=f"belongs to service {of.spec.service_id}"):
             await rig.traffic.check(other)
@@ -167,3 +169,21 @@ async def test_a_domain_is_claimed_once_and_needs_a_port(tmp_path: Path) -> None
         with pytest.raises(RequestError, match=r"config\.port"):
             await rig.traffic.check(dataclasses.replace(other, domains=("other.example.com",), port=None))
         assert not rig.traffic.routes(dataclasses.replace(other, domains=()))
+
+
+async def test_routes_of_before_survive_a_start_without_an_engine(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one])
+        rig.traffic = rig.again()
+        rig.adapter.away = True
+        with pytest.raises(RuntimeUnavailable):
+            await rig.traffic.start()
+        assert rig.servers() == ["http://172.30.0.2:8080"]
+        rig.adapter.away = False
+        other = dataclasses.replace(of.spec, service_id=ServiceId("other"), domains=("other.example.com",))
+        await rig.traffic.publish(other, [two])
+        assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"], (
+            "the earlier service is still there"
+        )
