@@ -56,7 +56,7 @@ class Deployer:
         self._hide_secrets(command)
         job = await self._job(command, kind, origin)
         if isinstance(command, Deploy):
-            await self._tools.traffic.check(command.deployment.spec)
+            await self._tools.traffic.check(command.deployment)
         await self._require_engine()
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         early = response if job.reports_deployment else None

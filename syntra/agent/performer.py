@@ -96,6 +96,8 @@ class Performer:
                 await self._obtain_image(deadline)
             case EnsureNetwork(project=project):
                 await self._adapter.ensure_network(project)
+                assert deployment is not None, "cannot happen because only deployments plan a network"
+                await self._traffic.prepare(deployment.spec)
             case EnsureVolume(name=name):
                 await self._adapter.ensure_volume(name)
             case CreateReplica(index=index):

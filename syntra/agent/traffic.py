@@ -18,7 +18,7 @@ from pathlib import Path
 from syntra.agent.journal.journal import Journal
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
-from syntra.model.spec import ServiceSpec
+from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerState, Health, Replica
 from syntra.networking import traefik
 from syntra.networking.connections import open_connections
@@ -84,7 +84,11 @@ class FileTraffic:
     def routes(self, spec: ServiceSpec) -> bool:
         return bool(spec.domains)
 
-    async def check(self, spec: ServiceSpec) -> None:
+    def is_serving(self, container_id: ContainerId) -> bool:
+        return any(container_id in published for published in self._published.values())
+
+    async def check(self, deployment: Deployment) -> None:
+        spec = deployment.spec
         if not spec.domains:
             return
         if spec.port is None:
@@ -96,7 +100,10 @@ class FileTraffic:
         if claimed is not None:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
-    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId]) -> None:
+    async def prepare(self, spec: ServiceSpec) -> None:
+        return
+
+    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
         found = {container_id: await self._endpoint(container_id, spec) for container_id in containers}
         async with self._lock:
             await self._load()

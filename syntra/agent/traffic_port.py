@@ -6,22 +6,29 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from syntra.model.ids import ContainerId, ServiceId
-from syntra.model.spec import ServiceSpec
+from syntra.model.spec import Deployment, ServiceSpec
 
 
 class Traffic(Protocol):
-    """A router of requests. Every method is safe to cancel and to repeat."""
+    """Leads requests and names to replicas. Every method is safe to cancel and to repeat."""
 
     def routes(self, spec: ServiceSpec) -> bool:
-        """Whether requests to the service go through this."""
+        """Whether anything leads to the service through this."""
 
-    async def check(self, spec: ServiceSpec) -> None:
-        """Raise RequestError when another service claims one of its hosts and paths."""
+    def is_serving(self, container_id: ContainerId) -> bool:
+        """Whether requests or names lead to the container now."""
 
-    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId]) -> None:
+    async def check(self, deployment: Deployment) -> None:
+        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains."""
+
+    async def prepare(self, spec: ServiceSpec) -> None:
+        """The network of the service's project is there; its first container is about to be."""
+
+    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
         """Send requests to these containers too; returns once the proxy is seen to do so.
 
-        Raises StepFailed when a container has no address, or the configuration cannot be written.
+        With `share` (1–100) these containers get that percentage of the requests, and all others of the service what is
+        left; without it all are equal. Raises StepFailed when a container has no address, or it cannot be written.
         """
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
@@ -40,10 +47,16 @@ class NoTraffic:
     def routes(self, spec: ServiceSpec) -> bool:
         return False
 
-    async def check(self, spec: ServiceSpec) -> None:
+    def is_serving(self, container_id: ContainerId) -> bool:
+        return False
+
+    async def check(self, deployment: Deployment) -> None:
         return
 
-    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId]) -> None:
+    async def prepare(self, spec: ServiceSpec) -> None:
+        return
+
+    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
         return
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:

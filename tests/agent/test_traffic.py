@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,12 +163,16 @@ async def test_a_domain_is_claimed_once_and_needs_a_port(tmp_path: Path) -> None
         await deployed(rig, of, 1)
         rig.traffic = rig.again()
         other: ServiceSpec = dataclasses.replace(of.spec, service_id=ServiceId("other"))
+
+        def asking(**changes: Any) -> Deployment:
+            return dataclasses.replace(of, spec=dataclasses.replace(other, **changes))
+
         with pytest.raises(RequestError, match=f"belongs to service {of.spec.service_id}"):
-            await rig.traffic.check(other)
-        await rig.traffic.check(of.spec)
-        await rig.traffic.check(dataclasses.replace(other, domains=("other.example.com",)))
+            await rig.traffic.check(asking())
+        await rig.traffic.check(of)
+        await rig.traffic.check(asking(domains=("other.example.com",)))
         with pytest.raises(RequestError, match=r"config\.port"):
-            await rig.traffic.check(dataclasses.replace(other, domains=("other.example.com",), port=None))
+            await rig.traffic.check(asking(domains=("other.example.com",), port=None))
         assert not rig.traffic.routes(dataclasses.replace(other, domains=()))
 
 
