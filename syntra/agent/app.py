@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,14 +31,11 @@ from syntra.agent.reports import Reports
 from syntra.agent.router import Router
 from syntra.agent.service_views import ServiceViews
 from syntra.agent.sweep import Sweeper
-from syntra.agent.traffic import FileTraffic, TrafficSettings
+from syntra.agent.traffic import TrafficSwitch
 from syntra.agent.traffic_port import NoTraffic
+from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
-from syntra.model.ids import ServiceId
-from syntra.networking.file_writer import FileWriter
-from syntra.networking.proxy import ProxyObserver
-from syntra.networking.traefik import ProxySettings, labels
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -91,13 +88,11 @@ class AgentApp:
             journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
             endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
-            by_labels = settings.networking.proxy == "traefik-labels"
-            proxy = _proxy_settings(settings)
             adapter = DockerAdapter(
                 client,
                 owner=names.owner,
                 otlp_http_port=settings.telemetry.otlp_http_port,
-                route_labels=lambda spec: labels(spec, proxy) if by_labels else {},
+                route_labels=route_labels(settings),
                 with_aliases=settings.networking.dns.mode == "docker-alias",
             )
             await self._serve(identity, database, journal, adapter)
@@ -123,7 +118,13 @@ class AgentApp:
                 min_healthy_secs=settings.runtime.min_healthy_secs,
                 on_turn=lambda _: traffic.nudge() if traffic else None,
             )
-            traffic = self._traffic(journal, adapter, watch, lambda service_id: deployer.lanes.is_busy(service_id))
+            traffic = traffic_of(
+                settings,
+                adapter=adapter,
+                journal=journal,
+                is_busy=lambda service_id: deployer.lanes.is_busy(service_id),
+                readiness=watch.readiness,
+            )
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
@@ -254,26 +255,9 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _traffic(
-        self, journal: Journal, adapter: DockerAdapter, watch: HealthWatch, is_busy: Callable[[ServiceId], bool]
-    ) -> FileTraffic | None:
-        networking = self._settings.networking
-        if networking.proxy != "traefik-file":
-            return None
-        proxy = _proxy_settings(self._settings)
-        return FileTraffic(
-            TrafficSettings(proxy=proxy, drain_secs=networking.drain_seconds, state_dir=self._settings.data_dir),
-            writer=FileWriter(networking.dynamic_dir(self._settings.data_dir)),
-            observer=ProxyObserver(networking.traefik_api, proxy),
-            adapter=adapter,
-            journal=journal,
-            is_busy=is_busy,
-            readiness=watch.readiness,
-        )
-
-    def _current_warnings(self, sweeper: Sweeper, traffic: FileTraffic | None) -> list[str]:
+    def _current_warnings(self, sweeper: Sweeper, traffic: TrafficSwitch | None) -> list[str]:
         strays = [f"container {name} carries our labels but belongs to no current deployment" for name in sweeper.stray]
-        routes = [traffic.problem] if traffic is not None and traffic.problem else []
+        routes = traffic.problems if traffic is not None else []
         return [*self._loaded.warnings, *self._warnings.values(), *routes, *strays]
 
 
@@ -310,15 +294,6 @@ def _require_names(loaded: Loaded) -> None:
         raise ConfigurationError(
             str(loaded.path), "networking.dns.mode: agent is not part of this version; set it to docker-alias or off"
         )
-
-
-def _proxy_settings(settings: Settings) -> ProxySettings:
-    networking = settings.networking
-    return ProxySettings(
-        entrypoints=networking.entrypoints,
-        cert_resolver=networking.cert_resolver,
-        https_redirect_entrypoint=networking.https_redirect_entrypoint,
-    )
 
 
 def _private_directory(path: Path) -> None:

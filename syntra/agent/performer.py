@@ -13,6 +13,7 @@ from syntra.agent.operation import Job, OperationPhase
 from syntra.agent.traffic_port import Traffic
 from syntra.model.command import Deploy, Restart, Stop
 from syntra.model.ids import ContainerId
+from syntra.model.spec import ServiceSpec
 from syntra.model.status import Replica
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
@@ -88,10 +89,11 @@ class Performer:
                 async with self._job.interruptible(deadline):
                     await self._await_healthy([self._resolve(ref) for ref in refs])
             case Publish(replicas=refs):
-                assert deployment is not None, "cannot happen because only deployments are routed"
-                await self._traffic.publish(deployment.spec, [self._resolve(ref) for ref in refs])
+                for spec, group in await self._by_spec([self._resolve(ref) for ref in refs]):
+                    assert spec is not None, "cannot happen because only deployments are routed"
+                    await self._traffic.publish(spec, group)
             case Withdraw(replicas=replicas):
-                await self._traffic.withdraw(self._job.service_id, [named.container_id for named in replicas])
+                await self._withdraw([named.container_id for named in replicas])
             case ObtainImage():
                 await self._obtain_image(deadline)
             case EnsureNetwork(project=project):
@@ -115,16 +117,31 @@ class Performer:
             self._narrator.remark(note)
 
     async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
+        for spec, group in await self._by_spec(containers):
+            await self._gate.wait(group, spec)
+
+    async def _by_spec(self, containers: Sequence[ContainerId]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
         deployment = self._job.deployment
         if self._job.phase is not OperationPhase.UNWINDING:
-            await self._gate.wait(containers, deployment.spec if deployment else None)
-            return
-        # What comes back is judged by what it was deployed with, not by what has just failed.
+            return [(deployment.spec if deployment else None, [*containers])]
+        # What comes back is judged, and routed, by what it was deployed with, not by what has just failed.
         made_from = {replica.container_id: replica.deployment_id for replica in self.observed}
+        found: list[tuple[ServiceSpec | None, list[ContainerId]]] = []
         for deployment_id in sorted({made_from[container_id] for container_id in containers}):
             earlier = await self._journal.deployment(self._job.service_id, deployment_id)
             group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
-            await self._gate.wait(group, earlier.spec if earlier else None)
+            found.append((earlier.spec if earlier else deployment.spec if deployment else None, group))
+        return found
+
+    async def _withdraw(self, containers: Sequence[ContainerId]) -> None:
+        await self._traffic.withdraw(self._job.service_id, containers)
+        if self._job.phase is not OperationPhase.UNWINDING:
+            return
+        # What failed may have brought other domains; those that serve on have their own.
+        row = await self._journal.service(self._job.service_id)
+        earlier = await self._journal.deployment(self._job.service_id, row.deployment_id) if row else None
+        if earlier is not None:
+            await self._traffic.publish(earlier.spec, ())
 
     async def _forget(self) -> None:
         await self._traffic.forget(self._job.service_id)

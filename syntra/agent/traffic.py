@@ -1,167 +1,158 @@
-"""Routes through Traefik's file provider: which replicas receive requests, and that the proxy is seen to follow.
+"""Leads requests and names to replicas, and away from them: the proxy's routes, the names, the drain.
 
-What is published is state of its own: a replica that runs is not yet one that receives requests, and one that is on
-its way out runs on while it drains. It is kept beside the configuration file, so that an agent that starts again goes
-on from what the proxy does, and not from what it would like.
+The order is what makes a change unnoticed. Something new is written, seen to be applied, and only then counts as
+published. Something old leaves the names and the routes, is seen to have left, and then has the time that clients may
+remember its address, and that its open requests need.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from syntra.agent import reach_file, reachable
+from syntra.agent.drain import drained
 from syntra.agent.journal.journal import Journal
+from syntra.agent.proxy_routes import ProxyRoutes
+from syntra.agent.reachable import NamedService, Reach, Reached, ServiceReach
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
-from syntra.networking import traefik
-from syntra.networking.connections import open_connections
-from syntra.networking.errors import ProxyUnreachable
-from syntra.networking.file_writer import FileWriter
-from syntra.networking.proxy import ProxyObserver
-from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute, conflict
+from syntra.model.status import Health, Replica
+from syntra.networking.routes import conflict
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.utils import atomic_file
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
-APPLY_SECS = 10.0
-DRAIN_LOOK_SECS = 0.1
 RECONCILE_SECS = 30.0
-STATE_FILE = "published.json"
+# A client that asks by name may keep its connection for ever, as pools of database clients do; the proxy does not.
+NAMED_DRAIN_SECS = 5.0
+
+
+class Names(Protocol):
+    """Who answers for the names of services."""
+
+    async def prepare(self, project: str) -> None:
+        """The project's network is there: listen on it."""
+
+    def show(self, services: Iterable[NamedService]) -> None:
+        """These are all services, from now on."""
+
+    async def refresh(self, projects: frozenset[str]) -> None:
+        """Listen on the networks of exactly these projects; one that cannot be listened on is said."""
+
+    async def until_forgotten(self, addresses: Iterable[str]) -> None:
+        """Return once no client may remember any of the addresses from an answer."""
+
+    @property
+    def problems(self) -> Sequence[str]:
+        """Sentences for the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficSettings:
-    """How the proxy is told and how long the old is drained. `state_dir` keeps what is published.
+    """How long the old is drained at most; `state_dir` keeps what is published."""
 
-    `unobserved_secs` is waited when nobody can be asked: the proxy's own throttle between two configurations is two
-    seconds (providersThrottleDuration), and one more is for its file watcher.
-    """
-
-    proxy: traefik.ProxySettings
     drain_secs: float
     state_dir: Path
-    unobserved_secs: float = 3.0
 
 
-class FileTraffic:
-    """`agent.traffic_port.Traffic` over one machine-written file. One instance; everything on the event loop."""
+class TrafficSwitch:
+    """`agent.traffic_port.Traffic`. One instance; everything on the event loop. Without proxy or names: not those."""
 
     def __init__(
         self,
         settings: TrafficSettings,
         *,
-        writer: FileWriter,
-        observer: ProxyObserver,
         adapter: Adapter,
         journal: Journal,
         is_busy: Callable[[ServiceId], bool],
         readiness: Callable[[Replica, ServiceSpec], Health],
+        proxy: ProxyRoutes | None = None,
+        names: Names | None = None,
     ) -> None:
         self._settings = settings
-        self._writer = writer
-        self._observer = observer
         self._adapter = adapter
         self._journal = journal
         self._is_busy = is_busy
         self._readiness = readiness
-        self._specs: dict[ServiceId, ServiceSpec] = {}
-        self._published: dict[ServiceId, dict[ContainerId, Endpoint]] = {}
+        self._proxy = proxy
+        self._names = names
+        self._reach: Reach = {}
         self._lock = asyncio.Lock()
         self._nudge = asyncio.Event()
         self._is_loaded = False
-        self.problem = ""
+        # False while the proxy has not been seen to work with what is written.
+        self._is_applied = True
+        self._refreshed_at = float("-inf")
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences for the status."""
+        proxy = [self._proxy.problem] if self._proxy is not None and self._proxy.problem else []
+        return [*proxy, *(self._names.problems if self._names is not None else ())]
 
     def routes(self, spec: ServiceSpec) -> bool:
-        return bool(spec.domains)
+        if self._names is not None:
+            return True
+        known = self._reach.get(spec.service_id)
+        return bool(spec.domains or (known is not None and known.spec.domains))
 
     def is_serving(self, container_id: ContainerId) -> bool:
-        return any(container_id in published for published in self._published.values())
+        return reachable.is_reached(self._reach, container_id)
 
     async def check(self, deployment: Deployment) -> None:
         spec = deployment.spec
-        if not spec.domains:
+        if not spec.domains or self._proxy is None:
             return
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
         async with self._lock:
             await self._load()
-        others = RouteTable(tuple(self._route(s) for i, s in self._specs.items() if i != spec.service_id))
-        claimed = conflict(others, self._route(spec))
+        others = reachable.route_table(reachable.forgotten(self._reach, spec.service_id))
+        claimed = conflict(others, reachable.route_of(ServiceReach(spec=spec)))
         if claimed is not None:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
     async def prepare(self, spec: ServiceSpec) -> None:
-        return
+        if self._names is not None:
+            await self._names.prepare(spec.project_name)
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        found = {container_id: await self._endpoint(container_id, spec) for container_id in containers}
+        found = {container_id: await self._reached(container_id, spec) for container_id in containers}
         async with self._lock:
             await self._load()
-            self._specs[spec.service_id] = spec
-            self._published.setdefault(spec.service_id, {}).update(found)
-            await self._apply()
+            await self._change(reachable.published(self._reach, spec, found, share=share), insist=True)
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         async with self._lock:
             await self._load()
-            published = self._published.get(service_id, {})
-            gone = [published.pop(container_id) for container_id in containers if container_id in published]
-            if gone:
-                await self._apply()
-        await self._drain(containers)
+            service = self._reach.get(service_id)
+            gone = {c: service.reached[c] for c in containers if c in service.reached} if service else {}
+            await self._change(reachable.withdrawn(self._reach, service_id, containers), insist=True)
+        await self._drain(service.spec if service else None, containers, gone)
 
     async def forget(self, service_id: ServiceId) -> None:
-        """The service was removed: its routes go."""
         async with self._lock:
             await self._load()
-            self._specs.pop(service_id, None)
-            if self._published.pop(service_id, None) is not None:
-                await self._apply()
+            await self._change(reachable.forgotten(self._reach, service_id))
 
     async def start(self) -> None:
         """Take up what is published and write it again; never fails for the proxy's sake."""
         async with self._lock:
             await self._load()
             with suppress(StepFailed):
-                await self._apply()
-
-    async def _load(self) -> None:
-        # Before anything is written: a table without the services of before would take their routes away. Raises
-        # RuntimeUnavailable while the engine is away; the next caller tries again.
-        if self._is_loaded:
-            return
-        before = await asyncio.to_thread(_read_state, self._settings.state_dir / STATE_FILE)
-        by_service: dict[ServiceId, list[Replica]] = {}
-        for replica in await self._adapter.observe():
-            by_service.setdefault(replica.service_id, []).append(replica)
-        for row in await self._journal.services():
-            deployment = await self._journal.deployment(row.service_id, row.deployment_id)
-            if row.stopped or deployment is None or not self.routes(deployment.spec):
-                continue
-            spec = deployment.spec
-            self._specs[row.service_id] = spec
-            replicas = by_service.get(row.service_id, [])
-            kept = before.get(row.service_id)
-            self._published[row.service_id] = {
-                r.container_id: endpoint
-                for r in replicas
-                if (r.container_id in kept if kept is not None else r.deployment_id == row.deployment_id)
-                and (endpoint := _endpoint_of(r, spec)) is not None
-            }
-        self._is_loaded = True
+                await self._change(self._reach, again=True)
 
     async def run(self) -> None:
-        """Keep the routes true to the engine until cancelled: after its events, and every RECONCILE_SECS anyway."""
+        """Keep all of it true to the engine until cancelled: after its events, and every RECONCILE_SECS anyway."""
         while True:
             async with asyncio.TaskGroup() as group:
                 # Listening begins before looking, so that nothing falls between the two.
@@ -170,6 +161,7 @@ class FileTraffic:
                 try:
                     if not self._is_loaded:
                         await self.start()
+                    await self._refresh_names()
                     await self.reconcile()
                 except (RuntimeUnavailable, StepFailed) as later:
                     log.info("routes stay as they are for now", extra={"reason": str(later)})
@@ -189,116 +181,105 @@ class FileTraffic:
         """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready."""
         observed = await self._adapter.observe()
         rows = {row.service_id: row for row in await self._journal.services()}
+        specs = {
+            row.service_id: deployment.spec
+            for row in rows.values()
+            if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
+        }
         async with self._lock:
-            wanted = {service_id: dict(published) for service_id, published in self._published.items()}
-            for service_id, published in wanted.items():
-                spec = self._specs[service_id]
-                here = {r.container_id: _endpoint_of(r, spec) for r in observed if r.service_id == service_id}
-                for container_id in list(published):
-                    endpoint = here.get(container_id)
-                    if endpoint is None:
-                        del published[container_id]
-                    else:
-                        published[container_id] = endpoint
-            for replica in observed:
-                row, spec_or_none = rows.get(replica.service_id), self._specs.get(replica.service_id)
-                if row is None or spec_or_none is None or row.stopped or self._is_busy(replica.service_id):
+            wanted = reachable.followed(self._reach, observed)
+            for service_id in [*wanted]:
+                if service_id not in rows and not self._is_busy(service_id):
+                    wanted = reachable.forgotten(wanted, service_id)
+            for service_id, spec in specs.items():
+                row = rows[service_id]
+                if self._is_busy(service_id) or not self.routes(spec):
                     continue
-                endpoint = _endpoint_of(replica, spec_or_none)
-                current = replica.deployment_id == row.deployment_id
-                published = wanted.setdefault(replica.service_id, {})
-                if endpoint is None or not current:
-                    continue
-                readiness = self._readiness(replica, spec_or_none)
-                if readiness is Health.HEALTHY:
-                    published[replica.container_id] = endpoint
-                elif readiness is Health.UNHEALTHY and len(published) > 1:
-                    # The last one stays: an answer that may be wrong is better than none.
-                    published.pop(replica.container_id, None)
-            if wanted != self._published:
-                self._published = wanted
-                await self._apply()
+                current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
+                wanted = reachable.settled(wanted, spec, [] if row.stopped else current, self._readiness)
+            await self._change(wanted)
 
-    async def _apply(self) -> None:
-        table = self._table()
-        try:
-            changed = await asyncio.to_thread(self._writer.write, traefik.render(table, self._settings.proxy))
-            state = {str(service_id): sorted(published) for service_id, published in self._published.items()}
-            await asyncio.to_thread(_write_state, self._settings.state_dir / STATE_FILE, state)
-        except AgentError as failed:
-            raise StepFailed("ROUTE_FAILED", str(failed)) from failed
-        try:
-            # Asked once before it is waited for: a proxy that is not there is not worth the whole of APPLY_SECS.
-            applied = await self._observer.applied(table) or await self._observer.wait_applied(table, APPLY_SECS)
-        except ProxyUnreachable as unseen:
-            self._say(f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
-            if changed:
-                await asyncio.sleep(self._settings.unobserved_secs)
+    async def _change(self, wanted: Reach, *, insist: bool = False, again: bool = False) -> None:
+        """Make `wanted` what is reached. Raises StepFailed when it could not be written: then nothing has changed.
+
+        What is so already is written `again`, or with `insist` waited for again when the proxy had not taken it.
+        """
+        if wanted == self._reach and not again and (self._is_applied or not insist):
             return
-        self._say("" if applied else f"the proxy has not applied its routes within {APPLY_SECS:g} s; see its log")
-        if not applied:
-            raise StepFailed("ROUTE_FAILED", f"cannot route: {self.problem}")
+        table = reachable.route_table(wanted)
+        is_new = await self._proxy.write(table) if self._proxy is not None else False
+        self._reach = wanted
+        if self._names is not None:
+            self._names.show(reachable.named(wanted))
+        await asyncio.to_thread(reach_file.write, self._settings.state_dir, wanted)
+        if self._proxy is not None:
+            self._is_applied = False
+            await self._proxy.until_applied(table, is_new=is_new)
+            self._is_applied = True
 
-    async def _drain(self, containers: Iterable[ContainerId]) -> None:
-        deadline = asyncio.get_running_loop().time() + self._settings.drain_secs
-        for container_id in containers:
-            replica = await self._adapter.inspect(container_id)
-            spec = self._specs.get(replica.service_id) if replica else None
-            if replica is None or spec is None or spec.port is None or replica.state is not ContainerState.RUNNING:
+    async def _load(self) -> None:
+        """Take up what an earlier run has published. Before any write: a table without it would drop its routes."""
+        if self._is_loaded:
+            return
+        before = await asyncio.to_thread(reach_file.read, self._settings.state_dir)
+        by_service: dict[ServiceId, list[Replica]] = {}
+        for replica in await self._adapter.observe():
+            by_service.setdefault(replica.service_id, []).append(replica)
+        reach = dict(self._reach)
+        for row in await self._journal.services():
+            current = await self._journal.deployment(row.service_id, row.deployment_id)
+            if current is None or not self.routes(current.spec):
                 continue
-            # A count that cannot be had (0 is one that can) is no reason to cut anybody off: the whole time is waited.
-            while (count := await asyncio.to_thread(open_connections, replica.pid, spec.port)) != 0:
-                if asyncio.get_running_loop().time() >= deadline:
-                    log.info("drain time is over", extra={"container": replica.name, "open": count})
-                    break
-                await asyncio.sleep(DRAIN_LOOK_SECS)
-                if count is None and await self._adapter.inspect(container_id) is None:
-                    break
+            kept = before.get(row.service_id)
+            reached: dict[ContainerId, Reached] = {}
+            for replica in by_service.get(row.service_id, []):
+                is_kept = replica.container_id in kept.reached if kept else replica.deployment_id == row.deployment_id
+                address = reachable.address_of(replica)
+                if is_kept and address is not None:
+                    port = await self._port(replica, current.spec)
+                    reached[replica.container_id] = Reached(index=replica.index, address=address, port=port)
+            service = ServiceReach(spec=current.spec, reached=reached)
+            if kept is not None:
+                canary = frozenset(container_id for container_id in kept.canary if container_id in reached)
+                service = replace(service, canary=canary, share=kept.share)
+            reach[row.service_id] = service
+        self._reach = reach
+        self._is_loaded = True
 
-    async def _endpoint(self, container_id: ContainerId, spec: ServiceSpec) -> Endpoint:
+    async def _port(self, replica: Replica, spec: ServiceSpec) -> int | None:
+        # An older replica listens where its own deployment said.
+        made_from = await self._journal.deployment(replica.service_id, replica.deployment_id)
+        return made_from.spec.port if made_from is not None else spec.port
+
+    async def _reached(self, container_id: ContainerId, spec: ServiceSpec) -> Reached:
         replica = await self._adapter.inspect(container_id)
-        endpoint = _endpoint_of(replica, spec) if replica else None
-        if endpoint is None:
+        address = reachable.address_of(replica) if replica else None
+        if replica is None or address is None:
             raise StepFailed(
                 "ROUTE_FAILED",
                 f"cannot publish {container_id[:12]}: it has no address on its network",
                 container_id=container_id,
             )
-        return endpoint
+        return Reached(index=replica.index, address=address, port=spec.port)
 
-    def _table(self) -> RouteTable:
-        return RouteTable(tuple(self._route(spec) for spec in self._specs.values()))
+    async def _drain(
+        self, spec: ServiceSpec | None, containers: Sequence[ContainerId], gone: Mapping[ContainerId, Reached]
+    ) -> None:
+        if spec is None:
+            return
+        if self._names is not None:
+            await self._names.until_forgotten(one.address for one in gone.values())
+        through_proxy = self._proxy is not None and bool(spec.domains)
+        limit = self._settings.drain_secs if through_proxy else min(self._settings.drain_secs, NAMED_DRAIN_SECS)
+        deadline = asyncio.get_running_loop().time() + limit
+        for container_id in containers:
+            port = gone[container_id].port if container_id in gone else spec.port
+            if port is not None:
+                await drained(self._adapter, container_id, port, deadline)
 
-    def _route(self, spec: ServiceSpec) -> ServiceRoute:
-        endpoints = self._published.get(spec.service_id, {})
-        ordered = tuple(endpoints[container_id] for container_id in sorted(endpoints))
-        return ServiceRoute(
-            service_id=spec.service_id,
-            domains=spec.domains,
-            routing=spec.routing,
-            groups=(Group(name="stable", weight=100, endpoints=ordered),),
-        )
-
-    def _say(self, problem: str) -> None:
-        if problem and problem != self.problem:
-            log.warning("proxy", extra={"reason": problem})
-        self.problem = problem
-
-
-def _endpoint_of(replica: Replica, spec: ServiceSpec) -> Endpoint | None:
-    address = next((address for address in replica.addresses.values() if address), None)
-    if replica.state is not ContainerState.RUNNING or address is None or spec.port is None:
-        return None
-    return Endpoint(container_id=replica.container_id, address=address, port=spec.port)
-
-
-def _write_state(path: Path, state: Mapping[str, list[ContainerId]]) -> None:
-    atomic_file.write(path, json.dumps(state, indent=1, sort_keys=True).encode())
-
-
-def _read_state(path: Path) -> dict[ServiceId, set[ContainerId]]:
-    try:
-        kept = json.loads(path.read_text())
-        return {ServiceId(s): {ContainerId(c) for c in containers} for s, containers in kept.items()}
-    except (OSError, ValueError, AttributeError, TypeError):
-        return {}
+    async def _refresh_names(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._names is None or now - self._refreshed_at < RECONCILE_SECS:
+            return
+        self._refreshed_at = now
+        await self._names.refresh(frozenset(service.spec.project_name for service in self._reach.values()))

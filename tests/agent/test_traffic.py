@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from syntra.agent.journal.rows import ServiceRow
-from syntra.agent.traffic import FileTraffic, TrafficSettings
+from syntra.agent.proxy_routes import ProxyRoutes
+from syntra.agent.traffic import TrafficSettings, TrafficSwitch
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, RequestId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
@@ -18,7 +19,7 @@ from syntra.model.status import ContainerState, Health, Replica
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
 from syntra.networking.traefik import ProxySettings
-from syntra.runtime.errors import RuntimeUnavailable
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.fake_adapter import FakeAdapter
 from tests.agent.journal.opened import Opened, opened
 from tests.model.samples import deployment
@@ -59,11 +60,15 @@ class Rig:
         self.journal = journal
         self.traffic = self.again()
 
-    def again(self) -> FileTraffic:
-        return FileTraffic(
-            TrafficSettings(proxy=PROXY, drain_secs=1, state_dir=self.folder, unobserved_secs=0),
-            writer=FileWriter(self.folder / "dynamic"),
-            observer=ProxyObserver(NOBODY, PROXY),
+    def again(self) -> TrafficSwitch:
+        return TrafficSwitch(
+            TrafficSettings(drain_secs=1, state_dir=self.folder),
+            proxy=ProxyRoutes(
+                PROXY,
+                writer=FileWriter(self.folder / "dynamic"),
+                observer=ProxyObserver(NOBODY, PROXY),
+                unobserved_secs=0,
+            ),
             adapter=self.adapter,
             journal=self.journal.journal,
             is_busy=lambda service_id: service_id in self.busy,
@@ -75,10 +80,21 @@ class Rig:
         await self.adapter.start(container_id)
         return container_id
 
-    def servers(self) -> list[str]:
+    def _http(self) -> dict[str, Any]:
         text = (self.folder / "dynamic" / "syntra.yml").read_text()
-        tree = json.loads("\n".join(line for line in text.splitlines() if not line.startswith("#")))
-        found = [s["loadBalancer"]["servers"] for s in tree["http"].get("services", {}).values() if "loadBalancer" in s]
+        http: dict[str, Any] = json.loads("\n".join(n for n in text.splitlines() if not n.startswith("#")))["http"]
+        return http
+
+    def weights(self) -> dict[str, int]:
+        weighted = [s["weighted"]["services"] for s in self._http()["services"].values() if "weighted" in s]
+        return {child["name"].partition("~")[2]: child["weight"] for children in weighted for child in children}
+
+    def domains(self) -> list[str]:
+        return [name.partition("~")[2] for name in self._http().get("routers", {})]
+
+    def servers(self) -> list[str]:
+        services = self._http().get("services", {})
+        found = [s["loadBalancer"]["servers"] for s in services.values() if "loadBalancer" in s]
         return sorted(server["url"] for servers in found for server in servers)
 
 
@@ -113,7 +129,7 @@ async def test_replicas_come_and_go_and_a_proxy_that_is_not_there_is_said(tmp_pa
         one, two = await deployed(rig, of, 2)
         await rig.traffic.publish(of.spec, [one, two])
         assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"]
-        assert "cannot be observed" in rig.traffic.problem
+        assert "cannot be observed" in rig.traffic.problems[0]
         await rig.traffic.withdraw(of.spec.service_id, [one])
         assert rig.servers() == ["http://172.30.0.3:8080"]
         await rig.traffic.forget(of.spec.service_id)
@@ -192,3 +208,53 @@ async def test_routes_of_before_survive_a_start_without_an_engine(tmp_path: Path
         assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"], (
             "the earlier service is still there"
         )
+
+
+async def test_what_could_not_be_written_has_not_happened(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one])
+        (tmp_path / "dynamic").rename(tmp_path / "aside")
+        (tmp_path / "dynamic").write_text("no directory")
+        with pytest.raises(StepFailed, match="cannot make") as failed:
+            await rig.traffic.publish(of.spec, [two])
+        assert failed.value.code == "ROUTE_FAILED"
+        assert (rig.traffic.is_serving(one), rig.traffic.is_serving(two)) == (True, False)
+        # Taking back what never was there needs no disk.
+        await rig.traffic.withdraw(of.spec.service_id, [two])
+        (tmp_path / "dynamic").unlink()
+        (tmp_path / "aside").rename(tmp_path / "dynamic")
+        await rig.traffic.publish(of.spec, [two])
+        assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"]
+
+
+async def test_a_share_survives_the_agent_and_ends_with_the_operation(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one])
+        await rig.traffic.publish(of.spec, [two], share=10)
+        assert rig.weights() == {"stable": 90, "canary": 10}
+        rig.traffic = rig.again()
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.start()
+        await rig.traffic.reconcile()
+        assert rig.weights() == {"stable": 90, "canary": 10}
+        rig.busy = set()
+        await rig.traffic.reconcile()
+        assert rig.weights() == {"stable": 100}
+        assert rig.servers() == ["http://172.30.0.2:8080", "http://172.30.0.3:8080"]
+
+
+async def test_an_idle_service_has_the_domains_of_what_is_deployed(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        other = dataclasses.replace(of.spec, domains=("next.example.com",))
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.publish(other, [one])
+        assert rig.domains() == ["next.example.com"]
+        rig.busy = set()
+        await rig.traffic.reconcile()
+        assert rig.domains() == ["web.example.com"]

@@ -32,6 +32,7 @@ PURE = (
     "syntra/networking/dns/zone.py",
     "syntra/networking/dns/limits.py",
     "syntra/networking/dns/resolv_conf.py",
+    "syntra/agent/reachable.py",
     "syntra/runtime/steps.py",
     "syntra/runtime/traffic.py",
     "syntra/runtime/detect.py",

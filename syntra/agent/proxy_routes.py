@@ -1,0 +1,68 @@
+"""The proxy's side of the traffic: the file it reads, and that it is seen to work with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from syntra.networking import traefik
+from syntra.networking.errors import ProxyUnreachable
+from syntra.networking.file_writer import FileWriter
+from syntra.networking.proxy import ProxyObserver
+from syntra.networking.routes import RouteTable
+from syntra.runtime.errors import StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+APPLY_SECS = 10.0
+# Waited when nobody can be asked: the proxy's own throttle between two configurations is two seconds
+# (providersThrottleDuration), and one more is for its file watcher.
+UNOBSERVED_SECS = 3.0
+
+
+class ProxyRoutes:
+    """One machine-written file for Traefik's file provider. `problem` is a sentence for the status, or empty."""
+
+    def __init__(
+        self,
+        settings: traefik.ProxySettings,
+        *,
+        writer: FileWriter,
+        observer: ProxyObserver,
+        unobserved_secs: float = UNOBSERVED_SECS,
+    ) -> None:
+        self._settings = settings
+        self._writer = writer
+        self._observer = observer
+        self._unobserved_secs = unobserved_secs
+        self.problem = ""
+
+    async def write(self, table: RouteTable) -> bool:
+        """Make the table the file's; whether it said something new. Raises StepFailed: then the old file stands."""
+        try:
+            return await asyncio.to_thread(self._writer.write, traefik.render(table, self._settings))
+        except AgentError as failed:
+            raise StepFailed("ROUTE_FAILED", str(failed)) from failed
+
+    async def until_applied(self, table: RouteTable, *, is_new: bool) -> None:
+        """Return once the proxy works with the table. One that cannot be asked is waited for when it `is_new`.
+
+        Raises StepFailed when the proxy answers and keeps to something else.
+        """
+        try:
+            # Asked once before it is waited for: a proxy that is not there is not worth the whole of APPLY_SECS.
+            applied = await self._observer.applied(table) or await self._observer.wait_applied(table, APPLY_SECS)
+        except ProxyUnreachable as unseen:
+            self._say(f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
+            if is_new:
+                await asyncio.sleep(self._unobserved_secs)
+            return
+        self._say("" if applied else f"the proxy has not applied its routes within {APPLY_SECS:g} s; see its log")
+        if not applied:
+            raise StepFailed("ROUTE_FAILED", f"cannot route: {self.problem}")
+
+    def _say(self, problem: str) -> None:
+        if problem and problem != self.problem:
+            log.warning("proxy", extra={"reason": problem})
+        self.problem = problem

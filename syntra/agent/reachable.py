@@ -1,0 +1,176 @@
+"""Which containers requests and names lead to, and how that changes. Pure.
+
+It is state of its own: a container that runs is not yet one that is reached, and one that is on its way out runs on
+while it drains. A table is never changed; what changes it returns the next one, so a change that could not be written
+leaves the old one standing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerState, Health, Replica
+from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute
+
+STABLE = "stable"
+CANARY = "canary"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """One container. `port` is that of the spec it was made from; None: only its name is asked for."""
+
+    index: int
+    address: str
+    port: int | None
+    is_ready: bool = True
+    """False for the last one of a service, unhealthy: the proxy keeps it rather than nothing, names do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceReach:
+    """One service. The `canary` containers get `share` percent of the requests, the others what is left."""
+
+    spec: ServiceSpec
+    reached: Mapping[ContainerId, Reached] = field(default_factory=dict)
+    canary: frozenset[ContainerId] = frozenset()
+    share: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedService:
+    """A service as the names know it: replica index and address of those that are ready, in order."""
+
+    spec: ServiceSpec
+    ready: tuple[tuple[int, str], ...]
+
+
+Reach = Mapping[ServiceId, ServiceReach]
+"""Every service that has a spec here, also one that nothing leads to at present."""
+
+
+def is_reached(reach: Reach, container_id: ContainerId) -> bool:
+    """Whether anything leads to the container."""
+    return any(container_id in service.reached for service in reach.values())
+
+
+def published(
+    reach: Reach, spec: ServiceSpec, found: Mapping[ContainerId, Reached], *, share: int | None = None
+) -> dict[ServiceId, ServiceReach]:
+    """With these containers as well, and with the spec's domains. With `share` they are canaries, all of them."""
+    before = reach.get(spec.service_id, ServiceReach(spec=spec))
+    canary = before.canary - found.keys() if share is None else frozenset(found)
+    now = replace(
+        before,
+        spec=spec,
+        reached={**before.reached, **found},
+        canary=canary,
+        share=before.share if share is None else share,
+    )
+    return {**reach, spec.service_id: now}
+
+
+def withdrawn(reach: Reach, service_id: ServiceId, containers: Iterable[ContainerId]) -> dict[ServiceId, ServiceReach]:
+    """Without these containers."""
+    service, gone = reach.get(service_id), frozenset(containers)
+    if service is None:
+        return dict(reach)
+    return {**reach, service_id: _keeping(service, {c: r for c, r in service.reached.items() if c not in gone})}
+
+
+def forgotten(reach: Reach, service_id: ServiceId) -> dict[ServiceId, ServiceReach]:
+    """Without the service."""
+    return {known: service for known, service in reach.items() if known != service_id}
+
+
+def followed(reach: Reach, observed: Sequence[Replica]) -> dict[ServiceId, ServiceReach]:
+    """What runs no more is gone, what has another address has that."""
+    here = {replica.container_id: replica for replica in observed}
+    now: dict[ServiceId, ServiceReach] = {}
+    for service_id, service in reach.items():
+        kept: dict[ContainerId, Reached] = {}
+        for container_id, one in service.reached.items():
+            address = address_of(here[container_id]) if container_id in here else None
+            if address is not None:
+                kept[container_id] = replace(one, address=address)
+        now[service_id] = _keeping(service, kept)
+    return now
+
+
+def settled(
+    reach: Reach, spec: ServiceSpec, replicas: Sequence[Replica], readiness: Callable[[Replica, ServiceSpec], Health]
+) -> dict[ServiceId, ServiceReach]:
+    """A service that no operation is at: its ready replicas are reached, unhealthy ones are not.
+
+    `replicas` are those of the current deployment, with `spec`. The last one that is reached stays for the proxy,
+    whatever its health: an answer that may be wrong is better than none.
+    """
+    service = reach.get(spec.service_id, ServiceReach(spec=spec))
+    reached = dict(service.reached)
+    unhealthy: list[ContainerId] = []
+    for replica in replicas:
+        address = address_of(replica)
+        if address is None:
+            continue
+        match readiness(replica, spec):
+            case Health.HEALTHY:
+                reached[replica.container_id] = Reached(index=replica.index, address=address, port=spec.port)
+            case Health.UNHEALTHY if replica.container_id in reached:
+                unhealthy.append(replica.container_id)
+    # One that was kept as the last goes before one that has only now turned.
+    for container_id in sorted(unhealthy, key=lambda c: reached[c].is_ready):
+        if len(reached) > 1:
+            del reached[container_id]
+        else:
+            reached[container_id] = replace(reached[container_id], is_ready=False)
+    return {**reach, spec.service_id: ServiceReach(spec=spec, reached=reached)}
+
+
+def route_table(reach: Reach) -> RouteTable:
+    """What the proxy is to do."""
+    return RouteTable(tuple(route_of(service) for service in reach.values() if service.spec.domains))
+
+
+def route_of(service: ServiceReach) -> ServiceRoute:
+    """One service's route; an endpoint needs a port."""
+    stable = {c: r for c, r in service.reached.items() if c not in service.canary}
+    canary = {c: r for c, r in service.reached.items() if c in service.canary}
+    groups = [_group(STABLE, 100 - service.share if canary and stable else 100, stable)]
+    if canary:
+        groups.append(_group(CANARY, service.share if stable else 100, canary))
+    spec = service.spec
+    return ServiceRoute(service_id=spec.service_id, domains=spec.domains, routing=spec.routing, groups=tuple(groups))
+
+
+def named(reach: Reach) -> list[NamedService]:
+    """What names are to answer. They know no shares: a canary has none before it has all the requests."""
+    found = []
+    for service in reach.values():
+        waits = service.canary if service.share < 100 and service.canary != service.reached.keys() else frozenset()
+        ready = [(r.index, r.address) for c, r in service.reached.items() if r.is_ready and c not in waits]
+        found.append(NamedService(spec=service.spec, ready=tuple(sorted(ready))))
+    return found
+
+
+def address_of(replica: Replica) -> str | None:
+    """Where a running replica answers; None when it does not run or has no address."""
+    if replica.state is not ContainerState.RUNNING:
+        return None
+    return next((address for address in replica.addresses.values() if address), None)
+
+
+def _keeping(service: ServiceReach, reached: Mapping[ContainerId, Reached]) -> ServiceReach:
+    canary = frozenset(container_id for container_id in service.canary if container_id in reached)
+    return replace(service, reached=reached, canary=canary)
+
+
+def _group(name: str, weight: int, members: Mapping[ContainerId, Reached]) -> Group:
+    endpoints = tuple(
+        Endpoint(container_id=container_id, address=one.address, port=one.port)
+        for container_id, one in members.items()
+        if one.port is not None
+    )
+    return Group(name=name, weight=weight, endpoints=endpoints)
