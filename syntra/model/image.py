@@ -85,6 +85,11 @@ def make_image(at: Callable[[str], str], parts: ImageParts) -> ImageRef:
     """Check the parts; without a tag it is `latest`. Raises InvalidField naming the field `at(part)`."""
     registry, repository = parts.registry or "", parts.repository
     tag = MOVING_TAG if parts.tag is None else parts.tag
+    if parts.digest is not None and _DIGEST.fullmatch(parts.digest) is None:
+        # First, and not quoted: what somebody writes before and behind an `@` may be a password.
+        raise InvalidField(
+            at("digest"), "what follows `@` is not a digest (sha256: and 64 hex digits); credentials have no place here"
+        )
     if registry and _REGISTRY.fullmatch(registry) is None:
         raise InvalidField(at("registry"), f"{registry[:60]!r} is not a registry (host or host:port)")
     if registry and not _names_registry(registry):
@@ -98,8 +103,6 @@ def make_image(at: Callable[[str], str], parts: ImageParts) -> ImageRef:
         )
     if _TAG.fullmatch(tag) is None:
         raise InvalidField(at("tag"), f"{tag[:60]!r} is not a tag (letters, digits, `_`, `.`, `-`; ≤ 128)")
-    if parts.digest is not None and _DIGEST.fullmatch(parts.digest) is None:
-        raise InvalidField(at("digest"), f"{parts.digest[:80]!r} is not a digest (sha256: and 64 hex digits)")
     return ImageRef(registry=registry, repository=repository, tag=tag, digest=parts.digest)
 
 

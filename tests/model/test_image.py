@@ -80,3 +80,10 @@ def test_any_text_is_a_reference_or_refused(text: str) -> None:
     except InvalidField:
         return
     assert parse(str(image)) == image
+
+
+@pytest.mark.parametrize("text", ["someone:s3cr3t!@h.io/x", "someone:s3cr3t@h.io/x", "https://someone:s3cr3t@h.io/x:1"])
+def test_credentials_in_a_reference_are_refused_without_being_quoted(text: str) -> None:
+    with pytest.raises(InvalidField, match="credentials have no place here") as refused:
+        parse(text)
+    assert "s3cr3t" not in str(refused.value)
