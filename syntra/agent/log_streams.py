@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, suppress
 
 from syntra.agent.engine_absence import until_back
+from syntra.agent.newest_lines import NewestLines
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
@@ -47,19 +49,39 @@ class LogSubscription:
         if self._command.follow:
             await self._follow(replicas)
             return
-        lines: list[LogLine] = []
-        for replica in replicas:
-            lines += await self._read(replica)
-        lines.sort(key=lambda line: line.timestamp)
-        last = lines[-self._command.tail :] if self._command.tail else []
-        for start in range(0, len(last), BATCH_LINES):
-            await self._send_lines(last[start : start + BATCH_LINES])
+        async with aclosing(self._held(replicas)) as held:
+            async for batch in held:
+                await self._send_lines(batch)
         await self._send(self._payload([], done=True))
 
-    async def _read(self, replica: Replica) -> list[LogLine]:
-        wanted = LogRange(tail=self._command.tail, follow=False, since=self._command.since, until=self._command.until)
-        async with self._adapter.logs(replica.container_id, wanted) as lines:
-            return [line async for line in lines]
+    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[LogLine]]:
+        """What the engine holds, in batches: one log as it is read, several by time."""
+        if len(replicas) == 1:
+            batch: list[LogLine] = []
+            async with self._adapter.logs(replicas[0].container_id, self._wanted()) as lines:
+                async for line in lines:
+                    batch.append(line)
+                    if len(batch) == BATCH_LINES:
+                        yield batch
+                        batch = []
+            if batch:
+                yield batch
+            return
+        newest = NewestLines(self._command.tail)
+        for replica in replicas:
+            async with self._adapter.logs(replica.container_id, self._wanted()) as lines:
+                async for line in lines:
+                    newest.add(line)
+        if newest.cut is not None:
+            sentence = f"lines up to {newest.cut.timestamp} are left out: all together are too long; ask for fewer"
+            yield [LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}")]
+        kept = newest.taken()
+        while batch := list(itertools.islice(kept, BATCH_LINES)):
+            yield batch
+
+    def _wanted(self) -> LogRange:
+        command = self._command
+        return LogRange(tail=command.tail, follow=False, since=command.since, until=command.until)
 
     async def _follow(self, replicas: Sequence[Replica]) -> None:
         async with asyncio.TaskGroup() as group:

@@ -33,6 +33,7 @@ PURE = (
     "syntra/networking/dns/limits.py",
     "syntra/networking/dns/resolv_conf.py",
     "syntra/agent/reachable.py",
+    "syntra/agent/newest_lines.py",
     "syntra/runtime/steps.py",
     "syntra/runtime/traffic.py",
     "syntra/runtime/detect.py",
