@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE -- COMMAND…, --workdir, --env, --timeout, --json."""
     parser.usage = "%(prog)s [options] SERVICE -- COMMAND [ARGUMENT …]"
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    # Taken only to be answered with what was meant.
+    parser.add_argument("misplaced", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--workdir", metavar="PATH", help="working directory in the container")
     parser.add_argument("--env", metavar="NAME=VALUE", type=_variable, action="append", default=[], help="a variable")
     parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="time the command has (30)")
@@ -30,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     command: list[str] = getattr(args, "command", [])
+    if args.misplaced:
+        example = printable(" ".join([args.service, "--", *args.misplaced])[:80])
+        raise CliError(f"cannot exec: the command goes behind --; try `exec {example}`", ExitCode.USAGE)
     if not command:
         raise CliError("cannot exec: no command; put it behind --, as in `exec SERVICE -- ls /`", ExitCode.USAGE)
     socket = socket_path(args)
@@ -54,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         # A program reading the pipe wants the bytes; a terminal would obey them.
         write(stream, printable(output, keep="\n\t") if stream.isatty() else output)
     if data.get("truncated") is True:
-        err("output beyond the limit was dropped")
+        shown = sum(len(text(data, name, "").encode()) for name in ("stdout", "stderr"))
+        err(f"only the first {shown // 1024} KiB of the output are shown; have the command write a file to see all")
     return exit_code & 0xFF
 
 

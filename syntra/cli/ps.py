@@ -12,6 +12,8 @@ from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import Json, rows, section, text, texts
 from syntra.cli.terminal import out_json
 
+SHOWN_DOMAINS = 2
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--json."""
@@ -41,9 +43,15 @@ def show_services(services: Sequence[Json]) -> None:
                 text(service, "health"),
                 f"{text(section(service, 'replicas'), 'running')}/{text(section(service, 'replicas'), 'desired')}",
                 text(service, "deployment_id"),
-                " ".join(texts(service, "domains")) or "-",
+                _domains(texts(service, "domains")),
             )
             for service in services
         ],
         empty="no services",
     )
+
+
+def _domains(domains: Sequence[str]) -> str:
+    # All of them are in --json; a service with ten would push every other column out of sight.
+    more = f" +{len(domains) - SHOWN_DOMAINS}" if len(domains) > SHOWN_DOMAINS else ""
+    return (" ".join(domains[:SHOWN_DOMAINS]) + more) or "-"

@@ -227,6 +227,26 @@ def test_exec_needs_a_command(argv: list[str], cli: Cli) -> None:
     assert "put it behind --" in err
 
 
+def test_exec_says_where_a_command_belongs(cli: Cli) -> None:
+    code, _, err = cli("exec", "api", "ls", "/srv")
+    assert (code, err) == (2, "cannot exec: the command goes behind --; try `exec api -- ls /srv`\n")
+
+
+def test_exec_says_how_much_of_a_long_output_it_shows(cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=answering({"exit_code": 0, "stdout": "x" * 4096, "stderr": "", "truncated": True})):
+        code, out, err = cli("exec", "api", "--", "cat", "big")
+    assert (code, out) == (0, "x" * 4096)
+    assert err.startswith("only the first 4 KiB of the output are shown")
+
+
+def test_ps_names_two_domains_and_counts_the_rest(cli: Cli) -> None:
+    service = {"service_id": "s", "domains": ["a.example", "b.example", "c.example"]}
+    with FakeAgent(cli.path, list_services=answering({"services": [service]})):
+        _, out, _ = cli("ps")
+        assert "a.example b.example +1" in out
+        assert json.loads(cli("ps", "--json")[1])["services"][0]["domains"] == service["domains"]
+
+
 def log_lines(*messages: str) -> Script:
     def script(peer: Peer) -> None:
         for message in messages:

@@ -195,4 +195,4 @@ class ExecTimeout(DockerError):
         self.truncated = truncated
         self.ended = ended
         step = "give it more time" if ended else "its processes may still run inside the container; restart it"
-        super().__init__(f"cannot finish the command in {container}: it ran longer than {seconds:g} s; {step}")
+        super().__init__(f"cannot finish the command in {container[:12]}: it ran longer than {seconds:g} s; {step}")
