@@ -62,6 +62,15 @@ class ProxyRoutes:
         if not applied:
             raise StepFailed("ROUTE_FAILED", f"cannot route: {self.problem}")
 
+    async def look(self, table: RouteTable) -> None:
+        """Ask once whether the proxy works with the table, for the status' sake."""
+        try:
+            applied = await self._observer.applied(table)
+        except ProxyUnreachable as unseen:
+            self._say(f"the proxy cannot be observed: {unseen}")
+            return
+        self._say("" if applied else "the proxy works with other routes than the agent's; see its log")
+
     def _say(self, problem: str) -> None:
         if problem and problem != self.problem:
             log.warning("proxy", extra={"reason": problem})

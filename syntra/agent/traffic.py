@@ -91,7 +91,7 @@ class TrafficSwitch:
         self._is_loaded = False
         # False while the proxy has not been seen to work with what is written.
         self._is_applied = True
-        self._refreshed_at = float("-inf")
+        self._looked_at = float("-inf")
 
     @property
     def problems(self) -> list[str]:
@@ -161,8 +161,8 @@ class TrafficSwitch:
                 try:
                     if not self._is_loaded:
                         await self.start()
-                    await self._refresh_names()
                     await self.reconcile()
+                    await self._look_again()
                 except (RuntimeUnavailable, StepFailed) as later:
                     log.info("routes stay as they are for now", extra={"reason": str(later)})
                 except AgentError as failed:
@@ -277,9 +277,17 @@ class TrafficSwitch:
             if port is not None:
                 await drained(self._adapter, container_id, port, deadline)
 
-    async def _refresh_names(self) -> None:
+    async def _look_again(self) -> None:
+        """Once in RECONCILE_SECS: what no event tells of, such as a file that was edited or a network that is new."""
         now = asyncio.get_running_loop().time()
-        if self._names is None or now - self._refreshed_at < RECONCILE_SECS:
+        if now - self._looked_at < RECONCILE_SECS:
             return
-        self._refreshed_at = now
-        await self._names.refresh(frozenset(service.spec.project_name for service in self._reach.values()))
+        self._looked_at = now
+        if self._names is not None:
+            await self._names.refresh(frozenset(service.spec.project_name for service in self._reach.values()))
+        if self._proxy is not None:
+            async with self._lock:
+                table = reachable.route_table(self._reach)
+                if await self._proxy.write(table):
+                    log.warning("the routes' file was changed by another hand and is written again")
+                await self._proxy.look(table)

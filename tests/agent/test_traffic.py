@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from pathlib import Path
@@ -258,3 +259,17 @@ async def test_an_idle_service_has_the_domains_of_what_is_deployed(tmp_path: Pat
         rig.busy = set()
         await rig.traffic.reconcile()
         assert rig.domains() == ["web.example.com"]
+
+
+async def test_a_file_that_another_hand_changed_is_written_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+        written = (tmp_path / "dynamic" / "syntra.yml").read_bytes()
+        (tmp_path / "dynamic" / "syntra.yml").write_text("{}")
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(rig.traffic.run())
+            while (tmp_path / "dynamic" / "syntra.yml").read_bytes() != written:
+                await asyncio.sleep(0.01)
+            running.cancel()
