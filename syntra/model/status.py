@@ -29,6 +29,15 @@ class Health(enum.Enum):
     UNKNOWN = "unknown"
 
 
+class NameSource(enum.Enum):
+    """Who answers for names: whom a container asks, and whether the engine tells others the container's own."""
+
+    ENGINE = "engine"
+    AGENT = "agent"
+    BOTH = "agent+engine"
+    """It asks the agent, and the engine tells its names to those that do not."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
     """One container of a service as last observed. Times in epoch nanoseconds; addresses by network name."""
@@ -51,6 +60,7 @@ class Replica:
     addresses: Mapping[str, str] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
     writable_mounts: frozenset[str] = frozenset()
+    names: NameSource = NameSource.ENGINE
 
     @property
     def is_up(self) -> bool:

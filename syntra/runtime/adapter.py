@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.status import ExecResult, Figures, LogLine, Replica
 
@@ -79,6 +80,9 @@ class Adapter(Protocol):
 
     async def release_network(self, project: str) -> None:
         """Remove the project's network when no container of the project is left; address pools are finite."""
+
+    async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
+        """The networks of these projects, sorted by project; those that have none are left out."""
 
     async def ensure_volume(self, name: str) -> None:
         """Make a named volume when it is missing."""

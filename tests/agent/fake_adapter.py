@@ -7,13 +7,16 @@ so a virtual loop makes back-offs and deadlines free.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import itertools
 import time
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
@@ -82,7 +85,7 @@ class FakeAdapter:
         self.password: str | None = None
         self.passwords_seen: list[str] = []
         self.pins: set[tuple[ServiceId, DeploymentId]] = set()
-        self.networks: set[str] = set()
+        self.networks_made: set[str] = set()
         self.volumes: set[str] = set()
         self.calls: list[str] = []
         self.away = False
@@ -119,7 +122,7 @@ class FakeAdapter:
         twin = FakeAdapter(registry=sorted(self.registry))
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
         twin.images, twin.pins = dict(self.images), set(self.pins)
-        twin.networks, twin.volumes = set(self.networks), set(self.volumes)
+        twin.networks_made, twin.volumes = set(self.networks_made), set(self.volumes)
         twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
         return twin
 
@@ -191,12 +194,27 @@ class FakeAdapter:
 
     async def ensure_network(self, project: str) -> None:
         async with self._asked("ensure_network"):
-            self.networks.add(project)
+            self.networks_made.add(project)
 
     async def release_network(self, project: str) -> None:
         async with self._asked("release_network"):
             if all(c.deployment.spec.project_name != project for c in self.containers.values()):
-                self.networks.discard(project)
+                self.networks_made.discard(project)
+
+    async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
+        async with self._asked("networks"):
+            return [self.network(project) for project in sorted(projects & self.networks_made)]
+
+    def network(self, project: str) -> ProjectNetwork:
+        """What is seen of a project's network: on loopback, so that its gateway can be bound."""
+        number = zlib.crc32(project.encode()) % 250 + 2
+        return ProjectNetwork(
+            project=project,
+            name=f"syntra-{project}",
+            subnets=(ipaddress.ip_network(f"127.77.{number}.0/24"),),
+            gateways=(ipaddress.ip_address(f"127.77.{number}.1"),),
+            bridge=f"br-{number:012x}",
+        )
 
     async def ensure_volume(self, name: str) -> None:
         async with self._asked("ensure_volume"):
@@ -207,7 +225,7 @@ class FakeAdapter:
             if _pin(deployment) not in self.pins:
                 image = deployment.spec.image
                 raise StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {image} is gone; deploy again")
-            self.networks.add(deployment.spec.project_name)
+            self.networks_made.add(deployment.spec.project_name)
             number = next(self._ids)
             name = f"syn-{deployment.spec.service_id}-{deployment.deployment_id[:8]}"
             name += "" if index == 1 else f"-{index}"

@@ -259,6 +259,28 @@ class AdapterContract:
             container_id, _ = await rig.adapter.create(deployment, 1)
             assert (await rig.seen(container_id)).writable_mounts == {f"{rig.project}-data"}
 
+    async def test_a_projects_network_is_described_once_it_is_there(self) -> None:
+        async with self.rig() as rig:
+            other, both = f"{rig.project}-2", frozenset({rig.project, f"{rig.project}-2"})
+            assert await rig.adapter.networks(both) == []
+            await rig.adapter.ensure_network(other)
+            await rig.adapter.ensure_network(rig.project)
+            assert await rig.adapter.networks(frozenset()) == []
+            found, second = await rig.adapter.networks(both)
+            assert (found.project, second.project) == (rig.project, other)
+            assert await rig.adapter.networks(frozenset({rig.project})) == [found]
+            assert found.name == f"syntra-{rig.project}"
+            assert found.bridge.startswith("br-")
+            assert found.bridge != second.bridge
+            assert len(found.gateways) == len(found.subnets) >= 1
+            for gateway, subnet in zip(found.gateways, found.subnets, strict=True):
+                assert gateway in subnet
+            assert not any(ours.overlaps(theirs) for ours in found.subnets for theirs in second.subnets)
+            container_id = await rig.running(rig.deployment())
+            assert found.name in (await rig.seen(container_id)).addresses
+            await rig.adapter.release_network(other)
+            assert await rig.adapter.networks(both) == [found]
+
     async def test_a_host_port_that_is_taken_refuses_the_start_and_is_wanted_even_when_down(self) -> None:
         async with self.rig() as rig:
             deployment = await rig.obtained(rig.deployment(host_port=rig.port))
@@ -426,6 +448,7 @@ class AdapterContract:
                 away.has_image(deployment),
                 away.obtain_image(deployment, None, _ignore),
                 away.ensure_network(rig.project),
+                away.networks(frozenset({rig.project})),
                 away.ensure_volume("v"),
                 away.create(deployment, 1),
                 away.start(some),

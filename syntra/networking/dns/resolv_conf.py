@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from syntra.model.network import ContainerDns
 from syntra.networking.dns.errors import InvalidUpstream
 from syntra.networking.dns.upstream import Upstream, parse_upstream
 
@@ -26,15 +27,6 @@ class ResolvConf:
     """What a file says. `nameservers` in order, without repetition, at most MOST; unusable lines are left out."""
 
     nameservers: tuple[Upstream, ...]
-    search: tuple[str, ...]
-    options: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerDns:
-    """HostConfig's Dns, DnsSearch and DnsOptions (Engine API, "Create a container")."""
-
-    servers: tuple[str, ...]
     search: tuple[str, ...]
     options: tuple[str, ...]
 

@@ -13,6 +13,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
@@ -34,6 +35,7 @@ from syntra.runtime.docker.errors import (
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
+from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.quick_figures import QuickFigures
@@ -67,11 +69,13 @@ class DockerAdapter:
         owner: str,
         otlp_http_port: int,
         route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
+        container_dns: ContainerDnsOf = nobody,
         with_aliases: bool = True,
     ) -> None:
+        """`container_dns` gives what a container of a project is told about names; `with_aliases`: where that is
+        nothing, the engine answers for them."""
         self._client = client
         self._route_labels = route_labels
-        self._with_aliases = with_aliases
         self._owner = owner
         self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
         self._otlp_http_port = otlp_http_port
@@ -79,6 +83,7 @@ class DockerAdapter:
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
         self._networks = Networks(client)
+        self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
         self._volumes = Volumes(client)
         self._execs = Execs(client)
         self._logs = Logs(client)
@@ -158,6 +163,10 @@ class DockerAdapter:
                 if network is not None and network.labels.get(body.MANAGED) == "true":
                     await self._networks.remove(network.id)
 
+    async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
+        with translated("NETWORK_FAILED"):
+            return await self._naming.networks(projects)
+
     async def ensure_volume(self, name: str) -> None:
         with translated("VOLUME_FAILED"):
             await self._volumes.ensure(name, {body.MANAGED: "true"})
@@ -180,6 +189,7 @@ class DockerAdapter:
                 raise StepFailed(
                     "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
                 )
+            dns, with_aliases = await self._naming.of(deployment, network)
             around = body.Surroundings(
                 owner=self._owner,
                 image=self._pins.of(deployment),
@@ -188,7 +198,8 @@ class DockerAdapter:
                 otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
                 logging_driver=await self._driver(),
                 route_labels=self._route_labels(spec),
-                with_aliases=self._with_aliases,
+                dns=dns,
+                with_aliases=with_aliases,
             )
             wanted = body.create_body(deployment, index, around)
             name = body.container_name(spec.service_id, deployment.deployment_id, index)

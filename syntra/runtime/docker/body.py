@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from syntra.model.errors import RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
+from syntra.model.status import NameSource
 
 MANAGED = "syntra.managed"
 OWNER = "syntra.owner"
@@ -24,6 +26,7 @@ REPLICA = "syntra.replica"
 SPEC_HASH = "syntra.spec_hash"
 SPEC = "syntra.spec"
 PROJECT = "syntra.project"
+NAMES = "syntra.names"
 
 KEEP_PREFIX = "syntra-keep/"
 # The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
@@ -42,6 +45,8 @@ class Surroundings:
     logging_driver: str
     # What a proxy that reads labels is to know; nothing for one that reads a file.
     route_labels: Mapping[str, str] = field(default_factory=dict)
+    # Whom the container asks for names; None: the engine alone.
+    dns: ContainerDns | None = None
     # Whether the engine's own resolver is to answer for the service's names.
     with_aliases: bool = True
 
@@ -82,7 +87,7 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
     body: dict[str, Json] = {
         "Image": around.image,
         "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
-        "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around.owner)},
+        "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around)},
         "ExposedPorts": ports,
         "HostConfig": _host_config(spec, around),
         "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec, around)}}},
@@ -108,7 +113,7 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
     return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
 
 
-def _labels(deployment: Deployment, index: int, owner: str) -> dict[str, str]:
+def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[str, str]:
     spec = deployment.spec
     payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
     config = payload["config"]
@@ -116,14 +121,21 @@ def _labels(deployment: Deployment, index: int, owner: str) -> dict[str, str]:
     config["env_keys"] = sorted(spec.env)
     return {
         MANAGED: "true",
-        OWNER: owner,
+        OWNER: around.owner,
         SERVICE: spec.service_id,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,
         REPLICA: str(index),
         SPEC_HASH: fingerprint(spec),
         SPEC: json.dumps(payload, separators=(",", ":")),
+        NAMES: _name_source(around).value,
     }
+
+
+def _name_source(around: Surroundings) -> NameSource:
+    if around.dns is None:
+        return NameSource.ENGINE
+    return NameSource.BOTH if around.with_aliases else NameSource.AGENT
 
 
 def _environment(deployment: Deployment, around: Surroundings) -> dict[str, str]:
@@ -162,6 +174,10 @@ def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
         config["Memory"] = spec.memory_bytes
     if spec.host_port is not None:
         config["PortBindings"] = {f"{spec.port}/tcp": [{"HostPort": str(spec.host_port)}]}
+    if around.dns is not None:
+        config["Dns"] = list(around.dns.servers)
+        config["DnsSearch"] = list(around.dns.search)
+        config["DnsOptions"] = list(around.dns.options)
     if around.logging_driver == "json-file":
         config["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
     return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import EngineClient
@@ -36,6 +36,15 @@ class Networks:
     async def list(self, *, labels: Mapping[str, str | None]) -> list[NetworkDetails]:
         """Networks with all these labels, without their containers."""
         return [*await self._list({"label": label_filter(labels)})]
+
+    async def named(self, names: Iterable[str]) -> Sequence[NetworkDetails]:
+        """The networks of exactly these names, of several with one name the oldest, without their containers."""
+        wanted = sorted(set(names))
+        found = await self._list({"name": wanted}) if wanted else ()
+        oldest: dict[str, NetworkDetails] = {}
+        for network in sorted(found, key=lambda network: (network.created, network.id)):
+            oldest.setdefault(network.name, network)
+        return [oldest[name] for name in wanted if name in oldest]
 
     async def ensure(self, name: str, labels: Mapping[str, str], *, driver: str = "bridge") -> NetworkDetails:
         """The network of that name, created when missing, without its containers. Safe against others doing the same.
@@ -105,8 +114,7 @@ class Networks:
 
     async def _oldest(self, name: str) -> NetworkDetails | None:
         """The oldest network of exactly this name: the engine's filter matches parts of names."""
-        found = [network for network in await self._list({"name": [name]}) if network.name == name]
-        return min(found, key=lambda network: (network.created, network.id), default=None)
+        return next(iter(await self.named([name])), None)
 
     async def _list(self, filters: Mapping[str, object]) -> Sequence[NetworkDetails]:
         response = await self._client.request("GET", "/networks", query={"filters": filters})

@@ -17,6 +17,9 @@ from syntra.runtime.docker.records import (
     VolumeDetails,
 )
 
+# The bridge driver's option for the interface's name; without it the interface is named by the network's id.
+BRIDGE_NAME = "com.docker.network.bridge.name"
+
 
 def container_summary(source: object) -> ContainerSummary:
     """A row of `GET /containers/json`."""
@@ -105,15 +108,21 @@ def image_summary(source: object) -> ImageSummary:
 
 def network_details(source: object) -> NetworkDetails:
     """`GET /networks/{id}` or a row of `GET /networks`."""
-    pools = [pool for pool in fields.array(source, "IPAM", "Config") if ":" not in fields.text(pool, "Subnet")]
-    pool = pools[0] if pools else {}
+    pools = [
+        # Some engines write the gateway with the length of the subnet's prefix.
+        (fields.text(pool, "Subnet"), fields.text(pool, "Gateway").partition("/")[0])
+        for pool in fields.array(source, "IPAM", "Config")
+    ]
+    subnet, gateway = next((pool for pool in pools if ":" not in pool[0]), ("", ""))
     containers = fields.mapping(source, "Containers")
     return NetworkDetails(
         id=fields.text(source, "Id"),
         name=fields.text(source, "Name"),
         driver=fields.text(source, "Driver"),
-        gateway=fields.text(pool, "Gateway"),
-        subnet=fields.text(pool, "Subnet"),
+        gateway=gateway,
+        subnet=subnet,
+        pools=tuple(pools),
+        bridge=fields.labels(source, "Options").get(BRIDGE_NAME) or f"br-{fields.text(source, 'Id')[:12]}",
         labels=fields.labels(source, "Labels"),
         created=fields.text(source, "Created"),
         containers={key: fields.text(value, "IPv4Address").partition("/")[0] for key, value in containers.items()},

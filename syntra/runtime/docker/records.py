@@ -118,6 +118,7 @@ class ImageSummary:
 class NetworkDetails:
     """One network. `gateway` and `subnet` are of its first IPv4 pool, "" without one.
 
+    `pools`: every pool's subnet and the host's own address on it, "" without one. `bridge` is the host's interface.
     `containers`: ids of connected, running containers to their IPv4 address; empty in a list.
     """
 
@@ -126,6 +127,8 @@ class NetworkDetails:
     driver: str
     gateway: str
     subnet: str
+    pools: tuple[tuple[str, str], ...]
+    bridge: str
     labels: Mapping[str, str]
     created: str
     containers: Mapping[str, str]

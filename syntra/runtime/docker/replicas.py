@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import ContainerState, Replica
+from syntra.model.status import ContainerState, NameSource, Replica
 from syntra.runtime.docker import body
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.errors import AgentError
 from syntra.utils.timestamps import parse_ns
 
 _STATES = {state.value: state for state in ContainerState}
+_NAMES = {source.value: source for source in NameSource}
 
 
 def replica_of(details: ContainerDetails) -> Replica | None:
@@ -41,6 +42,7 @@ def replica_of(details: ContainerDetails) -> Replica | None:
         addresses=details.addresses,
         host_ports=_host_ports(details.raw),
         writable_mounts=_writable_mounts(details.raw),
+        names=_NAMES.get(labels.get(body.NAMES, ""), NameSource.ENGINE),
     )
 
 

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syntra.model.network import ContainerDns
 from syntra.networking.dns import resolv_conf
 from syntra.networking.dns.errors import InvalidUpstream
-from syntra.networking.dns.resolv_conf import ContainerDns, container_dns, host_upstreams, parse
+from syntra.networking.dns.resolv_conf import container_dns, host_upstreams, parse
 from syntra.networking.dns.upstream import Upstream, parse_upstream
 
 STUB = "# systemd-resolved\nnameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n"

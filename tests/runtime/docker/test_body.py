@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, HealthKind, HealthSpec, VolumeMount
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.docker import body
@@ -135,6 +136,31 @@ def test_everything_a_spec_can_ask_for_is_in_the_body() -> None:
     }
     aliases = created["NetworkingConfig"]["EndpointsConfig"]["syntra-shop"]["Aliases"]
     assert aliases == ["api", "api.shop.internal"]
+
+
+@pytest.mark.parametrize(
+    ("with_aliases", "label"), [(False, "agent"), (True, "agent+engine")], ids=["no aliases", "aliases as well"]
+)
+def test_a_container_that_asks_the_agent_is_told_so(with_aliases: bool, label: str) -> None:
+    told = ContainerDns(servers=("172.18.0.1", "192.0.2.53"), search=("shop.internal",), options=("ndots:1",))
+    created = made(deployment(), dns=told, with_aliases=with_aliases)
+    host = created["HostConfig"]
+    assert (host["Dns"], host["DnsSearch"], host["DnsOptions"]) == (
+        ["172.18.0.1", "192.0.2.53"],
+        ["shop.internal"],
+        ["ndots:1"],
+    )
+    assert created["Labels"][body.NAMES] == label
+    assert bool(created["NetworkingConfig"]["EndpointsConfig"]["syntra-shop"]["Aliases"]) == with_aliases
+
+
+def test_without_the_agent_the_engine_s_resolver_is_left_as_it_is() -> None:
+    host = made(deployment())["HostConfig"]
+    assert not {"Dns", "DnsSearch", "DnsOptions"} & host.keys()
+    claimed = dataclasses.replace(
+        deployment(), spec=dataclasses.replace(deployment().spec, labels={body.NAMES: "agent"})
+    )
+    assert made(claimed)["Labels"][body.NAMES] == "engine"
 
 
 def test_a_name_that_is_also_the_host_name_is_one_alias() -> None:

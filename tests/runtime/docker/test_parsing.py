@@ -59,6 +59,8 @@ def test_a_network_shows_its_ipv4_pool_and_addresses() -> None:
         {"Id": "n", "IPAM": {"Config": pools}, "Containers": {"c1": {"IPv4Address": "172.18.0.2/16"}}}
     )
     assert (details.subnet, details.gateway) == ("172.18.0.0/16", "172.18.0.1")
+    assert details.pools == (("fd00::/64", "fd00::1"), ("172.18.0.0/16", "172.18.0.1"))
+    assert details.bridge == "br-n"
     assert details.containers == {"c1": "172.18.0.2"}
 
 

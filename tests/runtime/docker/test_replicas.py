@@ -10,7 +10,7 @@ from hypothesis import given
 
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerState
+from syntra.model.status import ContainerState, NameSource
 from syntra.runtime.docker import body
 from syntra.runtime.docker.body import Surroundings, container_name, create_body
 from syntra.runtime.docker.client import EngineClient
@@ -87,6 +87,26 @@ def test_a_running_replica_is_read_whole() -> None:
 
 def test_its_deployment_stands_in_its_labels_and_environment() -> None:
     assert deployment_of(container_details(inspected())) == WANTED
+
+
+@pytest.mark.parametrize(
+    ("label", "source"),
+    [
+        (None, NameSource.ENGINE),
+        ("agent", NameSource.AGENT),
+        ("agent+engine", NameSource.BOTH),
+        ("?", NameSource.ENGINE),
+    ],
+)
+def test_whom_a_replica_asks_for_names_stands_in_its_label(label: str | None, source: NameSource) -> None:
+    described = inspected()
+    labels = described["Config"]["Labels"]
+    labels.pop("syntra.names")
+    if label is not None:
+        labels["syntra.names"] = label
+    found = replica_of(container_details(described))
+    assert found is not None
+    assert found.names is source
 
 
 def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> None:

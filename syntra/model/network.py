@@ -1,0 +1,29 @@
+"""A project's network on the engine, and what its containers are told about names."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectNetwork:
+    """The network of one project. `gateways` are the host's own addresses on it, `bridge` the host's interface."""
+
+    project: str
+    name: str
+    subnets: tuple[Subnet, ...]
+    gateways: tuple[Address, ...]
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerDns:
+    """HostConfig's Dns, DnsSearch and DnsOptions (Engine API, "Create a container")."""
+
+    servers: tuple[str, ...]
+    search: tuple[str, ...]
+    options: tuple[str, ...]
