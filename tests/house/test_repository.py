@@ -31,6 +31,7 @@ PURE = (
     "syntra/networking/socket_table.py",
     "syntra/networking/dns/zone.py",
     "syntra/networking/dns/limits.py",
+    "syntra/networking/dns/given.py",
     "syntra/networking/dns/resolv_conf.py",
     "syntra/agent/reachable.py",
     "syntra/agent/newest_lines.py",

@@ -29,6 +29,7 @@ import dns.rdtypes.IN.SRV
 import dns.rrset
 
 from syntra.networking.dns.zone import (
+    Address,
     AddressRecord,
     Labels,
     Outcome,
@@ -84,10 +85,11 @@ class Query:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Send these bytes."""
+    """Send these bytes. `addresses` are those of replicas that the asker may use from now on."""
 
     wire: bytes = field(repr=False)
     rcode: str
+    addresses: tuple[Address, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +128,10 @@ def consider(
         chosen = rng.sample(found.records, min(MOST_RECORDS, len(found.records)))
         response.answer.append(_rrset(question.name, chosen, zone.ttl))
         response.additional.extend(_addresses(zone, project, chosen))
-    else:
-        response.authority.append(_soa(found.authority))
-        if found.outcome is Outcome.NO_NAME:
-            response.set_rcode(dns.rcode.NXDOMAIN)
+        return _answered(query, response, addresses=_given(zone, project, chosen))
+    response.authority.append(_soa(found.authority))
+    if found.outcome is Outcome.NO_NAME:
+        response.set_rcode(dns.rcode.NXDOMAIN)
     return _answered(query, response)
 
 
@@ -215,10 +217,23 @@ def _response(query: Query) -> dns.message.Message:
     return response
 
 
-def _answered(query: Query, response: dns.message.Message) -> Answered:
+def _answered(query: Query, response: dns.message.Message, *, addresses: tuple[Address, ...] = ()) -> Answered:
     # The order is ours already; the codec's own shuffling would use chance nobody gave it.
     wire = response.to_wire(max_size=query.room, prefer_truncation=True, want_shuffle=False)
-    return Answered(wire=wire, rcode=dns.rcode.to_text(response.rcode()))
+    return Answered(wire=wire, rcode=dns.rcode.to_text(response.rcode()), addresses=addresses)
+
+
+def _given(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address, ...]:
+    """What the records lead to. Who is told a target was told its addresses as well, or asks for them next."""
+    given: list[Address] = []
+    for record in records:
+        match record:
+            case AddressRecord(address=address):
+                given.append(address)
+            case ServiceRecord(target=target):
+                for kind in (RecordType.A, RecordType.AAAA):
+                    given += _given(zone, project, zone.lookup(project, target, kind).records)
+    return tuple(given)
 
 
 def _rrset(name: dns.name.Name, records: Iterable[Record], ttl: int) -> dns.rrset.RRset:

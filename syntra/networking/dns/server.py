@@ -21,6 +21,7 @@ from syntra.networking.dns.answer import Answered, Dropped, Elsewhere, Query, Tr
 from syntra.networking.dns.connections import Connections
 from syntra.networking.dns.errors import BindFailed
 from syntra.networking.dns.forward import Forwarder
+from syntra.networking.dns.given import USE_SECS, LastGiven
 from syntra.networking.dns.limits import RateLimit, Shares
 from syntra.networking.dns.settings import DnsSettings
 from syntra.networking.dns.upstream import Upstream
@@ -55,6 +56,7 @@ class NameServer:
         self._rng = rng
         self._zone = build({}, None)
         self._rate: RateLimit[Address] = RateLimit(rate=settings.rate, burst=settings.burst, capacity=settings.sources)
+        self._given: LastGiven[Address] = LastGiven(capacity=settings.given)
         self._forwards: Shares[Address] = Shares(total=settings.forwards, each=settings.forwards_per_source)
         self._connections = Connections(settings, self._admits, self._answer_stream)
         self._listeners: dict[Address, _Listener] = {}
@@ -71,6 +73,10 @@ class NameServer:
     def counts(self) -> Mapping[str, int]:
         """Since the start: answers by response code, `forwarded`, and drops as `dropped.REASON`."""
         return dict(self._counts)
+
+    def last_given(self, addresses: Iterable[Address]) -> float | None:
+        """When an answer last held one of these, on the loop's clock; None: no answer that is still remembered."""
+        return self._given.last(addresses)
 
     def publish(self, zone: Zone) -> None:
         """Answer from `zone` from the next query on."""
@@ -158,6 +164,8 @@ class NameServer:
             done = answer.failed(done.query)
         if isinstance(done, Answered):
             self._counts[done.rcode] += 1
+            if done.addresses:
+                self._given.note(done.addresses, asyncio.get_running_loop().time(), keep_secs=self._zone.ttl + USE_SECS)
         return done
 
     def _drop(self, reason: str) -> Dropped:

@@ -19,6 +19,8 @@ class DnsSettings:
     burst: int = 2000
     sources: int = 1024
     """Sources whose rate is remembered."""
+    given: int = 4096
+    """Addresses of which is remembered when they were last given out."""
     forward_secs: float = 3.0
     """For one upstream; below the 4 s after which the engine's resolver gives up on us."""
     forwards: int = 256
