@@ -24,6 +24,7 @@ from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.local_socket import LocalSocket
+from syntra.agent.names import Names, name_service
 from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
 from syntra.agent.rebuild import desired_from
@@ -36,6 +37,7 @@ from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
+from syntra.model.network import ContainerDns
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -65,12 +67,12 @@ class AgentApp:
         self._stop = asyncio.Event()
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
+        self._names: Names | None = None
 
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
         _require_docker(self._loaded)
-        _require_names(self._loaded)
         # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
         self._handle_signals()
         _private_directory(settings.data_dir)
@@ -93,7 +95,8 @@ class AgentApp:
                 owner=names.owner,
                 otlp_http_port=settings.telemetry.otlp_http_port,
                 route_labels=route_labels(settings),
-                with_aliases=settings.networking.dns.mode == "docker-alias",
+                container_dns=self._container_dns,
+                with_aliases=settings.networking.dns.mode != "off",
             )
             await self._serve(identity, database, journal, adapter)
 
@@ -118,12 +121,15 @@ class AgentApp:
                 min_healthy_secs=settings.runtime.min_healthy_secs,
                 on_turn=lambda _: traffic.nudge() if traffic else None,
             )
+            if settings.networking.dns.mode == "agent":
+                self._names = name_service(settings.networking.dns, adapter, group)
             traffic = traffic_of(
                 settings,
                 adapter=adapter,
                 journal=journal,
                 is_busy=lambda service_id: deployer.lanes.is_busy(service_id),
                 readiness=watch.readiness,
+                names=self._names,
             )
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
@@ -169,7 +175,12 @@ class AgentApp:
                 await link.stop()
             for task in background:
                 task.cancel()
+            if self._names is not None:
+                self._names.close()
         log.info("agent stopped")
+
+    def _container_dns(self, project: str, gateway: str) -> ContainerDns | None:
+        return self._names.container_dns(project, gateway) if self._names is not None else None
 
     async def _rebuild(self, journal: Journal, adapter: DockerAdapter) -> None:
         try:
@@ -286,13 +297,6 @@ def _require_docker(loaded: Loaded) -> None:
     if detect(settings.runtime.runtime_type, evidence) is RuntimeKind.KUBERNETES:
         raise ConfigurationError(
             str(loaded.path), "runtime.runtime_type: kubernetes is not part of this version; set it to docker"
-        )
-
-
-def _require_names(loaded: Loaded) -> None:
-    if loaded.settings.networking.dns.mode == "agent":
-        raise ConfigurationError(
-            str(loaded.path), "networking.dns.mode: agent is not part of this version; set it to docker-alias or off"
         )
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from syntra.agent.config.settings import DnsSettings
 from syntra.agent.names_advice import stale_services
+from syntra.agent.reachable import NamedService
 from syntra.model.network import Address, ContainerDns, ProjectNetwork
-from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerState, Replica
 from syntra.networking.dns import resolv_conf, self_test, zone
 from syntra.networking.dns.given import USE_SECS
@@ -35,14 +35,6 @@ log = logging.getLogger(__name__)
 
 TESTS_AT_ONCE = 8
 _FILE_BYTES = 65_536
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedService:
-    """A service that exists; `ready` are index and address of the replicas that may be connected to, perhaps none."""
-
-    spec: ServiceSpec
-    ready: tuple[tuple[int, str], ...]
 
 
 class Reaches(Protocol):
@@ -144,8 +136,6 @@ class Names:
             self._prepared &= found.keys()
             await self._take_up(found)
         self._begin_look()
-        if self._looking is not None:
-            await asyncio.wait({self._looking})
 
     async def until_forgotten(self, addresses: Iterable[str]) -> None:
         """Return when no client may remember an answer with one of these, which `show` has named for the last time.

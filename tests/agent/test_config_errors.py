@@ -90,6 +90,10 @@ FILES: dict[str, tuple[str, str]] = {
     ),
     "certificate without key": ("tls.cert_path = '/c'", "tls.key_path: is missing although tls.cert_path is set"),
     "key without certificate": ("tls.key_path = '/k'", "tls.cert_path: is missing although tls.key_path is set"),
+    "a port that containers cannot be told": (
+        "networking.dns.port = 1053",
+        "networking.dns.port: must be 53 with mode agent: no other port can be named to a container",
+    ),
     "broken": ("data_dir = ", "it is not valid TOML: "),
     "key twice": ("data_dir = '/a'\ndata_dir = '/b'", "it is not valid TOML: "),
     "deep": ("x = " + "[" * 5000, "it is not valid TOML: "),

@@ -41,7 +41,7 @@ OTHER = {
     "networking.cert_resolver": "other",
     "networking.https_redirect_entrypoint": "plain",
     "networking.drain_seconds": "12.5",
-    "networking.dns.mode": "agent",
+    "networking.dns.mode": "off",
     "networking.dns.port": "1053",
     "networking.dns.ttl": "0",
     "networking.dns.upstreams": "1.1.1.1,2606:4700::1111",
@@ -90,6 +90,8 @@ def test_every_key_can_come_from_the_environment(dotted: str, tmp_path: Path) ->
     environ = {key.variable: OTHER[dotted]}
     if dotted.startswith("control_plane."):
         environ |= {BY_DOTTED[f"control_plane.{name}"].variable: value for name, value in control_plane(dotted)}
+    if dotted == "networking.dns.port":
+        environ["SYNTRA_NETWORKING__DNS__MODE"] = "off"
     if dotted in ("tls.cert_path", "tls.key_path"):
         environ |= {"SYNTRA_TLS__CERT_PATH": OTHER["tls.cert_path"], "SYNTRA_TLS__KEY_PATH": OTHER["tls.key_path"]}
     loaded = load(write(tmp_path / "agent.toml", ""), environ=environ)
@@ -116,6 +118,8 @@ def test_every_key_can_come_from_the_file_and_gives_way_to_the_environment(dotte
     text = f"{dotted} = {written if number else repr(written)}\n"
     if dotted.startswith("control_plane."):
         text += "".join(f"control_plane.{name} = '{value}'\n" for name, value in control_plane(dotted))
+    if dotted == "networking.dns.port":
+        text += "networking.dns.mode = 'off'\n"
     if dotted == "tls.cert_path":
         text += "tls.key_path = '/k'\n"
     if dotted == "tls.key_path":

@@ -190,6 +190,10 @@ def _check_together(values: Mapping[str, Value | None], source: str, warnings: l
     if values["telemetry.otlp_grpc_port"] == values["telemetry.otlp_http_port"]:
         port = values["telemetry.otlp_http_port"]
         raise ConfigurationError(source, f"telemetry.otlp_http_port: {port} is already telemetry.otlp_grpc_port")
+    if values["networking.dns.mode"] == "agent" and values["networking.dns.port"] != 53:
+        raise ConfigurationError(
+            source, "networking.dns.port: must be 53 with mode agent: no other port can be named to a container"
+        )
     kind, cluster = values["runtime.runtime_type"], values["runtime.kubernetes_config"]
     if kind == "kubernetes" or (kind == "auto" and cluster is not None):
         warnings.append(

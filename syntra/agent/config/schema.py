@@ -219,12 +219,16 @@ KEYS: tuple[Key, ...] = (
         section="networking.dns",
         name="mode",
         kind=Kind.CHOICE,
-        default="docker-alias",
+        default="agent",
         choices=("agent", "docker-alias", "off"),
         meaning="who answers for the names of services",
     ),
     Key(
-        section="networking.dns", name="port", kind=Kind.PORT, default=53, meaning="where the agent's resolver listens"
+        section="networking.dns",
+        name="port",
+        kind=Kind.PORT,
+        default=53,
+        meaning="where the resolver listens; mode agent needs 53",
     ),
     Key(
         section="networking.dns",

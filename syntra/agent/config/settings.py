@@ -43,7 +43,7 @@ class RuntimeSettings:
 class DnsSettings:
     """Who answers for the names of services."""
 
-    mode: str = "docker-alias"
+    mode: str = "agent"
     """`agent`, `docker-alias` or `off`."""
     port: int = 53
     ttl: int = 5
