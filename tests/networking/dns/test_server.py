@@ -285,3 +285,23 @@ def test_the_light_modules_do_not_load_the_codec() -> None:
 @pytest.mark.parametrize("name", ["zone", "limits", "resolv_conf", "upstream", "settings", "errors"])
 def test_the_light_modules_are_pure(name: str) -> None:
     assert rules.impurities((PACKAGE / f"{name}.py").read_text()) == []
+
+
+async def test_it_is_known_when_an_address_was_last_given_out() -> None:
+    first, second = ipaddress.ip_address("127.1.0.1"), ipaddress.ip_address("127.1.0.2")
+    loop = asyncio.get_running_loop()
+    async with serving(loopback_zone(web(1, 2))) as (server, port):
+        assert server.last_given([first, second]) is None
+        for name, kind in (("nothing", "A"), ("web", "AAAA"), ("1.0.1.127.in-addr.arpa", "PTR")):
+            await udp(port, query(name, kind))
+        assert server.last_given([first, second]) is None
+        before = loop.time()
+        await udp(port, query("1.web.shop.internal"))
+        given = server.last_given([first, second])
+        assert given is not None
+        assert before <= given <= loop.time()
+        assert server.last_given([second]) is None
+        await udp(port, query("_8080._tcp.web.shop.internal", "SRV"))
+        assert (server.last_given([second]) or 0) > given, "who knows the target asks for its address next"
+        server.publish(loopback_zone())
+        assert server.last_given([second]) is not None, "clients remember what the zone has forgotten"
