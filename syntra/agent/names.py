@@ -171,6 +171,8 @@ class Names:
                     yield _Place(network=network, gateway=gateway)
 
     async def _look_up(self, projects: frozenset[str]) -> dict[str, ProjectNetwork] | None:
+        if self._is_closed:
+            return None
         try:
             return {network.project: network for network in await self._adapter.networks(projects)}
         except (RuntimeUnavailable, StepFailed) as later:

@@ -42,9 +42,7 @@ async def test_a_firewall_between_a_container_and_the_server_is_noticed(engine_t
         return await self_test.reaches(pid, shop.gateway, 53, project="shop", **kw)
 
     async with asyncio.TaskGroup() as group:
-        server = NameServer(
-            group, DnsSettings(), Forwarder(list, rng=random.SystemRandom()), rng=random.Random(1)
-        )
+        server = NameServer(group, DnsSettings(), Forwarder(list, rng=random.SystemRandom()), rng=random.Random(1))
         try:
             assert not await reached(), "nobody listens"
             assert await server.listen([shop.gateway]) == ()
