@@ -91,7 +91,7 @@ class PrivateEngine:
 
     def api(self, method: str, path: str, body: bytes | None = None, *, query: Mapping[str, str] | None = None) -> Any:
         """One request; the parsed answer, None when it is empty."""
-        content = self._raw(method, path + ("?" + urlencode(query) if query else ""), body)
+        content = self._raw(method, path + ("?" + urlencode(query) if query else ""), body, "application/json")
         return json.loads(content) if content.strip() else None
 
     def image(self, reference: str, version: str) -> None:
@@ -111,10 +111,10 @@ class PrivateEngine:
         """The ids of a service's running containers."""
         return sorted(item["Id"] for item in self.containers(service) if item["State"] == "running")
 
-    def _raw(self, method: str, target: str, body: bytes | None = None) -> bytes:
+    def _raw(self, method: str, target: str, body: bytes | None = None, kind: str = "application/x-tar") -> bytes:
         connection = UnixConnection(str(self.socket), timeout=60)
         try:
-            connection.request(method, API + target, body, {"Content-Type": "application/x-tar"} if body else {})
+            connection.request(method, API + target, body, {"Content-Type": kind} if body else {})
             answer = connection.getresponse()
             content = answer.read()
         finally:
