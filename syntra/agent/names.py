@@ -11,16 +11,16 @@ import asyncio
 import ipaddress
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from syntra.agent.config.settings import DnsSettings
 from syntra.agent.names_advice import stale_services
+from syntra.agent.names_reach import Place, Reaches, ReachTests
 from syntra.agent.reachable import NamedService
 from syntra.model.network import Address, ContainerDns, ProjectNetwork
-from syntra.model.status import ContainerState, Replica
+from syntra.model.status import Replica
 from syntra.networking.dns import resolv_conf, self_test, zone
 from syntra.networking.dns.given import USE_SECS
 from syntra.networking.dns.settings import DnsSettings as ServerLimits
@@ -33,22 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TESTS_AT_ONCE = 8
 _FILE_BYTES = 65_536
-
-
-class Reaches(Protocol):
-    """`networking.dns.self_test.reaches`."""
-
-    def __call__(self, pid: int, address: Address, port: int, *, project: str) -> Awaitable[bool]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where containers of a project are to reach the server."""
-
-    network: ProjectNetwork
-    gateway: Address
 
 
 class Names:
@@ -67,21 +52,16 @@ class Names:
         self._settings = settings
         self._adapter = adapter
         self._server = server
-        self._group = group
-        self._reaches = reaches
         self._host_files = host_files
         self._host_texts: tuple[str, ...] = ()
         self._networks: dict[str, ProjectNetwork] = {}
         # Projects that were prepared and that nobody has named in `refresh` yet.
         self._prepared: set[str] = set()
         self._services: tuple[NamedService, ...] | None = None
-        self._replicas: list[Replica] = []
+        self._replicas: Sequence[Replica] = ()
         self._unbound: dict[Address, str] = {}
-        self._tested: set[_Place] = set()
-        self._blocked: set[_Place] = set()
+        self._tests = ReachTests(group, reaches)
         self._changing = asyncio.Lock()
-        self._looking: asyncio.Task[None] | None = None
-        self._look_again = False
         self._is_closed = False
 
     @property
@@ -93,10 +73,10 @@ class Names:
             project, failure = place.network.project, self._unbound.get(place.gateway)
             if failure is not None:
                 sentences.append(f"the engine answers for the names of project {project}: {failure}")
-            elif place in self._blocked:
+            elif self._tests.is_blocked(place):
                 sentences.append(
                     f"the engine answers for the names of project {project}: its containers get no answer at "
-                    f"{place.gateway} port 53, a firewall drops it; "
+                    f"{place.gateway} port 53, as a firewall seems to drop what they ask; "
                     f"run `ufw allow in on {place.network.bridge} to any port 53`"
                 )
             else:
@@ -116,12 +96,14 @@ class Names:
 
     def show(self, services: Iterable[NamedService]) -> None:
         """Answer with exactly these from now on."""
-        shown = tuple(services)
-        is_new = self._services is None or _addresses(shown) != _addresses(self._services)
-        self._services = shown
+        self._services = tuple(services)
         self._publish()
-        if is_new:
-            self._begin_look()
+
+    def see(self, replicas: Sequence[Replica]) -> None:
+        """These are all containers of ours: the names they ask for may be said to be wrong, and their way is tested."""
+        self._replicas = replicas
+        if not self._is_closed:
+            self._tests.begin(self._places(), self._server.endpoints, replicas)
 
     async def refresh(self, projects: frozenset[str]) -> None:
         """Look at the networks of these projects again: listen where it is new or was lost, and nowhere else.
@@ -135,7 +117,6 @@ class Names:
                 return
             self._prepared &= found.keys()
             await self._take_up(found)
-        self._begin_look()
 
     async def until_forgotten(self, addresses: Iterable[str]) -> None:
         """Return when no client may remember an answer with one of these, which `show` has named for the last time.
@@ -150,7 +131,7 @@ class Names:
     def container_dns(self, project: str, gateway: str) -> ContainerDns | None:
         """What a new container on that gateway's network is told; None: it cannot reach us, the engine is to answer."""
         place = next((p for p in self._places() if (p.network.project, str(p.gateway)) == (project, gateway)), None)
-        if place is None or place.gateway not in self._server.endpoints or place in self._blocked:
+        if place is None or place.gateway not in self._server.endpoints or self._tests.is_blocked(place):
             return None
         return resolv_conf.container_dns(
             gateway=gateway, project=project, host_files=self._host_texts, configured=self._settings.upstreams
@@ -159,16 +140,15 @@ class Names:
     def close(self) -> None:
         """Answer nobody any more."""
         self._is_closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        self._tests.close()
         self._server.close()
 
-    def _places(self) -> Iterable[_Place]:
+    def _places(self) -> Iterable[Place]:
         # Containers are told the IPv4 gateway: the engine's resolver asks over IPv4 wherever it has both.
         for network in self._networks.values():
             for gateway in network.gateways:
                 if gateway.version == 4:
-                    yield _Place(network=network, gateway=gateway)
+                    yield Place(network=network, gateway=gateway)
 
     async def _look_up(self, projects: frozenset[str]) -> dict[str, ProjectNetwork] | None:
         if self._is_closed:
@@ -181,9 +161,7 @@ class Names:
 
     async def _take_up(self, networks: dict[str, ProjectNetwork]) -> None:
         self._networks = networks
-        places = {*self._places()}
-        self._tested &= places
-        self._blocked &= places
+        self._tests.keep_only(self._places())
         self._host_texts = await asyncio.to_thread(_texts, self._host_files)
         # Known before it is listened for: whoever asks early must not be taken for a stranger.
         self._publish()
@@ -198,58 +176,6 @@ class Names:
         networks = {subnet: network.project for network in self._networks.values() for subnet in network.subnets}
         services = None if self._services is None else [_service(named) for named in self._services]
         self._server.publish(zone.build(networks, services, ttl=self._settings.ttl))
-
-    def _begin_look(self) -> None:
-        """Look at the containers beside everything else; one look at a time, and one more when it was asked for."""
-        self._look_again = True
-        if not self._is_closed and (self._looking is None or self._looking.done()):
-            self._looking = self._group.create_task(self._look_while_asked(), name="names look")
-
-    async def _look_while_asked(self) -> None:
-        while self._look_again:
-            self._look_again = False
-            try:
-                self._replicas = await self._adapter.observe()
-                await self._test_all()
-            except (RuntimeUnavailable, StepFailed) as later:
-                log.info("containers are not looked at for now", extra={"reason": str(later)})
-            except Exception:  # the edge of a task: names are no reason to end the agent
-                log.exception("names look failed")
-
-    async def _test_all(self) -> None:
-        """Ask from inside a container of every place that is not known to be reached."""
-        limit = asyncio.Semaphore(TESTS_AT_ONCE)
-
-        async def one(place: _Place, port: int, pid: int) -> None:
-            async with limit:
-                await self._test(place, port, pid)
-
-        async with asyncio.TaskGroup() as group:
-            for place in self._places():
-                port = self._server.endpoints.get(place.gateway)
-                pid = _pid_on(place.network, self._replicas)
-                if port is not None and pid is not None and place not in self._tested:
-                    group.create_task(one(place, port, pid), name=f"names test {place.network.project}")
-
-    async def _test(self, place: _Place, port: int, pid: int) -> None:
-        project = place.network.project
-        try:
-            is_reached = await self._reaches(pid, place.gateway, port, project=project)
-        except PermissionError:
-            # Whether it works is not known then, and most machines have no such firewall.
-            log.info("names are not tested: entering a container's network takes CAP_SYS_ADMIN")
-            self._tested.add(place)
-            return
-        except OSError as gone:
-            log.debug("names are tested later", extra={"project": project, "reason": str(gone)})
-            return
-        if is_reached:
-            self._tested.add(place)
-            self._blocked.discard(place)
-            log.info("names are reached", extra={"project": project, "gateway": str(place.gateway)})
-        elif place not in self._blocked and place in self._places():
-            self._blocked.add(place)
-            log.warning("names are not reached", extra={"project": project, "gateway": str(place.gateway)})
 
 
 def name_service(settings: DnsSettings, adapter: Adapter, group: asyncio.TaskGroup) -> Names:
@@ -276,15 +202,6 @@ def _service(named: NamedService) -> zone.Service:
             zone.Replica(label=str(index), addresses=(ipaddress.ip_address(address),)) for index, address in named.ready
         ),
     )
-
-
-def _addresses(services: Iterable[NamedService]) -> set[str]:
-    return {address for named in services for _, address in named.ready}
-
-
-def _pid_on(network: ProjectNetwork, replicas: Iterable[Replica]) -> int | None:
-    running = (r for r in replicas if r.state is ContainerState.RUNNING and r.addresses.get(network.name))
-    return next((replica.pid for replica in running if replica.pid), None)
 
 
 def _texts(paths: Sequence[str]) -> tuple[str, ...]:

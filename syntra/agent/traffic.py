@@ -45,6 +45,9 @@ class Names(Protocol):
     def show(self, services: Iterable[NamedService]) -> None:
         """These are all services, from now on."""
 
+    def see(self, replicas: Sequence[Replica]) -> None:
+        """These are all containers there are."""
+
     async def refresh(self, projects: frozenset[str]) -> None:
         """Listen on the networks of exactly these projects; one that cannot be listened on is said."""
 
@@ -180,6 +183,8 @@ class TrafficSwitch:
     async def reconcile(self) -> None:
         """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready."""
         observed = await self._adapter.observe()
+        if self._names is not None:
+            self._names.see(observed)
         rows = {row.service_id: row for row in await self._journal.services()}
         specs = {
             row.service_id: deployment.spec

@@ -99,17 +99,19 @@ class Stage:
         return run_inside(self.containers(name, project=project)[0]["Id"], script)
 
 
-def run_inside(container: str, script: str) -> str:
-    """Run a shell script in a container, for 60 s at most; what it printed."""
+def run_inside(container: str, script: str, limit_secs: int = 60) -> str:
+    """Run a shell script in a container; what it printed."""
     body = {
-        "Cmd": ["/bin/timeout", "60", "/bin/sh", "-c", script],
+        "Cmd": ["/bin/timeout", str(limit_secs), "/bin/sh", "-c", script],
         "AttachStdout": True,
         "AttachStderr": True,
         "Tty": True,
     }
     made = api("POST", f"/containers/{container}/exec", body)
     headers = {"Content-Type": "application/json"}
-    printed = raw("POST", f"/exec/{made['Id']}/start", b'{"Detach": false, "Tty": true}', headers=headers, timeout=70)
+    printed = raw(
+        "POST", f"/exec/{made['Id']}/start", b'{"Detach": false, "Tty": true}', headers=headers, timeout=limit_secs + 10
+    )
     return printed.decode().replace("\r", "")
 
 
@@ -134,7 +136,7 @@ class LoopInside:
 
     def _run(self) -> None:
         script = f"touch /tmp/go; while [ -e /tmp/go ]; do wget -q -O- {self._url} || echo failed; done"
-        self.lines = run_inside(self._container, script).split()
+        self.lines = run_inside(self._container, script, 200).split()
 
 
 @dataclass(slots=True)
