@@ -91,7 +91,7 @@ def test_localhost_is_spelt_as_an_address() -> None:
     assert settings(api_url="http://localhost:9000").api.address == "127.0.0.1:9000"
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "API on every address": ({"api_url": "http://0.0.0.0:8080"}, "networking.traefik_api", "is not on loopback"),
     "API by a name": ({"api_url": "http://proxy.example:8080"}, "networking.traefik_api", "is not on loopback"),
     "API with TLS": ({"api_url": "https://127.0.0.1:8080"}, "networking.traefik_api", "must be http://"),
