@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 ANSWER_SECS = 30.0
 """From start to the API's first answer; it is half a second on an idle machine."""
 APPLY_SECS = 10.0
+ADOPT_SECS = 5.0
+"""Traefik's own throttle between two configurations is 2 s (providersThrottleDuration)."""
 LOOK_SECS = 0.1
 
 Say = Callable[[str], Awaitable[None]]
@@ -82,7 +84,8 @@ class ProxyContainer:
             if decision.action is not Action.NOTHING:
                 await self._check_ports(static, [item for item in found if _runs(item)])
                 decision = await self._bring_up(decision, wanted, say)
-            await self._await_routes(self._routes, say)
+                await say("waiting until it works with the routes")
+            await self._await_routes(self._routes)
             for container_id in decision.old:
                 await self._containers.stop(container_id)
                 await self._containers.remove(container_id)
@@ -172,7 +175,7 @@ class ProxyContainer:
 
     async def _adopt(self, routes: Routes, version: str, found: Sequence[ContainerDetails]) -> dict[str, Json]:
         await routes.write()
-        if not await self._are_applied(routes):
+        if not await self._are_applied(routes, ADOPT_SECS):
             raise StepFailed(
                 CODE,
                 f"cannot bring up the proxy: one that is not ours (Traefik {version}) answers at {self._setup.api_url} "
@@ -253,19 +256,18 @@ class ProxyContainer:
                 )
             await asyncio.sleep(LOOK_SECS)
 
-    async def _await_routes(self, routes: Routes, say: Say) -> None:
-        await say("waiting until it works with the routes")
-        if not await self._are_applied(routes):
+    async def _await_routes(self, routes: Routes) -> None:
+        if not await self._are_applied(routes, APPLY_SECS):
             raise StepFailed(
                 CODE,
                 f"cannot bring up the proxy: it runs, but does not work with our routes within {APPLY_SECS:g} s; "
                 "see `syntra-agent proxy status`",
             )
 
-    async def _are_applied(self, routes: Routes) -> bool:
+    async def _are_applied(self, routes: Routes, seconds: float) -> bool:
         """Seen twice: Traefik hands a configuration to its entrypoints one after another."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + APPLY_SECS
+        deadline = loop.time() + seconds
         times = 0
         while times < 2:
             try:

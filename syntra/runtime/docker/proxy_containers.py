@@ -39,11 +39,15 @@ TAIL_SECS = 5.0
 
 
 class ProxyContainers:
-    """The proxy's containers of one owner; mostly one, two while one replaces another."""
+    """The proxy's containers of one owner; mostly one, two while one replaces another.
 
-    def __init__(self, client: EngineClient, *, owner: str) -> None:
+    `name` is what it is called while no other agent of the same engine has one; then it is that with the owner behind.
+    """
+
+    def __init__(self, client: EngineClient, *, owner: str, name: str = NAME) -> None:
         self._client = client
         self.owner = owner
+        self._name = name
         self._containers = Containers(client)
         self._images = Images(client)
         self._system = System(client)
@@ -74,7 +78,7 @@ class ProxyContainers:
         with translated(CODE):
             await self._client.negotiate()
             body = create_body(wanted, (await self._system.info()).logging_driver)
-            name = NAME
+            name = self._name
             for _ in range(ATTEMPTS):
                 try:
                     return await self._containers.create(name, body)
@@ -142,8 +146,8 @@ class ProxyContainers:
             if holder.labels.get(OWNER) == self.owner:
                 await self._containers.rename(holder.id, f"{name}-before-{secrets.token_hex(3)}")
                 return name
-            if name == NAME:
-                return f"{NAME}-{self.owner}"
+            if name == self._name:
+                return f"{name}-{self.owner}"
         raise StepFailed(
             CODE,
             f"cannot create container {name}: a container of {holder.image_ref} that is not ours has that name; "
