@@ -220,13 +220,15 @@ class ProxyContainer:
         try:
             await self._containers.start(keep)
             await self._await_answer(keep)
-        except StepFailed:
+        except StepFailed as failed:
             await self._containers.remove(keep)
             for item in before:
                 await self._containers.start(item.id)
                 # It made room for its successor.
                 await self._containers.rename(item.id, item.name)
-            raise
+                await self._await_answer(item.id)
+            again = f"; {', '.join(item.name for item in before)} serves again" if before else ""
+            raise StepFailed(CODE, f"{failed}{again}") from failed
         log.info("proxy started", extra={"image": str(wanted.image), "replaced": len(before)})
         return Decision(action=decision.action, keep=keep, old=decision.old)
 

@@ -246,7 +246,8 @@ def test_a_successor_that_does_not_serve_leaves_the_old_one(bench: Bench, entryp
         after = bench.the_container()
         assert (after["Id"], after["Name"], after["State"]["Running"]) == (before["Id"], before["Name"], True)
         assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        wait_until(lambda: served(bench.web, host) == (200, "v1"), "the old one serves again")
+        assert f"{before['Name'].lstrip('/')} serves again" in said
+        wait_until(lambda: served(bench.web, host) == (200, "v1"), "the old one has its routes again")
 
 
 def test_two_at_the_same_time_make_one_proxy(bench: Bench) -> None:

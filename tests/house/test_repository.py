@@ -22,6 +22,8 @@ PURE = (
     "syntra/runtime/docker/pull.py",
     "syntra/runtime/docker/stats.py",
     "syntra/runtime/docker/body.py",
+    "syntra/runtime/docker/proxy_body.py",
+    "syntra/agent/proxy_decision.py",
     "syntra/connection/session.py",
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",

@@ -109,8 +109,11 @@ class ProxyContainers:
             await self._containers.remove(container_id, force=True)
 
     async def rename(self, container_id: str, name: str) -> None:
+        """Give it that name; no error when it has it."""
         with translated(CODE):
-            await self._containers.rename(container_id, name)
+            there = await self._inspected(container_id)
+            if there is not None and there.name != name:
+                await self._containers.rename(container_id, name)
 
     async def last_line(self, container_id: str) -> str:
         """The last line of its output, for a failure report; empty when there is none to be had."""
