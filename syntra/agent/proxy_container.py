@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from syntra.agent.proxy_decision import Action, Decision, Seen, decide
@@ -145,15 +146,11 @@ class ProxyContainer:
         }
 
     async def problems(self) -> tuple[str, ...]:
-        """What a person should know without asking for it. A proxy that does not answer is the routes' own matter."""
-        found = await self._containers.found()
-        problems = self._misfits(found)
+        """What a person should know unasked. Whether the proxy follows at all is the routes' own matter."""
+        problems = self._misfits(await self._containers.found())
         if self._routes is not None:
-            try:
-                await self._routes.applied()
+            with suppress(ProxyUnreachable):
                 problems += await self._routes.complaints()
-            except ProxyUnreachable as away:
-                problems += (str(away),) if any(_runs(item) for item in found) else ()
         return problems
 
     def _misfits(self, found: Sequence[ContainerDetails]) -> tuple[str, ...]:

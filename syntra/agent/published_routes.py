@@ -19,7 +19,7 @@ class PublishedRoutes:
         return cls(traffic, traffic.proxy) if traffic is not None and traffic.proxy is not None else None
 
     async def write(self) -> None:
-        await self._proxy.write(await self._traffic.table())
+        await self._traffic.write_again()
 
     async def applied(self) -> bool:
         return await self._proxy.applied(await self._traffic.table())

@@ -63,7 +63,7 @@ class Peer(Protocol):
         """Send a message that is not kept; waits while the peer reads slowly, raises Gone when it is gone."""
 
 
-class ProxyVerbs(Protocol):
+class ProxyControls(Protocol):
     """What `ProxyControl` asks for; see `agent.proxy_verbs`."""
 
     async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
@@ -82,7 +82,7 @@ class Router:
         queries: Queries,
         reports: Reports,
         group: asyncio.TaskGroup,
-        proxy: ProxyVerbs | None = None,
+        proxy: ProxyControls | None = None,
     ) -> None:
         self._proxy = proxy
         self._deployer = deployer
@@ -284,7 +284,7 @@ class Router:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
 
-    async def _control_proxy(self, command: ProxyControl, proxy: ProxyVerbs, peer: Peer) -> None:
+    async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
         async def say(sentence: str) -> None:
             # What was begun goes on without its client.
             with suppress(Gone):

@@ -109,6 +109,13 @@ class TrafficSwitch:
             await self._load()
         return reachable.route_table(self._reach)
 
+    async def write_again(self) -> None:
+        """Have the proxy's file say what is routed, whatever happened to it; waits for no proxy."""
+        async with self._lock:
+            await self._load()
+            if self._proxy is not None:
+                await self._proxy.write(reachable.route_table(self._reach))
+
     def routes(self, spec: ServiceSpec) -> bool:
         if self._names is not None:
             return True
