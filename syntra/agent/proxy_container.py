@@ -158,7 +158,7 @@ class ProxyContainer:
             return ()
         if not any(_runs(item) for item in found):
             state = found[-1].state.status
-            return (f"container {found[-1].name}, the proxy, is {state} and does not serve; `syntra-agent proxy up`",)
+            return (f"container {found[-1].name}, the proxy, is {state}; `syntra-agent proxy up` starts it",)
         try:
             wanted = self._setup.wanted()
         except InvalidStatic as wrong:
@@ -189,7 +189,7 @@ class ProxyContainer:
         for listener in (*static.listen, static.api):
             if listener.port in ours:
                 continue
-            publisher = await self._containers.publisher_of(listener.port)
+            publisher = await self._containers.publisher_of(listener.host, listener.port)
             if publisher is not None:
                 reason: str | None = f"container {publisher} publishes it"
             else:

@@ -269,7 +269,7 @@ def test_a_container_removed_by_hand_is_gone_and_comes_back_when_asked(bench: Be
         api("POST", f"/containers/{container}/stop", query={"t": "10"})
         stopped = bench.status(agent)
         assert (stopped["kind"], stopped["container"]["state"]) == ("ours", "exited")
-        assert "is exited and does not serve" in stopped["problems"][0]
+        assert "is exited; `syntra-agent proxy up` starts it" in stopped["problems"][0]
         api("DELETE", f"/containers/{container}", query={"force": "1"})
         status = bench.status(agent)
         assert (status["kind"], status["container"], status["problems"]) == ("none", None, [])
@@ -292,6 +292,21 @@ def test_a_proxy_that_is_there_is_adopted(bench: Bench, tmp_path: Path) -> None:
             code, said = bench.cli(agent, "down")
             assert (code, "is left alone" in said) == (0, True)
             assert traefik.ask(traefik.internal, "/api/version", host="localhost").status == 200
+
+
+def test_what_the_proxy_refuses_is_said_by_both_statuses(bench: Bench, tmp_path: Path) -> None:
+    with RealTraefik(tmp_path / "traefik") as traefik:
+        bench.keys |= {"traefik_api": traefik.api_url, "traefik_dynamic_dir": str(traefik.directory)}
+        bench.keys["entrypoints"] = ["nowhere"]
+        with bench.agent() as agent:
+            deploy(bench, agent)
+            assert bench.cli(agent, "up")[0] == 0
+            [problem] = bench.status(agent)["problems"]
+            assert f"the proxy refuses router syn-svc-{bench.token}" in problem
+            assert "nowhere" in problem
+            wait_until(
+                lambda: problem in agent.ask("status", {})["data"]["warnings"], "the agent's own status says it too"
+            )
 
 
 def test_a_proxy_that_works_with_other_routes_is_not_adopted(bench: Bench, tmp_path: Path) -> None:

@@ -130,13 +130,18 @@ class ProxyContainers:
             return ""
         return last
 
-    async def publisher_of(self, port: int) -> str | None:
-        """The name of a running container whose port the engine publishes as this port of the host."""
+    async def publisher_of(self, host: str, port: int) -> str | None:
+        """The name of a running container for which the engine holds this port of the host's.
+
+        `host` is an IP address, or empty for every one. The engine may do it by rules of the firewall alone, so that
+        the port looks free.
+        """
         with translated(CODE):
             response = await self._client.request("GET", "/containers/json")
         for row in fields.array({"rows": response.json()}, "rows"):
             for published in fields.array(row, "Ports"):
-                if (fields.integer(published, "PublicPort"), fields.text(published, "Type")) == (port, "tcp"):
+                there = (fields.integer(published, "PublicPort"), fields.text(published, "Type"))
+                if there == (port, "tcp") and _meet(host, fields.text(published, "IP")):
                     return next(iter(fields.texts(row, "Names")), "").lstrip("/")
         return None
 
@@ -162,3 +167,7 @@ class ProxyContainers:
             return await self._containers.inspect(container)
         except NotFound:
             return None
+
+
+def _meet(one: str, other: str) -> bool:
+    return one == other or not {one, other}.isdisjoint(("", "0.0.0.0", "::"))

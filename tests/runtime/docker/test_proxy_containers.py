@@ -118,11 +118,14 @@ async def test_a_stopped_one_stays_down(ground: Ground) -> None:
 
 async def test_images_are_looked_for_and_published_ports_found(ground: Ground) -> None:
     name = f"published-{ground.token}"
-    start_container(ground.token, ground.image, name=name, host={"PortBindings": {"8080/tcp": [{"HostPort": ""}]}})
-    ports = api("GET", f"/containers/{name}/json")["NetworkSettings"]["Ports"]["8080/tcp"]
+    bindings = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
+    start_container(ground.token, ground.image, name=name, host={"PortBindings": bindings})
+    published = api("GET", f"/containers/{name}/json")["NetworkSettings"]["Ports"]["8080/tcp"]
+    port = int(published[0]["HostPort"])
     async with EngineClient(find_endpoint(os.environ)) as client:
         containers = ProxyContainers(client, owner=owner(), name=ground.name)
-        assert await containers.publisher_of(int(ports[0]["HostPort"])) == name
-        assert await containers.publisher_of(1) is None
+        for host, holder in (("", name), ("0.0.0.0", name), ("127.0.0.1", name), ("127.0.0.2", None)):
+            assert await containers.publisher_of(host, port) == holder
+        assert await containers.publisher_of("", 1) is None
         assert await containers.has_image(make_image(str, split_image(ground.image)))
         assert not await containers.has_image(make_image(str, split_image(f"{ground.token}:v2")))
