@@ -1,4 +1,4 @@
-"""From the agent's settings to a proxy of ours: its static configuration, its directories, its container. Pure paths.
+"""From the agent's settings to a proxy of ours: its static configuration, its directories, its container.
 
 Raises InvalidStatic where the configuration makes no proxy, so nothing here is asked before it is needed.
 """
