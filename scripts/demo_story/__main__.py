@@ -95,6 +95,7 @@ def _show_around(stage: Stage) -> None:
     api = f"{stage.control_plane_url}/api/v1"
     operator = f'curl -H "Authorization: Bearer $(cat {stage.operator_token_path})"'
     address = next((c.address for c in stage.engine.containers(stage.names.service_id) if c.running), "ADDRESS")
+    through = stage.proxy_port and [f'  curl -H "Host: {stage.names.host}" http://127.0.0.1:{stage.proxy_port}/']
     for line in (
         "",
         "everything is left running; look around:",
@@ -106,6 +107,7 @@ def _show_around(stage: Stage) -> None:
         f"  {operator} {api}/servers/{stage.names.server_id}/commands?wait=20 \\",
         f"""    -d '{{"type": "scale", "payload": {{"service_id": "{stage.names.service_id}", "replicas": 1}}}}'""",
         f"  curl http://{address}:{PORT}/",
+        *(through or ()),
         f"  ls {stage.names.directory}   # agent.toml, agent.log, control-plane.log, registry.log",
         "and when done:",
         f"  scripts/demo --clean {stage.names.directory}",

@@ -143,11 +143,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0) -> tuple[int, str]:
+def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0, host: str = "") -> tuple[int, str]:
     """Status and text of one plain HTTP GET; raises OSError or HTTPException when nobody answers."""
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": host} if host else {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip()
     finally:

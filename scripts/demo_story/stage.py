@@ -1,4 +1,6 @@
-"""What the story happens with: a private directory, a registry, a control plane and an agent as real processes."""
+"""What the story happens with: a private directory, and a registry, a control plane, an agent and, where there is a
+program, Traefik, all as real processes.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ from syntra.controlplane.client import ControlPlaneClient
 
 AGENT_PROGRAM = Path(sys.executable).parent / "syntra-agent"
 PREFIX = "syntra-demo-"
+PEERS = Path(os.environ.get("SYNTRA_PEERS") or Path.home() / ".cache" / "syntra-peers")
 START_SECS = 30.0
 STOP_SECS = 20.0
 
@@ -59,6 +62,11 @@ class Names:
     def server_id(self) -> str:
         return f"srv_demo_{self.token}"
 
+    @property
+    def host(self) -> str:
+        """By which the service is asked for through the proxy."""
+        return f"hello-{self.token}.example.com"
+
 
 class Stage:
     """The processes, each with a log and a pid file in the directory. Nothing starts before it is asked for."""
@@ -68,6 +76,9 @@ class Stage:
         self.engine = engine
         self.registry = ""
         self.control_plane_url = ""
+        self.proxy_port: int | None = None
+        """Where Traefik takes requests; None without one."""
+        self._proxy_api = ""
         # Held only so that nobody but `Process` waits for them.
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -113,6 +124,29 @@ class Stage:
         self.control_plane_url = found[1]
         return ControlPlaneClient.from_token_file(self.control_plane_url, self.operator_token_path)
 
+    def start_proxy(self) -> bool:
+        """Traefik on loopback, watching a directory of the agent's; False where there is no program of it."""
+        program = shutil.which(PEERS / "traefik") or shutil.which("traefik")
+        if program is None:
+            return False
+        web, internal = _free_ports(2)
+        self._routes.mkdir()
+        arguments = {
+            "global.checkNewVersion": "false",
+            "global.sendAnonymousUsage": "false",
+            "entryPoints.web.address": f"127.0.0.1:{web}",
+            "entryPoints.traefik.address": f"127.0.0.1:{internal}",
+            "api.insecure": "true",
+            "api.dashboard": "false",
+            "providers.file.directory": str(self._routes),
+            "providers.file.watch": "true",
+            "providers.providersThrottleDuration": "100ms",
+        }
+        self._start("proxy", [program, *(f"--{name}={value}" for name, value in arguments.items())])
+        self.await_from("proxy", lambda: _status("127.0.0.1", internal, "/api/version") == 200, "the proxy answers")
+        self.proxy_port, self._proxy_api = web, f"http://127.0.0.1:{internal}"
+        return True
+
     def configure_agent(self, token: str) -> None:
         """Write the agent's configuration and its token's file."""
         token_file = self._path("agent-token")
@@ -132,7 +166,19 @@ class Stage:
             f"docker_socket = {json.dumps(self.engine.socket_path)}\n"
             "[telemetry]\n"
             f"otlp_grpc_port = {grpc_port}\n"
-            f"otlp_http_port = {http_port}\n"
+            f"otlp_http_port = {http_port}\n" + self._networking()
+        )
+
+    def _networking(self) -> str:
+        if self.proxy_port is None:
+            return ""
+        return (
+            "[networking]\n"
+            f"traefik_dynamic_dir = {json.dumps(str(self._routes))}\n"
+            f'traefik_api = "{self._proxy_api}"\n'
+            'entrypoints = ["web"]\n'
+            # No certificates: nobody could get one for a name of the documentation's.
+            'cert_resolver = ""\n'
         )
 
     def start_agent(self) -> int:
@@ -167,7 +213,7 @@ class Stage:
 
     def clear(self) -> None:
         """End the processes, remove every object of the demo from the engine, and the directory last."""
-        for name in ("agent", "control-plane", "registry"):
+        for name in ("agent", "proxy", "control-plane", "registry"):
             process = self._process(name)
             if process is not None:
                 process.end()
@@ -178,6 +224,10 @@ class Stage:
             STOP_SECS,
         )
         shutil.rmtree(self.names.directory)
+
+    @property
+    def _routes(self) -> Path:
+        return self._path("routes")
 
     def _path(self, name: str) -> Path:
         return self.names.directory / name

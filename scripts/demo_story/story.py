@@ -11,7 +11,7 @@ from typing import Any
 from scripts.demo_story.engine import PORT, Container, Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
 from scripts.demo_story.stage import Stage, wait_until
-from scripts.demo_story.traffic import Traffic
+from scripts.demo_story.traffic import Traffic, containers_of, proxy_at
 from syntra.controlplane.client import ControlPlaneClient
 from syntra.utils.errors import AgentError
 
@@ -54,16 +54,35 @@ class Story:
         ]
         if not keep:
             steps.append(("stop and remove", self._stop))
+        # A proxy in front makes all of these unnoticed; the client without one follows an update only.
+        loaded = (self._refuse, self._scale, self._crash, self._roll_back)
         for title, step in steps:
             begun = time.monotonic()
             try:
-                sentences = step()
+                sentences = step() if step not in loaded or self._is_naive else self._under_load(step)
             except (StoryFailed, AgentError, OSError, http.client.HTTPException) as failed:
                 raise StoryFailed(f"cannot {title}: {failed}") from failed
             seconds = f"{time.monotonic() - begun:5.1f} s"
             for sentence in sentences:
                 self._tell(f"{seconds}  {sentence}")
                 seconds = " " * len(seconds)
+
+    @property
+    def _is_naive(self) -> bool:
+        """No proxy is there: requests go to the containers' own addresses."""
+        return self._stage.proxy_port is None
+
+    def _traffic(self) -> Traffic:
+        if self._stage.proxy_port is None:
+            return Traffic(containers_of(self._engine, self._service_id))
+        return Traffic(proxy_at(self._stage.proxy_port, self._stage.names.host))
+
+    def _under_load(self, step: Callable[[], list[str]]) -> list[str]:
+        with self._traffic() as traffic:
+            sentences = step()
+        sentence = f"{traffic.total} requests through Traefik meanwhile, {traffic.failures} failed"
+        expect(traffic.failures == 0 and traffic.total > 0, sentence)
+        return [*sentences, f"  {sentence}"]
 
     # Steps
 
@@ -82,10 +101,14 @@ class Story:
     def _connect(self) -> list[str]:
         plane = self._stage.start_control_plane()
         self._plane = plane
+        has_proxy = self._stage.start_proxy()
         self._stage.configure_agent(plane.create_token(self._server_id, "demo")["token"])
         pid = self._stage.start_agent()
         self._await_agent()
-        return [f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in"]
+        sentence = f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in"
+        if not has_proxy:
+            return [sentence, "  no Traefik here, so requests go to the containers themselves"]
+        return [sentence, f"  Traefik on port {self._stage.proxy_port}; {self._stage.names.host} will be the service"]
 
     def _deploy(self) -> list[str]:
         self._deployed("deploy", self._spec("v1", self.first, replicas=2))
@@ -93,15 +116,15 @@ class Story:
         return [f"deployed v1 with 2 replicas: {self._answers(running, 'v1')}"]
 
     def _update(self) -> list[str]:
-        with Traffic(self._engine, self._service_id) as traffic:
+        with self._traffic() as traffic:
             self._deployed("deploy", self._spec("v2", self.second, replicas=2))
         self._answers(self._running(self.second, 2), "v2")
-        total = traffic.answers.total() + traffic.failures
         spread = ", ".join(f"{version} answered {count}" for version, count in sorted(traffic.answers.items()))
-        sentence = (
-            f"{total} requests meanwhile: {spread}, {traffic.failures} failed; "
-            f"{traffic.second_tries} had to ask a second container (slowest {traffic.slowest_secs:.1f} s)"
-        )
+        way = "" if self._is_naive else " through Traefik"
+        sentence = f"{traffic.total} requests{way} meanwhile: {spread}, {traffic.failures} failed"
+        if self._is_naive:
+            sentence += f"; {traffic.second_tries} had to ask a second container"
+        sentence += f" (slowest {traffic.slowest_secs:.1f} s)"
         expect(traffic.failures == 0 and set(traffic.answers) == {"v1", "v2"}, sentence)
         return ["deployed v2, rolling, one replica after the other", f"  {sentence}"]
 
@@ -209,6 +232,7 @@ class Story:
             "project_name": self._stage.names.project,
             "image": {"registry": self._stage.registry, "repository": "hello", "tag": version},
             "config": {"port": PORT, "replicas": replicas, "health_check": check},
+            **({} if self._is_naive else {"networking": {"domains": [self._stage.names.host]}}),
             "strategy": "rolling",
             "rollback_on_failure": True,
             "timeout_seconds": DEPLOY_SECS,

@@ -1,4 +1,4 @@
-"""A naive client: asks one container after another, and looks up anew before every request who runs."""
+"""Requests in a loop: to a proxy when there is one, else as a naive client that tries one container after another."""
 
 from __future__ import annotations
 
@@ -6,32 +6,62 @@ import http.client
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from scripts.demo_story.engine import Engine, ask
+from scripts.demo_story.engine import PORT, Engine, ask
 from scripts.demo_story.errors import StoryFailed
 
 PAUSE_SECS = 0.005
 # The address of a container that just went answers nothing at all; a refused connection needs no patience.
 PATIENCE_SECS = 1.0
+PROXY_PATIENCE_SECS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a request may go; `host` is the name it asks for, empty for the address itself."""
+
+    address: str
+    port: int
+    host: str = ""
+    patience_secs: float = PATIENCE_SECS
+
+
+Targets = Callable[[], Sequence[Target]]
+"""Looked up anew before every request."""
+
+
+def containers_of(engine: Engine, service_id: str) -> Targets:
+    """The service's running containers."""
+    return lambda: [
+        Target(address=container.address, port=PORT)
+        for container in engine.containers(service_id)
+        if container.running and container.address
+    ]
+
+
+def proxy_at(port: int, host: str) -> Targets:
+    """A proxy on loopback, asked for one name."""
+    return lambda: [Target(address="127.0.0.1", port=port, host=host, patience_secs=PROXY_PATIENCE_SECS)]
 
 
 class Traffic:
     """Requests in a loop for as long as the context lasts; the counts are final after it."""
 
-    def __init__(self, engine: Engine, service_id: str) -> None:
-        self._engine = engine
-        self._service_id = service_id
+    def __init__(self, targets: Targets) -> None:
+        self._targets = targets
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self._broken: Exception | None = None
         self.answers: Counter[str] = Counter()
         """How often each version answered."""
         self.second_tries = 0
-        """Requests whose first container did not answer and whose second or later one did."""
+        """Requests whose first target did not answer and whose second or later one did."""
         self.failures = 0
-        """Requests that no container answered."""
+        """Requests that no target answered with 200."""
         self.slowest_secs = 0.0
         """The longest that a request took, with all its tries."""
 
@@ -47,6 +77,10 @@ class Traffic:
         if self._broken is not None and error is None:
             raise StoryFailed(f"the requests broke off: {self._broken}") from self._broken
 
+    @property
+    def total(self) -> int:
+        return self.answers.total() + self.failures
+
     def _run(self) -> None:
         try:
             turn = 0
@@ -59,11 +93,11 @@ class Traffic:
             self._broken = broken
 
     def _request(self, turn: int) -> None:
-        found = [c.address for c in self._engine.containers(self._service_id) if c.running and c.address]
+        found = self._targets()
         first = turn % len(found) if found else 0
-        for tried, address in enumerate(found[first:] + found[:first]):
+        for tried, target in enumerate([*found[first:], *found[:first]]):
             try:
-                status, text = ask(address, timeout=PATIENCE_SECS)
+                status, text = ask(target.address, port=target.port, host=target.host, timeout=target.patience_secs)
             except (OSError, http.client.HTTPException):
                 continue
             if status == 200:

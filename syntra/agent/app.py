@@ -26,6 +26,7 @@ from syntra.agent.journal.outbox import Outbox
 from syntra.agent.local_socket import LocalSocket
 from syntra.agent.names import Names, name_service
 from syntra.agent.performer import Tools
+from syntra.agent.proxy_verbs import ProxyVerbs
 from syntra.agent.queries import Identity, Queries
 from syntra.agent.rebuild import desired_from
 from syntra.agent.reports import Reports
@@ -42,6 +43,7 @@ from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
+from syntra.runtime.docker.proxy_containers import ProxyContainers
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
@@ -98,9 +100,17 @@ class AgentApp:
                 container_dns=self._container_dns,
                 with_aliases=settings.networking.dns.mode != "off",
             )
-            await self._serve(identity, database, journal, adapter)
+            containers = ProxyContainers(client, owner=names.owner)
+            await self._serve(identity, database, journal, adapter, containers)
 
-    async def _serve(self, identity: Identity, database: Database, journal: Journal, adapter: DockerAdapter) -> None:
+    async def _serve(
+        self,
+        identity: Identity,
+        database: Database,
+        journal: Journal,
+        adapter: DockerAdapter,
+        proxy_containers: ProxyContainers,
+    ) -> None:
         settings = self._settings
         reports = Reports(identity.server_id)
         gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
@@ -133,6 +143,7 @@ class AgentApp:
             )
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
+            proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             queries = Queries(
                 identity=identity,
@@ -140,10 +151,16 @@ class AgentApp:
                 adapter=adapter,
                 views=views,
                 control_plane=link.status if link else _alone,
-                warnings=lambda: self._current_warnings(sweeper, traffic),
+                warnings=lambda: [*self._current_warnings(sweeper, traffic), *proxy.watch.warnings],
             )
             router = Router(
-                deployer=deployer, journal=journal, adapter=adapter, queries=queries, reports=reports, group=group
+                deployer=deployer,
+                journal=journal,
+                adapter=adapter,
+                queries=queries,
+                reports=reports,
+                group=group,
+                proxy=proxy,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
@@ -155,6 +172,7 @@ class AgentApp:
             ]
             if traffic is not None:
                 background.append(group.create_task(traffic.run(), name="routes"))
+                background.append(group.create_task(proxy.watch.run(), name="proxy"))
             resumed = await deployer.resume()
             if link is not None:
                 link.route_to(router)

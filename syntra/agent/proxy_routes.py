@@ -71,6 +71,20 @@ class ProxyRoutes:
             return
         self._say("" if applied else "the proxy works with other routes than the agent's; see its log")
 
+    async def applied(self, table: RouteTable) -> bool:
+        """Whether the proxy works with the table now; an earlier problem with that is over then.
+
+        Raises ProxyUnreachable.
+        """
+        applied = await self._observer.applied(table)
+        if applied:
+            self._say("")
+        return applied
+
+    async def complaints(self, table: RouteTable) -> tuple[str, ...]:
+        """What the proxy has against the table, as sentences; raises ProxyUnreachable."""
+        return await self._observer.problems(table)
+
     def _say(self, problem: str) -> None:
         if problem and problem != self.problem:
             log.warning("proxy", extra={"reason": problem})

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from syntra.agent.deployer import Deployer
@@ -22,6 +23,8 @@ from syntra.model.command import (
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
+    ProxyAction,
+    ProxyControl,
     Query,
     Restart,
     Rollback,
@@ -60,6 +63,13 @@ class Peer(Protocol):
         """Send a message that is not kept; waits while the peer reads slowly, raises Gone when it is gone."""
 
 
+class ProxyControls(Protocol):
+    """What `ProxyControl` asks for; see `agent.proxy_verbs`."""
+
+    async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
+        """The data of the response; `say` takes a sentence about what is under way. Raises AgentError."""
+
+
 class Router:
     """Dispatches commands. Errands (exec, queries, streams) are tasks of `group`, named and bounded."""
 
@@ -72,7 +82,9 @@ class Router:
         queries: Queries,
         reports: Reports,
         group: asyncio.TaskGroup,
+        proxy: ProxyControls | None = None,
     ) -> None:
+        self._proxy = proxy
         self._deployer = deployer
         self._journal = journal
         self._adapter = adapter
@@ -145,6 +157,12 @@ class Router:
             case Query():
                 self._check_errands()
                 self._errand(self._answer(command, peer), f"query {command.kind.value}")
+            case ProxyControl():
+                if peer.origin == CONTROL_PLANE or self._proxy is None:
+                    # What listens on the machine's ports is its operator's decision.
+                    raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
+                self._check_errands()
+                self._errand(self._control_proxy(command, self._proxy, peer), kind)
 
     async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
         """Give a known request its answer again; False when it is new. Work under way answers when it is done."""
@@ -264,6 +282,19 @@ class Router:
             response = success(query.request_id, await self._queries.answer(query))
         except (RequestError, StepFailed, RuntimeUnavailable, JournalError) as failed:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)
+
+    async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
+        async def say(sentence: str) -> None:
+            # What was begun goes on without its client.
+            with suppress(Gone):
+                await peer.stream("proxy_progress", {"request_id": command.request_id, "message": sentence})
+
+        try:
+            response = success(command.request_id, await proxy.carry_out(command.action, say))
+        except AgentError as failed:
+            log.error("proxy command failed", extra={"kind": command.action.value, "reason": str(failed)})
+            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
 
 

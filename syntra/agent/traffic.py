@@ -24,7 +24,7 @@ from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health, Replica
-from syntra.networking.routes import conflict
+from syntra.networking.routes import RouteTable, conflict
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
@@ -101,6 +101,23 @@ class TrafficSwitch:
         """Sentences for the status."""
         proxy = [self._proxy.problem] if self._proxy is not None and self._proxy.problem else []
         return [*proxy, *(self._names.problems if self._names is not None else ())]
+
+    @property
+    def proxy(self) -> ProxyRoutes | None:
+        return self._proxy
+
+    async def table(self) -> RouteTable:
+        """What is routed now. Raises RuntimeUnavailable until an engine has told what of it is here."""
+        async with self._lock:
+            await self._load()
+        return reachable.route_table(self._reach)
+
+    async def write_again(self) -> None:
+        """Have the proxy's file say what is routed, whatever happened to it; waits for no proxy."""
+        async with self._lock:
+            await self._load()
+            if self._proxy is not None:
+                await self._proxy.write(reachable.route_table(self._reach))
 
     def routes(self, spec: ServiceSpec) -> bool:
         if self._names is not None:

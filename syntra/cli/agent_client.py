@@ -13,7 +13,7 @@ import socket
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +145,7 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
     """
     early: deque[Envelope] = deque(maxlen=EARLY_MAX)
     with AgentConnection.open(path) as connection:
-        accepted = await_response(connection, connection.send(kind, payload), others=early)
+        accepted = await_response(connection, connection.send(kind, payload), on_other=early.append)
         yield accepted
         deployment_id = text(accepted, "deployment_id", "")
         while True:
@@ -179,9 +179,9 @@ def await_response(
     request_id: str,
     *,
     timeout: float = ANSWER_SECS,
-    others: deque[Envelope] | None = None,
+    on_other: Callable[[Envelope], object] = lambda _: None,
 ) -> Json:
-    """The data of the `command_response` to a request; what comes before it is put into `others` or passed over.
+    """The data of the `command_response` to a request; what comes before it is given to `on_other`.
 
     `timeout` in seconds bounds all of it together.
     """
@@ -191,8 +191,7 @@ def await_response(
         if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
             raise_for_error(envelope.payload)
             return section(envelope.payload, "data")
-        if others is not None:
-            others.append(envelope)
+        on_other(envelope)
     raise _late(timeout)
 
 

@@ -23,6 +23,7 @@ SUMMARIES = {
     "logs": "show a service's output",
     "exec": "run a command in a container of a service",
     "metrics": "show a service's resource use",
+    "proxy": "run Traefik in front of the services: up, down, status",
     "config": "check or show the configuration",
     "controlplane": "run the small reference control plane",
 }
@@ -93,6 +94,10 @@ def load(name: str) -> Verb:
             from syntra.cli import metrics
 
             return metrics
+        case "proxy":
+            from syntra.cli import proxy
+
+            return proxy
         case "config":
             from syntra.cli import config
 

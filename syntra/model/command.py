@@ -124,6 +124,22 @@ class Query:
     deployment: Deployment | None = None
 
 
+class ProxyAction(enum.Enum):
+    """What a person asks of the proxy, through the local socket only."""
+
+    UP = "proxy_up"
+    DOWN = "proxy_down"
+    STATUS = "proxy_status"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyControl:
+    """Bring the proxy up or down, or tell of it. Repeating it does no harm, so it is not journaled."""
+
+    request_id: RequestId
+    action: ProxyAction
+
+
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
-Command = Operation | Exec | LogsSubscribe | LogsUnsubscribe | Query
+Command = Operation | Exec | LogsSubscribe | LogsUnsubscribe | Query | ProxyControl

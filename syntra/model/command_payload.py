@@ -14,6 +14,8 @@ from syntra.model.command import (
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    ProxyAction,
+    ProxyControl,
     Query,
     QueryKind,
     Restart,
@@ -139,6 +141,13 @@ def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
     return parse
 
 
+def _proxy(action: ProxyAction) -> Callable[[RequestId, Fields], Command]:
+    def parse(request_id: RequestId, payload: Fields) -> Command:
+        return ProxyControl(request_id=request_id, action=action)
+
+    return parse
+
+
 def _service(payload: Fields) -> ServiceId:
     return ids.service_id(payload.at("service_id"), payload.text("service_id"))
 
@@ -160,6 +169,8 @@ def _time(payload: Fields, key: str) -> str | None:
 
 
 _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
+    **{kind.value: _query(kind) for kind in QueryKind},
+    **{action.value: _proxy(action) for action in ProxyAction},
     "deploy": _deploy,
     "stop": _stop,
     "scale": _scale,
@@ -169,4 +180,4 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "logs_subscribe": _logs,
     "logs": _logs,
     "logs_unsubscribe": _unsubscribe,
-} | {kind.value: _query(kind) for kind in QueryKind}
+}

@@ -17,7 +17,7 @@ from syntra.agent.journal.journal import Journal
 from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
 from syntra.agent.reports import CONTROL_PLANE, LOCAL, Reports, envelope
-from syntra.agent.router import Gone, Router
+from syntra.agent.router import Gone, ProxyControls, Router
 from syntra.agent.service_views import ServiceViews
 from syntra.agent.traffic_port import NoTraffic
 from syntra.model.fields import Json
@@ -79,7 +79,14 @@ class LocalPeer:
 class Agent:
     """A running agent without sockets."""
 
-    def __init__(self, directory: Path, journal: Journal, adapter: Adapter, group: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        journal: Journal,
+        adapter: Adapter,
+        group: asyncio.TaskGroup,
+        proxy: ProxyControls | None = None,
+    ) -> None:
         self.directory = directory
         self.journal = journal
         self.reports = Reports("srv_1")
@@ -104,6 +111,7 @@ class Agent:
             queries=self.queries,
             reports=self.reports,
             group=group,
+            proxy=proxy,
         )
         self.control = ControlPeer(journal)
         self.local = LocalPeer(self.reports)
@@ -170,11 +178,13 @@ def _request_of(payload: Mapping[str, Any]) -> object:
 
 
 @asynccontextmanager
-async def running(directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0) -> AsyncIterator[Agent]:
+async def running(
+    directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0, proxy: ProxyControls | None = None
+) -> AsyncIterator[Agent]:
     """Start an agent over a journal, resume what it finds, and stop it in order at the end."""
     directory.mkdir(exist_ok=True)
     async with opened(directory) as journal, asyncio.TaskGroup() as group:
-        agent = Agent(directory, journal.journal, adapter, group)
+        agent = Agent(directory, journal.journal, adapter, group, proxy)
         await agent.deployer.resume()
         yield agent
         await agent.deployer.lanes.drain(drain_secs)

@@ -121,7 +121,15 @@ FILES: dict[str, tuple[str, str]] = {
     "API that is no HTTP": ("networking.traefik_api = 'unix:///x'", "traefik_api: must start with http://"),
     "API without host": ("networking.traefik_api = 'http:///x'", "networking.traefik_api: has no host"),
     "API with a password": ("networking.traefik_api = 'http://a:b@h'", "networking.traefik_api: must hold no user"),
+    "entrypoint without a port": ("networking.proxy_listen = ['web=10.0.0.1']", "proxy_listen: has no port (1–65535)"),
+    "entrypoint without a name": ("networking.proxy_listen = [':80']", "networking.proxy_listen: is not an entrypoint"),
+    "no entrypoint": ("networking.proxy_listen = []", "networking.proxy_listen: expected 1 to 16 entries, got 0"),
+    "no e-mail address": ("networking.acme_email = 'me'", "networking.acme_email: is not an e-mail address"),
+    "option in an e-mail address": ("networking.acme_email = 'a@b.c --x'", "acme_email: is not an e-mail address"),
+    "no image": ("networking.proxy_image = 'Traefik:v3'", "networking.proxy_image: is not an image, such as traefik:"),
     # A secret in the wrong place is not repeated.
+    "secret as an image": (f"networking.proxy_image = '{SECRET}:x:y'", "networking.proxy_image: is not an image"),
+    "secret as an entrypoint": (f"networking.proxy_listen = ['{SECRET}']", "proxy_listen: is not an entrypoint"),
     "secret as userinfo": (f"control_plane.endpoint = 'wss://x:{SECRET}@cp'", "must not hold a user or password"),
     "secret in the query": (
         f"control_plane.endpoint = 'wss://cp/?token={SECRET}'",

@@ -31,9 +31,10 @@ class When(Enum):
 
 @dataclass(slots=True)
 class Trap:
-    """Kill `pid()` at counted call number `at`; `at` 0 only counts."""
+    """Kill `pid()` at counted call number `at`; `at` 0 only counts. Calls that `only` does not match do not count."""
 
     at: int = 0
+    only: re.Pattern[str] = re.compile("")
     when: When = When.BEFORE
     pid: Callable[[], int] = field(default=lambda: 0)
     calls: list[str] = field(default_factory=list)
@@ -115,6 +116,8 @@ class KillProxy:
 
     def _count(self, line: str, gate: _Gate) -> None:
         trap = self.trap
+        if not trap.only.search(line):
+            return
         trap.calls.append(line)
         if len(trap.calls) != trap.at:
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import engine
+from tests.networking.real_traefik import program
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "scripts/demo"
@@ -66,9 +68,12 @@ def left_of(token: str, temporary: Path) -> list[str]:
 
 
 def test_the_whole_story_is_true_and_leaves_nothing(tmp_path: Path) -> None:
-    ended = demo(tmp_path)
+    ended = demo(tmp_path, SYNTRA_PEERS=str(Path(program()).parent))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     told = ended.stdout
+    through = re.findall(r"(\d+) requests through Traefik meanwhile.*, (\d+) failed", told)
+    assert len(through) == 5, told
+    assert all(int(total) > 0 and failed == "0" for total, failed in through), told
     for sentence in (
         "deployed v1 with 2 replicas",
         "deployed v2, rolling",
@@ -88,6 +93,17 @@ def test_the_whole_story_is_true_and_leaves_nothing(tmp_path: Path) -> None:
         assert sentence in told, told
     assert len(told.splitlines()) <= STORY_LINES
     assert left_of(token_of(told), tmp_path) == []
+
+
+def test_without_a_traefik_requests_go_to_the_containers(tmp_path: Path) -> None:
+    if shutil.which("traefik"):
+        pytest.skip("there is a Traefik on PATH")
+    ended = demo(tmp_path, SYNTRA_PEERS=str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no Traefik here" in ended.stdout
+    assert re.search(r"\d+ requests meanwhile: .*, 0 failed; \d+ had to ask a second container", ended.stdout)
+    assert "through Traefik" not in ended.stdout
+    assert left_of(token_of(ended.stdout), tmp_path) == []
 
 
 def test_an_update_that_is_never_healthy_fails_the_demo(tmp_path: Path) -> None:
@@ -140,6 +156,10 @@ def test_what_is_kept_can_be_looked_at_and_cleaned_up(tmp_path: Path) -> None:
         (curl,) = [command for command in commands if command.startswith("curl http://")]
         address, port = re.findall(r"http://([0-9.]+):(\d+)/", curl)[0]
         assert engine.fetch(address, int(port)) == (200, "v1\n")
+        if "Traefik on port" in ended.stdout:
+            (through,) = [command for command in commands if command.startswith('curl -H "Host: ')]
+            shown = subprocess.run(shlex.split(through), capture_output=True, text=True, check=True, timeout=60).stdout
+            assert shown == "v1\n"
         assert len(engine.containers_of(token_of(ended.stdout))) == 3
     finally:
         (directory,) = tmp_path.glob("syntra-demo-*")

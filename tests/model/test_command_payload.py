@@ -14,6 +14,8 @@ from syntra.model.command import (
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    ProxyAction,
+    ProxyControl,
     Query,
     QueryKind,
     Restart,
@@ -106,6 +108,9 @@ COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
     ),
     "logs_unsubscribe": ("logs_unsubscribe", {}, LogsUnsubscribe(**OF)),
     "metrics": ("metrics", {}, Query(**OF, kind=QueryKind.METRICS)),
+    "proxy_up": ("proxy_up", {}, ProxyControl(request_id=REQUEST, action=ProxyAction.UP)),
+    "proxy_down": ("proxy_down", {}, ProxyControl(request_id=REQUEST, action=ProxyAction.DOWN)),
+    "proxy_status": ("proxy_status", {}, ProxyControl(request_id=REQUEST, action=ProxyAction.STATUS)),
     "status": ("status", {}, Query(request_id=REQUEST, kind=QueryKind.STATUS)),
     "list_services": ("list_services", {}, Query(request_id=REQUEST, kind=QueryKind.LIST_SERVICES)),
 }
@@ -233,7 +238,7 @@ def test_a_wrong_request_id_is_refused_where_it_stands(payload: dict[str, object
 
 
 KINDS = ["deploy", "stop", "scale", "restart", "rollback", "exec", "logs", "logs_subscribe", "logs_unsubscribe"]
-KINDS += [kind.value for kind in QueryKind]
+KINDS += [kind.value for kind in (*QueryKind, *ProxyAction)]
 KEYS = sorted(
     {*current_payload(), *current_payload()["config"], "service", "docker", "name", "resources", "tag", "domains"}
     | {"replicas", "timeout", "env", "working_dir", "interactive", "tail", "lines", "follow", "since", "until"}

@@ -26,12 +26,15 @@ class Kind(Enum):
     ENTRY = "a name of the proxy's, or empty"
     ENTRIES = "names of the proxy's"
     ADDRESSES = "IP addresses"
+    LISTENERS = "entrypoints with their addresses"
+    EMAIL = "an e-mail address, or empty"
+    IMAGE = "an image"
 
 
 Value = str | int | float | tuple[str, ...]
 """A checked value; lists are tuples of texts."""
 
-LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES})
+LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS})
 """Written as lists in the file, with commas in a variable."""
 
 
@@ -214,6 +217,28 @@ KEYS: tuple[Key, ...] = (
         default=30.0,
         maximum=3600,
         meaning="longest wait for open requests before an old container is stopped",
+    ),
+    Key(
+        section="networking",
+        name="proxy_image",
+        kind=Kind.IMAGE,
+        default="traefik:v3.7.13",
+        meaning="what `proxy up` runs: Traefik 3.7 or newer",
+    ),
+    Key(
+        section="networking",
+        name="proxy_listen",
+        kind=Kind.LISTENERS,
+        default=("web=:80", "websecure=:443"),
+        minimum=1,
+        meaning="entrypoints of the proxy that `proxy up` runs",
+    ),
+    Key(
+        section="networking",
+        name="acme_email",
+        kind=Kind.EMAIL,
+        default="",
+        meaning="address of the account that `proxy up` gets certificates with",
     ),
     Key(
         section="networking.dns",

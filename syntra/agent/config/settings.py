@@ -67,6 +67,11 @@ class NetworkingSettings:
     https_redirect_entrypoint: str = "web"
     """Empty: no redirects."""
     drain_seconds: float = 30.0
+    proxy_image: str = "traefik:v3.7.13"
+    proxy_listen: tuple[str, ...] = ("web=:80", "websecure=:443")
+    """Entrypoints with their addresses, as `networking.traefik_static.parse_listener` reads them."""
+    acme_email: str = ""
+    """Empty: no certificates, so `cert_resolver` has to be empty too when the proxy is to be ours."""
     dns: DnsSettings = field(default_factory=DnsSettings)
 
     def dynamic_dir(self, data_dir: Path) -> Path:
@@ -162,6 +167,9 @@ def build(values: Values) -> Settings:
             cert_resolver=_text(values, "networking.cert_resolver"),
             https_redirect_entrypoint=_text(values, "networking.https_redirect_entrypoint"),
             drain_seconds=_number(values, "networking.drain_seconds"),
+            proxy_image=_text(values, "networking.proxy_image"),
+            proxy_listen=_texts(values, "networking.proxy_listen"),
+            acme_email=_text(values, "networking.acme_email"),
             dns=DnsSettings(
                 mode=_text(values, "networking.dns.mode"),
                 port=_integer(values, "networking.dns.port"),

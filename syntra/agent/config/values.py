@@ -13,6 +13,9 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from syntra.agent.config.schema import LISTS, Key, Kind, Value
 from syntra.agent.config.suggest import hint
+from syntra.model.errors import InvalidField
+from syntra.model.image import make_image, split_image
+from syntra.networking.traefik_static import parse_listener
 
 _TYPE_NAMES: Mapping[type, str] = {
     str: "a text",
@@ -25,6 +28,7 @@ _TYPE_NAMES: Mapping[type, str] = {
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _LIST_MAX = 16
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
@@ -129,6 +133,10 @@ def _text(key: Key, text: str) -> str:
             return _http_url(text)
         case Kind.ENTRY:
             return _entry(text) if text else text
+        case Kind.EMAIL:
+            return _email(text) if text else text
+        case Kind.IMAGE:
+            return _image(text)
         case Kind.SECRET:
             return token(text)
         case Kind.CHOICE:
@@ -142,7 +150,26 @@ def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
         raise ValueError(f"expected {key.minimum:g} to {_LIST_MAX} entries, got {len(items)}")
     if len(set(items)) < len(items):
         raise ValueError("holds an entry twice")
-    return tuple((_entry if key.kind is Kind.ENTRIES else _address)(item) for item in items)
+    check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener}[key.kind]
+    return tuple(check(item) for item in items)
+
+
+def _listener(text: str) -> str:
+    listener = parse_listener(text)
+    return f"{listener.name}={listener.address}"
+
+
+def _email(text: str) -> str:
+    if not _EMAIL.fullmatch(text) or len(text) > 254:
+        raise ValueError("is not an e-mail address")
+    return text
+
+
+def _image(text: str) -> str:
+    try:
+        return str(make_image(lambda part: part, split_image(text)))
+    except InvalidField as wrong:
+        raise ValueError(f"is not an image, such as traefik:v3.7.13: its {wrong.field} is wrong") from None
 
 
 def _entry(text: str) -> str:

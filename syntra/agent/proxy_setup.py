@@ -1,0 +1,90 @@
+"""From the agent's settings to a proxy of ours: its static configuration, its directories, its container.
+
+Raises InvalidStatic where the configuration makes no proxy, so nothing here is asked before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from syntra.agent.config.settings import Settings
+from syntra.model.image import make_image, split_image
+from syntra.networking.errors import InvalidStatic
+from syntra.networking.traefik_static import ACME_AT, DYNAMIC_AT, StaticSettings, arguments, parse_listener
+from syntra.runtime.docker.proxy_body import Bind, WantedProxy
+from syntra.utils.errors import AgentError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySetup:
+    """What the configuration says about a proxy of ours."""
+
+    settings: Settings
+    owner: str
+
+    @property
+    def api_url(self) -> str:
+        return self.settings.networking.traefik_api
+
+    @property
+    def dynamic_dir(self) -> Path:
+        return self.settings.networking.dynamic_dir(self.settings.data_dir)
+
+    @property
+    def acme_dir(self) -> Path:
+        """Certificates and the account's key; not below the watched directory unless that is put around it."""
+        return self.settings.data_dir / "traefik" / "acme"
+
+    def static(self) -> StaticSettings:
+        """The static configuration; raises InvalidStatic."""
+        networking = self.settings.networking
+        if networking.proxy != "traefik-file":
+            raise InvalidStatic(
+                "networking.proxy",
+                f"is {networking.proxy}, and a proxy of ours reads files only; set it to traefik-file",
+            )
+        if self.acme_dir.is_relative_to(self.dynamic_dir):
+            raise InvalidStatic(
+                "networking.traefik_dynamic_dir", "is above the directory of the certificates' keys; choose another"
+            )
+        redirects = networking.https_redirect_entrypoint and networking.cert_resolver
+        return StaticSettings(
+            listen=tuple(parse_listener(text) for text in networking.proxy_listen),
+            api_url=networking.traefik_api,
+            entrypoints=networking.entrypoints,
+            redirect_from=networking.https_redirect_entrypoint if redirects else "",
+            cert_resolver=networking.cert_resolver,
+            acme_email=networking.acme_email,
+        )
+
+    def wanted(self) -> WantedProxy:
+        """The container; raises InvalidStatic."""
+        static = self.static()
+        binds = [Bind(source=str(self.dynamic_dir), target=DYNAMIC_AT, read_only=True)]
+        if static.cert_resolver:
+            binds.append(Bind(source=str(self.acme_dir), target=ACME_AT, read_only=False))
+        return WantedProxy(
+            owner=self.owner,
+            image=make_image(
+                lambda part: f"networking.proxy_image.{part}", split_image(self.settings.networking.proxy_image)
+            ),
+            arguments=arguments(static),
+            binds=tuple(binds),
+            as_root=os.geteuid() == 0,
+        )
+
+    def make_directories(self) -> None:
+        """The two directories, when they are missing; raises AgentError."""
+        try:
+            # As `networking.file_writer` makes it: a proxy in a container may read it as another user.
+            if not self.dynamic_dir.is_dir():
+                self.dynamic_dir.mkdir(parents=True, exist_ok=True)
+                self.dynamic_dir.chmod(0o755)
+            self.acme_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.acme_dir.chmod(0o700)
+        except OSError as refused:
+            raise AgentError(
+                f"cannot make the proxy's directories: {refused.filename}: {refused.strerror}; check path and rights"
+            ) from refused

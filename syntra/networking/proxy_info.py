@@ -1,0 +1,41 @@
+"""What a running Traefik says of itself: its version, when it started, and its entrypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from syntra.networking.api_client import ApiClient
+from syntra.networking.errors import ProxyUnreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyVersion:
+    """`since` is RFC 3339 as Traefik writes it; texts that it does not tell are empty."""
+
+    version: str
+    since: str
+
+
+class ProxyInfo:
+    """Asks the API at `api_url`. Raises ProxyUnreachable when there is no answer, or none of Traefik's."""
+
+    def __init__(self, api_url: str) -> None:
+        self._api = ApiClient(api_url)
+        self._url = api_url
+
+    async def version(self) -> ProxyVersion:
+        """Safe to cancel."""
+        found = await self._api.get("/api/version")
+        if not isinstance(found, Mapping) or not isinstance(found.get("Version"), str):
+            raise ProxyUnreachable(
+                f"cannot ask the proxy at {self._url}: what answers there is not Traefik; check networking.traefik_api"
+            )
+        since = found.get("startDate")
+        return ProxyVersion(version=found["Version"], since=since if isinstance(since, str) else "")
+
+    async def entrypoints(self) -> dict[str, str]:
+        """Name to address, the internal one included. Safe to cancel."""
+        found = await self._api.get("/api/entrypoints")
+        rows = found if isinstance(found, list) else []
+        return {str(row.get("name")): str(row.get("address")) for row in rows if isinstance(row, Mapping)}

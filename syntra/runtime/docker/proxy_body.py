@@ -1,0 +1,109 @@
+"""The body of `POST /containers/create` for a proxy of ours, and what tells two of them apart. Pure.
+
+The container is no service: it carries `syntra.component` and the owner, never `syntra.managed`, by which everything
+that looks after services finds what is its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from syntra.model.fields import Json
+from syntra.model.image import ImageRef
+from syntra.runtime.docker import fields
+from syntra.runtime.docker.body import LOG_LIMITS, OWNER
+from syntra.runtime.docker.records import ContainerDetails
+
+COMPONENT = "syntra.component"
+PROXY = "proxy"
+FINGERPRINT = "syntra.fingerprint"
+NAME = "syntra-proxy"
+
+GRACE_SECS = 30
+"""Between SIGTERM and SIGKILL. Traefik ends open requests for up to 10 s (lifeCycle.graceTimeOut) after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A directory of the host and where it is inside."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedProxy:
+    """The proxy's container as it should be.
+
+    `as_root`: whether the directories belong to root. Root without capabilities may not pass other users' modes, so
+    for the directories of an agent that is not root it is given DAC_OVERRIDE.
+    """
+
+    owner: str
+    image: ImageRef
+    arguments: tuple[str, ...]
+    binds: tuple[Bind, ...]
+    as_root: bool = True
+
+
+def labels_of(owner: str) -> dict[str, str]:
+    """By which the proxy's containers of an owner are found."""
+    return {COMPONENT: PROXY, OWNER: owner}
+
+
+def create_body(wanted: WantedProxy, logging_driver: str) -> dict[str, Json]:
+    """The whole create body."""
+    body = _body(wanted)
+    host = body["HostConfig"]
+    assert isinstance(host, dict), "cannot happen because _body builds it"
+    if logging_driver == "json-file":
+        host["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
+    body["Labels"] = {**labels_of(wanted.owner), FINGERPRINT: fingerprint(wanted)}
+    return body
+
+
+def fingerprint(wanted: WantedProxy) -> str:
+    """16 hex digits over everything but the log driver, which is the engine's choice."""
+    return hashlib.sha256(json.dumps(_body(wanted), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(wanted: WantedProxy, there: ContainerDetails) -> tuple[str, ...]:
+    """What a container of ours has otherwise, for a person; empty when it fits."""
+    if there.labels.get(FINGERPRINT) == fingerprint(wanted):
+        return ()
+    found = []
+    if there.image_ref != wanted.image.pullable:
+        found.append(f"image {there.image_ref} instead of {wanted.image.pullable}")
+    has = fields.texts(there.raw, "Config", "Cmd")
+    found += [f"not {argument}" for argument in wanted.arguments if argument not in has]
+    found += [f"still {argument}" for argument in has if argument not in wanted.arguments]
+    return tuple(found) or ("other mounts or rights",)
+
+
+def _body(wanted: WantedProxy) -> dict[str, Json]:
+    capabilities: list[Json] = ["NET_BIND_SERVICE"] if wanted.as_root else ["NET_BIND_SERVICE", "DAC_OVERRIDE"]
+    return {
+        "Image": wanted.image.pullable,
+        "Cmd": list(wanted.arguments),
+        "StopSignal": "SIGTERM",
+        # Also for a person's `docker stop`, and for an engine that shuts down.
+        "StopTimeout": GRACE_SECS,
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            # It reaches the bridge of every project, sees its clients' addresses, and binds its API to loopback.
+            "NetworkMode": "host",
+            "RestartPolicy": {"Name": "always"},
+            "CapDrop": ["ALL"],
+            "CapAdd": capabilities,
+            "SecurityOpt": ["no-new-privileges"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=64m"},
+            "Mounts": [
+                {"Type": "bind", "Source": bind.source, "Target": bind.target, "ReadOnly": bind.read_only}
+                for bind in wanted.binds
+            ],
+        },
+    }
