@@ -8,12 +8,14 @@ from decimal import Decimal
 
 from syntra.model import ids
 from syntra.model.command import (
+    Abort,
     Command,
     Deploy,
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    Promote,
     Query,
     QueryKind,
     Restart,
@@ -91,6 +93,14 @@ def _rollback(request_id: RequestId, payload: Fields) -> Command:
     )
 
 
+def _promote(request_id: RequestId, payload: Fields) -> Command:
+    return Promote(request_id=request_id, service_id=_service(payload))
+
+
+def _abort(request_id: RequestId, payload: Fields) -> Command:
+    return Abort(request_id=request_id, service_id=_service(payload))
+
+
 def _exec(request_id: RequestId, payload: Fields) -> Command:
     if payload.boolean("interactive", default=False):
         raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are not supported; send interactive false")
@@ -165,6 +175,8 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "scale": _scale,
     "restart": _restart,
     "rollback": _rollback,
+    "promote": _promote,
+    "abort": _abort,
     "exec": _exec,
     "logs_subscribe": _logs,
     "logs": _logs,
