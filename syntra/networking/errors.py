@@ -2,7 +2,8 @@
 
 AgentError
 ├── InvalidRoute       a route holds what must not get into a proxy's configuration
-└── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
+├── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
+└── UnreadableMetrics  the proxy's metrics are not what they should be
 """
 
 from __future__ import annotations
@@ -18,5 +19,11 @@ class InvalidRoute(AgentError):
 
 class ProxyUnreachable(AgentError):
     """No usable answer from the proxy's API; the proxy itself may well serve."""
+
+    code = "PROXY_UNREACHABLE"
+
+
+class UnreadableMetrics(AgentError):
+    """An answer that is no metrics, or is cut off."""
 
     code = "PROXY_UNREACHABLE"
