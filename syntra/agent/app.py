@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.canary import CanaryTools
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
@@ -36,6 +37,7 @@ from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
+from syntra.networking.canary_requests import CanaryRequests
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -125,7 +127,9 @@ class AgentApp:
                 is_busy=lambda service_id: deployer.lanes.is_busy(service_id),
                 readiness=watch.readiness,
             )
-            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
+            metrics = settings.networking.traefik_metrics
+            canary = CanaryTools(judge=watch, counter=CanaryRequests(metrics) if metrics else None)
+            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             queries = Queries(

@@ -80,8 +80,8 @@ class Job:
     @property
     def is_canary(self) -> bool:
         """Whether new replicas get the requests step by step. A rollback never does: it is for when time presses."""
-        deploys = isinstance(self.command, Deploy) and self.deployment is not None
-        return deploys and self.deployment.strategy is Strategy.CANARY
+        strategy = self.deployment.strategy if self.deployment is not None else None
+        return isinstance(self.command, Deploy) and strategy is Strategy.CANARY
 
     @property
     def can_be_steered(self) -> bool:

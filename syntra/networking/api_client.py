@@ -68,7 +68,11 @@ class ApiClient:
         reader, writer = await asyncio.open_connection(host, port, ssl=True if secure else None)
         try:
             peer = h11.Connection(h11.CLIENT)
-            headers = [("Host", self._parts.netloc), ("Accept", "application/json, text/plain"), ("Connection", "close")]
+            headers = [
+                ("Host", self._parts.netloc),
+                ("Accept", "application/json, */*"),
+                ("Connection", "close"),
+            ]
             request = h11.Request(method="GET", target=(self._parts.path + path) or "/", headers=headers)
             writer.write((peer.send(request) or b"") + (peer.send(h11.EndOfMessage()) or b""))
             await writer.drain()
