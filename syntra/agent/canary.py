@@ -69,7 +69,14 @@ async def check_canary(deployment: Deployment, adapter: Adapter, counter: Reques
             await counter.answers(deployment.spec.service_id)
         except AgentError as unread:
             raise RequestError("METRICS_UNAVAILABLE", f"{field}: {unread}") from unread
-    obstacle = plan.canary_obstacle(deployment, await adapter.observe(deployment.spec.service_id))
+    check_beside(deployment, await adapter.observe(deployment.spec.service_id))
+
+
+def check_beside(deployment: Deployment, observed: Sequence[Replica]) -> None:
+    """Raise RequestError when the deployment is a canary that cannot run beside what is up."""
+    if deployment.strategy is not Strategy.CANARY:
+        return
+    obstacle = plan.canary_obstacle(deployment, observed)
     if obstacle is not None:
         raise RequestError("INVALID_PAYLOAD", f"strategy: a canary is impossible here: {obstacle}; use rolling")
 
