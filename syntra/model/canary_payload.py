@@ -12,18 +12,20 @@ MAX_LEAST_REQUESTS = 1_000_000_000
 
 
 def parse_canary(section: Fields | None, strategy: Strategy) -> Canary:
-    """The canary that a section asks for; without one, the defaults. Raises InvalidField."""
+    """The canary that a section asks for; without one, the defaults. Raises InvalidField.
+
+    For another strategy the section is checked all the same, so that switching to `canary` later is no surprise.
+    """
     if section is None:
         return Canary()
-    if strategy is not Strategy.CANARY:
-        raise InvalidField(section.path, f"is for strategy canary, and the strategy is {strategy.value}")
     steps = _steps(section)
     limit = section.number("max_error_percent", low=0, high=100) if section.has("max_error_percent") else None
-    return Canary(
+    asked = Canary(
         steps=steps or Canary().steps,
         max_error_percent=limit,
         min_requests=section.integer("min_requests", default=Canary().min_requests, low=1, high=MAX_LEAST_REQUESTS),
     )
+    return asked if strategy is Strategy.CANARY else Canary()
 
 
 def render_canary(deployment: Deployment) -> dict[str, Json]:

@@ -117,6 +117,7 @@ FILES: dict[str, tuple[str, str]] = {
     "API that is no HTTP": ("networking.traefik_api = 'unix:///x'", "traefik_api: must start with http://"),
     "API without host": ("networking.traefik_api = 'http:///x'", "networking.traefik_api: has no host"),
     "API with a password": ("networking.traefik_api = 'http://a:b@h'", "networking.traefik_api: must hold no user"),
+    "metrics that are no HTTP": ("networking.traefik_metrics = '/metrics'", "traefik_metrics: must start with http://"),
     # A secret in the wrong place is not repeated.
     "secret as userinfo": (f"control_plane.endpoint = 'wss://x:{SECRET}@cp'", "must not hold a user or password"),
     "secret in the query": (
