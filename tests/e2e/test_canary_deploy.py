@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 # Answers with its version, or, when told to, with a 500.
 ANSWER = (
-    b'#!/bin/sh\n[ -n "$BROKEN" ] && printf "HTTP/1.0 500 Broken\\r\\nContent-Type: text/plain\\r\\n\\r\\nbroken\\n" && exit\n'
+    b'#!/bin/sh\n[ -n "$BROKEN" ] && printf "HTTP/1.0 500 Broken\\r\\n\\r\\nbroken\\n" && exit\n'
     b'printf "Content-Type: text/plain\\r\\n\\r\\n$VERSION\\n"\n'
 )
 LONG_SECS = 600

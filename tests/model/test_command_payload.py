@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.model.command import (
+    Abort,
     Deploy,
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    Promote,
     Query,
     QueryKind,
     Restart,
@@ -66,6 +68,8 @@ COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
         {"target_deployment_id": "dep_0", "image": "nginx", "tag": "1"},
         Rollback(**OF, target=DeploymentId("dep_0"), image=ImageRef(registry="", repository="nginx", tag="1")),
     ),
+    "promote": ("promote", {}, Promote(**OF)),
+    "abort": ("abort", {}, Abort(**OF)),
     "exec": (
         "exec",
         {
@@ -142,6 +146,8 @@ WRONG: list[tuple[str, str, tuple[object, ...]]] = [
     ("rollback", "target_deployment_id", (5, "a b")),
     ("rollback", "deployment_id", ("a b",)),
     ("rollback", "image", ("A", 5)),
+    ("promote", "service_id", (None, "", 5, "a b")),
+    ("abort", "service_id", (None, "", 5, "a b")),
     ("logs", "tail", (-1, 100_001, "all")),
     ("logs", "lines", (-1,)),
     ("logs", "follow", ("true",)),
@@ -233,6 +239,7 @@ def test_a_wrong_request_id_is_refused_where_it_stands(payload: dict[str, object
 
 
 KINDS = ["deploy", "stop", "scale", "restart", "rollback", "exec", "logs", "logs_subscribe", "logs_unsubscribe"]
+KINDS += ["promote", "abort"]
 KINDS += [kind.value for kind in QueryKind]
 KEYS = sorted(
     {*current_payload(), *current_payload()["config"], "service", "docker", "name", "resources", "tag", "domains"}
