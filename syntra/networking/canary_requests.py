@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from dataclasses import dataclass
 
@@ -40,7 +41,8 @@ class CanaryRequests:
             text = body.decode()
         except UnicodeDecodeError as broken:
             raise UnreadableMetrics("cannot read the metrics: they are not UTF-8 text") from broken
-        return answers(text, service_id)
+        # A proxy with many routes has a hundred thousand lines of them.
+        return await asyncio.to_thread(answers, text, service_id)
 
 
 def answers(text: str, service_id: ServiceId) -> Answers:

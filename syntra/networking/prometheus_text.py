@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from syntra.networking.errors import UnreadableMetrics
 
 _LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\\n]|\\[\\"n])*)"\s*(,|(?=\}))')
-_VALUE = re.compile(r"[ \t]+([+-]?(?:Inf|NaN|[0-9.]+(?:[eE][+-]?[0-9]+)?))(?:[ \t]+-?[0-9]+)?[ \t]*")
+_CLOSING = re.compile(r"\s*\}")
+_VALUE = re.compile(r"[ \t]*([+-]?(?:Inf|NaN|[0-9.]+(?:[eE][+-]?[0-9]+)?))(?:[ \t]+-?[0-9]+)?[ \t]*")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"\\": "\\", '"': '"', "n": "\n"}
 
@@ -33,10 +34,10 @@ def samples(text: str, metric: str) -> list[Sample]:
         raise UnreadableMetrics("cannot read the metrics: the last line does not end; the answer was cut off")
     found = []
     for line in text.split("\n"):
-        rest = line.lstrip(" \t").removeprefix(metric)
-        if rest == line.lstrip(" \t") or rest[:1] not in ("{", " ", "\t"):
+        begin = line.lstrip(" \t")
+        if not begin.startswith(metric) or begin[len(metric) : len(metric) + 1] not in ("", "{", " ", "\t"):
             continue
-        sample = _sample(rest.lstrip(" \t") if "{" in rest else rest)
+        sample = _sample(begin[len(metric) :].lstrip(" \t"))
         if sample is None:
             raise UnreadableMetrics(f"cannot read the metrics: {line[:120]!r} is not a sample")
         found.append(sample)
@@ -55,12 +56,10 @@ def _sample(rest: str) -> Sample | None:
                 return None
             labels[name] = _ESCAPE.sub(lambda escape: _ESCAPED[escape[1]], value)
             at = match.end()
-        closing = re.compile(r"\s*\}").match(rest, at)
+        closing = _CLOSING.match(rest, at)
         if closing is None:
             return None
         at = closing.end()
-        # Behind a brace the space may be missing; the pattern wants one.
-        rest, at = f" {rest[at:].lstrip()}", 0
     number = _VALUE.fullmatch(rest, at)
     if number is None:
         return None
