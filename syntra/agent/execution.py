@@ -165,10 +165,13 @@ class Execution:
                     if asyncio.get_running_loop().time() >= deadline:
                         raise Interrupted(Interruption.DEADLINE)
                     begun = asyncio.get_running_loop().time()
-                    await self._perform(step, 100 * number // len(planned.steps), deadline)
-                    if isinstance(step, Hold):
-                        deadline += asyncio.get_running_loop().time() - begun
-                        stage = max(stage, step.number)
+                    try:
+                        await self._perform(step, 100 * number // len(planned.steps), deadline)
+                    finally:
+                        if isinstance(step, Hold):
+                            # On top of the command's time, also when the engine went away in the middle.
+                            deadline += asyncio.get_running_loop().time() - begun
+                            stage = max(stage, step.number)
                     if isinstance(step, Commit) and not isinstance(self._job.command, Stop):
                         # The command's time was for proving; what is old must not serve on because it ran short.
                         deadline = max(deadline, asyncio.get_running_loop().time() + CLEANUP_SECS)

@@ -360,6 +360,27 @@ async def test_a_proxy_that_is_away_at_the_end_of_the_hold_is_waited_for_within_
             assert "its errors are not known: cannot ask the proxy: it is away" in end["message"]
 
 
+@virtual_time
+async def test_an_engine_that_was_away_is_no_fault_of_the_canary_and_the_step_is_held_anew(tmp_path: Path) -> None:
+    outside = Outside()
+    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
+        await agent.deployed("d1", **FOUR)
+        await agent.deploy("r", "d2", timeout_seconds=60, **canary((10, 600)))
+        await held(agent, "r", 10)
+        await asyncio.sleep(300)
+        outside.adapter.away = True
+        await asyncio.sleep(20)
+        for container in outside.adapter.of("web"):
+            # An engine that restarts has started them again.
+            container.started_ns = (container.started_ns or 0) + 1
+        outside.adapter.away = False
+        begun = now()
+        await agent.done()
+        assert 595 <= now() - begun < 615
+        assert await agent.outcome("r") == "running"
+        assert outside.served() == ["d2"] * 4
+
+
 # Steered
 
 

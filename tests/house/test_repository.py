@@ -28,6 +28,7 @@ PURE = (
     "syntra/connection/messages.py",
     "syntra/networking/routes.py",
     "syntra/networking/traefik.py",
+    "syntra/networking/prometheus_text.py",
     "syntra/networking/socket_table.py",
     "syntra/networking/dns/zone.py",
     "syntra/networking/dns/limits.py",
