@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.canary import CanaryTools
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
@@ -39,6 +40,7 @@ from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.network import ContainerDns
+from syntra.networking.canary_requests import CanaryRequests
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -141,7 +143,9 @@ class AgentApp:
                 readiness=watch.readiness,
                 names=self._names,
             )
-            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
+            metrics = settings.networking.traefik_metrics
+            canary = CanaryTools(judge=watch, counter=CanaryRequests(metrics) if metrics else None)
+            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
             sweeper = Sweeper(journal, adapter, deployer.lanes)

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 
+from syntra.agent.canary import check_canary
 from syntra.agent.execution import Execution
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
@@ -17,7 +18,8 @@ from syntra.agent.narrator import Narrator, Outcome
 from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhase
 from syntra.agent.performer import Tools
 from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
-from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.agent.steering import steer
+from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Steering, Stop
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
@@ -58,6 +60,8 @@ class Deployer:
         if isinstance(command, Deploy):
             await self._tools.traffic.check(command.deployment)
         await self._require_engine()
+        if isinstance(command, Deploy):
+            await check_canary(command.deployment, self._tools.adapter, self._tools.canary.counter)
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         early = response if job.reports_deployment else None
         messages = [envelope("command_response", response)] if early and origin == CONTROL_PLANE else []
@@ -77,6 +81,11 @@ class Deployer:
         if early:
             self._reports.tell(command.request_id, "command_response", early)
         await self._add(job)
+
+    async def steer(self, command: Steering, kind: str, origin: str) -> None:
+        """Promote or abort the canary under way, or raise RequestError. The answer is sent by the time this returns."""
+        job = self.lanes.running(command.service_id)
+        await steer(command, kind, origin, job=job, journal=self._journal, reports=self._reports)
 
     async def _add(self, job: Job) -> None:
         for pointless in self.lanes.add(job):
@@ -143,6 +152,7 @@ class Deployer:
         job.prior = row.prior
         job.begun_at = row.begun_at
         job.reason = row.reason
+        job.stage = row.stage
         remembered = await self._journal.find(row.request_id)
         job.answered = remembered is not None and remembered.response is not None
         return job

@@ -7,6 +7,7 @@ every operation ends in exactly one report.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import time
@@ -24,7 +25,7 @@ from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure, LogLine, Replica
 from syntra.runtime import plan
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.steps import Commit, Plan, Step
+from syntra.runtime.steps import Commit, Hold, Plan, Step
 from syntra.runtime.traffic import woven
 from syntra.utils.errors import AgentError
 
@@ -155,15 +156,27 @@ class Execution:
                     planned = woven(planned, serving=sum(1 for replica in observed if replica.is_up))
                 for note in planned.notes:
                     self._narrator.remark(note)
+                stage = self._job.stage
                 for number, step in enumerate(planned.steps):
                     self._job.safe_point()
+                    if self._job.stage != stage:
+                        # Promoted: what is left is another plan.
+                        break
                     if asyncio.get_running_loop().time() >= deadline:
                         raise Interrupted(Interruption.DEADLINE)
-                    await self._perform(step, 100 * number // len(planned.steps), deadline)
+                    begun = asyncio.get_running_loop().time()
+                    try:
+                        await self._perform(step, 100 * number // len(planned.steps), deadline)
+                    finally:
+                        if isinstance(step, Hold):
+                            # On top of the command's time, also when the engine went away in the middle.
+                            deadline += asyncio.get_running_loop().time() - begun
+                            stage = max(stage, step.number)
                     if isinstance(step, Commit) and not isinstance(self._job.command, Stop):
                         # The command's time was for proving; what is old must not serve on because it ran short.
                         deadline = max(deadline, asyncio.get_running_loop().time() + CLEANUP_SECS)
-                return
+                else:
+                    return
             except (StepFailed, RuntimeUnavailable) as failed:
                 away = await why_away(self._adapter, failed)
                 if away is None:
@@ -200,7 +213,7 @@ class Execution:
         row = await self._journal.service(job.service_id)
         deployment_id = job.deployment_id or (row.deployment_id if row else job.deployment_id)
         replicas = row.replicas if row and isinstance(job.command, Stop | Restart) else job.replicas
-        await self._journal.commit(
+        committed = await self._journal.commit(
             job.command.request_id,
             ServiceRow(
                 service_id=job.service_id,
@@ -210,6 +223,8 @@ class Execution:
                 at=time.time(),
             ),
         )
+        if not committed:
+            raise Interrupted(Interruption.ABORTED)
         job.settle()
 
     def _deadline(self) -> float:
@@ -222,6 +237,9 @@ class Execution:
         if isinstance(command, Stop | Restart):
             allowed = max(command.grace_secs * 2 + 60.0, allowed)
         spent = max(0.0, time.time() - (self._job.begun_at or time.time()))
+        if self._job.is_canary:
+            # Holds are on top; what an earlier run of the agent spent was mostly that.
+            spent = 0.0
         return now + max(allowed - spent, LEAST_SECS_AFTER_RESTART)
 
     def _planner(self) -> Planner:
@@ -255,12 +273,15 @@ class Execution:
     def _goal(self) -> plan.Goal:
         deployment = self._job.deployment
         assert deployment is not None, "cannot happen because the deployer resolves it first"
+        if deployment.strategy is Strategy.CANARY and not self._job.is_canary:
+            deployment = dataclasses.replace(deployment, strategy=Strategy.BLUE_GREEN)
         return plan.Goal(
             deployment=deployment,
             spec_hash=fingerprint(deployment.spec),
             replicas=self._job.replicas,
             prior=self._job.prior,
             pinned=self._pinned,
+            stage=self._job.stage,
         )
 
     async def _last_lines(self, failed: StepFailed) -> list[LogLine]:
@@ -274,6 +295,8 @@ class Execution:
 
 
 def _why(cause: Interruption, job: Job) -> str:
+    if cause is Interruption.ABORTED:
+        return abort_reason(job).message
     if cause is Interruption.SUPERSEDED:
         return f"cannot finish {job.kind} of {job.service_id}: a newer command for the service took its place"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
@@ -281,6 +304,11 @@ def _why(cause: Interruption, job: Job) -> str:
         f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s; "
         "raise timeout_seconds or look at the service's logs"
     )
+
+
+def abort_reason(job: Job) -> Failure:
+    """What is reported of a canary that was told to end."""
+    return Failure(code=Interruption.ABORTED.name, message=f"the canary of {job.service_id} was aborted")
 
 
 def _recalled(reason: str) -> tuple[Failure, list[LogLine]]:

@@ -12,7 +12,7 @@ from syntra.agent.health_gate import ContainerExec, check_of, timing_of
 from syntra.agent.journal.journal import Journal
 from syntra.health.probes import ProbeResult
 from syntra.health.scheduler import HealthScheduler, Target, Transition
-from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerState, Health, Replica
 from syntra.runtime.adapter import Adapter
@@ -66,14 +66,19 @@ class HealthWatch:
                 change.cancel()
 
     async def _targets(self) -> list[Target]:
-        specs: dict[ServiceId, ServiceSpec] = {}
-        for row in await self._journal.services():
-            deployment = await self._journal.deployment(row.service_id, row.deployment_id)
-            if not row.stopped and deployment is not None and deployment.spec.health is not None:
-                specs[row.service_id] = deployment.spec
+        # Each replica is asked what its own deployment says: while one takes over, two are up.
+        current = {row.service_id: row.deployment_id for row in await self._journal.services() if not row.stopped}
+        specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
         found = []
         for replica in await self._adapter.observe():
-            spec = specs.get(replica.service_id)
+            if replica.service_id not in current:
+                continue
+            key = replica.service_id, replica.deployment_id
+            if key not in specs:
+                made_from = await self._journal.deployment(*key)
+                kept = made_from or await self._journal.deployment(replica.service_id, current[replica.service_id])
+                specs[key] = kept.spec if kept is not None else None
+            spec = specs[key]
             target = self._target(replica, spec) if spec is not None else None
             if target is not None:
                 found.append(target)

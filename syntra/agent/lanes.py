@@ -63,6 +63,10 @@ class Lanes:
         if job.service_id not in self._running:
             self._start_next(job.service_id)
 
+    def running(self, service_id: ServiceId) -> Job | None:
+        """What runs for the service."""
+        return self._running.get(service_id)
+
     def is_busy(self, service_id: ServiceId) -> bool:
         """Whether something runs or waits for the service."""
         return service_id in self._running
@@ -75,6 +79,10 @@ class Lanes:
         self._closed = True
         for lane in self._waiting.values():
             lane.clear()
+        for job in self._running.values():
+            if job.is_holding:
+                # It would hold far beyond any grace.
+                job.interrupt(Interruption.SHUTDOWN)
         try:
             async with asyncio.timeout(grace_secs):
                 await self._idle.wait()

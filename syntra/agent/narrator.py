@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syntra.agent.journal.journal import Journal
-from syntra.agent.operation import Job
+from syntra.agent.operation import Interruption, Job
 from syntra.agent.reports import CONTROL_PLANE, Progress, Reports, deploy_status, envelope, refusal, success
 from syntra.model.command import Rollback, Scale, Stop
 from syntra.model.fields import Json
@@ -72,9 +72,16 @@ class Narrator:
                     await self._journal.outbox.add(message)
                 self.tell()
 
+    async def holding(self, sentence: str) -> None:
+        """A canary is held; the sentence says for how long."""
+        for message in self._status(DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK, self._percent, sentence):
+            await self._journal.outbox.add(message)
+        self.tell()
+
     def remark(self, sentence: str) -> None:
-        """Something a person should know; it goes into the report's message."""
-        self._remarks.append(sentence)
+        """Something a person should know; it goes into the report's message, once."""
+        if sentence not in self._remarks:
+            self._remarks.append(sentence)
 
     def tell(self) -> None:
         """Tell local listeners what the journal has committed."""
@@ -137,7 +144,9 @@ class Narrator:
             state, percent = DeployState.RUNNING, 100
             message = "; ".join([_done_sentence(job), *self._remarks])
         else:
-            restored = outcome.restored and job.deployment is not None and job.deployment.rollback_on_failure
+            # Going back is what an abort asks for, whatever was wished for a failure.
+            wished = job.deployment is not None and job.deployment.rollback_on_failure
+            restored = outcome.restored and (wished or failure.code == Interruption.ABORTED.name)
             state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
             message = "; ".join([failure.message, *self._remarks])
         return self._progress(

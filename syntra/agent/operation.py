@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from syntra.model.command import Deploy, Operation, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.spec import Deployment
+from syntra.model.spec import Deployment, Strategy
 from syntra.utils.errors import AgentError
 
 
@@ -27,6 +27,7 @@ class Interruption(enum.Enum):
     SUPERSEDED = "superseded"
     DEADLINE = "deadline"
     SHUTDOWN = "shutdown"
+    ABORTED = "aborted"
 
 
 class Interrupted(AgentError):
@@ -57,6 +58,10 @@ class Job:
     # Whether the command has had its `command_response`.
     answered: bool = False
     interruption: Interruption | None = None
+    # How many steps of a canary are over.
+    stage: int = 0
+    is_holding: bool = False
+    promoted: asyncio.Event = field(default_factory=asyncio.Event)
     _scopes: list[asyncio.Timeout] = field(default_factory=list)
 
     @property
@@ -71,6 +76,18 @@ class Job:
     def reports_deployment(self) -> bool:
         """Whether the terminal report is a `deploy_status` (long work) or the response itself."""
         return isinstance(self.command, Deploy | Rollback | Scale)
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether new replicas get the requests step by step. A rollback never does: it is for when time presses."""
+        strategy = self.deployment.strategy if self.deployment is not None else None
+        return isinstance(self.command, Deploy) and strategy is Strategy.CANARY
+
+    @property
+    def can_be_steered(self) -> bool:
+        """Whether it is a canary beside what served before, and neither decided nor asked to end."""
+        is_under_way = self.phase is OperationPhase.RUNNING and self.interruption is None
+        return self.is_canary and is_under_way and bool(self.prior)
 
     @property
     def replaces_others(self) -> bool:
@@ -90,6 +107,11 @@ class Job:
         for scope in self._scopes:
             if not scope.expired():
                 scope.reschedule(asyncio.get_running_loop().time())
+
+    def promote(self, stage: int) -> None:
+        """All holds are over: `stage` steps are. A hold that goes on ends at once."""
+        self.stage = max(self.stage, stage)
+        self.promoted.set()
 
     def settle(self) -> None:
         """The commit is made: what asked for an end while it was being written came too late, except for a shutdown."""

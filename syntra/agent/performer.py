@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from syntra.agent.canary import CanaryHolds, CanaryTools
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
 from syntra.agent.narrator import Narrator
@@ -23,12 +24,14 @@ from syntra.runtime.steps import (
     EnsureNetwork,
     EnsureVolume,
     ForgetService,
+    Hold,
     Named,
     ObtainImage,
     Publish,
     RemoveReplicas,
     ReplicaRef,
     RestartReplica,
+    Shift,
     StartReplica,
     Step,
     StopReplicas,
@@ -39,6 +42,7 @@ from syntra.utils.companion import alongside
 # SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
 RETIRE_GRACE_SECS = 10.0
 STOPS_AT_ONCE = 5
+HOLD_SLACK_SECS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Tools:
     journal: Journal
     gate: HealthGate
     traffic: Traffic
+    canary: CanaryTools = field(default_factory=CanaryTools)
 
 
 class Performer:
@@ -61,6 +66,7 @@ class Performer:
         self._gate = tools.gate
         self._traffic = tools.traffic
         self._narrator = narrator
+        self._holds = CanaryHolds(job, tools.adapter, tools.canary, tell=narrator.holding, remark=narrator.remark)
         self.observed: list[Replica] = []
         self.created: dict[int, ContainerId] = {}
         # What went wrong beside the point; it goes into the report as a note.
@@ -70,6 +76,7 @@ class Performer:
         """A plan made from `observed` is about to be performed."""
         self.observed = observed
         self.created.clear()
+        self._holds.begin()
 
     async def perform(self, step: Step, deadline: float) -> None:
         """Perform any step but Commit. Raises StepFailed, RuntimeUnavailable or Interrupted."""
@@ -92,6 +99,11 @@ class Performer:
                 for spec, group in await self._by_spec([self._resolve(ref) for ref in refs]):
                     assert spec is not None, "cannot happen because only deployments are routed"
                     await self._traffic.publish(spec, group)
+            case Shift(replicas=refs, percent=percent):
+                assert deployment is not None, "cannot happen because only deployments are routed"
+                await self._traffic.publish(deployment.spec, [self._resolve(ref) for ref in refs], share=percent)
+            case Hold():
+                await self._hold(step)
             case Withdraw(replicas=replicas):
                 await self._withdraw([named.container_id for named in replicas])
             case ObtainImage():
@@ -115,6 +127,20 @@ class Performer:
             note = await alongside(pull, self._narrator.pump())
         if note:
             self._narrator.remark(note)
+
+    async def _hold(self, step: Hold) -> None:
+        job = self._job
+        assert job.deployment is not None, "cannot happen because only deployments are held"
+        job.is_holding = True
+        try:
+            # The hold ends itself; its bound is for an engine that does not answer.
+            async with job.interruptible(asyncio.get_running_loop().time() + step.secs + HOLD_SLACK_SECS):
+                await self._holds.hold(step, [self._resolve(ref) for ref in step.replicas], job.deployment)
+        finally:
+            job.is_holding = False
+        if not job.promoted.is_set():
+            await self._journal.canary.passed(job.command.request_id, step.number)
+            job.stage = max(job.stage, step.number)
 
     async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
         for spec, group in await self._by_spec(containers):

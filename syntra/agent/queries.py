@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.canary import check_beside
 from syntra.agent.journal.journal import Journal
 from syntra.agent.service_views import ServiceViews, listed
 from syntra.model.command import Query, QueryKind
@@ -137,6 +138,7 @@ class Queries:
                 f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
             )
         observed = await self._adapter.observe(spec.service_id)
+        check_beside(deployment, observed)
         goal = plan.Goal(
             deployment=deployment,
             spec_hash=fingerprint(spec),

@@ -18,11 +18,13 @@ from syntra.agent.log_streams import LogSubscription
 from syntra.agent.queries import Queries
 from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
 from syntra.model.command import (
+    Abort,
     Command,
     Deploy,
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
+    Promote,
     ProxyAction,
     ProxyControl,
     Query,
@@ -138,6 +140,10 @@ class Router:
                 async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
                         await self._deployer.submit(command, kind, peer.origin, payload)
+            case Promote() | Abort():
+                async with self._admission.holding(command.request_id):
+                    if not await self._repeat(command.request_id, peer):
+                        await self._deployer.steer(command, kind, peer.origin)
             case Exec():
                 async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):

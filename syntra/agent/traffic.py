@@ -20,6 +20,7 @@ from syntra.agent.drain import drained
 from syntra.agent.journal.journal import Journal
 from syntra.agent.proxy_routes import ProxyRoutes
 from syntra.agent.reachable import NamedService, Reach, Reached, ServiceReach
+from syntra.agent.traffic_port import check_shares
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
@@ -129,6 +130,7 @@ class TrafficSwitch:
         return reachable.is_reached(self._reach, container_id)
 
     async def check(self, deployment: Deployment) -> None:
+        check_shares(deployment, by_proxy=self._proxy is not None)
         spec = deployment.spec
         if not spec.domains or self._proxy is None:
             return

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
-from syntra.model.spec import Deployment, ServiceSpec
+from syntra.model.spec import Deployment, ServiceSpec, Strategy
 
 
 class Traffic(Protocol):
@@ -51,7 +52,7 @@ class NoTraffic:
         return False
 
     async def check(self, deployment: Deployment) -> None:
-        return
+        check_shares(deployment, by_proxy=False)
 
     async def prepare(self, spec: ServiceSpec) -> None:
         return
@@ -64,3 +65,16 @@ class NoTraffic:
 
     async def forget(self, service_id: ServiceId) -> None:
         return
+
+
+def check_shares(deployment: Deployment, *, by_proxy: bool) -> None:
+    """Raise RequestError when it is a canary whose requests nobody can share out."""
+    if deployment.strategy is not Strategy.CANARY:
+        return
+    if not deployment.spec.domains:
+        raise RequestError("INVALID_PAYLOAD", "networking.domains: is missing; a canary gets a share of their requests")
+    if not by_proxy:
+        raise RequestError(
+            "INVALID_PAYLOAD",
+            "strategy: a canary needs networking.proxy traefik-file in the agent's configuration; use rolling",
+        )

@@ -29,6 +29,7 @@ _ROOT = {
     "deployment_id": "deployment_id",
     "image": "image",
     "strategy": "strategy",
+    "canary": "canary",
     "rollback_on_failure": "rollback_on_failure",
     "timeout_seconds": "timeout_seconds",
     "timeout": "timeout_seconds",
@@ -60,6 +61,8 @@ _HEALTH = (
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds"),
 )
 _RATE_LIMIT = ("average", "burst")
+_CANARY = ("steps", "max_error_percent", "min_requests")
+_CANARY_STEP = ("percent", "hold_seconds")
 _SECRETS = ("registry_auth", "registry_password", "password")
 _ID_MAX = 80
 """Readable part of a made-up service id: with prefix and digest it stays below the 100 characters of an id."""
@@ -227,6 +230,15 @@ def _rate_limit(written: object, place: Place, _spellings: Spellings) -> object:
     return _mapping(written, place, _RATE_LIMIT)
 
 
+def _canary(written: object, place: Place, _spellings: Spellings) -> object:
+    parts = _mapping(written, place, _CANARY)
+    steps = parts.get("steps")
+    if isinstance(steps, list):
+        inner = (*place, "steps")
+        parts["steps"] = [_mapping(step, (*inner, index), _CANARY_STEP) for index, step in enumerate(steps)]
+    return parts
+
+
 def _health_check(written: object, place: Place, _spellings: Spellings) -> object:
     if isinstance(written, str):
         return {"type": "http", "path": written}
@@ -243,6 +255,7 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "domains": _domains,
     "response_headers": _texts_by_name,
     "rate_limit": _rate_limit,
+    "canary": _canary,
     "volumes": _volumes,
     "health_check": _health_check,
 }

@@ -20,6 +20,8 @@ SUMMARIES = {
     "restart": "restart a service's replicas one after another",
     "stop": "stop a service",
     "rollback": "return to an earlier deployment",
+    "promote": "give the canary of a service every request",
+    "abort": "end the canary of a service and return to what served before",
     "logs": "show a service's output",
     "exec": "run a command in a container of a service",
     "metrics": "show a service's resource use",
@@ -82,6 +84,14 @@ def load(name: str) -> Verb:
             from syntra.cli import rollback
 
             return rollback
+        case "promote":
+            from syntra.cli import promote
+
+            return promote
+        case "abort":
+            from syntra.cli import abort
+
+            return abort
         case "logs":
             from syntra.cli import logs
 

@@ -74,6 +74,22 @@ class Rollback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """End all holds of the canary under way: once its replicas are proven, it gets every request."""
+
+    request_id: RequestId
+    service_id: ServiceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    """End the canary under way, and return to what served before."""
+
+    request_id: RequestId
+    service_id: ServiceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exec:
     """Run a command in one container of a service. Arguments and environment may be secret."""
 
@@ -142,4 +158,6 @@ class ProxyControl:
 
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
-Command = Operation | Exec | LogsSubscribe | LogsUnsubscribe | Query | ProxyControl
+# What changes how an operation under way goes on.
+Steering = Promote | Abort
+Command = Operation | Steering | Exec | LogsSubscribe | LogsUnsubscribe | Query | ProxyControl

@@ -8,12 +8,14 @@ from decimal import Decimal
 
 from syntra.model import ids
 from syntra.model.command import (
+    Abort,
     Command,
     Deploy,
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    Promote,
     ProxyAction,
     ProxyControl,
     Query,
@@ -91,6 +93,14 @@ def _rollback(request_id: RequestId, payload: Fields) -> Command:
         target=ids.deployment_id(path, target) if target else None,
         image=read_image(payload, payload) if payload.has("image") else None,
     )
+
+
+def _promote(request_id: RequestId, payload: Fields) -> Command:
+    return Promote(request_id=request_id, service_id=_service(payload))
+
+
+def _abort(request_id: RequestId, payload: Fields) -> Command:
+    return Abort(request_id=request_id, service_id=_service(payload))
 
 
 def _exec(request_id: RequestId, payload: Fields) -> Command:
@@ -176,6 +186,8 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "scale": _scale,
     "restart": _restart,
     "rollback": _rollback,
+    "promote": _promote,
+    "abort": _abort,
     "exec": _exec,
     "logs_subscribe": _logs,
     "logs": _logs,

@@ -19,6 +19,7 @@ class Strategy(enum.Enum):
     ROLLING = "rolling"
     INSTANT = "instant"
     BLUE_GREEN = "blue_green"
+    CANARY = "canary"
 
 
 class HealthKind(enum.Enum):
@@ -104,14 +105,44 @@ class ServiceSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryStep:
+    """This percentage of the requests (1–100) goes to the new replicas, for so long before the next step."""
+
+    percent: int
+    hold_secs: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """How strategy `canary` goes. The steps rise, and the last is 100 %.
+
+    With `max_error_percent` a step fails when more than that percentage of the new replicas' answers during its hold
+    are 5xx; fewer than `min_requests` of them are not judged.
+    """
+
+    steps: tuple[CanaryStep, ...] = (
+        CanaryStep(percent=10, hold_secs=60.0),
+        CanaryStep(percent=50, hold_secs=60.0),
+        CanaryStep(percent=100, hold_secs=0.0),
+    )
+    max_error_percent: float | None = None
+    min_requests: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A spec on its way to being real. `timeout_secs` bounds the whole of it, pull included."""
+    """A spec on its way to being real.
+
+    `timeout_secs` bounds the whole of it, pull included; what a canary holds comes on top. `canary` is of no use to the
+    other strategies.
+    """
 
     deployment_id: DeploymentId
     spec: ServiceSpec
     strategy: Strategy
     rollback_on_failure: bool
     timeout_secs: float
+    canary: Canary = Canary()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import json
 import re
 
 from syntra.model import ids
+from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
@@ -79,12 +80,14 @@ def parse_deployment(payload: Fields) -> Deployment:
         internal_hostname=_hostname(networking),
         host_port=host_port,
     )
+    strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
     return Deployment(
         deployment_id=ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id")),
         spec=spec,
-        strategy=payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING),
+        strategy=strategy,
         rollback_on_failure=payload.boolean("rollback_on_failure", default=True),
         timeout_secs=payload.number("timeout_seconds", "timeout", default=300.0, low=1, high=MAX_TIMEOUT_SECS),
+        canary=parse_canary(payload.section("canary"), strategy),
     )
 
 
@@ -138,6 +141,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
         "strategy": deployment.strategy.value,
         "rollback_on_failure": deployment.rollback_on_failure,
         "timeout_seconds": deployment.timeout_secs,
+        **render_canary(deployment),
     }
 
 

@@ -18,10 +18,14 @@ _READ_SIZE = 256 * 1024
 
 
 class ApiClient:
-    """Asks the API at `api_url` (http:// or https://, a path in front is kept); `timeout` is for a whole answer."""
+    """Asks the API at `api_url` (http:// or https://, a path in front is kept); `timeout` is for a whole answer.
 
-    def __init__(self, api_url: str, *, timeout: float = TIMEOUT_SECS) -> None:
+    `key` is where the operator sets the address: errors name it.
+    """
+
+    def __init__(self, api_url: str, *, timeout: float = TIMEOUT_SECS, key: str = "networking.traefik_api") -> None:
         self._timeout = timeout
+        self._key = key
         self._url = api_url.rstrip("/")
         self._parts: SplitResult = urlsplit(self._url)
 
@@ -31,6 +35,17 @@ class ApiClient:
         Raises ProxyUnreachable: no connection, no answer in time, an answer that is cut, no JSON, another status.
         Safe to cancel.
         """
+        body = await self.read(path)
+        if body is None:
+            return None
+        try:
+            found: object = json.loads(body)
+        except (ValueError, RecursionError) as exc:
+            raise self._unreachable("the answer is not JSON") from exc
+        return found
+
+    async def read(self, path: str) -> bytes | None:
+        """The bytes at `path`, whatever they are; otherwise like `get`."""
         try:
             async with asyncio.timeout(self._timeout):
                 status, body = await self._exchange(path)
@@ -44,11 +59,7 @@ class ApiClient:
             return None
         if status != 200:
             raise self._unreachable(f"it answered {status}")
-        try:
-            found: object = json.loads(body)
-        except (ValueError, RecursionError) as exc:
-            raise self._unreachable("the answer is not JSON") from exc
-        return found
+        return body
 
     async def _exchange(self, path: str) -> tuple[int, bytes]:
         host = self._parts.hostname or ""
@@ -57,8 +68,12 @@ class ApiClient:
         reader, writer = await asyncio.open_connection(host, port, ssl=True if secure else None)
         try:
             peer = h11.Connection(h11.CLIENT)
-            headers = [("Host", self._parts.netloc), ("Accept", "application/json"), ("Connection", "close")]
-            request = h11.Request(method="GET", target=self._parts.path + path, headers=headers)
+            headers = [
+                ("Host", self._parts.netloc),
+                ("Accept", "application/json, */*"),
+                ("Connection", "close"),
+            ]
+            request = h11.Request(method="GET", target=(self._parts.path + path) or "/", headers=headers)
             writer.write((peer.send(request) or b"") + (peer.send(h11.EndOfMessage()) or b""))
             await writer.drain()
             return await _response(peer, reader)
@@ -69,7 +84,7 @@ class ApiClient:
 
     def _unreachable(self, reason: str) -> ProxyUnreachable:
         return ProxyUnreachable(
-            f"cannot ask the proxy at {self._url}: {reason}; check networking.traefik_api and that the proxy runs"
+            f"cannot ask the proxy at {self._url}: {reason}; check {self._key} and that the proxy runs"
         )
 
 

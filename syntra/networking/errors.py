@@ -3,7 +3,8 @@
 AgentError
 ├── InvalidRoute       a route holds what must not get into a proxy's configuration
 ├── InvalidStatic      a proxy of ours could not work with the configuration; names the key
-└── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
+├── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
+└── UnreadableMetrics  the proxy's metrics are not what they should be
 """
 
 from __future__ import annotations
@@ -29,5 +30,11 @@ class InvalidStatic(AgentError):
 
 class ProxyUnreachable(AgentError):
     """No usable answer from the proxy's API; the proxy itself may well serve."""
+
+    code = "PROXY_UNREACHABLE"
+
+
+class UnreadableMetrics(AgentError):
+    """An answer that is no metrics, or is cut off."""
 
     code = "PROXY_UNREACHABLE"

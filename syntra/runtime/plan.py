@@ -27,18 +27,22 @@ from syntra.runtime.steps import (
     EnsureNetwork,
     EnsureVolume,
     ForgetService,
+    Hold,
     Named,
     ObtainImage,
     Plan,
     RemoveReplicas,
     ReplicaRef,
     RestartReplica,
+    Shift,
     StartReplica,
     Step,
     StopReplicas,
 )
 
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
+# How one new replica comes up, and what it is called in later steps: for the executor and for people.
+Turn = tuple[list[Step], ReplicaRef, str]
 # What the engine has begun to remove cannot be started, stopped or updated.
 _GOING = (ContainerState.REMOVING, ContainerState.DEAD)
 
@@ -49,7 +53,7 @@ class Goal:
 
     `spec_hash` tells replicas of this very spec from others under the same deployment id. `prior` are the containers
     that were up when the operation began: they are what `unwind` returns to. `pinned` says that the image is already
-    here under a tag of ours.
+    here under a tag of ours. `stage` is how many steps of a canary are over.
     """
 
     deployment: Deployment
@@ -57,6 +61,7 @@ class Goal:
     replicas: int
     prior: frozenset[ContainerId] = frozenset()
     pinned: bool = False
+    stage: int = 0
 
 
 def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) -> Plan:
@@ -87,11 +92,16 @@ def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) 
         steps += _await_all(fresh, missing)
         steps += [Commit(), *_remove([*retire, *leftovers])]
         return Plan(steps=tuple(steps), notes=tuple(notes))
-    if strategy is Strategy.BLUE_GREEN:
+    if strategy is Strategy.CANARY and goal.replicas:
+        if retire or any(replica.container_id in goal.prior for replica in old):
+            steps += _by_share(goal, fresh, missing)
+            return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
+        notes.append("nothing serves that a canary could be compared with: all replicas start at once")
+    if strategy in (Strategy.BLUE_GREEN, Strategy.CANARY):
         steps += [CreateReplica(index=index) for index in missing]
         steps += _start_all(fresh, missing)
         steps += _await_all(fresh, missing)
-        return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
+        return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)), notes=tuple(notes))
     # As many as served when the operation began, or as are wanted when that is fewer: serving never drops below it.
     floor = min(len(goal.prior), goal.replicas)
     return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers, floor)))
@@ -182,6 +192,12 @@ def stop_first_reason(spec: ServiceSpec, old: Sequence[Replica]) -> str | None:
     return None
 
 
+def canary_obstacle(deployment: Deployment, observed: Sequence[Replica]) -> str | None:
+    """Why a canary of the deployment cannot run beside what is up now; None when it can."""
+    old = [r for r in observed if r.is_up and r.deployment_id != deployment.deployment_id]
+    return stop_first_reason(deployment.spec, old)
+
+
 def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
     if not missing:
         return
@@ -203,13 +219,7 @@ def _one_by_one(
     # One new replica, proven, takes the place of one old; the last old ones go after the commit. A plan made again in
     # the middle sees that some old ones have gone for replicas that are proven already: hence the floor.
     queue = _ordered(retire)
-    turns: list[tuple[list[Step], ReplicaRef, str]] = [
-        ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
-        for r in _ordered(fresh)
-    ]
-    turns += [
-        ([CreateReplica(index=i), StartReplica(replica=i, label=f"replica {i}")], i, f"replica {i}") for i in missing
-    ]
+    turns = _turns(_ordered(fresh), missing)
     for number, (begin, ref, label) in enumerate(turns, start=1):
         yield from begin
         yield _await((ref,), (label,))
@@ -218,6 +228,39 @@ def _one_by_one(
     yield Commit()
     yield from _stop(queue)
     yield from _remove([*retire, *leftovers])
+
+
+def _by_share(goal: Goal, fresh: Sequence[Replica], missing: Sequence[int]) -> Iterable[Step]:
+    # `fresh` begins with those that are up and came first: they may have their share already. The last step proves all
+    # of them once more.
+    turns = _turns(fresh, missing)
+    steps = goal.deployment.canary.steps
+    begun = 0
+    for number, step in enumerate(steps, start=1):
+        is_last = number == len(steps)
+        if number <= goal.stage and not is_last:
+            continue
+        needed = max(1, -(-goal.replicas * step.percent // 100))
+        for begin, _, _ in turns[begun:needed]:
+            yield from begin
+        if awaited := turns[0 if is_last else begun : needed]:
+            yield _await(tuple(ref for _, ref, _ in awaited), tuple(label for _, _, label in awaited))
+        refs = tuple(ref for _, ref, _ in turns[:needed])
+        yield Shift(replicas=refs, label=", ".join(label for _, _, label in turns[:needed]), percent=step.percent)
+        if step.hold_secs and number > goal.stage:
+            yield Hold(number=number, replicas=refs, percent=step.percent, secs=step.hold_secs)
+        begun = needed
+
+
+def _turns(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Turn]:
+    turns: list[Turn] = [
+        ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
+        for r in fresh
+    ]
+    turns += [
+        ([CreateReplica(index=i), StartReplica(replica=i, label=f"replica {i}")], i, f"replica {i}") for i in missing
+    ]
+    return turns
 
 
 def _split(goal: Goal, observed: Sequence[Replica]) -> tuple[list[Replica], list[Replica]]:

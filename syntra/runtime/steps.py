@@ -179,6 +179,35 @@ class Withdraw:
         return f"withdraw and drain {_names(self.replicas)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """Have the proxy send this percentage of the service's requests to the replicas, and see that it does."""
+
+    replicas: tuple[ReplicaRef, ...]
+    label: str
+    percent: int
+    phase: ClassVar = Phase.CONFIGURE_NETWORK
+    state: ClassVar = DeployState.HEALTH_CHECKING
+
+    def __str__(self) -> str:
+        return f"send {self.percent} % of the requests to {self.label}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Leave a canary at its share for so long, and watch how it does. `number` is that of its step, from 1."""
+
+    number: int
+    replicas: tuple[ReplicaRef, ...]
+    percent: int
+    secs: float
+    phase: ClassVar = Phase.HEALTH_CHECK
+    state: ClassVar = DeployState.HEALTH_CHECKING
+
+    def __str__(self) -> str:
+        return f"hold the canary at {self.percent} % of the requests for {self.secs:g} s"
+
+
 Step = (
     ObtainImage
     | EnsureNetwork
@@ -193,6 +222,8 @@ Step = (
     | ForgetService
     | Publish
     | Withdraw
+    | Shift
+    | Hold
 )
 
 

@@ -3,13 +3,15 @@
 One rule for every plan instead of one more case in each: whatever is awaited healthy is published right after, and
 whatever is about to be stopped or restarted is withdrawn first. Planning again gives the same steps again, and both are
 without effect when they have been done already, so an interrupted plan goes on as every other does.
+
+A plan that shifts is a canary's, and says itself when its replicas are published: only ever with their share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from syntra.runtime.steps import AwaitHealthy, Plan, Publish, RestartReplica, Step, StopReplicas, Withdraw
+from syntra.runtime.steps import AwaitHealthy, Plan, Publish, RestartReplica, Shift, Step, StopReplicas, Withdraw
 
 
 def woven(plan: Plan, *, serving: int) -> Plan:
@@ -17,10 +19,11 @@ def woven(plan: Plan, *, serving: int) -> Plan:
 
     A single replica is not withdrawn for a restart: without it the service would answer nothing for longer.
     """
-    return Plan(steps=tuple(_steps(plan.steps, serving)), notes=plan.notes)
+    publishes = not any(isinstance(step, Shift) for step in plan.steps)
+    return Plan(steps=tuple(_steps(plan.steps, serving, publishes=publishes)), notes=plan.notes)
 
 
-def _steps(steps: Iterable[Step], serving: int) -> Iterable[Step]:
+def _steps(steps: Iterable[Step], serving: int, *, publishes: bool) -> Iterable[Step]:
     for step in steps:
         match step:
             case StopReplicas(replicas=replicas):
@@ -29,7 +32,7 @@ def _steps(steps: Iterable[Step], serving: int) -> Iterable[Step]:
             case RestartReplica(replica=replica) if serving > 1:
                 yield Withdraw(replicas=(replica,))
                 yield step
-            case AwaitHealthy(replicas=refs, label=label):
+            case AwaitHealthy(replicas=refs, label=label) if publishes:
                 yield step
                 yield Publish(replicas=refs, label=label.removesuffix(" is").removesuffix(" are"))
             case _:

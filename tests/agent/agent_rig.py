@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.canary import CanaryTools
 from syntra.agent.deployer import Deployer
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
@@ -19,7 +20,7 @@ from syntra.agent.queries import Identity, Queries
 from syntra.agent.reports import CONTROL_PLANE, LOCAL, Reports, envelope
 from syntra.agent.router import Gone, ProxyControls, Router
 from syntra.agent.service_views import ServiceViews
-from syntra.agent.traffic_port import NoTraffic
+from syntra.agent.traffic_port import NoTraffic, Traffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.adapter import Adapter
@@ -85,7 +86,10 @@ class Agent:
         journal: Journal,
         adapter: Adapter,
         group: asyncio.TaskGroup,
+        *,
         proxy: ProxyControls | None = None,
+        traffic: Traffic | None = None,
+        canary: CanaryTools | None = None,
     ) -> None:
         self.directory = directory
         self.journal = journal
@@ -93,7 +97,13 @@ class Agent:
         self.redactor = Redactor()
         clock = asyncio.get_running_loop().time
         gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
-        tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=NoTraffic())
+        tools = Tools(
+            adapter=adapter,
+            journal=journal,
+            gate=gate,
+            traffic=traffic or NoTraffic(),
+            canary=canary or CanaryTools(),
+        )
         self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
         self.views = ServiceViews(journal, adapter, gate, clock)
         self.queries = Queries(
@@ -179,12 +189,12 @@ def _request_of(payload: Mapping[str, Any]) -> object:
 
 @asynccontextmanager
 async def running(
-    directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0, proxy: ProxyControls | None = None
+    directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0, **parts: Any
 ) -> AsyncIterator[Agent]:
-    """Start an agent over a journal, resume what it finds, and stop it in order at the end."""
+    """Start an agent over a journal, resume what it finds, and stop it in order at the end. `parts` are the agent's."""
     directory.mkdir(exist_ok=True)
     async with opened(directory) as journal, asyncio.TaskGroup() as group:
-        agent = Agent(directory, journal.journal, adapter, group, proxy)
+        agent = Agent(directory, journal.journal, adapter, group, **parts)
         await agent.deployer.resume()
         yield agent
         await agent.deployer.lanes.drain(drain_secs)
@@ -196,13 +206,13 @@ class Killed(Exception):
 
 
 @asynccontextmanager
-async def until_killed(directory: Path, adapter: FakeAdapter) -> AsyncIterator[Agent]:
+async def until_killed(directory: Path, adapter: FakeAdapter, **parts: Any) -> AsyncIterator[Agent]:
     """An agent that is cut off at the end of the block; `directory` becomes what a kill at that moment leaves."""
     directory.mkdir(exist_ok=True)
     left = directory
     try:
         async with opened(directory) as journal, asyncio.TaskGroup() as group:
-            agent = Agent(directory, journal.journal, adapter, group)
+            agent = Agent(directory, journal.journal, adapter, group, **parts)
             await agent.deployer.resume()
             yield agent
             left = after_a_kill(directory)

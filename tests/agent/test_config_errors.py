@@ -127,6 +127,7 @@ FILES: dict[str, tuple[str, str]] = {
     "no e-mail address": ("networking.acme_email = 'me'", "networking.acme_email: is not an e-mail address"),
     "option in an e-mail address": ("networking.acme_email = 'a@b.c --x'", "acme_email: is not an e-mail address"),
     "no image": ("networking.proxy_image = 'Traefik:v3'", "networking.proxy_image: is not an image, such as traefik:"),
+    "metrics that are no HTTP": ("networking.traefik_metrics = '/metrics'", "traefik_metrics: must start with http://"),
     # A secret in the wrong place is not repeated.
     "secret as an image": (f"networking.proxy_image = '{SECRET}:x:y'", "networking.proxy_image: is not an image"),
     "secret as an entrypoint": (f"networking.proxy_listen = ['{SECRET}']", "proxy_listen: is not an entrypoint"),

@@ -37,6 +37,7 @@ OTHER = {
     "networking.proxy": "off",
     "networking.traefik_dynamic_dir": "/dyn",
     "networking.traefik_api": "https://[::1]:9000/traefik",
+    "networking.traefik_metrics": "http://localhost:9001/metrics",
     "networking.entrypoints": "web,extra-1",
     "networking.cert_resolver": "other",
     "networking.https_redirect_entrypoint": "plain",

@@ -274,11 +274,11 @@ async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_
         write = agent.journal.commit
         newer = [("r2", "d2")]
 
-        async def commit(*args: Any) -> None:
+        async def commit(*args: Any) -> bool:
             if newer:
                 request_id, deployment_id = newer.pop()
                 await agent.deploy(request_id, deployment_id, env={"FAIL": "exit"})
-            await write(*args)
+            return await write(*args)
 
         monkeypatch.setattr(agent.journal, "commit", commit)
         await agent.deploy("r1", "d1")

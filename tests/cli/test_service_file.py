@@ -104,7 +104,7 @@ def test_the_example_is_a_service_and_names_every_key(tmp_path: Path) -> None:
     targets = {**service_payload._ROOT, **service_payload._CONFIG, **service_payload._NETWORKING}
     shown = {target for key, target in targets.items() if key in written}
     assert set(targets.values()) - shown == {"service_id", "deployment_id"}  # made when absent, and better so
-    assert set(service_payload._HEALTH) <= written
+    assert {*service_payload._HEALTH, *service_payload._CANARY} <= written
 
 
 def test_flat_yaml_becomes_the_contract_shape(tmp_path: Path) -> None:
@@ -172,6 +172,17 @@ def test_flat_and_nested_keys_may_stand_side_by_side(tmp_path: Path) -> None:
     assert (payload["config"]["port"], payload["config"]["replicas"]) == (80, 3)
 
 
+def test_a_canary_is_written_as_it_is_sent(tmp_path: Path) -> None:
+    text = "image: nginx\nstrategy: canary\ncanary:\n  steps: [{percent: 5, hold_seconds: 2m}]\n  max_error_percent: 1"
+    payload = read(tmp_path, "a.yaml", text)
+    assert payload["canary"] == {
+        "steps": [{"percent": 5, "hold_seconds": 120.0}, {"percent": 100, "hold_seconds": 0.0}],
+        "max_error_percent": 1.0,
+        "min_requests": 20,
+    }
+    assert len(read(tmp_path, "b.yaml", "image: nginx\nstrategy: canary\n")["canary"]["steps"]) == 3
+
+
 def test_aliases_are_allowed(tmp_path: Path) -> None:
     text = "image: nginx\nenv: &e\n  A: 1.50\nlabels: *e\n"
     payload = read(tmp_path, "a.yaml", text)
@@ -216,6 +227,19 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "port as words": ("image: nginx\nport: eighty\n", "a.yaml:2: port: 'eighty' is not a whole number"),
     "wrong domain": ("image: nginx\ndomains:\n- ok.example\n- 'bad domain'\n", "a.yaml:4: domains[1]: 'bad domain'"),
     "wrong strategy": ("image: nginx\nstrategy: fast\n", "a.yaml:2: strategy: 'fast' is not one of rolling"),
+    "unknown key of a canary": (
+        "image: nginx\ncanary:\n  step: []\n",
+        "a.yaml:3: canary.step: unknown key, did you mean steps?",
+    ),
+    "unknown key of a canary's step": (
+        "image: nginx\ncanary:\n  steps:\n  - percent: 5\n    hold: 3\n",
+        "a.yaml:5: canary.steps[0].hold: unknown key",
+    ),
+    "steps that fall": (
+        "image: nginx\nstrategy: canary\ncanary:\n  steps:\n  - percent: 50\n  - percent: 5\n",
+        "a.yaml:6: canary.steps[1].percent: 5 is not more than the 50 of the step before",
+    ),
+    "canary as text": ("image: nginx\ncanary: 10%\n", "a.yaml:2: canary: is not a mapping of keys to values"),
     "wrong memory": ("image: nginx\nmemory_limit: much\n", "a.yaml:2: memory_limit: 'much' is not a size"),
     "wrong volume text": ("image: nginx\nvolumes:\n- data\n", "a.yaml:3: volumes[0]: is not NAME:/PATH"),
     "volumes as a mapping": ("image: nginx\nvolumes: {a: b}\n", "a.yaml:2: volumes: is not a list"),

@@ -183,6 +183,28 @@ def test_a_stop_or_restart_that_takes_long_is_not_called_done(cli: Cli) -> None:
         assert cli("restart", "api") == (0, "restarted api\nnote: it was down\n", "")
 
 
+@pytest.mark.parametrize(
+    ("verb", "sentence"),
+    [
+        ("promote", "the canary of api gets every request once it is proven; see `syntra-agent ps`\n"),
+        ("abort", "the canary of api ends; what served before gets every request; see `syntra-agent ps`\n"),
+    ],
+)
+def test_a_canary_is_promoted_or_aborted(verb: str, sentence: str, cli: Cli) -> None:
+    with FakeAgent(cli.path, **{verb: answering({"accepted": True})}) as agent:
+        assert cli(verb, "shop/api")[0] == 0
+        assert agent.last(verb)["service_id"] == "svc_shop_api"
+        assert cli(verb, "api") == (0, sentence, "")
+        assert json.loads(cli(verb, "api", "--json")[1]) == {"accepted": True}
+
+
+@pytest.mark.parametrize("verb", ["promote", "abort"])
+def test_that_there_is_no_canary_is_said(verb: str, cli: Cli) -> None:
+    refusal = f"cannot {verb} api: no canary of it is under way; deploy one with strategy canary"
+    with FakeAgent(cli.path, **{verb: lambda peer: peer.refuse("NO_CANARY", refusal)}):
+        assert cli(verb, "api") == (1, "", f"{refusal} (NO_CANARY)\n")
+
+
 def test_a_refusal_is_one_line_and_its_exit_code(cli: Cli) -> None:
     with FakeAgent(cli.path, stop=lambda peer: peer.refuse("POLICY_DENIED", "cannot stop api: policy")):
         assert cli("stop", "api") == (77, "", "cannot stop api: policy (POLICY_DENIED)\n")

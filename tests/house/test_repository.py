@@ -31,6 +31,7 @@ PURE = (
     "syntra/networking/routes.py",
     "syntra/networking/traefik.py",
     "syntra/networking/traefik_static.py",
+    "syntra/networking/prometheus_text.py",
     "syntra/networking/socket_table.py",
     "syntra/networking/dns/zone.py",
     "syntra/networking/dns/limits.py",

@@ -14,6 +14,8 @@ from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import (
     AGENT_ENV,
+    Canary,
+    CanaryStep,
     Deployment,
     HealthKind,
     HealthSpec,
@@ -215,10 +217,23 @@ def routings(draw: Callable[..., Any]) -> Routing:
 
 
 @st.composite
+def canaries(draw: Callable[..., Any]) -> Canary:
+    """Any canary that a payload can ask for."""
+    percents = sorted(draw(st.sets(st.integers(1, 99), max_size=4)))
+    holds = st.floats(0, 86400, allow_nan=False)
+    return Canary(
+        steps=tuple(CanaryStep(percent=percent, hold_secs=draw(holds)) for percent in [*percents, 100]),
+        max_error_percent=draw(st.none() | st.floats(0, 100, allow_nan=False)),
+        min_requests=draw(st.integers(1, 10**6)),
+    )
+
+
+@st.composite
 def deployments(draw: Callable[..., Any]) -> Deployment:
     """Any deployment that a payload can ask for."""
     port = draw(st.none() | _ports)
     host_port = draw(st.none() | _ports) if port is not None else None
+    strategy = draw(st.sampled_from(Strategy))
     return Deployment(
         deployment_id=DeploymentId(draw(_ids)),
         spec=ServiceSpec(
@@ -240,9 +255,10 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             internal_hostname=draw(st.none() | _hosts),
             host_port=host_port,
         ),
-        strategy=draw(st.sampled_from(Strategy)),
+        strategy=strategy,
         rollback_on_failure=draw(st.booleans()),
         timeout_secs=draw(st.floats(1, 86400, allow_nan=False)),
+        canary=draw(canaries()) if strategy is Strategy.CANARY else Canary(),
     )
 
 

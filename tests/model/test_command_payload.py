@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.model.command import (
+    Abort,
     Deploy,
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    Promote,
     ProxyAction,
     ProxyControl,
     Query,
@@ -68,6 +70,8 @@ COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
         {"target_deployment_id": "dep_0", "image": "nginx", "tag": "1"},
         Rollback(**OF, target=DeploymentId("dep_0"), image=ImageRef(registry="", repository="nginx", tag="1")),
     ),
+    "promote": ("promote", {}, Promote(**OF)),
+    "abort": ("abort", {}, Abort(**OF)),
     "exec": (
         "exec",
         {
@@ -147,6 +151,8 @@ WRONG: list[tuple[str, str, tuple[object, ...]]] = [
     ("rollback", "target_deployment_id", (5, "a b")),
     ("rollback", "deployment_id", ("a b",)),
     ("rollback", "image", ("A", 5)),
+    ("promote", "service_id", (None, "", 5, "a b")),
+    ("abort", "service_id", (None, "", 5, "a b")),
     ("logs", "tail", (-1, 100_001, "all")),
     ("logs", "lines", (-1,)),
     ("logs", "follow", ("true",)),
@@ -239,6 +245,7 @@ def test_a_wrong_request_id_is_refused_where_it_stands(payload: dict[str, object
 
 KINDS = ["deploy", "stop", "scale", "restart", "rollback", "exec", "logs", "logs_subscribe", "logs_unsubscribe"]
 KINDS += [kind.value for kind in (*QueryKind, *ProxyAction)]
+KINDS += ["promote", "abort"]
 KEYS = sorted(
     {*current_payload(), *current_payload()["config"], "service", "docker", "name", "resources", "tag", "domains"}
     | {"replicas", "timeout", "env", "working_dir", "interactive", "tail", "lines", "follow", "since", "until"}

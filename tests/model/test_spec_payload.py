@@ -287,7 +287,7 @@ FIELDS: dict[str, tuple[set[str], tuple[object, ...]]] = {
     "networking.rate_limit": ({OBJECT}, ()),
     "networking.rate_limit.average": ({WHOLE}, (0, 1_000_001)),
     "networking.rate_limit.burst": ({WHOLE}, (0, 1_000_001)),
-    "strategy": ({TEXT}, ("", "canary", "ROLLING")),
+    "strategy": ({TEXT}, ("", "green", "ROLLING")),
     "rollback_on_failure": ({YES_NO}, (0, "false")),
     "timeout_seconds": ({WHOLE, NUMBER, TEXT}, (0, 86401, "soon", 10**400)),
 }

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from syntra.model.command import Pace
-from syntra.model.spec import Strategy, VolumeMount
+from syntra.model.spec import Canary, CanaryStep, Strategy, VolumeMount
 from syntra.model.status import ContainerState, Replica
 from syntra.runtime import plan
 from syntra.runtime.plan import Goal
@@ -122,6 +122,102 @@ def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
         "stop dep_old-1, dep_old-2",
         "remove dep_old-1, dep_old-2",
     ]
+
+
+TENTH = [
+    "create replica 1",
+    "start replica 1",
+    "wait until replica 1 is healthy",
+    "send 10 % of the requests to replica 1",
+    "hold the canary at 10 % of the requests for 60 s",
+]
+HALF = [
+    "create replica 2",
+    "start replica 2",
+    "wait until replica 2 is healthy",
+    "send 50 % of the requests to replica 1, replica 2",
+    "hold the canary at 50 % of the requests for 60 s",
+]
+ALL = [
+    "create replica 3",
+    "start replica 3",
+    "create replica 4",
+    "start replica 4",
+    "wait until replica 1, replica 2, replica 3, replica 4 are healthy",
+    "send 100 % of the requests to replica 1, replica 2, replica 3, replica 4",
+    "commit: what is new becomes the service",
+    "stop dep_old-1, dep_old-2",
+    "remove dep_old-1, dep_old-2",
+]
+
+
+def test_a_canary_has_as_many_replicas_as_its_share_needs_and_the_old_stay_until_it_has_all() -> None:
+    planned = plan.deploy(goal(4, Strategy.CANARY, prior=2), olds(2))
+    assert texts(planned.steps) == [*PREPARE, *TENTH, *HALF, *ALL]
+    assert planned.notes == ()
+
+
+def test_a_canary_taken_up_again_holds_the_present_step_anew_and_none_of_those_before() -> None:
+    observed = [*olds(2), replica(3, deployment_id=NEW, index=1), replica(4, deployment_id=NEW, index=2, state=EXITED)]
+    wanted = dataclasses.replace(goal(4, Strategy.CANARY, prior=2), pinned=True)
+    half = [
+        "start dep_new-2",
+        "wait until dep_new-1, dep_new-2 are healthy",
+        "send 50 % of the requests to dep_new-1, dep_new-2",
+        "hold the canary at 50 % of the requests for 60 s",
+    ]
+    at_stage_one = texts(plan.deploy(dataclasses.replace(wanted, stage=1), observed).steps)
+    assert at_stage_one[: len(PREPARE) - 1 + len(half)] == [PREPARE[1], *half]
+    for over in (2, 3, 4):
+        assert texts(plan.deploy(dataclasses.replace(wanted, stage=over), observed).steps) == [
+            PREPARE[1],
+            "start dep_new-2",
+            "create replica 3",
+            "start replica 3",
+            "create replica 4",
+            "start replica 4",
+            "wait until dep_new-1, dep_new-2, replica 3, replica 4 are healthy",
+            "send 100 % of the requests to dep_new-1, dep_new-2, replica 3, replica 4",
+            *ALL[-3:],
+        ]
+
+
+def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_was() -> None:
+    canary = Canary(steps=(CanaryStep(percent=1, hold_secs=0.0), CanaryStep(percent=100, hold_secs=5.0)))
+    wanted = goal(1, Strategy.CANARY, prior=1)
+    wanted = dataclasses.replace(wanted, deployment=dataclasses.replace(wanted.deployment, canary=canary), pinned=True)
+    held = [
+        "wait until replica 1 is healthy",
+        "send 100 % of the requests to replica 1",
+        "hold the canary at 100 % of the requests for 5 s",
+        "commit: what is new becomes the service",
+    ]
+    steps = texts(plan.deploy(wanted, olds(1)).steps)
+    assert steps[3:9] == ["wait until replica 1 is healthy", "send 1 % of the requests to replica 1", *held]
+    assert texts(plan.deploy(dataclasses.replace(wanted, stage=1), olds(1)).steps)[3:7] == held
+    assert texts(plan.deploy(dataclasses.replace(wanted, stage=2), olds(1)).steps)[3:6] == [*held[:2], held[3]]
+
+
+@pytest.mark.parametrize("observed", [[], olds(2, state=EXITED), [replica(1, deployment_id=NEW)]])
+def test_a_canary_with_nothing_to_compare_it_with_goes_like_blue_green_and_says_so(observed: list[Replica]) -> None:
+    planned = plan.deploy(goal(1, Strategy.CANARY), observed)
+    assert planned.steps == plan.deploy(goal(1, Strategy.BLUE_GREEN), observed).steps
+    assert planned.notes == ("nothing serves that a canary could be compared with: all replicas start at once",)
+
+
+def test_what_served_and_is_down_for_a_moment_is_still_something_to_compare_with() -> None:
+    steps = texts(plan.deploy(goal(4, Strategy.CANARY, prior=2), olds(2, state=EXITED)).steps)
+    assert TENTH[-1] in steps
+
+
+def test_a_canary_cannot_stand_beside_what_holds_its_port_or_its_volume() -> None:
+    wanted = deployment(NEW, strategy=Strategy.CANARY, host_port=443)
+    held = wants(wanted.spec)
+    assert plan.canary_obstacle(wanted, olds(1, **held)) == "host port 443 can be held by one container at a time"
+    assert plan.canary_obstacle(wanted, olds(1, state=EXITED, **held)) is None
+    assert plan.canary_obstacle(wanted, [replica(1, deployment_id=NEW, **held)]) is None
+    single = deployment(NEW, strategy=Strategy.CANARY, volumes=(DATA,))
+    assert plan.canary_obstacle(single, olds(1, **wants(single.spec))) == "volume data has a single writer"
 
 
 INSTANT = [
@@ -360,7 +456,7 @@ def test_a_deploy_killed_anywhere_reaches_its_goal_and_keeps_serving(scenario: S
         assert world.serving() >= scenario.floor
         if not world.committed:
             assert world.prior <= world.replicas.keys(), "before the commit nothing that served is removed"
-            if scenario.floor and wanted.deployment.strategy is Strategy.BLUE_GREEN:
+            if scenario.floor and wanted.deployment.strategy in (Strategy.BLUE_GREEN, Strategy.CANARY):
                 assert world.prior <= world.up()
 
     carry_out(world, deploying(scenario), (*scenario.cuts, None), wanted, check=check)

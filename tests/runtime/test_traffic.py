@@ -10,11 +10,13 @@ from syntra.runtime.steps import (
     AwaitHealthy,
     Commit,
     CreateReplica,
+    Hold,
     Named,
     Plan,
     Publish,
     RemoveReplicas,
     RestartReplica,
+    Shift,
     StartReplica,
     Step,
     StopReplicas,
@@ -66,3 +68,20 @@ def test_a_rolling_turn_reads_like_what_it_does() -> None:
         "withdraw and drain web-7, web-8",
         "stop web-7, web-8",
     ]
+
+
+def test_what_a_canary_awaits_is_published_with_its_share_and_never_without() -> None:
+    steps: tuple[Step, ...] = (
+        AwaitHealthy(replicas=(1,), label="replica 1 is"),
+        Shift(replicas=(1,), label="replica 1", percent=10),
+        Hold(number=1, replicas=(1,), percent=10, secs=60),
+        AwaitHealthy(replicas=(1, 2), label="replica 1, replica 2 are"),
+        Shift(replicas=(1, 2), label="replica 1, replica 2", percent=100),
+        Commit(),
+    )
+    retiring = StopReplicas(replicas=(named(7),))
+    assert woven(Plan(steps=(*steps, retiring)), serving=2).steps == (
+        *steps,
+        Withdraw(replicas=retiring.replicas),
+        retiring,
+    )

@@ -17,11 +17,13 @@ from syntra.runtime.steps import (
     EnsureNetwork,
     EnsureVolume,
     ForgetService,
+    Hold,
     ObtainImage,
     Plan,
     RemoveReplicas,
     ReplicaRef,
     RestartReplica,
+    Shift,
     StartReplica,
     Step,
     StopReplicas,
@@ -88,6 +90,8 @@ class World:
         self.kept_down: set[ContainerId] = set()
         self.pinned = self.networked = self.committed = self.forgotten = False
         self.volumes: set[str] = set()
+        # A canary's share in percent, and how many of its steps are over.
+        self.share = self.stage = 0
         self.clock = 1000
         self._exclusive_mounts = exclusive_mounts
         self._backwards = backwards
@@ -95,7 +99,7 @@ class World:
 
     def goal(self, goal: Goal) -> Goal:
         """The goal as the executor completes it from what is there."""
-        return dataclasses.replace(goal, prior=self.prior, pinned=self.pinned)
+        return dataclasses.replace(goal, prior=self.prior, pinned=self.pinned, stage=self.stage)
 
     def observed(self) -> list[Replica]:
         """Also the beginning of a new plan: names by index are those of one plan only."""
@@ -136,6 +140,15 @@ class World:
                 for named in replicas:
                     assert not self.replicas[named.container_id].is_up, "a running container cannot be removed"
                     del self.replicas[named.container_id]
+            case Shift(replicas=refs, percent=percent):
+                assert {self._resolve(ref) for ref in refs} <= self.proven, "requests go to what is proven"
+                assert percent >= self.share, "a share does not shrink"
+                self.share = percent
+            case Hold(number=number, replicas=refs, percent=percent):
+                assert {self._resolve(ref) for ref in refs} <= self.proven
+                assert percent == self.share, "what is held has its share"
+                assert number > self.stage, "what was held is not held again"
+                self.stage = number
             case Commit():
                 self.committed = True
             case ForgetService():

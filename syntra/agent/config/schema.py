@@ -23,6 +23,7 @@ class Kind(Enum):
     CHOICE = "a choice"
     OPTIONAL_PATH = "an absolute path, or empty"
     HTTP_URL = "an HTTP address"
+    OPTIONAL_HTTP_URL = "an HTTP address, or empty"
     ENTRY = "a name of the proxy's, or empty"
     ENTRIES = "names of the proxy's"
     ADDRESSES = "IP addresses"
@@ -187,6 +188,13 @@ KEYS: tuple[Key, ...] = (
         kind=Kind.HTTP_URL,
         default="http://127.0.0.1:8080",
         meaning="where Traefik's API answers",
+    ),
+    Key(
+        section="networking",
+        name="traefik_metrics",
+        kind=Kind.OPTIONAL_HTTP_URL,
+        default="",
+        meaning="where Traefik's Prometheus metrics are, for canaries with a limit of errors; empty means nowhere",
     ),
     Key(
         section="networking",

@@ -61,6 +61,8 @@ class NetworkingSettings:
     traefik_dynamic_dir: str = ""
     """Absolute path; empty means `traefik/dynamic` in the data directory."""
     traefik_api: str = "http://127.0.0.1:8080"
+    traefik_metrics: str = ""
+    """The whole address of Traefik's Prometheus metrics; empty means nowhere."""
     entrypoints: tuple[str, ...] = ("websecure",)
     cert_resolver: str = "letsencrypt"
     """Empty: routers without TLS."""
@@ -163,6 +165,7 @@ def build(values: Values) -> Settings:
             proxy=_text(values, "networking.proxy"),
             traefik_dynamic_dir=_text(values, "networking.traefik_dynamic_dir"),
             traefik_api=_text(values, "networking.traefik_api"),
+            traefik_metrics=_text(values, "networking.traefik_metrics"),
             entrypoints=_texts(values, "networking.entrypoints"),
             cert_resolver=_text(values, "networking.cert_resolver"),
             https_redirect_entrypoint=_text(values, "networking.https_redirect_entrypoint"),

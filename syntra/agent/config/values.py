@@ -131,6 +131,8 @@ def _text(key: Key, text: str) -> str:
             return _url(text)
         case Kind.HTTP_URL:
             return _http_url(text)
+        case Kind.OPTIONAL_HTTP_URL:
+            return _http_url(text) if text else text
         case Kind.ENTRY:
             return _entry(text) if text else text
         case Kind.EMAIL:

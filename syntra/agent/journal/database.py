@@ -23,7 +23,7 @@ from syntra.utils.sealed_box import SealedBox, Unsealable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "journal.db"
 KEY_NAME = "journal.key"
 SHUTDOWN_SECS = 10.0
@@ -45,7 +45,8 @@ CREATE TABLE commands (
     state TEXT NOT NULL, payload BLOB, response BLOB, report BLOB, received_at REAL NOT NULL, done_at REAL);
 CREATE TABLE operations (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, service_id TEXT NOT NULL,
-    deployment_id TEXT NOT NULL, phase TEXT NOT NULL, prior TEXT NOT NULL, begun_at REAL, reason TEXT NOT NULL);
+    deployment_id TEXT NOT NULL, phase TEXT NOT NULL, prior TEXT NOT NULL, begun_at REAL, reason TEXT NOT NULL,
+    stage INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE steps (
     request_id TEXT NOT NULL, position INTEGER NOT NULL, text TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX steps_of ON steps (request_id);
@@ -57,6 +58,9 @@ CREATE TABLE services (
     at REAL NOT NULL);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL, at REAL NOT NULL);
 """
+
+# What leads from each earlier version to the one after it.
+_MIGRATIONS = {1: "ALTER TABLE operations ADD COLUMN stage INTEGER NOT NULL DEFAULT 0;"}
 
 
 class JournalError(AgentError):
@@ -157,8 +161,8 @@ class Database:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-            elif version != SCHEMA_VERSION:
-                raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
+            else:
+                _migrate(connection, version)
             self._box = SealedBox.open_or_create(self._key)
             self._prove_key(connection)
             self._prove_rows(connection)
@@ -218,6 +222,15 @@ class Database:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring an earlier schema to this version, each step whole; raises JournalError for one not known here."""
+    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
+        raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
+    for at in range(version, SCHEMA_VERSION):
+        connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[at]} PRAGMA user_version={at + 1}; COMMIT;")
+        log.info("journal brought to a newer schema", extra={"version": at + 1})
 
 
 def _is_broken(error: sqlite3.Error) -> bool:

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from syntra.agent.journal.canary import CanaryRows
 from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
@@ -35,6 +36,7 @@ class Journal:
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self.outbox = outbox
+        self.canary = CanaryRows(database, outbox)
         self._accepted = 0
 
     async def find(self, request_id: RequestId) -> Remembered | None:
@@ -133,10 +135,13 @@ class Journal:
             )
         )
 
-    async def commit(self, request_id: RequestId, service: ServiceRow) -> None:
-        """The point of no return: the service's desired state and the operation's phase change together."""
+    async def commit(self, request_id: RequestId, service: ServiceRow) -> bool:
+        """The point of no return: the service's state and the operation's phase change together. False: it unwinds."""
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: sqlite3.Connection) -> bool:
+            unwinds = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
+            if connection.execute(unwinds, (request_id,)).fetchone():
+                return False
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             _put_service(connection, service)
             connection.execute(
@@ -146,8 +151,9 @@ class Journal:
                 "WHERE service_id = ?2 AND deployment_id = ?3",
                 (time.time(), service.service_id, service.deployment_id),
             )
+            return True
 
-        await self._write(write)
+        return await self._database.transact(write)
 
     async def finish(
         self,
@@ -194,7 +200,7 @@ class Journal:
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
             rows = connection.execute(
-                "SELECT c.request_id, c.kind, c.origin, c.payload, o.phase, o.prior, o.begun_at, o.reason "
+                "SELECT c.request_id, c.kind, c.origin, c.payload, o.phase, o.prior, o.begun_at, o.reason, o.stage "
                 "FROM operations o JOIN commands c USING (request_id) ORDER BY o.sequence"
             ).fetchall()
             return [
@@ -207,6 +213,7 @@ class Journal:
                     prior=frozenset(ContainerId(item) for item in json.loads(row[5])),
                     begun_at=row[6],
                     reason=self._database.unseal(bytes.fromhex(row[7]), f"reason/{row[0]}").decode() if row[7] else "",
+                    stage=row[8],
                 )
                 for row in rows
             ]

@@ -19,7 +19,10 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unfinished:
-    """An operation that was under way, or waiting, when the agent last stopped."""
+    """An operation that was under way, or waiting, when the agent last stopped.
+
+    `stage` is how many steps of a canary were over.
+    """
 
     request_id: RequestId
     kind: str
@@ -29,6 +32,7 @@ class Unfinished:
     prior: frozenset[ContainerId]
     begun_at: float | None
     reason: str
+    stage: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

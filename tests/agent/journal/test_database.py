@@ -105,6 +105,36 @@ async def test_the_file_says_its_version_and_survives_power_cuts(data_dir: Path)
         assert await journal.database.transact(pragmas) == [SCHEMA_VERSION, "wal", 2]
 
 
+async def test_a_journal_of_the_first_version_opens_with_all_that_it_holds(data_dir: Path) -> None:
+    path = data_dir / FILE_NAME
+    # What the first version had not.
+    _sql(path, "ALTER TABLE operations DROP COLUMN stage", "PRAGMA user_version = 1")
+    async with opened(data_dir) as journal:
+        assert journal.database.was_rebuilt == ""
+        unfinished = await journal.journal.unfinished()
+        assert [(row.request_id, row.stage) for row in unfinished] == [(f"r{n}", 0) for n in range(0, 30, 2)]
+        await journal.journal.canary.passed(RequestId("r0"), 2)
+    async with opened(data_dir) as journal:
+        assert journal.database.was_rebuilt == ""
+        assert (await journal.journal.unfinished())[0].stage == 2
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
+
+
+async def test_a_new_journal_and_a_migrated_one_have_the_same_columns(data_dir: Path, tmp_path: Path) -> None:
+    _sql(data_dir / FILE_NAME, "ALTER TABLE operations DROP COLUMN stage", "PRAGMA user_version = 1")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    found = []
+    for directory in (data_dir, fresh):
+        async with opened(directory):
+            pass
+        with closing(sqlite3.connect(directory / FILE_NAME)) as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            found.append({name: connection.execute(f"PRAGMA table_info({name})").fetchall() for name in sorted(names)})
+    assert found[0] == found[1]
+
+
 def _truncate(path: Path, share: float) -> None:
     os.truncate(path, int(path.stat().st_size * share))
 

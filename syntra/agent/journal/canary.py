@@ -1,0 +1,84 @@
+"""How far a canary is, and the commands that decide its end: kept before they are answered."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syntra.agent.journal.database import Database
+from syntra.agent.journal.outbox import Outbox
+from syntra.model.fields import Json
+from syntra.model.ids import RequestId, ServiceId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A command that is done with its answer: what is remembered of it, and the messages that go out with it."""
+
+    request_id: RequestId
+    kind: str
+    service_id: ServiceId
+    origin: str
+    response: Mapping[str, Json] = field(repr=False)
+    messages: Sequence[str] = field(repr=False)
+
+
+class CanaryRows:
+    """The rows that only a canary has. Every method is one transaction."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def passed(self, operation: RequestId, stage: int) -> None:
+        """So many of the canary's steps are over."""
+        await self._database.transact(
+            lambda connection: connection.execute(
+                "UPDATE operations SET stage = max(stage, ?) WHERE request_id = ?", (stage, operation)
+            )
+        )
+
+    async def promote(self, operation: RequestId, stage: int, command: Answered) -> bool:
+        """The command ends all holds: `stage` steps are over. False, and nothing kept, when the canary is over."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE operations SET stage = ? WHERE request_id = ? AND phase = 'running'", (stage, operation)
+            )
+            return self._answered(connection, command, is_done=changed.rowcount > 0)
+
+        return await self._write(write)
+
+    async def abort(self, operation: RequestId, reason: Mapping[str, Json], command: Answered) -> bool:
+        """The command makes the canary unwind for `reason`. False, and nothing kept, when the canary is over."""
+        sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{operation}").hex()
+
+        def write(connection: sqlite3.Connection) -> bool:
+            changed = connection.execute(
+                "UPDATE operations SET phase = 'unwinding', reason = ? WHERE request_id = ? AND phase = 'running'",
+                (sealed, operation),
+            )
+            return self._answered(connection, command, is_done=changed.rowcount > 0)
+
+        return await self._write(write)
+
+    async def _write(self, work: Callable[[sqlite3.Connection], bool]) -> bool:
+        done = await self._database.transact(work)
+        self._outbox.announce()
+        return done
+
+    def _answered(self, connection: sqlite3.Connection, command: Answered, *, is_done: bool) -> bool:
+        if not is_done:
+            return False
+        now = time.time()
+        response = self._database.seal(json.dumps(command.response).encode(), f"response/{command.request_id}")
+        connection.execute(
+            "INSERT INTO commands (request_id, kind, service_id, origin, state, response, received_at, done_at) "
+            "VALUES (?, ?, ?, ?, 'done', ?, ?, ?)",
+            (command.request_id, command.kind, command.service_id, command.origin, response, now, now),
+        )
+        self._outbox.put(connection, command.messages)
+        return True
