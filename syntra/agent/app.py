@@ -17,12 +17,14 @@ from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
+from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.health_watch import HealthWatch
 from syntra.agent.identity import identify
 from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
+from syntra.agent.keeper import Keeper
 from syntra.agent.local_socket import LocalSocket
 from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
@@ -36,6 +38,7 @@ from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
 from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
@@ -101,7 +104,14 @@ class AgentApp:
         settings = self._settings
         reports = Reports(identity.server_id)
         gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
-        views = ServiceViews(journal, adapter, gate, time.monotonic)
+
+        def turned(_: ContainerId) -> None:
+            if traffic is not None:
+                traffic.nudge()
+            keeper.nudge()
+
+        watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
+        views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
         link = (
             ControlLink(
                 settings, identity, adapter=adapter, views=views, outbox=journal.outbox, log_handle=self._log_handle
@@ -112,12 +122,6 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             if not database.is_surveyed:
                 await self._rebuild(journal, adapter)
-            watch = HealthWatch(
-                journal,
-                adapter,
-                min_healthy_secs=settings.runtime.min_healthy_secs,
-                on_turn=lambda _: traffic.nudge() if traffic else None,
-            )
             traffic = traffic_of(
                 settings,
                 adapter=adapter,
@@ -128,6 +132,13 @@ class AgentApp:
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
             deployer = Deployer(tools, reports, group, redactor=self._redactor)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
+            keeper = Keeper(
+                tools,
+                deployer.lanes,
+                readiness=watch.readiness,
+                drain_secs=settings.networking.drain_seconds,
+                clock=time.monotonic,
+            )
             queries = Queries(
                 identity=identity,
                 journal=journal,
@@ -137,7 +148,13 @@ class AgentApp:
                 warnings=lambda: self._current_warnings(sweeper, traffic),
             )
             router = Router(
-                deployer=deployer, journal=journal, adapter=adapter, queries=queries, reports=reports, group=group
+                deployer=deployer,
+                journal=journal,
+                adapter=adapter,
+                queries=queries,
+                health_changing=HealthChanging(journal, watch.refresh),
+                reports=reports,
+                group=group,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
@@ -150,6 +167,7 @@ class AgentApp:
             if traffic is not None:
                 background.append(group.create_task(traffic.run(), name="routes"))
             resumed = await deployer.resume()
+            background.append(group.create_task(keeper.run(), name="keeper"))
             if link is not None:
                 link.route_to(router)
                 background.append(group.create_task(link.run(), name="control plane"))

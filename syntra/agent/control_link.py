@@ -44,6 +44,7 @@ CAPABILITIES = (
     "scale",
     "restart",
     "rollback",
+    "configure_health_check",
     "exec",
     "logs",
     "metrics",

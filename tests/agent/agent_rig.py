@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from syntra.agent.deployer import Deployer
+from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
+from syntra.agent.health_watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
@@ -88,7 +90,10 @@ class Agent:
         gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
         tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=NoTraffic())
         self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
-        self.views = ServiceViews(journal, adapter, gate, clock)
+        self.tools = tools
+        # Never run here: its probes are for real peers and real time.
+        self.watch = HealthWatch(journal, adapter, min_healthy_secs=1.5, on_turn=lambda _: None)
+        self.views = ServiceViews(journal, adapter, gate, self.watch, clock)
         self.queries = Queries(
             identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
             journal=journal,
@@ -102,6 +107,7 @@ class Agent:
             journal=journal,
             adapter=adapter,
             queries=self.queries,
+            health_changing=HealthChanging(journal, self.watch.refresh),
             reports=self.reports,
             group=group,
         )

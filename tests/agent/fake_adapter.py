@@ -67,7 +67,8 @@ class Container:
 class FakeAdapter:
     """Implements `runtime.adapter.Adapter`.
 
-    Faults: `away` (nothing answers), `away_at` (numbers of calls, from 1, that find nobody), `lost_at` (calls that have
+    Faults: `away` (nothing answers), `away_from` (methods that find nobody), `away_at` (numbers of calls, from 1, that
+    find nobody), `lost_at` (calls that have
     their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method), `kill_at` (the
     call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
     """
@@ -87,6 +88,7 @@ class FakeAdapter:
         self.calls: list[str] = []
         self.away = False
         self.away_at: set[int] = set()
+        self.away_from: set[str] = set()
         self.lost_at: set[int] = set()
         self.kill_at: int | None = None
         self.kill_after_effect = False
@@ -355,7 +357,7 @@ class FakeAdapter:
         if (hold := self.holds.get(method)) is not None:
             hold.arrived.set()
             await hold.release.wait()
-        if self.away or number in self.away_at:
+        if self.away or number in self.away_at or method in self.away_from:
             raise RuntimeUnavailable(f"cannot {method}: the engine does not answer; check that it runs")
         if self.refusals.get(method):
             raise self.refusals[method].pop(0)

@@ -36,6 +36,7 @@ _SEALED = (
     "SELECT payload, 'payload/' || request_id FROM commands WHERE state = 'running' AND payload IS NOT NULL",
     "SELECT reason, 'reason/' || request_id FROM operations WHERE reason != ''",
     "SELECT spec, 'spec/' || service_id || '/' || deployment_id FROM deployments",
+    "SELECT change, 'health/' || service_id FROM health_changes",
 )
 
 _SCHEMA = """
@@ -56,6 +57,12 @@ CREATE TABLE services (
     service_id TEXT PRIMARY KEY, deployment_id TEXT NOT NULL, replicas INTEGER NOT NULL, stopped INTEGER NOT NULL,
     at REAL NOT NULL);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL, at REAL NOT NULL);
+"""
+# What came later, beside a schema that is otherwise the same: journals of before get it, agents of before ignore it.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS episodes (
+    kind TEXT NOT NULL, key TEXT NOT NULL, episode BLOB NOT NULL, PRIMARY KEY (kind, key));
 """
 
 
@@ -159,6 +166,7 @@ class Database:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
+            connection.executescript(f"BEGIN; {_ADDED} COMMIT;")
             self._box = SealedBox.open_or_create(self._key)
             self._prove_key(connection)
             self._prove_rows(connection)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
 from syntra.model.fields import Fields, Json
@@ -35,6 +36,7 @@ class Journal:
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self.outbox = outbox
+        self.health_changes = HealthChanges(database, outbox)
         self._accepted = 0
 
     async def find(self, request_id: RequestId) -> Remembered | None:
@@ -139,6 +141,7 @@ class Journal:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             _put_service(connection, service)
+            drop_for_deploy(connection, service.service_id, request_id)
             connection.execute(
                 # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
                 "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
@@ -247,6 +250,7 @@ class Journal:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
+            connection.execute("DELETE FROM health_changes WHERE service_id = ?", (service_id,))
             connection.execute(
                 "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
                 "FROM operations o JOIN commands c USING (request_id) "
