@@ -12,11 +12,14 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.alert_ledger import AlertLedger
+from syntra.agent.alerts import AlertWatch
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
+from syntra.agent.disks import DiskWatch
 from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.health_watch import HealthWatch
@@ -103,12 +106,15 @@ class AgentApp:
     async def _serve(self, identity: Identity, database: Database, journal: Journal, adapter: DockerAdapter) -> None:
         settings = self._settings
         reports = Reports(identity.server_id)
+        ledger = AlertLedger(journal, reports)
+        await ledger.load()
         gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
 
         def turned(_: ContainerId) -> None:
             if traffic is not None:
                 traffic.nudge()
             keeper.nudge()
+            alerts.nudge()
 
         watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
         views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
@@ -130,7 +136,7 @@ class AgentApp:
                 readiness=watch.readiness,
             )
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic())
-            deployer = Deployer(tools, reports, group, redactor=self._redactor)
+            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             keeper = Keeper(
                 tools,
@@ -139,12 +145,15 @@ class AgentApp:
                 drain_secs=settings.networking.drain_seconds,
                 clock=time.monotonic,
             )
+            alerts = AlertWatch(ledger, journal, adapter, watch, is_busy=deployer.lanes.is_busy)
+            disks = DiskWatch(ledger, adapter, settings.data_dir)
             queries = Queries(
                 identity=identity,
                 journal=journal,
                 adapter=adapter,
                 views=views,
                 control_plane=link.status if link else _alone,
+                alerts=ledger.shown,
                 warnings=lambda: self._current_warnings(sweeper, traffic),
             )
             router = Router(
@@ -163,6 +172,8 @@ class AgentApp:
                 group.create_task(self._check_engine(adapter, database, journal, reports), name="engine check"),
                 group.create_task(sweeper.run(), name="sweep"),
                 group.create_task(watch.run(), name="health"),
+                group.create_task(alerts.run(), name="alerts"),
+                group.create_task(disks.run(), name="disks"),
             ]
             if traffic is not None:
                 background.append(group.create_task(traffic.run(), name="routes"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.deployer import Deployer
 from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
@@ -89,7 +90,8 @@ class Agent:
         clock = asyncio.get_running_loop().time
         gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
         tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=NoTraffic())
-        self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
+        self.ledger = AlertLedger(journal, self.reports, clock)
+        self.deployer = Deployer(tools, self.reports, self.ledger, group, redactor=self.redactor)
         self.tools = tools
         # Never run here: its probes are for real peers and real time.
         self.watch = HealthWatch(journal, adapter, min_healthy_secs=1.5, on_turn=lambda _: None)
@@ -100,6 +102,7 @@ class Agent:
             adapter=adapter,
             views=self.views,
             control_plane=lambda: {"state": "alone"},
+            alerts=self.ledger.shown,
             warnings=lambda: ["a warning"],
         )
         self.router = Router(
@@ -181,6 +184,7 @@ async def running(directory: Path, adapter: FakeAdapter, *, drain_secs: float = 
     directory.mkdir(exist_ok=True)
     async with opened(directory) as journal, asyncio.TaskGroup() as group:
         agent = Agent(directory, journal.journal, adapter, group)
+        await agent.ledger.load()
         await agent.deployer.resume()
         yield agent
         await agent.deployer.lanes.drain(drain_secs)
@@ -199,6 +203,7 @@ async def until_killed(directory: Path, adapter: FakeAdapter) -> AsyncIterator[A
     try:
         async with opened(directory) as journal, asyncio.TaskGroup() as group:
             agent = Agent(directory, journal.journal, adapter, group)
+            await agent.ledger.load()
             await agent.deployer.resume()
             yield agent
             left = after_a_kill(directory)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerEnd, ContainerState, Ends, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.timestamps import format_ns
@@ -99,6 +99,9 @@ class FakeAdapter:
         self.least_up: dict[ServiceId, int] = {}
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
+        self._ended: list[ContainerEnd] = []
+        # Whether the engine tells of every end; the first question finds that it has not.
+        self.tells_ends = False
 
     # What tests look at
 
@@ -110,6 +113,24 @@ class FakeAdapter:
     def up(self, service_id: str) -> list[str]:
         """The deployment ids of what is up, in the order it was made."""
         return [c.deployment.deployment_id for c in self.of(service_id) if c.is_up]
+
+    def ended_alone(self, container: Container, exit_code: int, *, signal: str = "", oom_killed: bool = False) -> None:
+        """A container ends without our asking; with `signal` another hand stopped it, and it stays down."""
+        container.exit_code = exit_code
+        if signal:
+            container.state, container.ends_at = ContainerState.EXITED, None
+        self._ended.append(
+            ContainerEnd(
+                container_id=container.container_id,
+                service_id=container.deployment.spec.service_id,
+                deployment_id=container.deployment.deployment_id,
+                index=container.index,
+                exit_code=exit_code,
+                oom_killed=oom_killed,
+                signal=signal,
+            )
+        )
+        self._announce()
 
     def forget_the_past(self) -> None:
         """Count calls and the least that was up from here on."""
@@ -139,7 +160,7 @@ class FakeAdapter:
 
     async def info(self) -> RuntimeInfo:
         async with self._asked("info"):
-            return RuntimeInfo(name="fake", version="1.2.3", api_version="1.41")
+            return RuntimeInfo(name="fake", version="1.2.3", api_version="1.41", root_dir="/")
 
     async def ping(self) -> None:
         async with self._asked("ping"):
@@ -342,6 +363,12 @@ class FakeAdapter:
             self.pins -= stale
             return len(stale)
 
+    def drain_ends(self) -> Ends:
+        taken = Ends(ended=tuple(self._ended), complete=self.tells_ends)
+        self._ended.clear()
+        self.tells_ends = True
+        return taken
+
     async def wait_for_change(self) -> None:
         await self._changed.wait()
 
@@ -423,7 +450,7 @@ class FakeAdapter:
             while container.ends_at is not None and container.ends_at <= _now():
                 at = container.ends_at
                 if container.state is ContainerState.RUNNING:
-                    container.exit_code = EXIT_CODES[container.env["FAIL"]]
+                    self.ended_alone(container, EXIT_CODES[container.env["FAIL"]])
                     # The engine's back-off: 100 ms, doubled with every restart, a minute at most.
                     pause = min(0.1 * 2**container.restart_count, 60.0)
                     container.state = ContainerState.RESTARTING if container.always else ContainerState.EXITED

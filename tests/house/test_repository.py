@@ -22,6 +22,7 @@ PURE = (
     "syntra/runtime/docker/pull.py",
     "syntra/runtime/docker/stats.py",
     "syntra/runtime/docker/body.py",
+    "syntra/runtime/docker/ends.py",
     "syntra/connection/session.py",
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",
