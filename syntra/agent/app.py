@@ -12,18 +12,23 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.alert_ledger import AlertLedger
+from syntra.agent.alerts import AlertWatch
 from syntra.agent.canary import CanaryTools
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
+from syntra.agent.disks import DiskWatch
+from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.health_watch import HealthWatch
 from syntra.agent.identity import identify
 from syntra.agent.journal.database import Database, JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
+from syntra.agent.keeper import Keeper
 from syntra.agent.local_socket import LocalSocket
 from syntra.agent.names import Names, name_service
 from syntra.agent.performer import Tools
@@ -39,6 +44,7 @@ from syntra.agent.traffic_port import NoTraffic
 from syntra.agent.traffic_wiring import route_labels, traffic_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
 from syntra.model.network import ContainerDns
 from syntra.networking.canary_requests import CanaryRequests
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
@@ -115,8 +121,18 @@ class AgentApp:
     ) -> None:
         settings = self._settings
         reports = Reports(identity.server_id)
+        ledger = AlertLedger(journal, reports)
+        await ledger.load()
         gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
-        views = ServiceViews(journal, adapter, gate, time.monotonic)
+
+        def turned(_: ContainerId) -> None:
+            if traffic is not None:
+                traffic.nudge()
+            keeper.nudge()
+            alerts.nudge()
+
+        watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
+        views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
         link = (
             ControlLink(
                 settings, identity, adapter=adapter, views=views, outbox=journal.outbox, log_handle=self._log_handle
@@ -127,12 +143,6 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             if not database.is_surveyed:
                 await self._rebuild(journal, adapter)
-            watch = HealthWatch(
-                journal,
-                adapter,
-                min_healthy_secs=settings.runtime.min_healthy_secs,
-                on_turn=lambda _: traffic.nudge() if traffic else None,
-            )
             if settings.networking.dns.mode == "agent":
                 self._names = name_service(settings.networking.dns, adapter, group)
             traffic = traffic_of(
@@ -146,15 +156,25 @@ class AgentApp:
             metrics = settings.networking.traefik_metrics
             canary = CanaryTools(judge=watch, counter=CanaryRequests(metrics) if metrics else None)
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
-            deployer = Deployer(tools, reports, group, redactor=self._redactor)
+            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
+            keeper = Keeper(
+                tools,
+                deployer.lanes,
+                readiness=watch.readiness,
+                drain_secs=settings.networking.drain_seconds,
+                clock=time.monotonic,
+            )
+            alerts = AlertWatch(ledger, journal, adapter, watch, is_busy=deployer.lanes.is_busy)
+            disks = DiskWatch(ledger, adapter, settings.data_dir)
             queries = Queries(
                 identity=identity,
                 journal=journal,
                 adapter=adapter,
                 views=views,
                 control_plane=link.status if link else _alone,
+                alerts=ledger.shown,
                 warnings=lambda: [*self._current_warnings(sweeper, traffic), *proxy.watch.warnings],
             )
             router = Router(
@@ -162,6 +182,7 @@ class AgentApp:
                 journal=journal,
                 adapter=adapter,
                 queries=queries,
+                health_changing=HealthChanging(journal, watch.refresh),
                 reports=reports,
                 group=group,
                 proxy=proxy,
@@ -173,11 +194,14 @@ class AgentApp:
                 group.create_task(self._check_engine(adapter, database, journal, reports), name="engine check"),
                 group.create_task(sweeper.run(), name="sweep"),
                 group.create_task(watch.run(), name="health"),
+                group.create_task(alerts.run(), name="alerts"),
+                group.create_task(disks.run(), name="disks"),
             ]
             if traffic is not None:
                 background.append(group.create_task(traffic.run(), name="routes"))
                 background.append(group.create_task(proxy.watch.run(), name="proxy"))
             resumed = await deployer.resume()
+            background.append(group.create_task(keeper.run(), name="keeper"))
             if link is not None:
                 link.route_to(router)
                 background.append(group.create_task(link.run(), name="control plane"))

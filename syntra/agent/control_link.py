@@ -47,6 +47,7 @@ CAPABILITIES = (
     "rollback",
     "promote",
     "abort",
+    "configure_health_check",
     "exec",
     "logs",
     "metrics",

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Mapping
 
+from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.canary import check_canary
 from syntra.agent.execution import Execution
 from syntra.agent.journal.database import JournalError
@@ -44,10 +45,13 @@ LEAST_HIDDEN_CHARS = 16
 class Deployer:
     """The agent's hands. `submit` answers at once; the work goes on in a lane."""
 
-    def __init__(self, tools: Tools, reports: Reports, group: asyncio.TaskGroup, *, redactor: Redactor) -> None:
+    def __init__(
+        self, tools: Tools, reports: Reports, ledger: AlertLedger, group: asyncio.TaskGroup, *, redactor: Redactor
+    ) -> None:
         self._tools = tools
         self._journal: Journal = tools.journal
         self._reports = reports
+        self._ledger = ledger
         self._redactor = redactor
         self.lanes = Lanes(group, self._carry_out)
         self._resumed = asyncio.Event()
@@ -278,7 +282,7 @@ class Deployer:
             except RequestError as gone:
                 await self._report_refused(job, gone)
                 return
-        narrator = Narrator(job, self._journal, self._reports)
+        narrator = Narrator(job, self._journal, self._reports, self._ledger)
         execution = Execution(job, self._tools, narrator)
         if job.reports_deployment or job.origin != CONTROL_PLANE:
             # A person at the local socket waits as long as it takes.
@@ -307,18 +311,18 @@ class Deployer:
 
     async def _report_broken(self, job: Job, broken: Exception) -> None:
         failure = Failure(code="INTERNAL", message=f"the agent failed: {type(broken).__name__}; see its log")
-        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+        await Narrator(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
     async def _report_refused(self, job: Job, refused: RequestError) -> None:
         job.begun_at = job.begun_at or time.time()
         failure = Failure(code=refused.code, message=str(refused))
-        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+        await Narrator(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
     async def _supersede(self, job: Job) -> None:
         job.begun_at = job.begun_at or time.time()
         message = f"cannot {job.kind} {job.service_id}: a newer command for the service took its place"
         failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
-        await Narrator(job, self._journal, self._reports).finish(Outcome(failure=failure))
+        await Narrator(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
 
 def _kept_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -> dict[str, Json]:

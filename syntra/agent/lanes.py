@@ -9,16 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 from syntra.agent.operation import Interruption, Job
 from syntra.model.errors import RequestError
 from syntra.model.ids import ServiceId
+from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
 MAX_WAITING_PER_SERVICE = 16
 MAX_JOBS = 256
+
+
+class LaneTaken(AgentError):
+    """The lane cannot be held: an operation runs there, somebody holds it, or the agent is stopping."""
 
 
 class Lanes:
@@ -30,6 +36,7 @@ class Lanes:
         self._waiting: dict[ServiceId, deque[Job]] = {}
         self._running: dict[ServiceId, Job] = {}
         self._tasks: dict[ServiceId, asyncio.Task[None]] = {}
+        self._held: dict[ServiceId, asyncio.Timeout] = {}
         self._closed = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -53,14 +60,14 @@ class Lanes:
             if running is not None and running.reports_deployment:
                 running.interrupt(Interruption.SUPERSEDED)
         lane.append(job)
-        if job.service_id not in self._running:
+        if not self.is_busy(job.service_id):
             self._start_next(job.service_id)
         return pointless
 
     def put_back(self, job: Job) -> None:
         """Take a job that `add` returned after all, before all others: it has yet to be reported."""
         self._waiting.setdefault(job.service_id, deque()).appendleft(job)
-        if job.service_id not in self._running:
+        if not self.is_busy(job.service_id):
             self._start_next(job.service_id)
 
     def running(self, service_id: ServiceId) -> Job | None:
@@ -68,8 +75,34 @@ class Lanes:
         return self._running.get(service_id)
 
     def is_busy(self, service_id: ServiceId) -> bool:
-        """Whether something runs or waits for the service."""
-        return service_id in self._running
+        """Whether something runs or waits for the service, or its lane is held."""
+        return service_id in self._running or service_id in self._held
+
+    @asynccontextmanager
+    async def holding(self, service_id: ServiceId, at_most_secs: float) -> AsyncIterator[None]:
+        """Keep an idle service's lane: operations that arrive wait until the block ends.
+
+        Raises LaneTaken when it is not idle, and TimeoutError in place of whatever is awaited in the block once
+        `at_most_secs` are over or the agent has to stop.
+        """
+        if self._closed or self.is_busy(service_id):
+            raise LaneTaken(f"cannot hold the lane of {service_id}: it is in use; try again when it is idle")
+        scope = asyncio.timeout(at_most_secs)
+        self._held[service_id] = scope
+        self._idle.clear()
+        goes_on = False
+        try:
+            async with scope:
+                yield
+            goes_on = True
+        except Exception:  # whatever failed in there is the holder's; only a cancelled agent starts nothing more
+            goes_on = True
+            raise
+        finally:
+            del self._held[service_id]
+            self._rest()
+            if goes_on:
+                self._start_next(service_id)
 
     async def drain(self, grace_secs: float) -> None:
         """Stop taking jobs; let those that run end within `grace_secs`, then park them, then cut them off.
@@ -89,6 +122,9 @@ class Lanes:
         except TimeoutError:
             for job in self._running.values():
                 job.interrupt(Interruption.SHUTDOWN)
+            for scope in self._held.values():
+                if not scope.expired():
+                    scope.reschedule(asyncio.get_running_loop().time())
             try:
                 async with asyncio.timeout(grace_secs):
                     await self._idle.wait()
@@ -113,6 +149,9 @@ class Lanes:
         finally:
             del self._running[job.service_id]
             del self._tasks[job.service_id]
-            if not self._running:
-                self._idle.set()
+            self._rest()
         self._start_next(job.service_id)
+
+    def _rest(self) -> None:
+        if not self._running and not self._held:
+            self._idle.set()

@@ -8,9 +8,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from syntra.agent.alert_ledger import AlertLedger, Draft
 from syntra.agent.journal.journal import Journal
 from syntra.agent.operation import Interruption, Job
 from syntra.agent.reports import CONTROL_PLANE, Progress, Reports, deploy_status, envelope, refusal, success
+from syntra.health.episodes import AlertEvent, AlertKind, Subject
 from syntra.model.command import Rollback, Scale, Stop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
@@ -37,10 +39,11 @@ class Outcome:
 class Narrator:
     """Renders one job's messages. `began`, `step` give what goes into the journal's transaction; `tell` follows it."""
 
-    def __init__(self, job: Job, journal: Journal, reports: Reports) -> None:
+    def __init__(self, job: Job, journal: Journal, reports: Reports, ledger: AlertLedger) -> None:
         self._job = job
         self._journal = journal
         self._reports = reports
+        self._ledger = ledger
         self._untold: list[tuple[str, Mapping[str, Json]]] = []
         self._phase = Phase.PULL_IMAGE
         self._state = DeployState.PENDING
@@ -111,9 +114,15 @@ class Narrator:
             response = refusal(job.command.request_id, failure) if failure else self._done()
             if not job.answered:
                 messages += self._message("command_response", response)
-        if failure is not None:
-            messages.append(self._alert(failure))
-        await self._journal.finish(job.command.request_id, response=response, report=report, messages=messages)
+        async with self._ledger.changing() as draft:
+            draft.announce(self._alerts(draft, failure), {"request_id": job.command.request_id})
+            await self._journal.finish(
+                job.command.request_id,
+                response=response,
+                report=report,
+                messages=[*messages, *draft.messages],
+                also=draft.write,
+            )
         self.tell()
         log.log(
             logging.WARNING if failure else logging.INFO,
@@ -197,16 +206,20 @@ class Narrator:
         self._untold.append((kind, payload))
         return [envelope(kind, payload)] if self._job.origin == CONTROL_PLANE else []
 
-    def _alert(self, failure: Failure) -> str:
+    def _alerts(self, draft: Draft, failure: Failure | None) -> list[AlertEvent]:
         job = self._job
-        return self._reports.alert(
-            kind="deployment_failed",
-            severity="warning",
-            title=f"{job.kind} of {job.service_id} failed",
-            message=failure.message,
-            service_id=job.service_id,
-            metadata={"deployment_id": job.deployment_id, "code": failure.code, "request_id": job.command.request_id},
-        )
+        name = job.deployment.spec.service_name if job.deployment else job.service_id
+        subject = Subject(key=job.service_id, name=name, service_id=job.service_id)
+        if failure is not None:
+            return draft.episodes.deployment_failed(
+                draft.now, subject, job.deployment_id, failure.message, code=failure.code, what=job.kind
+            )
+        if job.reports_deployment:
+            return draft.episodes.deployed(draft.now, subject)
+        if isinstance(job.command, Stop):
+            kinds = (AlertKind.DEPLOYMENT_FAILED,)
+            return draft.episodes.forget(draft.now, subject.key, "the service was stopped", kinds)
+        return []
 
 
 def _done_sentence(job: Job) -> str:

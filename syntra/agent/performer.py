@@ -144,7 +144,14 @@ class Performer:
 
     async def _await_healthy(self, containers: Sequence[ContainerId]) -> None:
         for spec, group in await self._by_spec(containers):
-            await self._gate.wait(group, spec)
+            await self._gate.wait(group, await self._asked(spec))
+
+    async def _asked(self, spec: ServiceSpec | None) -> ServiceSpec | None:
+        """The spec with the live change of its health check; what a deploy brings has its own."""
+        if spec is None or (isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.UNWINDING):
+            return spec
+        change = await self._journal.health_changes.of(self._job.service_id)
+        return spec if change is None else change.applied(spec)
 
     async def _by_spec(self, containers: Sequence[ContainerId]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
         deployment = self._job.deployment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +38,7 @@ class Identity:
 
 
 class Queries:
-    """Reads; never writes. `control_plane` gives the connection's status as a mapping."""
+    """Reads; never writes. `control_plane` gives the connection's status, `alerts` those that are open."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Queries:
         adapter: Adapter,
         views: ServiceViews,
         control_plane: Callable[[], Mapping[str, Json]],
+        alerts: Callable[[], Sequence[Mapping[str, Json]]],
         warnings: Callable[[], list[str]],
     ) -> None:
         self._identity = identity
@@ -55,6 +56,7 @@ class Queries:
         self._adapter = adapter
         self._views = views
         self._control_plane = control_plane
+        self._alerts = alerts
         self._warnings = warnings
 
     async def answer(self, query: Query) -> dict[str, Json]:
@@ -104,6 +106,7 @@ class Queries:
             "runtime": runtime,
             "journal": {"outbox": await self._journal.outbox.size(), "dropped": self._journal.outbox.dropped},
             "services": services,
+            "alerts": [*self._alerts()],
             "warnings": warnings,
         }
 

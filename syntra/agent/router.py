@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from syntra.agent.deployer import Deployer
+from syntra.agent.health_changing import HealthChanging
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.log_streams import LogSubscription
@@ -20,6 +21,7 @@ from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, succ
 from syntra.model.command import (
     Abort,
     Command,
+    ConfigureHealthCheck,
     Deploy,
     Exec,
     LogsSubscribe,
@@ -82,6 +84,7 @@ class Router:
         journal: Journal,
         adapter: Adapter,
         queries: Queries,
+        health_changing: HealthChanging,
         reports: Reports,
         group: asyncio.TaskGroup,
         proxy: ProxyControls | None = None,
@@ -91,6 +94,7 @@ class Router:
         self._journal = journal
         self._adapter = adapter
         self._queries = queries
+        self._health_changing = health_changing
         self._reports = reports
         self._group = group
         # Finding an id and accepting it must not be separated by another arrival of the same id.
@@ -151,6 +155,11 @@ class Router:
                     self._check_errands()
                     await self._accept_exec(command, kind, peer, payload)
                 self._errand(self._exec(command, peer), f"exec {command.service_id}")
+            case ConfigureHealthCheck():
+                async with self._admission.holding(command.request_id):
+                    if not await self._repeat(command.request_id, peer):
+                        response = await self._health_changing.carry_out(command, peer.origin)
+                        self._reports.tell(command.request_id, "command_response", response)
             case LogsSubscribe():
                 if (id(peer), command.request_id) in self._streams:
                     log.info("request repeated", extra={"request_id": command.request_id, "answered": True})

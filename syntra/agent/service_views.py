@@ -1,4 +1,6 @@
-"""What is known of every service at one moment: desired from the journal, observed from the engine, health by probing.
+"""What is known of every service at one moment: desired from the journal, observed from the engine, and health.
+
+Health is what the watch has found; only a replica that it does not know yet is probed here.
 
 The same views feed the heartbeat, `ps` and `status`.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.journal.journal import Journal
@@ -56,13 +59,26 @@ class ServiceView:
         return Health.HEALTHY if states == {Health.HEALTHY} else Health.UNKNOWN
 
 
+class KnownHealth(Protocol):
+    """What a view asks before it probes by itself."""
+
+    def known(self, replica: Replica) -> Health:
+        """What is known of a running replica's health."""
+
+    def asked(self, spec: ServiceSpec) -> ServiceSpec:
+        """The spec with the check that holds now."""
+
+
 class ServiceViews:
     """Builds views. Holds the last probe results for a few seconds."""
 
-    def __init__(self, journal: Journal, adapter: Adapter, gate: HealthGate, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, journal: Journal, adapter: Adapter, gate: HealthGate, watch: KnownHealth, clock: Callable[[], float]
+    ) -> None:
         self._journal = journal
         self._adapter = adapter
         self._gate = gate
+        self._watch = watch
         self._clock = clock
         self._probed_at = float("-inf")
         self._health: dict[ContainerId, Health] = {}
@@ -85,10 +101,14 @@ class ServiceViews:
                 row=rows.get(service_id),
                 deployment=deployments.get(service_id),
                 replicas=tuple(sorted(replicas, key=lambda r: (r.index, r.created_ns))),
-                health={r.container_id: self._health.get(r.container_id, Health.UNKNOWN) for r in replicas},
+                health={r.container_id: self._health_of(r) for r in replicas},
             )
             for service_id, replicas in sorted(by_service.items())
         ]
+
+    def _health_of(self, replica: Replica) -> Health:
+        known = self._watch.known(replica) if replica.state is ContainerState.RUNNING else Health.UNKNOWN
+        return self._health.get(replica.container_id, Health.UNKNOWN) if known is Health.UNKNOWN else known
 
     async def _probe_all(
         self, by_service: dict[ServiceId, list[Replica]], deployments: dict[ServiceId, Deployment | None]
@@ -105,11 +125,12 @@ class ServiceViews:
         async with asyncio.TaskGroup() as group:
             for service_id, replicas in by_service.items():
                 deployment = deployments.get(service_id)
-                if deployment is None or deployment.spec.health is None:
+                spec = self._watch.asked(deployment.spec) if deployment is not None else None
+                if spec is None or spec.health is None:
                     continue
                 for replica in replicas:
-                    if replica.state is ContainerState.RUNNING:
-                        group.create_task(one(replica, deployment.spec), name=f"view probe {replica.name}")
+                    if replica.state is ContainerState.RUNNING and self._watch.known(replica) is Health.UNKNOWN:
+                        group.create_task(one(replica, spec), name=f"view probe {replica.name}")
         self._health = results
         self._probed_at = self._clock()
 

@@ -58,7 +58,7 @@ _IMAGE = ("registry", "repository", "tag", "digest")
 _VOLUME = ("name", "host_path", "container_path", "read_only")
 _HEALTH = (
     *("type", "path", "port", "command"),
-    *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds"),
+    *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),
 )
 _RATE_LIMIT = ("average", "burst")
 _CANARY = ("steps", "max_error_percent", "min_requests")

@@ -29,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
     _line("runtime", _runtime(section(data, "runtime")))
     for warning in texts(data, "warnings"):
         _line("warning", warning)
+    for alert in rows(data, "alerts"):
+        _line("alert", _alert(alert))
     out()
     if section(data, "runtime").get("reachable") is False:
         out("services are not known while the runtime is not reachable")
@@ -54,6 +56,14 @@ def _control_plane(control_plane: Json) -> str:
         return "none; this agent runs alone"
     detail = text(control_plane, "detail", "")
     return f"{text(control_plane, 'state')} {text(control_plane, 'endpoint')}" + (f" ({detail})" if detail else "")
+
+
+def _alert(alert: Json) -> str:
+    times = number(alert, "times") or 1
+    often = f", {times:g} times" if times > 1 else ""
+    ending = ", looks over" if alert.get("is_ending") is True else ""
+    what = f"{text(alert, 'severity')} {text(alert, 'type')}, {text(alert, 'subject')}"
+    return f"{what}, since {text(alert, 'since')}{often}{ending}"
 
 
 def _runtime(runtime: Json) -> str:

@@ -80,6 +80,8 @@ class Crash:
     last_lines: tuple[str, ...] = field(default=(), repr=False)
     error: str = ""
     """The engine's own."""
+    signal: str = ""
+    """What another hand stopped it with; empty when it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +180,12 @@ class Episodes:
         metadata: dict[str, MetadataValue] = {"oom_killed": crash.oom_killed, "last_lines": lines}
         if crash.exit_code is not None:
             metadata["exit_code"] = crash.exit_code
+        if crash.signal:
+            metadata["signal"] = crash.signal
         clean = crash.exit_code == 0 and not crash.oom_killed and not crash.error
-        severity = Severity.WARNING if clean else Severity.CRITICAL
-        title = f"{subject.name} ran out of memory" if crash.oom_killed else f"{subject.name} crashed"
+        severity = Severity.WARNING if clean or crash.signal else Severity.CRITICAL
+        how = "crashed" if not crash.signal else "was stopped by another hand"
+        title = f"{subject.name} {'ran out of memory' if crash.oom_killed else how}"
         return self._bad(
             now, AlertKind.CONTAINER_CRASH, subject, severity, title, _in_words(crash), metadata, again=True
         )
@@ -207,16 +212,23 @@ class Episodes:
         return self._bad(now, kind, subject, severity, title, message, metadata, louder=True)
 
     def deployment_failed(
-        self, now: float, subject: Subject, deployment_id: DeploymentId, message: str, *, code: str = ""
+        self,
+        now: float,
+        subject: Subject,
+        deployment_id: DeploymentId,
+        message: str,
+        *,
+        code: str = "",
+        what: str = "deployment",
     ) -> list[AlertEvent]:
-        """A deployment failed. Another one of the same service is news; the same told twice is not."""
+        """A deployment, or `what` was done with it, failed. Another deployment is news; the same told twice is not."""
         key = (AlertKind.DEPLOYMENT_FAILED, subject.key)
         known = self._open.get(key)
         metadata: dict[str, MetadataValue] = {"deployment_id": deployment_id, **({"code": code} if code else {})}
         if known is not None and known.metadata.get("deployment_id") == deployment_id:
             return self.tick(now)
         self._open.pop(key, None)
-        title = f"deployment of {subject.name} failed"
+        title = f"{what} of {subject.name} failed"
         return self._bad(now, AlertKind.DEPLOYMENT_FAILED, subject, Severity.WARNING, title, message, metadata)
 
     def deployed(self, now: float, subject: Subject) -> list[AlertEvent]:
@@ -337,7 +349,7 @@ def _event(
 def _in_words(crash: Crash) -> str:
     words = ["it ran out of memory and was killed"] if crash.oom_killed else []
     if crash.exit_code is not None:
-        words.append(f"it exited with code {crash.exit_code}")
+        words.append(f"it exited with code {crash.exit_code}{f' after {crash.signal}' if crash.signal else ''}")
     sentence = ", ".join(words) or "it ended"
     return f"{sentence}: {crash.error}" if crash.error else sentence
 

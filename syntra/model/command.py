@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from syntra.model.health_change import HealthChange
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth
@@ -121,6 +122,15 @@ class LogsUnsubscribe:
     service_id: ServiceId | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigureHealthCheck:
+    """Change how the replicas of a service are asked, without new containers."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    change: HealthChange
+
+
 class QueryKind(enum.Enum):
     """Questions that change nothing; a person asks them through the local socket."""
 
@@ -160,4 +170,4 @@ class ProxyControl:
 Operation = Deploy | Stop | Scale | Restart | Rollback
 # What changes how an operation under way goes on.
 Steering = Promote | Abort
-Command = Operation | Steering | Exec | LogsSubscribe | LogsUnsubscribe | Query | ProxyControl
+Command = Operation | Steering | Exec | LogsSubscribe | LogsUnsubscribe | ConfigureHealthCheck | Query | ProxyControl

@@ -10,6 +10,7 @@ from syntra.model import ids
 from syntra.model.command import (
     Abort,
     Command,
+    ConfigureHealthCheck,
     Deploy,
     Exec,
     LogsSubscribe,
@@ -27,6 +28,7 @@ from syntra.model.command import (
 )
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
+from syntra.model.health_change import parse_health_change
 from syntra.model.ids import RequestId, ServiceId
 from syntra.model.image_payload import read_image
 from syntra.model.spec_payload import (
@@ -139,6 +141,12 @@ def _unsubscribe(request_id: RequestId, payload: Fields) -> Command:
     return LogsUnsubscribe(request_id=request_id, service_id=service)
 
 
+def _configure(request_id: RequestId, payload: Fields) -> Command:
+    return ConfigureHealthCheck(
+        request_id=request_id, service_id=_service(payload), change=parse_health_change(payload)
+    )
+
+
 def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
     def parse(request_id: RequestId, payload: Fields) -> Command:
         return Query(
@@ -192,4 +200,5 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "logs_subscribe": _logs,
     "logs": _logs,
     "logs_unsubscribe": _unsubscribe,
+    "configure_health_check": _configure,
 }

@@ -42,6 +42,8 @@ class HealthSpec:
     timeout: float
     retries: int
     start_period: float
+    restart_unhealthy: bool = False
+    """Restart a replica that turned unhealthy. Ours, and optional in every payload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

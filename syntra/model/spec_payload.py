@@ -130,7 +130,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
                 {"name": v.name, "host_path": v.host_path, "container_path": v.container_path, "read_only": v.read_only}
                 for v in spec.volumes
             ],
-            "health_check": _render_health(spec.health),
+            "health_check": render_health(spec.health) if spec.health is not None else None,
         },
         "networking": {
             "domains": list(spec.domains),
@@ -163,9 +163,8 @@ def fingerprint(spec: ServiceSpec) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _render_health(health: HealthSpec | None) -> dict[str, Json] | None:
-    if health is None:
-        return None
+def render_health(health: HealthSpec) -> dict[str, Json]:
+    """The payload shape of a health check."""
     return {
         "type": health.kind.value,
         "path": health.path,
@@ -175,6 +174,8 @@ def _render_health(health: HealthSpec | None) -> dict[str, Json] | None:
         "timeout_seconds": health.timeout,
         "retries": health.retries,
         "start_period_seconds": health.start_period,
+        # Only when it is asked for: containers are recognised by the fingerprint of this.
+        **({"restart_unhealthy": True} if health.restart_unhealthy else {}),
     }
 
 
@@ -311,9 +312,7 @@ def _health(source: Fields, port: int | None) -> HealthSpec | None:
     kinds = {kind.value: kind for kind in HealthKind}
     implied = HealthKind.EXEC if check.has("command") else HealthKind.HTTP if check.has("path") else HealthKind.TCP
     kind = check.choice("type", among=kinds, default=implied)
-    path = check.text("path", default="/")
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, ASCII without spaces)")
+    path = check_path(check)
     check_port = check.integer("port", low=1, high=65535) if check.has("port") else None
     command = _health_command(check)
     if kind is HealthKind.EXEC and not (command and command[0]):
@@ -327,11 +326,35 @@ def _health(source: Fields, port: int | None) -> HealthSpec | None:
         path=path,
         port=check_port,
         command=command,
-        interval=check.number("interval_seconds", "interval", default=10.0, low=0.1, high=3600),
-        timeout=check.number("timeout_seconds", "timeout", default=5.0, low=0.1, high=600),
-        retries=check.integer("retries", default=3, low=1, high=100),
+        interval=check_interval(check),
+        timeout=check_timeout(check),
+        retries=check_retries(check),
         start_period=check.number("start_period_seconds", "start_period", default=0.0, low=0, high=3600),
+        restart_unhealthy=check.boolean("restart_unhealthy", default=False),
     )
+
+
+def check_path(check: Fields) -> str:
+    """The path that a check by HTTP asks for; `/` when none is given."""
+    path = check.text("path", default="/")
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, ASCII without spaces)")
+    return path
+
+
+def check_interval(check: Fields) -> float:
+    """Seconds from one probe to the next."""
+    return check.number("interval_seconds", "interval", default=10.0, low=0.1, high=3600)
+
+
+def check_timeout(check: Fields) -> float:
+    """Seconds that one probe may take."""
+    return check.number("timeout_seconds", "timeout", default=5.0, low=0.1, high=600)
+
+
+def check_retries(check: Fields) -> int:
+    """Failures in a row that count."""
+    return check.integer("retries", default=3, low=1, high=100)
 
 
 def _health_command(check: Fields) -> tuple[str, ...]:

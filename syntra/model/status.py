@@ -68,6 +68,28 @@ class Replica:
         return self.state in (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEnd:
+    """A container of ours that ended, and not by our stop, restart or removal."""
+
+    container_id: ContainerId
+    service_id: ServiceId
+    deployment_id: DeploymentId
+    index: int
+    exit_code: int | None
+    oom_killed: bool = False
+    signal: str = ""
+    """What another hand sent it by the engine before, such as SIGTERM; empty when it ended by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """What ended since the last question, oldest first; not `complete` when some of it was missed."""
+
+    ended: tuple[ContainerEnd, ...] = ()
+    complete: bool = True
+
+
 class Phase(enum.Enum):
     """Where a deployment is, in the contract's words."""
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
-from syntra.model.status import ExecResult, Figures, LogLine, Replica
+from syntra.model.status import Ends, ExecResult, Figures, LogLine, Replica
 
 # Called with 0–100 and a sentence while an image is pulled.
 PullProgress = Callable[[int, str], None]
@@ -31,6 +31,8 @@ class RuntimeInfo:
     name: str
     version: str
     api_version: str
+    root_dir: str = ""
+    """Where the engine keeps images and volumes, as its host sees it; empty when it does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,13 @@ class Adapter(Protocol):
     ) -> int:
         """Drop the image pins that services in `known` hold for deployments not in `keep`, and images only they
         needed; how many names went."""
+
+    def drain_ends(self) -> Ends:
+        """What ended since the last call, without what our own stop, restart or remove ended. For one caller only.
+
+        What the engine did not tell is found by comparing what `observe` shows; then `complete` is false. The first
+        call never is complete.
+        """
 
     async def wait_for_change(self) -> None:
         """Return when something happened to a container of ours, or the engine came or went."""

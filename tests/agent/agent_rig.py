@@ -11,9 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.canary import CanaryTools
 from syntra.agent.deployer import Deployer
+from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
+from syntra.agent.health_watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.performer import Tools
 from syntra.agent.queries import Identity, Queries
@@ -104,14 +107,19 @@ class Agent:
             traffic=traffic or NoTraffic(),
             canary=canary or CanaryTools(),
         )
-        self.deployer = Deployer(tools, self.reports, group, redactor=self.redactor)
-        self.views = ServiceViews(journal, adapter, gate, clock)
+        self.ledger = AlertLedger(journal, self.reports, clock)
+        self.deployer = Deployer(tools, self.reports, self.ledger, group, redactor=self.redactor)
+        self.tools = tools
+        # Never run here: its probes are for real peers and real time.
+        self.watch = HealthWatch(journal, adapter, min_healthy_secs=1.5, on_turn=lambda _: None)
+        self.views = ServiceViews(journal, adapter, gate, self.watch, clock)
         self.queries = Queries(
             identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
             journal=journal,
             adapter=adapter,
             views=self.views,
             control_plane=lambda: {"state": "alone"},
+            alerts=self.ledger.shown,
             warnings=lambda: ["a warning"],
         )
         self.router = Router(
@@ -119,6 +127,7 @@ class Agent:
             journal=journal,
             adapter=adapter,
             queries=self.queries,
+            health_changing=HealthChanging(journal, self.watch.refresh),
             reports=self.reports,
             group=group,
             proxy=proxy,
@@ -195,6 +204,7 @@ async def running(
     directory.mkdir(exist_ok=True)
     async with opened(directory) as journal, asyncio.TaskGroup() as group:
         agent = Agent(directory, journal.journal, adapter, group, **parts)
+        await agent.ledger.load()
         await agent.deployer.resume()
         yield agent
         await agent.deployer.lanes.drain(drain_secs)
@@ -213,6 +223,7 @@ async def until_killed(directory: Path, adapter: FakeAdapter, **parts: Any) -> A
     try:
         async with opened(directory) as journal, asyncio.TaskGroup() as group:
             agent = Agent(directory, journal.journal, adapter, group, **parts)
+            await agent.ledger.load()
             await agent.deployer.resume()
             yield agent
             left = after_a_kill(directory)

@@ -19,7 +19,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerEnd, ContainerState, Ends, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.timestamps import format_ns
@@ -70,7 +70,8 @@ class Container:
 class FakeAdapter:
     """Implements `runtime.adapter.Adapter`.
 
-    Faults: `away` (nothing answers), `away_at` (numbers of calls, from 1, that find nobody), `lost_at` (calls that have
+    Faults: `away` (nothing answers), `away_from` (methods that find nobody), `away_at` (numbers of calls, from 1, that
+    find nobody), `lost_at` (calls that have
     their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method), `kill_at` (the
     call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
     """
@@ -90,6 +91,7 @@ class FakeAdapter:
         self.calls: list[str] = []
         self.away = False
         self.away_at: set[int] = set()
+        self.away_from: set[str] = set()
         self.lost_at: set[int] = set()
         self.kill_at: int | None = None
         self.kill_after_effect = False
@@ -100,6 +102,9 @@ class FakeAdapter:
         self.least_up: dict[ServiceId, int] = {}
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
+        self._ended: list[ContainerEnd] = []
+        # Whether the engine tells of every end; the first question finds that it has not.
+        self.tells_ends = False
 
     # What tests look at
 
@@ -111,6 +116,24 @@ class FakeAdapter:
     def up(self, service_id: str) -> list[str]:
         """The deployment ids of what is up, in the order it was made."""
         return [c.deployment.deployment_id for c in self.of(service_id) if c.is_up]
+
+    def ended_alone(self, container: Container, exit_code: int, *, signal: str = "", oom_killed: bool = False) -> None:
+        """A container ends without our asking; with `signal` another hand stopped it, and it stays down."""
+        container.exit_code = exit_code
+        if signal:
+            container.state, container.ends_at = ContainerState.EXITED, None
+        self._ended.append(
+            ContainerEnd(
+                container_id=container.container_id,
+                service_id=container.deployment.spec.service_id,
+                deployment_id=container.deployment.deployment_id,
+                index=container.index,
+                exit_code=exit_code,
+                oom_killed=oom_killed,
+                signal=signal,
+            )
+        )
+        self._announce()
 
     def forget_the_past(self) -> None:
         """Count calls and the least that was up from here on."""
@@ -140,7 +163,7 @@ class FakeAdapter:
 
     async def info(self) -> RuntimeInfo:
         async with self._asked("info"):
-            return RuntimeInfo(name="fake", version="1.2.3", api_version="1.41")
+            return RuntimeInfo(name="fake", version="1.2.3", api_version="1.41", root_dir="/")
 
     async def ping(self) -> None:
         async with self._asked("ping"):
@@ -358,6 +381,12 @@ class FakeAdapter:
             self.pins -= stale
             return len(stale)
 
+    def drain_ends(self) -> Ends:
+        taken = Ends(ended=tuple(self._ended), complete=self.tells_ends)
+        self._ended.clear()
+        self.tells_ends = True
+        return taken
+
     async def wait_for_change(self) -> None:
         await self._changed.wait()
 
@@ -373,7 +402,7 @@ class FakeAdapter:
         if (hold := self.holds.get(method)) is not None:
             hold.arrived.set()
             await hold.release.wait()
-        if self.away or number in self.away_at:
+        if self.away or number in self.away_at or method in self.away_from:
             raise RuntimeUnavailable(f"cannot {method}: the engine does not answer; check that it runs")
         if self.refusals.get(method):
             raise self.refusals[method].pop(0)
@@ -439,7 +468,7 @@ class FakeAdapter:
             while container.ends_at is not None and container.ends_at <= _now():
                 at = container.ends_at
                 if container.state is ContainerState.RUNNING:
-                    container.exit_code = EXIT_CODES[container.env["FAIL"]]
+                    self.ended_alone(container, EXIT_CODES[container.env["FAIL"]])
                     # The engine's back-off: 100 ms, doubled with every restart, a minute at most.
                     pause = min(0.1 * 2**container.restart_count, 60.0)
                     container.state = ContainerState.RESTARTING if container.always else ContainerState.EXITED

@@ -381,7 +381,18 @@ def test_a_rollback_returns_to_the_deployment_that_was_named(bench: Bench, name:
     assert container["Labels"]["syntra.deployment_id"] == first
 
 
-@pytest.mark.parametrize("name", ["update_agent", "configure_health_check", "unknown", "unknown_older"])
+def test_a_health_check_is_changed_without_a_new_container(bench: Bench) -> None:
+    service, _ = bench.deploy()
+    before = [container["Id"] for container in bench.containers(service)]
+    response = bench.response(bench.send("configure_health_check", SERVICE=service), timeout=ANSWER_SECS)
+    assert response["success"] is True
+    check = response["data"]["health_check"]
+    asked = {key: check[key] for key in ("type", "path", "interval_seconds", "timeout_seconds", "retries")}
+    assert asked == {"type": "http", "path": "/health", "interval_seconds": 10, "timeout_seconds": 5, "retries": 3}
+    assert [container["Id"] for container in bench.containers(service)] == before
+
+
+@pytest.mark.parametrize("name", ["update_agent", "unknown", "unknown_older"])
 def test_what_this_agent_cannot_do_is_answered_as_unsupported(bench: Bench, name: str) -> None:
     request = bench.send(name, SERVICE=bench.service(), ID=name)
     assert bench.response(request, timeout=ANSWER_SECS)["error"]["code"] == "UNSUPPORTED"

@@ -24,6 +24,7 @@ PURE = (
     "syntra/runtime/docker/body.py",
     "syntra/runtime/docker/proxy_body.py",
     "syntra/agent/proxy_decision.py",
+    "syntra/runtime/docker/ends.py",
     "syntra/connection/session.py",
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",

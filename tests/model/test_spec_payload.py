@@ -522,6 +522,22 @@ def test_a_fingerprint_tells_settings_apart_but_not_counts_or_ids() -> None:
     assert len({base, *(fingerprint(spec(**change)) for change in changes)}) == len(changes) + 1
 
 
+def test_the_fingerprints_of_specs_that_run_somewhere_stay_what_they_are() -> None:
+    checked = HealthSpec(
+        kind=HealthKind.HTTP,
+        path="/health",
+        port=None,
+        command=(),
+        interval=10.0,
+        timeout=5.0,
+        retries=3,
+        start_period=0.0,
+    )
+    assert fingerprint(spec()) == "479466352115dc74"
+    assert fingerprint(spec(health=checked)) == "093f530ca948c710"
+    assert fingerprint(spec(health=dataclasses.replace(checked, restart_unhealthy=True))) != "093f530ca948c710"
+
+
 def test_a_new_domain_or_route_needs_no_new_container() -> None:
     routed = spec(domains=("a.example",), routing=Routing(path_prefix="/v1", sticky=True))
     assert fingerprint(routed) == fingerprint(spec())

@@ -23,7 +23,7 @@ from syntra.utils.sealed_box import SealedBox, Unsealable
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
 KEY_NAME = "journal.key"
 SHUTDOWN_SECS = 10.0
@@ -36,6 +36,7 @@ _SEALED = (
     "SELECT payload, 'payload/' || request_id FROM commands WHERE state = 'running' AND payload IS NOT NULL",
     "SELECT reason, 'reason/' || request_id FROM operations WHERE reason != ''",
     "SELECT spec, 'spec/' || service_id || '/' || deployment_id FROM deployments",
+    "SELECT change, 'health/' || service_id FROM health_changes",
 )
 
 _SCHEMA = """
@@ -45,8 +46,7 @@ CREATE TABLE commands (
     state TEXT NOT NULL, payload BLOB, response BLOB, report BLOB, received_at REAL NOT NULL, done_at REAL);
 CREATE TABLE operations (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT, request_id TEXT NOT NULL UNIQUE, service_id TEXT NOT NULL,
-    deployment_id TEXT NOT NULL, phase TEXT NOT NULL, prior TEXT NOT NULL, begun_at REAL, reason TEXT NOT NULL,
-    stage INTEGER NOT NULL DEFAULT 0);
+    deployment_id TEXT NOT NULL, phase TEXT NOT NULL, prior TEXT NOT NULL, begun_at REAL, reason TEXT NOT NULL);
 CREATE TABLE steps (
     request_id TEXT NOT NULL, position INTEGER NOT NULL, text TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX steps_of ON steps (request_id);
@@ -58,9 +58,14 @@ CREATE TABLE services (
     at REAL NOT NULL);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL, at REAL NOT NULL);
 """
-
-# What leads from each earlier version to the one after it.
-_MIGRATIONS = {1: "ALTER TABLE operations ADD COLUMN stage INTEGER NOT NULL DEFAULT 0;"}
+# What came later. The version stays: journals of before get it, and an agent of before that takes over again, as after
+# an update that did not hold, does not know it and does no harm to it.
+_ADDED = """
+CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS episodes (
+    kind TEXT NOT NULL, key TEXT NOT NULL, episode BLOB NOT NULL, PRIMARY KEY (kind, key));
+"""
+_ADDED_COLUMNS = (("operations", "stage", "INTEGER NOT NULL DEFAULT 0"),)
 
 
 class JournalError(AgentError):
@@ -161,8 +166,9 @@ class Database:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-            else:
-                _migrate(connection, version)
+            elif version != SCHEMA_VERSION:
+                raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
+            _complete(connection)
             self._box = SealedBox.open_or_create(self._key)
             self._prove_key(connection)
             self._prove_rows(connection)
@@ -224,13 +230,13 @@ class Database:
             self._connection = None
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring an earlier schema to this version, each step whole; raises JournalError for one not known here."""
-    if version != SCHEMA_VERSION and version not in _MIGRATIONS:
-        raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
-    for at in range(version, SCHEMA_VERSION):
-        connection.executescript(f"BEGIN IMMEDIATE; {_MIGRATIONS[at]} PRAGMA user_version={at + 1}; COMMIT;")
-        log.info("journal brought to a newer schema", extra={"version": at + 1})
+def _complete(connection: sqlite3.Connection) -> None:
+    """Add what an earlier agent's journal does not have."""
+    connection.executescript(f"BEGIN; {_ADDED} COMMIT;")
+    for table, column, kind in _ADDED_COLUMNS:
+        known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+        if column not in known:
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
 def _is_broken(error: sqlite3.Error) -> bool:

@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.journal.canary import CanaryRows
 from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.episodes import EpisodeStore
+from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
-from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
+from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished, service_row
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
@@ -37,6 +39,8 @@ class Journal:
         self._database = database
         self.outbox = outbox
         self.canary = CanaryRows(database, outbox)
+        self.health_changes = HealthChanges(database, outbox)
+        self.episodes = EpisodeStore(database, outbox)
         self._accepted = 0
 
     async def find(self, request_id: RequestId) -> Remembered | None:
@@ -144,6 +148,7 @@ class Journal:
                 return False
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             _put_service(connection, service)
+            drop_for_deploy(connection, service.service_id, request_id)
             connection.execute(
                 # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
                 "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
@@ -162,8 +167,12 @@ class Journal:
         response: Mapping[str, Json] | None,
         report: Mapping[str, Json] | None,
         messages: Sequence[str],
+        also: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
-        """The command is over: its answer (when it had none yet) and its report are kept and go out, once."""
+        """The command is over: its answer (when it had none yet) and its report are kept and go out, once.
+
+        `also` writes what belongs into the same transaction.
+        """
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM operations WHERE request_id = ?", (request_id,))
@@ -178,6 +187,8 @@ class Journal:
                     request_id,
                 ),
             )
+            if also is not None:
+                also(connection)
             self.outbox.put(connection, messages)
 
         await self._write(write)
@@ -236,7 +247,7 @@ class Journal:
         """The desired state of every service."""
         return await self._database.transact(
             lambda connection: [
-                _service_row(row) for row in connection.execute("SELECT * FROM services ORDER BY service_id").fetchall()
+                service_row(row) for row in connection.execute("SELECT * FROM services ORDER BY service_id").fetchall()
             ]
         )
 
@@ -245,7 +256,7 @@ class Journal:
 
         def read(connection: sqlite3.Connection) -> ServiceRow | None:
             row = connection.execute("SELECT * FROM services WHERE service_id = ?", (service_id,)).fetchone()
-            return _service_row(row) if row else None
+            return service_row(row) if row else None
 
         return await self._database.transact(read)
 
@@ -254,6 +265,7 @@ class Journal:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
+            connection.execute("DELETE FROM health_changes WHERE service_id = ?", (service_id,))
             connection.execute(
                 "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
                 "FROM operations o JOIN commands c USING (request_id) "
@@ -367,18 +379,6 @@ def _put_service(connection: sqlite3.Connection, service: ServiceRow) -> None:
     connection.execute(
         "INSERT OR REPLACE INTO services VALUES (?, ?, ?, ?, ?)",
         (service.service_id, service.deployment_id, service.replicas, int(service.stopped), service.at),
-    )
-
-
-def _service_row(row: Sequence[object]) -> ServiceRow:
-    service_id, deployment_id, replicas, stopped, at = row
-    assert isinstance(replicas, int) and isinstance(at, float), "cannot happen because the columns are typed"
-    return ServiceRow(
-        service_id=ServiceId(str(service_id)),
-        deployment_id=DeploymentId(str(deployment_id)),
-        replicas=replicas,
-        stopped=bool(stopped),
-        at=at,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from syntra.model.fields import Json
@@ -44,3 +44,16 @@ class ServiceRow:
     replicas: int
     stopped: bool
     at: float
+
+
+def service_row(row: Sequence[object]) -> ServiceRow:
+    """A row of the table `services`."""
+    service_id, deployment_id, replicas, stopped, at = row
+    assert isinstance(replicas, int) and isinstance(at, float), "cannot happen because the columns are typed"
+    return ServiceRow(
+        service_id=ServiceId(str(service_id)),
+        deployment_id=DeploymentId(str(deployment_id)),
+        replicas=replicas,
+        stopped=bool(stopped),
+        at=at,
+    )

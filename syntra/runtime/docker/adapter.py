@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -15,12 +16,13 @@ from decimal import Decimal
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
-from syntra.model.status import ContainerState, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerState, Ends, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import (
     Conflict,
     DockerError,
@@ -88,7 +90,8 @@ class DockerAdapter:
         self._execs = Execs(client)
         self._logs = Logs(client)
         self._system = System(client)
-        self._watch = ContainerWatch(client)
+        self._ends = ContainerEnds(owner)
+        self._watch = ContainerWatch(client, ends=self._ends)
         self._figures = QuickFigures(CgroupReader())
         self._logging_driver: str | None = None
         # Projects and how many containers are being created in their networks: those networks are not released.
@@ -99,6 +102,9 @@ class DockerAdapter:
         """Follow the engine's events until cancelled."""
         await self._watch.run()
 
+    def drain_ends(self) -> Ends:
+        return self._ends.drain()
+
     async def wait_for_change(self) -> None:
         await self._watch.wait_for_change()
 
@@ -108,7 +114,9 @@ class DockerAdapter:
             info = await self._system.info()
         self._logging_driver = info.logging_driver
         major, minor = self._client.api_version
-        return RuntimeInfo(name="docker", version=info.server_version, api_version=f"{major}.{minor}")
+        return RuntimeInfo(
+            name="docker", version=info.server_version, api_version=f"{major}.{minor}", root_dir=info.root_dir
+        )
 
     async def ping(self) -> None:
         # On a connection of its own: an engine that goes down serves the open ones on, but takes no new ones.
@@ -221,6 +229,7 @@ class DockerAdapter:
             await self._containers.start(container_id)
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
+        self._ends.asked(container_id, time.time_ns())
         with translated("STOP_FAILED", container_id):
             try:
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
@@ -229,11 +238,13 @@ class DockerAdapter:
                 return
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
+        self._ends.asked(container_id, time.time_ns())
         with translated("RESTART_FAILED", container_id):
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
     async def remove(self, container_id: ContainerId) -> None:
+        self._ends.asked(container_id, time.time_ns())
         with translated("REMOVE_FAILED", container_id):
             await self._containers.remove(container_id, force=True)
         self._figures.forget(container_id)

@@ -14,6 +14,7 @@ from contextlib import aclosing
 
 from syntra.runtime.docker.body import MANAGED
 from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import DockerError
 from syntra.runtime.docker.events import Events
 from syntra.runtime.docker.records import ContainerDetails
@@ -24,14 +25,31 @@ MEMORY_SECS = 120.0
 RECONNECT_SECS = 1.0
 RECONNECT_MAX_SECS = 10.0
 # Exec probes make three events each; they change nothing that is remembered.
-_ACTIONS = ("create", "start", "die", "stop", "restart", "pause", "unpause", "oom", "destroy", "update", "rename")
+_ACTIONS = (
+    "create",
+    "start",
+    "die",
+    "kill",
+    "stop",
+    "restart",
+    "pause",
+    "unpause",
+    "oom",
+    "destroy",
+    "update",
+    "rename",
+)
 
 
 class ContainerWatch:
     """The event stream and the memory it keeps honest."""
 
-    def __init__(self, client: EngineClient, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: EngineClient, *, ends: ContainerEnds | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`ends` is told of every event, and of every gap between them."""
         self._events = Events(client)
+        self._ends = ends
         self._clock = clock
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
@@ -48,10 +66,14 @@ class ContainerWatch:
                 async with aclosing(self._events.stream(since=time.time_ns(), filters=filters)) as events:
                     self._forget_all()
                     self._connected = True
+                    if self._ends is not None:
+                        self._ends.gap()
                     async for event in events:
                         pause = RECONNECT_SECS
                         self._memory.pop(event.id, None)
                         self._generation += 1
+                        if self._ends is not None:
+                            self._ends.feed(event)
                         self._announce()
             except DockerError as broken:
                 log.debug("event stream ended", extra={"reason": str(broken)})

@@ -105,10 +105,10 @@ async def test_the_file_says_its_version_and_survives_power_cuts(data_dir: Path)
         assert await journal.database.transact(pragmas) == [SCHEMA_VERSION, "wal", 2]
 
 
-async def test_a_journal_of_the_first_version_opens_with_all_that_it_holds(data_dir: Path) -> None:
+async def test_a_journal_of_an_earlier_agent_opens_with_all_that_it_holds(data_dir: Path) -> None:
     path = data_dir / FILE_NAME
     # What the first version had not.
-    _sql(path, "ALTER TABLE operations DROP COLUMN stage", "PRAGMA user_version = 1")
+    _sql(path, "ALTER TABLE operations DROP COLUMN stage", "DROP TABLE episodes", "DROP TABLE health_changes")
     async with opened(data_dir) as journal:
         assert journal.database.was_rebuilt == ""
         unfinished = await journal.journal.unfinished()
@@ -121,8 +121,13 @@ async def test_a_journal_of_the_first_version_opens_with_all_that_it_holds(data_
         assert connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION
 
 
-async def test_a_new_journal_and_a_migrated_one_have_the_same_columns(data_dir: Path, tmp_path: Path) -> None:
-    _sql(data_dir / FILE_NAME, "ALTER TABLE operations DROP COLUMN stage", "PRAGMA user_version = 1")
+async def test_a_new_journal_and_a_completed_one_have_the_same_columns(data_dir: Path, tmp_path: Path) -> None:
+    _sql(
+        data_dir / FILE_NAME,
+        "ALTER TABLE operations DROP COLUMN stage",
+        "DROP TABLE episodes",
+        "DROP TABLE health_changes",
+    )
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     found = []

@@ -1,0 +1,83 @@
+"""Live changes of health checks: one per service, until a deploy brings a check of its own or the service goes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+
+from syntra.agent.journal.database import Database
+from syntra.agent.journal.outbox import Outbox
+from syntra.model.fields import Fields, Json
+from syntra.model.health_change import HealthChange, parse_health_change, render_health_change
+from syntra.model.ids import RequestId, ServiceId
+
+
+class HealthChanges:
+    """The rows. Every method is one transaction."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def all(self) -> dict[ServiceId, HealthChange]:
+        """Every change that holds."""
+
+        def read(connection: sqlite3.Connection) -> dict[ServiceId, HealthChange]:
+            rows = connection.execute("SELECT service_id, change FROM health_changes").fetchall()
+            return {ServiceId(row[0]): self._opened(row[0], row[1]) for row in rows}
+
+        return await self._database.transact(read)
+
+    async def of(self, service_id: ServiceId) -> HealthChange | None:
+        """The change that holds for a service."""
+
+        def read(connection: sqlite3.Connection) -> HealthChange | None:
+            row = connection.execute("SELECT change FROM health_changes WHERE service_id = ?", (service_id,)).fetchone()
+            return self._opened(service_id, row[0]) if row else None
+
+        return await self._database.transact(read)
+
+    async def put(
+        self,
+        service_id: ServiceId,
+        change: HealthChange,
+        *,
+        request_id: RequestId,
+        origin: str,
+        response: Mapping[str, Json],
+        messages: Sequence[str],
+    ) -> None:
+        """Keep a change, and with it the command that asked for it and its answer."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO commands (request_id, kind, service_id, origin, state, response, received_at, done_at) "
+                "VALUES (?1, 'configure_health_check', ?2, ?3, 'done', ?4, ?5, ?5)",
+                (
+                    request_id,
+                    service_id,
+                    origin,
+                    self._database.seal(json.dumps(response).encode(), f"response/{request_id}"),
+                    time.time(),
+                ),
+            )
+            sealed = self._database.seal(json.dumps(render_health_change(change)).encode(), f"health/{service_id}")
+            connection.execute("INSERT OR REPLACE INTO health_changes VALUES (?, ?)", (service_id, sealed))
+            self._outbox.put(connection, messages)
+
+        await self._database.transact(write)
+        self._outbox.announce()
+
+    def _opened(self, service_id: str, sealed: bytes) -> HealthChange:
+        return parse_health_change(Fields(json.loads(self._database.unseal(sealed, f"health/{service_id}"))))
+
+
+def drop_for_deploy(connection: sqlite3.Connection, service_id: ServiceId, request_id: RequestId) -> None:
+    """For the transaction that commits a request: a deploy brings its own check, other operations keep the change."""
+    connection.execute(
+        "DELETE FROM health_changes WHERE service_id = ? "
+        "AND EXISTS (SELECT 1 FROM commands WHERE request_id = ? AND kind = 'deploy')",
+        (service_id, request_id),
+    )
