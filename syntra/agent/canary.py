@@ -28,8 +28,8 @@ LOOK_SECS = 1.0
 COUNT_SECS = 5.0
 # A proxy that is away when the hold ends, as while it restarts, is waited for so long.
 UNCOUNTED_SECS = 30.0
-# A person wants to see that it goes on, and who follows a deploy takes long silence for an end; but a hold of hours must
-# not fill the outbox for that.
+# A person wants to see that it goes on, and who follows a deploy takes long silence for an end; but a hold of hours
+# must not fill the outbox for that.
 REPORT_SECS = 5.0
 LONGEST_SILENCE_SECS = 60.0
 USUAL_REPORTS = 20
