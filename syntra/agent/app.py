@@ -150,6 +150,7 @@ class AgentApp:
                 adapter=adapter,
                 journal=journal,
                 is_busy=lambda service_id: deployer.lanes.is_busy(service_id),
+                is_held=lambda service_id: deployer.lanes.is_held(service_id),
                 readiness=watch.readiness,
                 names=self._names,
             )

@@ -28,9 +28,11 @@ LOOK_SECS = 1.0
 COUNT_SECS = 5.0
 # A proxy that is away when the hold ends, as while it restarts, is waited for so long.
 UNCOUNTED_SECS = 30.0
-# A person wants to see that it goes on; a hold of hours must not fill the outbox for that.
+# A person wants to see that it goes on, and who follows a deploy takes long silence for an end; but a hold of hours
+# must not fill the outbox for that.
 REPORT_SECS = 5.0
-MOST_REPORTS = 20
+LONGEST_SILENCE_SECS = 60.0
+USUAL_REPORTS = 20
 
 
 class Judge(Protocol):
@@ -122,7 +124,7 @@ class CanaryHolds:
             if left <= 0 and (errors is None or errors.is_current or left <= -UNCOUNTED_SECS):
                 break
             if now >= report_at and left > 0:
-                report_at = now + max(REPORT_SECS, step.secs / MOST_REPORTS)
+                report_at = now + min(max(REPORT_SECS, step.secs / USUAL_REPORTS), LONGEST_SILENCE_SECS)
                 await self._tell(f"{step.percent} % of the requests, held {left:.0f} s more")
             if await self._is_promoted(min(LOOK_SECS, left) if left > 0 else LOOK_SECS):
                 return

@@ -104,6 +104,11 @@ class Lanes:
             if goes_on:
                 self._start_next(service_id)
 
+    def is_held(self, service_id: ServiceId) -> bool:
+        """Whether a canary of the service is held at its share."""
+        job = self._running.get(service_id)
+        return job is not None and job.is_holding
+
     async def drain(self, grace_secs: float) -> None:
         """Stop taking jobs; let those that run end within `grace_secs`, then park them, then cut them off.
 

@@ -129,6 +129,22 @@ def settled(
     return {**reach, spec.service_id: ServiceReach(spec=spec, reached=reached)}
 
 
+def tended(
+    reach: Reach, spec: ServiceSpec, replicas: Sequence[Replica], readiness: Callable[[Replica, ServiceSpec], Health]
+) -> dict[ServiceId, ServiceReach]:
+    """Like `settled`, while a canary of the service is held: its replicas and its share stay as they are.
+
+    `replicas`, with `spec`, are those of what served before; the last one of them stays too.
+    """
+    service = reach.get(spec.service_id)
+    if service is None:
+        return dict(reach)
+    canary = {c: one for c, one in service.reached.items() if c in service.canary}
+    stable = {c: one for c, one in service.reached.items() if c not in service.canary}
+    alone = settled({spec.service_id: ServiceReach(spec=spec, reached=stable)}, spec, replicas, readiness)
+    return {**reach, spec.service_id: replace(service, reached={**alone[spec.service_id].reached, **canary})}
+
+
 def route_table(reach: Reach) -> RouteTable:
     """What the proxy is to do."""
     return RouteTable(tuple(route_of(service) for service in reach.values() if service.spec.domains))

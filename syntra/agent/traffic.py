@@ -81,11 +81,13 @@ class TrafficSwitch:
         readiness: Callable[[Replica, ServiceSpec], Health],
         proxy: ProxyRoutes | None = None,
         names: Names | None = None,
+        is_held: Callable[[ServiceId], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
         self._adapter = adapter
         self._journal = journal
         self._is_busy = is_busy
+        self._is_held = is_held
         self._readiness = readiness
         self._proxy = proxy
         self._names = names
@@ -200,7 +202,10 @@ class TrafficSwitch:
         self._nudge.set()
 
     async def reconcile(self) -> None:
-        """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready."""
+        """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready.
+
+        While a canary is held, which may be for hours, what served before it is looked after too.
+        """
         observed = await self._adapter.observe()
         if self._names is not None:
             self._names.see(observed)
@@ -217,9 +222,13 @@ class TrafficSwitch:
                     wanted = reachable.forgotten(wanted, service_id)
             for service_id, spec in specs.items():
                 row = rows[service_id]
-                if self._is_busy(service_id) or not self.routes(spec):
+                is_held = self._is_held(service_id)
+                if (self._is_busy(service_id) and not is_held) or not self.routes(spec):
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
+                if is_held:
+                    wanted = reachable.tended(wanted, spec, current, self._readiness)
+                    continue
                 wanted = reachable.settled(wanted, spec, [] if row.stopped else current, self._readiness)
             await self._change(wanted)
 

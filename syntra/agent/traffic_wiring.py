@@ -25,6 +25,7 @@ def traffic_of(
     is_busy: Callable[[ServiceId], bool],
     readiness: Callable[[Replica, ServiceSpec], Health],
     names: Names | None = None,
+    is_held: Callable[[ServiceId], bool] = lambda _: False,
 ) -> TrafficSwitch | None:
     """The switch of an agent with these settings; None when it leads nothing anywhere."""
     networking = settings.networking
@@ -46,6 +47,7 @@ def traffic_of(
         readiness=readiness,
         proxy=proxy,
         names=names,
+        is_held=is_held,
     )
 
 

@@ -112,6 +112,25 @@ def test_an_idle_service_is_reached_by_its_ready_replicas(
     assert reachable.settled(now, WEB, [replica(c) for c in health], readiness) == now
 
 
+@pytest.mark.parametrize(
+    ("health", "stable"),
+    [
+        ({A: Health.HEALTHY, C: Health.HEALTHY}, ["a", "c"]),
+        ({A: Health.UNHEALTHY, C: Health.HEALTHY}, ["c"]),
+        ({A: Health.UNHEALTHY, C: Health.UNKNOWN}, ["a"]),
+    ],
+)
+def test_while_a_canary_is_held_the_others_are_looked_after_and_the_shares_stay(
+    health: dict[ContainerId, Health], stable: list[str]
+) -> None:
+    newer = dataclasses.replace(WEB, domains=("new.example.com",), port=9000)
+    reach = reachable.published(reachable.published({}, WEB, reached(A)), newer, reached(B), share=10)
+    now = reachable.tended(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
+    assert groups(now) == {"stable": (90, stable), "canary": (10, ["b"])}
+    assert now[WEB.service_id].spec == newer
+    assert reachable.tended({}, WEB, [replica(A)], lambda r, _: health[r.container_id]) == {}
+
+
 def test_the_one_that_was_kept_as_the_last_goes_first() -> None:
     health = {A: Health.UNHEALTHY}
     reach = reachable.settled(

@@ -57,6 +57,7 @@ class Rig:
         self.adapter = Addressed(registry=("nginx:1",))
         self.readiness: dict[ContainerId, Health] = {}
         self.busy: set[ServiceId] = set()
+        self.held: set[ServiceId] = set()
         self.folder = folder
         self.journal = journal
         self.traffic = self.again()
@@ -73,6 +74,7 @@ class Rig:
             adapter=self.adapter,
             journal=self.journal.journal,
             is_busy=lambda service_id: service_id in self.busy,
+            is_held=lambda service_id: service_id in self.held,
             readiness=lambda replica, _: self.readiness.get(replica.container_id, Health.UNKNOWN),
         )
 
@@ -135,6 +137,25 @@ async def test_replicas_come_and_go_and_a_proxy_that_is_not_there_is_said(tmp_pa
         assert rig.servers() == ["http://172.30.0.3:8080"]
         await rig.traffic.forget(of.spec.service_id)
         assert rig.servers() == []
+
+
+async def test_a_replica_beside_a_held_canary_leaves_when_it_ends_and_returns_when_it_is_ready(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one, two])
+        new = await rig.replica(of, 3)
+        await rig.traffic.publish(of.spec, [new], share=10)
+        rig.busy = {of.spec.service_id}
+        rig.held = {of.spec.service_id}
+        await rig.adapter.stop(one, 0)
+        await rig.traffic.reconcile()
+        assert rig.servers() == ["http://172.30.0.3:8080", "http://172.30.0.4:8080"]
+        await rig.adapter.start(one)
+        rig.readiness = {one: Health.HEALTHY}
+        await rig.traffic.reconcile()
+        assert rig.servers() == [f"http://172.30.0.{n}:8080" for n in (2, 3, 4)]
+        assert rig.weights() == {"stable": 90, "canary": 10}
 
 
 async def test_a_replica_that_ends_leaves_and_one_that_is_ready_again_returns(tmp_path: Path) -> None:
