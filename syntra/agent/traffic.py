@@ -206,9 +206,6 @@ class TrafficSwitch:
 
         While a canary is held, which may be for hours, what served before it is looked after too.
         """
-        observed = await self._adapter.observe()
-        if self._names is not None:
-            self._names.see(observed)
         rows = {row.service_id: row for row in await self._journal.services()}
         specs = {
             row.service_id: deployment.spec
@@ -216,6 +213,9 @@ class TrafficSwitch:
             if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
         }
         async with self._lock:
+            observed = await self._observed()
+            if self._names is not None:
+                self._names.see(observed)
             wanted = reachable.followed(self._reach, observed)
             for service_id in [*wanted]:
                 if service_id not in rows and not self._is_busy(service_id):
@@ -231,6 +231,17 @@ class TrafficSwitch:
                     continue
                 wanted = reachable.settled(wanted, spec, [] if row.stopped else current, self._readiness)
             await self._change(wanted)
+
+    async def _observed(self) -> list[Replica]:
+        """Every replica. Whatever would be dropped is asked for once more: the list may be older than its start."""
+        observed = {replica.container_id: replica for replica in await self._adapter.observe()}
+        for container_id in [c for service in self._reach.values() for c in service.reached]:
+            known = observed.get(container_id)
+            if known is None or reachable.address_of(known) is None:
+                fresh = await self._adapter.inspect(container_id)
+                if fresh is not None:
+                    observed[container_id] = fresh
+        return [*observed.values()]
 
     async def _change(self, wanted: Reach, *, insist: bool = False, again: bool = False) -> None:
         """Make `wanted` what is reached. Raises StepFailed when it could not be written: then nothing has changed.

@@ -294,3 +294,33 @@ async def test_a_file_that_another_hand_changed_is_written_again(tmp_path: Path)
             while (tmp_path / "dynamic" / "syntra.yml").read_bytes() != written:
                 await asyncio.sleep(0.01)
             running.cancel()
+
+
+class Stale(Addressed):
+    """A fake engine whose list is older than the last start."""
+
+    stale: frozenset[ContainerId] = frozenset()
+
+    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+        return [
+            dataclasses.replace(replica, state=ContainerState.CREATED, addresses={})
+            if replica.container_id in self.stale
+            else replica
+            for replica in await super().observe(service_id)
+        ]
+
+
+async def test_a_list_that_is_older_than_a_start_drops_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        rig.adapter = adapter = Stale(registry=("nginx:1",))
+        rig.traffic = rig.again()
+        one, two = await deployed(rig, of, 2)
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.publish(of.spec, [one, two])
+        adapter.stale = frozenset({two})
+        await rig.traffic.reconcile()
+        assert len(rig.servers()) == 2
+        await adapter.stop(two, 0)
+        await rig.traffic.reconcile()
+        assert len(rig.servers()) == 1
