@@ -206,9 +206,16 @@ class Resolver:
         return sorted(str(record) for rrset in records for record in rrset), min((r.ttl for r in records), default=0)
 
     def settles(self, name: str, addresses: Iterable[str], timeout: float = 15.0) -> None:
-        """Wait until the name is answered with exactly these addresses."""
+        """Wait until the name is answered with exactly these; an agent that starts does not answer at once."""
         wanted = sorted(addresses)
-        wait_until(lambda: self.look_up(name)[0] == wanted, f"{name} is answered with {wanted}", timeout)
+
+        def is_answered() -> bool:
+            try:
+                return self.look_up(name)[0] == wanted
+            except dns.exception.Timeout:
+                return False
+
+        wait_until(is_answered, f"{name} is answered with {wanted}", timeout)
 
     def dig(self, *question: str) -> list[str]:
         """What `dig +short` prints, line by line, sorted."""
