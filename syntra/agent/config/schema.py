@@ -268,7 +268,7 @@ KEYS: tuple[Key, ...] = (
         name="ttl",
         kind=Kind.INTEGER,
         default=5,
-        maximum=3600,
+        maximum=300,
         meaning="seconds that an answer may be kept",
     ),
     Key(
