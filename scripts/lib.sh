@@ -47,6 +47,12 @@ ensure_packages() {
   return 1
 }
 
+# ensure_compiler: gcc with the C library's headers and its static half, for programs that tests build.
+ensure_compiler() {
+  ensure_packages gcc:gcc || return 1
+  [ -e /usr/include/stdio.h ] || apt_install libc6-dev || { say "missing: the C library's headers; install libc6-dev"; return 1; }
+}
+
 # fits PYTHON: 3.11 or newer and able to make virtual environments (Debian splits ensurepip off).
 fits() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 find_python() {

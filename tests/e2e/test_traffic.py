@@ -3,78 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import threading
-import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from syntra.networking.file_writer import FILE_NAME
 from tests.e2e.agent_process import AgentProcess
-from tests.engine import api, busybox_tar, cleanup, new_token, progress, raw, require_engine, wait_until
+from tests.e2e.load import Load, RouteWatch
+from tests.e2e.web_service import web_image
+from tests.engine import api, cleanup, new_token, require_engine, wait_until
 from tests.networking.real_traefik import RealTraefik
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
-SLOW = b"#!/bin/sh\nsleep 3\nprintf 'Content-Type: text/plain\\r\\n\\r\\nslow\\n'\n"
-RATE = 100  # quick requests a second
-SLOW_AT_ONCE = 6
-
-
-@dataclass(slots=True)
-class Load:
-    """Requests through the proxy until told to stop: quick ones at a steady rate, slow ones always under way."""
-
-    port: int
-    host: str
-    answers: Counter[str] = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def __enter__(self) -> Load:
-        for number in range(4):
-            self._threads.append(threading.Thread(target=self._quick, name=f"quick {number}"))
-        for number in range(SLOW_AT_ONCE):
-            self._threads.append(threading.Thread(target=self._slow, name=f"slow {number}"))
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _quick(self) -> None:
-        pause = 4 / RATE
-        while not self._over.wait(pause):
-            self._ask("/", 5)
-
-    def _slow(self) -> None:
-        while not self._over.is_set():
-            self._ask("/cgi-bin/slow", 20)
-
-    def _ask(self, path: str, timeout: float) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            connection.request("GET", path, headers={"Host": self.host})
-            answer = connection.getresponse()
-            body = answer.read().decode().strip()
-        except (OSError, http.client.HTTPException) as error:
-            self.failures.append(f"{time.monotonic():.3f} {path}: {type(error).__name__} {error}")
-            return
-        finally:
-            connection.close()
-        if answer.status != 200:
-            self.failures.append(f"{time.monotonic():.3f} {path}: {answer.status} {body[:80]}")
-        else:
-            self.answers[body] += 1
+DRAIN_SECS = 5
+"""Longer than the slow requests take, and short enough for several deploys in a minute."""
 
 
 @dataclass(slots=True)
@@ -120,18 +68,14 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     require_engine()
     token = new_token()
-    files = {"bin/slow": SLOW, "www/cgi-bin/keep": b""}
-    changes = ['CMD ["/bin/sh", "-c", "cp /bin/slow /www/cgi-bin/slow; exec /bin/service"]', "ENV PATH=/bin"]
-    query = {"fromSrc": "-", "repo": token, "tag": "v1", "changes": changes}
-    progress(
-        raw("POST", "/images/create", busybox_tar(files), query=query, headers={"Content-Type": "application/x-tar"})
-    )
     try:
+        web_image(f"{token}:v1")
         with RealTraefik(tmp_path / "proxy") as proxy:
             config = (
                 "[runtime]\nmin_healthy_secs = 0.2\n[networking]\n"
                 f'traefik_dynamic_dir = "{proxy.directory}"\ntraefik_api = "{proxy.api_url}"\n'
-                'entrypoints = ["web"]\ncert_resolver = ""\nhttps_redirect_entrypoint = ""\ndrain_seconds = 10\n'
+                'entrypoints = ["web"]\ncert_resolver = ""\nhttps_redirect_entrypoint = ""\n'
+                f"drain_seconds = {DRAIN_SECS}\n"
             )
             with AgentProcess(tmp_path / "agent", config=config) as agent:
                 yield Stage(token=token, agent=agent, proxy=proxy)
@@ -139,42 +83,90 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         cleanup(token)
 
 
+Change = tuple[str, dict[str, Any]]
+
+
+def changes(stage: Stage, first: Mapping[str, Any]) -> list[Change]:
+    """Every way in which a service that runs as version v1 with two replicas becomes another; the last is v1 again."""
+    return [
+        ("deploy", stage.payload("v2")),
+        ("deploy", stage.payload("v3", strategy="blue_green")),
+        ("scale", {"service_id": stage.service, "replicas": 4}),
+        ("scale", {"service_id": stage.service, "replicas": 1}),
+        ("rollback", {"service_id": stage.service, "target_deployment_id": first["deployment_id"]}),
+    ]
+
+
+@dataclass(slots=True)
+class Underway:
+    """The load on a stage's service, and who may be cut when."""
+
+    load: Load
+    watch: RouteWatch
+
+    def check(self, *versions: str) -> None:
+        """Nothing failed, no websocket was cut while it had time left, and these versions answered."""
+        report = self.load.report
+        cut, in_time = self.watch.cut(report.ends, DRAIN_SECS)
+        print(f"{report}; {len(cut)} websockets cut, {len(in_time)} ended at the deadline of their drain")
+        assert report.failed == 0, str(report)
+        assert cut == [], f"{len(cut)} of {report.opened} websockets: {cut[:5]}"
+        assert set(report.answers) == set(versions)
+        assert report.echoes > 0
+
+
+@contextlib.contextmanager
+def under_load(stage: Stage) -> Iterator[Underway]:
+    """200 requests a second and 20 websockets."""
+    with RouteWatch(stage.proxy.directory / FILE_NAME) as watch, Load(stage.proxy.web, stage.host) as load:
+        yield Underway(load, watch)
+
+
 def test_no_request_fails_while_the_service_changes_in_every_way(stage: Stage) -> None:
     first = stage.payload("v1")
     assert stage.carry_out("deploy", first)["status"] == "running"
     assert stage.served() == (200, "v1")
-    with Load(stage.proxy.web, stage.host) as load:
-        for kind, payload in (
-            ("deploy", stage.payload("v2")),
-            ("deploy", stage.payload("v3", strategy="blue_green")),
-            ("scale", {"service_id": stage.service, "replicas": 4}),
-            ("scale", {"service_id": stage.service, "replicas": 1}),
-            ("rollback", {"service_id": stage.service, "target_deployment_id": first["deployment_id"]}),
-        ):
+    with under_load(stage) as underway:
+        for kind, payload in changes(stage, first):
             report = stage.carry_out(kind, payload)
             assert report["status"] == "running", report
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
-    assert set(load.answers) == {"v1", "v2", "v3", "slow"}
+    underway.check("v1", "v2", "v3")
     assert stage.served() == (200, "v1")
 
 
-def test_no_request_fails_when_a_new_version_is_refused_or_the_agent_is_killed(stage: Stage) -> None:
+def test_no_request_fails_when_the_agent_is_killed_in_the_middle_of_changes(stage: Stage) -> None:
+    first = stage.payload("v1")
+    assert stage.carry_out("deploy", first)["status"] == "running"
+    # The seconds after which it is killed: when the new is begun, when it is proven, while the old is drained.
+    kills = {0: 0.3, 1: 1.2, 3: 2.5}
+    with under_load(stage) as underway:
+        for number, (kind, payload) in enumerate(changes(stage, first)):
+            after = kills.get(number)
+            report = stage.carry_out(kind, payload) if after is None else killed_once(stage, kind, payload, after)
+            assert report["status"] == "running", report
+    underway.check("v1", "v2", "v3")
+    assert stage.served() == (200, "v1")
+
+
+def killed_once(stage: Stage, kind: str, payload: dict[str, Any], after: float) -> dict[str, Any]:
+    """The command's report, with the agent killed and started again some seconds after the command was given."""
+    request = f"req-{uuid.uuid4()}"
+    killer = threading.Timer(after, stage.agent.kill)
+    killer.start()
+    with pytest.raises(ConnectionError):
+        stage.agent.carry_out(kind, payload, request_id=request, timeout=150)
+    killer.join()
+    stage.agent.start()
+    return stage.agent.carry_out(kind, payload, request_id=request, timeout=150)
+
+
+def test_no_request_fails_when_a_new_version_is_refused(stage: Stage) -> None:
     assert stage.carry_out("deploy", stage.payload("v1"))["status"] == "running"
-    with Load(stage.proxy.web, stage.host) as load:
+    with under_load(stage) as underway:
         broken = stage.carry_out("deploy", stage.payload("v2", env={"FAIL": "unhealthy"}))
         assert broken["status"] == "rolled_back", broken
-        for number in range(3):
-            request, wanted = f"req-{uuid.uuid4()}", stage.payload(f"k{number}")
-            killer = threading.Timer(0.3 + 0.8 * number, stage.agent.kill)
-            killer.start()
-            with contextlib.suppress(OSError):
-                stage.agent.carry_out("deploy", wanted, request_id=request, timeout=150)
-            killer.join()
-            stage.agent.start()
-            report = stage.agent.carry_out("deploy", wanted, request_id=request, timeout=150)
-            assert report["status"] == "running", report
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
-    assert stage.served() == (200, "k2")
+    underway.check("v1")
+    assert stage.served() == (200, "v1")
 
 
 def test_routes_follow_a_container_that_crashes_and_a_service_that_stops(stage: Stage) -> None:
