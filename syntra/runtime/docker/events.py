@@ -6,7 +6,7 @@ read in a task of its own, and list and inspect everything after each (re)connec
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from syntra.runtime.docker import parsing
 from syntra.runtime.docker.client import EngineClient
@@ -24,11 +24,16 @@ class Events:
         self._client = client
 
     async def stream(
-        self, since: int | None = None, filters: Mapping[str, Sequence[str]] | None = None
+        self,
+        since: int | None = None,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        *,
+        on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[EngineEvent, None]:
         """Events from now on, or from `since` (nanoseconds since the epoch, inclusive) as far as remembered.
 
         Does not end: it raises StreamBroken when the engine goes away. Close it with `contextlib.aclosing`.
+        `on_open` is called once the engine has answered, which the first event may be hours after.
         `filters` such as `{"type": ["container"], "event": ["die", "oom"]}` spare the noise of exec probes.
         """
         query = {
@@ -37,6 +42,7 @@ class Events:
         }
         decoder = JsonStream()
         async with self._client.stream("GET", "/events", query=query) as stream:
+            on_open()
             async for chunk in stream:
                 for value in decoder.feed(chunk):
                     yield parsing.engine_event(value)

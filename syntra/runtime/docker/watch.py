@@ -12,18 +12,19 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from syntra.runtime.docker.body import MANAGED
+from syntra.runtime.docker.body import MANAGED, network_name
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import DockerError
 from syntra.runtime.docker.events import Events
-from syntra.runtime.docker.records import ContainerDetails
+from syntra.runtime.docker.records import ContainerDetails, EngineEvent
 
 log = logging.getLogger(__name__)
 
 MEMORY_SECS = 120.0
-RECONNECT_SECS = 1.0
-RECONNECT_MAX_SECS = 10.0
+# Whoever waits for a change is as late as the stream is after the engine's return.
+RECONNECT_SECS = 0.5
+RECONNECT_MAX_SECS = 1.5
 # Exec probes make three events each; they change nothing that is remembered.
 _ACTIONS = (
     "create",
@@ -39,6 +40,8 @@ _ACTIONS = (
     "update",
     "rename",
 )
+_NETWORK_ACTIONS = ("connect", "disconnect")
+_OUR_NETWORKS = network_name("")
 
 
 class ContainerWatch:
@@ -59,33 +62,34 @@ class ContainerWatch:
     async def run(self) -> None:
         """Follow events until cancelled; reconnects for ever."""
         pause = RECONNECT_SECS
-        filters = {"type": ["container"], "label": [f"{MANAGED}=true"], "event": list(_ACTIONS)}
+        # Not by label: events of networks have none, and they tell of a running container's new address.
+        filters = {"type": ["container", "network"], "event": [*_ACTIONS, *_NETWORK_ACTIONS]}
         while True:
             try:
                 # `since` closes the gap: what happens before the engine has taken the subscription is told afterwards.
-                async with aclosing(self._events.stream(since=time.time_ns(), filters=filters)) as events:
-                    self._forget_all()
-                    self._connected = True
-                    if self._ends is not None:
-                        self._ends.gap()
+                stream = self._events.stream(since=time.time_ns(), filters=filters, on_open=self._opened)
+                async with aclosing(stream) as events:
                     async for event in events:
                         pause = RECONNECT_SECS
-                        self._memory.pop(event.id, None)
-                        self._generation += 1
-                        if self._ends is not None:
-                            self._ends.feed(event)
-                        self._announce()
+                        container_id = _container_of(event)
+                        if container_id is not None:
+                            self._memory.pop(container_id, None)
+                            self._generation += 1
+                            if self._ends is not None and event.type == "container":
+                                self._ends.feed(event)
+                            self._announce()
             except DockerError as broken:
                 log.debug("event stream ended", extra={"reason": str(broken)})
             finally:
-                self._connected = False
+                was_connected, self._connected = self._connected, False
                 self._forget_all()
-            self._announce()
+            if was_connected:
+                self._announce()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_MAX_SECS)
 
     async def wait_for_change(self) -> None:
-        """Return when a container of ours changed, or the stream broke."""
+        """Return when a container of ours changed, or the stream broke or was opened."""
         await self._changed.wait()
 
     def token(self) -> int:
@@ -108,6 +112,14 @@ class ContainerWatch:
             for gone in self._memory.keys() - ids:
                 del self._memory[gone]
 
+    def _opened(self) -> None:
+        # What happened while nobody listened is not told, so everybody looks.
+        self._forget_all()
+        self._connected = True
+        if self._ends is not None:
+            self._ends.gap()
+        self._announce()
+
     def _forget_all(self) -> None:
         self._memory.clear()
         self._generation += 1
@@ -115,3 +127,10 @@ class ContainerWatch:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _container_of(event: EngineEvent) -> str | None:
+    """The container of ours that the event is about."""
+    if event.type == "network":
+        return event.attributes.get("container") if event.attributes.get("name", "").startswith(_OUR_NETWORKS) else None
+    return event.id if event.attributes.get(MANAGED) == "true" else None

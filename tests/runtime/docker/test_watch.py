@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+
 from syntra.runtime.docker import parsing
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.records import ContainerDetails
@@ -19,8 +21,14 @@ from tests.runtime.docker.fake_engine import FakeEngine, Peer, answer, fake_engi
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
 
-def event(container: str, action: str = "die") -> bytes:
-    return json.dumps({"Type": "container", "Action": action, "Actor": {"ID": container}}).encode() + b"\n"
+def event(container: str, action: str = "die", managed: str = "true") -> bytes:
+    actor = {"ID": container, "Attributes": {"syntra.managed": managed}}
+    return json.dumps({"Type": "container", "Action": action, "Actor": actor}).encode() + b"\n"
+
+
+def network_event(container: str, network: str = "syntra-shop", action: str = "connect") -> bytes:
+    actor = {"ID": "n1", "Attributes": {"container": container, "name": network, "type": "bridge"}}
+    return json.dumps({"Type": "network", "Action": action, "Actor": actor}).encode() + b"\n"
 
 
 def details(container: str) -> ContainerDetails:
@@ -76,6 +84,34 @@ async def test_an_event_wakes_all_who_wait_and_drops_that_container_only(tmp_pat
 
 
 @virtual_time
+@pytest.mark.parametrize("action", ["connect", "disconnect"])
+async def test_a_container_that_changes_its_network_is_looked_at_again(tmp_path: Path, action: str) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+        for container in ("a", "b"):
+            watch.remember(details(container), watch.token())
+        waiting = group.create_task(watch.wait_for_change(), name="waiter")
+        await stage.peers[0].send(network_event("a", action=action))
+        await asyncio.sleep(0.1)
+        assert waiting.done()
+        assert watch.remembered("a") is None
+        assert watch.remembered("b") == details("b")
+
+
+@virtual_time
+async def test_what_is_not_ours_wakes_nobody(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+        watch.remember(details("a"), watch.token())
+        waiting = group.create_task(watch.wait_for_change(), name="waiter")
+        await stage.peers[0].send(event("other", managed="") + network_event("other", network="bridge"))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        assert watch.remembered("a") is not None
+        waiting.cancel()
+
+
+@virtual_time
 async def test_an_inspection_that_an_event_overtook_is_not_kept(tmp_path: Path) -> None:
     stage = Stage()
     async with watching(tmp_path, stage.script) as (watch, _engine):
@@ -95,7 +131,7 @@ async def test_what_happens_while_the_stream_is_being_opened_is_asked_for(tmp_pa
         query = parse_qs(urlsplit(engine.requests[0].target).query)
         assert float(query["since"][0]) > 1.6e9
         filters = json.loads(query["filters"][0])
-        assert filters["type"] == ["container"] or filters["type"] == {"container": True}
+        assert {*filters["type"]} == {"container", "network"}
         assert "exec_start" not in str(filters)
 
 
@@ -127,8 +163,10 @@ async def test_a_broken_stream_forgets_everything_wakes_those_who_wait_and_is_op
         assert watch.remembered("a") is None
         watch.remember(details("a"), watch.token())
         assert watch.remembered("a") is None, "nobody would tell that it changed"
+        opened = group.create_task(watch.wait_for_change(), name="opened")
         await asyncio.sleep(1.5)
         assert engine.connections == 2
+        assert opened.done(), "what happened in between is told by nobody"
         watch.remember(details("a"), watch.token())
         assert watch.remembered("a") is not None
 
