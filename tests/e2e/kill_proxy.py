@@ -2,6 +2,8 @@
 
 It understands just enough of HTTP/1.1 to see where a request ends; responses and hijacked streams pass as bytes. The
 event stream and pings are passed but not counted: they belong to no operation.
+
+It may also stand in front of the routing proxy's API, and see the file of routes being replaced: both count as calls.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from tests.e2e.inotify import Inotify
 from tests.engine import SOCKET
 
 _UNCOUNTED = re.compile(rb"(/events|/_ping|/info)(\?|$)")
@@ -51,6 +54,8 @@ class KillProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="kill proxy", daemon=True)
         self._ready = threading.Event()
+        self._api: asyncio.Server | None = None
+        self._files: Inotify | None = None
         self.trap = Trap()
 
     def __enter__(self) -> KillProxy:
@@ -68,15 +73,70 @@ class KillProxy:
         self._ready.set()
         self._loop.run_forever()
         server.close()
+        if self._api is not None:
+            self._api.close()
+        if self._files is not None:
+            self._loop.remove_reader(self._files.fd)
+            self._files.close()
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.close()
 
+    def in_front_of_api(self, port: int) -> int:
+        """A port of loopback behind which the routing proxy's API at `port` is; its requests are counted."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                upstream = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                writer.close()
+                return
+            await self._relay(reader, writer, *upstream, _Gate(prefix="proxy: "))
+
+        async def listen() -> int:
+            self._api = await asyncio.start_server(connected, "127.0.0.1", 0)
+            return int(self._api.sockets[0].getsockname()[1])
+
+        return asyncio.run_coroutine_threadsafe(listen(), self._loop).result(5)
+
+    def beside_file(self, path: Path, staging: Path) -> None:
+        """Count each replacement of `path` by a file that is made in `staging`: it begins there and ends with a rename.
+
+        The kernel tells it a moment later, so "before" is while it is written and "after" is just after the rename.
+        """
+
+        async def watch() -> None:
+            self._files = Inotify()
+            self._files.add(staging, Inotify.CREATED)
+            self._files.add(path.parent, Inotify.MOVED_IN)
+            gate = _Gate(prefix="proxy: ")
+
+            def look() -> None:
+                assert self._files is not None
+                for kind, name in self._files.read():
+                    if kind == Inotify.CREATED:
+                        self._count(f"write {path.name}", gate)
+                    elif name == path.name and gate.line:
+                        self._spring(gate.line, gate.trap)
+                        gate.line = ""
+
+            self._loop.add_reader(self._files.fd, look)
+
+        asyncio.run_coroutine_threadsafe(watch(), self._loop).result(5)
+
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        engine_reader, engine_writer = await asyncio.open_unix_connection(SOCKET)
-        gate = _Gate()
+        await self._relay(reader, writer, *await asyncio.open_unix_connection(SOCKET), _Gate())
+
+    async def _relay(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        engine_reader: asyncio.StreamReader,
+        engine_writer: asyncio.StreamWriter,
+        gate: _Gate,
+    ) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 up = group.create_task(self._upward(reader, engine_writer, gate))
@@ -103,8 +163,8 @@ class KillProxy:
             body = await reader.readexactly(int(length[1])) if length else b""
             request_line = head.split(b"\r\n", 1)[0]
             target = request_line.split(b" ")[1]
-            if not _UNCOUNTED.search(target):
-                self._count(request_line.decode(), gate)
+            if not _UNCOUNTED.search(target) and self._count(request_line.decode(), gate):
+                raise ConnectionResetError("the agent was killed before the call")
             engine.write(head + body)
             await engine.drain()
             if b"upgrade: tcp" in head.lower():
@@ -114,18 +174,20 @@ class KillProxy:
                 engine.write_eof()
                 return
 
-    def _count(self, line: str, gate: _Gate) -> None:
-        trap = self.trap
+    def _count(self, line: str, gate: _Gate) -> bool:
+        """Whether the agent was killed for it."""
+        trap, line = self.trap, gate.prefix + line
         if not trap.only.search(line):
-            return
+            return False
         trap.calls.append(line)
         if len(trap.calls) != trap.at:
-            return
+            return False
         trap.hit = True
         if trap.when is When.BEFORE:
             self._spring(line, trap)
-            raise ConnectionResetError("the agent was killed before the call")
+            return True
         gate.line, gate.trap = line, trap
+        return False
 
     async def _downward(self, engine: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: _Gate) -> None:
         while data := await engine.read(65536):
@@ -143,5 +205,6 @@ class KillProxy:
 
 @dataclass(slots=True)
 class _Gate:
+    prefix: str = ""
     line: str = ""
     trap: Trap = field(default_factory=Trap)

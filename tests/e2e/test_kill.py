@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -32,6 +33,10 @@ class Bench:
     token: str
     agent: AgentProcess
     proxy: KillProxy
+    # Where requests for the service come in, when they do.
+    domains: tuple[str, ...] = ()
+    # Which calls the traps count.
+    only: re.Pattern[str] = re.compile("")
     deployments: list[str] = field(default_factory=list)
 
     @property
@@ -55,6 +60,7 @@ class Bench:
             },
             "strategy": "rolling",
             "timeout_seconds": 60,
+            **({"networking": {"domains": list(self.domains)}} if self.domains else {}),
         }
 
     def containers(self) -> list[dict[str, Any]]:
@@ -136,9 +142,9 @@ def settle(bench: Bench, kind: str, payload: Mapping[str, Any]) -> None:
 
 
 def count_calls(bench: Bench, operation: str) -> int:
-    """How many engine calls the operation makes when nobody kills it."""
+    """How many calls the operation makes when nobody kills it."""
     kind, payload, _, after = prepare(bench, operation)
-    bench.proxy.trap = Trap()
+    bench.proxy.trap = Trap(only=bench.only)
     report = bench.agent.carry_out(kind, payload)
     assert report.get("status", "running") == "running" and report.get("success", True), report
     assert bench.running() == after
@@ -149,7 +155,7 @@ def kill_once(bench: Bench, operation: str, at: int, when: When) -> str:
     """Kill the agent at call `at` of the operation, start it again, and check what must hold; the call's line."""
     kind, payload, before, after = prepare(bench, operation)
     request_id = f"req-{uuid.uuid4()}"
-    bench.proxy.trap = trap = Trap(at=at, when=when, pid=lambda: bench.agent.pid)
+    bench.proxy.trap = trap = Trap(at=at, when=when, pid=lambda: bench.agent.pid, only=bench.only)
     answered: dict[str, Any] | None = None
     with Watch(bench) as watch:
         try:
