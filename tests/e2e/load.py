@@ -31,12 +31,16 @@ class End:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the generator saw. `late` were answered, but more than a second later than they should have been."""
+    """What the generator saw. `late` were answered, but more than a second later than they should have been.
+
+    `failed_at` is the first and the last moment of failures, or empty.
+    """
 
     requests: int
     answers: Mapping[str, int]
     failed: int
     failures: Sequence[str]
+    failed_at: Sequence[float]
     late: int
     lag_ms: float
     fast_ms: Mapping[str, float]

@@ -51,6 +51,7 @@ class Tally:
     answers: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     failures: list[str] = field(default_factory=list)
+    failed_at: list[float] = field(default_factory=list)
     late: int = 0
     lag: float = 0.0
     fast: list[float] = field(default_factory=list)
@@ -61,8 +62,10 @@ class Tally:
     def fail(self, what: str) -> None:
         """Count a failure; the first ones are told."""
         self.failed += 1
+        now = time.monotonic()
+        self.failed_at = [self.failed_at[0] if self.failed_at else now, now]
         if len(self.failures) < FAILURES_KEPT:
-            self.failures.append(f"{time.monotonic():.3f} {what}")
+            self.failures.append(f"{now:.3f} {what}")
 
     def report(self) -> dict[str, object]:
         """All of it; durations in milliseconds."""
@@ -77,6 +80,7 @@ class Tally:
             "answers": self.answers,
             "failed": self.failed,
             "failures": self.failures,
+            "failed_at": self.failed_at,
             "late": self.late,
             "lag_ms": round(1000 * self.lag, 1),
             "fast_ms": latency,

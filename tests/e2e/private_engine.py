@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +24,13 @@ from tests.engine import API, EngineRefused, UnixConnection, busybox_tar, missin
 
 
 class PrivateEngine:
-    """A context manager; `start` again after `stop` or `kill` keeps images and containers."""
+    """A context manager; `start` again after `stop` or `kill` keeps images and containers.
 
-    def __init__(self) -> None:
+    With `live_restore` the containers run on while it is stopped, too.
+    """
+
+    def __init__(self, *, live_restore: bool = False) -> None:
+        self._live_restore = live_restore
         # Sockets below it may have 107 bytes; pytest's own folders are longer than that at times.
         self.folder = Path(tempfile.mkdtemp(prefix="syn-", dir="/tmp"))
         self.socket = self.folder / "docker.sock"
@@ -59,6 +63,7 @@ class PrivateEngine:
         command = [*self.inside, "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
         command += ["--pidfile", f"{self.folder}/pid", "--host", f"unix://{self.socket}"]
         command += ["--iptables=false", "--ip6tables=false"]
+        command += ["--live-restore"] if self._live_restore else []
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_until(self._answers, f"the private engine, see {self.log}")
@@ -66,7 +71,12 @@ class PrivateEngine:
     @property
     def inside(self) -> tuple[str, ...]:
         """What starts a program inside this engine's network, in its own process and with the same files."""
-        return ("nsenter", f"--net=/run/netns/{self._network}")
+        return ("nsenter", f"--net={self.namespace}")
+
+    @property
+    def namespace(self) -> Path:
+        """What stands for this engine's network."""
+        return Path("/run/netns") / self._network
 
     @property
     def runs(self) -> bool:
@@ -96,10 +106,14 @@ class PrivateEngine:
 
     def image(self, reference: str, version: str) -> None:
         """The test service, as `tests.engine.busybox_image` makes it on the shared engine."""
-        repository, _, tag = reference.rpartition(":")
         changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", f"ENV VERSION={version}"]
+        self.import_image(reference, busybox_tar(), changes)
+
+    def import_image(self, reference: str, content: bytes, changes: Sequence[str]) -> None:
+        """An image of this root file system and these instructions."""
+        repository, _, tag = reference.rpartition(":")
         query = urlencode({"fromSrc": "-", "repo": repository, "tag": tag, "changes": changes}, doseq=True)
-        progress(self._raw("POST", f"/images/create?{query}", busybox_tar()))
+        progress(self._raw("POST", f"/images/create?{query}", content))
 
     def containers(self, service: str) -> list[dict[str, Any]]:
         """What it lists of a service, in any state."""

@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from syntra.networking.file_writer import FILE_NAME
-from tests.e2e.agent_process import AgentProcess
-from tests.e2e.load import Load, RouteWatch
-from tests.e2e.web_service import web_image
-from tests.engine import api, cleanup, new_token, require_engine, wait_until
-from tests.networking.real_traefik import RealTraefik
+from tests.e2e.traffic_stage import Stage, staged, under_load
+from tests.engine import api, require_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
-
-DRAIN_SECS = 5
-"""Longer than the slow requests take, and short enough for several deploys in a minute."""
-
-
-@dataclass(slots=True)
-class Stage:
-    token: str
-    agent: AgentProcess
-    proxy: RealTraefik
-
-    @property
-    def service(self) -> str:
-        return f"svc-{self.token}"
-
-    @property
-    def host(self) -> str:
-        return f"{self.token}.example.com"
-
-    def payload(self, version: str, **changes: Any) -> dict[str, Any]:
-        return {
-            "service_id": self.service,
-            "deployment_id": f"d-{uuid.uuid4().hex[:10]}",
-            "project_name": self.token,
-            "image": f"{self.token}:v1",
-            "config": {
-                "port": 8080,
-                "replicas": changes.pop("replicas", 2),
-                "env_vars": {"VERSION": version, **changes.pop("env", {})},
-                "health_check": {"path": "/health", "interval_seconds": 1, "timeout_seconds": 1, "retries": 3},
-            },
-            "networking": {"domains": [self.host]},
-            "timeout_seconds": 120,
-            **changes,
-        }
-
-    def carry_out(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-        return self.agent.carry_out(kind, payload, timeout=150)
-
-    def served(self) -> tuple[int, str]:
-        answer = self.proxy.get(self.host)
-        return answer.status, answer.body.strip()
 
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
     require_engine()
-    token = new_token()
-    try:
-        web_image(f"{token}:v1")
-        with RealTraefik(tmp_path / "proxy") as proxy:
-            config = (
-                "[runtime]\nmin_healthy_secs = 0.2\n[networking]\n"
-                f'traefik_dynamic_dir = "{proxy.directory}"\ntraefik_api = "{proxy.api_url}"\n'
-                'entrypoints = ["web"]\ncert_resolver = ""\nhttps_redirect_entrypoint = ""\n'
-                f"drain_seconds = {DRAIN_SECS}\n"
-            )
-            with AgentProcess(tmp_path / "agent", config=config) as agent:
-                yield Stage(token=token, agent=agent, proxy=proxy)
-    finally:
-        cleanup(token)
+    with staged(tmp_path) as stage:
+        yield stage
 
 
 Change = tuple[str, dict[str, Any]]
@@ -95,31 +35,6 @@ def changes(stage: Stage, first: Mapping[str, Any]) -> list[Change]:
         ("scale", {"service_id": stage.service, "replicas": 1}),
         ("rollback", {"service_id": stage.service, "target_deployment_id": first["deployment_id"]}),
     ]
-
-
-@dataclass(slots=True)
-class Underway:
-    """The load on a stage's service, and who may be cut when."""
-
-    load: Load
-    watch: RouteWatch
-
-    def check(self, *versions: str) -> None:
-        """Nothing failed, no websocket was cut while it had time left, and these versions answered."""
-        report = self.load.report
-        cut, in_time = self.watch.cut(report.ends, DRAIN_SECS)
-        print(f"{report}; {len(cut)} websockets cut, {len(in_time)} ended at the deadline of their drain")
-        assert report.failed == 0, str(report)
-        assert cut == [], f"{len(cut)} of {report.opened} websockets: {cut[:5]}"
-        assert set(report.answers) == set(versions)
-        assert report.echoes > 0
-
-
-@contextlib.contextmanager
-def under_load(stage: Stage) -> Iterator[Underway]:
-    """200 requests a second and 20 websockets."""
-    with RouteWatch(stage.proxy.directory / FILE_NAME) as watch, Load(stage.proxy.web, stage.host) as load:
-        yield Underway(load, watch)
 
 
 def test_no_request_fails_while_the_service_changes_in_every_way(stage: Stage) -> None:
@@ -177,11 +92,7 @@ def test_routes_follow_a_container_that_crashes_and_a_service_that_stops(stage: 
     routes = stage.proxy.directory / "syntra.yml"
     assert f"//{address}:8080" in routes.read_text()
     api("POST", f"/containers/{victim['Id']}/kill")
-
-    def works_with() -> str:
-        return stage.proxy.ask(stage.proxy.internal, "/api/rawdata", host="localhost").body
-
-    wait_until(lambda: f"//{address}:8080" not in works_with(), "the routes leave the crashed container", 2)
+    wait_until(lambda: f"//{address}:8080" not in stage.proxy.works_with(), "the routes leave the crashed container", 2)
     assert [stage.served() for _ in range(20)] == [(200, "v1")] * 20
     assert stage.carry_out("stop", {"service_id": stage.service, "timeout_seconds": 2})["success"]
     assert stage.served()[0] == 503

@@ -17,7 +17,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,7 @@ from typing import Self
 import pytest
 
 from syntra.networking.traefik import ProxySettings
+from tests.networking.namespaces import connected
 
 STARTED_WITHIN_SECS = 20.0
 PLAIN = ProxySettings(entrypoints=("web",), cert_resolver="", https_redirect_entrypoint="")
@@ -55,13 +56,26 @@ class Answer:
 
 
 class RealTraefik:
-    """Started on enter, killed on exit. `throttle` is providersThrottleDuration; None leaves Traefik's own 2 s."""
+    """Started on enter, killed on exit. `throttle` is providersThrottleDuration; None leaves Traefik's own 2 s.
 
-    def __init__(self, folder: Path, *, throttle: str | None = "50ms") -> None:
+    `docker` is the configuration of Traefik's Docker provider, when it is to have one. `namespace` is the network that
+    it runs in, and in which it is asked.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        throttle: str | None = "50ms",
+        docker: Mapping[str, object] | None = None,
+        namespace: Path | None = None,
+    ) -> None:
         self.directory = folder / "dynamic"
         self._folder = folder
         self._program = program()
         self._throttle = throttle
+        self._docker = docker
+        self._namespace = namespace
         self.web, self.websecure, self.internal = free_ports(3)
         self.api_url = f"http://127.0.0.1:{self.internal}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -86,6 +100,8 @@ class RealTraefik:
         providers: dict[str, object] = {"file": {"directory": str(self.directory), "watch": True}}
         if self._throttle is not None:
             providers["providersThrottleDuration"] = self._throttle
+        if self._docker is not None:
+            providers["docker"] = dict(self._docker)
         static = {
             "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
             "entryPoints": {
@@ -100,8 +116,9 @@ class RealTraefik:
         }
         path = self._folder / "static.yml"
         path.write_text(json.dumps(static))
+        entered = [] if self._namespace is None else ["nsenter", f"--net={self._namespace}"]
         self._process = subprocess.Popen(
-            [self._program, f"--configFile={path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*entered, self._program, f"--configFile={path}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + STARTED_WITHIN_SECS
         while True:
@@ -123,6 +140,10 @@ class RealTraefik:
         path = self._folder / "traefik.log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def works_with(self) -> str:
+        """What it routes at this moment, as its API tells it."""
+        return self.ask(self.internal, "/api/rawdata", host="localhost").body
+
     def get(self, host: str, path: str = "/", **headers: str) -> Answer:
         """A request to the `web` entrypoint."""
         return self.ask(self.web, path, host=host, headers=headers)
@@ -131,7 +152,7 @@ class RealTraefik:
         self, port: int, path: str, *, host: str, headers: dict[str, str] | None = None, tls: bool = False
     ) -> Answer:
         """One request on a connection of its own. With `tls` any certificate is taken; `host` is the SNI name too."""
-        raw = socket.create_connection(("127.0.0.1", port), timeout=10)
+        raw = connected(self._namespace, ("127.0.0.1", port), 10)
         if tls:
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
