@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import statistics
 import sys
@@ -23,6 +24,13 @@ def compared(ours: Sequence[float], peer: Sequence[float], *, names: tuple[str, 
 def ratio(ours: float, peer: float) -> float:
     """Ours per peer's, to three digits behind the point."""
     return round(ours / peer, 3)
+
+
+def spread(samples: Sequence[float]) -> dict[str, float]:
+    """p50, p95 (nearest rank) and the largest of durations in seconds, as milliseconds."""
+    ordered = sorted(samples)
+    ranks = {"p50_ms": 0.5, "p95_ms": 0.95, "max_ms": 1.0}
+    return {name: round(1000 * ordered[max(0, math.ceil(rank * len(ordered)) - 1)], 1) for name, rank in ranks.items()}
 
 
 def say(line: str) -> None:
