@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.agent_process import AgentProcess, LocalClient
-from tests.e2e.test_traffic import SLOW, Load, Stage
+from tests.e2e.load import Load
+from tests.e2e.traffic_stage import Stage
 from tests.engine import busybox_tar, cleanup, new_token, progress, raw, require_engine, wait_until
 from tests.networking.real_traefik import RealTraefik
 
@@ -57,8 +58,8 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     """An agent that knows the proxy's metrics, and version v1 with two replicas."""
     require_engine()
     token = new_token()
-    files = {"bin/slow": SLOW, "bin/answer": ANSWER, "www/cgi-bin/keep": b""}
-    start = "cp /bin/slow /www/cgi-bin/slow; cp /bin/answer /www/cgi-bin/answer; exec /bin/service"
+    files = {"bin/answer": ANSWER, "www/cgi-bin/keep": b""}
+    start = "cp /bin/answer /www/cgi-bin/answer; exec /bin/service"
     query = {
         "fromSrc": "-",
         "repo": token,
@@ -90,6 +91,11 @@ def canary(stage: Stage, *steps: tuple[int, float], version: str = "v2", **chang
     return stage.payload(version, strategy="canary", canary=asked, **changes)
 
 
+def requests(stage: Stage) -> Load:
+    """Quick ones at a steady rate; slow ones and websockets are in the tests of every change."""
+    return Load(stage.proxy.web, stage.host, rate=100, slow_every=0, websockets=0)
+
+
 def begun(client: LocalClient, payload: dict[str, Any]) -> Deploying:
     answer = client.ask("deploy", payload)
     assert answer["success"], answer
@@ -110,7 +116,7 @@ def steer(stage: Stage, kind: str) -> dict[str, Any]:
 
 
 def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: Stage) -> None:
-    with Load(stage.proxy.web, stage.host) as load, stage.agent.client(150) as client:
+    with requests(stage) as load, stage.agent.client(150) as client:
         deploy = begun(client, canary(stage, (10, 30), (50, LONG_SECS)))
         held = deploy.until("10 % of the requests, held ")
         assert (held["status"], held["phase"]) == ("health_checking", "health_check")
@@ -125,13 +131,13 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
     assert 80 <= tenth["v2"] <= 120, tenth
     assert 450 <= half["v2"] <= 550, half
     assert report["status"] == "running", report
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
+    assert load.report.failed == 0, str(load.report)
     assert spread(stage, 50) == {"v2": 50}
     assert steer(stage, "promote")["error"]["code"] == "NO_CANARY"
 
 
 def test_an_aborted_canary_leaves_what_served_before(stage: Stage) -> None:
-    with Load(stage.proxy.web, stage.host) as load, stage.agent.client(150) as client:
+    with requests(stage) as load, stage.agent.client(150) as client:
         deploy = begun(client, canary(stage, (30, LONG_SECS)))
         deploy.until("30 % of the requests, held ")
         assert spread(stage, 100)["v2"] > 10
@@ -140,7 +146,7 @@ def test_an_aborted_canary_leaves_what_served_before(stage: Stage) -> None:
         report = deploy.end()
         assert spread(stage, 50) == {"v1": 50}
     assert (report["status"], report["error"]["code"]) == ("rolled_back", "ABORTED")
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
+    assert load.report.failed == 0, str(load.report)
     assert steer(stage, "abort")["error"]["code"] == "NO_CANARY"
 
 
@@ -168,7 +174,7 @@ def test_a_canary_that_answers_well_passes_its_limit_of_errors(stage: Stage) -> 
 
 
 def test_a_canary_that_turns_unhealthy_is_rolled_back(stage: Stage) -> None:
-    with Load(stage.proxy.web, stage.host) as load, stage.agent.client(150) as client:
+    with requests(stage) as load, stage.agent.client(150) as client:
         payload = canary(stage, (50, LONG_SECS))
         deploy = begun(client, payload)
         deploy.until("50 % of the requests, held ")
@@ -176,11 +182,11 @@ def test_a_canary_that_turns_unhealthy_is_rolled_back(stage: Stage) -> None:
         assert stage.agent.ask("exec", unhealthy)["data"]["exit_code"] == 0
         report = deploy.end()
     assert (report["status"], report["error"]["code"]) == ("rolled_back", "HEALTH_CHECK_FAILED"), report
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
+    assert load.report.failed == 0, str(load.report)
 
 
 def test_a_killed_agent_leaves_the_shares_and_goes_on_where_it_was(stage: Stage) -> None:
-    with Load(stage.proxy.web, stage.host) as load:
+    with requests(stage) as load:
         with stage.agent.client(150) as client:
             deploy = begun(client, canary(stage, (10, 1), (30, LONG_SECS)))
             deploy.until("30 % of the requests, held ")
@@ -196,4 +202,4 @@ def test_a_killed_agent_leaves_the_shares_and_goes_on_where_it_was(stage: Stage)
         wait_until(lambda: steer(stage, "abort").get("error", {}).get("code") == "NO_CANARY", "the deploy ends")
     for found in (alone, again):
         assert 70 <= found["v2"] <= 110, found
-    assert load.failures == [], f"{len(load.failures)} of {load.answers.total()}: {load.failures[:5]}"
+    assert load.report.failed == 0, str(load.report)

@@ -23,6 +23,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield stage
 
 
+CANARY = [{"percent": 10, "hold_seconds": 1}, {"percent": 50, "hold_seconds": 1}]
 Change = tuple[str, dict[str, Any]]
 
 
@@ -31,6 +32,7 @@ def changes(stage: Stage, first: Mapping[str, Any]) -> list[Change]:
     return [
         ("deploy", stage.payload("v2")),
         ("deploy", stage.payload("v3", strategy="blue_green")),
+        ("deploy", stage.payload("v4", strategy="canary", canary={"steps": CANARY})),
         ("scale", {"service_id": stage.service, "replicas": 4}),
         ("scale", {"service_id": stage.service, "replicas": 1}),
         ("rollback", {"service_id": stage.service, "target_deployment_id": first["deployment_id"]}),
@@ -45,21 +47,21 @@ def test_no_request_fails_while_the_service_changes_in_every_way(stage: Stage) -
         for kind, payload in changes(stage, first):
             report = stage.carry_out(kind, payload)
             assert report["status"] == "running", report
-    underway.check("v1", "v2", "v3")
+    underway.check("v1", "v2", "v3", "v4")
     assert stage.served() == (200, "v1")
 
 
 def test_no_request_fails_when_the_agent_is_killed_in_the_middle_of_changes(stage: Stage) -> None:
     first = stage.payload("v1")
     assert stage.carry_out("deploy", first)["status"] == "running"
-    # The seconds after which it is killed: when the new is begun, when it is proven, while the old is drained.
-    kills = {0: 0.3, 1: 1.2, 3: 2.5}
+    # The seconds after which it is killed: when the new is begun, a canary held, the old drained.
+    kills = {0: 0.3, 2: 2.0, 4: 2.0}
     with under_load(stage) as underway:
         for number, (kind, payload) in enumerate(changes(stage, first)):
             after = kills.get(number)
             report = stage.carry_out(kind, payload) if after is None else killed_once(stage, kind, payload, after)
             assert report["status"] == "running", report
-    underway.check("v1", "v2", "v3")
+    underway.check("v1", "v2", "v3", "v4")
     assert stage.served() == (200, "v1")
 
 

@@ -20,7 +20,7 @@ from tests.e2e.web_service import image_tar, instructions, web_image
 from tests.engine import SOCKET, api, cleanup, new_token
 from tests.networking.real_traefik import RealTraefik
 
-DRAIN_SECS = 5
+DRAIN_SECS = 4
 """Longer than the slow requests take, and short enough for several deploys in a minute."""
 
 
