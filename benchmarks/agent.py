@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -57,7 +58,7 @@ class AgentProcess:
     def __enter__(self) -> Self:
         self.spawn()
         deadline = time.monotonic() + START_SECS
-        while not self.socket.is_socket():
+        while not self._listens():
             if self.ended or time.monotonic() > deadline:
                 raise RuntimeError(f"the agent did not start:\n{self.log()}")
             time.sleep(0.02)
@@ -67,6 +68,15 @@ class AgentProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
+
+    def _listens(self) -> bool:
+        # The path is there a moment before anybody listens.
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(self.socket))
+            except OSError:
+                return False
+        return True
 
     @property
     def ended(self) -> bool:
