@@ -27,6 +27,17 @@ STATUS = {
     "control_plane": {"endpoint": "wss://cp/agent/ws", "state": "connected", "detail": "for 3 h"},
     "runtime": {"name": "docker", "version": "20.10", "api_version": "1.41", "reachable": True, "detail": ""},
     "services": [SERVICE],
+    "alerts": [
+        {
+            "type": "container_crash",
+            "severity": "critical",
+            "subject": "api replica 1",
+            "service_id": "svc",
+            "since": "2026-01-02T03:04:05.000Z",
+            "times": 3,
+            "is_ending": True,
+        }
+    ],
     "warnings": ["disk is 91 % full; remove old images"],
 }
 
@@ -65,6 +76,7 @@ def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli
     assert "connected wss://cp/agent/ws (for 3 h)" in out
     assert "docker 20.10, API 1.41, reachable" in out
     assert "warning:       disk is 91 % full" in out
+    assert "alert:         critical container_crash, api replica 1, since 2026-01-02T03:04:05.000Z, 3 times" in out
     assert "1/2" in out
 
 

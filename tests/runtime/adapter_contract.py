@@ -16,7 +16,7 @@ import pytest
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth, Routing, ServiceSpec, Strategy, VolumeMount
-from syntra.model.status import ContainerState, LogLine, Replica
+from syntra.model.status import ContainerEnd, ContainerState, LogLine, Replica
 from syntra.runtime.adapter import Adapter, LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 
@@ -309,6 +309,26 @@ class AdapterContract:
             assert stopped.exit_code == 3
             lines = await rig.adapter.tail(container_id, 50)
             assert ("stderr", "failing as told") in {(line.stream, line.message) for line in lines}
+
+    async def test_an_end_by_itself_is_told_once_and_one_that_was_asked_for_is_not(self) -> None:
+        async with self.rig() as rig:
+            asked = await rig.running(rig.deployment(), 1)
+            crashing, _ = await rig.adapter.create(await rig.obtained(rig.deployment("d2", env={"FAIL": "exit"})), 2)
+            rig.adapter.drain_ends()
+            await rig.adapter.restart(asked, 1.0)
+            await rig.adapter.stop(asked, 1.0)
+            await rig.adapter.start(crashing)
+            told: list[ContainerEnd] = []
+            async with asyncio.timeout(WAIT_SECS):
+                while sum(end.container_id == crashing for end in told) < 2:
+                    await rig.seen(crashing)
+                    told += rig.adapter.drain_ends().ended
+                    await asyncio.sleep(0.02)
+            await rig.adapter.remove(crashing)
+            end = next(end for end in told if end.container_id == crashing)
+            assert (end.service_id, end.deployment_id, end.index) == (rig.service_id, "d2", 2)
+            assert (end.exit_code, end.signal, end.oom_killed) == (3, "", False)
+            assert asked not in {end.container_id for end in told}
 
     async def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(self) -> None:
         async with self.rig() as rig:
