@@ -194,11 +194,13 @@ async def test_an_alert_does_not_outlive_what_it_is_about(tmp_path: Path) -> Non
             await quiet()
             assert agent.ledger.shown() == []
             recovered = [alert["message"] for alert in await alerts_of(agent) if "recovered" in alert["metadata"]]
-            # A removal begins with the stop.
-            assert sorted(recovered) == [
+            *earlier, last = recovered
+            assert sorted(earlier) == [
                 "the service has no such replica any more",
-                *["the service was stopped"] * 3,
+                *["the service was stopped"] * 2,
             ]
+            # A removal begins with the stop; which of the two is seen is a matter of the moment.
+            assert last in {"the service was stopped", "the service was removed"}
 
 
 @virtual_time
