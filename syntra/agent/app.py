@@ -135,7 +135,13 @@ class AgentApp:
         views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
         link = (
             ControlLink(
-                settings, identity, adapter=adapter, views=views, outbox=journal.outbox, log_handle=self._log_handle
+                settings,
+                identity,
+                adapter=adapter,
+                views=views,
+                outbox=journal.outbox,
+                log_handle=self._log_handle,
+                health_results=watch.drain_results,
             )
             if settings.control_plane is not None
             else None

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from syntra import __version__
 from syntra.agent.config.settings import Settings
+from syntra.agent.health_results import HealthResult
+from syntra.agent.health_shipping import HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.queries import Identity
 from syntra.agent.reports import CONTROL_PLANE, envelope
@@ -19,6 +21,7 @@ from syntra.agent.service_views import ServiceViews, container_status
 from syntra.connection.codec import Envelope
 from syntra.connection.errors import NotConnected
 from syntra.connection.messages import HelloAck
+from syntra.connection.session import State
 from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
 from syntra.model.fields import Json
 from syntra.model.status import ContainerState
@@ -69,7 +72,9 @@ class ControlLink:
         views: ServiceViews,
         outbox: Outbox,
         log_handle: LogHandle,
+        health_results: Callable[[], Sequence[HealthResult]],
     ) -> None:
+        """`health_results` gives what the probes found since its last call."""
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
         self._adapter = adapter
@@ -78,6 +83,7 @@ class ControlLink:
         self._log_handle = log_handle
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
+        self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
         self._transport = Transport(
@@ -89,6 +95,13 @@ class ControlLink:
             on_lost=self._lost,
             outbox=outbox,
         )
+        self._shipping = HealthShipping(
+            identity.agent_id,
+            drain=health_results,
+            is_connected=lambda: self._transport.status.state is State.READY,
+            send=self.stream,
+            pause_secs=lambda: self._batch_secs,
+        )
 
     def route_to(self, router: Router) -> None:
         """Where commands go; to be set before `run`."""
@@ -98,8 +111,10 @@ class ControlLink:
         """Stay connected until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as group:
             pending = group.create_task(self._take_pending(), name="pending deployments")
+            shipping = group.create_task(self._shipping.run(), name="health results")
             await self._transport.run()
             pending.cancel()
+            shipping.cancel()
 
     async def stop(self) -> None:
         """Say goodbye with 1000."""
@@ -194,6 +209,8 @@ class ControlLink:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
         for problem in ack.problems:
             log.warning("hello_ack is partly unusable", extra={"reason": problem})
+        if ack.telemetry_batch_interval_secs is not None:
+            self._batch_secs = ack.telemetry_batch_interval_secs
         if ack.log_level is not None:
             self._log_handle.set_level(ack.log_level)
         for payload in ack.pending_deployments:

@@ -12,30 +12,41 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from syntra.agent import control_link
-from syntra.agent.config.settings import ControlPlaneSettings, Settings
+from syntra.agent.config.settings import ControlPlaneSettings, Settings, TelemetrySettings
 from syntra.agent.control_link import ControlLink
+from syntra.agent.health_results import HealthResult, HealthResults
 from syntra.agent.journal.database import JournalError
 from syntra.agent.queries import Identity
 from syntra.agent.router import Router
+from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
+from syntra.model.ids import ServiceId
 from syntra.utils.structured_log import LogHandle
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_adapter import FakeAdapter
 from tests.connection.rig import ControlPlane, frame, get
+from tests.contract.shapes import TELEMETRY_BATCH
 
 
 @asynccontextmanager
 async def linked(
-    directory: Path, plane: ControlPlane, agent: Agent, adapter: FakeAdapter, router: object = None
+    directory: Path,
+    plane: ControlPlane,
+    agent: Agent,
+    adapter: FakeAdapter,
+    router: object = None,
+    results: HealthResults | None = None,
 ) -> AsyncIterator[None]:
     """The agent's router, or another, linked to the control plane."""
+    control_plane = ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")
     link = ControlLink(
-        Settings(data_dir=directory, control_plane=ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")),
+        Settings(data_dir=directory, control_plane=control_plane, telemetry=TelemetrySettings(batch_interval_secs=1)),
         Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
         adapter=adapter,
         views=agent.views,
         outbox=agent.journal.outbox,
         log_handle=cast(LogHandle, None),
+        health_results=(results or HealthResults()).drain,
     )
     link.route_to(cast(Router, router or agent.router))
     async with asyncio.TaskGroup() as group:
@@ -111,3 +122,39 @@ async def test_queued_deployments_survive_a_journal_that_cannot_be_written(tmp_p
     ):
         assert [await get(router.begun), await get(router.begun)] == ["r1", "r2"]
         await plane.next("heartbeat")
+
+
+async def test_what_probes_find_is_shipped_in_batches_as_the_contract_says(tmp_path: Path) -> None:
+    results, adapter = HealthResults(), FakeAdapter()
+    good = ProbeResult(ok=True, detail="200", status_code=200, duration_secs=0.0125)
+    bad = ProbeResult(ok=False, detail="connection refused", duration_secs=0.001)
+    # Found before anybody was there: it waits.
+    results.add(HealthResult(service_id=ServiceId("web"), at=1_700_000_000.5, probe=good))
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(ack={"config": {"telemetry_batch_interval_seconds": 1}}).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, results=results),
+    ):
+        batch = (await plane.next("telemetry_batch"))["payload"]
+        results.add(HealthResult(service_id=ServiceId("web"), at=1_700_000_001.0, probe=bad))
+        later = (await plane.next("telemetry_batch"))["payload"]
+    assert [*TELEMETRY_BATCH(batch, "batch"), *TELEMETRY_BATCH(later, "later")] == []
+    assert batch["agent_id"] == "agt_1"
+    assert batch["batch_id"] != later["batch_id"]
+    assert batch["data"] == {
+        "errors": [],
+        "traces": [],
+        "logs": [],
+        "metrics": [],
+        "health_checks": [
+            {
+                "service_id": "web",
+                "timestamp": "2023-11-14T22:13:20.500Z",
+                "is_healthy": True,
+                "response_time_ms": 12.5,
+                "status_code": 200,
+            }
+        ],
+    }
+    [failed] = later["data"]["health_checks"]
+    assert (failed["is_healthy"], failed["error"]) == (False, "connection refused")

@@ -253,6 +253,26 @@ LOG_STREAM = shape(
     }
 )
 
+TELEMETRY_BATCH = shape(
+    {
+        "batch_id": filled,
+        "agent_id": starting("agt_"),
+        # Not compressed, so `data` is the object itself.
+        "compression": exactly("none"),
+        "data": shape(
+            {
+                **{kind: exactly([]) for kind in ("errors", "traces", "logs", "metrics")},
+                "health_checks": each(
+                    shape(
+                        {"service_id": filled, "timestamp": stamp, "is_healthy": flag, "response_time_ms": number()},
+                        {"status_code": whole(100, 999), "error": filled},
+                    )
+                ),
+            }
+        ),
+    }
+)
+
 EXEC_DATA = shape(
     {"exit_code": whole(-(2**31), 2**31), "stdout": text, "stderr": text},
     added={"truncated": flag},
@@ -266,6 +286,7 @@ PAYLOADS: Mapping[str, Check] = {
     "deploy_status": DEPLOY_STATUS,
     "alert": ALERT,
     "log_stream": LOG_STREAM,
+    "telemetry_batch": TELEMETRY_BATCH,
     "pong": mapping,
 }
 

@@ -84,6 +84,24 @@ GOOD: dict[str, dict[str, Any]] = {
         "logs": [{"timestamp": "2026-01-02T03:04:05.123456789Z", "stream": "stdout", "message": ""}],
         "done": False,
     },
+    "telemetry_batch": {
+        "batch_id": "bat_1",
+        "agent_id": "agt_1",
+        "compression": "none",
+        "data": {
+            **{kind: [] for kind in ("errors", "traces", "logs", "metrics")},
+            "health_checks": [
+                {
+                    "service_id": "svc_1",
+                    "timestamp": STAMP,
+                    "is_healthy": False,
+                    "response_time_ms": 1.5,
+                    "status_code": 503,
+                    "error": "it answered 503",
+                }
+            ],
+        },
+    },
     "pong": {},
 }
 
@@ -119,6 +137,10 @@ BAD: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("log_stream", ("logs", 0, "timestamp"), ""),
     ("log_stream", ("logs", 0, "stream"), "system"),
     ("log_stream", ("done",), ...),
+    ("telemetry_batch", ("compression",), "gzip"),
+    ("telemetry_batch", ("data", "traces"), ...),
+    ("telemetry_batch", ("data", "health_checks", 0, "is_healthy"), 1),
+    ("telemetry_batch", ("data", "health_checks", 0, "status_code"), None),
 ]
 
 

@@ -399,3 +399,12 @@ def test_a_deploy_that_takes_too_long_is_unwound(product: Fleet) -> None:
     assert "timeout_seconds" in late["error"]["message"]
     assert ids(service) == before
     assert served(service) == {"v1"}
+
+
+def test_what_health_checks_find_arrives_as_telemetry(product: Fleet) -> None:
+    def batches() -> int:
+        return int(product.plane.client.server(product.server_id)["telemetry"]["batches"])
+
+    before = batches()
+    product.running(product.payload(product.service()))
+    wait_until(lambda: batches() > before, "a batch arrives", 20)
