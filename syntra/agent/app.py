@@ -160,8 +160,7 @@ class AgentApp:
                 readiness=watch.readiness,
                 names=self._names,
             )
-            metrics = settings.networking.traefik_metrics
-            canary = CanaryTools(judge=watch, counter=CanaryRequests(metrics) if metrics else None)
+            canary = CanaryTools(judge=watch, counter=CanaryRequests(settings.networking.metrics_url))
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
             deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)

@@ -74,7 +74,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
             config = (
                 "[runtime]\nmin_healthy_secs = 0.2\n[networking]\n"
                 f'traefik_dynamic_dir = "{proxy.directory}"\ntraefik_api = "{proxy.api_url}"\n'
-                f'traefik_metrics = "{proxy.api_url}/metrics"\n'
                 'entrypoints = ["web"]\ncert_resolver = ""\nhttps_redirect_entrypoint = ""\ndrain_seconds = 10\n'
             )
             with AgentProcess(tmp_path / "agent", config=config) as agent:

@@ -194,7 +194,7 @@ KEYS: tuple[Key, ...] = (
         name="traefik_metrics",
         kind=Kind.OPTIONAL_HTTP_URL,
         default="",
-        meaning="where Traefik's Prometheus metrics are, for canaries with a limit of errors; empty means nowhere",
+        meaning="where Traefik's Prometheus metrics are (canaries count errors); empty means /metrics of traefik_api",
     ),
     Key(
         section="networking",

@@ -62,7 +62,7 @@ class NetworkingSettings:
     """Absolute path; empty means `traefik/dynamic` in the data directory."""
     traefik_api: str = "http://127.0.0.1:8080"
     traefik_metrics: str = ""
-    """The whole address of Traefik's Prometheus metrics; empty means nowhere."""
+    """The whole address of Traefik's Prometheus metrics; empty means `/metrics` of `traefik_api`."""
     entrypoints: tuple[str, ...] = ("websecure",)
     cert_resolver: str = "letsencrypt"
     """Empty: routers without TLS."""
@@ -75,6 +75,11 @@ class NetworkingSettings:
     acme_email: str = ""
     """Empty: no certificates, so `cert_resolver` has to be empty too when the proxy is to be ours."""
     dns: DnsSettings = field(default_factory=DnsSettings)
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Traefik's Prometheus metrics are, when it has any."""
+        return self.traefik_metrics or f"{self.traefik_api.rstrip('/')}/metrics"
 
     def dynamic_dir(self, data_dir: Path) -> Path:
         """The directory that the proxy watches."""
