@@ -21,11 +21,12 @@ from syntra.agent.config.settings import Settings, changed
 from syntra.agent.control_link import ControlLink
 from syntra.agent.deployer import Deployer
 from syntra.agent.disks import DiskWatch
+from syntra.agent.engine_check import EngineCheck
 from syntra.agent.health_changing import HealthChanging
 from syntra.agent.health_gate import HealthGate
 from syntra.agent.health_watch import HealthWatch
 from syntra.agent.identity import identify
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import Database
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.keeper import Keeper
@@ -63,7 +64,6 @@ log = logging.getLogger(__name__)
 
 # How long a running operation may go on after SIGTERM before it is parked for the next start.
 DRAIN_SECS = 10.0
-ENGINE_CHECK_SECS = 10.0
 
 
 class AgentApp:
@@ -149,6 +149,12 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             if not database.is_surveyed:
                 await self._rebuild(journal, adapter)
+
+            async def surveyed() -> None:
+                if not database.is_surveyed:
+                    await self._rebuild(journal, adapter)
+
+            engine = EngineCheck(adapter, journal, reports, on_answer=surveyed)
             if settings.networking.dns.mode == "agent":
                 self._names = name_service(settings.networking.dns, adapter, group)
             traffic = traffic_of(
@@ -181,7 +187,7 @@ class AgentApp:
                 views=views,
                 control_plane=link.status if link else _alone,
                 alerts=ledger.shown,
-                warnings=lambda: [*self._current_warnings(sweeper, traffic), *proxy.watch.warnings],
+                warnings=lambda: [*self._current_warnings(engine, sweeper, traffic), *proxy.watch.warnings],
             )
             router = Router(
                 deployer=deployer,
@@ -197,7 +203,7 @@ class AgentApp:
             await socket.open()
             background = [
                 group.create_task(adapter.watch(), name="engine events"),
-                group.create_task(self._check_engine(adapter, database, journal, reports), name="engine check"),
+                group.create_task(engine.run(), name="engine check"),
                 group.create_task(sweeper.run(), name="sweep"),
                 group.create_task(watch.run(), name="health"),
                 group.create_task(alerts.run(), name="alerts"),
@@ -247,44 +253,6 @@ class AgentApp:
             missing = f"the journal was missing; {len(services)} services are rebuilt from their containers' labels"
             self._warnings.setdefault("journal", missing)
 
-    async def _check_engine(
-        self, adapter: DockerAdapter, database: Database, journal: Journal, reports: Reports
-    ) -> None:
-        """Say once when the engine goes away, and once when it is back."""
-        away = False
-        while True:
-            try:
-                await adapter.ping()
-                if not database.is_surveyed:
-                    await self._rebuild(journal, adapter)
-                if away:
-                    log.info("engine answers again")
-                    self._warnings.pop("engine", None)
-                    away = False
-            except (RuntimeUnavailable, StepFailed) as lost:
-                if not away:
-                    away = True
-                    log.error("engine does not answer", extra={"reason": str(lost)})
-                    self._warnings["engine"] = str(lost)
-                    await self._alert_engine(journal, reports, str(lost))
-            except JournalError as unwritable:
-                log.error("survey could not be kept", extra={"reason": str(unwritable)})
-            await asyncio.sleep(ENGINE_CHECK_SECS)
-
-    async def _alert_engine(self, journal: Journal, reports: Reports, reason: str) -> None:
-        alert = reports.alert(
-            kind="resource_critical",
-            severity="critical",
-            title="container engine does not answer",
-            message=reason,
-            service_id=None,
-            metadata={"resource": "engine"},
-        )
-        try:
-            await journal.outbox.add(alert)
-        except JournalError as unwritable:
-            log.error("alert could not be kept", extra={"reason": str(unwritable)})
-
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs
         while not self._stop.is_set():
@@ -318,10 +286,11 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, sweeper: Sweeper, traffic: TrafficSwitch | None) -> list[str]:
+    def _current_warnings(self, engine: EngineCheck, sweeper: Sweeper, traffic: TrafficSwitch | None) -> list[str]:
         strays = [f"container {name} carries our labels but belongs to no current deployment" for name in sweeper.stray]
         routes = traffic.problems if traffic is not None else []
-        return [*self._loaded.warnings, *self._warnings.values(), *routes, *strays]
+        away = [engine.warning] if engine.warning else []
+        return [*self._loaded.warnings, *self._warnings.values(), *away, *routes, *strays]
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
