@@ -11,9 +11,11 @@ import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from syntra.networking.dns.resolv_conf import HOST_FILE, RESOLVED_FILE, container_dns
 from tests.engine import API, PORT, TOKEN_LABEL, UnixConnection
 
 POLL_SECS = 0.002
@@ -29,6 +31,9 @@ class BareClient:
     def __init__(self, token: str) -> None:
         self._token = token
         self._connection = UnixConnection(timeout=120.0)
+        # Any resolver will do for the work that it is: its address is known without asking.
+        texts = [Path(file).read_text() for file in (HOST_FILE, RESOLVED_FILE) if Path(file).exists()]
+        self._dns = container_dns(gateway="192.0.2.1", project="bare", host_files=texts)
 
     def __enter__(self) -> Self:
         return self
@@ -59,8 +64,11 @@ class BareClient:
                 "RestartPolicy": {"Name": "always"},
                 "Mounts": [],
                 "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
+                "Dns": list(self._dns.servers),
+                "DnsSearch": list(self._dns.search),
+                "DnsOptions": list(self._dns.options),
             },
-            "NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": ["bare"]}}},
+            "NetworkingConfig": {"EndpointsConfig": {network: {}}},
             "StopSignal": "SIGTERM",
             "Healthcheck": {"Test": ["NONE"]},
         }
@@ -116,6 +124,8 @@ def _await_healthy(address: str) -> None:
 def settings_of(details: Mapping[str, Any]) -> dict[str, Any]:
     """What decides how much work a container is, from its inspection: to be the same on both sides."""
     host = {key: value for key, value in details["HostConfig"].items() if key != "NetworkMode"}
+    # How many resolvers and domains, not which.
+    host |= {key: len(host[key] or ()) for key in ("Dns", "DnsSearch")}
     config = details["Config"]
     kept = {key: config.get(key) for key in ("Cmd", "ExposedPorts", "Healthcheck", "StopSignal", "User", "Volumes")}
     return {"host": host, "config": kept, "networks": len(details["NetworkSettings"]["Networks"])}
