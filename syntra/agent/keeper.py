@@ -30,6 +30,8 @@ LOOK_AGAIN_SECS = 30.0
 # A timer may go off a little before its time, and a look that comes too early decides nothing.
 LEAST_PAUSE_SECS = 0.01
 SERVICES_AT_ONCE = 4
+# Apart from those: a registry that does not answer holds a pull for minutes, which must hold up no other service.
+PULLS_AT_ONCE = 4
 # An engine under load takes seconds for each of its calls; an operation that arrives waits at most this long.
 ACTION_SECS = 60.0
 # Without anybody waiting for it: no lane is held while an image comes.
@@ -60,6 +62,7 @@ class Keeper:
         self._clock = clock
         self._restarts = Restarts()
         self._slots = asyncio.Semaphore(SERVICES_AT_ONCE)
+        self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._acting: set[ServiceId] = set()
         self._nudge = asyncio.Event()
 
@@ -140,9 +143,8 @@ class Keeper:
 
     async def _act_for(self, service_id: ServiceId, actions: Sequence[Action]) -> None:
         try:
-            async with self._slots:
-                for action in actions:
-                    await self._act(action)
+            for action in actions:
+                await self._act(action)
         finally:
             self._acting.discard(service_id)
             self.nudge()
@@ -152,9 +154,10 @@ class Keeper:
         try:
             if isinstance(action, CreateMissing) and (wanted := await self._wanted(action)) is not None:
                 await self._ensure_image(wanted[1])
-            # An engine that goes down ends every container while it still answers on open connections.
-            await self._adapter.ping()
-            done = await self._do(action)
+            async with self._slots:
+                # An engine that goes down ends every container while it still answers on open connections.
+                await self._adapter.ping()
+                done = await self._do(action)
         except LaneTaken:
             log.debug("left to the operation under way", extra=about)
         except TimeoutError:
@@ -208,7 +211,7 @@ class Keeper:
     async def _ensure_image(self, deployment: Deployment) -> None:
         if await self._adapter.has_image(deployment):
             return
-        async with asyncio.timeout(PULL_SECS):
+        async with self._pulls, asyncio.timeout(PULL_SECS):
             await self._adapter.obtain_image(deployment, None, _unheard)
 
     async def _create(self, action: CreateMissing) -> bool:

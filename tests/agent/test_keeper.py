@@ -412,3 +412,22 @@ async def test_what_another_deployment_has_replaced_meanwhile_is_not_started(tmp
             hold.release.set()
             await asyncio.sleep(60)
             assert adapter.up("web") == ["d2"]
+
+
+@virtual_time
+async def test_pulls_that_stand_still_hold_up_no_other_service(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    services = [f"web{number}" for number in range(SERVICES_AT_ONCE)]
+    async with running(tmp_path, adapter) as agent:
+        for service in services:
+            await agent.deployed("d1", service)
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.pins.clear()
+            adapter.hold("obtain_image")
+            for service in services:
+                gone(adapter, adapter.of(service)[0])
+            await asyncio.sleep(10)
+            assert adapter.calls.count("obtain_image") >= SERVICES_AT_ONCE
+            stopped(adapter, adapter.of("web")[0])
+            await until_up(adapter, 1)
