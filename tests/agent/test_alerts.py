@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.alerts import TAIL_LINES, AlertWatch
 from syntra.agent.disks import DiskWatch, Usage
-from syntra.health.episodes import CALM_SECS, HOLD_SECS, Severity, Subject
+from syntra.health.episodes import CALM_SECS, HOLD_SECS, Crash, Severity, Subject
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerState, Health, LogLine, Replica
@@ -347,3 +348,29 @@ async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says
         await disks.look()
         assert [episode.severity for episode in agent.ledger.opened] == [Severity.CRITICAL]
         assert [episode.subject.key for episode in agent.ledger.opened] == ["disk:/"]
+
+
+@virtual_time
+async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    wall = 1_000_000.0 + 7200.0
+    async with until_killed(tmp_path / "a", adapter) as agent:
+        ledger = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        subject = Subject(key="web/1", name="web replica 1", service_id=ServiceId("web"))
+        crash = Crash(exit_code=1, oom_killed=False)
+        await ledger.record(lambda episodes, now: [*episodes.crash(now, subject, crash), *episodes.up(now, subject)])
+        wall -= 7200.0
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS - 1
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert len(ledger.opened) == 1
+        # Nor when the agent starts again meanwhile.
+        again = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        await again.load()
+        wall += 2
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert ledger.opened == ()
+        await again.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS
+        await again.record(lambda episodes, now: episodes.tick(now))
+        assert again.opened == ()
