@@ -374,3 +374,25 @@ async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> N
         wall += CALM_SECS
         await again.record(lambda episodes, now: episodes.tick(now))
         assert again.opened == ()
+
+
+@virtual_time
+async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    device = 2
+    percent: dict[Path, float] = {tmp_path: 50.0, Path("/"): 99.0}
+
+    def usage(path: Path) -> Usage:
+        if path == Path("/") and device == 0:
+            raise OSError("stale")
+        return Usage(device=1 if path == tmp_path else device, percent=percent[path])
+
+    async with running(tmp_path, adapter) as agent:
+        disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=usage)
+        await disks.look()
+        device = 0
+        await disks.look()
+        assert len(agent.ledger.opened) == 1, "one that does not answer may still be full"
+        device, percent[Path("/")] = 1, 50.0
+        await disks.look()
+        assert agent.ledger.opened == ()
