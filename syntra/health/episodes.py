@@ -3,7 +3,7 @@
     health_check_failed  begins when a replica turns unhealthy; over after HOLD_SECS healthy
     container_crash      begins with an end nobody asked for; over after CALM_SECS up without another
     resource_critical    begins at 85 % (warning), speaks once more at 95 % (critical); over below 83 %
-    deployment_failed    one per failed deployment; over when the service is deployed successfully
+    deployment_failed    one per failed deployment; over when a deployment succeeds, or its restart
 
 A condition that comes back before its episode is over belongs to that episode and says nothing, so a flapping replica
 or a crash loop is one alert and one recovery. Keys are the caller's: a replica, a mount, a service. Whatever is no
@@ -236,6 +236,13 @@ class Episodes:
         episode = self._open.get((AlertKind.DEPLOYMENT_FAILED, subject.key))
         ended = [] if episode is None else [self._end(episode, now, "a later deployment succeeded", "is deployed")]
         return [*ended, *self.tick(now)]
+
+    def restarted(self, now: float, subject: Subject, deployment_id: DeploymentId) -> list[AlertEvent]:
+        """The service was restarted: that makes good what failed with the same deployment."""
+        episode = self._open.get((AlertKind.DEPLOYMENT_FAILED, subject.key))
+        if episode is None or episode.metadata.get("deployment_id") != deployment_id:
+            return self.tick(now)
+        return [self._end(episode, now, "a later restart succeeded", "is restarted"), *self.tick(now)]
 
     def forget(
         self, now: float, key: str, reason: str, kinds: Sequence[AlertKind] = tuple(AlertKind)

@@ -396,3 +396,26 @@ async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_p
         device, percent[Path("/")] = 1, 50.0
         await disks.look()
         assert agent.ledger.opened == ()
+
+
+@virtual_time
+async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        adapter.refuse("restart", "RESTART_FAILED", times=5)
+        await agent.send("restart", "r1", service_id="web")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        adapter.refusals.clear()
+        await agent.send("restart", "r2", service_id="web")
+        await agent.done()
+        assert [response["success"] for response in await agent.responses("r2")] == [True]
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+        assert (await alerts_of(agent))[1]["message"] == "a later restart succeeded"
+        # What failed with another deployment is not made good by it.
+        await agent.deploy("r3", "d2", image="shop/web:none")
+        await agent.done()
+        await agent.send("restart", "r4", service_id="web")
+        await agent.done()
+        assert len(await told_of(agent)) == 3
