@@ -20,6 +20,7 @@ from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhas
 from syntra.agent.performer import Tools
 from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
 from syntra.agent.steering import steer
+from syntra.health.episodes import AlertKind
 from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Steering, Stop
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
@@ -60,7 +61,12 @@ class Deployer:
         """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
         self.lanes.check(command.service_id)
         self._hide_secrets(command)
-        job = await self._job(command, kind, origin)
+        try:
+            job = await self._job(command, kind, origin)
+        except RequestError:
+            if isinstance(command, Stop):
+                await self._forget_failure(command.service_id)
+            raise
         if isinstance(command, Deploy):
             await self._tools.traffic.check(command.deployment)
         await self._require_engine()
@@ -85,6 +91,13 @@ class Deployer:
         if early:
             self._reports.tell(command.request_id, "command_response", early)
         await self._add(job)
+
+    async def _forget_failure(self, service_id: ServiceId) -> None:
+        # A first deployment that failed leaves nothing that a stop could be carried out on, only its alert.
+        kinds = (AlertKind.DEPLOYMENT_FAILED,)
+        await self._ledger.record(
+            lambda episodes, now: episodes.forget(now, service_id, "there is no such service", kinds)
+        )
 
     async def steer(self, command: Steering, kind: str, origin: str) -> None:
         """Promote or abort the canary under way, or raise RequestError. The answer is sent by the time this returns."""

@@ -419,3 +419,16 @@ async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Pa
         await agent.send("restart", "r4", service_id="web")
         await agent.done()
         assert len(await told_of(agent)) == 3
+
+
+@virtual_time
+async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_stopped(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deploy("r1", "d1", image="shop/web:none")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        await agent.send("stop", "s1", service_id="web", remove_container=True)
+        [response] = await agent.responses("s1")
+        assert response["error"]["code"] == "SERVICE_NOT_FOUND"
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
