@@ -119,7 +119,10 @@ class Deployer:
             return
         if command.auth is not None:
             self._redactor.add(command.auth.password)
-        for key, value in command.deployment.spec.env.items():
+        self._hide_secrets_of(command.deployment)
+
+    def _hide_secrets_of(self, deployment: Deployment) -> None:
+        for key, value in deployment.spec.env.items():
             if is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
                 self._redactor.add(value)
 
@@ -130,6 +133,7 @@ class Deployer:
     async def resume(self) -> int:
         """Take up what the last run of the agent left; returns how many operations go on."""
         await self._answer_interrupted()
+        await self._hide_what_runs()
         resumed = 0
         for row in await self._journal.unfinished():
             job = await self._recalled(row)
@@ -174,6 +178,17 @@ class Deployer:
         job.answered = remembered is not None and remembered.response is not None
         return job
 
+    async def _hide_what_runs(self) -> None:
+        # What is kept without a command is made of these.
+        for row in await self._journal.services():
+            try:
+                deployment = await self._journal.deployment(row.service_id, row.deployment_id)
+            except JournalError as unreadable:
+                log.error("deployment is unreadable", extra={"reason": str(unreadable)})
+                continue
+            if deployment is not None:
+                self._hide_secrets_of(deployment)
+
     async def _answer_interrupted(self) -> None:
         # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
         for request_id, kind, origin in await self._journal.interrupted():
@@ -193,6 +208,8 @@ class Deployer:
     async def _job(self, command: Operation, kind: str, origin: str, *, resumed: bool = False) -> Job:
         row = await self._journal.service(command.service_id)
         deployment, replicas = await self._resolved(command, row, resumed=resumed)
+        if deployment is not None:
+            self._hide_secrets_of(deployment)
         return Job(command=command, kind=kind, origin=origin, deployment=deployment, replicas=replicas)
 
     async def _resolved(
