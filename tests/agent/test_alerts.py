@@ -22,6 +22,7 @@ from syntra.model.status import ContainerState, Health, LogLine, Replica
 from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.samples import CANARY
 from tests.agent.virtual_time import virtual_time
 
 CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_seconds": 1}, "replicas": 2}
@@ -49,7 +50,14 @@ class Told:
 async def watching(agent: Agent, adapter: FakeAdapter, told: Told | None = None) -> AsyncIterator[AlertWatch]:
     async with asyncio.TaskGroup() as group:
         lanes = agent.deployer.lanes
-        watch = AlertWatch(agent.ledger, agent.journal, adapter, told or Told(), is_busy=lanes.is_busy)
+        watch = AlertWatch(
+            agent.ledger,
+            agent.journal,
+            adapter,
+            told or Told(),
+            is_busy=lanes.is_busy,
+            clean=agent.redactor.clean,
+        )
         task = group.create_task(watch.run(), name="alerts")
         await quiet()
         yield watch
@@ -432,3 +440,20 @@ async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_
         [response] = await agent.responses("s1")
         assert response["error"]["code"] == "SERVICE_NOT_FOUND"
         assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+
+
+@virtual_time
+async def test_the_last_lines_of_a_crash_hold_no_secret_that_is_known(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
+        [container] = adapter.of("web")
+        container.say(f"cannot connect: {CANARY} is refused")
+        container.say("cannot connect to postgres://shop:pa55@db/shop")
+        async with watching(agent, adapter):
+            await crashed(adapter, container)
+            [alert] = await alerts_of(agent)
+            assert alert["metadata"]["last_lines"][-2:] == [
+                "cannot connect: [redacted] is refused",
+                "cannot connect to postgres://[redacted]@db/shop",
+            ]
