@@ -54,7 +54,7 @@ class Routes(Protocol):
 class ProxyContainer:
     """One per agent. `routes` is None when the agent writes none.
 
-    All methods raise RuntimeUnavailable and StepFailed; a cancelled `up` has one serve, and is completed by the next one.
+    All methods raise RuntimeUnavailable and StepFailed; a cancelled `up` has one serve, the next completes it.
     """
 
     def __init__(self, setup: ProxySetup, containers: ProxyContainers, routes: Routes | None) -> None:
