@@ -132,7 +132,7 @@ class Episodes:
         self._open: dict[tuple[AlertKind, str], Episode] = {}
         self._most_open = most_open
         self._dropped = 0
-        for episode in opened:
+        for episode in (*opened,)[:most_open]:
             self._keep(episode)
 
     @property
@@ -142,7 +142,7 @@ class Episodes:
 
     @property
     def dropped(self) -> int:
-        """How many open episodes were given up for newer ones; they end without a word."""
+        """How often a condition was not announced because too many are open."""
         return self._dropped
 
     @property
@@ -285,6 +285,10 @@ class Episodes:
             )
             if not rises:
                 return others
+        elif len(self._open) >= self._most_open:
+            # To give up another for it would announce that one anew with the next look, and so on without an end.
+            self._dropped += 1
+            return others
         else:
             self._keep(
                 Episode(
@@ -306,9 +310,6 @@ class Episodes:
             self._open[kind, subject.key] = replace(known, good_since=now)
 
     def _keep(self, episode: Episode) -> None:
-        while len(self._open) >= self._most_open:
-            del self._open[next(iter(self._open))]
-            self._dropped += 1
         self._open[episode.kind, episode.subject.key] = episode
 
     def _end(self, episode: Episode, now: float, message: str, title: str) -> AlertEvent:
