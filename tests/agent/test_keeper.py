@@ -431,3 +431,17 @@ async def test_pulls_that_stand_still_hold_up_no_other_service(tmp_path: Path) -
             assert adapter.calls.count("obtain_image") >= SERVICES_AT_ONCE
             stopped(adapter, adapter.of("web")[0])
             await until_up(adapter, 1)
+
+
+@virtual_time
+async def test_a_replica_that_is_paused_is_left_alone_and_keeps_no_other_from_its_restart(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={**RESTARTS, "replicas": 3})
+        paused, sick, well = adapter.of("web")
+        told = Told(adapter, serving={well.container_id})
+        paused.state = ContainerState.PAUSED
+        told.unhealthy.add(sick.container_id)
+        async with keeping(agent, told):
+            await asyncio.sleep(3)
+            assert told.withdrawn == [sick.container_id]
