@@ -74,6 +74,7 @@ class AlertLedger:
         self._reports = reports
         self._clock = clock
         self._latest = 0.0
+        self._ahead = 0.0
         self._episodes = Episodes()
         self._lock = asyncio.Lock()
 
@@ -93,7 +94,9 @@ class AlertLedger:
 
     async def load(self) -> None:
         """Take up what an earlier run left open. Before anything else."""
-        self._episodes = Episodes(await self._journal.episodes.load())
+        opened = await self._journal.episodes.load()
+        self._latest = max((e.good_since or e.began for e in opened), default=self._latest)
+        self._episodes = Episodes(opened)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[Draft]:
@@ -132,6 +135,10 @@ class AlertLedger:
         ]
 
     def _now(self) -> float:
-        # A clock that was set back must not make an episode older than its beginning.
-        self._latest = max(self._latest, self._clock())
+        # A clock that was set back must not make an episode older than its beginning, and must not hold up its end
+        # until it has caught up either: time goes on from where it was.
+        now = self._clock() + self._ahead
+        if now < self._latest:
+            self._ahead += self._latest - now
+        self._latest = max(self._latest, now)
         return self._latest

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 LOOK_AGAIN_SECS = 30.0
 TAIL_LINES = 20
 TAIL_SECS = 5.0
+# More than is said of a line, so that a secret which is cut at its end is still known.
+LINE_CHARS = 2000
 # Ends that wait for the engine to answer before they are told; the oldest go first.
 MOST_WAITING = 1000
 
@@ -77,12 +79,15 @@ class AlertWatch:
         conditions: Conditions,
         *,
         is_busy: Callable[[ServiceId], bool],
+        clean: Callable[[str], str],
     ) -> None:
+        """`clean` takes known secrets out of a text."""
         self._ledger = ledger
         self._journal = journal
         self._adapter = adapter
         self._conditions = conditions
         self._is_busy = is_busy
+        self._clean = clean
         self._nudge = asyncio.Event()
         self._waiting: list[ContainerEnd] = []
         self._is_gap = False
@@ -181,10 +186,12 @@ class AlertWatch:
     async def _last_lines(self, container_id: ContainerId) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(TAIL_SECS):
-                return tuple(line.message for line in await self._adapter.tail(container_id, TAIL_LINES))
+                lines = await self._adapter.tail(container_id, TAIL_LINES)
         except (StepFailed, RuntimeUnavailable, TimeoutError) as lost:
             log.debug("no last lines", extra={"reason": str(lost)})
             return ()
+        # Nobody asked for these lines, and an alert goes to more eyes than a log does.
+        return tuple(self._clean(line.message[:LINE_CHARS]) for line in lines)
 
     def _events(
         self, episodes: Episodes, now: float, view: _View, crashes: Sequence[tuple[ContainerEnd, Crash]]

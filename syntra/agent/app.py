@@ -178,7 +178,9 @@ class AgentApp:
                 drain_secs=settings.networking.drain_seconds,
                 clock=time.monotonic,
             )
-            alerts = AlertWatch(ledger, journal, adapter, watch, is_busy=deployer.lanes.is_busy)
+            alerts = AlertWatch(
+                ledger, journal, adapter, watch, is_busy=deployer.lanes.is_busy, clean=self._redactor.clean
+            )
             disks = DiskWatch(ledger, adapter, settings.data_dir)
             queries = Queries(
                 identity=identity,

@@ -20,6 +20,7 @@ from syntra.agent.operation import Interrupted, Interruption, Job, OperationPhas
 from syntra.agent.performer import Tools
 from syntra.agent.reports import CONTROL_PLANE, Reports, envelope, refusal, success
 from syntra.agent.steering import steer
+from syntra.health.episodes import AlertKind
 from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Steering, Stop
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
@@ -60,7 +61,12 @@ class Deployer:
         """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
         self.lanes.check(command.service_id)
         self._hide_secrets(command)
-        job = await self._job(command, kind, origin)
+        try:
+            job = await self._job(command, kind, origin)
+        except RequestError:
+            if isinstance(command, Stop):
+                await self._forget_failure(command.service_id)
+            raise
         if isinstance(command, Deploy):
             await self._tools.traffic.check(command.deployment)
         await self._require_engine()
@@ -86,6 +92,13 @@ class Deployer:
             self._reports.tell(command.request_id, "command_response", early)
         await self._add(job)
 
+    async def _forget_failure(self, service_id: ServiceId) -> None:
+        # A first deployment that failed leaves nothing that a stop could be carried out on, only its alert.
+        kinds = (AlertKind.DEPLOYMENT_FAILED,)
+        await self._ledger.record(
+            lambda episodes, now: episodes.forget(now, service_id, "there is no such service", kinds)
+        )
+
     async def steer(self, command: Steering, kind: str, origin: str) -> None:
         """Promote or abort the canary under way, or raise RequestError. The answer is sent by the time this returns."""
         job = self.lanes.running(command.service_id)
@@ -106,7 +119,10 @@ class Deployer:
             return
         if command.auth is not None:
             self._redactor.add(command.auth.password)
-        for key, value in command.deployment.spec.env.items():
+        self._hide_secrets_of(command.deployment)
+
+    def _hide_secrets_of(self, deployment: Deployment) -> None:
+        for key, value in deployment.spec.env.items():
             if is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
                 self._redactor.add(value)
 
@@ -117,6 +133,7 @@ class Deployer:
     async def resume(self) -> int:
         """Take up what the last run of the agent left; returns how many operations go on."""
         await self._answer_interrupted()
+        await self._hide_what_runs()
         resumed = 0
         for row in await self._journal.unfinished():
             job = await self._recalled(row)
@@ -161,6 +178,17 @@ class Deployer:
         job.answered = remembered is not None and remembered.response is not None
         return job
 
+    async def _hide_what_runs(self) -> None:
+        # What is kept without a command is made of these.
+        for row in await self._journal.services():
+            try:
+                deployment = await self._journal.deployment(row.service_id, row.deployment_id)
+            except JournalError as unreadable:
+                log.error("deployment is unreadable", extra={"reason": str(unreadable)})
+                continue
+            if deployment is not None:
+                self._hide_secrets_of(deployment)
+
     async def _answer_interrupted(self) -> None:
         # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
         for request_id, kind, origin in await self._journal.interrupted():
@@ -180,6 +208,8 @@ class Deployer:
     async def _job(self, command: Operation, kind: str, origin: str, *, resumed: bool = False) -> Job:
         row = await self._journal.service(command.service_id)
         deployment, replicas = await self._resolved(command, row, resumed=resumed)
+        if deployment is not None:
+            self._hide_secrets_of(deployment)
         return Job(command=command, kind=kind, origin=origin, deployment=deployment, replicas=replicas)
 
     async def _resolved(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,20 +67,26 @@ class DiskWatch:
         """Look once. Raises what the journal raises."""
         await self._find_root()
         found: dict[int, tuple[Path, float]] = {}
+        unknown: set[Subject] = set()
         for path in (self._data_dir, *([self._root] if self._root is not None else [])):
             if (usage := await self._ask(path)) is not None:
                 found.setdefault(usage.device, (path, usage.percent))
+            else:
+                unknown.add(_subject(path))
         percents = {_subject(path): percent for path, percent in found.values()}
-        await self._ledger.record(lambda episodes, now: self._events(episodes, now, percents))
+        await self._ledger.record(lambda episodes, now: self._events(episodes, now, percents, unknown))
 
-    def _events(self, episodes: Episodes, now: float, percents: dict[Subject, float]) -> list[AlertEvent]:
+    def _events(
+        self, episodes: Episodes, now: float, percents: Mapping[Subject, float], unknown: AbstractSet[Subject]
+    ) -> list[AlertEvent]:
         said: list[AlertEvent] = []
         for subject, percent in percents.items():
             said += episodes.resource(now, subject, percent)
         if self._root is None:
             # What was said of the engine's disk holds until the engine tells again where it is.
             return said
-        watched = {_subject(path).key for path in (self._data_dir, self._root)}
+        # One that is the same file system as another by now is told of under that one's name.
+        watched = {subject.key for subject in (*percents, *unknown)}
         for episode in episodes.opened:
             if episode.kind is AlertKind.RESOURCE_CRITICAL and episode.subject.key not in watched:
                 said += episodes.forget(now, episode.subject.key, "it is not used any more", (episode.kind,))

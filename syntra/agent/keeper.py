@@ -30,6 +30,8 @@ LOOK_AGAIN_SECS = 30.0
 # A timer may go off a little before its time, and a look that comes too early decides nothing.
 LEAST_PAUSE_SECS = 0.01
 SERVICES_AT_ONCE = 4
+# Apart from those: a registry that does not answer holds a pull for minutes, which must hold up no other service.
+PULLS_AT_ONCE = 4
 # An engine under load takes seconds for each of its calls; an operation that arrives waits at most this long.
 ACTION_SECS = 60.0
 # Without anybody waiting for it: no lane is held while an image comes.
@@ -60,6 +62,7 @@ class Keeper:
         self._clock = clock
         self._restarts = Restarts()
         self._slots = asyncio.Semaphore(SERVICES_AT_ONCE)
+        self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._acting: set[ServiceId] = set()
         self._nudge = asyncio.Event()
 
@@ -140,9 +143,8 @@ class Keeper:
 
     async def _act_for(self, service_id: ServiceId, actions: Sequence[Action]) -> None:
         try:
-            async with self._slots:
-                for action in actions:
-                    await self._act(action)
+            for action in actions:
+                await self._act(action)
         finally:
             self._acting.discard(service_id)
             self.nudge()
@@ -150,9 +152,12 @@ class Keeper:
     async def _act(self, action: Action) -> None:
         about = {"service_id": action.service_id, "action": type(action).__name__, "reason": action.reason}
         try:
-            # An engine that goes down ends every container while it still answers on open connections.
-            await self._adapter.ping()
-            done = await self._do(action)
+            if isinstance(action, CreateMissing) and (wanted := await self._wanted(action)) is not None:
+                await self._ensure_image(wanted[1])
+            async with self._slots:
+                # An engine that goes down ends every container while it still answers on open connections.
+                await self._adapter.ping()
+                done = await self._do(action)
         except LaneTaken:
             log.debug("left to the operation under way", extra=about)
         except TimeoutError:
@@ -167,40 +172,57 @@ class Keeper:
         match action:
             case RestartUnhealthy(container_id=container_id):
                 async with self._holding(action, ACTION_SECS + self._drain_secs):
-                    now = await self._adapter.inspect(container_id)
-                    if await self._wanted(action) is None or now is None or now.state is not ContainerState.RUNNING:
+                    if not await self._needs_restart(action):
                         return False
                     await self._traffic.withdraw(action.service_id, [container_id])
                     await self._adapter.restart(container_id, RETIRE_GRACE_SECS)
             case StartDown(container_id=container_id):
                 async with self._holding(action, ACTION_SECS):
-                    now = await self._adapter.inspect(container_id)
-                    if await self._wanted(action) is None or now is None or now.state not in _DOWN:
+                    if not await self._needs_start(action):
                         return False
                     await self._adapter.start(container_id)
             case CreateMissing():
-                deployment = await self._wanted(action)
-                if deployment is None:
-                    return False
-                await self._ensure_image(deployment)
                 async with self._holding(action, ACTION_SECS):
                     return await self._create(action)
         return True
 
+    async def _needs_restart(self, action: RestartUnhealthy) -> bool:
+        wanted = await self._wanted(action)
+        now = await self._adapter.inspect(action.container_id)
+        if wanted is None or now is None or now.state is not ContainerState.RUNNING:
+            return False
+        row, deployment = wanted
+        spec = _asked(deployment.spec, await self._journal.health_changes.all())
+        if now.deployment_id != row.deployment_id or spec.health is None or not spec.health.restart_unhealthy:
+            return False
+        there = await self._adapter.observe(action.service_id)
+        serving = {r.container_id for r in there if self._traffic.is_serving(r.container_id)}
+        # Last of all, since nothing is awaited after it: what has recovered, or serves alone by now, is left alone.
+        return self._readiness(now, spec) is ReplicaHealth.UNHEALTHY and serving != {action.container_id}
+
+    async def _needs_start(self, action: StartDown) -> bool:
+        wanted = await self._wanted(action)
+        now = await self._adapter.inspect(action.container_id)
+        if wanted is None or now is None or now.state not in _DOWN or now.deployment_id != wanted[0].deployment_id:
+            return False
+        there = await self._adapter.observe(action.service_id)
+        return sum(r.is_up and r.deployment_id == now.deployment_id for r in there) < wanted[0].replicas
+
     async def _ensure_image(self, deployment: Deployment) -> None:
         if await self._adapter.has_image(deployment):
             return
-        async with asyncio.timeout(PULL_SECS):
+        async with self._pulls, asyncio.timeout(PULL_SECS):
             await self._adapter.obtain_image(deployment, None, _unheard)
 
     async def _create(self, action: CreateMissing) -> bool:
-        deployment = await self._wanted(action)
+        wanted = await self._wanted(action)
         there = await self._adapter.observe(action.service_id)
         alike = [r for r in there if r.deployment_id == action.deployment_id and r.container_id != action.remove]
-        if deployment is None or any(replica.index == action.index for replica in alike):
+        if wanted is None or len(alike) >= wanted[0].replicas or any(r.index == action.index for r in alike):
             return False
         if action.remove is not None:
             await self._adapter.remove(action.remove)
+        _, deployment = wanted
         spec = deployment.spec
         await self._adapter.ensure_network(spec.project_name)
         await self._traffic.prepare(spec)
@@ -210,14 +232,15 @@ class Keeper:
         await self._adapter.start(container_id)
         return True
 
-    async def _wanted(self, action: Action) -> Deployment | None:
-        """The deployment that the service is meant to run; None when it is meant to be stopped or another by now."""
+    async def _wanted(self, action: Action) -> tuple[ServiceRow, Deployment] | None:
+        """What the service is meant to run; None when it is meant to be stopped or another by now."""
         row = await self._journal.service(action.service_id)
         if row is None or row.stopped:
             return None
         if isinstance(action, CreateMissing) and row.deployment_id != action.deployment_id:
             return None
-        return await self._journal.deployment(action.service_id, DeploymentId(row.deployment_id))
+        deployment = await self._journal.deployment(action.service_id, DeploymentId(row.deployment_id))
+        return None if deployment is None else (row, deployment)
 
     def _holding(self, action: Action, at_most_secs: float) -> AbstractAsyncContextManager[None]:
         return self._lanes.holding(action.service_id, at_most_secs)

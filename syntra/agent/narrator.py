@@ -13,7 +13,7 @@ from syntra.agent.journal.journal import Journal
 from syntra.agent.operation import Interruption, Job
 from syntra.agent.reports import CONTROL_PLANE, Progress, Reports, deploy_status, envelope, refusal, success
 from syntra.health.episodes import AlertEvent, AlertKind, Subject
-from syntra.model.command import Rollback, Scale, Stop
+from syntra.model.command import Restart, Rollback, Scale, Stop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
@@ -216,6 +216,8 @@ class Narrator:
             )
         if job.reports_deployment:
             return draft.episodes.deployed(draft.now, subject)
+        if isinstance(job.command, Restart):
+            return draft.episodes.restarted(draft.now, subject, job.deployment_id)
         if isinstance(job.command, Stop):
             kinds = (AlertKind.DEPLOYMENT_FAILED,)
             return draft.episodes.forget(draft.now, subject.key, "the service was stopped", kinds)

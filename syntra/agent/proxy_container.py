@@ -24,7 +24,7 @@ from syntra.runtime.docker import fields
 from syntra.runtime.docker.proxy_body import WantedProxy, differences
 from syntra.runtime.docker.proxy_containers import CODE, ProxyContainers
 from syntra.runtime.docker.records import ContainerDetails
-from syntra.runtime.errors import StepFailed
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Routes(Protocol):
 class ProxyContainer:
     """One per agent. `routes` is None when the agent writes none.
 
-    All methods raise RuntimeUnavailable and StepFailed; a cancelled `up` is completed by the next one.
+    All methods raise RuntimeUnavailable and StepFailed; a cancelled `up` has one serve, the next completes it.
     """
 
     def __init__(self, setup: ProxySetup, containers: ProxyContainers, routes: Routes | None) -> None:
@@ -210,6 +210,17 @@ class ProxyContainer:
                 await say(f"pulling {wanted.image}")
                 await self._containers.pull(wanted.image)
             keep = await self._containers.create(wanted)
+        try:
+            await self._switch(keep, before, wanted, say)
+        except asyncio.CancelledError:
+            # An agent that stops here would leave no proxy until somebody looks; every call may be repeated.
+            with suppress(RuntimeUnavailable, StepFailed):
+                await self._switch(keep, before, wanted, say)
+            raise
+        log.info("proxy started", extra={"image": str(wanted.image), "replaced": len(before)})
+        return Decision(action=decision.action, keep=keep, old=decision.old)
+
+    async def _switch(self, keep: str, before: Sequence[ContainerDetails], wanted: WantedProxy, say: Say) -> None:
         for item in before:
             await say(f"stopping {item.name}; its open requests get time to end")
             await self._containers.stop(item.id)
@@ -226,8 +237,6 @@ class ProxyContainer:
                 await self._await_answer(item.id)
             again = f"; {', '.join(item.name for item in before)} serves again" if before else ""
             raise StepFailed(CODE, f"{failed}{again}") from failed
-        log.info("proxy started", extra={"image": str(wanted.image), "replaced": len(before)})
-        return Decision(action=decision.action, keep=keep, old=decision.old)
 
     async def _await_answer(self, container_id: str) -> None:
         loop = asyncio.get_running_loop()

@@ -3,7 +3,7 @@
     health_check_failed  begins when a replica turns unhealthy; over after HOLD_SECS healthy
     container_crash      begins with an end nobody asked for; over after CALM_SECS up without another
     resource_critical    begins at 85 % (warning), speaks once more at 95 % (critical); over below 83 %
-    deployment_failed    one per failed deployment; over when the service is deployed successfully
+    deployment_failed    one per failed deployment; over when a deployment succeeds, or its restart
 
 A condition that comes back before its episode is over belongs to that episode and says nothing, so a flapping replica
 or a crash loop is one alert and one recovery. Keys are the caller's: a replica, a mount, a service. Whatever is no
@@ -132,7 +132,7 @@ class Episodes:
         self._open: dict[tuple[AlertKind, str], Episode] = {}
         self._most_open = most_open
         self._dropped = 0
-        for episode in opened:
+        for episode in (*opened,)[:most_open]:
             self._keep(episode)
 
     @property
@@ -142,7 +142,7 @@ class Episodes:
 
     @property
     def dropped(self) -> int:
-        """How many open episodes were given up for newer ones; they end without a word."""
+        """How often a condition was not announced because too many are open."""
         return self._dropped
 
     @property
@@ -237,6 +237,13 @@ class Episodes:
         ended = [] if episode is None else [self._end(episode, now, "a later deployment succeeded", "is deployed")]
         return [*ended, *self.tick(now)]
 
+    def restarted(self, now: float, subject: Subject, deployment_id: DeploymentId) -> list[AlertEvent]:
+        """The service was restarted: that makes good what failed with the same deployment."""
+        episode = self._open.get((AlertKind.DEPLOYMENT_FAILED, subject.key))
+        if episode is None or episode.metadata.get("deployment_id") != deployment_id:
+            return self.tick(now)
+        return [self._end(episode, now, "a later restart succeeded", "is restarted"), *self.tick(now)]
+
     def forget(
         self, now: float, key: str, reason: str, kinds: Sequence[AlertKind] = tuple(AlertKind)
     ) -> list[AlertEvent]:
@@ -278,6 +285,10 @@ class Episodes:
             )
             if not rises:
                 return others
+        elif len(self._open) >= self._most_open:
+            # To give up another for it would announce that one anew with the next look, and so on without an end.
+            self._dropped += 1
+            return others
         else:
             self._keep(
                 Episode(
@@ -299,9 +310,6 @@ class Episodes:
             self._open[kind, subject.key] = replace(known, good_since=now)
 
     def _keep(self, episode: Episode) -> None:
-        while len(self._open) >= self._most_open:
-            del self._open[next(iter(self._open))]
-            self._dropped += 1
         self._open[episode.kind, episode.subject.key] = episode
 
     def _end(self, episode: Episode, now: float, message: str, title: str) -> AlertEvent:

@@ -30,7 +30,6 @@ MOST_DELAY_SECS = 300.0
 RESET_SECS = 600.0
 _MOST_ATTEMPTS = 20  # 2^20 s is far beyond the longest delay
 
-_RUNS = frozenset({ContainerState.RUNNING, ContainerState.PAUSED})
 _DOWN = frozenset({ContainerState.CREATED, ContainerState.EXITED})
 
 
@@ -149,8 +148,10 @@ class Restarts:
             if state in _DOWN or state is ContainerState.DEAD:
                 if self._attempt(now, place):
                     actions.append(_bring_back(service, one.replica))
-            elif state not in _RUNS or (one.health is Health.UNHEALTHY and not service.restart_unhealthy):
-                place.disturbed()  # the engine's turn, or nobody's
+            elif state is not ContainerState.RUNNING or (
+                one.health is Health.UNHEALTHY and not service.restart_unhealthy
+            ):
+                place.disturbed()  # the engine's turn, or nobody's: another hand pauses on purpose
             elif one.health is Health.UNHEALTHY:
                 place.unwell(now)
                 unhealthy.append(one)

@@ -12,15 +12,17 @@ from typing import Any
 
 import pytest
 
+from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.alerts import TAIL_LINES, AlertWatch
 from syntra.agent.disks import DiskWatch, Usage
-from syntra.health.episodes import CALM_SECS, HOLD_SECS, Severity, Subject
+from syntra.health.episodes import CALM_SECS, HOLD_SECS, Crash, Severity, Subject
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerState, Health, LogLine, Replica
 from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.samples import CANARY
 from tests.agent.virtual_time import virtual_time
 
 CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_seconds": 1}, "replicas": 2}
@@ -48,7 +50,14 @@ class Told:
 async def watching(agent: Agent, adapter: FakeAdapter, told: Told | None = None) -> AsyncIterator[AlertWatch]:
     async with asyncio.TaskGroup() as group:
         lanes = agent.deployer.lanes
-        watch = AlertWatch(agent.ledger, agent.journal, adapter, told or Told(), is_busy=lanes.is_busy)
+        watch = AlertWatch(
+            agent.ledger,
+            agent.journal,
+            adapter,
+            told or Told(),
+            is_busy=lanes.is_busy,
+            clean=agent.redactor.clean,
+        )
         task = group.create_task(watch.run(), name="alerts")
         await quiet()
         yield watch
@@ -347,3 +356,104 @@ async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says
         await disks.look()
         assert [episode.severity for episode in agent.ledger.opened] == [Severity.CRITICAL]
         assert [episode.subject.key for episode in agent.ledger.opened] == ["disk:/"]
+
+
+@virtual_time
+async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    wall = 1_000_000.0 + 7200.0
+    async with until_killed(tmp_path / "a", adapter) as agent:
+        ledger = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        subject = Subject(key="web/1", name="web replica 1", service_id=ServiceId("web"))
+        crash = Crash(exit_code=1, oom_killed=False)
+        await ledger.record(lambda episodes, now: [*episodes.crash(now, subject, crash), *episodes.up(now, subject)])
+        wall -= 7200.0
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS - 1
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert ledger.opened
+        # Nor when the agent starts again meanwhile.
+        again = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        await again.load()
+        wall += 2
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert ledger.shown() == []
+        await again.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS
+        await again.record(lambda episodes, now: episodes.tick(now))
+        assert again.opened == ()
+
+
+@virtual_time
+async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    device = 2
+    percent: dict[Path, float] = {tmp_path: 50.0, Path("/"): 99.0}
+
+    def usage(path: Path) -> Usage:
+        if path == Path("/") and device == 0:
+            raise OSError("stale")
+        return Usage(device=1 if path == tmp_path else device, percent=percent[path])
+
+    async with running(tmp_path, adapter) as agent:
+        disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=usage)
+        await disks.look()
+        device = 0
+        await disks.look()
+        assert agent.ledger.opened, "one that does not answer may still be full"
+        device, percent[Path("/")] = 1, 50.0
+        await disks.look()
+        assert agent.ledger.shown() == []
+
+
+@virtual_time
+async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        adapter.refuse("restart", "RESTART_FAILED", times=5)
+        await agent.send("restart", "r1", service_id="web")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        adapter.refusals.clear()
+        await agent.send("restart", "r2", service_id="web")
+        await agent.done()
+        assert [response["success"] for response in await agent.responses("r2")] == [True]
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+        assert (await alerts_of(agent))[1]["message"] == "a later restart succeeded"
+        # What failed with another deployment is not made good by it.
+        await agent.deploy("r3", "d2", image="shop/web:none")
+        await agent.done()
+        await agent.send("restart", "r4", service_id="web")
+        await agent.done()
+        assert len(await told_of(agent)) == 3
+
+
+@virtual_time
+async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_stopped(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deploy("r1", "d1", image="shop/web:none")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        await agent.send("stop", "s1", service_id="web", remove_container=True)
+        [response] = await agent.responses("s1")
+        assert response["error"]["code"] == "SERVICE_NOT_FOUND"
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+
+
+@virtual_time
+async def test_the_last_lines_of_a_crash_hold_no_secret_that_is_known(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
+        [container] = adapter.of("web")
+        container.say(f"cannot connect: {CANARY} is refused")
+        container.say("cannot connect to postgres://shop:pa55@db/shop")
+        async with watching(agent, adapter):
+            await crashed(adapter, container)
+            [alert] = await alerts_of(agent)
+            assert alert["metadata"]["last_lines"][-2:] == [
+                "cannot connect: [redacted] is refused",
+                "cannot connect to postgres://[redacted]@db/shop",
+            ]

@@ -522,3 +522,17 @@ async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_
         assert await agent.outcome("r2") == "running"
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d2"]
         assert [answer["error"]["code"] for answer in await agent.responses("r3")] == ["CONTAINER_NOT_FOUND"]
+
+
+@virtual_time
+async def test_secrets_of_what_runs_are_known_before_anything_is_said_of_it(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path / "a", adapter) as agent:
+        await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
+        await agent.deployed("d2", env={"DB_PASSWORD": f"{CANARY}-2"})
+    async with running(tmp_path / "a", adapter) as agent:
+        # The keeper makes it again without a command that would bring them.
+        assert agent.redactor.clean(f"{CANARY}-2") == "[redacted]"
+        await agent.send("rollback", "b1", service_id="web")
+        assert agent.redactor.clean(f"invalid: {CANARY}.") == "invalid: [redacted]."
+        await agent.done()

@@ -219,11 +219,17 @@ def test_kinds_and_keys_are_apart() -> None:
     assert len(episodes.opened) == 2
 
 
-def test_the_oldest_episode_gives_way_when_there_are_too_many() -> None:
+def test_when_too_many_are_open_another_says_nothing_and_those_are_not_told_again() -> None:
     episodes = Episodes(most_open=3)
-    for number in range(5):
-        episodes.health(number, dataclasses.replace(WEB, key=str(number)), UNHEALTHY, "x")
-    assert [episode.subject.key for episode in episodes.opened] == ["2", "3", "4"] and episodes.dropped == 2
+    told = [
+        event
+        for number in range(50)
+        for event in episodes.health(number, dataclasses.replace(WEB, key=str(number % 5)), UNHEALTHY, "x")
+    ]
+    assert len(told) == 3
+    assert [episode.subject.key for episode in episodes.opened] == ["0", "1", "2"] and episodes.dropped == 20
+    episodes.forget(50, "0", "gone")
+    assert len(episodes.health(51, dataclasses.replace(WEB, key="4"), UNHEALTHY, "x")) == 1
     with pytest.raises(AgentError, match="cannot keep 0 open alerts"):
         Episodes(most_open=0)
 

@@ -16,6 +16,8 @@ from syntra.runtime.docker.records import EngineEvent
 MOST_ENDS = 1000
 # An oom that long before the end was about something else.
 _OOM_NS = 10 * 1_000_000_000
+# Longer than nearly everybody lets a container take to end; what a program survived that long did not end it.
+_KILL_NS = 600 * 1_000_000_000
 # Other signals are mostly a wish to reload.
 _ENDING = {"2": "SIGINT", "3": "SIGQUIT", "9": "SIGKILL", "15": "SIGTERM"}
 _ENDING |= {name: name for name in _ENDING.values()}
@@ -30,7 +32,7 @@ class ContainerEnds:
         self._complete = False
         # By container; each is forgotten when the container starts again or goes.
         self._asked: dict[str, int] = {}
-        self._killed: dict[str, str] = {}
+        self._killed: dict[str, tuple[int, str]] = {}
         self._oom: dict[str, int] = {}
         self.dropped = 0
 
@@ -51,7 +53,7 @@ class ContainerEnds:
                 self._oom[event.id] = event.time_nano
             case "kill":
                 if (signal := _ENDING.get(event.attributes.get("signal", ""))) is not None:
-                    self._killed[event.id] = signal
+                    self._killed[event.id] = event.time_nano, signal
             case "start":
                 self._forget(event.id, event.time_nano)
             case "die":
@@ -75,15 +77,16 @@ class ContainerEnds:
             self._complete = False
         code, index = labels.get("exitCode", ""), labels.get(body.REPLICA, "")
         oom_at = self._oom.pop(event.id, None)
+        killed_at, signal = self._killed.pop(event.id, (event.time_nano, ""))
         self._ends.append(
             ContainerEnd(
                 container_id=ContainerId(event.id),
                 service_id=ServiceId(labels[body.SERVICE]),
                 deployment_id=DeploymentId(labels[body.DEPLOYMENT]),
-                index=int(index) if index.isascii() and index.isdigit() else 1,
-                exit_code=int(code) if code.isascii() and code.isdigit() else None,
+                index=_whole(index) or 1,
+                exit_code=_whole(code),
                 oom_killed=oom_at is not None and event.time_nano - oom_at < _OOM_NS and code != "0",
-                signal=self._killed.pop(event.id, ""),
+                signal=signal if event.time_nano - killed_at < _KILL_NS else "",
             )
         )
 
@@ -93,3 +96,7 @@ class ContainerEnds:
         # A start that is told late says nothing about the stop that was asked for after it.
         if started_ns is None or self._asked.get(container_id, 0) < started_ns:
             self._asked.pop(container_id, None)
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

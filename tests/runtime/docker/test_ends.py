@@ -98,3 +98,18 @@ def test_odd_attributes_do_no_harm() -> None:
     ends.feed(event("die", labels={**LABELS, "syntra.replica": "x"}, exitCode="-"))
     [end] = ends.drain().ended
     assert (end.index, end.exit_code) == (1, None)
+
+
+def test_digits_without_end_do_no_harm() -> None:
+    ends = ContainerEnds("me")
+    ends.feed(event("die", labels={**LABELS, "syntra.replica": "9" * 5000}, exitCode="9" * 5000))
+    [end] = ends.drain().ended
+    assert (end.index, end.exit_code) == (1, None)
+
+
+def test_a_signal_that_ended_nothing_says_nothing_about_a_crash_much_later() -> None:
+    ends = ContainerEnds("me")
+    # A Java program answers SIGQUIT with its threads, and goes on.
+    assert told(ends, event("kill", 100, signal="3"), event("die", 100 + 86_400, exitCode="1")) == [("a", 1, False, "")]
+    stop = (event("kill", 100, signal="15"), event("die", 100 + 300, exitCode="0"))
+    assert told(ends, event("start", 99), *stop) == [("a", 0, False, "SIGTERM")]
