@@ -23,17 +23,7 @@ from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.ends import ContainerEnds
-from syntra.runtime.docker.errors import (
-    Conflict,
-    DockerError,
-    EngineError,
-    EngineTimeout,
-    EngineUnreachable,
-    ExecTimeout,
-    NotFound,
-    PullFailed,
-    StreamBroken,
-)
+from syntra.runtime.docker.errors import Conflict, NotFound
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
@@ -44,9 +34,10 @@ from syntra.runtime.docker.quick_figures import QuickFigures
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
+from syntra.runtime.docker.translated import translated
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import StepFailed
 from syntra.utils.keyed_lock import KeyedLock
 from syntra.utils.timestamps import format_ns
 
@@ -91,7 +82,9 @@ class DockerAdapter:
         self._logs = Logs(client)
         self._system = System(client)
         self._ends = ContainerEnds(owner)
-        self._watch = ContainerWatch(client, ends=self._ends)
+        self._watch = ContainerWatch(client, owner=owner, ends=self._ends)
+        # Several loops look at everything after the same event; one look is enough for all of them.
+        self._looking = asyncio.Lock()
         self._figures = QuickFigures(CgroupReader())
         self._logging_driver: str | None = None
         # Projects and how many containers are being created in their networks: those networks are not released.
@@ -126,8 +119,18 @@ class DockerAdapter:
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
         # An operation wants what is true now; a view of everything may use what the events have kept fresh.
-        details = await self._details(service_id, fresh=service_id is not None)
-        return [replica for item in details if (replica := replica_of(item)) is not None]
+        if service_id is not None:
+            details = await self._details(service_id, fresh=True)
+            return [replica for item in details if (replica := replica_of(item)) is not None]
+        async with self._looking:
+            known = self._watch.remembered_all()
+            if known is not None:
+                return known
+            token = self._watch.token()
+            details = await self._details(None, fresh=False)
+            found = [replica for item in details if (replica := replica_of(item)) is not None]
+            self._watch.remember_all(found, token)
+            return found
 
     async def survey(self) -> list[Observed]:
         details = await self._details(None, fresh=True)
@@ -187,6 +190,7 @@ class DockerAdapter:
             return await self._create(deployment, index)
         finally:
             self._creating[project] -= 1
+            self._watch.touched()
 
     async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
         spec = deployment.spec
@@ -222,7 +226,7 @@ class DockerAdapter:
                 return ContainerId(await self._containers.create(name, wanted)), name
 
     async def start(self, container_id: ContainerId) -> None:
-        with translated("START_FAILED", container_id):
+        with self._touching(container_id), translated("START_FAILED", container_id):
             details = await self._containers.inspect(container_id)
             if details.restart_policy != "always":
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
@@ -230,7 +234,7 @@ class DockerAdapter:
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
         self._ends.asked(container_id, time.time_ns())
-        with translated("STOP_FAILED", container_id):
+        with self._touching(container_id), translated("STOP_FAILED", container_id):
             try:
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
                 await self._containers.stop(container_id, grace_secs)
@@ -239,15 +243,23 @@ class DockerAdapter:
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         self._ends.asked(container_id, time.time_ns())
-        with translated("RESTART_FAILED", container_id):
+        with self._touching(container_id), translated("RESTART_FAILED", container_id):
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
     async def remove(self, container_id: ContainerId) -> None:
         self._ends.asked(container_id, time.time_ns())
-        with translated("REMOVE_FAILED", container_id):
+        with self._touching(container_id), translated("REMOVE_FAILED", container_id):
             await self._containers.remove(container_id, force=True)
         self._figures.forget(container_id)
+
+    @contextmanager
+    def _touching(self, container_id: ContainerId) -> Iterator[None]:
+        # Whatever became of the call: what was known before it may be wrong by now.
+        try:
+            yield
+        finally:
+            self._watch.touched(container_id)
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
         async with self.logs(container_id, LogRange(tail=lines, follow=False)) as records_:
@@ -355,25 +367,6 @@ class DockerAdapter:
         if self._logging_driver is None:
             self._logging_driver = (await self._system.info()).logging_driver
         return self._logging_driver
-
-
-@contextmanager
-def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
-    """Turn the client's errors into the executor's."""
-    try:
-        yield
-    except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
-        raise RuntimeUnavailable(str(away)) from away
-    except NotFound as gone:
-        missing = "CONTAINER_NOT_FOUND" if "container" in gone.message.lower() else code
-        raise StepFailed(missing, str(gone), container_id=container_id) from gone
-    except Conflict as clash:
-        down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
-        raise StepFailed(down, str(clash), container_id=container_id) from clash
-    except (PullFailed, ExecTimeout) as failed:
-        raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
-    except (EngineError, DockerError) as refused:
-        raise StepFailed(code, str(refused), container_id=container_id) from refused
 
 
 async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogLine]:

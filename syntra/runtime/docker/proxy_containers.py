@@ -11,7 +11,6 @@ from contextlib import aclosing
 
 from syntra.model.image import ImageRef
 from syntra.runtime.docker import fields
-from syntra.runtime.docker.adapter import translated
 from syntra.runtime.docker.body import OWNER
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
@@ -30,6 +29,7 @@ from syntra.runtime.docker.proxy_body import (
 )
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.runtime.docker.system import System
+from syntra.runtime.docker.translated import translated
 from syntra.runtime.errors import StepFailed
 
 CODE = "PROXY_FAILED"

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from syntra.runtime.docker.body import MANAGED, network_name
+from syntra.model.status import Replica
+from syntra.runtime.docker.body import MANAGED, OWNER, network_name
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import DockerError
@@ -22,6 +23,10 @@ from syntra.runtime.docker.records import ContainerDetails, EngineEvent
 log = logging.getLogger(__name__)
 
 MEMORY_SECS = 120.0
+# A list is asked for again after this time, whatever the events say.
+LIST_SECS = 5.0
+# One change is told at once; more of them, as a deploy makes, are told together.
+ANNOUNCE_PAUSE_SECS = 0.05
 # Whoever waits for a change is as late as the stream is after the engine's return.
 RECONNECT_SECS = 0.5
 RECONNECT_MAX_SECS = 1.5
@@ -48,19 +53,35 @@ class ContainerWatch:
     """The event stream and the memory it keeps honest."""
 
     def __init__(
-        self, client: EngineClient, *, ends: ContainerEnds | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        client: EngineClient,
+        *,
+        owner: str | None = None,
+        ends: ContainerEnds | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ends` is told of every event, and of every gap between them."""
+        """`ends` is told of every event, and of every gap between them. Without `owner`, of everybody's containers."""
         self._events = Events(client)
+        self._owner = owner
         self._ends = ends
         self._clock = clock
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
         self._connected = False
         self._changed = asyncio.Event()
+        self._all: tuple[float, int, list[Replica]] | None = None
+        self._announced_at = float("-inf")
+        self._later: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """Follow events until cancelled; reconnects for ever."""
+        try:
+            await self._follow()
+        finally:
+            if self._later is not None:
+                self._later.cancel()
+
+    async def _follow(self) -> None:
         pause = RECONNECT_SECS
         # Not by label: events of networks have none, and they tell of a running container's new address.
         filters = {"type": ["container", "network"], "event": [*_ACTIONS, *_NETWORK_ACTIONS]}
@@ -71,7 +92,7 @@ class ContainerWatch:
                 async with aclosing(stream) as events:
                     async for event in events:
                         pause = RECONNECT_SECS
-                        container_id = _container_of(event)
+                        container_id = self._container_of(event)
                         if container_id is not None:
                             self._memory.pop(container_id, None)
                             self._generation += 1
@@ -106,6 +127,25 @@ class ContainerWatch:
         at, details = self._memory.get(container_id, (0.0, None))
         return details if details is not None and self._clock() - at < MEMORY_SECS else None
 
+    def touched(self, container_id: str | None = None) -> None:
+        """We have changed something: its event is yet to come, and what is remembered is older."""
+        if container_id is not None:
+            self._memory.pop(container_id, None)
+        self._generation += 1
+
+    def remember_all(self, replicas: list[Replica], token: int) -> None:
+        """Keep a look at everything that began at `token`."""
+        if self._connected and token == self._generation:
+            self._all = (self._clock(), token, replicas)
+
+    def remembered_all(self) -> list[Replica] | None:
+        """The last look at everything if nothing was heard of since, or None."""
+        if self._all is None:
+            return None
+        at, token, replicas = self._all
+        holds = self._connected and token == self._generation and self._clock() - at < LIST_SECS
+        return [*replicas] if holds else None
+
     def keep_only(self, ids: set[str] | None) -> None:
         """Forget containers that are no longer there; None keeps all."""
         if ids is not None:
@@ -125,12 +165,23 @@ class ContainerWatch:
         self._generation += 1
 
     def _announce(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._announced_at + ANNOUNCE_PAUSE_SECS
+        if loop.time() >= due:
+            self._wake()
+        elif self._later is None:
+            self._later = loop.call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._later = None
+        self._announced_at = asyncio.get_running_loop().time()
         self._changed.set()
         self._changed = asyncio.Event()
 
-
-def _container_of(event: EngineEvent) -> str | None:
-    """The container of ours that the event is about."""
-    if event.type == "network":
-        return event.attributes.get("container") if event.attributes.get("name", "").startswith(_OUR_NETWORKS) else None
-    return event.id if event.attributes.get(MANAGED) == "true" else None
+    def _container_of(self, event: EngineEvent) -> str | None:
+        """The container of ours that the event is about."""
+        attributes = event.attributes
+        if event.type == "network":
+            return attributes.get("container") if attributes.get("name", "").startswith(_OUR_NETWORKS) else None
+        is_ours = attributes.get(MANAGED) == "true" and self._owner in (None, attributes.get(OWNER))
+        return event.id if is_ours else None

@@ -14,7 +14,13 @@ import pytest
 from syntra.runtime.docker import parsing
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.records import ContainerDetails
-from syntra.runtime.docker.watch import MEMORY_SECS, RECONNECT_MAX_SECS, ContainerWatch
+from syntra.runtime.docker.watch import (
+    ANNOUNCE_PAUSE_SECS,
+    LIST_SECS,
+    MEMORY_SECS,
+    RECONNECT_MAX_SECS,
+    ContainerWatch,
+)
 from tests.agent.virtual_time import now, virtual_time
 from tests.runtime.docker.fake_engine import FakeEngine, Peer, answer, fake_engine
 
@@ -193,3 +199,62 @@ async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> No
             assert engine.connections == number
             stage.end.set()
             await asyncio.sleep(1.5)
+
+
+@virtual_time
+async def test_a_burst_of_changes_wakes_once_at_once_and_once_more_at_its_end(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _):
+        times: list[float] = []
+
+        async def waker() -> None:
+            while True:
+                await watch.wait_for_change()
+                times.append(now())
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(waker())
+            await asyncio.sleep(1)
+            begun = now()
+            for number in range(20):
+                await stage.peers[0].send(event(f"c{number}"))
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(1)
+            assert [round(at - begun, 2) for at in times] == [0.0, ANNOUNCE_PAUSE_SECS]
+            task.cancel()
+
+
+@virtual_time
+async def test_a_look_at_everything_holds_until_something_changes(tmp_path: Path) -> None:
+    stage = Stage()
+    async with watching(tmp_path, stage.script) as (watch, _):
+        watch.remember_all([], watch.token())
+        assert watch.remembered_all() == []
+        watch.touched("c1")
+        assert watch.remembered_all() is None, "what we did ourselves counts before its event comes"
+        token = watch.token()
+        await stage.peers[0].send(event("c1"))
+        await asyncio.sleep(0.1)
+        watch.remember_all([], token)
+        assert watch.remembered_all() is None, "the look began before the event"
+        watch.remember_all([], watch.token())
+        await asyncio.sleep(LIST_SECS)
+        assert watch.remembered_all() is None
+
+
+@virtual_time
+async def test_containers_of_another_agent_wake_nobody(tmp_path: Path) -> None:
+    stage = Stage()
+    async with (
+        fake_engine(tmp_path, stage.script) as engine,
+        EngineClient(engine.endpoint) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        watch = ContainerWatch(client, owner="me", clock=asyncio.get_running_loop().time)
+        task = group.create_task(watch.run(), name="watch")
+        await asyncio.sleep(0.5)
+        token = watch.token()
+        await stage.peers[0].send(event("c1"))
+        await asyncio.sleep(0.5)
+        assert watch.token() == token
+        task.cancel()
