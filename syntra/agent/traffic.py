@@ -206,24 +206,28 @@ class TrafficSwitch:
 
         While a canary is held, which may be for hours, what served before it is looked after too.
         """
-        rows = {row.service_id: row for row in await self._journal.services()}
-        specs = {
-            row.service_id: deployment.spec
-            for row in rows.values()
-            if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
-        }
         async with self._lock:
+            # An operation may commit during this look. What it published it published before the look began, as that
+            # takes the lock: so whatever is busy now is left alone, although it may be idle by the end.
+            busy = {service_id for service_id in self._reach if self._is_busy(service_id)}
+            rows = {row.service_id: row for row in await self._journal.services()}
+            specs = {
+                row.service_id: deployment.spec
+                for row in rows.values()
+                if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
+            }
             observed = await self._observed()
+            busy |= {service_id for service_id in {*self._reach, *rows} if self._is_busy(service_id)}
             if self._names is not None:
                 self._names.see(observed)
             wanted = reachable.followed(self._reach, observed)
             for service_id in [*wanted]:
-                if service_id not in rows and not self._is_busy(service_id):
+                if service_id not in rows and service_id not in busy:
                     wanted = reachable.forgotten(wanted, service_id)
             for service_id, spec in specs.items():
                 row = rows[service_id]
                 is_held = self._is_held(service_id)
-                if (self._is_busy(service_id) and not is_held) or not self.routes(spec):
+                if (service_id in busy and not is_held) or not self.routes(spec):
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
                 if is_held:

@@ -1,0 +1,77 @@
+"""Routes while several things happen at once: what an earlier look knew must not undo what a deploy has done since."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+from syntra.agent.journal.rows import ServiceRow
+from syntra.model.ids import DeploymentId, RequestId
+from syntra.model.spec import Deployment
+from tests.agent.fake_adapter import Hold
+from tests.agent.journal.opened import opened
+from tests.agent.test_traffic import Rig, deployed, routed
+
+
+async def commit(rig: Rig, of: Deployment, request: str) -> None:
+    journal = rig.journal.journal
+    service_id = of.spec.service_id
+    await journal.accept(
+        RequestId(request),
+        kind="deploy",
+        service_id=service_id,
+        origin="local",
+        payload={},
+        response=None,
+        deployment=of,
+        deployment_id=of.deployment_id,
+        is_operation=True,
+        messages=[],
+    )
+    row = ServiceRow(service_id=service_id, deployment_id=of.deployment_id, replicas=1, stopped=False, at=2.0)
+    await journal.commit(RequestId(request), row)
+    await journal.finish(RequestId(request), response=None, report=None, messages=[])
+
+
+def next_of(of: Deployment) -> Deployment:
+    spec = dataclasses.replace(of.spec, domains=("next.example.com",), port=9090)
+    return dataclasses.replace(of, deployment_id=DeploymentId("d-next"), spec=spec)
+
+
+async def test_a_deployment_that_is_committed_during_a_look_keeps_its_routes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+        after = next_of(of)
+        await rig.adapter.obtain_image(after, None, lambda *_: None)
+        two = await rig.replica(after, 1)
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.publish(after.spec, [two])
+        rig.adapter.holds["observe"] = hold = Hold()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rig.traffic.reconcile())
+            await hold.arrived.wait()
+            await commit(rig, after, "r2")
+            rig.busy = set()
+            hold.release.set()
+        assert rig.domains() == ["next.example.com"]
+
+
+async def test_a_first_deployment_that_is_committed_during_a_look_keeps_its_routes(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        await rig.adapter.obtain_image(of, None, lambda *_: None)
+        await rig.traffic.start()
+        one = await rig.replica(of, 1)
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.publish(of.spec, [one])
+        rig.adapter.holds["observe"] = hold = Hold()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(rig.traffic.reconcile())
+            await hold.arrived.wait()
+            await commit(rig, of, "r1")
+            rig.busy = set()
+            hold.release.set()
+        assert rig.servers() == ["http://172.30.0.2:8080"]
