@@ -293,6 +293,9 @@ class TrafficSwitch:
             reach[row.service_id] = service
         self._reach = reach
         self._is_loaded = True
+        # Whoever loads it, names know it: a change that changes nothing would never tell them.
+        if self._names is not None:
+            self._names.show(reachable.named(reach))
 
     async def _port(self, replica: Replica, spec: ServiceSpec) -> int | None:
         # An older replica listens where its own deployment said.

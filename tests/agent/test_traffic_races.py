@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from syntra.agent.journal.rows import ServiceRow
+from syntra.agent.reachable import NamedService
+from syntra.agent.traffic import TrafficSettings, TrafficSwitch
 from syntra.model.ids import DeploymentId, RequestId
 from syntra.model.spec import Deployment
+from syntra.model.status import Health, Replica
 from tests.agent.fake_adapter import Hold
 from tests.agent.journal.opened import opened
 from tests.agent.test_traffic import Rig, deployed, routed
@@ -75,3 +79,46 @@ async def test_a_first_deployment_that_is_committed_during_a_look_keeps_its_rout
             rig.busy = set()
             hold.release.set()
         assert rig.servers() == ["http://172.30.0.2:8080"]
+
+
+class SeenNames:
+    """Names that keep what they were told."""
+
+    problems: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        self.shown: list[NamedService] | None = None
+
+    async def prepare(self, project: str) -> None:
+        return
+
+    def show(self, services: Iterable[NamedService]) -> None:
+        self.shown = [*services]
+
+    def see(self, replicas: Sequence[Replica]) -> None:
+        return
+
+    async def refresh(self, projects: frozenset[str]) -> None:
+        return
+
+    async def until_forgotten(self, addresses: Iterable[str]) -> None:
+        return
+
+
+async def test_names_are_known_whoever_is_the_first_to_ask_what_is_published(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+        names = SeenNames()
+        traffic = TrafficSwitch(
+            TrafficSettings(drain_secs=1, state_dir=tmp_path),
+            adapter=rig.adapter,
+            journal=journal.journal,
+            is_busy=lambda _: False,
+            readiness=lambda *_: Health.UNKNOWN,
+            names=names,
+        )
+        await traffic.table()
+        await traffic.reconcile()
+        assert [named.ready for named in names.shown or ()] == [((1, "172.30.0.2"),)]
