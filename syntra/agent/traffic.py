@@ -150,9 +150,11 @@ class TrafficSwitch:
             await self._names.prepare(spec.project_name)
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        found = {container_id: await self._reached(container_id, spec) for container_id in containers}
         async with self._lock:
             await self._load()
+            # Looked at inside the lock: one that ends while the lock is waited for would be published for good, as the
+            # look that its end calls for is over by then.
+            found = {container_id: await self._reached(container_id, spec) for container_id in containers}
             await self._change(reachable.published(self._reach, spec, found, share=share), insist=True)
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.reachable import NamedService
 from syntra.agent.traffic import TrafficSettings, TrafficSwitch
-from syntra.model.ids import DeploymentId, RequestId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId
 from syntra.model.spec import Deployment
 from syntra.model.status import Health, Replica
 from tests.agent.fake_adapter import Hold
@@ -122,3 +122,31 @@ async def test_names_are_known_whoever_is_the_first_to_ask_what_is_published(tmp
         await traffic.table()
         await traffic.reconcile()
         assert [named.ready for named in names.shown or ()] == [((1, "172.30.0.2"),)]
+
+
+async def test_a_replica_that_ends_while_its_publication_waits_is_not_published_for_long(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        one, two = await deployed(rig, of, 2)
+        await rig.traffic.publish(of.spec, [one])
+        rig.busy = {of.spec.service_id}
+        rig.adapter.holds["observe"] = hold = Hold()
+        async with asyncio.TaskGroup() as group:
+            # Has the switch to itself, as while a slow proxy is waited for.
+            group.create_task(rig.traffic.reconcile())
+            await hold.arrived.wait()
+            late = group.create_task(_outcome(rig, of, two))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await rig.adapter.stop(two, 0)
+            hold.release.set()
+        assert "has no address" in late.result()
+        assert not rig.traffic.is_serving(two)
+
+
+async def _outcome(rig: Rig, of: Deployment, container_id: ContainerId) -> str:
+    try:
+        await rig.traffic.publish(of.spec, [container_id])
+    except Exception as failed:
+        return str(failed)
+    return ""
