@@ -33,6 +33,8 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 RECONCILE_SECS = 30.0
+# Nobody tells that a replica without a health check has stayed up for long enough.
+STAYING_UP_SECS = 0.5
 # A client that asks by name may keep its connection for ever, as pools of database clients do; the proxy does not.
 NAMED_DRAIN_SECS = 5.0
 
@@ -98,6 +100,8 @@ class TrafficSwitch:
         # False while the proxy has not been seen to work with what is written.
         self._is_applied = True
         self._looked_at = float("-inf")
+        # Whether the last look found a replica that only has to stay up to be ready.
+        self._is_staying_up = False
 
     @property
     def problems(self) -> list[str]:
@@ -194,7 +198,8 @@ class TrafficSwitch:
                 except AgentError as failed:
                     log.error("routes could not be looked at", extra={"reason": str(failed)})
                 nudged = group.create_task(self._nudge.wait(), name="routes nudge")
-                await asyncio.wait({change, nudged}, timeout=RECONCILE_SECS, return_when=asyncio.FIRST_COMPLETED)
+                pause = STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS
+                await asyncio.wait({change, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 self._nudge.clear()
                 change.cancel()
                 nudged.cancel()
@@ -223,6 +228,7 @@ class TrafficSwitch:
             if self._names is not None:
                 self._names.see(observed)
             wanted = reachable.followed(self._reach, observed)
+            self._is_staying_up = False
             for service_id in [*wanted]:
                 if service_id not in rows and service_id not in busy:
                     wanted = reachable.forgotten(wanted, service_id)
@@ -232,10 +238,14 @@ class TrafficSwitch:
                 if (service_id in busy and not is_held) or not self.routes(spec):
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
-                if is_held:
-                    wanted = reachable.tended(wanted, spec, current, self._readiness)
-                    continue
-                wanted = reachable.settled(wanted, spec, [] if row.stopped else current, self._readiness)
+                current = [] if row.stopped else current
+                change = reachable.tended if is_held else reachable.settled
+                wanted = change(wanted, spec, current, self._readiness)
+                self._is_staying_up |= spec.health is None and any(
+                    self._readiness(replica, spec) is Health.UNKNOWN
+                    for replica in current
+                    if not reachable.is_reached(wanted, replica.container_id)
+                )
             await self._change(wanted)
 
     async def _observed(self) -> list[Replica]:

@@ -12,10 +12,11 @@ from syntra.agent.reachable import NamedService
 from syntra.agent.traffic import TrafficSettings, TrafficSwitch
 from syntra.model.ids import ContainerId, DeploymentId, RequestId
 from syntra.model.spec import Deployment
-from syntra.model.status import Health, Replica
+from syntra.model.status import ContainerState, Health, Replica
 from tests.agent.fake_adapter import Hold
 from tests.agent.journal.opened import opened
 from tests.agent.test_traffic import Rig, deployed, routed
+from tests.agent.virtual_time import virtual_time
 
 
 async def commit(rig: Rig, of: Deployment, request: str) -> None:
@@ -150,3 +151,29 @@ async def _outcome(rig: Rig, of: Deployment, container_id: ContainerId) -> str:
     except Exception as failed:
         return str(failed)
     return ""
+
+
+@virtual_time
+async def test_a_replica_without_a_health_check_returns_as_soon_as_it_has_stayed_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, base = Rig(tmp_path, journal), routed()
+        of = dataclasses.replace(base, spec=dataclasses.replace(base.spec, health=None))
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(rig.traffic.run())
+            await asyncio.sleep(1)
+            await rig.adapter.stop(one, 0)
+            await asyncio.sleep(1)
+            assert rig.servers() == []
+            await rig.adapter.start(one)
+            up_at = loop.time()
+            group_ready = loop.call_later(1, lambda: rig.readiness.update({one: Health.HEALTHY}))
+            while not rig.servers():
+                await asyncio.sleep(0.1)
+            took = loop.time() - up_at
+            running.cancel()
+            group_ready.cancel()
+        assert took < 3
+        assert rig.adapter.containers[one].state is ContainerState.RUNNING
