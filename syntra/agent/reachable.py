@@ -62,7 +62,13 @@ def published(
 ) -> dict[ServiceId, ServiceReach]:
     """With these containers as well, and with the spec's domains. With `share` they are canaries, all of them."""
     before = reach.get(spec.service_id, ServiceReach(spec=spec))
-    canary = before.canary - found.keys() if share is None else frozenset(found)
+    if share is not None:
+        canary = frozenset(found)
+    elif before.share < 100:
+        canary = before.canary - found.keys()
+    else:
+        # It took everything over and no look at an idle service came in between: those that come now are its equals.
+        canary = frozenset()
     now = replace(
         before,
         spec=spec,

@@ -78,6 +78,12 @@ def test_a_canary_has_its_share_and_no_name_before_it_has_everything() -> None:
     assert groups(taken_in) == {"stable": (100, ["a", "b", "c"])}
 
 
+def test_what_comes_after_a_canary_that_has_everything_is_its_equal() -> None:
+    whole = reachable.published(reachable.published({}, WEB, reached(A)), WEB, reached(B), share=100)
+    alone = reachable.withdrawn(whole, WEB.service_id, [A])
+    assert groups(reachable.published(alone, WEB, reached(C))) == {"stable": (100, ["b", "c"])}
+
+
 def test_what_runs_no_more_is_gone_and_a_new_address_is_followed_with_the_port_it_had() -> None:
     moved = dataclasses.replace(WEB, port=9000)
     reach = reachable.published(reachable.published({}, WEB, reached(A, B)), moved, {})

@@ -13,6 +13,7 @@ from syntra.agent.traffic import TrafficSettings, TrafficSwitch
 from syntra.model.ids import ContainerId, DeploymentId, RequestId
 from syntra.model.spec import Deployment
 from syntra.model.status import ContainerState, Health, Replica
+from syntra.runtime.errors import StepFailed
 from tests.agent.fake_adapter import Hold
 from tests.agent.journal.opened import opened
 from tests.agent.test_traffic import Rig, deployed, routed
@@ -148,7 +149,7 @@ async def test_a_replica_that_ends_while_its_publication_waits_is_not_published_
 async def _outcome(rig: Rig, of: Deployment, container_id: ContainerId) -> str:
     try:
         await rig.traffic.publish(of.spec, [container_id])
-    except Exception as failed:
+    except StepFailed as failed:
         return str(failed)
     return ""
 
