@@ -25,7 +25,7 @@ from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
-from syntra.model.spec import Deployment
+from syntra.model.spec import Deployment, Strategy
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure
 from syntra.runtime.errors import RuntimeUnavailable
@@ -63,6 +63,9 @@ class Deployer:
         job = await self._job(command, kind, origin)
         if isinstance(command, Deploy):
             await self._tools.traffic.check(command.deployment)
+        elif isinstance(command, Rollback) and job.deployment is not None:
+            # Another service may have taken one of its domains since; a rollback is never a canary.
+            await self._tools.traffic.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         await self._require_engine()
         if isinstance(command, Deploy):
             await check_canary(command.deployment, self._tools.adapter, self._tools.canary.counter)
