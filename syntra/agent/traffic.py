@@ -20,6 +20,7 @@ from syntra.agent.drain import drained
 from syntra.agent.journal.journal import Journal
 from syntra.agent.proxy_routes import ProxyRoutes
 from syntra.agent.reachable import NamedService, Reach, Reached, ServiceReach
+from syntra.agent.together import Asked, Together
 from syntra.agent.traffic_port import check_shares
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
@@ -95,6 +96,7 @@ class TrafficSwitch:
         self._names = names
         self._reach: Reach = {}
         self._lock = asyncio.Lock()
+        self._together: Together[Reach] = Together(self._lock, self._make)
         self._nudge = asyncio.Event()
         self._is_loaded = False
         # False while the proxy has not been seen to work with what is written.
@@ -115,8 +117,7 @@ class TrafficSwitch:
 
     async def table(self) -> RouteTable:
         """What is routed now. Raises RuntimeUnavailable until an engine has told what of it is here."""
-        async with self._lock:
-            await self._load()
+        await self._until_loaded()
         return reachable.route_table(self._reach)
 
     async def write_again(self) -> None:
@@ -142,8 +143,7 @@ class TrafficSwitch:
             return
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
-        async with self._lock:
-            await self._load()
+        await self._until_loaded()
         others = reachable.route_table(reachable.forgotten(self._reach, spec.service_id))
         claimed = conflict(others, reachable.route_of(ServiceReach(spec=spec)))
         if claimed is not None:
@@ -154,25 +154,34 @@ class TrafficSwitch:
             await self._names.prepare(spec.project_name)
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        async with self._lock:
-            await self._load()
+        async def change(reach: Reach) -> Reach:
             # Looked at inside the lock: one that ends while the lock is waited for would be published for good, as the
             # look that its end calls for is over by then.
             found = {container_id: await self._reached(container_id, spec) for container_id in containers}
-            await self._change(reachable.published(self._reach, spec, found, share=share), insist=True)
+            return reachable.published(reach, spec, found, share=share)
+
+        await self._together.make(change, insist=True)
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
-        async with self._lock:
-            await self._load()
-            service = self._reach.get(service_id)
-            gone = {c: service.reached[c] for c in containers if c in service.reached} if service else {}
-            await self._change(reachable.withdrawn(self._reach, service_id, containers), insist=True)
-        await self._drain(service.spec if service else None, containers, gone)
+        spec: ServiceSpec | None = None
+        gone: dict[ContainerId, Reached] = {}
+
+        async def change(reach: Reach) -> Reach:
+            nonlocal spec
+            if (service := reach.get(service_id)) is not None:
+                spec = service.spec
+                # Made again when whoever made it was cut off: they may be gone from the table by then.
+                gone.update({c: service.reached[c] for c in containers if c in service.reached})
+            return reachable.withdrawn(reach, service_id, containers)
+
+        await self._together.make(change, insist=True)
+        await self._drain(spec, containers, gone)
 
     async def forget(self, service_id: ServiceId) -> None:
-        async with self._lock:
-            await self._load()
-            await self._change(reachable.forgotten(self._reach, service_id))
+        async def change(reach: Reach) -> Reach:
+            return reachable.forgotten(reach, service_id)
+
+        await self._together.make(change, insist=False)
 
     async def start(self) -> None:
         """Take up what is published and write it again; never fails for the proxy's sake."""
@@ -259,6 +268,30 @@ class TrafficSwitch:
                     observed[container_id] = fresh
         return [*observed.values()]
 
+    async def _make(self, asked: Sequence[Asked[Reach]]) -> None:
+        await self._load()
+        wanted, shared = self._reach, list[Asked[Reach]]()
+        for one in asked:
+            try:
+                changed = await one.change(wanted)
+                # What cannot be a route must not keep the others from theirs.
+                reachable.route_table(changed)
+            except AgentError as failed:
+                one.is_done, one.error = True, failed
+                continue
+            if changed == wanted and not one.insist:
+                one.is_done = True
+                continue
+            wanted = changed
+            shared.append(one)
+        error: StepFailed | None = None
+        try:
+            await self._change(wanted, insist=bool(shared))
+        except StepFailed as failed:
+            error = failed
+        for one in shared:
+            one.is_done, one.error = True, error
+
     async def _change(self, wanted: Reach, *, insist: bool = False, again: bool = False) -> None:
         """Make `wanted` what is reached. Raises StepFailed when it could not be written: then nothing has changed.
 
@@ -276,6 +309,12 @@ class TrafficSwitch:
             self._is_applied = False
             await self._proxy.until_applied(table, is_new=is_new)
             self._is_applied = True
+
+    async def _until_loaded(self) -> None:
+        # Not for a moment longer: whoever has the lock may be waiting for the proxy.
+        if not self._is_loaded:
+            async with self._lock:
+                await self._load()
 
     async def _load(self) -> None:
         """Take up what an earlier run has published. Before any write: a table without it would drop its routes."""

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from syntra.agent.journal.rows import ServiceRow
+from syntra.agent.proxy_routes import ProxyRoutes
 from syntra.agent.reachable import NamedService
 from syntra.agent.traffic import TrafficSettings, TrafficSwitch
-from syntra.model.ids import ContainerId, DeploymentId, RequestId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.status import ContainerState, Health, Replica
+from syntra.networking.file_writer import FileWriter
+from syntra.networking.proxy import ProxyObserver
 from syntra.runtime.errors import StepFailed
 from tests.agent.fake_adapter import Hold
 from tests.agent.journal.opened import opened
-from tests.agent.test_traffic import Rig, deployed, routed
+from tests.agent.test_traffic import NOBODY, PROXY, Rig, deployed, routed
 from tests.agent.virtual_time import virtual_time
 
 
@@ -137,7 +140,7 @@ async def test_a_replica_that_ends_while_its_publication_waits_is_not_published_
             # Has the switch to itself, as while a slow proxy is waited for.
             group.create_task(rig.traffic.reconcile())
             await hold.arrived.wait()
-            late = group.create_task(_outcome(rig, of, two))
+            late = group.create_task(_outcome(rig.traffic, of, two))
             for _ in range(20):
                 await asyncio.sleep(0)
             await rig.adapter.stop(two, 0)
@@ -146,9 +149,9 @@ async def test_a_replica_that_ends_while_its_publication_waits_is_not_published_
         assert not rig.traffic.is_serving(two)
 
 
-async def _outcome(rig: Rig, of: Deployment, container_id: ContainerId) -> str:
+async def _outcome(traffic: TrafficSwitch, of: Deployment, container_id: ContainerId) -> str:
     try:
-        await rig.traffic.publish(of.spec, [container_id])
+        await traffic.publish(of.spec, [container_id])
     except StepFailed as failed:
         return str(failed)
     return ""
@@ -178,3 +181,84 @@ async def test_a_replica_without_a_health_check_returns_as_soon_as_it_has_stayed
             group_ready.cancel()
         assert took < 3
         assert rig.adapter.containers[one].state is ContainerState.RUNNING
+
+
+def slow(rig: Rig, secs: float) -> TrafficSwitch:
+    """A switch whose proxy is waited for so long after each change."""
+    return TrafficSwitch(
+        TrafficSettings(drain_secs=0, state_dir=rig.folder),
+        proxy=ProxyRoutes(
+            PROXY,
+            writer=FileWriter(rig.folder / "dynamic"),
+            observer=ProxyObserver(NOBODY, PROXY),
+            unobserved_secs=secs,
+        ),
+        adapter=rig.adapter,
+        journal=rig.journal.journal,
+        is_busy=lambda _: True,
+        readiness=lambda *_: Health.UNKNOWN,
+    )
+
+
+def other_than(of: Deployment, number: int) -> Deployment:
+    spec = dataclasses.replace(
+        of.spec, service_id=ServiceId(f"svc{number}"), domains=(f"web{number}.example.com",), health=None
+    )
+    return dataclasses.replace(of, deployment_id=DeploymentId(f"d{number}"), spec=spec)
+
+
+async def many(rig: Rig, count: int) -> list[tuple[Deployment, ContainerId]]:
+    found = []
+    for number in range(count):
+        of = other_than(routed(), number)
+        await rig.adapter.obtain_image(of, None, lambda *_: None)
+        found.append((of, await rig.replica(of, 1)))
+    return found
+
+
+@virtual_time
+async def test_services_that_change_at_once_wait_for_a_slow_proxy_together(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig = Rig(tmp_path, journal)
+        traffic, services = slow(rig, 3), await many(rig, 8)
+        begun = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as group:
+            for of, container_id in services:
+                group.create_task(traffic.publish(of.spec, [container_id]))
+            await asyncio.sleep(1)
+            # A command that comes meanwhile is answered, and not by the proxy's leave.
+            await traffic.check(other_than(routed(), 9))
+            assert asyncio.get_running_loop().time() - begun < 2
+        assert asyncio.get_running_loop().time() - begun < 8
+        assert len(rig.servers()) == 8
+        async with asyncio.TaskGroup() as group:
+            for of, container_id in services[:4]:
+                group.create_task(traffic.withdraw(of.spec.service_id, [container_id]))
+            group.create_task(traffic.forget(services[4][0].spec.service_id))
+        assert len(rig.servers()) == 3
+
+
+@virtual_time
+async def test_what_fails_or_is_cut_off_leaves_the_others_their_change(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig = Rig(tmp_path, journal)
+        traffic, services = slow(rig, 3), await many(rig, 5)
+        await rig.adapter.stop(services[2][1], 0)
+        async with asyncio.TaskGroup() as group:
+
+            def publishing(number: int) -> asyncio.Task[str]:
+                of, container_id = services[number]
+                return group.create_task(_outcome(traffic, of, container_id))
+
+            first = publishing(0)
+            await asyncio.sleep(1)
+            maker, ended, cut, last = (publishing(number) for number in (1, 2, 3, 4))
+            await asyncio.sleep(1)
+            cut.cancel()
+            await asyncio.sleep(2)
+            # It makes the change of all that waited, and is waiting for the proxy.
+            assert first.done() and not last.done()
+            maker.cancel()
+        assert (maker.cancelled(), cut.cancelled(), last.result()) == (True, True, "")
+        assert "has no address" in ended.result()
+        assert [traffic.is_serving(container_id) for _, container_id in services] == [True, True, False, False, True]
