@@ -131,6 +131,11 @@ class AgentApp:
             keeper.nudge()
             alerts.nudge()
 
+        def idle() -> None:
+            # What turned, or went, while the operation decided for itself.
+            if traffic is not None:
+                traffic.nudge()
+
         watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
         views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
         link = (
@@ -157,7 +162,7 @@ class AgentApp:
             metrics = settings.networking.traefik_metrics
             canary = CanaryTools(judge=watch, counter=CanaryRequests(metrics) if metrics else None)
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
-            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor)
+            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor, on_idle=idle)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             keeper = Keeper(

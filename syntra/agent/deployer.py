@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.canary import check_canary
@@ -46,14 +46,21 @@ class Deployer:
     """The agent's hands. `submit` answers at once; the work goes on in a lane."""
 
     def __init__(
-        self, tools: Tools, reports: Reports, ledger: AlertLedger, group: asyncio.TaskGroup, *, redactor: Redactor
+        self,
+        tools: Tools,
+        reports: Reports,
+        ledger: AlertLedger,
+        group: asyncio.TaskGroup,
+        *,
+        redactor: Redactor,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._tools = tools
         self._journal: Journal = tools.journal
         self._reports = reports
         self._ledger = ledger
         self._redactor = redactor
-        self.lanes = Lanes(group, self._carry_out)
+        self.lanes = Lanes(group, self._carry_out, on_idle=on_idle)
         self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
