@@ -203,10 +203,11 @@ class AgentApp:
                 group.create_task(alerts.run(), name="alerts"),
                 group.create_task(disks.run(), name="disks"),
             ]
+            resumed = await deployer.resume()
             if traffic is not None:
+                # Before that a service looks idle that an operation goes on with: its canary would lose its share.
                 background.append(group.create_task(traffic.run(), name="routes"))
                 background.append(group.create_task(proxy.watch.run(), name="proxy"))
-            resumed = await deployer.resume()
             background.append(group.create_task(keeper.run(), name="keeper"))
             if link is not None:
                 link.route_to(router)
