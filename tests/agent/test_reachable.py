@@ -137,6 +137,18 @@ def test_while_a_canary_is_held_the_others_are_looked_after_and_the_shares_stay(
     assert reachable.tended({}, WEB, [replica(A)], lambda r, _: health[r.container_id]) == {}
 
 
+@pytest.mark.parametrize(
+    ("health", "after"),
+    [({A: Health.HEALTHY}, [A]), ({A: Health.UNKNOWN}, [A]), ({A: Health.UNHEALTHY}, [B]), ({}, [A, B])],
+)
+def test_what_an_operation_left_behind_of_another_deployment_is_reached_only_in_place_of_nothing(
+    health: dict[ContainerId, Health], after: list[ContainerId]
+) -> None:
+    reach = reachable.published(reachable.published({}, WEB, reached(A)), WEB, reached(B), share=5)
+    now = reachable.settled(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
+    assert sorted(now[WEB.service_id].reached) == after
+
+
 def test_the_one_that_was_kept_as_the_last_goes_first() -> None:
     health = {A: Health.UNHEALTHY}
     reach = reachable.settled(
