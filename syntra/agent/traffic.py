@@ -335,7 +335,8 @@ class TrafficSwitch:
                 is_kept = replica.container_id in kept.reached if kept else replica.deployment_id == row.deployment_id
                 address = reachable.address_of(replica)
                 if is_kept and address is not None:
-                    port = await self._port(replica, current.spec)
+                    # An older replica listens where its own deployment said.
+                    port = (await self._made_from(replica, current.spec)).port
                     reached[replica.container_id] = Reached(index=replica.index, address=address, port=port)
             service = ServiceReach(spec=current.spec, reached=reached)
             if kept is not None:
@@ -348,10 +349,9 @@ class TrafficSwitch:
         if self._names is not None:
             self._names.show(reachable.named(reach))
 
-    async def _port(self, replica: Replica, spec: ServiceSpec) -> int | None:
-        # An older replica listens where its own deployment said.
-        made_from = await self._journal.deployment(replica.service_id, replica.deployment_id)
-        return made_from.spec.port if made_from is not None else spec.port
+    async def _made_from(self, replica: Replica | None, otherwise: ServiceSpec) -> ServiceSpec:
+        found = await self._journal.deployment(replica.service_id, replica.deployment_id) if replica else None
+        return found.spec if found is not None else otherwise
 
     async def _reached(self, container_id: ContainerId, spec: ServiceSpec) -> Reached:
         replica = await self._adapter.inspect(container_id)
@@ -371,11 +371,13 @@ class TrafficSwitch:
             return
         if self._names is not None:
             await self._names.until_forgotten(one.address for one in gone.values())
-        through_proxy = self._proxy is not None and bool(spec.domains)
+        # By what each was deployed with: the next deployment may have another port, or no domain any more.
+        own = {c: await self._made_from(await self._adapter.inspect(c), spec) for c in containers}
+        through_proxy = self._proxy is not None and any(one.domains for one in (spec, *own.values()))
         limit = self._settings.drain_secs if through_proxy else min(self._settings.drain_secs, NAMED_DRAIN_SECS)
         deadline = asyncio.get_running_loop().time() + limit
         for container_id in containers:
-            port = gone[container_id].port if container_id in gone else spec.port
+            port = gone[container_id].port if container_id in gone else own[container_id].port
             if port is not None:
                 await drained(self._adapter, container_id, port, deadline)
 

@@ -19,7 +19,7 @@ from syntra.networking.proxy import ProxyObserver
 from syntra.runtime.errors import StepFailed
 from tests.agent.fake_adapter import Hold
 from tests.agent.journal.opened import opened
-from tests.agent.test_traffic import NOBODY, PROXY, Rig, deployed, routed
+from tests.agent.test_traffic import NOBODY, PROXY, Addressed, Rig, deployed, routed
 from tests.agent.virtual_time import virtual_time
 
 
@@ -183,10 +183,10 @@ async def test_a_replica_without_a_health_check_returns_as_soon_as_it_has_stayed
         assert rig.adapter.containers[one].state is ContainerState.RUNNING
 
 
-def slow(rig: Rig, secs: float) -> TrafficSwitch:
+def slow(rig: Rig, secs: float, *, drain_secs: float = 0) -> TrafficSwitch:
     """A switch whose proxy is waited for so long after each change."""
     return TrafficSwitch(
-        TrafficSettings(drain_secs=0, state_dir=rig.folder),
+        TrafficSettings(drain_secs=drain_secs, state_dir=rig.folder),
         proxy=ProxyRoutes(
             PROXY,
             writer=FileWriter(rig.folder / "dynamic"),
@@ -262,3 +262,28 @@ async def test_what_fails_or_is_cut_off_leaves_the_others_their_change(tmp_path:
         assert (maker.cancelled(), cut.cancelled(), last.result()) == (True, True, "")
         assert "has no address" in ended.result()
         assert [traffic.is_serving(container_id) for _, container_id in services] == [True, True, False, False, True]
+
+
+class Unseen(Addressed):
+    """A fake engine into whose containers nobody can look: each is drained for the whole time."""
+
+    async def inspect(self, container_id: ContainerId) -> Replica | None:
+        found = await super().inspect(container_id)
+        return dataclasses.replace(found, pid=0) if found else None
+
+
+@virtual_time
+async def test_what_leaves_is_drained_by_what_it_was_deployed_with(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        rig.adapter = Unseen(registry=("nginx:1",))
+        rig.traffic = traffic = slow(rig, 0, drain_secs=60)
+        [one] = await deployed(rig, of, 1)
+        await traffic.publish(of.spec, [one])
+        # The next deployment gives its domain up: what came through it is still open at the old replica.
+        await traffic.publish(dataclasses.replace(of.spec, domains=(), port=None), [])
+        for _ in range(2):
+            begun = asyncio.get_running_loop().time()
+            await traffic.withdraw(of.spec.service_id, [one])
+            took = asyncio.get_running_loop().time() - begun
+            assert 59 < took < 62, "also when it is asked for again, as after a kill"
