@@ -131,6 +131,11 @@ class AgentApp:
             keeper.nudge()
             alerts.nudge()
 
+        def idle() -> None:
+            # What turned, or went, while the operation decided for itself.
+            if traffic is not None:
+                traffic.nudge()
+
         watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
         views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
         link = (
@@ -168,7 +173,7 @@ class AgentApp:
             )
             canary = CanaryTools(judge=watch, counter=CanaryRequests(settings.networking.metrics_url))
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
-            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor)
+            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor, on_idle=idle)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
             sweeper = Sweeper(journal, adapter, deployer.lanes)
             keeper = Keeper(
@@ -211,10 +216,11 @@ class AgentApp:
                 group.create_task(alerts.run(), name="alerts"),
                 group.create_task(disks.run(), name="disks"),
             ]
+            resumed = await deployer.resume()
             if traffic is not None:
+                # Before that a service looks idle that an operation goes on with: its canary would lose its share.
                 background.append(group.create_task(traffic.run(), name="routes"))
                 background.append(group.create_task(proxy.watch.run(), name="proxy"))
-            resumed = await deployer.resume()
             background.append(group.create_task(keeper.run(), name="keeper"))
             if link is not None:
                 link.route_to(router)

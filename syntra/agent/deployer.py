@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from syntra.agent.alert_ledger import AlertLedger
 from syntra.agent.canary import check_canary
@@ -26,7 +26,7 @@ from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
-from syntra.model.spec import Deployment
+from syntra.model.spec import Deployment, Strategy
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure
 from syntra.runtime.errors import RuntimeUnavailable
@@ -47,14 +47,21 @@ class Deployer:
     """The agent's hands. `submit` answers at once; the work goes on in a lane."""
 
     def __init__(
-        self, tools: Tools, reports: Reports, ledger: AlertLedger, group: asyncio.TaskGroup, *, redactor: Redactor
+        self,
+        tools: Tools,
+        reports: Reports,
+        ledger: AlertLedger,
+        group: asyncio.TaskGroup,
+        *,
+        redactor: Redactor,
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._tools = tools
         self._journal: Journal = tools.journal
         self._reports = reports
         self._ledger = ledger
         self._redactor = redactor
-        self.lanes = Lanes(group, self._carry_out)
+        self.lanes = Lanes(group, self._carry_out, on_idle=on_idle)
         self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
@@ -69,6 +76,9 @@ class Deployer:
             raise
         if isinstance(command, Deploy):
             await self._tools.traffic.check(command.deployment)
+        elif isinstance(command, Rollback) and job.deployment is not None:
+            # Another service may have taken one of its domains since; a rollback is never a canary.
+            await self._tools.traffic.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         await self._require_engine()
         if isinstance(command, Deploy):
             await check_canary(command.deployment, self._tools.adapter, self._tools.canary.counter)

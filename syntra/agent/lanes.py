@@ -30,9 +30,17 @@ class LaneTaken(AgentError):
 class Lanes:
     """Jobs in order, per service. `carry_out` runs one job to its report."""
 
-    def __init__(self, group: asyncio.TaskGroup, carry_out: Callable[[Job], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        group: asyncio.TaskGroup,
+        carry_out: Callable[[Job], Awaitable[None]],
+        *,
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_idle` is called when the last operation of a service is over: who left it alone looks at it again."""
         self._group = group
         self._carry_out = carry_out
+        self._on_idle = on_idle
         self._waiting: dict[ServiceId, deque[Job]] = {}
         self._running: dict[ServiceId, Job] = {}
         self._tasks: dict[ServiceId, asyncio.Task[None]] = {}
@@ -156,6 +164,8 @@ class Lanes:
             del self._tasks[job.service_id]
             self._rest()
         self._start_next(job.service_id)
+        if not self.is_busy(job.service_id):
+            self._on_idle()
 
     def _rest(self) -> None:
         if not self._running and not self._held:

@@ -52,7 +52,10 @@ class ProxyRoutes:
         """
         try:
             # Asked once before it is waited for: a proxy that is not there is not worth the whole of APPLY_SECS.
-            applied = await self._observer.applied(table) or await self._observer.wait_applied(table, APPLY_SECS)
+            applied = await self._observer.applied(table)
+            if is_new or not applied:
+                # Also when it was seen at once: the API's entrypoint may be the first to have what is new.
+                applied = await self._observer.wait_applied(table, APPLY_SECS)
         except ProxyUnreachable as unseen:
             self._say(f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
             if is_new:

@@ -62,7 +62,13 @@ def published(
 ) -> dict[ServiceId, ServiceReach]:
     """With these containers as well, and with the spec's domains. With `share` they are canaries, all of them."""
     before = reach.get(spec.service_id, ServiceReach(spec=spec))
-    canary = before.canary - found.keys() if share is None else frozenset(found)
+    if share is not None:
+        canary = frozenset(found)
+    elif before.share < 100:
+        canary = before.canary - found.keys()
+    else:
+        # It took everything over and no look at an idle service came in between: those that come now are its equals.
+        canary = frozenset()
     now = replace(
         before,
         spec=spec,
@@ -105,8 +111,9 @@ def settled(
 ) -> dict[ServiceId, ServiceReach]:
     """A service that no operation is at: its ready replicas are reached, unhealthy ones are not.
 
-    `replicas` are those of the current deployment, with `spec`. The last one that is reached stays for the proxy,
-    whatever its health: an answer that may be wrong is better than none.
+    `replicas` are those of the current deployment, with `spec`; others are what an operation could not take away, and
+    are reached in place of nothing only. The last one that is reached stays for the proxy, whatever its health: an
+    answer that may be wrong is better than none.
     """
     service = reach.get(spec.service_id, ServiceReach(spec=spec))
     reached = dict(service.reached)
@@ -126,6 +133,10 @@ def settled(
             del reached[container_id]
         else:
             reached[container_id] = replace(reached[container_id], is_ready=False)
+    # A canary that could not be taken back, say: without this it would be the equal of those that serve.
+    current = {replica.container_id for replica in replicas}
+    if any(one.is_ready for container_id, one in reached.items() if container_id in current):
+        reached = {container_id: one for container_id, one in reached.items() if container_id in current}
     return {**reach, spec.service_id: ServiceReach(spec=spec, reached=reached)}
 
 

@@ -26,6 +26,7 @@ from syntra.model.command import (
     Exec,
     LogsSubscribe,
     LogsUnsubscribe,
+    Operation,
     Promote,
     ProxyAction,
     ProxyControl,
@@ -33,6 +34,7 @@ from syntra.model.command import (
     Restart,
     Rollback,
     Scale,
+    Steering,
     Stop,
 )
 from syntra.model.command_payload import parse_command, request_id_of
@@ -141,13 +143,11 @@ class Router:
         await self._deployer.until_resumed()
         match command:
             case Deploy() | Stop() | Scale() | Restart() | Rollback():
-                async with self._admission.holding(command.request_id):
-                    if not await self._repeat(command.request_id, peer):
-                        await self._deployer.submit(command, kind, peer.origin, payload)
+                await self._whole(
+                    self._admit(command, peer, self._deployer.submit(command, kind, peer.origin, payload))
+                )
             case Promote() | Abort():
-                async with self._admission.holding(command.request_id):
-                    if not await self._repeat(command.request_id, peer):
-                        await self._deployer.steer(command, kind, peer.origin)
+                await self._whole(self._admit(command, peer, self._deployer.steer(command, kind, peer.origin)))
             case Exec():
                 async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):
@@ -178,6 +178,26 @@ class Router:
                     raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
                 self._check_errands()
                 self._errand(self._control_proxy(command, self._proxy, peer), kind)
+
+    async def _admit(self, command: Operation | Steering, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with self._admission.holding(command.request_id):
+                if not await self._repeat(command.request_id, peer):
+                    await work
+        finally:
+            work.close()
+
+    async def _whole(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await work that does not end with whoever asked for it: what is journaled must also be carried out."""
+
+        async def kept() -> BaseException | None:
+            # The agent's task group must not fail by it.
+            outcomes = await asyncio.gather(work, return_exceptions=True)
+            return outcomes[0]
+
+        failed = await asyncio.shield(self._group.create_task(kept(), name="command"))
+        if failed is not None:
+            raise failed
 
     async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
         """Give a known request its answer again; False when it is new. Work under way answers when it is done."""

@@ -20,6 +20,7 @@ from syntra.agent.drain import drained
 from syntra.agent.journal.journal import Journal
 from syntra.agent.proxy_routes import ProxyRoutes
 from syntra.agent.reachable import NamedService, Reach, Reached, ServiceReach
+from syntra.agent.together import Asked, Together
 from syntra.agent.traffic_port import check_shares
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
@@ -33,6 +34,8 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 RECONCILE_SECS = 30.0
+# Nobody tells that a replica without a health check has stayed up for long enough.
+STAYING_UP_SECS = 0.5
 # A client that asks by name may keep its connection for ever, as pools of database clients do; the proxy does not.
 NAMED_DRAIN_SECS = 5.0
 
@@ -93,11 +96,14 @@ class TrafficSwitch:
         self._names = names
         self._reach: Reach = {}
         self._lock = asyncio.Lock()
+        self._together: Together[Reach] = Together(self._lock, self._make)
         self._nudge = asyncio.Event()
         self._is_loaded = False
         # False while the proxy has not been seen to work with what is written.
         self._is_applied = True
         self._looked_at = float("-inf")
+        # Whether the last look found a replica that only has to stay up to be ready.
+        self._is_staying_up = False
 
     @property
     def problems(self) -> list[str]:
@@ -111,8 +117,7 @@ class TrafficSwitch:
 
     async def table(self) -> RouteTable:
         """What is routed now. Raises RuntimeUnavailable until an engine has told what of it is here."""
-        async with self._lock:
-            await self._load()
+        await self._until_loaded()
         return reachable.route_table(self._reach)
 
     async def write_again(self) -> None:
@@ -138,8 +143,7 @@ class TrafficSwitch:
             return
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
-        async with self._lock:
-            await self._load()
+        await self._until_loaded()
         others = reachable.route_table(reachable.forgotten(self._reach, spec.service_id))
         claimed = conflict(others, reachable.route_of(ServiceReach(spec=spec)))
         if claimed is not None:
@@ -150,23 +154,34 @@ class TrafficSwitch:
             await self._names.prepare(spec.project_name)
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        found = {container_id: await self._reached(container_id, spec) for container_id in containers}
-        async with self._lock:
-            await self._load()
-            await self._change(reachable.published(self._reach, spec, found, share=share), insist=True)
+        async def change(reach: Reach) -> Reach:
+            # Looked at inside the lock: one that ends while the lock is waited for would be published for good, as the
+            # look that its end calls for is over by then.
+            found = {container_id: await self._reached(container_id, spec) for container_id in containers}
+            return reachable.published(reach, spec, found, share=share)
+
+        await self._together.make(change, insist=True)
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
-        async with self._lock:
-            await self._load()
-            service = self._reach.get(service_id)
-            gone = {c: service.reached[c] for c in containers if c in service.reached} if service else {}
-            await self._change(reachable.withdrawn(self._reach, service_id, containers), insist=True)
-        await self._drain(service.spec if service else None, containers, gone)
+        spec: ServiceSpec | None = None
+        gone: dict[ContainerId, Reached] = {}
+
+        async def change(reach: Reach) -> Reach:
+            nonlocal spec
+            if (service := reach.get(service_id)) is not None:
+                spec = service.spec
+                # Made again when whoever made it was cut off: they may be gone from the table by then.
+                gone.update({c: service.reached[c] for c in containers if c in service.reached})
+            return reachable.withdrawn(reach, service_id, containers)
+
+        await self._together.make(change, insist=True)
+        await self._drain(spec, containers, gone)
 
     async def forget(self, service_id: ServiceId) -> None:
-        async with self._lock:
-            await self._load()
-            await self._change(reachable.forgotten(self._reach, service_id))
+        async def change(reach: Reach) -> Reach:
+            return reachable.forgotten(reach, service_id)
+
+        await self._together.make(change, insist=False)
 
     async def start(self) -> None:
         """Take up what is published and write it again; never fails for the proxy's sake."""
@@ -192,7 +207,8 @@ class TrafficSwitch:
                 except AgentError as failed:
                     log.error("routes could not be looked at", extra={"reason": str(failed)})
                 nudged = group.create_task(self._nudge.wait(), name="routes nudge")
-                await asyncio.wait({change, nudged}, timeout=RECONCILE_SECS, return_when=asyncio.FIRST_COMPLETED)
+                pause = STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS
+                await asyncio.wait({change, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 self._nudge.clear()
                 change.cancel()
                 nudged.cancel()
@@ -206,30 +222,39 @@ class TrafficSwitch:
 
         While a canary is held, which may be for hours, what served before it is looked after too.
         """
-        rows = {row.service_id: row for row in await self._journal.services()}
-        specs = {
-            row.service_id: deployment.spec
-            for row in rows.values()
-            if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
-        }
         async with self._lock:
+            # An operation may commit during this look. What it published it published before the look began, as that
+            # takes the lock: so whatever is busy now is left alone, although it may be idle by the end.
+            busy = {service_id for service_id in self._reach if self._is_busy(service_id)}
+            rows = {row.service_id: row for row in await self._journal.services()}
+            specs = {
+                row.service_id: deployment.spec
+                for row in rows.values()
+                if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
+            }
             observed = await self._observed()
+            busy |= {service_id for service_id in {*self._reach, *rows} if self._is_busy(service_id)}
             if self._names is not None:
                 self._names.see(observed)
             wanted = reachable.followed(self._reach, observed)
+            self._is_staying_up = False
             for service_id in [*wanted]:
-                if service_id not in rows and not self._is_busy(service_id):
+                if service_id not in rows and service_id not in busy:
                     wanted = reachable.forgotten(wanted, service_id)
             for service_id, spec in specs.items():
                 row = rows[service_id]
                 is_held = self._is_held(service_id)
-                if (self._is_busy(service_id) and not is_held) or not self.routes(spec):
+                if (service_id in busy and not is_held) or not self.routes(spec):
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
-                if is_held:
-                    wanted = reachable.tended(wanted, spec, current, self._readiness)
-                    continue
-                wanted = reachable.settled(wanted, spec, [] if row.stopped else current, self._readiness)
+                current = [] if row.stopped else current
+                change = reachable.tended if is_held else reachable.settled
+                wanted = change(wanted, spec, current, self._readiness)
+                self._is_staying_up |= spec.health is None and any(
+                    self._readiness(replica, spec) is Health.UNKNOWN
+                    for replica in current
+                    if not reachable.is_reached(wanted, replica.container_id)
+                )
             await self._change(wanted)
 
     async def _observed(self) -> list[Replica]:
@@ -242,6 +267,30 @@ class TrafficSwitch:
                 if fresh is not None:
                     observed[container_id] = fresh
         return [*observed.values()]
+
+    async def _make(self, asked: Sequence[Asked[Reach]]) -> None:
+        await self._load()
+        wanted, shared = self._reach, list[Asked[Reach]]()
+        for one in asked:
+            try:
+                changed = await one.change(wanted)
+                # What cannot be a route must not keep the others from theirs.
+                reachable.route_table(changed)
+            except AgentError as failed:
+                one.is_done, one.error = True, failed
+                continue
+            if changed == wanted and not one.insist:
+                one.is_done = True
+                continue
+            wanted = changed
+            shared.append(one)
+        error: StepFailed | None = None
+        try:
+            await self._change(wanted, insist=bool(shared))
+        except StepFailed as failed:
+            error = failed
+        for one in shared:
+            one.is_done, one.error = True, error
 
     async def _change(self, wanted: Reach, *, insist: bool = False, again: bool = False) -> None:
         """Make `wanted` what is reached. Raises StepFailed when it could not be written: then nothing has changed.
@@ -260,6 +309,12 @@ class TrafficSwitch:
             self._is_applied = False
             await self._proxy.until_applied(table, is_new=is_new)
             self._is_applied = True
+
+    async def _until_loaded(self) -> None:
+        # Not for a moment longer: whoever has the lock may be waiting for the proxy.
+        if not self._is_loaded:
+            async with self._lock:
+                await self._load()
 
     async def _load(self) -> None:
         """Take up what an earlier run has published. Before any write: a table without it would drop its routes."""
@@ -280,7 +335,8 @@ class TrafficSwitch:
                 is_kept = replica.container_id in kept.reached if kept else replica.deployment_id == row.deployment_id
                 address = reachable.address_of(replica)
                 if is_kept and address is not None:
-                    port = await self._port(replica, current.spec)
+                    # An older replica listens where its own deployment said.
+                    port = (await self._made_from(replica, current.spec)).port
                     reached[replica.container_id] = Reached(index=replica.index, address=address, port=port)
             service = ServiceReach(spec=current.spec, reached=reached)
             if kept is not None:
@@ -289,11 +345,13 @@ class TrafficSwitch:
             reach[row.service_id] = service
         self._reach = reach
         self._is_loaded = True
+        # Whoever loads it, names know it: a change that changes nothing would never tell them.
+        if self._names is not None:
+            self._names.show(reachable.named(reach))
 
-    async def _port(self, replica: Replica, spec: ServiceSpec) -> int | None:
-        # An older replica listens where its own deployment said.
-        made_from = await self._journal.deployment(replica.service_id, replica.deployment_id)
-        return made_from.spec.port if made_from is not None else spec.port
+    async def _made_from(self, replica: Replica | None, otherwise: ServiceSpec) -> ServiceSpec:
+        found = await self._journal.deployment(replica.service_id, replica.deployment_id) if replica else None
+        return found.spec if found is not None else otherwise
 
     async def _reached(self, container_id: ContainerId, spec: ServiceSpec) -> Reached:
         replica = await self._adapter.inspect(container_id)
@@ -313,11 +371,13 @@ class TrafficSwitch:
             return
         if self._names is not None:
             await self._names.until_forgotten(one.address for one in gone.values())
-        through_proxy = self._proxy is not None and bool(spec.domains)
+        # By what each was deployed with: the next deployment may have another port, or no domain any more.
+        own = {c: await self._made_from(await self._adapter.inspect(c), spec) for c in containers}
+        through_proxy = self._proxy is not None and any(one.domains for one in (spec, *own.values()))
         limit = self._settings.drain_secs if through_proxy else min(self._settings.drain_secs, NAMED_DRAIN_SECS)
         deadline = asyncio.get_running_loop().time() + limit
         for container_id in containers:
-            port = gone[container_id].port if container_id in gone else spec.port
+            port = gone[container_id].port if container_id in gone else own[container_id].port
             if port is not None:
                 await drained(self._adapter, container_id, port, deadline)
 

@@ -16,8 +16,9 @@ import pytest
 
 from syntra.agent.canary import UNCOUNTED_SECS, CanaryTools
 from syntra.agent.operation import OperationPhase
+from syntra.model.errors import RequestError
 from syntra.model.ids import RequestId, ServiceId
-from syntra.model.spec import ServiceSpec
+from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerState, Health, Replica
 from syntra.networking.canary_requests import Answers
 from syntra.networking.errors import ProxyUnreachable
@@ -628,3 +629,30 @@ async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> No
             assert outside.traffic.shares == sorted(outside.traffic.shares), "a share never shrinks"
             assert await agent.journal.unfinished() == []
             assert await agent.journal.find(RequestId("r")) is not None
+
+
+class ClaimedTraffic(FakeTraffic):
+    """Another service has a domain."""
+
+    claimed = ""
+
+    async def check(self, deployment: Deployment) -> None:
+        await super().check(deployment)
+        if self.claimed in deployment.spec.domains:
+            raise RequestError("ROUTE_CONFLICT", f"networking.domains: {self.claimed} belongs to service other")
+
+
+@virtual_time
+async def test_a_rollback_does_not_take_a_domain_that_another_service_has_by_now(tmp_path: Path) -> None:
+    traffic = ClaimedTraffic()
+    async with running(tmp_path, FakeAdapter(), traffic=traffic) as agent:
+        await agent.deployed("d1", **FOUR)
+        await agent.deployed("d2", config={"replicas": 4}, networking={"domains": ["next.example"]})
+        traffic.claimed = "web.example"
+        await agent.send("rollback", "b", service_id="web")
+        await agent.done()
+        assert await error_of(agent, "b") == "ROUTE_CONFLICT"
+        traffic.claimed = ""
+        await agent.send("rollback", "c", service_id="web")
+        await agent.done()
+        assert await agent.outcome("c") == "running"

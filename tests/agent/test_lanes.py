@@ -107,3 +107,19 @@ async def test_a_shutdown_waits_for_its_grace_and_then_ends_the_hold() -> None:
         with pytest.raises(LaneTaken):
             async with lanes.holding(WEB, 60):
                 pass
+
+
+@virtual_time
+async def test_the_end_of_a_service_s_last_operation_is_told_when_it_is_idle() -> None:
+    told: list[bool] = []
+
+    async def carry_out(one: Job) -> None:
+        await asyncio.sleep(1)
+
+    async with asyncio.TaskGroup() as group:
+        lanes = Lanes(group, carry_out, on_idle=lambda: told.append(lanes.is_busy(WEB)))
+        lanes.add(job("a"))
+        lanes.add(job("b"))
+        await asyncio.sleep(1.5)
+        assert told == []
+    assert told == [False]

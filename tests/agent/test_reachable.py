@@ -78,6 +78,12 @@ def test_a_canary_has_its_share_and_no_name_before_it_has_everything() -> None:
     assert groups(taken_in) == {"stable": (100, ["a", "b", "c"])}
 
 
+def test_what_comes_after_a_canary_that_has_everything_is_its_equal() -> None:
+    whole = reachable.published(reachable.published({}, WEB, reached(A)), WEB, reached(B), share=100)
+    alone = reachable.withdrawn(whole, WEB.service_id, [A])
+    assert groups(reachable.published(alone, WEB, reached(C))) == {"stable": (100, ["b", "c"])}
+
+
 def test_what_runs_no_more_is_gone_and_a_new_address_is_followed_with_the_port_it_had() -> None:
     moved = dataclasses.replace(WEB, port=9000)
     reach = reachable.published(reachable.published({}, WEB, reached(A, B)), moved, {})
@@ -129,6 +135,18 @@ def test_while_a_canary_is_held_the_others_are_looked_after_and_the_shares_stay(
     assert groups(now) == {"stable": (90, stable), "canary": (10, ["b"])}
     assert now[WEB.service_id].spec == newer
     assert reachable.tended({}, WEB, [replica(A)], lambda r, _: health[r.container_id]) == {}
+
+
+@pytest.mark.parametrize(
+    ("health", "after"),
+    [({A: Health.HEALTHY}, [A]), ({A: Health.UNKNOWN}, [A]), ({A: Health.UNHEALTHY}, [B]), ({}, [A, B])],
+)
+def test_what_an_operation_left_behind_of_another_deployment_is_reached_only_in_place_of_nothing(
+    health: dict[ContainerId, Health], after: list[ContainerId]
+) -> None:
+    reach = reachable.published(reachable.published({}, WEB, reached(A)), WEB, reached(B), share=5)
+    now = reachable.settled(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
+    assert sorted(now[WEB.service_id].reached) == after
 
 
 def test_the_one_that_was_kept_as_the_last_goes_first() -> None:

@@ -12,7 +12,7 @@ from syntra.agent.router import MAX_ERRANDS
 from syntra.model.ids import ContainerId, RequestId
 from syntra.model.status import Figures
 from tests.agent.agent_rig import ControlPeer, LocalPeer, running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_adapter import FakeAdapter, Hold
 from tests.agent.samples import CANARY, deploy_payload
 from tests.agent.virtual_time import now, virtual_time
 
@@ -283,3 +283,23 @@ async def test_a_stream_that_the_engine_ends_says_why(tmp_path: Path) -> None:
         first, second = agent.local.responses()
         assert first["success"]
         assert second["error"]["code"] == "LOGS_FAILED"
+
+
+@virtual_time
+async def test_a_client_that_is_gone_while_its_command_is_written_leaves_it_whole(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        adapter.holds["ping"] = hold = Hold()
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(agent.ask("deploy", "r", **deploy_payload("d2")))
+            await hold.arrived.wait()
+            hold.release.set()
+            for _ in range(4):
+                await asyncio.sleep(0)
+            asking.cancel()
+        await quiet()
+        await agent.done()
+        remembered = await agent.journal.find(RequestId("r"))
+        assert remembered is None or remembered.report is not None, "accepted and never carried out"
+        assert await agent.journal.unfinished() == []
