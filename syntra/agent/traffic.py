@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from syntra.agent import reach_file, reachable
+from syntra.agent.claims import Claims
 from syntra.agent.drain import drained
 from syntra.agent.journal.journal import Journal
+from syntra.agent.names_port import Names
 from syntra.agent.proxy_routes import ProxyRoutes
-from syntra.agent.reachable import NamedService, Reach, Reached, ServiceReach
+from syntra.agent.reachable import Reach, Reached, ServiceReach
 from syntra.agent.together import Asked, Together
 from syntra.agent.traffic_port import check_shares
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health, Replica
-from syntra.networking.routes import RouteTable, conflict
+from syntra.networking.routes import RouteTable
 from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
@@ -38,29 +39,6 @@ RECONCILE_SECS = 30.0
 STAYING_UP_SECS = 0.5
 # A client that asks by name may keep its connection for ever, as pools of database clients do; the proxy does not.
 NAMED_DRAIN_SECS = 5.0
-
-
-class Names(Protocol):
-    """Who answers for the names of services."""
-
-    async def prepare(self, project: str) -> None:
-        """The project's network is there: listen on it."""
-
-    def show(self, services: Iterable[NamedService]) -> None:
-        """These are all services, from now on."""
-
-    def see(self, replicas: Sequence[Replica]) -> None:
-        """These are all containers there are."""
-
-    async def refresh(self, projects: frozenset[str]) -> None:
-        """Listen on the networks of exactly these projects; one that cannot be listened on is said."""
-
-    async def until_forgotten(self, addresses: Iterable[str]) -> None:
-        """Return once no client may remember any of the addresses from an answer."""
-
-    @property
-    def problems(self) -> Sequence[str]:
-        """Sentences for the status."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +76,8 @@ class TrafficSwitch:
         self._lock = asyncio.Lock()
         self._together: Together[Reach] = Together(self._lock, self._make)
         self._nudge = asyncio.Event()
+        self._claims = Claims(journal, is_busy)
+        self._table: RouteTable | None = None
         self._is_loaded = False
         # False while the proxy has not been seen to work with what is written.
         self._is_applied = True
@@ -144,8 +124,7 @@ class TrafficSwitch:
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
         await self._until_loaded()
-        others = reachable.route_table(reachable.forgotten(self._reach, spec.service_id))
-        claimed = conflict(others, reachable.route_of(ServiceReach(spec=spec)))
+        claimed = await self._claims.take(spec, [service.spec for service in self._reach.values()])
         if claimed is not None:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
@@ -182,6 +161,7 @@ class TrafficSwitch:
             return reachable.forgotten(reach, service_id)
 
         await self._together.make(change, insist=False)
+        self._claims.forget(service_id)
 
     async def start(self) -> None:
         """Take up what is published and write it again; never fails for the proxy's sake."""
@@ -300,14 +280,16 @@ class TrafficSwitch:
         if wanted == self._reach and not again and (self._is_applied or not insist):
             return
         table = reachable.route_table(wanted)
-        is_new = await self._proxy.write(table) if self._proxy is not None else False
-        self._reach = wanted
+        # Services without domains come and go without the proxy.
+        proxy = None if table == self._table and self._is_applied and not again else self._proxy
+        is_new = await proxy.write(table) if proxy is not None else False
+        self._reach, self._table = wanted, table
         if self._names is not None:
             self._names.show(reachable.named(wanted))
         await asyncio.to_thread(reach_file.write, self._settings.state_dir, wanted)
-        if self._proxy is not None:
+        if proxy is not None:
             self._is_applied = False
-            await self._proxy.until_applied(table, is_new=is_new)
+            await proxy.until_applied(table, is_new=is_new)
             self._is_applied = True
 
     async def _until_loaded(self) -> None:

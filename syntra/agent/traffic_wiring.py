@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 from syntra.agent.config.settings import Settings
 from syntra.agent.journal.journal import Journal
+from syntra.agent.names_port import Names
 from syntra.agent.proxy_routes import ProxyRoutes
-from syntra.agent.traffic import Names, TrafficSettings, TrafficSwitch
+from syntra.agent.traffic import TrafficSettings, TrafficSwitch
 from syntra.model.ids import ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health, Replica

@@ -324,3 +324,43 @@ async def test_a_list_that_is_older_than_a_start_drops_nothing(tmp_path: Path) -
         await adapter.stop(two, 0)
         await rig.traffic.reconcile()
         assert len(rig.servers()) == 1
+
+
+async def test_a_domain_is_held_from_the_check_and_while_it_may_come_back(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+
+        def asking(service: str, domain: str) -> Deployment:
+            return dataclasses.replace(
+                of, spec=dataclasses.replace(of.spec, service_id=ServiceId(service), domains=(domain,))
+            )
+
+        # Both are asked before either is published.
+        first, second = asking("first", "new.example.com"), asking("second", "new.example.com")
+        answers = await asyncio.gather(*map(rig.traffic.check, (first, second)), return_exceptions=True)
+        assert answers[0] is None
+        assert isinstance(answers[1], RequestError)
+        assert answers[1].code == "ROUTE_CONFLICT"
+        await rig.traffic.forget(ServiceId("first"))
+        await rig.traffic.check(second)
+        # A deploy under way has left the domain, and goes back to it when it fails.
+        rig.busy = {of.spec.service_id}
+        await rig.traffic.publish(dataclasses.replace(of.spec, domains=("next.example.com",)), [one])
+        with pytest.raises(RequestError, match=f"belongs to service {of.spec.service_id}"):
+            await rig.traffic.check(asking("third", "web.example.com"))
+
+
+async def test_services_without_domains_come_and_go_without_the_proxy(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        rig, of = Rig(tmp_path, journal), routed()
+        [one] = await deployed(rig, of, 1)
+        await rig.traffic.publish(of.spec, [one])
+        plain = dataclasses.replace(of.spec, service_id=ServiceId("db"), domains=())
+        (tmp_path / "dynamic").rename(tmp_path / "aside")
+        (tmp_path / "dynamic").write_text("no directory")
+        await rig.traffic.publish(plain, [one])
+        assert rig.traffic.is_serving(one)
+        with pytest.raises(StepFailed, match="cannot make"):
+            await rig.traffic.withdraw(of.spec.service_id, [one])
