@@ -37,13 +37,13 @@ def write(directory: Path, reach: Reach) -> None:
         for service_id, service in sorted(reach.items())
     }
     try:
-        atomic_file.write(directory / FILE_NAME, json.dumps(state, indent=1).encode())
+        atomic_file.write(directory / FILE_NAME, json.dumps(state, indent=1).encode(), durable=False)
     except AgentError as failed:
         log.warning("what is published could not be kept", extra={"reason": str(failed)})
 
 
 def read(directory: Path) -> Mapping[ServiceId, Kept]:
-    """What was kept; nothing when there is no file or it is not one of these."""
+    """What was kept; nothing when there is no file or it is not one of these, as after a power cut."""
     try:
         state = json.loads((directory / FILE_NAME).read_text())
         return {

@@ -22,13 +22,14 @@ _NEXT_STEPS = {
 }
 
 
-def write(path: Path | str, data: bytes, mode: int = 0o600) -> None:
+def write(path: Path | str, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
     """Replace `path` with `data` durably: temp file beside it, fsync, rename, fsync of the directory.
 
     `mode` holds regardless of the umask. A symlink at `path` is replaced, not followed. On any failure or interruption
     before the rename the old file stays and the temp file is removed; after a SIGKILL a `.….tmp` may be left behind,
     which no later write trips over. Only a failing fsync of the directory reports an error with the new content
     already visible: then it may not survive a power cut.
+    Without `durable` nothing is synced: for what may be lost, or torn, by a power cut.
     Raises AgentError; its `__cause__` is the OSError. Blocks on the disk: call it from a thread where that matters.
     """
     path = Path(path)
@@ -36,8 +37,9 @@ def write(path: Path | str, data: bytes, mode: int = 0o600) -> None:
         # All work goes through one directory descriptor: the directory cannot be swapped for another midway.
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _replace(directory, path.name, data, mode)
-            os.fsync(directory)
+            _replace(directory, path.name, data, mode, durable=durable)
+            if durable:
+                os.fsync(directory)
         finally:
             os.close(directory)
     except OSError as exc:
@@ -45,7 +47,7 @@ def write(path: Path | str, data: bytes, mode: int = 0o600) -> None:
         raise AgentError(f"cannot write {path}: {exc.strerror or exc}; {step}") from exc
 
 
-def _replace(directory: int, name: str, data: bytes, mode: int) -> None:
+def _replace(directory: int, name: str, data: bytes, mode: int, *, durable: bool) -> None:
     # Not derived from `name`: a name of 255 bytes has no room for a suffix. Watchers of *.yml ignore *.tmp.
     temp = f".{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -56,7 +58,8 @@ def _replace(directory: int, name: str, data: bytes, mode: int) -> None:
             while view:
                 view = view[os.write(handle, view) :]
             os.fchmod(handle, mode)
-            os.fsync(handle)
+            if durable:
+                os.fsync(handle)
         finally:
             os.close(handle)
         os.rename(temp, name, src_dir_fd=directory, dst_dir_fd=directory)
