@@ -57,7 +57,7 @@ class ProxyRoutes:
                 # Also when it was seen at once: the API's entrypoint may be the first to have what is new.
                 applied = await self._observer.wait_applied(table, APPLY_SECS)
         except ProxyUnreachable as unseen:
-            self._say(f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
+            self._say_unseen(table, f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
             if is_new:
                 await asyncio.sleep(self._unobserved_secs)
             return
@@ -70,7 +70,7 @@ class ProxyRoutes:
         try:
             applied = await self._observer.applied(table)
         except ProxyUnreachable as unseen:
-            self._say(f"the proxy cannot be observed: {unseen}")
+            self._say_unseen(table, f"the proxy cannot be observed: {unseen}")
             return
         self._say("" if applied else "the proxy works with other routes than the agent's; see its log")
 
@@ -87,6 +87,10 @@ class ProxyRoutes:
     async def complaints(self, table: RouteTable) -> tuple[str, ...]:
         """What the proxy has against the table, as sentences; raises ProxyUnreachable."""
         return await self._observer.problems(table)
+
+    def _say_unseen(self, table: RouteTable, problem: str) -> None:
+        # Who routes nothing needs no proxy.
+        self._say(problem if any(route.domains for route in table.routes) else "")
 
     def _say(self, problem: str) -> None:
         if problem and problem != self.problem:

@@ -137,6 +137,7 @@ async def test_replicas_come_and_go_and_a_proxy_that_is_not_there_is_said(tmp_pa
         assert rig.servers() == ["http://172.30.0.3:8080"]
         await rig.traffic.forget(of.spec.service_id)
         assert rig.servers() == []
+        assert rig.traffic.problems == [], "who routes nothing needs no proxy"
 
 
 async def test_a_replica_beside_a_held_canary_leaves_when_it_ends_and_returns_when_it_is_ready(tmp_path: Path) -> None:
