@@ -31,6 +31,7 @@ from tests.engine import PORT
 TARGET_PSS_MB = 45.0
 CONTAINERS = (0, 20)
 SETTLE_SECS = 3.0
+"""Until what starting has set off is over; what is measured comes after it."""
 OPERATION_SECS = 30.0
 SLEEPER = "import asyncio; asyncio.run(asyncio.sleep(100_000))"
 

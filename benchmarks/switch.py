@@ -41,6 +41,7 @@ from tests.networking.real_traefik import RealTraefik
 
 REPLICAS = 2
 SETTLE_SECS = 2.0
+"""Of load before the switch begins, so that slow requests and websockets are open when it does."""
 OPERATION_SECS = 120.0
 STOP_SECS = 10
 

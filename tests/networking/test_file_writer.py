@@ -14,6 +14,7 @@ import pytest
 
 from syntra.networking.file_writer import FILE_NAME, FileWriter
 from syntra.utils.errors import AgentError
+from tests.engine import missing
 
 
 def test_the_directory_and_the_file_can_be_read_by_a_proxy_of_another_user(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(path)], capture_output=True)
     if made.returncode != 0:
-        pytest.skip("a tmpfs cannot be mounted here")
+        missing("a tmpfs cannot be mounted here")
     try:
         yield path
     finally:
