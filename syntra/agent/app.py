@@ -12,37 +12,37 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
-from syntra.agent.alert_ledger import AlertLedger
-from syntra.agent.alerts import AlertWatch
-from syntra.agent.canary import CanaryTools
+from syntra.agent.alerts.disks import DiskWatch
+from syntra.agent.alerts.engine_check import EngineCheck
+from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.alerts.watch import AlertWatch
+from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.local_socket import LocalSocket
+from syntra.agent.api.queries import Identity, Queries
+from syntra.agent.api.router import Router
+from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.config.errors import ConfigurationError
+from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
-from syntra.agent.control_link import ControlLink
-from syntra.agent.deployer import Deployer
-from syntra.agent.disks import DiskWatch
-from syntra.agent.engine_check import EngineCheck
-from syntra.agent.health_changing import HealthChanging
-from syntra.agent.health_gate import HealthGate
-from syntra.agent.health_watch import HealthWatch
-from syntra.agent.identity import identify
+from syntra.agent.discovery.name_service import NameService, name_service
+from syntra.agent.health.check_override import HealthCheckOverride
+from syntra.agent.health.gate import HealthGate
+from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
-from syntra.agent.keeper import Keeper
-from syntra.agent.local_socket import LocalSocket
-from syntra.agent.names import Names, name_service
-from syntra.agent.performer import Tools
-from syntra.agent.proxy_verbs import ProxyVerbs
-from syntra.agent.queries import Identity, Queries
-from syntra.agent.rebuild import desired_from
-from syntra.agent.reports import Reports
-from syntra.agent.router import Router
-from syntra.agent.service_views import ServiceViews
-from syntra.agent.sweep import Sweeper
-from syntra.agent.traffic import TrafficSwitch
-from syntra.agent.traffic_port import NoTraffic
-from syntra.agent.traffic_wiring import route_labels, traffic_of
+from syntra.agent.messages import Reports
+from syntra.agent.operations.canary import CanaryTools
+from syntra.agent.operations.deployer import Deployer
+from syntra.agent.operations.step_runner import Tools
+from syntra.agent.proxy.verbs import ProxyVerbs
+from syntra.agent.proxy.wiring import route_labels, traffic_of
+from syntra.agent.reconciler.garbage_collection import GarbageCollector
+from syntra.agent.reconciler.rebuild import desired_from
+from syntra.agent.reconciler.reconciler import Reconciler
+from syntra.agent.traffic.port import NoTraffic
+from syntra.agent.traffic.switch import TrafficSwitch
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
@@ -77,7 +77,7 @@ class AgentApp:
         self._stop = asyncio.Event()
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
-        self._names: Names | None = None
+        self._names: NameService | None = None
 
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
@@ -128,7 +128,7 @@ class AgentApp:
         def turned(_: ContainerId) -> None:
             if traffic is not None:
                 traffic.nudge()
-            keeper.nudge()
+            reconciler.nudge()
             alerts.nudge()
 
         def idle() -> None:
@@ -166,8 +166,8 @@ class AgentApp:
                 settings,
                 adapter=adapter,
                 journal=journal,
-                is_busy=lambda service_id: deployer.lanes.is_busy(service_id),
-                is_held=lambda service_id: deployer.lanes.is_held(service_id),
+                is_busy=lambda service_id: deployer.queues.is_busy(service_id),
+                is_held=lambda service_id: deployer.queues.is_held(service_id),
                 readiness=watch.readiness,
                 names=self._names,
             )
@@ -175,16 +175,16 @@ class AgentApp:
             tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
             deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor, on_idle=idle)
             proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
-            sweeper = Sweeper(journal, adapter, deployer.lanes)
-            keeper = Keeper(
+            garbage_collector = GarbageCollector(journal, adapter, deployer.queues)
+            reconciler = Reconciler(
                 tools,
-                deployer.lanes,
+                deployer.queues,
                 readiness=watch.readiness,
                 drain_secs=settings.networking.drain_seconds,
                 clock=time.monotonic,
             )
             alerts = AlertWatch(
-                ledger, journal, adapter, watch, is_busy=deployer.lanes.is_busy, clean=self._redactor.clean
+                ledger, journal, adapter, watch, is_busy=deployer.queues.is_busy, clean=self._redactor.clean
             )
             disks = DiskWatch(ledger, adapter, settings.data_dir)
             queries = Queries(
@@ -194,14 +194,14 @@ class AgentApp:
                 views=views,
                 control_plane=link.status if link else _alone,
                 alerts=ledger.shown,
-                warnings=lambda: [*self._current_warnings(engine, sweeper, traffic), *proxy.watch.warnings],
+                warnings=lambda: [*self._current_warnings(engine, garbage_collector, traffic), *proxy.watch.warnings],
             )
             router = Router(
                 deployer=deployer,
                 journal=journal,
                 adapter=adapter,
                 queries=queries,
-                health_changing=HealthChanging(journal, watch.refresh),
+                check_override=HealthCheckOverride(journal, watch.refresh),
                 reports=reports,
                 group=group,
                 proxy=proxy,
@@ -211,7 +211,7 @@ class AgentApp:
             background = [
                 group.create_task(adapter.watch(), name="engine events"),
                 group.create_task(engine.run(), name="engine check"),
-                group.create_task(sweeper.run(), name="sweep"),
+                group.create_task(garbage_collector.run(), name="sweep"),
                 group.create_task(watch.run(), name="health"),
                 group.create_task(alerts.run(), name="alerts"),
                 group.create_task(disks.run(), name="disks"),
@@ -221,7 +221,7 @@ class AgentApp:
                 # Before that a service looks idle that an operation goes on with: its canary would lose its share.
                 background.append(group.create_task(traffic.run(), name="routes"))
                 background.append(group.create_task(proxy.watch.run(), name="proxy"))
-            background.append(group.create_task(keeper.run(), name="keeper"))
+            background.append(group.create_task(reconciler.run(), name="keeper"))
             if link is not None:
                 link.route_to(router)
                 background.append(group.create_task(link.run(), name="control plane"))
@@ -234,7 +234,7 @@ class AgentApp:
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")
             socket.stop_accepting()
-            await deployer.lanes.drain(DRAIN_SECS)
+            await deployer.queues.drain(DRAIN_SECS)
             router.end_errands()
             await socket.close()
             if link is not None:
@@ -294,8 +294,13 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, engine: EngineCheck, sweeper: Sweeper, traffic: TrafficSwitch | None) -> list[str]:
-        strays = [f"container {name} carries our labels but belongs to no current deployment" for name in sweeper.stray]
+    def _current_warnings(
+        self, engine: EngineCheck, garbage_collector: GarbageCollector, traffic: TrafficSwitch | None
+    ) -> list[str]:
+        strays = [
+            f"container {name} carries our labels but belongs to no current deployment"
+            for name in garbage_collector.stray
+        ]
         routes = traffic.problems if traffic is not None else []
         away = [engine.warning] if engine.warning else []
         return [*self._loaded.warnings, *self._warnings.values(), *away, *routes, *strays]

@@ -169,5 +169,7 @@ class ProxyControl:
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
 # What changes how an operation under way goes on.
-Steering = Promote | Abort
-Command = Operation | Steering | Exec | LogsSubscribe | LogsUnsubscribe | ConfigureHealthCheck | Query | ProxyControl
+CanaryCommand = Promote | Abort
+Command = (
+    Operation | CanaryCommand | Exec | LogsSubscribe | LogsUnsubscribe | ConfigureHealthCheck | Query | ProxyControl
+)

@@ -69,7 +69,7 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerEnd:
+class ContainerExit:
     """A container of ours that ended, and not by our stop, restart or removal."""
 
     container_id: ContainerId
@@ -83,10 +83,10 @@ class ContainerEnd:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ends:
+class ContainerExits:
     """What ended since the last question, oldest first; not `complete` when some of it was missed."""
 
-    ended: tuple[ContainerEnd, ...] = ()
+    ended: tuple[ContainerExit, ...] = ()
     complete: bool = True
 
 

@@ -18,7 +18,7 @@ from typing import Protocol
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
-from syntra.model.status import Ends, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
 
 # Called with 0–100 and a sentence while an image is pulled.
 PullProgress = Callable[[int, str], None]
@@ -133,7 +133,7 @@ class Adapter(Protocol):
         """Drop the image pins that services in `known` hold for deployments not in `keep`, and images only they
         needed; how many names went."""
 
-    def drain_ends(self) -> Ends:
+    def drain_exits(self) -> ContainerExits:
         """What ended since the last call, without what our own stop, restart or remove ended. For one caller only.
 
         What the engine did not tell is found by comparing what `observe` shows; then `complete` is false. The first

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from syntra.runtime.steps import AwaitHealthy, Plan, Publish, RestartReplica, Shift, Step, StopReplicas, Withdraw
 
 
-def woven(plan: Plan, *, serving: int) -> Plan:
+def with_traffic(plan: Plan, *, serving: int) -> Plan:
     """The plan with traffic; `serving` is how many replicas the service has up.
 
     A single replica is not withdrawn for a restart: without it the service would answer nothing for longer.

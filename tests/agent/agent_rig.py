@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from syntra.agent.alert_ledger import AlertLedger
-from syntra.agent.canary import CanaryTools
-from syntra.agent.deployer import Deployer
-from syntra.agent.health_changing import HealthChanging
-from syntra.agent.health_gate import HealthGate
-from syntra.agent.health_watch import HealthWatch
+from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.api.queries import Identity, Queries
+from syntra.agent.api.router import ProxyControls, Router
+from syntra.agent.api.service_views import ServiceViews
+from syntra.agent.health.check_override import HealthCheckOverride
+from syntra.agent.health.gate import HealthGate
+from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
-from syntra.agent.performer import Tools
-from syntra.agent.queries import Identity, Queries
-from syntra.agent.reports import CONTROL_PLANE, LOCAL, Reports, envelope
-from syntra.agent.router import Gone, ProxyControls, Router
-from syntra.agent.service_views import ServiceViews
-from syntra.agent.traffic_port import NoTraffic, Traffic
+from syntra.agent.messages import CONTROL_PLANE, LOCAL, PeerGone, Reports, envelope
+from syntra.agent.operations.canary import CanaryTools
+from syntra.agent.operations.deployer import Deployer
+from syntra.agent.operations.step_runner import Tools
+from syntra.agent.traffic.port import NoTraffic, Traffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.adapter import Adapter
@@ -50,7 +50,7 @@ class ControlPeer:
 
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
         if self.gone:
-            raise Gone("the connection is lost")
+            raise PeerGone("the connection is lost")
         self.streamed.append((kind, dict(payload)))
 
 
@@ -127,7 +127,7 @@ class Agent:
             journal=journal,
             adapter=adapter,
             queries=self.queries,
-            health_changing=HealthChanging(journal, self.watch.refresh),
+            check_override=HealthCheckOverride(journal, self.watch.refresh),
             reports=self.reports,
             group=group,
             proxy=proxy,
@@ -156,13 +156,13 @@ class Agent:
 
     async def killed_or_done(self, adapter: FakeAdapter) -> bool:
         """Return when the engine has called the end, or nothing is under way any more; whether it was the former."""
-        while not adapter.killed.is_set() and self.deployer.lanes.is_busy(ServiceId("web")):
+        while not adapter.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
             await asyncio.sleep(0.05)
         return adapter.killed.is_set()
 
     async def done(self, *services: str) -> None:
         """Return when nothing of the services (`web` when none is named) is under way."""
-        while any(self.deployer.lanes.is_busy(ServiceId(service)) for service in services or ("web",)):
+        while any(self.deployer.queues.is_busy(ServiceId(service)) for service in services or ("web",)):
             await asyncio.sleep(0.05)
 
     async def said(self, request_id: str) -> list[Message]:
@@ -207,7 +207,7 @@ async def running(
         await agent.ledger.load()
         await agent.deployer.resume()
         yield agent
-        await agent.deployer.lanes.drain(drain_secs)
+        await agent.deployer.queues.drain(drain_secs)
         agent.router.end_errands()
 
 

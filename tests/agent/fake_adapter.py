@@ -19,7 +19,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerEnd, ContainerState, Ends, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExit, ContainerExits, ContainerState, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.timestamps import format_ns
@@ -102,7 +102,7 @@ class FakeAdapter:
         self.least_up: dict[ServiceId, int] = {}
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
-        self._ended: list[ContainerEnd] = []
+        self._ended: list[ContainerExit] = []
         # Whether the engine tells of every end; the first question finds that it has not.
         self.tells_ends = False
 
@@ -123,7 +123,7 @@ class FakeAdapter:
         if signal:
             container.state, container.ends_at = ContainerState.EXITED, None
         self._ended.append(
-            ContainerEnd(
+            ContainerExit(
                 container_id=container.container_id,
                 service_id=container.deployment.spec.service_id,
                 deployment_id=container.deployment.deployment_id,
@@ -381,8 +381,8 @@ class FakeAdapter:
             self.pins -= stale
             return len(stale)
 
-    def drain_ends(self) -> Ends:
-        taken = Ends(ended=tuple(self._ended), complete=self.tells_ends)
+    def drain_exits(self) -> ContainerExits:
+        taken = ContainerExits(ended=tuple(self._ended), complete=self.tells_ends)
         self._ended.clear()
         self.tells_ends = True
         return taken

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from syntra.agent.traffic_port import check_shares
+from syntra.agent.traffic.port import check_shares
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 
 
 class FakeTraffic:
-    """Implements `agent.traffic_port.Traffic`. `shares` are all that canaries were given, in order."""
+    """Implements `agent.traffic.port.Traffic`. `shares` are all that canaries were given, in order."""
 
     def __init__(self) -> None:
         self.published: set[ContainerId] = set()

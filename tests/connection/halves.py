@@ -56,7 +56,7 @@ class ControlPlane:
 
     ack: dict[str, Any] | None = field(default_factory=lambda: {"accepted": True})
     answers_heartbeats: bool = True
-    reachable: bool = True
+    endpoints: bool = True
     closes_when_asked: bool = True
     heard: list[dict[str, Any]] = field(default_factory=list)
 
@@ -95,7 +95,7 @@ class Pair:
                 case Dial():
                     assert not self.socket, "dialled while a socket was open"
                     self.dials.append(self.now)
-                    if self.peer.reachable:
+                    if self.peer.endpoints:
                         self.socket = True
                         self.run(self.session.opened(HELLO, self.now))
                     else:

@@ -57,7 +57,7 @@ def test_a_missing_ack_ends_the_connection_after_thirty_seconds() -> None:
     pair = Pair(make_session(), ControlPlane(ack=None)).start()
     pair.pass_time(29.9)
     assert pair.state() is State.HELLO_SENT
-    pair.peer.reachable = False
+    pair.peer.endpoints = False
     pair.pass_time(0.1)
     assert pair.state() is State.DISCONNECTED
     assert pair.session.verdict is not None
@@ -137,7 +137,7 @@ def test_a_pong_under_a_foreign_id_counts_only_when_one_heartbeat_is_under_way()
 
 def test_a_silent_peer_is_dead_after_three_intervals() -> None:
     pair = ready_pair(answers_heartbeats=False)
-    pair.peer.reachable = False
+    pair.peer.endpoints = False
     pair.pass_time(89.9)
     assert pair.state() is State.READY
     pair.pass_time(0.1)
@@ -230,7 +230,7 @@ def test_a_broken_connection_is_dialled_again_and_greeted_anew() -> None:
 
 
 def test_an_unreachable_control_plane_is_dialled_with_growing_patience() -> None:
-    pair = Pair(make_session(), ControlPlane(reachable=False)).start()
+    pair = Pair(make_session(), ControlPlane(endpoints=False)).start()
     pair.pass_time(300.0)
     gaps = [after - before for before, after in zip(pair.dials, pair.dials[1:], strict=False)]
     assert gaps[:8] == [1, 2, 4, 8, 16, 32, 60, 60]
@@ -293,9 +293,9 @@ def test_a_command_that_crosses_with_the_close_of_a_redial_still_counts() -> Non
 
 
 def test_dial_ends_a_planned_wait_and_does_nothing_at_any_other_time() -> None:
-    pair = Pair(make_session(), ControlPlane(reachable=False)).start()
+    pair = Pair(make_session(), ControlPlane(endpoints=False)).start()
     pair.pass_time(100.0)
-    pair.peer.reachable = True
+    pair.peer.endpoints = True
     pair.run(pair.session.dial(pair.now))
     assert pair.state() is State.READY
     assert pair.session.dial(pair.now) == []
@@ -334,7 +334,7 @@ def test_shutdown_overtakes_a_dial_that_then_fails() -> None:
 
 
 def test_shutdown_ends_a_planned_wait() -> None:
-    pair = Pair(make_session(), ControlPlane(reachable=False)).start()
+    pair = Pair(make_session(), ControlPlane(endpoints=False)).start()
     pair.run(pair.session.shutdown(pair.now))
     pair.pass_time(1000.0)
     assert pair.dials == [1000.0]

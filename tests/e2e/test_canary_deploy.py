@@ -110,7 +110,7 @@ def spread(stage: Stage, count: int = 1000) -> Counter[str]:
     return found
 
 
-def steer(stage: Stage, kind: str) -> dict[str, Any]:
+def decide_canary(stage: Stage, kind: str) -> dict[str, Any]:
     return stage.agent.ask(kind, {"service_id": stage.service})
 
 
@@ -132,7 +132,7 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
     assert report["status"] == "running", report
     assert load.report.failed == 0, str(load.report)
     assert spread(stage, 50) == {"v2": 50}
-    assert steer(stage, "promote")["error"]["code"] == "NO_CANARY"
+    assert decide_canary(stage, "promote")["error"]["code"] == "NO_CANARY"
 
 
 def test_an_aborted_canary_leaves_what_served_before(stage: Stage) -> None:
@@ -140,13 +140,13 @@ def test_an_aborted_canary_leaves_what_served_before(stage: Stage) -> None:
         deploy = begun(client, canary(stage, (30, LONG_SECS)))
         deploy.until("30 % of the requests, held ")
         assert spread(stage, 100)["v2"] > 10
-        answer = steer(stage, "abort")
+        answer = decide_canary(stage, "abort")
         assert answer["success"], answer
         report = deploy.end()
         assert spread(stage, 50) == {"v1": 50}
     assert (report["status"], report["error"]["code"]) == ("rolled_back", "ABORTED")
     assert load.report.failed == 0, str(load.report)
-    assert steer(stage, "abort")["error"]["code"] == "NO_CANARY"
+    assert decide_canary(stage, "abort")["error"]["code"] == "NO_CANARY"
 
 
 def test_a_canary_that_answers_with_errors_is_rolled_back(stage: Stage) -> None:
@@ -195,10 +195,10 @@ def test_a_killed_agent_leaves_the_shares_and_goes_on_where_it_was(stage: Stage)
         wait_until(lambda: "operation resumed" in stage.agent.text(), "the canary goes on")
         again = spread(stage, 300)
         assert stage.agent.text().count("operation finished") == 1, "the first deploy only"
-        answer = steer(stage, "promote")
+        answer = decide_canary(stage, "promote")
         assert answer["success"], answer
         wait_until(lambda: spread(stage, 20) == {"v2": 20}, "every request gets the new version", 60)
-        wait_until(lambda: steer(stage, "abort").get("error", {}).get("code") == "NO_CANARY", "the deploy ends")
+        wait_until(lambda: decide_canary(stage, "abort").get("error", {}).get("code") == "NO_CANARY", "the deploy ends")
     for found in (alone, again):
         assert 70 <= found["v2"] <= 110, found
     assert load.report.failed == 0, str(load.report)

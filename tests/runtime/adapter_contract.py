@@ -16,7 +16,7 @@ import pytest
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth, Routing, ServiceSpec, Strategy, VolumeMount
-from syntra.model.status import ContainerEnd, ContainerState, LogLine, Replica
+from syntra.model.status import ContainerExit, ContainerState, LogLine, Replica
 from syntra.runtime.adapter import Adapter, LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 
@@ -314,15 +314,15 @@ class AdapterContract:
         async with self.rig() as rig:
             asked = await rig.running(rig.deployment(), 1)
             crashing, _ = await rig.adapter.create(await rig.obtained(rig.deployment("d2", env={"FAIL": "exit"})), 2)
-            rig.adapter.drain_ends()
+            rig.adapter.drain_exits()
             await rig.adapter.restart(asked, 1.0)
             await rig.adapter.stop(asked, 1.0)
             await rig.adapter.start(crashing)
-            told: list[ContainerEnd] = []
+            told: list[ContainerExit] = []
             async with asyncio.timeout(WAIT_SECS):
                 while sum(end.container_id == crashing for end in told) < 2:
                     await rig.seen(crashing)
-                    told += rig.adapter.drain_ends().ended
+                    told += rig.adapter.drain_exits().ended
                     await asyncio.sleep(0.02)
             await rig.adapter.remove(crashing)
             end = next(end for end in told if end.container_id == crashing)

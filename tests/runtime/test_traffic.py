@@ -22,7 +22,7 @@ from syntra.runtime.steps import (
     StopReplicas,
     Withdraw,
 )
-from syntra.runtime.traffic import woven
+from syntra.runtime.traffic import with_traffic
 
 
 def named(number: int) -> Named:
@@ -42,7 +42,7 @@ STEPS = st.one_of(
 
 @given(st.lists(STEPS, max_size=12), st.integers(0, 4))
 def test_every_stop_is_withdrawn_first_and_every_proof_is_published(steps: list[Step], serving: int) -> None:
-    plan = woven(Plan(steps=tuple(steps), notes=("a note",)), serving=serving)
+    plan = with_traffic(Plan(steps=tuple(steps), notes=("a note",)), serving=serving)
     assert [step for step in plan.steps if not isinstance(step, Publish | Withdraw)] == steps
     assert plan.notes == ("a note",)
     for before, step in zip((None, *plan.steps), plan.steps, strict=False):
@@ -62,7 +62,7 @@ def test_a_rolling_turn_reads_like_what_it_does() -> None:
             StopReplicas(replicas=(named(7), named(8))),
         )
     )
-    assert [str(step) for step in woven(plan, serving=2).steps] == [
+    assert [str(step) for step in with_traffic(plan, serving=2).steps] == [
         "wait until replica 1, replica 2 are healthy",
         "publish replica 1, replica 2",
         "withdraw and drain web-7, web-8",
@@ -80,7 +80,7 @@ def test_what_a_canary_awaits_is_published_with_its_share_and_never_without() ->
         Commit(),
     )
     retiring = StopReplicas(replicas=(named(7),))
-    assert woven(Plan(steps=(*steps, retiring)), serving=2).steps == (
+    assert with_traffic(Plan(steps=(*steps, retiring)), serving=2).steps == (
         *steps,
         Withdraw(replicas=retiring.replicas),
         retiring,

@@ -16,15 +16,15 @@ from decimal import Decimal
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
-from syntra.model.status import ContainerState, Ends, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExits, ContainerState, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import Conflict, NotFound
 from syntra.runtime.docker.execs import Execs
+from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
@@ -81,7 +81,7 @@ class DockerAdapter:
         self._execs = Execs(client)
         self._logs = Logs(client)
         self._system = System(client)
-        self._ends = ContainerEnds(owner)
+        self._ends = ExitTracker(owner)
         self._watch = ContainerWatch(client, owner=owner, ends=self._ends)
         # Several loops look at everything after the same event; one look is enough for all of them.
         self._looking = asyncio.Lock()
@@ -95,7 +95,7 @@ class DockerAdapter:
         """Follow the engine's events until cancelled."""
         await self._watch.run()
 
-    def drain_ends(self) -> Ends:
+    def drain_exits(self) -> ContainerExits:
         return self._ends.drain()
 
     async def wait_for_change(self) -> None:

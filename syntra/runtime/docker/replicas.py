@@ -28,7 +28,7 @@ def replica_of(details: ContainerDetails) -> Replica | None:
         name=details.name,
         service_id=ServiceId(labels[body.SERVICE]),
         deployment_id=DeploymentId(labels[body.DEPLOYMENT]),
-        index=_whole(index) or 1,
+        index=_uncancelled(index) or 1,
         spec_hash=labels.get(body.SPEC_HASH, ""),
         state=_STATES.get(state.status, ContainerState.EXITED),
         created_ns=_ns(details.created) or 0,
@@ -58,7 +58,7 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
     for binding in bindings.values():
         for entry in binding if isinstance(binding, list) else ():
             port = _mapping(entry).get("HostPort")
-            if isinstance(port, str) and (number := _whole(port)):
+            if isinstance(port, str) and (number := _uncancelled(port)):
                 found.add(number)
     return frozenset(found)
 
@@ -79,7 +79,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _whole(text: str) -> int | None:
+def _uncancelled(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 

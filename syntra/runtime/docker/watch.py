@@ -15,9 +15,9 @@ from contextlib import aclosing
 from syntra.model.status import Replica
 from syntra.runtime.docker.body import MANAGED, OWNER, network_name
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.ends import ContainerEnds
 from syntra.runtime.docker.errors import DockerError
 from syntra.runtime.docker.events import Events
+from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.records import ContainerDetails, EngineEvent
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ContainerWatch:
         client: EngineClient,
         *,
         owner: str | None = None,
-        ends: ContainerEnds | None = None,
+        ends: ExitTracker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`ends` is told of every event, and of every gap between them. Without `owner`, of everybody's containers."""

@@ -1,0 +1,1 @@
+"""What people are alerted of: once when it begins and once when it is over."""

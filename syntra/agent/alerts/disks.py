@@ -1,0 +1,124 @@
+"""Watches how full the agent's and the engine's file systems are, and has people alerted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from syntra.agent.alerts.ledger import AlertLedger
+from syntra.health.episodes import AlertEvent, AlertKind, Episodes, Subject
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECS = 60.0
+# A network file system may never answer.
+ANSWER_SECS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """`device` tells file systems apart; `percent` is 0 to 100, of what an ordinary user may have."""
+
+    device: int
+    percent: float
+
+
+def usage_of(path: Path) -> Usage:
+    """What statvfs says, counted as df does. Blocks while the file system does; raises OSError."""
+    device = os.stat(path).st_dev
+    figures = os.statvfs(path)
+    used = figures.f_blocks - figures.f_bfree
+    whole = used + figures.f_bavail
+    return Usage(device=device, percent=100.0 * used / whole if whole else 0.0)
+
+
+class DiskWatch:
+    """`data_dir` and the engine's root directory; when one file system holds both it is told of once."""
+
+    def __init__(
+        self, ledger: AlertLedger, adapter: Adapter, data_dir: Path, *, usage: Callable[[Path], Usage] = usage_of
+    ) -> None:
+        self._ledger = ledger
+        self._adapter = adapter
+        self._data_dir = data_dir
+        self._usage = usage
+        self._root: Path | None = None
+        # Paths whose thread has not come back: another one would hang as well.
+        self._asked: set[Path] = set()
+
+    async def run(self) -> None:
+        """Look every minute until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except AgentError as failed:
+                log.error("disks could not be looked at", extra={"reason": str(failed)})
+            await asyncio.sleep(LOOK_AGAIN_SECS)
+
+    async def look(self) -> None:
+        """Look once. Raises what the journal raises."""
+        await self._find_root()
+        found: dict[int, tuple[Path, float]] = {}
+        unknown: set[Subject] = set()
+        for path in (self._data_dir, *([self._root] if self._root is not None else [])):
+            if (usage := await self._ask(path)) is not None:
+                found.setdefault(usage.device, (path, usage.percent))
+            else:
+                unknown.add(_subject(path))
+        percents = {_subject(path): percent for path, percent in found.values()}
+        await self._ledger.record(lambda episodes, now: self._events(episodes, now, percents, unknown))
+
+    def _events(
+        self, episodes: Episodes, now: float, percents: Mapping[Subject, float], unknown: AbstractSet[Subject]
+    ) -> list[AlertEvent]:
+        said: list[AlertEvent] = []
+        for subject, percent in percents.items():
+            said += episodes.resource(now, subject, percent)
+        if self._root is None:
+            # What was said of the engine's disk holds until the engine tells again where it is.
+            return said
+        # One that is the same file system as another by now is told of under that one's name.
+        watched = {subject.key for subject in (*percents, *unknown)}
+        for episode in episodes.opened:
+            if episode.kind is AlertKind.RESOURCE_CRITICAL and episode.subject.key not in watched:
+                said += episodes.forget(now, episode.subject.key, "it is not used any more", (episode.kind,))
+        return said
+
+    async def _find_root(self) -> None:
+        if self._root is not None:
+            return
+        try:
+            told = (await self._adapter.info()).root_dir
+        except (RuntimeUnavailable, StepFailed) as later:
+            log.debug("the engine's disk is not known", extra={"reason": str(later)})
+            return
+        self._root = Path(told) if told else self._data_dir
+
+    async def _ask(self, path: Path) -> Usage | None:
+        if path in self._asked:
+            return None
+        self._asked.add(path)
+        try:
+            async with asyncio.timeout(ANSWER_SECS):
+                return await asyncio.to_thread(self._measured, path)
+        except (OSError, TimeoutError) as unseen:
+            log.debug("disk is not known", extra={"path": str(path), "reason": str(unseen)})
+            return None
+
+    def _measured(self, path: Path) -> Usage:
+        try:
+            return self._usage(path)
+        finally:
+            self._asked.discard(path)
+
+
+def _subject(path: Path) -> Subject:
+    return Subject(key=f"disk:{path}", name=f"the disk of {path}")

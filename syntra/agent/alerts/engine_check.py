@@ -1,0 +1,64 @@
+"""Asks the engine whether it takes calls, and tells people once when it does not and once when it does again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from syntra.agent.journal.database import JournalError
+from syntra.agent.journal.journal import Journal
+from syntra.agent.messages import Reports
+from syntra.model.fields import Json
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+
+log = logging.getLogger(__name__)
+
+ENGINE_CHECK_SECS = 10.0
+
+
+class EngineCheck:
+    """`warning` is a sentence for the status while the engine is away. `on_answer` is called after every answer."""
+
+    def __init__(
+        self, adapter: Adapter, journal: Journal, reports: Reports, *, on_answer: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._adapter = adapter
+        self._journal = journal
+        self._reports = reports
+        self._on_answer = on_answer
+        self.warning = ""
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            try:
+                await self._adapter.ping()
+                await self._on_answer()
+                if self.warning:
+                    log.info("engine answers again")
+                    self.warning = ""
+                    await self._alert("container engine answers again", "it takes calls", {"recovered": True})
+            except (RuntimeUnavailable, StepFailed) as lost:
+                if not self.warning:
+                    log.error("engine does not answer", extra={"reason": str(lost)})
+                    self.warning = str(lost)
+                    await self._alert("container engine does not answer", self.warning, {})
+            except JournalError as unwritable:
+                log.error("survey could not be kept", extra={"reason": str(unwritable)})
+            await asyncio.sleep(ENGINE_CHECK_SECS)
+
+    async def _alert(self, title: str, message: str, about: dict[str, Json]) -> None:
+        alert = self._reports.alert(
+            kind="resource_critical",
+            severity="critical",
+            title=title,
+            message=message,
+            service_id=None,
+            metadata={"resource": "engine", **about},
+        )
+        try:
+            await self._journal.outbox.add(alert)
+        except JournalError as unwritable:
+            log.error("alert could not be kept", extra={"reason": str(unwritable)})

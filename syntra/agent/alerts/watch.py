@@ -1,0 +1,244 @@
+"""Looks for what people are to be alerted of in the services: health that turned, containers that ended.
+
+The subject is a service's replica by its index, which outlives the container. What is said and what is kept of it is
+the ledger's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow
+from syntra.health.episodes import AlertEvent, AlertKind, Crash, Episodes, Subject
+from syntra.health.verdict import Health as Condition
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerExit, ContainerState, Health, Replica
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECS = 30.0
+TAIL_LINES = 20
+TAIL_SECS = 5.0
+# More than is said of a line, so that a secret which is cut at its end is still known.
+LINE_CHARS = 2000
+# Ends that wait for the engine to answer before they are told; the oldest go first.
+MOST_WAITING = 1000
+
+_REPLICAS = (AlertKind.HEALTH_CHECK_FAILED, AlertKind.CONTAINER_CRASH)
+
+
+class Conditions(Protocol):
+    """What is known of replicas' health."""
+
+    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
+        """Whether a replica may receive requests."""
+
+    def asked(self, spec: ServiceSpec) -> ServiceSpec:
+        """The spec with the check that holds now."""
+
+    def detail(self, container_id: ContainerId) -> str:
+        """What the last probe found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """What is meant to run, and what does."""
+
+    rows: Mapping[ServiceId, ServiceRow]
+    specs: Mapping[ServiceId, ServiceSpec]
+    replicas: Sequence[Replica] = field(default=())
+    """Of the current deployments only."""
+
+    def is_wanted(self, service_id: ServiceId, deployment_id: str) -> bool:
+        row = self.rows.get(service_id)
+        return row is not None and not row.stopped and row.deployment_id == deployment_id and service_id in self.specs
+
+    def subject(self, service_id: ServiceId, index: int) -> Subject:
+        name = f"{self.specs[service_id].service_name} replica {index}"
+        return Subject(key=f"{service_id}/{index}", name=name, service_id=service_id)
+
+
+class AlertWatch:
+    """`run` it beside everything else; `drain_ends` of the adapter is its own."""
+
+    def __init__(
+        self,
+        ledger: AlertLedger,
+        journal: Journal,
+        adapter: Adapter,
+        conditions: Conditions,
+        *,
+        is_busy: Callable[[ServiceId], bool],
+        clean: Callable[[str], str],
+    ) -> None:
+        """`clean` takes known secrets out of a text."""
+        self._ledger = ledger
+        self._journal = journal
+        self._adapter = adapter
+        self._conditions = conditions
+        self._is_busy = is_busy
+        self._clean = clean
+        self._nudge = asyncio.Event()
+        self._waiting: list[ContainerExit] = []
+        self._is_gap = False
+        # What the last look found up, with its count of restarts.
+        self._before: dict[ContainerId, int] = {}
+
+    def nudge(self) -> None:
+        """A replica's health turned."""
+        self._nudge.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            async with asyncio.TaskGroup() as group:
+                # Listening begins before looking, so that nothing falls between the two.
+                change = group.create_task(self._adapter.wait_for_change(), name="alerts change")
+                await asyncio.sleep(0)
+                self._nudge.clear()
+                try:
+                    await self.look()
+                except (RuntimeUnavailable, StepFailed) as later:
+                    log.debug("alerts wait for the engine", extra={"reason": str(later)})
+                except AgentError as failed:
+                    log.error("alerts could not be looked after", extra={"reason": str(failed)})
+                nudged = group.create_task(self._nudge.wait(), name="alerts nudge")
+                soon = self._ledger.secs_to_next()
+                pause = LOOK_AGAIN_SECS if soon is None else min(soon + 0.01, LOOK_AGAIN_SECS)
+                await asyncio.wait({change, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                change.cancel()
+                nudged.cancel()
+
+    async def look(self) -> None:
+        """Tell what has turned since the last look. Raises what the engine and the journal raise; nothing is lost."""
+        ends = self._adapter.drain_exits()
+        self._waiting = [*self._waiting, *ends.ended][-MOST_WAITING:]
+        self._is_gap = self._is_gap or not ends.complete
+        if any(end.signal for end in self._waiting):
+            await self._drop_what_the_engine_stops()
+        view = await self._view()
+        told = [end for end in self._waiting if view.is_wanted(end.service_id, end.deployment_id)]
+        unseen = self._unseen(view, told) if self._is_gap else []
+        crashes = [(end, await self._crash(view, end)) for end in [*told, *unseen]]
+        await self._ledger.record(lambda episodes, now: self._events(episodes, now, view, crashes))
+        self._waiting.clear()
+        self._is_gap = False
+        self._before = {r.container_id: r.restart_count for r in view.replicas if r.is_up}
+
+    async def _drop_what_the_engine_stops(self) -> None:
+        # An engine that goes down stops every container as if by hand, and takes no new connections while it does.
+        try:
+            await self._adapter.ping()
+        except RuntimeUnavailable:
+            self._waiting = [end for end in self._waiting if not end.signal]
+            raise
+
+    async def _view(self) -> _View:
+        rows = {row.service_id: row for row in await self._journal.services()}
+        specs = {
+            row.service_id: self._conditions.asked(deployment.spec)
+            for row in rows.values()
+            if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
+        }
+        view = _View(rows=rows, specs=specs)
+        observed = await self._adapter.observe()
+        current = [r for r in observed if view.is_wanted(r.service_id, r.deployment_id)]
+        return _View(rows=rows, specs=specs, replicas=current)
+
+    def _unseen(self, view: _View, told: Sequence[ContainerExit]) -> list[ContainerExit]:
+        """Ends that nobody told: the engine has restarted a container since, or one that was up is down."""
+        known = {end.container_id for end in told}
+        return [
+            ContainerExit(
+                container_id=replica.container_id,
+                service_id=replica.service_id,
+                deployment_id=replica.deployment_id,
+                index=replica.index,
+                exit_code=replica.exit_code,
+                oom_killed=replica.oom_killed,
+            )
+            for replica in view.replicas
+            if replica.container_id in self._before
+            and replica.container_id not in known
+            and not self._is_busy(replica.service_id)
+            and (not replica.is_up or replica.restart_count > self._before[replica.container_id])
+        ]
+
+    async def _crash(self, view: _View, end: ContainerExit) -> Crash:
+        replica = next((r for r in view.replicas if r.container_id == end.container_id), None)
+        oom_killed = end.oom_killed or (replica is not None and not end.signal and replica.oom_killed)
+        lines: tuple[str, ...] = ()
+        # An episode that is open says nothing more, so its lines are not asked for.
+        if not self._ledger.is_open(AlertKind.CONTAINER_CRASH, view.subject(end.service_id, end.index).key):
+            lines = await self._last_lines(end.container_id)
+        return Crash(exit_code=end.exit_code, oom_killed=oom_killed, last_lines=lines, signal=end.signal)
+
+    async def _last_lines(self, container_id: ContainerId) -> tuple[str, ...]:
+        try:
+            async with asyncio.timeout(TAIL_SECS):
+                lines = await self._adapter.tail(container_id, TAIL_LINES)
+        except (StepFailed, RuntimeUnavailable, TimeoutError) as lost:
+            log.debug("no last lines", extra={"reason": str(lost)})
+            return ()
+        # Nobody asked for these lines, and an alert goes to more eyes than a log does.
+        return tuple(self._clean(line.message[:LINE_CHARS]) for line in lines)
+
+    def _events(
+        self, episodes: Episodes, now: float, view: _View, crashes: Sequence[tuple[ContainerExit, Crash]]
+    ) -> list[AlertEvent]:
+        said: list[AlertEvent] = []
+        for end, crash in crashes:
+            said += episodes.crash(now, view.subject(end.service_id, end.index), crash)
+        healths = {r.container_id: self._conditions.readiness(r, view.specs[r.service_id]) for r in view.replicas}
+        for replica in view.replicas:
+            if replica.state is not ContainerState.RUNNING:
+                continue
+            subject = view.subject(replica.service_id, replica.index)
+            said += episodes.up(now, subject)
+            if view.specs[replica.service_id].health is not None:
+                serving = sum(
+                    healths[other.container_id] is Health.HEALTHY
+                    for other in view.replicas
+                    if other.service_id == replica.service_id
+                )
+                said += episodes.health(
+                    now,
+                    subject,
+                    Condition(healths[replica.container_id].value),
+                    self._conditions.detail(replica.container_id),
+                    serving=serving,
+                )
+        return [*said, *self._forgotten(episodes, now, view), *episodes.tick(now)]
+
+    def _forgotten(self, episodes: Episodes, now: float, view: _View) -> list[AlertEvent]:
+        said: list[AlertEvent] = []
+        for episode in episodes.opened:
+            service_id = episode.subject.service_id
+            if episode.kind not in _REPLICAS or service_id is None:
+                continue
+            if (reason := self._why_forgotten(view, service_id, episode.kind, episode.subject.key)) is not None:
+                said += episodes.forget(now, episode.subject.key, reason, (episode.kind,))
+        return said
+
+    def _why_forgotten(self, view: _View, service_id: ServiceId, kind: AlertKind, key: str) -> str | None:
+        row, spec = view.rows.get(service_id), view.specs.get(service_id)
+        if row is None or spec is None:
+            return "the service was removed"
+        if row.stopped:
+            return "the service was stopped"
+        if kind is AlertKind.HEALTH_CHECK_FAILED and spec.health is None:
+            return "the service has no health check any more"
+        there = {f"{service_id}/{r.index}" for r in view.replicas if r.service_id == service_id}
+        if key not in there and len(there) >= row.replicas and not self._is_busy(service_id):
+            return "the service has no such replica any more"
+        return None

@@ -1,0 +1,252 @@
+"""The agent's side of the control-plane connection: what it says of itself, and where what it hears goes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from syntra import __version__
+from syntra.agent.api.queries import Identity
+from syntra.agent.api.router import Router
+from syntra.agent.api.service_views import ServiceViews, container_status
+from syntra.agent.config.settings import Settings
+from syntra.agent.health.results import HealthResult
+from syntra.agent.health.shipping import HealthShipping
+from syntra.agent.journal.outbox import Outbox
+from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
+from syntra.connection.codec import Envelope
+from syntra.connection.errors import NotConnected
+from syntra.connection.messages import HelloAck
+from syntra.connection.session import State
+from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
+from syntra.model.fields import Json
+from syntra.model.status import ContainerState
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+from syntra.utils.host import HostMeter, facts
+from syntra.utils.structured_log import LogHandle
+from syntra.utils.timestamps import format_secs
+
+log = logging.getLogger(__name__)
+
+PROTOCOL_VERSION = "1.0"
+# An engine that takes calls and answers none must cost its own figures only: a hello has 20 s and a heartbeat its
+# interval, and without them the whole server counts as gone.
+ENGINE_SECS = 10.0
+CAPABILITIES = (
+    "deploy",
+    "deploy.rolling",
+    "deploy.instant",
+    "deploy.blue_green",
+    "deploy.canary",
+    "stop",
+    "scale",
+    "restart",
+    "rollback",
+    "promote",
+    "abort",
+    "configure_health_check",
+    "exec",
+    "logs",
+    "metrics",
+    "plan",
+)
+
+
+class ControlLink:
+    """Peer of the router for everything the control plane sends."""
+
+    origin = CONTROL_PLANE
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        *,
+        adapter: Adapter,
+        views: ServiceViews,
+        outbox: Outbox,
+        log_handle: LogHandle,
+        health_results: Callable[[], Sequence[HealthResult]],
+    ) -> None:
+        """`health_results` gives what the probes found since its last call."""
+        assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
+        self._identity = identity
+        self._adapter = adapter
+        self._views = views
+        self._outbox = outbox
+        self._log_handle = log_handle
+        self._meter = HostMeter(settings.data_dir)
+        self._data_dir = settings.data_dir
+        self._batch_secs = float(settings.telemetry.batch_interval_secs)
+        self._router: Router | None = None
+        self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
+        self._transport = Transport(
+            settings=_connection_settings(settings),
+            hello=self._hello,
+            heartbeat=self._heartbeat,
+            deliver=self._deliver,
+            on_ready=self._ready,
+            on_lost=self._lost,
+            outbox=outbox,
+        )
+        self._shipping = HealthShipping(
+            identity.agent_id,
+            drain=health_results,
+            is_connected=lambda: self._transport.status.state is State.READY,
+            send=self.stream,
+            pause_secs=lambda: self._batch_secs,
+        )
+
+    def route_to(self, router: Router) -> None:
+        """Where commands go; to be set before `run`."""
+        self._router = router
+
+    async def run(self) -> None:
+        """Stay connected until `stop`, or until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            pending = group.create_task(self._take_pending(), name="pending deployments")
+            shipping = group.create_task(self._shipping.run(), name="health results")
+            await self._transport.run()
+            pending.cancel()
+            shipping.cancel()
+
+    async def stop(self) -> None:
+        """Say goodbye with 1000."""
+        await self._transport.stop()
+
+    def status(self) -> dict[str, Json]:
+        """The connection as `status` shows it."""
+        status = self._transport.status
+        return {
+            "endpoint": status.endpoint,
+            "state": status.state.value,
+            "detail": status.detail,
+            "since_seconds": round(status.since_secs, 1),
+            "round_trip_ms": round(status.round_trip_secs * 1000, 1) if status.round_trip_secs is not None else None,
+            "attempts": status.attempts,
+        }
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        await self._outbox.add(envelope("command_response", payload))
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
+        try:
+            await self._transport.send_stream(message)
+        except NotConnected as gone:
+            raise PeerGone(str(gone)) from gone
+
+    async def _hello(self) -> Mapping[str, Any]:
+        host = await asyncio.to_thread(facts, self._data_dir)
+        try:
+            async with asyncio.timeout(ENGINE_SECS):
+                runtime = await self._adapter.info()
+            name, version = runtime.name, runtime.version
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+            # The server must come online to be able to say that its engine is down.
+            log.warning("engine does not answer", extra={"reason": _why(away)})
+            name, version = "docker", "unavailable"
+        return {
+            "agent_id": self._identity.agent_id,
+            "server_id": self._identity.server_id,
+            "version": __version__,
+            "runtime": name,
+            "runtime_version": version,
+            **host.to_payload(),
+            "capabilities": list(CAPABILITIES),
+            "protocol_version": PROTOCOL_VERSION,
+            "min_supported": PROTOCOL_VERSION,
+        }
+
+    async def _heartbeat(self) -> Mapping[str, Any]:
+        figures = await asyncio.to_thread(self._meter.sample)
+        services: list[dict[str, Json]] = []
+        running = total = 0
+        try:
+            async with asyncio.timeout(ENGINE_SECS):
+                views = await self._views.all()
+        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+            log.warning("engine does not answer", extra={"reason": _why(away)})
+            views = []
+        for view in views:
+            services += [container_status(view, replica, self._adapter) for replica in view.replicas]
+            running += sum(1 for replica in view.replicas if replica.state is ContainerState.RUNNING)
+            total += len(view.replicas)
+        return {
+            "agent_id": self._identity.agent_id,
+            "timestamp": format_secs(time.time()),
+            "uptime_seconds": int(time.time() - self._identity.started_at),
+            "resources": figures.to_payload(),
+            "containers": {"running": running, "stopped": total - running, "total": total},
+            "services": services,
+        }
+
+    async def _deliver(self, message: Envelope) -> None:
+        # What was queued while nobody was there is older, and must not take the place of what is sent now.
+        await self._pending.join()
+        assert self._router is not None, "cannot happen because the router is set before the connection runs"
+        await self._router.handle(message.type, message.id, message.payload, self)
+
+    async def _take_pending(self) -> None:
+        while True:
+            payload = await self._pending.get()
+            assert self._router is not None, "cannot happen because the router is set before the connection runs"
+            try:
+                # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
+                await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+            except AgentError as unkept:
+                log.error("cannot deliver a queued deployment", extra={"reason": str(unkept)})
+            finally:
+                self._pending.task_done()
+
+    def _ready(self, ack: HelloAck) -> None:
+        log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
+        for problem in ack.problems:
+            log.warning("hello_ack is partly unusable", extra={"reason": problem})
+        if ack.telemetry_batch_interval_secs is not None:
+            self._batch_secs = ack.telemetry_batch_interval_secs
+        if ack.log_level is not None:
+            self._log_handle.set_level(ack.log_level)
+        for payload in ack.pending_deployments:
+            try:
+                self._pending.put_nowait(payload)
+            except asyncio.QueueFull:
+                log.error("too many pending deployments; the rest waits for the next connection")
+                break
+
+    def _lost(self, reason: str) -> None:
+        log.info("control plane is away", extra={"reason": reason})
+        if self._router is not None:
+            self._router.forget(self)
+
+
+def _connection_settings(settings: Settings) -> ConnectionSettings:
+    control_plane = settings.control_plane
+    assert control_plane is not None, "cannot happen because only an agent with one makes a link"
+    tls = settings.tls
+    return ConnectionSettings(
+        endpoint=control_plane.endpoint,
+        token=control_plane.token,
+        version=__version__,
+        heartbeat_interval_secs=control_plane.heartbeat_interval_secs,
+        reconnect_max_delay_secs=control_plane.reconnect_max_delay_secs,
+        tls=TlsSettings(
+            ca_path=_text(tls.ca_path if tls else None),
+            cert_path=_text(tls.cert_path if tls else None),
+            key_path=_text(tls.key_path if tls else None),
+        ),
+    )
+
+
+def _why(away: Exception) -> str:
+    return str(away) or f"no answer within {ENGINE_SECS:g} s"
+
+
+def _text(path: object) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,194 @@
+"""Subscriptions to a service's log lines: every replica merged, new replicas joined as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+
+from syntra.agent.operations.engine_away import until_back
+from syntra.model.command import LogsSubscribe
+from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
+from syntra.model.status import LogLine, Replica
+from syntra.runtime.adapter import Adapter, LogRange
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.timestamps import format_ns
+
+log = logging.getLogger(__name__)
+
+# Lines held between the engine and a subscriber; when they are full, reading from the engine stops.
+QUEUE_LINES = 1000
+BATCH_LINES = 500
+# A character takes up to 12 bytes of JSON, and a frame may have 16 MiB.
+BATCH_CHARS = 1024 * 1024
+# How long a line may wait for company before it is sent.
+BATCH_SECS = 0.1
+# New replicas are noticed by events; this is for those that an event was lost for.
+LOOK_AGAIN_SECS = 5.0
+
+# What one subscription may make the agent hold.
+MAX_CHARS = 16 * 1024 * 1024
+
+Send = Callable[[Mapping[str, Json]], Awaitable[None]]
+
+
+class LogSubscription:
+    """One subscription. `run` sends `log_stream` payloads until the lines end, or until cancelled when following."""
+
+    def __init__(self, adapter: Adapter, command: LogsSubscribe, send: Send) -> None:
+        self._adapter = adapter
+        self._command = command
+        self._send = send
+        self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
+
+    async def run(self) -> None:
+        """Send the lines; raises what the adapter or `send` raises. Always ends with `done` unless cancelled."""
+        replicas = await self._adapter.observe(self._command.service_id)
+        if self._command.follow:
+            await self._follow(replicas)
+            return
+        async with aclosing(self._held(replicas)) as held:
+            async for batch in held:
+                await self._send_lines(batch)
+        await self._send(self._payload([], done=True))
+
+    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[LogLine]]:
+        """What the engine holds, in batches: one log as it is read, several by time."""
+        if len(replicas) == 1:
+            batch: list[LogLine] = []
+            async with self._adapter.logs(replicas[0].container_id, self._wanted()) as lines:
+                async for line in lines:
+                    batch.append(line)
+                    if len(batch) == BATCH_LINES:
+                        yield batch
+                        batch = []
+            if batch:
+                yield batch
+            return
+        newest = NewestLines(self._command.tail)
+        for replica in replicas:
+            async with self._adapter.logs(replica.container_id, self._wanted()) as lines:
+                async for line in lines:
+                    newest.add(line)
+        if newest.cut is not None:
+            sentence = f"lines up to {newest.cut.timestamp} are left out: all together are too long; ask for fewer"
+            yield [LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}")]
+        kept = newest.taken()
+        while batch := list(itertools.islice(kept, BATCH_LINES)):
+            yield batch
+
+    def _wanted(self) -> LogRange:
+        command = self._command
+        return LogRange(tail=command.tail, follow=False, since=command.since, until=command.until)
+
+    async def _follow(self, replicas: Sequence[Replica]) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._flush(), name="log flush")
+            known: set[ContainerId] = set()
+            first = True
+            while True:
+                for replica in replicas:
+                    if replica.container_id not in known:
+                        known.add(replica.container_id)
+                        group.create_task(
+                            self._pump(replica, self._command.tail if first else None), name=f"logs {replica.name}"
+                        )
+                first = False
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_AGAIN_SECS):
+                        await self._adapter.wait_for_change()
+                with suppress(RuntimeUnavailable):
+                    replicas = await self._adapter.observe(self._command.service_id)
+
+    async def _pump(self, replica: Replica, tail: int | None) -> None:
+        # A replica that joins later is read from its first line; `since` is about those that were there.
+        since = self._command.since if tail is not None else None
+        wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since)
+        while True:
+            try:
+                async with self._adapter.logs(replica.container_id, wanted) as lines:
+                    async for line in lines:
+                        if self._command.until is not None and line.timestamp > self._command.until:
+                            return
+                        await self._lines.put(line)
+                        wanted = LogRange(tail=-1, follow=True, since=line.timestamp)
+                return
+            except StepFailed as ended:
+                await self._note(f"the log of {replica.name} ends here: {ended}")
+                return
+            except RuntimeUnavailable as away:
+                await self._note(f"the log of {replica.name} is interrupted: {away}")
+            # From the last line on, once the engine is back; a container that did not survive ends its log.
+            await until_back(self._adapter)
+
+    async def _note(self, sentence: str) -> None:
+        line = LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=f"[syntra] {sentence}")
+        await self._lines.put(line)
+
+    async def _flush(self) -> None:
+        async for batch in batches(self._lines):
+            await self._send_lines(batch)
+
+    async def _send_lines(self, lines: Sequence[LogLine]) -> None:
+        begin = chars = 0
+        for number, line in enumerate(lines):
+            chars += len(line.message)
+            if chars > BATCH_CHARS and number > begin:
+                await self._send(self._payload(lines[begin:number], done=False))
+                begin, chars = number, len(line.message)
+        await self._send(self._payload(lines[begin:], done=False))
+
+    def _payload(self, lines: Sequence[LogLine], *, done: bool) -> dict[str, Json]:
+        return {
+            "request_id": self._command.request_id,
+            "service_id": self._command.service_id,
+            "logs": [{"timestamp": x.timestamp, "stream": x.stream, "message": x.message} for x in lines],
+            "done": done,
+        }
+
+
+async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]:
+    """Lines from a queue in batches: what is there, and what comes within BATCH_SECS of the first."""
+    while True:
+        batch = [await queue.get()]
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_SECS):
+                while len(batch) < BATCH_LINES:
+                    batch.append(await queue.get())
+        yield batch
+
+
+class NewestLines:
+    """Keeps the last `count` lines by their time, and no more than `chars` characters of them."""
+
+    def __init__(self, count: int, chars: int = MAX_CHARS) -> None:
+        self._count = count
+        self._chars = chars
+        self._held = 0
+        self._given = 0
+        self._heap: list[tuple[str, int, LogLine]] = []
+        self.cut: LogLine | None = None
+        """The newest line that had to go because all of them together were too long."""
+
+    def add(self, line: LogLine) -> None:
+        """Take a line, of any log; those of one moment keep the order in which they are added."""
+        heapq.heappush(self._heap, (line.timestamp, self._given, line))
+        self._given += 1
+        self._held += len(line.message)
+        while len(self._heap) > self._count or (self._held > self._chars and len(self._heap) > 1):
+            too_many = len(self._heap) > self._count
+            _, _, oldest = heapq.heappop(self._heap)
+            self._held -= len(oldest.message)
+            if not too_many:
+                self.cut = oldest
+
+    def taken(self) -> Iterator[LogLine]:
+        """The lines, oldest first; they are held no longer."""
+        while self._heap:
+            _, _, line = heapq.heappop(self._heap)
+            yield line

@@ -1,0 +1,176 @@
+"""Answers to questions that change nothing: status, services, figures, plans."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from syntra import __version__
+from syntra.agent.api.service_views import ServiceViews, listed
+from syntra.agent.journal.journal import Journal
+from syntra.agent.operations.canary import check_beside
+from syntra.model.command import Query, QueryKind
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.ids import ServiceId
+from syntra.model.spec import Deployment
+from syntra.model.spec_payload import fingerprint
+from syntra.model.status import Figures, Replica
+from syntra.runtime import plan
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who this agent is."""
+
+    agent_id: str
+    server_id: str
+    data_dir: Path
+    started_at: float
+
+
+class Queries:
+    """Reads; never writes. `control_plane` gives the connection's status, `alerts` those that are open."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        journal: Journal,
+        adapter: Adapter,
+        views: ServiceViews,
+        control_plane: Callable[[], Mapping[str, Json]],
+        alerts: Callable[[], Sequence[Mapping[str, Json]]],
+        warnings: Callable[[], list[str]],
+    ) -> None:
+        self._identity = identity
+        self._journal = journal
+        self._adapter = adapter
+        self._views = views
+        self._control_plane = control_plane
+        self._alerts = alerts
+        self._warnings = warnings
+
+    async def answer(self, query: Query) -> dict[str, Json]:
+        """The data of the response; raises RequestError, StepFailed or RuntimeUnavailable."""
+        match query.kind:
+            case QueryKind.STATUS:
+                return await self._status()
+            case QueryKind.LIST_SERVICES:
+                return {"services": [listed(view, self._adapter) for view in await self._views.all()]}
+            case QueryKind.METRICS:
+                assert query.service_id is not None, "cannot happen because the parser asks for it"
+                return await self._metrics(query.service_id)
+            case QueryKind.PLAN:
+                assert query.deployment is not None, "cannot happen because the parser asks for it"
+                return await self._plan(query.deployment)
+
+    async def _status(self) -> dict[str, Json]:
+        runtime: dict[str, Json]
+        services: list[Json]
+        warnings = self._warnings()
+        try:
+            info = await self._adapter.info()
+            services = [listed(view, self._adapter) for view in await self._views.all()]
+            runtime = {
+                "name": info.name,
+                "version": info.version,
+                "api_version": info.api_version,
+                "reachable": True,
+                "detail": "",
+            }
+        except RuntimeUnavailable as away:
+            runtime = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": str(away)}
+            services = []
+            # What runs asks more often than people do, so it has mostly said this already.
+            if str(away) not in warnings:
+                warnings = [*warnings, str(away)]
+        return {
+            "agent": {
+                "agent_id": self._identity.agent_id,
+                "server_id": self._identity.server_id,
+                "version": __version__,
+                "pid": os.getpid(),
+                "uptime_seconds": round(time.time() - self._identity.started_at, 1),
+                "data_dir": str(self._identity.data_dir),
+            },
+            "control_plane": dict(self._control_plane()),
+            "runtime": runtime,
+            "journal": {"outbox": await self._journal.outbox.size(), "dropped": self._journal.outbox.dropped},
+            "services": services,
+            "alerts": [*self._alerts()],
+            "warnings": warnings,
+        }
+
+    async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
+        replicas = sorted(
+            await self._adapter.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+        )
+        if not replicas:
+            raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._measured(r), name=f"figures {r.name}") for r in replicas]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        found = [figures for task in tasks if (figures := task.result()) is not None]
+        return {"service_id": service_id, "containers": [_figures(figures) for figures in found]}
+
+    async def _measured(self, replica: Replica) -> Figures | None:
+        try:
+            return await self._adapter.figures(replica.container_id)
+        except StepFailed as gone:
+            if gone.code != "CONTAINER_NOT_FOUND":
+                raise
+            return None
+
+    async def _plan(self, deployment: Deployment) -> dict[str, Json]:
+        spec = deployment.spec
+        known = await self._journal.deployment(spec.service_id, deployment.deployment_id)
+        if known is not None and fingerprint(known.spec) != fingerprint(spec):
+            raise RequestError(
+                "DEPLOYMENT_EXISTS",
+                f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
+            )
+        observed = await self._adapter.observe(spec.service_id)
+        check_beside(deployment, observed)
+        goal = plan.Goal(
+            deployment=deployment,
+            spec_hash=fingerprint(spec),
+            replicas=spec.replicas,
+            prior=frozenset(replica.container_id for replica in observed if replica.is_up),
+            pinned=await self._adapter.has_image(deployment),
+        )
+        planned = plan.deploy(goal, observed)
+        return {
+            "service_id": spec.service_id,
+            "deployment_id": deployment.deployment_id,
+            "strategy": deployment.strategy.value,
+            "steps": [{"phase": step.phase.value, "text": str(step)} for step in planned.steps],
+            "notes": list(planned.notes),
+        }
+
+
+def _figures(figures: Figures) -> dict[str, Json]:
+    limit = figures.memory_limit_bytes
+    return {
+        "container_id": figures.container_id,
+        "container_name": figures.name,
+        "cpu_percent": round(figures.cpu_percent, 2),
+        "memory_used_mb": round(figures.memory_bytes / MIB, 2),
+        "memory_limit_mb": round(limit / MIB, 2) if limit else None,
+        "memory_percent": round(100 * figures.memory_bytes / limit, 2) if limit else None,
+        "network_rx_bytes": figures.network_rx_bytes,
+        "network_tx_bytes": figures.network_tx_bytes,
+        "block_read_bytes": figures.block_read_bytes,
+        "block_write_bytes": figures.block_write_bytes,
+        "pids": figures.pids,
+    }

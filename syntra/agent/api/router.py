@@ -1,0 +1,324 @@
+"""Where every command goes, whoever it came from: the control plane, its pending list or the local socket.
+
+A request id that is known gets the answer it had; one that is new is parsed, journaled and carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from syntra.agent.api.log_streams import LogSubscription
+from syntra.agent.api.queries import Queries
+from syntra.agent.health.check_override import HealthCheckOverride
+from syntra.agent.journal.database import JournalError
+from syntra.agent.journal.journal import Journal
+from syntra.agent.messages import CONTROL_PLANE, Peer, PeerGone, Reports, envelope, refusal, success
+from syntra.agent.operations.deployer import Deployer
+from syntra.model.command import (
+    Abort,
+    CanaryCommand,
+    Command,
+    ConfigureHealthCheck,
+    Deploy,
+    Exec,
+    LogsSubscribe,
+    LogsUnsubscribe,
+    Operation,
+    Promote,
+    ProxyAction,
+    ProxyControl,
+    Query,
+    Restart,
+    Rollback,
+    Scale,
+    Stop,
+)
+from syntra.model.command_payload import parse_command, request_id_of
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.ids import RequestId, ServiceId
+from syntra.model.status import ContainerState, Failure
+from syntra.runtime.adapter import Adapter
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.utils.errors import AgentError
+from syntra.utils.keyed_lock import KeyedLock
+
+log = logging.getLogger(__name__)
+
+# Execs, queries and log streams run beside each other; more than this is refused rather than queued unseen.
+MAX_ERRANDS = 64
+
+
+class ProxyControls(Protocol):
+    """What `ProxyControl` asks for; see `agent.proxy.verbs`."""
+
+    async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
+        """The data of the response; `say` takes a sentence about what is under way. Raises AgentError."""
+
+
+class Router:
+    """Dispatches commands. Errands (exec, queries, streams) are tasks of `group`, named and bounded."""
+
+    def __init__(
+        self,
+        *,
+        deployer: Deployer,
+        journal: Journal,
+        adapter: Adapter,
+        queries: Queries,
+        check_override: HealthCheckOverride,
+        reports: Reports,
+        group: asyncio.TaskGroup,
+        proxy: ProxyControls | None = None,
+    ) -> None:
+        self._proxy = proxy
+        self._deployer = deployer
+        self._journal = journal
+        self._adapter = adapter
+        self._queries = queries
+        self._check_override = check_override
+        self._reports = reports
+        self._group = group
+        # Finding an id and accepting it must not be separated by another arrival of the same id.
+        self._admission = KeyedLock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
+
+    async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
+        """Take one message. Returns once it is answered or under way; never raises for what the peer sent.
+
+        Raises AgentError when not even a refusal can be kept.
+        """
+        try:
+            request_id = request_id_of(envelope_id, payload)
+        except RequestError as broken:
+            if not envelope_id:
+                # An answer without an id would tell nobody anything.
+                log.warning("message without an id ignored", extra={"kind": kind[:60]})
+                return
+            await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
+            return
+        try:
+            command = parse_command(kind, request_id, payload)
+            await self._dispatch(command, kind, payload, peer)
+        except RequestError as refused:
+            log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
+            await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
+        except (JournalError, RuntimeUnavailable, StepFailed) as failed:
+            log.error("command failed", extra={"kind": kind, "request_id": request_id, "reason": str(failed)})
+            await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
+
+    def forget(self, peer: Peer) -> None:
+        """The peer is gone: its streams end."""
+        for (owner, _), (_, task) in list(self._streams.items()):
+            if owner == id(peer):
+                task.cancel()
+
+    def end_errands(self) -> None:
+        """The agent stops: execs, queries and streams end."""
+        for task in list(self._tasks):
+            task.cancel()
+
+    async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
+        await self._deployer.until_resumed()
+        match command:
+            case Deploy() | Stop() | Scale() | Restart() | Rollback():
+                await self._uncancelled(
+                    self._admit(command, peer, self._deployer.submit(command, kind, peer.origin, payload))
+                )
+            case Promote() | Abort():
+                await self._uncancelled(
+                    self._admit(command, peer, self._deployer.decide_canary(command, kind, peer.origin))
+                )
+            case Exec():
+                async with self._admission.holding(command.request_id):
+                    if await self._repeat(command.request_id, peer):
+                        return
+                    self._check_errands()
+                    await self._accept_exec(command, kind, peer, payload)
+                self._errand(self._exec(command, peer), f"exec {command.service_id}")
+            case ConfigureHealthCheck():
+                async with self._admission.holding(command.request_id):
+                    if not await self._repeat(command.request_id, peer):
+                        response = await self._check_override.carry_out(command, peer.origin)
+                        self._reports.tell(command.request_id, "command_response", response)
+            case LogsSubscribe():
+                if (id(peer), command.request_id) in self._streams:
+                    log.info("request repeated", extra={"request_id": command.request_id, "answered": True})
+                    return
+                self._check_errands()
+                task = self._errand(self._stream(command, peer), f"logs {command.service_id}")
+                self._streams[id(peer), command.request_id] = (command.service_id, task)
+            case LogsUnsubscribe():
+                await self._unsubscribe(command, peer)
+            case Query():
+                self._check_errands()
+                self._errand(self._answer(command, peer), f"query {command.kind.value}")
+            case ProxyControl():
+                if peer.origin == CONTROL_PLANE or self._proxy is None:
+                    # What listens on the machine's ports is its operator's decision.
+                    raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
+                self._check_errands()
+                self._errand(self._control_proxy(command, self._proxy, peer), kind)
+
+    async def _admit(self, command: Operation | CanaryCommand, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            async with self._admission.holding(command.request_id):
+                if not await self._repeat(command.request_id, peer):
+                    await work
+        finally:
+            work.close()
+
+    async def _uncancelled(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await work that does not end with whoever asked for it: what is journaled must also be carried out."""
+
+        async def kept() -> BaseException | None:
+            # The agent's task group must not fail by it.
+            outcomes = await asyncio.gather(work, return_exceptions=True)
+            return outcomes[0]
+
+        failed = await asyncio.shield(self._group.create_task(kept(), name="command"))
+        if failed is not None:
+            raise failed
+
+    async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
+        """Give a known request its answer again; False when it is new. Work under way answers when it is done."""
+        remembered = await self._journal.find(request_id)
+        if remembered is None:
+            return False
+        log.info("request repeated", extra={"request_id": request_id, "answered": remembered.response is not None})
+        if remembered.response is not None:
+            await peer.respond(remembered.response)
+        if remembered.report is not None:
+            await self._report_again(remembered.report, peer)
+        return True
+
+    async def _report_again(self, report: Mapping[str, Json], peer: Peer) -> None:
+        if peer.origin == CONTROL_PLANE:
+            await self._journal.outbox.add(envelope("deploy_status", report))
+        else:
+            await peer.stream("deploy_status", report)
+
+    def _check_errands(self) -> None:
+        if len(self._tasks) >= MAX_ERRANDS:
+            raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
+
+    def _errand(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = self._group.create_task(self._guarded(work, name), name=name)
+        self._tasks.add(task)
+
+        def ended(_: asyncio.Task[None]) -> None:
+            # A task that is cancelled before its first step never runs its own `finally`.
+            work.close()
+            self._tasks.discard(task)
+            for key in [key for key, (_, stream) in self._streams.items() if stream is task]:
+                del self._streams[key]
+
+        task.add_done_callback(ended)
+        return task
+
+    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        # Errands share the agent's task group: what goes wrong in one of them is its own affair.
+        try:
+            await work
+        except* PeerGone:
+            log.debug("peer is gone", extra={"errand": name})
+        except* AgentError as failed:
+            log.error("errand failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
+        except* Exception:  # a bug of ours
+            log.exception("errand broke", extra={"errand": name})
+
+    async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
+        await self._journal.accept(
+            command.request_id,
+            kind=kind,
+            service_id=command.service_id,
+            origin=peer.origin,
+            # What was run is of no use after a restart (it is never run again), and may be secret.
+            payload={},
+            response=None,
+            deployment=None,
+            is_operation=False,
+            messages=[],
+        )
+
+    async def _exec(self, command: Exec, peer: Peer) -> None:
+        response = await self._exec_response(command)
+        messages = [envelope("command_response", response)] if peer.origin == CONTROL_PLANE else []
+        try:
+            await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
+        except AgentError as lost:
+            log.error("exec result could not be kept", extra={"reason": str(lost)})
+        self._reports.tell(command.request_id, "command_response", response)
+
+    async def _exec_response(self, command: Exec) -> dict[str, Json]:
+        try:
+            replicas = await self._adapter.observe(command.service_id)
+            running = sorted(
+                (r for r in replicas if r.state is ContainerState.RUNNING), key=lambda r: (-r.created_ns, r.index)
+            )
+            if not running:
+                raise StepFailed("CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: no container of it runs")
+            result = await self._adapter.execute(
+                running[0].container_id,
+                command.argv,
+                env=command.env,
+                working_dir=command.working_dir,
+                deadline_secs=command.timeout_secs,
+            )
+        except (StepFailed, RuntimeUnavailable) as failed:
+            return refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+        data: dict[str, Json] = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
+        if result.truncated:
+            data["truncated"] = True
+        return success(command.request_id, data)
+
+    async def _stream(self, command: LogsSubscribe, peer: Peer) -> None:
+        async def send(payload: Mapping[str, Json]) -> None:
+            await peer.stream("log_stream", payload)
+
+        try:
+            if not await self._adapter.observe(command.service_id):
+                raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
+            await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
+            await LogSubscription(self._adapter, command, send).run()
+        except* (StepFailed, RuntimeUnavailable) as failed:
+            first = _first_of(failed)
+            await peer.respond(refusal(command.request_id, Failure(code=first.code, message=str(first))))
+
+    async def _unsubscribe(self, command: LogsUnsubscribe, peer: Peer) -> None:
+        exact = self._streams.get((id(peer), command.request_id))
+        own = [stream for (owner, _), stream in self._streams.items() if owner == id(peer)]
+        chosen = [exact] if exact else [stream for stream in own if stream[0] == command.service_id]
+        for _, task in chosen:
+            task.cancel()
+        await peer.respond(success(command.request_id, {"unsubscribed": len(chosen)}))
+
+    async def _answer(self, query: Query, peer: Peer) -> None:
+        try:
+            response = success(query.request_id, await self._queries.answer(query))
+        except (RequestError, StepFailed, RuntimeUnavailable, JournalError) as failed:
+            response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)
+
+    async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
+        async def say(sentence: str) -> None:
+            # What was begun goes on without its client.
+            with suppress(PeerGone):
+                await peer.stream("proxy_progress", {"request_id": command.request_id, "message": sentence})
+
+        try:
+            response = success(command.request_id, await proxy.carry_out(command.action, say))
+        except AgentError as failed:
+            log.error("proxy command failed", extra={"kind": command.action.value, "reason": str(failed)})
+            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)
+
+
+def _first_of(failures: BaseExceptionGroup[StepFailed | RuntimeUnavailable]) -> StepFailed | RuntimeUnavailable:
+    first = failures.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,114 @@
+"""Whether containers reach the name server, asked from inside one of each project's until it is known that they do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from syntra.model.network import Address, ProjectNetwork
+from syntra.model.status import ContainerState, Replica
+
+log = logging.getLogger(__name__)
+
+TESTS_AT_ONCE = 8
+
+
+class Reaches(Protocol):
+    """`networking.dns.self_test.reaches`."""
+
+    def __call__(self, pid: int, address: Address, port: int, *, project: str) -> Awaitable[bool]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where containers of a project are to reach the server."""
+
+    network: ProjectNetwork
+    gateway: Address
+
+
+class ReachabilityTests:
+    """The tests of one agent, in a task of the given group, one round at a time."""
+
+    def __init__(self, group: asyncio.TaskGroup, reaches: Reaches) -> None:
+        self._group = group
+        self._reaches = reaches
+        self._passed: set[Place] = set()
+        # Where no answer came. A place stays here until one does; in `_waiting` until it may be tested again.
+        self._blocked: set[Place] = set()
+        self._waiting: set[Place] = set()
+        self._round: asyncio.Task[None] | None = None
+
+    def is_blocked(self, place: Place) -> bool:
+        """Whether the last test of the place found no way; False when there was none."""
+        return place in self._blocked
+
+    def keep_only(self, places: Iterable[Place]) -> None:
+        """Forget all others, and test what is blocked again in the next round."""
+        kept = {*places}
+        self._passed &= kept
+        self._blocked &= kept
+        self._waiting.clear()
+
+    def begin(self, places: Iterable[Place], ports: Mapping[Address, int], replicas: Sequence[Replica]) -> None:
+        """Test what is listened on at one of `ports`, has a running replica, and has not passed; not while one runs."""
+        if self._round is not None and not self._round.done():
+            return
+        due = [
+            (place, ports[place.gateway], pid)
+            for place in places
+            if place.gateway in ports
+            and place not in self._passed | self._waiting
+            and (pid := _pid_on(place.network, replicas)) is not None
+        ]
+        if due:
+            self._round = self._group.create_task(self._test_all(due), name="names test")
+
+    def close(self) -> None:
+        """End what runs."""
+        if self._round is not None:
+            self._round.cancel()
+
+    async def _test_all(self, due: Sequence[tuple[Place, int, int]]) -> None:
+        limit = asyncio.Semaphore(TESTS_AT_ONCE)
+
+        async def one(place: Place, port: int, pid: int) -> None:
+            async with limit:
+                try:
+                    await self._test(place, port, pid)
+                except Exception:  # the edge of a task: a test that goes wrong is no reason to end the agent
+                    log.exception("names test failed", extra={"project": place.network.project})
+
+        async with asyncio.TaskGroup() as group:
+            for place, port, pid in due:
+                group.create_task(one(place, port, pid), name=f"names test {place.network.project}")
+
+    async def _test(self, place: Place, port: int, pid: int) -> None:
+        where = {"project": place.network.project, "gateway": str(place.gateway)}
+        try:
+            is_reached = await self._reaches(pid, place.gateway, port, project=place.network.project)
+        except PermissionError:
+            # Whether it works is not known then, and most machines have no such firewall.
+            log.info("names are not tested: entering a container's network takes CAP_SYS_ADMIN", extra=where)
+            self._passed.add(place)
+            return
+        except OSError as gone:
+            log.debug("names are tested later", extra={**where, "reason": str(gone)})
+            return
+        if is_reached:
+            log.info("names are reached", extra=where)
+            self._passed.add(place)
+            self._blocked.discard(place)
+            return
+        if place not in self._blocked:
+            log.warning("names are not reached", extra=where)
+        self._blocked.add(place)
+        self._waiting.add(place)
+
+
+def _pid_on(network: ProjectNetwork, replicas: Iterable[Replica]) -> int | None:
+    running = (r for r in replicas if r.state is ContainerState.RUNNING and r.addresses.get(network.name))
+    return next((replica.pid for replica in running if replica.pid), None)

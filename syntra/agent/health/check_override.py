@@ -1,0 +1,71 @@
+"""Carries out `configure_health_check`: checks the change against what is deployed, keeps it, and has it followed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from syntra.agent.health.gate import check_of, timing_of
+from syntra.agent.journal.journal import Journal
+from syntra.agent.messages import CONTROL_PLANE, envelope, success
+from syntra.model.command import ConfigureHealthCheck
+from syntra.model.errors import RequestError
+from syntra.model.fields import Json
+from syntra.model.health_change import HealthChange
+from syntra.model.spec import HealthSpec, ServiceSpec
+from syntra.model.spec_payload import render_health
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+
+class HealthCheckOverride:
+    """`follow` is called once a change is kept."""
+
+    def __init__(self, journal: Journal, follow: Callable[[], None]) -> None:
+        self._journal = journal
+        self._follow = follow
+
+    async def carry_out(self, command: ConfigureHealthCheck, origin: str) -> dict[str, Json]:
+        """Keep the change with its answer, which is sent on by the journal where it is for the control plane.
+
+        Raises RequestError for a change that cannot be carried out on what is deployed.
+        """
+        service_id = command.service_id
+        row = await self._journal.service(service_id)
+        deployment = await self._journal.deployment(service_id, row.deployment_id) if row else None
+        if deployment is None:
+            raise RequestError(
+                "SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here"
+            )
+        earlier = await self._journal.health_changes.of(service_id) or HealthChange()
+        change = command.change.over(earlier)
+        health = _checked(change, deployment.spec)
+        response = success(command.request_id, {"service_id": service_id, "health_check": render_health(health)})
+        await self._journal.health_changes.put(
+            service_id,
+            change,
+            request_id=command.request_id,
+            origin=origin,
+            response=response,
+            messages=[envelope("command_response", response)] if origin == CONTROL_PLANE else [],
+        )
+        log.info("health check changed", extra={"service_id": service_id, "request_id": command.request_id})
+        self._follow()
+        return response
+
+
+def _checked(change: HealthChange, spec: ServiceSpec) -> HealthSpec:
+    """The check as it will be asked; raises RequestError when there is none or it cannot be asked."""
+    has_port = spec.port is not None or (spec.health is not None and spec.health.port is not None)
+    if change.path is not None and not has_port:
+        raise RequestError("INVALID_PAYLOAD", "path: a check by http needs config.port; deploy the service with one")
+    asked = change.applied(spec)
+    if asked.health is None:
+        raise RequestError("INVALID_PAYLOAD", "path: is missing; the service has no health check to change")
+    try:
+        check_of(asked, asked.health)
+        timing_of(asked.health)
+    except AgentError as unusable:
+        raise RequestError("INVALID_PAYLOAD", f"path: {unusable}") from unusable
+    return asked.health

@@ -1,0 +1,166 @@
+"""What is said about commands: responses, deployment statuses and alerts in the contract's shapes, and who hears them.
+
+A message to the control plane goes into the journal's outbox inside the transaction that it tells of; a local
+listener is told after that transaction has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from syntra.model.command import Deploy
+from syntra.model.fields import Json
+from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.status import DeployState, Failure, LogLine, Phase
+from syntra.utils.errors import AgentError
+from syntra.utils.timestamps import format_secs
+
+log = logging.getLogger(__name__)
+
+CONTROL_PLANE = "control-plane"
+LOCAL = "local"
+# Enough to see why a program died; the whole log is a `logs` away.
+MAX_REPORT_LINES = 50
+
+Listener = Callable[[str, Mapping[str, Json]], None]
+
+
+class PeerGone(AgentError):
+    """The peer of a stream is no longer there."""
+
+
+class Peer(Protocol):
+    """Who asked. `origin` is CONTROL_PLANE or LOCAL."""
+
+    origin: str
+
+    async def respond(self, payload: Mapping[str, Json]) -> None:
+        """Send a `command_response` that is in no journal transaction."""
+
+    async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
+        """Send a message that is not kept; waits while the peer reads slowly, raises PeerGone when it is gone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """One status of one deployment."""
+
+    request_id: RequestId
+    deployment_id: DeploymentId
+    service_id: ServiceId
+    state: DeployState
+    phase: Phase
+    percent: int
+    message: str
+    started_at: float
+    finished_at: float | None = None
+    container_id: str | None = None
+    failure: Failure | None = None
+    logs: tuple[LogLine, ...] = field(default=(), repr=False)
+
+
+class Reports:
+    """Renders messages and keeps the local listeners. One instance; everything on the event loop."""
+
+    def __init__(self, server_id: str) -> None:
+        self._server_id = server_id
+        self._listeners: dict[RequestId, list[Listener]] = {}
+
+    def listen(self, request_id: RequestId, listener: Listener) -> Callable[[], None]:
+        """Call `listener(type, payload)` for everything said about a request; returns what ends that."""
+        self._listeners.setdefault(request_id, []).append(listener)
+
+        def end() -> None:
+            listeners = self._listeners.get(request_id, [])
+            if listener in listeners:
+                listeners.remove(listener)
+            if not listeners:
+                self._listeners.pop(request_id, None)
+
+        return end
+
+    def tell(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
+        """Tell local listeners, after the fact is in the journal."""
+        for listener in list(self._listeners.get(request_id, ())):
+            listener(kind, payload)
+
+    def alert(
+        self,
+        *,
+        kind: str,
+        severity: str,
+        title: str,
+        message: str,
+        service_id: ServiceId | None,
+        metadata: Mapping[str, Json],
+    ) -> str:
+        """An `alert` as it goes over the wire."""
+        # Fields that the contract calls optional are left out, never null.
+        about = {"service_id": service_id} if service_id is not None else {}
+        payload = {
+            "alert_id": f"alr_{uuid.uuid4().hex[:16]}",
+            **about,
+            "server_id": self._server_id,
+            "type": kind,
+            "severity": severity,
+            "title": title,
+            "message": message,
+            "timestamp": format_secs(time.time()),
+            "metadata": dict(metadata),
+        }
+        return envelope("alert", payload)
+
+
+def envelope(kind: str, payload: Mapping[str, Json], *, message_id: str | None = None) -> str:
+    """One frame of the wire contract."""
+    return json.dumps(
+        {"id": message_id or str(uuid.uuid4()), "type": kind, "timestamp": format_secs(time.time()), "payload": payload}
+    )
+
+
+def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
+    """A `command_response` that says yes."""
+    return {"request_id": request_id, "success": True, "data": dict(data)}
+
+
+def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | None = None) -> dict[str, Json]:
+    """A `command_response` that says no, and why."""
+    error: dict[str, Json] = {"code": failure.code, "message": failure.message}
+    if details:
+        error["details"] = dict(details)
+    return {"request_id": request_id, "success": False, "error": error}
+
+
+def deploy_status(progress: Progress) -> dict[str, Json]:
+    """The `deploy_status` payload; `error_message` repeats the sentence for a control plane that reads that name."""
+    payload: dict[str, Json] = {
+        "request_id": progress.request_id,
+        "deployment_id": progress.deployment_id,
+        "service_id": progress.service_id,
+        "status": progress.state.value,
+        "phase": progress.phase.value,
+        "progress_percent": progress.percent,
+        "message": progress.message,
+        "started_at": format_secs(progress.started_at),
+    }
+    if progress.finished_at is not None:
+        payload["finished_at"] = format_secs(progress.finished_at)
+    if progress.container_id is not None:
+        payload["container_id"] = progress.container_id
+    if progress.logs:
+        payload["logs"] = [line.message for line in progress.logs[-MAX_REPORT_LINES:]]
+    if progress.failure is not None:
+        payload["error"] = {"code": progress.failure.code, "message": progress.failure.message}
+        payload["error_message"] = progress.failure.message
+    return payload
+
+
+def accepted(command: Deploy) -> dict[str, Json]:
+    """The data of the answer to a deploy that was taken on."""
+    return {"accepted": True, "deployment_id": command.deployment.deployment_id}

@@ -1,0 +1,1 @@
+"""Deploy, scale, stop, restart, rollback: one queue per service, one executor, one report for each."""

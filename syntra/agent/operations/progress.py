@@ -1,0 +1,235 @@
+"""Tells the story of one job: statuses while it goes on, one report at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from syntra.agent.alerts.ledger import AlertLedger, Draft
+from syntra.agent.journal.journal import Journal
+from syntra.agent.messages import CONTROL_PLANE, Progress, Reports, deploy_status, envelope, refusal, success
+from syntra.agent.operations.job import Interruption, Job
+from syntra.health.episodes import AlertEvent, AlertKind, Subject
+from syntra.model.command import Restart, Rollback, Scale, Stop
+from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
+from syntra.model.status import DeployState, Failure, LogLine, Phase
+from syntra.runtime.steps import Step
+
+log = logging.getLogger(__name__)
+
+# A pull can report a hundred times a second; a person and a control plane want to see that it moves.
+PULL_REPORT_SECS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a job ended. `restored` says that what served before serves again; `notes` are sentences worth adding."""
+
+    failure: Failure | None
+    logs: tuple[LogLine, ...] = field(default=(), repr=False)
+    restored: bool = False
+    container_ids: tuple[ContainerId, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ProgressReporter:
+    """Renders one job's messages. `began`, `step` give what goes into the journal's transaction; `tell` follows it."""
+
+    def __init__(self, job: Job, journal: Journal, reports: Reports, ledger: AlertLedger) -> None:
+        self._job = job
+        self._journal = journal
+        self._reports = reports
+        self._ledger = ledger
+        self._untold: list[tuple[str, Mapping[str, Json]]] = []
+        self._phase = Phase.PULL_IMAGE
+        self._state = DeployState.PENDING
+        self._percent = 0
+        self._remarks: list[str] = []
+        self._pull: tuple[int, str] | None = None
+
+    def began(self) -> list[str]:
+        """The job starts."""
+        return self._status(DeployState.PENDING, Phase.PULL_IMAGE, 0, f"{self._job.kind} begins")
+
+    def step(self, step: Step, percent: int) -> list[str]:
+        """A step is about to have its effect."""
+        return self._status(step.state, step.phase, percent, str(step))
+
+    def pulling(self, percent: int, text: str) -> None:
+        """Pull progress, 0–100 of the pull; sent on by `pump`."""
+        self._pull = (percent, text)
+
+    async def pump(self) -> None:
+        """Send pull progress on, once a second at most, until cancelled."""
+        while True:
+            await asyncio.sleep(PULL_REPORT_SECS)
+            if self._pull is not None:
+                # A pull is the first of several steps; it counts for the first third of the bar.
+                percent, text = self._pull[0] // 3, self._pull[1]
+                self._pull = None
+                for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text):
+                    await self._journal.outbox.add(message)
+                self.tell()
+
+    async def holding(self, sentence: str) -> None:
+        """A canary is held; the sentence says for how long."""
+        for message in self._status(DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK, self._percent, sentence):
+            await self._journal.outbox.add(message)
+        self.tell()
+
+    def remark(self, sentence: str) -> None:
+        """Something a person should know; it goes into the report's message, once."""
+        if sentence not in self._remarks:
+            self._remarks.append(sentence)
+
+    def tell(self) -> None:
+        """Tell local listeners what the journal has committed."""
+        for kind, payload in self._untold:
+            self._reports.tell(self._job.command.request_id, kind, payload)
+        self._untold.clear()
+
+    async def answer_late(self) -> None:
+        """Answer a command that takes longer than a control plane waits; its work goes on."""
+        self._job.answered = True
+        response = success(self._job.command.request_id, {"accepted": True, "completed": False})
+        await self._journal.answer(self._job.command.request_id, response, self._message("command_response", response))
+        self.tell()
+
+    async def finish(self, outcome: Outcome) -> None:
+        """Write the one report of the job, and send it."""
+        job = self._job
+        failure = outcome.failure
+        self._remarks += outcome.notes
+        messages: list[str] = []
+        response: dict[str, Json] | None = None
+        report: dict[str, Json] | None = None
+        if job.reports_deployment:
+            report = deploy_status(self._terminal(outcome))
+            messages += self._message("deploy_status", report)
+        else:
+            response = refusal(job.command.request_id, failure) if failure else self._done()
+            if not job.answered:
+                messages += self._message("command_response", response)
+        async with self._ledger.changing() as draft:
+            draft.announce(self._alerts(draft, failure), {"request_id": job.command.request_id})
+            await self._journal.finish(
+                job.command.request_id,
+                response=response,
+                report=report,
+                messages=[*messages, *draft.messages],
+                also=draft.write,
+            )
+        self.tell()
+        log.log(
+            logging.WARNING if failure else logging.INFO,
+            "operation finished",
+            extra={
+                "kind": job.kind,
+                "request_id": job.command.request_id,
+                "service_id": job.service_id,
+                "deployment_id": job.deployment_id,
+                "outcome": failure.code if failure else "done",
+                "reason": failure.message if failure else "; ".join(self._remarks),
+                "seconds": round(time.time() - (job.begun_at or time.time()), 3),
+            },
+        )
+
+    def _done(self) -> dict[str, Json]:
+        data: dict[str, Json] = {"service_id": self._job.service_id, "completed": True}
+        if isinstance(self._job.command, Stop):
+            data["removed"] = self._job.command.remove
+        if self._remarks:
+            data["notes"] = list(self._remarks)
+        return success(self._job.command.request_id, data)
+
+    def _terminal(self, outcome: Outcome) -> Progress:
+        job = self._job
+        failure = outcome.failure
+        if failure is None:
+            state, percent = DeployState.RUNNING, 100
+            message = "; ".join([_done_sentence(job), *self._remarks])
+        else:
+            # Going back is what an abort asks for, whatever was wished for a failure.
+            wished = job.deployment is not None and job.deployment.rollback_on_failure
+            restored = outcome.restored and (wished or failure.code == Interruption.ABORTED.name)
+            state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
+            message = "; ".join([failure.message, *self._remarks])
+        return self._progress(
+            state,
+            Phase.CLEANUP if failure is None else self._phase,
+            percent,
+            message,
+            finished_at=time.time(),
+            failure=failure,
+            logs=outcome.logs,
+            container_id=outcome.container_ids[0] if outcome.container_ids and failure is None else None,
+        )
+
+    def _status(self, state: DeployState, phase: Phase, percent: int, message: str) -> list[str]:
+        if not self._job.reports_deployment:
+            return []
+        self._state, self._phase, self._percent = state, phase, max(self._percent, percent)
+        return self._message("deploy_status", deploy_status(self._progress(state, phase, self._percent, message)))
+
+    def _progress(
+        self,
+        state: DeployState,
+        phase: Phase,
+        percent: int,
+        message: str,
+        *,
+        finished_at: float | None = None,
+        failure: Failure | None = None,
+        logs: Sequence[LogLine] = (),
+        container_id: str | None = None,
+    ) -> Progress:
+        return Progress(
+            request_id=self._job.command.request_id,
+            deployment_id=self._job.deployment_id,
+            service_id=self._job.service_id,
+            state=state,
+            phase=phase,
+            percent=percent,
+            message=message,
+            started_at=self._job.begun_at or time.time(),
+            finished_at=finished_at,
+            failure=failure,
+            logs=tuple(logs),
+            container_id=container_id,
+        )
+
+    def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:
+        self._untold.append((kind, payload))
+        return [envelope(kind, payload)] if self._job.origin == CONTROL_PLANE else []
+
+    def _alerts(self, draft: Draft, failure: Failure | None) -> list[AlertEvent]:
+        job = self._job
+        name = job.deployment.spec.service_name if job.deployment else job.service_id
+        subject = Subject(key=job.service_id, name=name, service_id=job.service_id)
+        if failure is not None:
+            return draft.episodes.deployment_failed(
+                draft.now, subject, job.deployment_id, failure.message, code=failure.code, what=job.kind
+            )
+        if job.reports_deployment:
+            return draft.episodes.deployed(draft.now, subject)
+        if isinstance(job.command, Restart):
+            return draft.episodes.restarted(draft.now, subject, job.deployment_id)
+        if isinstance(job.command, Stop):
+            kinds = (AlertKind.DEPLOYMENT_FAILED,)
+            return draft.episodes.forget(draft.now, subject.key, "the service was stopped", kinds)
+        return []
+
+
+def _done_sentence(job: Job) -> str:
+    replicas = "1 replica runs" if job.replicas == 1 else f"{job.replicas} replicas run"
+    match job.command:
+        case Scale():
+            return f"scaled: {replicas}"
+        case Rollback():
+            return f"rolled back to {job.deployment_id}: {replicas}"
+        case _:
+            return f"deployed: {replicas}"

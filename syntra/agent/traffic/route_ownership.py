@@ -1,0 +1,56 @@
+"""Who claims which domain: what is published, what is on its way, and what may come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from syntra.agent.journal.journal import Journal
+from syntra.agent.traffic.endpoints import ServiceEndpoints, route_of
+from syntra.model.ids import ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.networking.routes import Claim, RouteTable, conflict
+
+# From the check of a command to its operation: longer than a journal takes.
+RESERVED_SECS = 5.0
+
+
+class RouteOwnership:
+    """Remembers what was let through. `is_busy`: an operation of the service runs or waits."""
+
+    def __init__(self, journal: Journal, is_busy: Callable[[ServiceId], bool]) -> None:
+        self._journal = journal
+        self._is_busy = is_busy
+        self._reserved: dict[ServiceId, tuple[float, ServiceSpec]] = {}
+        # Of two that come at once the second must see the first.
+        self._checking = asyncio.Lock()
+
+    async def take(self, spec: ServiceSpec, published: Iterable[ServiceSpec]) -> Claim | None:
+        """Reserve the spec's domains; or what another service holds of them, and then nothing is reserved."""
+        async with self._checking:
+            now = asyncio.get_running_loop().time()
+            self._reserved = {
+                service_id: kept
+                for service_id, kept in self._reserved.items()
+                if self._is_busy(service_id) or now - kept[0] < RESERVED_SECS
+            }
+            candidate = route_of(ServiceEndpoints(spec=spec))
+            for other in [*published, *(kept for _, kept in self._reserved.values()), *await self._returning()]:
+                claimed = conflict(RouteTable((route_of(ServiceEndpoints(spec=other)),)), candidate)
+                if claimed is not None:
+                    return claimed
+            self._reserved[spec.service_id] = (now, spec)
+            return None
+
+    def forget(self, service_id: ServiceId) -> None:
+        """The service was removed."""
+        self._reserved.pop(service_id, None)
+
+    async def _returning(self) -> list[ServiceSpec]:
+        """What services under way go back to when their operation fails: it may have domains that the new has not."""
+        found = []
+        for row in await self._journal.services():
+            if self._is_busy(row.service_id):
+                deployment = await self._journal.deployment(row.service_id, row.deployment_id)
+                found += [deployment.spec] if deployment is not None else []
+        return found

@@ -1,0 +1,459 @@
+"""Alerts: each once per episode and once more at its end, whatever happens to the agent, the engine or the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syntra.agent.alerts.disks import DiskWatch, Usage
+from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.alerts.watch import TAIL_LINES, AlertWatch
+from syntra.health.episodes import CALM_SECS, HOLD_SECS, Crash, Severity, Subject
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerState, Health, LogLine, Replica
+from syntra.runtime.errors import RuntimeUnavailable
+from tests.agent.agent_rig import Agent, running, until_killed
+from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.samples import CANARY
+from tests.agent.virtual_time import virtual_time
+
+CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_seconds": 1}, "replicas": 2}
+
+
+@dataclass
+class Told:
+    """Health as the test tells it."""
+
+    unhealthy: set[ContainerId] = field(default_factory=set)
+
+    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
+        if replica.state is not ContainerState.RUNNING:
+            return Health.UNHEALTHY
+        return Health.UNHEALTHY if replica.container_id in self.unhealthy else Health.HEALTHY
+
+    def asked(self, spec: ServiceSpec) -> ServiceSpec:
+        return spec
+
+    def detail(self, container_id: ContainerId) -> str:
+        return "status 500"
+
+
+@asynccontextmanager
+async def watching(agent: Agent, adapter: FakeAdapter, told: Told | None = None) -> AsyncIterator[AlertWatch]:
+    async with asyncio.TaskGroup() as group:
+        queues = agent.deployer.queues
+        watch = AlertWatch(
+            agent.ledger,
+            agent.journal,
+            adapter,
+            told or Told(),
+            is_busy=queues.is_busy,
+            clean=agent.redactor.clean,
+        )
+        task = group.create_task(watch.run(), name="alerts")
+        await quiet()
+        yield watch
+        task.cancel()
+
+
+async def quiet() -> None:
+    await asyncio.sleep(0.1)
+
+
+async def alerts_of(agent: Agent) -> list[dict[str, Any]]:
+    messages = [json.loads(item.text) for item in await agent.journal.outbox.pending(10_000)]
+    return [message["payload"] for message in messages if message["type"] == "alert"]
+
+
+async def told_of(agent: Agent) -> list[tuple[str, bool]]:
+    return [(alert["type"], alert["metadata"].get("recovered", False)) for alert in await alerts_of(agent)]
+
+
+async def crashed(adapter: FakeAdapter, container: Container, exit_code: int = 7) -> None:
+    """A container ends by itself and is restarted by the engine's policy."""
+    adapter.ended_alone(container, exit_code)
+    container.restart_count += 1
+    await quiet()
+
+
+@virtual_time
+async def test_a_crash_is_told_with_its_code_and_last_lines_and_its_end_after_calm(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        [container] = adapter.of("web")
+        container.lines += [LogLine(timestamp="", stream="stderr", message=f"line {n}") for n in range(30)]
+        async with watching(agent, adapter):
+            for _ in range(3):
+                await crashed(adapter, container)
+            [alert] = await alerts_of(agent)
+            assert (alert["type"], alert["severity"], alert["service_id"]) == ("container_crash", "critical", "web")
+            assert alert["title"] == "web replica 1 crashed"
+            assert alert["metadata"]["exit_code"] == 7
+            assert alert["metadata"]["last_lines"] == [f"line {n}" for n in range(30 - TAIL_LINES, 30)]
+            await asyncio.sleep(CALM_SECS - 10)
+            assert len(await alerts_of(agent)) == 1
+            await asyncio.sleep(20)
+            [_, end] = await alerts_of(agent)
+            assert end["metadata"]["recovered"] is True
+            assert (end["metadata"]["times"], end["severity"], end["title"]) == (
+                3,
+                "critical",
+                "web replica 1 runs again",
+            )
+            assert agent.ledger.shown() == []
+
+
+@virtual_time
+async def test_a_stop_by_another_hand_is_a_warning_that_says_so(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with watching(agent, adapter):
+            adapter.ended_alone(adapter.of("web")[0], 137, signal="SIGKILL")
+            await quiet()
+            [alert] = await alerts_of(agent)
+            assert (alert["severity"], alert["title"]) == ("warning", "web replica 1 was stopped by another hand")
+            assert (alert["metadata"]["exit_code"], alert["metadata"]["signal"]) == (137, "SIGKILL")
+
+
+@virtual_time
+async def test_want_of_memory_is_named(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with watching(agent, adapter):
+            adapter.ended_alone(adapter.of("web")[0], 137, oom_killed=True)
+            await quiet()
+            [alert] = await alerts_of(agent)
+            assert alert["title"] == "web replica 1 ran out of memory"
+            assert alert["metadata"]["oom_killed"] is True
+
+
+@virtual_time
+async def test_what_was_asked_for_and_what_a_deployment_fails_by_is_no_crash(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with watching(agent, adapter):
+            await agent.send("restart", "r1", service_id="web")
+            await agent.done()
+            await agent.deployed("d2", image="shop/web:2")
+            await agent.deploy("r3", "d3", env={"FAIL": "exit"})
+            await agent.done()
+            await agent.send("stop", "s1", service_id="web")
+            await agent.done()
+            await quiet()
+            assert {kind for kind, _ in await told_of(agent)} == {"deployment_failed"}
+
+
+@virtual_time
+async def test_health_that_turns_is_told_and_its_end_once_it_holds(tmp_path: Path) -> None:
+    adapter, told = FakeAdapter(), Told()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=CHECKED)
+        sick, other = adapter.of("web")
+        async with watching(agent, adapter, told) as watch:
+            for _ in range(3):  # it flaps
+                told.unhealthy.add(sick.container_id)
+                watch.nudge()
+                await quiet()
+                told.unhealthy.clear()
+                watch.nudge()
+                await quiet()
+            [alert] = await alerts_of(agent)
+            assert (alert["type"], alert["severity"], alert["message"]) == (
+                *("health_check_failed", "warning"),
+                "status 500",
+            )
+            assert alert["metadata"]["serving"] == 1
+            await asyncio.sleep(HOLD_SECS + 1)
+            assert await told_of(agent) == [("health_check_failed", False), ("health_check_failed", True)]
+            told.unhealthy |= {sick.container_id, other.container_id}
+            watch.nudge()
+            await quiet()
+            assert [alert["severity"] for alert in (await alerts_of(agent))[2:]] == ["critical", "critical"]
+
+
+@virtual_time
+async def test_an_alert_does_not_outlive_what_it_is_about(tmp_path: Path) -> None:
+    adapter, told = FakeAdapter(), Told()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=CHECKED)
+        await agent.deployed("d1", "other", config=CHECKED)
+        told.unhealthy |= set(adapter.containers)
+        async with watching(agent, adapter, told):
+            assert len(agent.ledger.shown()) == 4
+            await agent.send("scale", "s1", service_id="web", replicas=1)
+            await agent.done()
+            await agent.send("stop", "s2", service_id="other")
+            await agent.done("other")
+            await quiet()
+            assert [episode.subject.key for episode in agent.ledger.opened] == ["web/1"]
+            await agent.send("stop", "s3", service_id="web", remove_container=True)
+            await agent.done()
+            await quiet()
+            assert agent.ledger.shown() == []
+            recovered = [alert["message"] for alert in await alerts_of(agent) if "recovered" in alert["metadata"]]
+            *earlier, last = recovered
+            assert sorted(earlier) == [
+                "the service has no such replica any more",
+                *["the service was stopped"] * 2,
+            ]
+            # A removal begins with the stop; which of the two is seen is a matter of the moment.
+            assert last in {"the service was stopped", "the service was removed"}
+
+
+@virtual_time
+async def test_a_failed_deployment_is_told_once_and_over_with_the_next_that_succeeds(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        for number in (1, 2):
+            await agent.deploy(f"r{number}", "d1", image="shop/web:none")
+            await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        [alert] = await alerts_of(agent)
+        assert alert["title"] == "deploy of web failed"
+        assert alert["metadata"] == {"deployment_id": "d1", "code": "PULL_FAILED", "request_id": "r1"}
+        await agent.deployed("d2")
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+
+
+@virtual_time
+async def test_an_agent_that_starts_again_repeats_nothing_and_tells_the_end(tmp_path: Path) -> None:
+    adapter, told = FakeAdapter(), Told()
+    async with until_killed(tmp_path / "a", adapter) as agent:
+        await agent.deployed("d1", config=CHECKED)
+        [sick, _] = adapter.of("web")
+        told.unhealthy.add(sick.container_id)
+        async with watching(agent, adapter, told):
+            await crashed(adapter, sick)
+        before = agent.ledger.opened
+        assert len(before) == 2
+    async with running(tmp_path / "a", adapter) as agent:
+        assert {(e.kind, e.subject, e.began, e.times) for e in agent.ledger.opened} == {
+            (e.kind, e.subject, e.began, e.times) for e in before
+        }
+        async with watching(agent, adapter, told):
+            await asyncio.sleep(60)
+            assert len(await told_of(agent)) == 2
+            told.unhealthy.clear()
+            await asyncio.sleep(CALM_SECS + 60)
+            ends = [kind for kind, is_end in await told_of(agent) if is_end]
+            assert ends == ["health_check_failed", "container_crash"]
+
+
+@virtual_time
+async def test_ends_that_the_engine_did_not_tell_are_found_by_looking(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        looped, down = adapter.of("web")
+        async with watching(agent, adapter):
+            looped.restart_count += 2
+            adapter._announce()
+            await quiet()
+            assert await alerts_of(agent) == [], "while every end is told, a count is no news"
+            looped.restart_count += 1
+            down.state, down.exit_code = ContainerState.EXITED, 9
+            adapter.tells_ends = False
+            adapter._announce()
+            await quiet()
+            assert sorted(alert["title"] for alert in await alerts_of(agent)) == [
+                "web replica 1 crashed",
+                "web replica 2 crashed",
+            ]
+
+
+@virtual_time
+async def test_what_an_engine_stops_that_goes_down_is_not_told_but_what_crashed_before_is(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        crashes, stops = adapter.of("web")
+        async with watching(agent, adapter):
+            adapter.away = True
+            adapter.ended_alone(crashes, 3)
+            adapter.ended_alone(stops, 0, signal="SIGTERM")
+            await asyncio.sleep(40)
+            assert await alerts_of(agent) == []
+            adapter.away = False
+            stops.state = ContainerState.RUNNING
+            adapter._announce()
+            await quiet()
+            assert [alert["title"] for alert in await alerts_of(agent)] == ["web replica 1 crashed"]
+
+
+@virtual_time
+async def test_what_could_not_be_written_has_not_been_announced(tmp_path: Path) -> None:
+    async with running(tmp_path, FakeAdapter()) as agent:
+        subject = Subject(key="web", name="web", service_id=ServiceId("web"))
+        with pytest.raises(RuntimeUnavailable):
+            async with agent.ledger.changing() as draft:
+                draft.announce(draft.episodes.deployment_failed(draft.now, subject, DeploymentId("d1"), "no"))
+                raise RuntimeUnavailable("the disk is full")
+        assert agent.ledger.opened == ()
+        await agent.ledger.record(
+            lambda episodes, now: episodes.deployment_failed(now, subject, DeploymentId("d1"), "no")
+        )
+        assert await told_of(agent) == [("deployment_failed", False)]
+
+
+@virtual_time
+async def test_open_alerts_are_shown_in_the_status(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deploy("r1", "d1", image="shop/web:none")
+        await agent.done()
+        await agent.ask("status", "q1")
+        await quiet()
+        [shown] = agent.local.responses()[0]["data"]["alerts"]
+        assert (shown["type"], shown["subject"], shown["times"], shown["severity"]) == (
+            *("deployment_failed", "web", 1),
+            "warning",
+        )
+
+
+@virtual_time
+async def test_a_disk_is_told_of_as_it_fills_and_when_it_has_room_again(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    used = 50.0
+    async with running(tmp_path, adapter) as agent:
+        disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=lambda _: Usage(device=1, percent=used))
+        for percent in (84.9, 85.0, 90.0, 95.1, 96.0, 84.0, 82.9):
+            used = percent
+            await disks.look()
+        told = [(alert["severity"], alert["metadata"].get("recovered", False)) for alert in await alerts_of(agent)]
+        assert told == [("warning", False), ("critical", False), ("critical", True)]
+        assert (await alerts_of(agent))[0]["metadata"]["resource"] == f"disk:{tmp_path}", (
+            "one file system, told of once"
+        )
+
+
+@virtual_time
+async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says_nothing(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+
+    def usage(path: Path) -> Usage:
+        if path == tmp_path:
+            raise OSError("stale")
+        return Usage(device=2, percent=99.0)
+
+    async with running(tmp_path, adapter) as agent:
+        disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=usage)
+        adapter.away = True
+        await disks.look()
+        assert await alerts_of(agent) == []
+        adapter.away = False
+        await disks.look()
+        assert [episode.severity for episode in agent.ledger.opened] == [Severity.CRITICAL]
+        assert [episode.subject.key for episode in agent.ledger.opened] == ["disk:/"]
+
+
+@virtual_time
+async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    wall = 1_000_000.0 + 7200.0
+    async with until_killed(tmp_path / "a", adapter) as agent:
+        ledger = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        subject = Subject(key="web/1", name="web replica 1", service_id=ServiceId("web"))
+        crash = Crash(exit_code=1, oom_killed=False)
+        await ledger.record(lambda episodes, now: [*episodes.crash(now, subject, crash), *episodes.up(now, subject)])
+        wall -= 7200.0
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS - 1
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert ledger.opened
+        # Nor when the agent starts again meanwhile.
+        again = AlertLedger(agent.journal, agent.reports, lambda: wall)
+        await again.load()
+        wall += 2
+        await ledger.record(lambda episodes, now: episodes.tick(now))
+        assert ledger.shown() == []
+        await again.record(lambda episodes, now: episodes.tick(now))
+        wall += CALM_SECS
+        await again.record(lambda episodes, now: episodes.tick(now))
+        assert again.opened == ()
+
+
+@virtual_time
+async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    device = 2
+    percent: dict[Path, float] = {tmp_path: 50.0, Path("/"): 99.0}
+
+    def usage(path: Path) -> Usage:
+        if path == Path("/") and device == 0:
+            raise OSError("stale")
+        return Usage(device=1 if path == tmp_path else device, percent=percent[path])
+
+    async with running(tmp_path, adapter) as agent:
+        disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=usage)
+        await disks.look()
+        device = 0
+        await disks.look()
+        assert agent.ledger.opened, "one that does not answer may still be full"
+        device, percent[Path("/")] = 1, 50.0
+        await disks.look()
+        assert agent.ledger.shown() == []
+
+
+@virtual_time
+async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        adapter.refuse("restart", "RESTART_FAILED", times=5)
+        await agent.send("restart", "r1", service_id="web")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        adapter.refusals.clear()
+        await agent.send("restart", "r2", service_id="web")
+        await agent.done()
+        assert [response["success"] for response in await agent.responses("r2")] == [True]
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+        assert (await alerts_of(agent))[1]["message"] == "a later restart succeeded"
+        # What failed with another deployment is not made good by it.
+        await agent.deploy("r3", "d2", image="shop/web:none")
+        await agent.done()
+        await agent.send("restart", "r4", service_id="web")
+        await agent.done()
+        assert len(await told_of(agent)) == 3
+
+
+@virtual_time
+async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_stopped(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deploy("r1", "d1", image="shop/web:none")
+        await agent.done()
+        assert await told_of(agent) == [("deployment_failed", False)]
+        await agent.send("stop", "s1", service_id="web", remove_container=True)
+        [response] = await agent.responses("s1")
+        assert response["error"]["code"] == "SERVICE_NOT_FOUND"
+        assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+
+
+@virtual_time
+async def test_the_last_lines_of_a_crash_hold_no_secret_that_is_known(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
+        [container] = adapter.of("web")
+        container.say(f"cannot connect: {CANARY} is refused")
+        container.say("cannot connect to postgres://shop:pa55@db/shop")
+        async with watching(agent, adapter):
+            await crashed(adapter, container)
+            [alert] = await alerts_of(agent)
+            assert alert["metadata"]["last_lines"][-2:] == [
+                "cannot connect: [redacted] is refused",
+                "cannot connect to postgres://[redacted]@db/shop",
+            ]

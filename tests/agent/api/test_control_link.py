@@ -1,0 +1,160 @@
+"""The agent's side of the connection, against a WebSocket server on loopback and a fake engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from syntra.agent.api import control_link
+from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.queries import Identity
+from syntra.agent.api.router import Router
+from syntra.agent.config.settings import ControlPlaneSettings, Settings, TelemetrySettings
+from syntra.agent.health.results import HealthResult, HealthResults
+from syntra.agent.journal.database import JournalError
+from syntra.health.result import ProbeResult
+from syntra.model.fields import Json
+from syntra.model.ids import ServiceId
+from syntra.utils.structured_log import LogHandle
+from tests.agent.agent_rig import Agent, running
+from tests.agent.fake_adapter import FakeAdapter
+from tests.connection.rig import ControlPlane, frame, get
+from tests.contract.shapes import TELEMETRY_BATCH
+
+
+@asynccontextmanager
+async def linked(
+    directory: Path,
+    plane: ControlPlane,
+    agent: Agent,
+    adapter: FakeAdapter,
+    router: object = None,
+    results: HealthResults | None = None,
+) -> AsyncIterator[None]:
+    """The agent's router, or another, linked to the control plane."""
+    control_plane = ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")
+    link = ControlLink(
+        Settings(data_dir=directory, control_plane=control_plane, telemetry=TelemetrySettings(batch_interval_secs=1)),
+        Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
+        adapter=adapter,
+        views=agent.views,
+        outbox=agent.journal.outbox,
+        log_handle=cast(LogHandle, None),
+        health_results=(results or HealthResults()).drain,
+    )
+    link.route_to(cast(Router, router or agent.router))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(link.run(), name="link")
+        yield
+        await link.stop()
+
+
+async def test_an_engine_that_hangs_costs_its_own_figures_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_link, "ENGINE_SECS", 0.05)
+    adapter = FakeAdapter()
+    adapter.hold("info")
+    adapter.hold("observe")
+    async with running(tmp_path, adapter) as agent, ControlPlane().serving() as plane:
+        async with linked(tmp_path, plane, agent, adapter):
+            hello = (await plane.next("agent_hello"))["payload"]
+            assert (hello["runtime"], hello["runtime_version"]) == ("docker", "unavailable")
+            assert (await plane.next("heartbeat"))["payload"]["services"] == []
+        adapter.holds["observe"].release.set()
+
+
+class OneAtATime:
+    """A router that holds the messages of `held` request ids until released; it remembers the order it began them in,
+    and refuses to keep anything while `full`."""
+
+    def __init__(self, *held: str) -> None:
+        self.held = set(held)
+        self.release = asyncio.Event()
+        self.begun: asyncio.Queue[str] = asyncio.Queue()
+        self.full = False
+
+    async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: object) -> None:
+        request_id = str(payload.get("request_id"))
+        self.begun.put_nowait(request_id)
+        if request_id in self.held:
+            await self.release.wait()
+        if self.full:
+            raise JournalError("cannot write the journal: the disk is full; make room")
+
+    def forget(self, peer: object) -> None:
+        pass
+
+
+async def test_what_was_queued_for_an_absent_agent_comes_before_what_is_sent_to_it_later(tmp_path: Path) -> None:
+    async def behaviour(plane: ControlPlane, connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(frame("hello_ack", {"pending_deployments": [{"request_id": "old"}]}))
+        await connection.send(frame("deploy", {"request_id": "new"}))
+        await connection.wait_closed()
+
+    adapter, router = FakeAdapter(), OneAtATime("old")
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(behaviour).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, router),
+    ):
+        assert await get(router.begun) == "old"
+        # The pong shows that the agent has read what was sent before it.
+        await (await (await get(plane.connections)).ping())
+        assert router.begun.empty()
+        router.release.set()
+        assert await get(router.begun) == "new"
+
+
+async def test_queued_deployments_survive_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
+    adapter, router = FakeAdapter(), OneAtATime()
+    router.full = True
+    ack = {"pending_deployments": [{"request_id": "r1"}, {"request_id": "r2"}]}
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(ack=ack).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, router),
+    ):
+        assert [await get(router.begun), await get(router.begun)] == ["r1", "r2"]
+        await plane.next("heartbeat")
+
+
+async def test_what_probes_find_is_shipped_in_batches_as_the_contract_says(tmp_path: Path) -> None:
+    results, adapter = HealthResults(), FakeAdapter()
+    good = ProbeResult(ok=True, detail="200", status_code=200, duration_secs=0.0125)
+    bad = ProbeResult(ok=False, detail="connection refused", duration_secs=0.001)
+    # Found before anybody was there: it waits.
+    results.add(HealthResult(service_id=ServiceId("web"), at=1_700_000_000.5, probe=good))
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(ack={"config": {"telemetry_batch_interval_seconds": 1}}).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, results=results),
+    ):
+        batch = (await plane.next("telemetry_batch"))["payload"]
+        results.add(HealthResult(service_id=ServiceId("web"), at=1_700_000_001.0, probe=bad))
+        later = (await plane.next("telemetry_batch"))["payload"]
+    assert [*TELEMETRY_BATCH(batch, "batch"), *TELEMETRY_BATCH(later, "later")] == []
+    assert batch["agent_id"] == "agt_1"
+    assert batch["batch_id"] != later["batch_id"]
+    assert batch["data"] == {
+        "errors": [],
+        "traces": [],
+        "logs": [],
+        "metrics": [],
+        "health_checks": [
+            {
+                "service_id": "web",
+                "timestamp": "2023-11-14T22:13:20.500Z",
+                "is_healthy": True,
+                "response_time_ms": 12.5,
+                "status_code": 200,
+            }
+        ],
+    }
+    [failed] = later["data"]["health_checks"]
+    assert (failed["is_healthy"], failed["error"]) == (False, "connection refused")

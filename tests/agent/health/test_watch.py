@@ -1,0 +1,58 @@
+"""Who is asked what: each replica what its own deployment says, while one takes over from another."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from syntra.agent.health.watch import HealthWatch
+from syntra.agent.journal.rows import ServiceRow
+from syntra.model.ids import RequestId
+from syntra.model.spec import Deployment
+from syntra.model.status import Health
+from tests.agent.fake_adapter import FakeAdapter, replica
+from tests.agent.journal.opened import Opened, opened
+from tests.agent.samples import deployment
+
+CHECK: dict[str, Any] = {"type": "exec", "command": ["wget"], "interval_seconds": 0.1, "retries": 1}
+ANSWERED_SECS = 10.0
+
+
+async def kept(journal: Opened, request_id: str, of: Deployment) -> None:
+    """A deployment under way."""
+    await journal.journal.accept(
+        RequestId(request_id),
+        kind="deploy",
+        service_id=of.spec.service_id,
+        origin="local",
+        payload={},
+        response=None,
+        deployment=of,
+        is_operation=True,
+        messages=[],
+    )
+
+
+async def test_a_replica_that_takes_over_is_asked_by_its_own_check(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    old, new = deployment("d1"), deployment("d2", env={"FAIL": "unhealthy"}, config={"health_check": CHECK})
+    async with opened(tmp_path) as journal, asyncio.TaskGroup() as group:
+        for number, of in enumerate((old, new)):
+            await kept(journal, f"r{number}", of)
+            await adapter.obtain_image(of, None, lambda *_: None)
+            container_id, _ = await adapter.create(of, 1)
+            await adapter.start(container_id)
+        row = ServiceRow(
+            service_id=old.spec.service_id, deployment_id=old.deployment_id, replicas=1, stopped=False, at=1.0
+        )
+        await journal.journal.commit(RequestId("r0"), row)
+        turned = asyncio.Event()
+        watch = HealthWatch(journal.journal, adapter, min_healthy_secs=0.0, on_turn=lambda _: turned.set())
+        running = group.create_task(watch.run())
+        async with asyncio.timeout(ANSWERED_SECS):
+            await turned.wait()
+        before, after = (replica(container) for container in adapter.of("web"))
+        assert watch.readiness(after, new.spec) is Health.UNHEALTHY
+        assert watch.readiness(before, old.spec) is Health.HEALTHY, "without a check it is the time that counts"
+        running.cancel()

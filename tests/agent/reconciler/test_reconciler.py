@@ -1,0 +1,447 @@
+"""The keeper: what is gone or down comes back, what is unhealthy is restarted where asked, operations come first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from syntra.agent.reconciler.reconciler import ACTION_SECS, PULL_SECS, SERVICES_AT_ONCE, Reconciler
+from syntra.agent.traffic.port import NoTraffic
+from syntra.model.health_change import HealthChange
+from syntra.model.ids import ContainerId, RequestId, ServiceId
+from syntra.model.spec import ServiceSpec
+from syntra.model.status import ContainerState, Health, Replica
+from tests.agent.agent_rig import Agent, running
+from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.virtual_time import now, virtual_time
+
+WEB = ServiceId("web")
+CHECK: dict[str, object] = {"type": "exec", "command": ["wget"], "interval_seconds": 1}
+RESTARTS = {"health_check": {**CHECK, "restart_unhealthy": True}, "replicas": 2}
+
+
+@dataclass
+class Told(NoTraffic):
+    """Health and traffic as the test tells them. What is withdrawn serves again once it is healthy."""
+
+    adapter: FakeAdapter
+    unhealthy: set[ContainerId] = field(default_factory=set)
+    serving: set[ContainerId] = field(default_factory=set)
+    withdrawn: list[ContainerId] = field(default_factory=list)
+
+    def is_serving(self, container_id: ContainerId) -> bool:
+        return container_id in self.serving
+
+    async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
+        assert service_id == WEB
+        self.withdrawn += containers
+        self.serving -= {*containers}
+
+    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
+        if replica.state is not ContainerState.RUNNING:
+            return Health.UNHEALTHY
+        return Health.UNHEALTHY if replica.container_id in self.unhealthy else Health.HEALTHY
+
+
+@asynccontextmanager
+async def keeping(agent: Agent, told: Told) -> AsyncIterator[Reconciler]:
+    async with asyncio.TaskGroup() as group:
+        reconciler = Reconciler(
+            replace(agent.tools, traffic=told),
+            agent.deployer.queues,
+            readiness=told.readiness,
+            drain_secs=1.0,
+            clock=asyncio.get_running_loop().time,
+        )
+        task = group.create_task(reconciler.run(), name="keeper")
+        yield reconciler
+        task.cancel()
+
+
+def gone(adapter: FakeAdapter, container: Container) -> None:
+    """What `docker rm -f` leaves."""
+    del adapter.containers[container.container_id]
+    adapter._announce()
+
+
+def stopped(adapter: FakeAdapter, container: Container) -> None:
+    """What `docker stop` leaves."""
+    container.state, container.exit_code, container.ends_at = ContainerState.EXITED, 137, None
+    adapter._announce()
+
+
+async def until_up(adapter: FakeAdapter, count: int, at_most_secs: float = 10.0) -> None:
+    async with asyncio.timeout(at_most_secs):
+        while len(adapter.up("web")) != count:
+            await asyncio.sleep(0.1)
+
+
+@virtual_time
+async def test_a_replica_that_was_removed_by_another_hand_comes_back(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        async with keeping(agent, Told(adapter)):
+            adapter.networks_made.clear()
+            gone(adapter, adapter.of("web")[0])
+            begun = now()
+            await until_up(adapter, 2)
+            assert 1.0 <= now() - begun < 2.0
+            assert sorted(c.index for c in adapter.of("web")) == [1, 2]
+            assert adapter.networks_made == {"shop"}
+
+
+@virtual_time
+async def test_a_replica_that_was_stopped_by_another_hand_is_started_again(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        [container] = adapter.of("web")
+        async with keeping(agent, Told(adapter)):
+            stopped(adapter, container)
+            await until_up(adapter, 1)
+        assert adapter.of("web") == [container]
+
+
+@virtual_time
+async def test_an_image_that_is_gone_is_pulled_again_without_credentials(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.pins.clear()
+            adapter.images.clear()
+            adapter.pull_secs = PULL_SECS / 2
+            gone(adapter, adapter.of("web")[0])
+            await asyncio.sleep(10)
+            assert not agent.deployer.queues.is_busy(WEB), "a pull holds nobody up"
+            await until_up(adapter, 1, PULL_SECS)
+            assert adapter.passwords_seen == []
+
+
+@virtual_time
+async def test_what_was_stopped_by_command_stays_down_and_what_was_removed_stays_away(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            await agent.send("stop", "s1", service_id="web")
+            await agent.done()
+            await asyncio.sleep(120)
+            assert [c.state for c in adapter.of("web")] == [ContainerState.EXITED]
+            await agent.send("stop", "s2", service_id="web", remove_container=True)
+            await agent.done()
+            await asyncio.sleep(120)
+            assert adapter.of("web") == []
+
+
+@virtual_time
+async def test_a_look_that_fails_decides_nothing(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.forget_the_past()
+            adapter.refuse("observe", "ENGINE_ERROR", times=1000)
+            adapter._announce()
+            await asyncio.sleep(300)
+            assert set(adapter.calls) == {"observe"}
+            assert len(adapter.of("web")) == 1
+
+
+@virtual_time
+async def test_an_engine_that_goes_down_is_not_worked_against(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.forget_the_past()
+            adapter.away_from = {"ping"}
+            stopped(adapter, adapter.of("web")[0])
+            await asyncio.sleep(20)
+            assert "start" not in adapter.calls
+            adapter.away_from = set()
+            await until_up(adapter, 1, 60)
+
+
+@virtual_time
+async def test_what_fails_again_and_again_is_tried_less_and_less_often(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.forget_the_past()
+            adapter.refuse("start", "START_FAILED", times=1000)
+            stopped(adapter, adapter.of("web")[0])
+            await asyncio.sleep(600)
+            assert 7 <= adapter.calls.count("start") <= 10
+
+
+@virtual_time
+async def test_an_unhealthy_replica_is_withdrawn_and_restarted_where_the_spec_asks_for_it(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=RESTARTS)
+        sick, well = adapter.of("web")
+        told = Told(adapter, serving={sick.container_id, well.container_id})
+        async with keeping(agent, told) as reconciler:
+            before = sick.started_ns
+            told.unhealthy.add(sick.container_id)
+            reconciler.nudge()
+            await asyncio.sleep(2)
+            assert told.withdrawn == [sick.container_id]
+            assert (sick.started_ns or 0) > (before or 0)
+            assert adapter.least_up[WEB] == 1, "one at a time"
+
+
+@virtual_time
+async def test_an_unhealthy_replica_is_left_alone_where_the_spec_does_not_ask(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"health_check": CHECK})
+        told = Told(adapter)
+        told.unhealthy.add(adapter.of("web")[0].container_id)
+        async with keeping(agent, told):
+            await asyncio.sleep(300)
+            assert "restart" not in adapter.calls
+
+
+@virtual_time
+async def test_the_last_replica_that_serves_is_never_restarted(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=RESTARTS)
+        first, second = adapter.of("web")
+        told = Told(adapter, serving={first.container_id})
+        told.unhealthy |= {first.container_id, second.container_id}
+        async with keeping(agent, told):
+            await asyncio.sleep(600)
+            assert set(told.withdrawn) == {second.container_id}
+            assert adapter.calls.count("restart") > 1
+
+
+@virtual_time
+async def test_a_live_change_of_the_check_decides_whether_the_unhealthy_is_restarted(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"health_check": CHECK})
+        told = Told(adapter)
+        told.unhealthy.add(adapter.of("web")[0].container_id)
+        await agent.journal.health_changes.put(
+            WEB,
+            HealthChange(restart_unhealthy=True),
+            request_id=RequestId("c1"),
+            origin="local",
+            response={},
+            messages=[],
+        )
+        async with keeping(agent, told):
+            await asyncio.sleep(5)
+            assert "restart" in adapter.calls
+
+
+@virtual_time
+async def test_an_operation_that_arrives_waits_for_the_action_and_no_longer_than_its_deadline(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        hold = adapter.hold("start")
+        async with keeping(agent, Told(adapter)):
+            stopped(adapter, adapter.of("web")[0])
+            await hold.arrived.wait()
+            del adapter.holds["start"]
+            assert agent.deployer.queues.is_busy(WEB)
+            begun = now()
+            await agent.deploy("r2", "d2")
+            await agent.done()
+            assert now() - begun >= ACTION_SECS - 1
+            assert await agent.outcome("r2") == "running"
+            assert adapter.up("web") == ["d2"]
+
+
+@virtual_time
+async def test_a_service_with_an_operation_under_way_is_left_to_it(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            hold = adapter.hold("obtain_image")
+            await agent.deploy("r2", "d2", image="shop/web:2")
+            await hold.arrived.wait()
+            gone(adapter, adapter.of("web")[0])
+            await asyncio.sleep(20)
+            assert adapter.of("web") == []
+            hold.release.set()
+            await agent.done()
+            assert adapter.up("web") == ["d2"]
+
+
+@virtual_time
+async def test_a_shutdown_ends_an_action_that_hangs(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter, drain_secs=2.0) as agent:
+        await agent.deployed("d1")
+        hold = adapter.hold("start")
+        async with keeping(agent, Told(adapter)):
+            stopped(adapter, adapter.of("web")[0])
+            await hold.arrived.wait()
+            begun = now()
+            await agent.deployer.queues.drain(2.0)
+            assert now() - begun < 5.0
+            assert not agent.deployer.queues.is_busy(WEB)
+
+
+@virtual_time
+async def test_services_are_kept_side_by_side_but_not_all_at_once(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    services = [f"web{number}" for number in range(SERVICES_AT_ONCE + 2)]
+    async with running(tmp_path, adapter) as agent:
+        for service in services:
+            await agent.deployed("d1", service)
+        hold = adapter.hold("start")
+        adapter.forget_the_past()
+        async with keeping(agent, Told(adapter)):
+            for service in services:
+                stopped(adapter, adapter.of(service)[0])
+            await asyncio.sleep(10)
+            assert adapter.calls.count("start") == SERVICES_AT_ONCE
+            hold.release.set()
+            await asyncio.sleep(10)
+            assert all(adapter.up(service) == ["d1"] for service in services)
+
+
+@virtual_time
+async def test_an_agent_that_ended_between_create_and_start_goes_on_with_the_start(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            hold = adapter.hold("start")
+            gone(adapter, adapter.of("web")[0])
+            await hold.arrived.wait()
+        adapter.holds.clear()
+        [created] = adapter.of("web")
+        assert created.state is ContainerState.CREATED
+    async with running(tmp_path, adapter) as again, keeping(again, Told(adapter)):
+        await until_up(adapter, 1)
+        assert adapter.of("web") == [created]
+
+
+@virtual_time
+async def test_a_replica_that_became_healthy_while_its_restart_waited_is_left_alone(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=RESTARTS)
+        sick, well = adapter.of("web")
+        told = Told(adapter, serving={sick.container_id, well.container_id})
+        async with keeping(agent, told) as reconciler:
+            adapter.forget_the_past()
+            hold = adapter.hold("ping")
+            told.unhealthy.add(sick.container_id)
+            reconciler.nudge()
+            await hold.arrived.wait()
+            told.unhealthy.clear()
+            adapter.holds.clear()
+            hold.release.set()
+            await asyncio.sleep(10)
+            assert "restart" not in adapter.calls
+            assert told.withdrawn == []
+
+
+@virtual_time
+async def test_a_replica_that_became_the_last_that_serves_while_its_restart_waited_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config=RESTARTS)
+        sick, well = adapter.of("web")
+        told = Told(adapter, serving={sick.container_id, well.container_id})
+        async with keeping(agent, told) as reconciler:
+            adapter.forget_the_past()
+            hold = adapter.hold("ping")
+            told.unhealthy.add(sick.container_id)
+            reconciler.nudge()
+            await hold.arrived.wait()
+            told.serving.discard(well.container_id)
+            adapter.holds.clear()
+            hold.release.set()
+            await asyncio.sleep(10)
+            assert "restart" not in adapter.calls
+            assert told.withdrawn == []
+
+
+@virtual_time
+async def test_a_service_that_was_made_smaller_while_an_image_came_gets_no_replica_too_many(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={"replicas": 2})
+        async with keeping(agent, Told(adapter)):
+            adapter.pins.clear()
+            hold = adapter.hold("obtain_image")
+            gone(adapter, adapter.of("web")[1])
+            await hold.arrived.wait()
+            await agent.send("scale", "s1", service_id="web", replicas=1)
+            await agent.done()
+            adapter.holds.clear()
+            hold.release.set()
+            await asyncio.sleep(60)
+            assert adapter.up("web") == ["d1"]
+
+
+@virtual_time
+async def test_what_another_deployment_has_replaced_meanwhile_is_not_started(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1")
+        [old] = adapter.of("web")
+        async with keeping(agent, Told(adapter)):
+            hold = adapter.hold("ping")
+            stopped(adapter, old)
+            await hold.arrived.wait()
+            del adapter.holds["ping"]
+            # Its removal fails, so it stays behind: the sweeper's matter.
+            adapter.refuse("remove", "REMOVE_FAILED", times=20)
+            await agent.deploy("r2", "d2")
+            await agent.done()
+            assert await agent.outcome("r2") == "running"
+            assert old in adapter.of("web")
+            hold.release.set()
+            await asyncio.sleep(60)
+            assert adapter.up("web") == ["d2"]
+
+
+@virtual_time
+async def test_pulls_that_stand_still_hold_up_no_other_service(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    services = [f"web{number}" for number in range(SERVICES_AT_ONCE)]
+    async with running(tmp_path, adapter) as agent:
+        for service in services:
+            await agent.deployed("d1", service)
+        await agent.deployed("d1")
+        async with keeping(agent, Told(adapter)):
+            adapter.pins.clear()
+            adapter.hold("obtain_image")
+            for service in services:
+                gone(adapter, adapter.of(service)[0])
+            await asyncio.sleep(10)
+            assert adapter.calls.count("obtain_image") >= SERVICES_AT_ONCE
+            stopped(adapter, adapter.of("web")[0])
+            await until_up(adapter, 1)
+
+
+@virtual_time
+async def test_a_replica_that_is_paused_is_left_alone_and_keeps_no_other_from_its_restart(tmp_path: Path) -> None:
+    adapter = FakeAdapter()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", config={**RESTARTS, "replicas": 3})
+        paused, sick, well = adapter.of("web")
+        told = Told(adapter, serving={well.container_id})
+        paused.state = ContainerState.PAUSED
+        told.unhealthy.add(sick.container_id)
+        async with keeping(agent, told):
+            await asyncio.sleep(3)
+            assert told.withdrawn == [sick.container_id]
