@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent import container_host
 from syntra.agent.alerts.disks import DiskWatch
 from syntra.agent.alerts.engine_check import EngineCheck
 from syntra.agent.alerts.ledger import AlertLedger
@@ -21,39 +22,27 @@ from syntra.agent.api.local_socket import LocalSocket
 from syntra.agent.api.queries import Identity, Queries
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceViews
+from syntra.agent.changes import Changes
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
-from syntra.agent.discovery.name_service import NameService, name_service
 from syntra.agent.health.check_override import HealthCheckOverride
-from syntra.agent.health.gate import HealthGate
-from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import Reports
 from syntra.agent.operations.canary import CanaryTools
 from syntra.agent.operations.deployer import Deployer
-from syntra.agent.operations.step_runner import Tools
-from syntra.agent.proxy.verbs import ProxyVerbs
-from syntra.agent.proxy.wiring import route_labels, traffic_of
-from syntra.agent.reconciler.garbage_collection import GarbageCollector
-from syntra.agent.reconciler.rebuild import desired_from
-from syntra.agent.reconciler.reconciler import Reconciler
-from syntra.agent.traffic.port import NoTraffic
-from syntra.agent.traffic.switch import TrafficSwitch
+from syntra.agent.operations.execution import Dependencies
+from syntra.agent.operations.service_queues import ServiceQueues
+from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
-from syntra.model.ids import ContainerId
-from syntra.model.network import ContainerDns
 from syntra.networking.canary_requests import CanaryRequests
 from syntra.runtime.detect import Evidence, RuntimeKind, detect
-from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
-from syntra.runtime.docker.proxy_containers import ProxyContainers
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.redact import Redactor
@@ -62,7 +51,7 @@ from syntra.utils.structured_log import LogHandle
 
 log = logging.getLogger(__name__)
 
-# How long a running operation may go on after SIGTERM before it is parked for the next start.
+# How long a running operation may continue after SIGTERM before it is parked for the next start.
 DRAIN_SECS = 10.0
 
 
@@ -77,7 +66,6 @@ class AgentApp:
         self._stop = asyncio.Event()
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
-        self._names: NameService | None = None
 
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
@@ -88,140 +76,86 @@ class AgentApp:
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
-            names = identify(settings)
+            ids = identify(settings)
             identity = Identity(
-                agent_id=names.agent_id, server_id=names.server_id, data_dir=settings.data_dir, started_at=time.time()
+                agent_id=ids.agent_id, server_id=ids.server_id, data_dir=settings.data_dir, started_at=time.time()
             )
             database = Database(settings.data_dir)
             await database.open()
             stack.push_async_callback(database.close)
             if database.was_rebuilt:
                 self._warnings["journal"] = f"the journal was broken and is rebuilt from labels: {database.was_rebuilt}"
-            journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
             endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
-            adapter = DockerAdapter(
-                client,
-                owner=names.owner,
-                otlp_http_port=settings.telemetry.otlp_http_port,
-                route_labels=route_labels(settings),
-                container_dns=self._container_dns,
-                with_aliases=settings.networking.dns.mode != "off",
-            )
-            containers = ProxyContainers(client, owner=names.owner)
-            await self._serve(identity, database, journal, adapter, containers)
+            await self._serve(identity, ids.owner, database, client)
 
-    async def _serve(
-        self,
-        identity: Identity,
-        database: Database,
-        journal: Journal,
-        adapter: DockerAdapter,
-        proxy_containers: ProxyContainers,
-    ) -> None:
+    async def _serve(self, identity: Identity, owner: str, database: Database, client: EngineClient) -> None:
         settings = self._settings
+        journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
         reports = Reports(identity.server_id)
         ledger = AlertLedger(journal, reports)
         await ledger.load()
-        gate = HealthGate(adapter, min_healthy_secs=settings.runtime.min_healthy_secs, clock=time.monotonic)
-
-        def turned(_: ContainerId) -> None:
-            if traffic is not None:
-                traffic.nudge()
-            reconciler.nudge()
-            alerts.nudge()
-
-        def idle() -> None:
-            # What turned, or went, while the operation decided for itself.
-            if traffic is not None:
-                traffic.nudge()
-
-        watch = HealthWatch(journal, adapter, min_healthy_secs=settings.runtime.min_healthy_secs, on_turn=turned)
-        views = ServiceViews(journal, adapter, gate, watch, time.monotonic)
-        link = (
-            ControlLink(
-                settings,
-                identity,
-                adapter=adapter,
-                views=views,
-                outbox=journal.outbox,
-                log_handle=self._log_handle,
-                health_results=watch.drain_results,
-            )
-            if settings.control_plane is not None
-            else None
-        )
+        changes = Changes()
         async with asyncio.TaskGroup() as group:
-            if not database.is_surveyed:
-                await self._rebuild(journal, adapter)
+            queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
+            host = container_host.build(
+                settings, client, owner=owner, journal=journal, changes=changes, queues=queues, group=group
+            )
+            runtime, readiness = host.runtime, host.readiness
 
-            async def surveyed() -> None:
-                if not database.is_surveyed:
-                    await self._rebuild(journal, adapter)
+            async def survey() -> None:
+                if services := await rebuild_if_lost(database, journal, runtime):
+                    missing = f"the journal was missing; {services} services are rebuilt from their containers' labels"
+                    self._warnings.setdefault("journal", missing)
 
-            engine = EngineCheck(adapter, journal, reports, on_answer=surveyed)
-            if settings.networking.dns.mode == "agent":
-                self._names = name_service(settings.networking.dns, adapter, group)
-            traffic = traffic_of(
-                settings,
-                adapter=adapter,
+            await survey()
+            engine_check = EngineCheck(runtime, journal, reports, on_answer=survey)
+            counter = CanaryRequests(settings.networking.metrics_url)
+            dependencies = Dependencies(
+                runtime=runtime,
                 journal=journal,
-                is_busy=lambda service_id: deployer.queues.is_busy(service_id),
-                is_held=lambda service_id: deployer.queues.is_held(service_id),
-                readiness=watch.readiness,
-                names=self._names,
+                changes=changes,
+                canary=CanaryTools(readiness=readiness, counter=counter),
             )
-            canary = CanaryTools(judge=watch, counter=CanaryRequests(settings.networking.metrics_url))
-            tools = Tools(adapter=adapter, journal=journal, gate=gate, traffic=traffic or NoTraffic(), canary=canary)
-            deployer = Deployer(tools, reports, ledger, group, redactor=self._redactor, on_idle=idle)
-            proxy = ProxyVerbs.of(settings, proxy_containers, traffic)
-            garbage_collector = GarbageCollector(journal, adapter, deployer.queues)
-            reconciler = Reconciler(
-                tools,
-                deployer.queues,
-                readiness=watch.readiness,
-                drain_secs=settings.networking.drain_seconds,
-                clock=time.monotonic,
-            )
+            deployer = Deployer(dependencies, queues, reports, ledger, redactor=self._redactor)
             alerts = AlertWatch(
-                ledger, journal, adapter, watch, is_busy=deployer.queues.is_busy, clean=self._redactor.clean
+                ledger, journal, runtime, readiness, changes, is_busy=queues.is_busy, clean=self._redactor.clean
             )
-            disks = DiskWatch(ledger, adapter, settings.data_dir)
+            disks = DiskWatch(ledger, runtime, settings.data_dir)
+            views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
+            link = self._link(identity, journal, host, views)
             queries = Queries(
                 identity=identity,
                 journal=journal,
-                adapter=adapter,
+                runtime=runtime,
                 views=views,
                 control_plane=link.status if link else _alone,
                 alerts=ledger.shown,
-                warnings=lambda: [*self._current_warnings(engine, garbage_collector, traffic), *proxy.watch.warnings],
+                warnings=lambda: self._current_warnings(engine_check, host),
             )
             router = Router(
                 deployer=deployer,
                 journal=journal,
-                adapter=adapter,
+                runtime=runtime,
+                changes=changes,
                 queries=queries,
-                check_override=HealthCheckOverride(journal, watch.refresh),
+                check_override=HealthCheckOverride(journal, changes),
                 reports=reports,
                 group=group,
-                proxy=proxy,
+                proxy=host.proxy,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
-            background = [
-                group.create_task(adapter.watch(), name="engine events"),
-                group.create_task(engine.run(), name="engine check"),
-                group.create_task(garbage_collector.run(), name="sweep"),
-                group.create_task(watch.run(), name="health"),
-                group.create_task(alerts.run(), name="alerts"),
-                group.create_task(disks.run(), name="disks"),
+            early = [
+                ("engine events", runtime.watch(changes.announce)),
+                ("engine check", engine_check.run()),
+                *host.before_operations(),
+                ("alerts", alerts.run()),
+                ("disks", disks.run()),
             ]
+            background = [group.create_task(work, name=name) for name, work in early]
             resumed = await deployer.resume()
-            if traffic is not None:
-                # Before that a service looks idle that an operation goes on with: its canary would lose its share.
-                background.append(group.create_task(traffic.run(), name="routes"))
-                background.append(group.create_task(proxy.watch.run(), name="proxy"))
-            background.append(group.create_task(reconciler.run(), name="keeper"))
+            background += [group.create_task(work, name=name) for name, work in host.after_operations()]
             if link is not None:
                 link.route_to(router)
                 background.append(group.create_task(link.run(), name="control plane"))
@@ -234,32 +168,30 @@ class AgentApp:
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")
             socket.stop_accepting()
-            await deployer.queues.drain(DRAIN_SECS)
+            await queues.drain(DRAIN_SECS)
             router.end_errands()
             await socket.close()
             if link is not None:
                 await link.stop()
             for task in background:
                 task.cancel()
-            if self._names is not None:
-                self._names.close()
+            host.close()
         log.info("agent stopped")
 
-    def _container_dns(self, project: str, gateway: str) -> ContainerDns | None:
-        return self._names.container_dns(project, gateway) if self._names is not None else None
-
-    async def _rebuild(self, journal: Journal, adapter: DockerAdapter) -> None:
-        try:
-            deployments, services = desired_from(await adapter.survey())
-        except (RuntimeUnavailable, StepFailed) as away:
-            # Without an engine there are no containers that could be touched either; it is asked when it is back.
-            log.warning("cannot look for earlier services", extra={"reason": str(away)})
-            return
-        await journal.rebuild(deployments, services)
-        if services:
-            log.warning("desired state was rebuilt from labels", extra={"services": len(services)})
-            missing = f"the journal was missing; {len(services)} services are rebuilt from their containers' labels"
-            self._warnings.setdefault("journal", missing)
+    def _link(
+        self, identity: Identity, journal: Journal, host: container_host.ContainerHost, views: ServiceViews
+    ) -> ControlLink | None:
+        if self._settings.control_plane is None:
+            return None
+        return ControlLink(
+            self._settings,
+            identity,
+            runtime=host.runtime,
+            views=views,
+            outbox=journal.outbox,
+            log_handle=self._log_handle,
+            health_results=host.readiness.drain_results,
+        )
 
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs
@@ -294,16 +226,9 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(
-        self, engine: EngineCheck, garbage_collector: GarbageCollector, traffic: TrafficSwitch | None
-    ) -> list[str]:
-        strays = [
-            f"container {name} carries our labels but belongs to no current deployment"
-            for name in garbage_collector.stray
-        ]
-        routes = traffic.problems if traffic is not None else []
+    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost) -> list[str]:
         away = [engine.warning] if engine.warning else []
-        return [*self._loaded.warnings, *self._warnings.values(), *away, *routes, *strays]
+        return [*self._loaded.warnings, *self._warnings.values(), *away, *host.warnings]
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:

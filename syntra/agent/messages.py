@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from syntra.model.command import Deploy
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
@@ -124,6 +123,11 @@ def envelope(kind: str, payload: Mapping[str, Json], *, message_id: str | None =
     )
 
 
+def for_control_plane(origin: str, kind: str, payload: Mapping[str, Json]) -> list[str]:
+    """The message as it goes into the outbox, when the request came from the control plane; else nothing."""
+    return [envelope(kind, payload)] if origin == CONTROL_PLANE else []
+
+
 def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
     """A `command_response` that says yes."""
     return {"request_id": request_id, "success": True, "data": dict(data)}
@@ -159,8 +163,3 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
         payload["error"] = {"code": progress.failure.code, "message": progress.failure.message}
         payload["error_message"] = progress.failure.message
     return payload
-
-
-def accepted(command: Deploy) -> dict[str, Json]:
-    """The data of the answer to a deploy that was taken on."""
-    return {"accepted": True, "deployment_id": command.deployment.deployment_id}

@@ -54,6 +54,14 @@ class ExecCapability(Protocol):
         ...
 
 
+class Prober(Protocol):
+    """`probe`, or what asks from elsewhere, such as another network namespace."""
+
+    async def __call__(
+        self, address: str, check: Check, timeout_secs: float, executor: ExecCapability | None = None
+    ) -> ProbeResult: ...
+
+
 async def probe(address: str, check: Check, timeout_secs: float, executor: ExecCapability | None = None) -> ProbeResult:
     """Run `check` against `address`; an ExecCheck needs `executor`."""
     match check:

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 
 from syntra.health.result import bounded
 from syntra.health.verdict import Health
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.status import ContainerState, Replica
 
 FIRST_DELAY_SECS = 1.0
 MOST_DELAY_SECS = 300.0
@@ -51,7 +51,7 @@ class Desired:
 class Seen:
     """A replica as it is. `serving` says that traffic or names lead to it now, whatever its health."""
 
-    replica: Replica
+    replica: Container
     health: Health
     serving: bool
 
@@ -248,7 +248,7 @@ class _Place:
         self.well_since = self.unwell_since = None
 
 
-def _bring_back(service: Desired, replica: Replica) -> Action:
+def _bring_back(service: Desired, replica: Container) -> Action:
     word = replica.state.value
     if replica.state is not ContainerState.CREATED and replica.exit_code is not None:
         word = f"{word} with code {replica.exit_code}"

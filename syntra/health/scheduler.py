@@ -24,7 +24,7 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 
 from syntra.health.checks import Check, CheckTiming
-from syntra.health.probes import ExecCapability, probe
+from syntra.health.probes import ExecCapability, Prober, probe
 from syntra.health.result import ProbeResult
 from syntra.health.verdict import Health, SteadyVerdict
 from syntra.utils.backoff import UnitRandom
@@ -91,14 +91,16 @@ class HealthScheduler:
         at_once: int = AT_ONCE,
         *,
         recoveries: int = RECOVERIES,
+        prober: Prober = probe,
     ) -> None:
-        """`recoveries` successes in a row make an unhealthy target healthy."""
+        """`recoveries` successes in a row make an unhealthy target healthy. `prober` asks an address."""
         if at_once < 1 or recoveries < 1:
             raise AgentError(
                 f"cannot schedule health checks: at_once {at_once} and recoveries {recoveries} must be 1 or more;"
                 " correct the setting"
             )
         self._on_result = on_result
+        self._prober = prober
         self._clock = clock
         self._rng = rng
         self._at_once = at_once
@@ -244,7 +246,7 @@ class HealthScheduler:
         target = entry.target
         began = self._clock()
         try:
-            result = await probe(target.address, target.check, target.timing.timeout_secs, target.executor)
+            result = await self._prober(target.address, target.check, target.timing.timeout_secs, target.executor)
         except Exception as exc:  # one target's executor may raise anything; the others are asked all the same
             log.exception("health probe broke", extra={"target": str(target.key)})
             detail = f"the probe itself broke: {type(exc).__name__}"

@@ -1,24 +1,12 @@
-"""What is: the observed side of services, and what is reported about them."""
+"""The observed side of services, and what is reported about them."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-
-
-class ContainerState(enum.Enum):
-    """The engine's container states."""
-
-    CREATED = "created"
-    RUNNING = "running"
-    PAUSED = "paused"
-    RESTARTING = "restarting"
-    REMOVING = "removing"
-    EXITED = "exited"
-    DEAD = "dead"
 
 
 class Health(enum.Enum):
@@ -29,43 +17,64 @@ class Health(enum.Enum):
     UNKNOWN = "unknown"
 
 
-class NameSource(enum.Enum):
-    """Who answers for names: whom a container asks, and whether the engine tells others the container's own."""
+class ReplicaStatus(enum.Enum):
+    """What people are told of a replica, in the contract's words."""
 
-    ENGINE = "engine"
-    AGENT = "agent"
-    BOTH = "agent+engine"
-    """It asks the agent, and the engine tells its names to those that do not."""
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    STOPPED = "stopped"
+    ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
-    """One container of a service as last observed. Times in epoch nanoseconds; addresses by network name."""
+class Replica(Protocol):
+    """One running instance of a service as last observed, whatever runtime it is on. Times in epoch nanoseconds."""
 
-    container_id: ContainerId
-    name: str
-    service_id: ServiceId
-    deployment_id: DeploymentId
-    index: int
-    spec_hash: str
-    state: ContainerState
-    created_ns: int
-    started_ns: int | None = None
-    restart_count: int = 0
-    exit_code: int | None = None
-    oom_killed: bool = False
-    error: str = ""
-    pid: int = 0
-    image_id: str = ""
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    host_ports: frozenset[int] = frozenset()
-    writable_mounts: frozenset[str] = frozenset()
-    names: NameSource = NameSource.ENGINE
+    @property
+    def container_id(self) -> ContainerId:
+        """What the runtime knows it by."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def service_id(self) -> ServiceId: ...
+
+    @property
+    def deployment_id(self) -> DeploymentId: ...
+
+    @property
+    def index(self) -> int:
+        """Its number in the service, from 1; it outlives the instance."""
+
+    @property
+    def created_ns(self) -> int: ...
+
+    @property
+    def started_ns(self) -> int | None: ...
+
+    @property
+    def restart_count(self) -> int: ...
+
+    @property
+    def exit_code(self) -> int | None: ...
+
+    @property
+    def oom_killed(self) -> bool: ...
+
+    @property
+    def is_running(self) -> bool:
+        """Its process runs now."""
 
     @property
     def is_up(self) -> bool:
-        """Running or about to be by the engine's own hand: it may be serving."""
-        return self.state in (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
+        """Running, or about to be without our doing: it may be serving."""
+
+    @property
+    def status(self) -> ReplicaStatus: ...
+
+    @property
+    def state_name(self) -> str:
+        """The runtime's own word for its state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

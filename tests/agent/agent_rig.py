@@ -15,6 +15,7 @@ from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.api.queries import Identity, Queries
 from syntra.agent.api.router import ProxyControls, Router
 from syntra.agent.api.service_views import ServiceViews
+from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
@@ -22,13 +23,15 @@ from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import CONTROL_PLANE, LOCAL, PeerGone, Reports, envelope
 from syntra.agent.operations.canary import CanaryTools
 from syntra.agent.operations.deployer import Deployer
-from syntra.agent.operations.step_runner import Tools
+from syntra.agent.operations.execution import Dependencies
+from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.traffic.port import NoTraffic, Traffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
-from syntra.runtime.adapter import Adapter
+from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.utils.redact import Redactor
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.journal.opened import after_a_kill, opened
 from tests.agent.samples import deploy_payload
 
@@ -87,7 +90,7 @@ class Agent:
         self,
         directory: Path,
         journal: Journal,
-        adapter: Adapter,
+        engine: ContainerEngine,
         group: asyncio.TaskGroup,
         *,
         proxy: ProxyControls | None = None,
@@ -99,24 +102,23 @@ class Agent:
         self.reports = Reports("srv_1")
         self.redactor = Redactor()
         clock = asyncio.get_running_loop().time
-        gate = HealthGate(adapter, min_healthy_secs=1.5, clock=clock)
-        tools = Tools(
-            adapter=adapter,
-            journal=journal,
-            gate=gate,
-            traffic=traffic or NoTraffic(),
-            canary=canary or CanaryTools(),
-        )
+        self.changes = Changes()
+        self.gate = HealthGate(engine, min_healthy_secs=1.5, clock=clock)
+        self.traffic = traffic or NoTraffic()
+        self.runtime = ContainerRuntime(engine, self.traffic, self.gate)
         self.ledger = AlertLedger(journal, self.reports, clock)
-        self.deployer = Deployer(tools, self.reports, self.ledger, group, redactor=self.redactor)
-        self.tools = tools
+        queues = ServiceQueues(group, lambda job: self.deployer.carry_out(job), on_idle=self.changes.announce)
+        dependencies = Dependencies(
+            runtime=self.runtime, journal=journal, changes=self.changes, canary=canary or CanaryTools()
+        )
+        self.deployer = Deployer(dependencies, queues, self.reports, self.ledger, redactor=self.redactor)
         # Never run here: its probes are for real peers and real time.
-        self.watch = HealthWatch(journal, adapter, min_healthy_secs=1.5, on_turn=lambda _: None)
-        self.views = ServiceViews(journal, adapter, gate, self.watch, clock)
+        self.watch = HealthWatch(journal, engine, self.changes, min_healthy_secs=1.5)
+        self.views = ServiceViews(journal, self.runtime, self.watch, clock, prober=self.gate)
         self.queries = Queries(
             identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
             journal=journal,
-            adapter=adapter,
+            runtime=self.runtime,
             views=self.views,
             control_plane=lambda: {"state": "alone"},
             alerts=self.ledger.shown,
@@ -125,13 +127,15 @@ class Agent:
         self.router = Router(
             deployer=self.deployer,
             journal=journal,
-            adapter=adapter,
+            runtime=self.runtime,
+            changes=self.changes,
             queries=self.queries,
-            check_override=HealthCheckOverride(journal, self.watch.refresh),
+            check_override=HealthCheckOverride(journal, self.changes),
             reports=self.reports,
             group=group,
             proxy=proxy,
         )
+        self.events = group.create_task(self.runtime.watch(self.changes.announce), name="engine events")
         self.control = ControlPeer(journal)
         self.local = LocalPeer(self.reports)
 
@@ -154,7 +158,7 @@ class Agent:
         await self.done(service_id)
         assert (await self.end_of(request_id))["status"] == "running"
 
-    async def killed_or_done(self, adapter: FakeAdapter) -> bool:
+    async def killed_or_done(self, adapter: FakeEngine) -> bool:
         """Return when the engine has called the end, or nothing is under way any more; whether it was the former."""
         while not adapter.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
             await asyncio.sleep(0.05)
@@ -198,7 +202,7 @@ def _request_of(payload: Mapping[str, Any]) -> object:
 
 @asynccontextmanager
 async def running(
-    directory: Path, adapter: FakeAdapter, *, drain_secs: float = 1.0, **parts: Any
+    directory: Path, adapter: FakeEngine, *, drain_secs: float = 1.0, **parts: Any
 ) -> AsyncIterator[Agent]:
     """Start an agent over a journal, resume what it finds, and stop it in order at the end. `parts` are the agent's."""
     directory.mkdir(exist_ok=True)
@@ -209,6 +213,7 @@ async def running(
         yield agent
         await agent.deployer.queues.drain(drain_secs)
         agent.router.end_errands()
+        agent.events.cancel()
 
 
 class Killed(Exception):
@@ -216,7 +221,7 @@ class Killed(Exception):
 
 
 @asynccontextmanager
-async def until_killed(directory: Path, adapter: FakeAdapter, **parts: Any) -> AsyncIterator[Agent]:
+async def until_killed(directory: Path, adapter: FakeEngine, **parts: Any) -> AsyncIterator[Agent]:
     """An agent that is cut off at the end of the block; `directory` becomes what a kill at that moment leaves."""
     directory.mkdir(exist_ok=True)
     left = directory

@@ -24,8 +24,8 @@ class FakeTraffic:
     def is_serving(self, container_id: ContainerId) -> bool:
         return container_id in self.published
 
-    async def check(self, deployment: Deployment) -> None:
-        check_shares(deployment, by_proxy=True)
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        check_shares(deployment, why_not=None)
 
     async def prepare(self, spec: ServiceSpec) -> None:
         return

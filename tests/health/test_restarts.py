@@ -23,8 +23,8 @@ from syntra.health.restarts import (
     StartDown,
 )
 from syntra.health.verdict import Health
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.status import ContainerState, Replica
 
 WEB, DEP = ServiceId("svc_web"), DeploymentId("dep_2")
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
@@ -41,7 +41,7 @@ def replica(
     serving: bool | None = None,
     **changes: Any,
 ) -> Seen:
-    made = Replica(
+    made = Container(
         container_id=ContainerId(f"c{index}"),
         name=f"web-{index}",
         service_id=WEB,

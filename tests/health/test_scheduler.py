@@ -513,7 +513,7 @@ async def test_what_was_removed_does_not_pile_up() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"at_once": 0}, {"recoveries": 0}])
-def test_settings_without_a_meaning_are_refused(wrong: dict[str, int]) -> None:
+def test_settings_without_a_meaning_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(AgentError, match="cannot schedule health checks"):
         HealthScheduler(lambda key, result, transition: None, lambda: 0.0, random.Random(1), **wrong)
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 PURE = (
     "syntra/model/*.py",
-    "syntra/runtime/plan.py",
+    "syntra/runtime/containers/planner.py",
     "syntra/runtime/docker/http.py",
     "syntra/runtime/docker/frames.py",
     "syntra/runtime/docker/jsonlines.py",
@@ -39,8 +39,8 @@ PURE = (
     "syntra/networking/dns/given.py",
     "syntra/networking/dns/resolv_conf.py",
     "syntra/agent/traffic/endpoints.py",
-    "syntra/runtime/steps.py",
-    "syntra/runtime/traffic.py",
+    "syntra/runtime/containers/steps.py",
+    "syntra/runtime/containers/routing.py",
     "syntra/runtime/detect.py",
     "syntra/health/episodes.py",
     "syntra/health/restarts.py",

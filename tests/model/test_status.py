@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from syntra.model.status import ContainerState, DeployState, ExecResult
+from syntra.model.container import ContainerState
+from syntra.model.status import DeployState, ExecResult
 from tests.model.samples import SECRET
-from tests.runtime.world import replica
+from tests.runtime.containers.world import replica
 
 
 def test_a_container_is_up_while_the_engine_keeps_it_so() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.health.episodes import AlertEvent, AlertKind, Episodes, Subject
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.runtime import Availability
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ class DiskWatch:
     """`data_dir` and the engine's root directory; when one file system holds both it is told of once."""
 
     def __init__(
-        self, ledger: AlertLedger, adapter: Adapter, data_dir: Path, *, usage: Callable[[Path], Usage] = usage_of
+        self, ledger: AlertLedger, runtime: Availability, data_dir: Path, *, usage: Callable[[Path], Usage] = usage_of
     ) -> None:
         self._ledger = ledger
-        self._adapter = adapter
+        self._runtime = runtime
         self._data_dir = data_dir
         self._usage = usage
         self._root: Path | None = None
@@ -96,8 +96,8 @@ class DiskWatch:
         if self._root is not None:
             return
         try:
-            told = (await self._adapter.info()).root_dir
-        except (RuntimeUnavailable, StepFailed) as later:
+            told = (await self._runtime.info()).root_dir
+        except RuntimeFailure as later:
             log.debug("the engine's disk is not known", extra={"reason": str(later)})
             return
         self._root = Path(told) if told else self._data_dir

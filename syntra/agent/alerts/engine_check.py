@@ -10,8 +10,8 @@ from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import Reports
 from syntra.model.fields import Json
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.runtime import Availability
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,9 @@ class EngineCheck:
     """`warning` is a sentence for the status while the engine is away. `on_answer` is called after every answer."""
 
     def __init__(
-        self, adapter: Adapter, journal: Journal, reports: Reports, *, on_answer: Callable[[], Awaitable[None]]
+        self, runtime: Availability, journal: Journal, reports: Reports, *, on_answer: Callable[[], Awaitable[None]]
     ) -> None:
-        self._adapter = adapter
+        self._runtime = runtime
         self._journal = journal
         self._reports = reports
         self._on_answer = on_answer
@@ -34,13 +34,13 @@ class EngineCheck:
         """Ask until cancelled."""
         while True:
             try:
-                await self._adapter.ping()
+                await self._runtime.ping()
                 await self._on_answer()
                 if self.warning:
                     log.info("engine answers again")
                     self.warning = ""
                     await self._alert("container engine answers again", "it takes calls", {"recovered": True})
-            except (RuntimeUnavailable, StepFailed) as lost:
+            except RuntimeFailure as lost:
                 if not self.warning:
                     log.error("engine does not answer", extra={"reason": str(lost)})
                     self.warning = str(lost)

@@ -1,4 +1,4 @@
-"""Looks for what people are to be alerted of in the services: health that turned, containers that ended.
+"""Finds what people are to be alerted of in services: health that changed, containers that exited.
 
 The subject is a service's replica by its index, which outlives the container. What is said and what is kept of it is
 the ledger's.
@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.changes import Changes
+from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
 from syntra.health.episodes import AlertEvent, AlertKind, Crash, Episodes, Subject
 from syntra.health.verdict import Health as Condition
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerExit, ContainerState, Health, Replica
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.status import ContainerExit, Health, Replica
+from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable
+from syntra.runtime.runtime import Availability, Exits, Logs, Replicas
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -37,17 +39,8 @@ MOST_WAITING = 1000
 _REPLICAS = (AlertKind.HEALTH_CHECK_FAILED, AlertKind.CONTAINER_CRASH)
 
 
-class Conditions(Protocol):
-    """What is known of replicas' health."""
-
-    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        """Whether a replica may receive requests."""
-
-    def asked(self, spec: ServiceSpec) -> ServiceSpec:
-        """The spec with the check that holds now."""
-
-    def detail(self, container_id: ContainerId) -> str:
-        """What the last probe found."""
+class AlertSource(Replicas, Exits, Logs, Availability, Protocol):
+    """What is watched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +68,9 @@ class AlertWatch:
         self,
         ledger: AlertLedger,
         journal: Journal,
-        adapter: Adapter,
-        conditions: Conditions,
+        runtime: AlertSource,
+        readiness: Readiness,
+        changes: Changes,
         *,
         is_busy: Callable[[ServiceId], bool],
         clean: Callable[[str], str],
@@ -84,44 +78,32 @@ class AlertWatch:
         """`clean` takes known secrets out of a text."""
         self._ledger = ledger
         self._journal = journal
-        self._adapter = adapter
-        self._conditions = conditions
+        self._runtime = runtime
+        self._readiness = readiness
+        self._changes = changes
         self._is_busy = is_busy
         self._clean = clean
-        self._nudge = asyncio.Event()
         self._waiting: list[ContainerExit] = []
         self._is_gap = False
         # What the last look found up, with its count of restarts.
         self._before: dict[ContainerId, int] = {}
 
-    def nudge(self) -> None:
-        """A replica's health turned."""
-        self._nudge.set()
-
     async def run(self) -> None:
         """Look until cancelled."""
+        changes = self._changes.follow()
         while True:
-            async with asyncio.TaskGroup() as group:
-                # Listening begins before looking, so that nothing falls between the two.
-                change = group.create_task(self._adapter.wait_for_change(), name="alerts change")
-                await asyncio.sleep(0)
-                self._nudge.clear()
-                try:
-                    await self.look()
-                except (RuntimeUnavailable, StepFailed) as later:
-                    log.debug("alerts wait for the engine", extra={"reason": str(later)})
-                except AgentError as failed:
-                    log.error("alerts could not be looked after", extra={"reason": str(failed)})
-                nudged = group.create_task(self._nudge.wait(), name="alerts nudge")
-                soon = self._ledger.secs_to_next()
-                pause = LOOK_AGAIN_SECS if soon is None else min(soon + 0.01, LOOK_AGAIN_SECS)
-                await asyncio.wait({change, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
-                nudged.cancel()
+            try:
+                await self.look()
+            except RuntimeFailure as later:
+                log.debug("alerts wait for the engine", extra={"reason": str(later)})
+            except AgentError as failed:
+                log.error("alerts could not be looked after", extra={"reason": str(failed)})
+            soon = self._ledger.secs_to_next()
+            await changes.wait(LOOK_AGAIN_SECS if soon is None else min(soon + 0.01, LOOK_AGAIN_SECS))
 
     async def look(self) -> None:
         """Tell what has turned since the last look. Raises what the engine and the journal raise; nothing is lost."""
-        ends = self._adapter.drain_exits()
+        ends = self._runtime.drain_exits()
         self._waiting = [*self._waiting, *ends.ended][-MOST_WAITING:]
         self._is_gap = self._is_gap or not ends.complete
         if any(end.signal for end in self._waiting):
@@ -138,20 +120,21 @@ class AlertWatch:
     async def _drop_what_the_engine_stops(self) -> None:
         # An engine that goes down stops every container as if by hand, and takes no new connections while it does.
         try:
-            await self._adapter.ping()
+            await self._runtime.ping()
         except RuntimeUnavailable:
             self._waiting = [end for end in self._waiting if not end.signal]
             raise
 
     async def _view(self) -> _View:
-        rows = {row.service_id: row for row in await self._journal.services()}
+        services = await self._journal.current_all()
+        rows = {service.row.service_id: service.row for service in services}
         specs = {
-            row.service_id: self._conditions.asked(deployment.spec)
-            for row in rows.values()
-            if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
+            service.row.service_id: self._readiness.effective_spec(service.deployment.spec)
+            for service in services
+            if service.deployment is not None
         }
         view = _View(rows=rows, specs=specs)
-        observed = await self._adapter.observe()
+        observed = await self._runtime.observe()
         current = [r for r in observed if view.is_wanted(r.service_id, r.deployment_id)]
         return _View(rows=rows, specs=specs, replicas=current)
 
@@ -186,8 +169,8 @@ class AlertWatch:
     async def _last_lines(self, container_id: ContainerId) -> tuple[str, ...]:
         try:
             async with asyncio.timeout(TAIL_SECS):
-                lines = await self._adapter.tail(container_id, TAIL_LINES)
-        except (StepFailed, RuntimeUnavailable, TimeoutError) as lost:
+                lines = await self._runtime.tail(container_id, TAIL_LINES)
+        except (RuntimeFailure, TimeoutError) as lost:
             log.debug("no last lines", extra={"reason": str(lost)})
             return ()
         # Nobody asked for these lines, and an alert goes to more eyes than a log does.
@@ -199,9 +182,9 @@ class AlertWatch:
         said: list[AlertEvent] = []
         for end, crash in crashes:
             said += episodes.crash(now, view.subject(end.service_id, end.index), crash)
-        healths = {r.container_id: self._conditions.readiness(r, view.specs[r.service_id]) for r in view.replicas}
+        healths = {r.container_id: self._readiness.readiness(r, view.specs[r.service_id]) for r in view.replicas}
         for replica in view.replicas:
-            if replica.state is not ContainerState.RUNNING:
+            if not replica.is_running:
                 continue
             subject = view.subject(replica.service_id, replica.index)
             said += episodes.up(now, subject)
@@ -215,7 +198,7 @@ class AlertWatch:
                     now,
                     subject,
                     Condition(healths[replica.container_id].value),
-                    self._conditions.detail(replica.container_id),
+                    self._readiness.detail(replica.container_id),
                     serving=serving,
                 )
         return [*said, *self._forgotten(episodes, now, view), *episodes.tick(now)]

@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from syntra import __version__
 from syntra.agent.api.queries import Identity
@@ -24,9 +24,8 @@ from syntra.connection.messages import HelloAck
 from syntra.connection.session import State
 from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
 from syntra.model.fields import Json
-from syntra.model.status import ContainerState
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.runtime import Availability, Usage
 from syntra.utils.errors import AgentError
 from syntra.utils.host import HostMeter, facts
 from syntra.utils.structured_log import LogHandle
@@ -58,6 +57,10 @@ CAPABILITIES = (
 )
 
 
+class LinkSource(Availability, Usage, Protocol):
+    """What hello and heartbeat tell of the runtime."""
+
+
 class ControlLink:
     """Peer of the router for everything the control plane sends."""
 
@@ -68,7 +71,7 @@ class ControlLink:
         settings: Settings,
         identity: Identity,
         *,
-        adapter: Adapter,
+        runtime: LinkSource,
         views: ServiceViews,
         outbox: Outbox,
         log_handle: LogHandle,
@@ -77,7 +80,7 @@ class ControlLink:
         """`health_results` gives what the probes found since its last call."""
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
-        self._adapter = adapter
+        self._runtime = runtime
         self._views = views
         self._outbox = outbox
         self._log_handle = log_handle
@@ -146,12 +149,12 @@ class ControlLink:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
             async with asyncio.timeout(ENGINE_SECS):
-                runtime = await self._adapter.info()
+                runtime = await self._runtime.info()
             name, version = runtime.name, runtime.version
-        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+        except (RuntimeFailure, TimeoutError) as away:
             # The server must come online to be able to say that its engine is down.
             log.warning("engine does not answer", extra={"reason": _why(away)})
-            name, version = "docker", "unavailable"
+            name, version = self._runtime.name, "unavailable"
         return {
             "agent_id": self._identity.agent_id,
             "server_id": self._identity.server_id,
@@ -171,12 +174,12 @@ class ControlLink:
         try:
             async with asyncio.timeout(ENGINE_SECS):
                 views = await self._views.all()
-        except (RuntimeUnavailable, StepFailed, TimeoutError) as away:
+        except (RuntimeFailure, TimeoutError) as away:
             log.warning("engine does not answer", extra={"reason": _why(away)})
             views = []
         for view in views:
-            services += [container_status(view, replica, self._adapter) for replica in view.replicas]
-            running += sum(1 for replica in view.replicas if replica.state is ContainerState.RUNNING)
+            services += [container_status(view, replica, self._runtime) for replica in view.replicas]
+            running += sum(1 for replica in view.replicas if replica.is_running)
             total += len(view.replicas)
         return {
             "agent_id": self._identity.agent_id,

@@ -9,14 +9,16 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from typing import Protocol
 
+from syntra.agent.changes import Changes
 from syntra.agent.operations.engine_away import until_back
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine, Replica
-from syntra.runtime.adapter import Adapter, LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.runtime import Availability, LogRange, Logs, Replicas
 from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
@@ -37,18 +39,23 @@ MAX_CHARS = 16 * 1024 * 1024
 Send = Callable[[Mapping[str, Json]], Awaitable[None]]
 
 
+class LogSource(Replicas, Logs, Availability, Protocol):
+    """Whose lines are streamed."""
+
+
 class LogSubscription:
     """One subscription. `run` sends `log_stream` payloads until the lines end, or until cancelled when following."""
 
-    def __init__(self, adapter: Adapter, command: LogsSubscribe, send: Send) -> None:
-        self._adapter = adapter
+    def __init__(self, source: LogSource, changes: Changes, command: LogsSubscribe, send: Send) -> None:
+        self._source = source
+        self._changes = changes.follow()
         self._command = command
         self._send = send
         self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
 
     async def run(self) -> None:
         """Send the lines; raises what the adapter or `send` raises. Always ends with `done` unless cancelled."""
-        replicas = await self._adapter.observe(self._command.service_id)
+        replicas = await self._source.observe(self._command.service_id)
         if self._command.follow:
             await self._follow(replicas)
             return
@@ -61,7 +68,7 @@ class LogSubscription:
         """What the engine holds, in batches: one log as it is read, several by time."""
         if len(replicas) == 1:
             batch: list[LogLine] = []
-            async with self._adapter.logs(replicas[0].container_id, self._wanted()) as lines:
+            async with self._source.logs(replicas[0].container_id, self._wanted()) as lines:
                 async for line in lines:
                     batch.append(line)
                     if len(batch) == BATCH_LINES:
@@ -72,7 +79,7 @@ class LogSubscription:
             return
         newest = NewestLines(self._command.tail)
         for replica in replicas:
-            async with self._adapter.logs(replica.container_id, self._wanted()) as lines:
+            async with self._source.logs(replica.container_id, self._wanted()) as lines:
                 async for line in lines:
                     newest.add(line)
         if newest.cut is not None:
@@ -99,11 +106,9 @@ class LogSubscription:
                             self._pump(replica, self._command.tail if first else None), name=f"logs {replica.name}"
                         )
                 first = False
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN_SECS):
-                        await self._adapter.wait_for_change()
+                await self._changes.wait(LOOK_AGAIN_SECS)
                 with suppress(RuntimeUnavailable):
-                    replicas = await self._adapter.observe(self._command.service_id)
+                    replicas = await self._source.observe(self._command.service_id)
 
     async def _pump(self, replica: Replica, tail: int | None) -> None:
         # A replica that joins later is read from its first line; `since` is about those that were there.
@@ -111,7 +116,7 @@ class LogSubscription:
         wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since)
         while True:
             try:
-                async with self._adapter.logs(replica.container_id, wanted) as lines:
+                async with self._source.logs(replica.container_id, wanted) as lines:
                     async for line in lines:
                         if self._command.until is not None and line.timestamp > self._command.until:
                             return
@@ -124,7 +129,7 @@ class LogSubscription:
             except RuntimeUnavailable as away:
                 await self._note(f"the log of {replica.name} is interrupted: {away}")
             # From the last line on, once the engine is back; a container that did not survive ends its log.
-            await until_back(self._adapter)
+            await until_back(self._source)
 
     async def _note(self, sentence: str) -> None:
         line = LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=f"[syntra] {sentence}")

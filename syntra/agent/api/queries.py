@@ -12,17 +12,18 @@ from pathlib import Path
 from syntra import __version__
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.journal.journal import Journal
-from syntra.agent.operations.canary import check_beside
-from syntra.model.command import Query, QueryKind
+from syntra.agent.messages import LOCAL
+from syntra.agent.operations.context import PlanContext
+from syntra.agent.operations.job import Job
+from syntra.agent.operations.targets import check_unchanged
+from syntra.model.command import Deploy, Query, QueryKind
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
-from syntra.model.ids import ServiceId
+from syntra.model.ids import RequestId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Figures, Replica
-from syntra.runtime import plan
-from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.runtime import Runtime
 
 MIB = 1024 * 1024
 
@@ -45,7 +46,7 @@ class Queries:
         *,
         identity: Identity,
         journal: Journal,
-        adapter: Adapter,
+        runtime: Runtime,
         views: ServiceViews,
         control_plane: Callable[[], Mapping[str, Json]],
         alerts: Callable[[], Sequence[Mapping[str, Json]]],
@@ -53,7 +54,7 @@ class Queries:
     ) -> None:
         self._identity = identity
         self._journal = journal
-        self._adapter = adapter
+        self._runtime = runtime
         self._views = views
         self._control_plane = control_plane
         self._alerts = alerts
@@ -65,7 +66,7 @@ class Queries:
             case QueryKind.STATUS:
                 return await self._status()
             case QueryKind.LIST_SERVICES:
-                return {"services": [listed(view, self._adapter) for view in await self._views.all()]}
+                return {"services": [listed(view, self._runtime) for view in await self._views.all()]}
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
@@ -78,8 +79,8 @@ class Queries:
         services: list[Json]
         warnings = self._warnings()
         try:
-            info = await self._adapter.info()
-            services = [listed(view, self._adapter) for view in await self._views.all()]
+            info = await self._runtime.info()
+            services = [listed(view, self._runtime) for view in await self._views.all()]
             runtime = {
                 "name": info.name,
                 "version": info.version,
@@ -88,7 +89,13 @@ class Queries:
                 "detail": "",
             }
         except RuntimeUnavailable as away:
-            runtime = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": str(away)}
+            runtime = {
+                "name": self._runtime.name,
+                "version": None,
+                "api_version": None,
+                "reachable": False,
+                "detail": str(away),
+            }
             services = []
             # What runs asks more often than people do, so it has mostly said this already.
             if str(away) not in warnings:
@@ -112,7 +119,7 @@ class Queries:
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
         replicas = sorted(
-            await self._adapter.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+            await self._runtime.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
         )
         if not replicas:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
@@ -126,7 +133,7 @@ class Queries:
 
     async def _measured(self, replica: Replica) -> Figures | None:
         try:
-            return await self._adapter.figures(replica.container_id)
+            return await self._runtime.figures(replica.container_id)
         except StepFailed as gone:
             if gone.code != "CONTAINER_NOT_FOUND":
                 raise
@@ -134,22 +141,14 @@ class Queries:
 
     async def _plan(self, deployment: Deployment) -> dict[str, Json]:
         spec = deployment.spec
-        known = await self._journal.deployment(spec.service_id, deployment.deployment_id)
-        if known is not None and fingerprint(known.spec) != fingerprint(spec):
-            raise RequestError(
-                "DEPLOYMENT_EXISTS",
-                f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
-            )
-        observed = await self._adapter.observe(spec.service_id)
-        check_beside(deployment, observed)
-        goal = plan.Goal(
-            deployment=deployment,
-            spec_hash=fingerprint(spec),
-            replicas=spec.replicas,
-            prior=frozenset(replica.container_id for replica in observed if replica.is_up),
-            pinned=await self._adapter.has_image(deployment),
-        )
-        planned = plan.deploy(goal, observed)
+        await check_unchanged(deployment, self._journal)
+        await self._runtime.check(deployment, reserve=False)
+        command = Deploy(request_id=RequestId("plan"), deployment=deployment, auth=None)
+        job = Job(command=command, kind="plan", origin=LOCAL, deployment=deployment, replicas=spec.replicas)
+        rollout = self._runtime.rollout(PlanContext(job, self._journal))
+        observed = await rollout.observe()
+        job.prior = rollout.prior(observed)
+        planned = rollout.plan(observed)
         return {
             "service_id": spec.service_id,
             "deployment_id": deployment.deployment_id,

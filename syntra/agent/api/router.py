@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from syntra.agent.api.log_streams import LogSubscription
 from syntra.agent.api.queries import Queries
+from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import CONTROL_PLANE, Peer, PeerGone, Reports, envelope, refusal, success
+from syntra.agent.messages import CONTROL_PLANE, Peer, PeerGone, Reports, envelope, for_control_plane, refusal, success
 from syntra.agent.operations.deployer import Deployer
 from syntra.model.command import (
     Abort,
@@ -41,9 +42,9 @@ from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
-from syntra.model.status import ContainerState, Failure
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.status import Failure
+from syntra.runtime.errors import RuntimeFailure, StepFailed
+from syntra.runtime.runtime import Runtime
 from syntra.utils.errors import AgentError
 from syntra.utils.keyed_lock import KeyedLock
 
@@ -68,7 +69,8 @@ class Router:
         *,
         deployer: Deployer,
         journal: Journal,
-        adapter: Adapter,
+        runtime: Runtime,
+        changes: Changes,
         queries: Queries,
         check_override: HealthCheckOverride,
         reports: Reports,
@@ -78,7 +80,8 @@ class Router:
         self._proxy = proxy
         self._deployer = deployer
         self._journal = journal
-        self._adapter = adapter
+        self._runtime = runtime
+        self._changes = changes
         self._queries = queries
         self._check_override = check_override
         self._reports = reports
@@ -108,7 +111,7 @@ class Router:
         except RequestError as refused:
             log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
             await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
-        except (JournalError, RuntimeUnavailable, StepFailed) as failed:
+        except (JournalError, RuntimeFailure) as failed:
             log.error("command failed", extra={"kind": kind, "request_id": request_id, "reason": str(failed)})
             await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
 
@@ -248,7 +251,7 @@ class Router:
 
     async def _exec(self, command: Exec, peer: Peer) -> None:
         response = await self._exec_response(command)
-        messages = [envelope("command_response", response)] if peer.origin == CONTROL_PLANE else []
+        messages = for_control_plane(peer.origin, "command_response", response)
         try:
             await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
         except AgentError as lost:
@@ -257,20 +260,20 @@ class Router:
 
     async def _exec_response(self, command: Exec) -> dict[str, Json]:
         try:
-            replicas = await self._adapter.observe(command.service_id)
-            running = sorted(
-                (r for r in replicas if r.state is ContainerState.RUNNING), key=lambda r: (-r.created_ns, r.index)
-            )
+            replicas = await self._runtime.observe(command.service_id)
+            running = sorted((r for r in replicas if r.is_running), key=lambda r: (-r.created_ns, r.index))
             if not running:
-                raise StepFailed("CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: no container of it runs")
-            result = await self._adapter.execute(
+                raise StepFailed(
+                    "CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: it has no running container"
+                )
+            result = await self._runtime.execute(
                 running[0].container_id,
                 command.argv,
                 env=command.env,
                 working_dir=command.working_dir,
                 deadline_secs=command.timeout_secs,
             )
-        except (StepFailed, RuntimeUnavailable) as failed:
+        except RuntimeFailure as failed:
             return refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
         data: dict[str, Json] = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
         if result.truncated:
@@ -282,11 +285,11 @@ class Router:
             await peer.stream("log_stream", payload)
 
         try:
-            if not await self._adapter.observe(command.service_id):
+            if not await self._runtime.observe(command.service_id):
                 raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
             await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
-            await LogSubscription(self._adapter, command, send).run()
-        except* (StepFailed, RuntimeUnavailable) as failed:
+            await LogSubscription(self._runtime, self._changes, command, send).run()
+        except* RuntimeFailure as failed:
             first = _first_of(failed)
             await peer.respond(refusal(command.request_id, Failure(code=first.code, message=str(first))))
 
@@ -301,7 +304,7 @@ class Router:
     async def _answer(self, query: Query, peer: Peer) -> None:
         try:
             response = success(query.request_id, await self._queries.answer(query))
-        except (RequestError, StepFailed, RuntimeUnavailable, JournalError) as failed:
+        except (RequestError, RuntimeFailure, JournalError) as failed:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
 
@@ -319,6 +322,6 @@ class Router:
         await peer.respond(response)
 
 
-def _first_of(failures: BaseExceptionGroup[StepFailed | RuntimeUnavailable]) -> StepFailed | RuntimeUnavailable:
+def _first_of(failures: BaseExceptionGroup[RuntimeFailure]) -> RuntimeFailure:
     first = failures.exceptions[0]
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -8,18 +8,18 @@ The same views feed the heartbeat, `ps` and `status`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from syntra.agent.health.gate import HealthGate
+from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
-from syntra.agent.journal.rows import ServiceRow
+from syntra.agent.journal.rows import CurrentService, ServiceRow
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
-from syntra.runtime.adapter import Adapter
+from syntra.model.status import Health, Replica, ReplicaStatus
+from syntra.runtime.runtime import Replicas, Usage
 from syntra.utils.timestamps import format_ns
 
 # Probing for a view must not hold it up: a slower answer counts as unhealthy here.
@@ -42,10 +42,10 @@ class ServiceView:
     @property
     def status(self) -> str:
         """`running`, `stopped`, `restarting` or `error`, in the contract's words."""
-        up = sum(1 for replica in self.replicas if replica.state is ContainerState.RUNNING)
+        up = sum(1 for replica in self.replicas if replica.is_running)
         if self.row is not None and self.row.stopped:
             return "stopped" if up == 0 else "running"
-        if any(replica.state is ContainerState.RESTARTING for replica in self.replicas):
+        if any(replica.status is ReplicaStatus.RESTARTING for replica in self.replicas):
             return "restarting"
         wanted = self.row.replicas if self.row else len(self.replicas)
         return "running" if up >= wanted else "error"
@@ -59,98 +59,101 @@ class ServiceView:
         return Health.HEALTHY if states == {Health.HEALTHY} else Health.UNKNOWN
 
 
-class KnownHealth(Protocol):
-    """What a view asks before it probes by itself."""
+class Views(Replicas, Usage, Protocol):
+    """What views are made of."""
 
-    def known(self, replica: Replica) -> Health:
-        """What is known of a running replica's health."""
 
-    def asked(self, spec: ServiceSpec) -> ServiceSpec:
-        """The spec with the check that holds now."""
+class Prober(Protocol):
+    """Asks a replica that nothing is known of yet."""
+
+    async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
+        """One probe of a running replica; unknown without a health check."""
 
 
 class ServiceViews:
     """Builds views. Holds the last probe results for a few seconds."""
 
     def __init__(
-        self, journal: Journal, adapter: Adapter, gate: HealthGate, watch: KnownHealth, clock: Callable[[], float]
+        self,
+        journal: Journal,
+        runtime: Views,
+        readiness: Readiness,
+        clock: Callable[[], float],
+        *,
+        prober: Prober | None = None,
     ) -> None:
+        """Without `prober` what nothing is known of stays unknown."""
         self._journal = journal
-        self._adapter = adapter
-        self._gate = gate
-        self._watch = watch
+        self._runtime = runtime
+        self._readiness = readiness
+        self._prober = prober
         self._clock = clock
         self._probed_at = float("-inf")
         self._health: dict[ContainerId, Health] = {}
 
     async def all(self) -> list[ServiceView]:
-        """Every service, by id. Raises RuntimeUnavailable when the engine does not answer."""
-        observed = await self._adapter.observe()
-        rows = {row.service_id: row for row in await self._journal.services()}
-        by_service: dict[ServiceId, list[Replica]] = {service_id: [] for service_id in rows}
+        """Every service, by id. Raises RuntimeUnavailable when the runtime does not answer."""
+        observed = await self._runtime.observe()
+        services = {current.row.service_id: current for current in await self._journal.current_all()}
+        by_service: dict[ServiceId, list[Replica]] = {service_id: [] for service_id in services}
         for replica in observed:
             by_service.setdefault(replica.service_id, []).append(replica)
-        deployments = {
-            service_id: await self._journal.deployment(service_id, row.deployment_id)
-            for service_id, row in rows.items()
-        }
-        await self._probe_all(by_service, deployments)
+        await self._probe_all(by_service, services)
         return [
-            ServiceView(
-                service_id=service_id,
-                row=rows.get(service_id),
-                deployment=deployments.get(service_id),
-                replicas=tuple(sorted(replicas, key=lambda r: (r.index, r.created_ns))),
-                health={r.container_id: self._health_of(r) for r in replicas},
-            )
-            for service_id, replicas in sorted(by_service.items())
+            self._view(service_id, services.get(service_id), by_service[service_id])
+            for service_id in sorted(by_service)
         ]
 
+    def _view(self, service_id: ServiceId, current: CurrentService | None, replicas: list[Replica]) -> ServiceView:
+        return ServiceView(
+            service_id=service_id,
+            row=current.row if current else None,
+            deployment=current.deployment if current else None,
+            replicas=tuple(sorted(replicas, key=lambda replica: (replica.index, replica.created_ns))),
+            health={replica.container_id: self._health_of(replica) for replica in replicas},
+        )
+
     def _health_of(self, replica: Replica) -> Health:
-        known = self._watch.known(replica) if replica.state is ContainerState.RUNNING else Health.UNKNOWN
+        known = self._readiness.known(replica) if replica.is_running else Health.UNKNOWN
         return self._health.get(replica.container_id, Health.UNKNOWN) if known is Health.UNKNOWN else known
 
     async def _probe_all(
-        self, by_service: dict[ServiceId, list[Replica]], deployments: dict[ServiceId, Deployment | None]
+        self, by_service: Mapping[ServiceId, Sequence[Replica]], services: Mapping[ServiceId, CurrentService]
     ) -> None:
-        if self._clock() - self._probed_at < PROBE_MAX_AGE_SECS:
+        if self._prober is None or self._clock() - self._probed_at < PROBE_MAX_AGE_SECS:
             return
+        prober = self._prober
         results: dict[ContainerId, Health] = {}
         limit = asyncio.Semaphore(PROBES_AT_ONCE)
 
         async def one(replica: Replica, spec: ServiceSpec) -> None:
             async with limit:
-                results[replica.container_id] = await self._gate.health_now(replica, spec, VIEW_PROBE_SECS)
+                results[replica.container_id] = await prober.health_now(replica, spec, VIEW_PROBE_SECS)
 
         async with asyncio.TaskGroup() as group:
-            for service_id, replicas in by_service.items():
-                deployment = deployments.get(service_id)
-                spec = self._watch.asked(deployment.spec) if deployment is not None else None
+            for service_id, current in services.items():
+                spec = self._readiness.effective_spec(current.deployment.spec) if current.deployment else None
                 if spec is None or spec.health is None:
                     continue
-                for replica in replicas:
-                    if replica.state is ContainerState.RUNNING and self._watch.known(replica) is Health.UNKNOWN:
+                for replica in by_service[service_id]:
+                    if replica.is_running and self._readiness.known(replica) is Health.UNKNOWN:
                         group.create_task(one(replica, spec), name=f"view probe {replica.name}")
         self._health = results
         self._probed_at = self._clock()
 
 
-def container_status(view: ServiceView, replica: Replica, adapter: Adapter) -> dict[str, Json]:
+def container_status(view: ServiceView, replica: Replica, usage: Usage) -> dict[str, Json]:
     """One `ServiceStatus` of the contract."""
-    words = {
-        ContainerState.RUNNING: "running",
-        ContainerState.PAUSED: "running",
-        ContainerState.RESTARTING: "restarting",
-        ContainerState.DEAD: "error",
-    }
-    stopped = "error" if replica.exit_code not in (None, 0) and not (view.row and view.row.stopped) else "stopped"
-    cpu, memory = adapter.quick_figures(replica) or (0.0, 0)
+    status = replica.status
+    if status is ReplicaStatus.STOPPED and replica.exit_code not in (None, 0) and not (view.row and view.row.stopped):
+        status = ReplicaStatus.ERROR
+    cpu, memory = usage.quick_figures(replica) or (0.0, 0)
     return {
         "service_id": view.service_id,
         "container_id": replica.container_id,
         "container_name": replica.name,
         "deployment_id": replica.deployment_id,
-        "status": words.get(replica.state, stopped),
+        "status": status.value,
         "health": view.health.get(replica.container_id, Health.UNKNOWN).value,
         "cpu_percent": round(cpu, 2),
         "memory_mb": round(memory / 1024 / 1024, 1),
@@ -159,10 +162,10 @@ def container_status(view: ServiceView, replica: Replica, adapter: Adapter) -> d
     }
 
 
-def listed(view: ServiceView, adapter: Adapter) -> dict[str, Json]:
+def listed(view: ServiceView, usage: Usage) -> dict[str, Json]:
     """One entry of `list_services`."""
     spec = view.deployment.spec if view.deployment else None
-    up = sum(1 for replica in view.replicas if replica.state is ContainerState.RUNNING)
+    up = sum(1 for replica in view.replicas if replica.is_running)
     return {
         "service_id": view.service_id,
         "service_name": spec.service_name if spec else view.service_id,
@@ -172,7 +175,7 @@ def listed(view: ServiceView, adapter: Adapter) -> dict[str, Json]:
         "status": view.status,
         "health": view.overall_health.value,
         "replicas": {"desired": (0 if view.row.stopped else view.row.replicas) if view.row else None, "running": up},
-        "containers": [container_status(view, replica, adapter) for replica in view.replicas],
+        "containers": [container_status(view, replica, usage) for replica in view.replicas],
         "domains": list(spec.domains) if spec else [],
     }
 

@@ -2,7 +2,7 @@
 
 Each project's network has an address of the host's own, its gateway; the server listens on those of the agent's own
 projects and on nothing else. Where that fails, or a firewall keeps containers from it, the engine's aliases stand in
-and `problems` says so. The message codec is imported by `name_service` alone.
+and `problems` says so. The message codec is imported by `build_name_service` alone.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 from syntra.agent.config.settings import DnsSettings
 from syntra.agent.discovery.reachability import Place, ReachabilityTests, Reaches
 from syntra.agent.traffic.endpoints import NamedService
+from syntra.model.container import Container, NameSource
 from syntra.model.ids import ServiceId
 from syntra.model.network import Address, ContainerDns, ProjectNetwork
-from syntra.model.status import NameSource, Replica
 from syntra.networking.dns import resolv_conf, self_test, zone
 from syntra.networking.dns.given import USE_SECS
 from syntra.networking.dns.settings import DnsSettings as ServerLimits
 from syntra.networking.dns.upstream import Upstream, parse_upstream
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.containers.engine import Networks
+from syntra.runtime.errors import RuntimeFailure
 
 if TYPE_CHECKING:
     from syntra.networking.dns.server import NameServer
@@ -44,7 +44,7 @@ class NameService:
     def __init__(
         self,
         settings: DnsSettings,
-        adapter: Adapter,
+        engine: Networks,
         server: NameServer,
         *,
         group: asyncio.TaskGroup,
@@ -52,7 +52,7 @@ class NameService:
         host_files: Sequence[str] = (resolv_conf.HOST_FILE, resolv_conf.RESOLVED_FILE),
     ) -> None:
         self._settings = settings
-        self._adapter = adapter
+        self._engine = engine
         self._server = server
         self._host_files = host_files
         self._host_texts: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class NameService:
         # Projects that were prepared and that nobody has named in `refresh` yet.
         self._prepared: set[str] = set()
         self._services: tuple[NamedService, ...] | None = None
-        self._replicas: Sequence[Replica] = ()
+        self._replicas: Sequence[Container] = ()
         self._unbound: dict[Address, str] = {}
         self._tests = ReachabilityTests(group, reaches)
         self._changing = asyncio.Lock()
@@ -101,7 +101,7 @@ class NameService:
         self._services = tuple(services)
         self._publish()
 
-    def see(self, replicas: Sequence[Replica]) -> None:
+    def see(self, replicas: Sequence[Container]) -> None:
         """These are all containers of ours: the names they ask for may be said to be wrong, and their way is tested."""
         self._replicas = replicas
         if not self._is_closed:
@@ -156,8 +156,8 @@ class NameService:
         if self._is_closed:
             return None
         try:
-            return {network.project: network for network in await self._adapter.networks(projects)}
-        except (RuntimeUnavailable, StepFailed) as later:
+            return {network.project: network for network in await self._engine.networks(projects)}
+        except RuntimeFailure as later:
             log.info("networks stay as they are for now", extra={"reason": str(later)})
             return None
 
@@ -180,7 +180,7 @@ class NameService:
         self._server.publish(zone.build(networks, services, ttl=self._settings.ttl))
 
 
-def name_service(settings: DnsSettings, adapter: Adapter, group: asyncio.TaskGroup) -> NameService:
+def build_name_service(settings: DnsSettings, engine: Networks, group: asyncio.TaskGroup) -> NameService:
     """Names over a server of their own. Imports the message codec, which takes a moment."""
     from syntra.networking.dns.forward import Forwarder, HostUpstreams
     from syntra.networking.dns.server import NameServer
@@ -190,7 +190,7 @@ def name_service(settings: DnsSettings, adapter: Adapter, group: asyncio.TaskGro
     upstreams: Callable[[], Sequence[Upstream]] = (lambda: configured) if configured else HostUpstreams()
     forwarder = Forwarder(upstreams, rng=random.SystemRandom(), timeout_secs=limits.forward_secs)
     server = NameServer(group, limits, forwarder, rng=random.Random())
-    return NameService(settings, adapter, server, group=group)
+    return NameService(settings, engine, server, group=group)
 
 
 def _service(named: NamedService) -> zone.Service:
@@ -219,7 +219,7 @@ def _texts(paths: Sequence[str]) -> tuple[str, ...]:
 
 
 def stale_services(
-    networks: Iterable[ProjectNetwork], replicas: Sequence[Replica], called: Mapping[ServiceId, str]
+    networks: Iterable[ProjectNetwork], replicas: Sequence[Container], called: Mapping[ServiceId, str]
 ) -> list[str]:
     """A sentence for every project whose containers disagree; `called` gives services the names people know.
 
@@ -241,6 +241,6 @@ def stale_services(
     return found
 
 
-def _services(replicas: Iterable[Replica], source: NameSource, called: Mapping[ServiceId, str]) -> str:
+def _services(replicas: Iterable[Container], source: NameSource, called: Mapping[ServiceId, str]) -> str:
     ids = {replica.service_id for replica in replicas if replica.names is source}
     return ", ".join(sorted(called.get(service_id, service_id) for service_id in ids))

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from syntra.model.container import Container
 from syntra.model.network import Address, ProjectNetwork
-from syntra.model.status import ContainerState, Replica
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class ReachabilityTests:
         self._blocked &= kept
         self._waiting.clear()
 
-    def begin(self, places: Iterable[Place], ports: Mapping[Address, int], replicas: Sequence[Replica]) -> None:
+    def begin(self, places: Iterable[Place], ports: Mapping[Address, int], replicas: Sequence[Container]) -> None:
         """Test what is listened on at one of `ports`, has a running replica, and has not passed; not while one runs."""
         if self._round is not None and not self._round.done():
             return
@@ -109,6 +109,6 @@ class ReachabilityTests:
         self._waiting.add(place)
 
 
-def _pid_on(network: ProjectNetwork, replicas: Iterable[Replica]) -> int | None:
-    running = (r for r in replicas if r.state is ContainerState.RUNNING and r.addresses.get(network.name))
+def _pid_on(network: ProjectNetwork, replicas: Iterable[Container]) -> int | None:
+    running = (r for r in replicas if r.is_running and r.addresses.get(network.name))
     return next((replica.pid for replica in running if replica.pid), None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
+from syntra.agent.changes import Changes
 from syntra.agent.health.gate import check_of, timing_of
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import CONTROL_PLANE, envelope, success
+from syntra.agent.messages import for_control_plane, success
 from syntra.model.command import ConfigureHealthCheck
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 
 class HealthCheckOverride:
-    """`follow` is called once a change is kept."""
+    """One per agent."""
 
-    def __init__(self, journal: Journal, follow: Callable[[], None]) -> None:
+    def __init__(self, journal: Journal, changes: Changes) -> None:
         self._journal = journal
-        self._follow = follow
+        self._changes = changes
 
     async def carry_out(self, command: ConfigureHealthCheck, origin: str) -> dict[str, Json]:
         """Keep the change with its answer, which is sent on by the journal where it is for the control plane.
@@ -32,15 +32,14 @@ class HealthCheckOverride:
         Raises RequestError for a change that cannot be carried out on what is deployed.
         """
         service_id = command.service_id
-        row = await self._journal.service(service_id)
-        deployment = await self._journal.deployment(service_id, row.deployment_id) if row else None
-        if deployment is None:
+        current = await self._journal.current(service_id)
+        if current is None or current.deployment is None:
             raise RequestError(
                 "SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here"
             )
         earlier = await self._journal.health_changes.of(service_id) or HealthChange()
         change = command.change.over(earlier)
-        health = _checked(change, deployment.spec)
+        health = _checked(change, current.deployment.spec)
         response = success(command.request_id, {"service_id": service_id, "health_check": render_health(health)})
         await self._journal.health_changes.put(
             service_id,
@@ -48,10 +47,10 @@ class HealthCheckOverride:
             request_id=command.request_id,
             origin=origin,
             response=response,
-            messages=[envelope("command_response", response)] if origin == CONTROL_PLANE else [],
+            messages=for_control_plane(origin, "command_response", response),
         )
         log.info("health check changed", extra={"service_id": service_id, "request_id": command.request_id})
-        self._follow()
+        self._changes.announce()
         return response
 
 

@@ -1,47 +1,63 @@
-"""Waits until new replicas have proven themselves, or says why they did not."""
+"""Waits until new replicas are healthy, or says why they are not."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from syntra.health.checks import Check, CheckTiming, ExecCheck, HttpCheck, TcpCheck
-from syntra.health.probes import ExecOutcome, probe
+from syntra.health.probes import ExecOutcome, Prober, probe
 from syntra.health.result import ProbeResult
 from syntra.health.verdict import Observation, StartupGate, VerdictState
+from syntra.model.container import Container
 from syntra.model.ids import ContainerId
 from syntra.model.spec import HealthKind, HealthSpec, ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
-from syntra.runtime.adapter import Adapter
+from syntra.model.status import Health, Replica
+from syntra.runtime.containers.engine import Containers
 from syntra.runtime.errors import StepFailed
+from syntra.runtime.runtime import Exec
 
 # The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
 
 
-class ContainerExec:
-    """The exec capability of `health.probes`, satisfied by a runtime adapter for one container."""
+class ExecInContainer:
+    """The exec capability of `health.probes` in one container."""
 
-    def __init__(self, adapter: Adapter, container_id: ContainerId) -> None:
-        self._adapter = adapter
+    def __init__(self, engine: Exec, container_id: ContainerId) -> None:
+        self._engine = engine
         self._container_id = container_id
 
     async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
         """Exit code and output, standard error when there is no standard output."""
-        result = await self._adapter.execute(
+        result = await self._engine.execute(
             self._container_id, argv, env={}, working_dir=None, deadline_secs=timeout_secs
         )
         return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr).encode()[:output_limit])
 
 
+class GateSource(Containers, Exec, Protocol):
+    """What the gate asks of an engine."""
+
+
 class HealthGate:
     """Judges starting replicas by their health check, or by staying up for `min_healthy_secs` without one."""
 
-    def __init__(self, adapter: Adapter, *, min_healthy_secs: float, clock: Callable[[], float]) -> None:
-        self._adapter = adapter
+    def __init__(
+        self,
+        engine: GateSource,
+        *,
+        min_healthy_secs: float,
+        clock: Callable[[], float],
+        prober: Prober = probe,
+    ) -> None:
+        """`prober` asks an address; from where, such as another network namespace, is its own affair."""
+        self._engine = engine
         self._min_healthy_secs = min_healthy_secs
         self._clock = clock
+        self._prober = prober
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
         """Return when all are healthy; raises StepFailed for the first that is not. Cancelling is safe."""
@@ -54,7 +70,7 @@ class HealthGate:
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
         """One probe of a running replica; unknown without a health check."""
-        if spec.health is None:
+        if spec.health is None or not isinstance(replica, Container):
             return Health.UNKNOWN
         try:
             async with asyncio.timeout(at_most_secs + LEAST_PAUSE_SECS):
@@ -68,15 +84,15 @@ class HealthGate:
         gate = StartupGate(timing_of(health) if health else None, min_healthy_secs=self._min_healthy_secs)
         probe_due = True
         while True:
-            replica = await self._adapter.inspect(container_id)
+            replica = await self._engine.inspect(container_id)
             if replica is None:
-                raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed by another hand")
+                raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed outside the agent")
             result = None
-            if probe_due and spec is not None and health is not None and replica.state is ContainerState.RUNNING:
+            if probe_due and spec is not None and health is not None and replica.is_running:
                 result = await self._probe(replica, spec, health, health.timeout)
                 if result.ok:
                     # An answer counts for the container that gave it: it must be up after the answer too.
-                    if (after := await self._adapter.inspect(container_id)) is None:
+                    if (after := await self._engine.inspect(container_id)) is None:
                         continue
                     replica = after
             now = self._clock()
@@ -84,20 +100,22 @@ class HealthGate:
             if verdict.state is VerdictState.HEALTHY:
                 return
             if verdict.state is VerdictState.FAILED:
-                crashed = gate.in_crash_loop or replica.state is not ContainerState.RUNNING
+                crashed = gate.in_crash_loop or not replica.is_running
                 code = "CONTAINER_CRASHED" if crashed else "HEALTH_CHECK_FAILED"
                 raise StepFailed(code, f"{replica.name}: {' '.join(verdict.reason.split())}", container_id=container_id)
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))
 
-    async def _probe(self, replica: Replica, spec: ServiceSpec, health: HealthSpec, at_most_secs: float) -> ProbeResult:
+    async def _probe(
+        self, replica: Container, spec: ServiceSpec, health: HealthSpec, at_most_secs: float
+    ) -> ProbeResult:
         check = check_of(spec, health)
-        address = next((address for address in replica.addresses.values() if address), None)
+        address = replica.address
         if address is None and not isinstance(check, ExecCheck):
             return ProbeResult(ok=False, detail="the container has no address yet", status_code=None, duration_secs=0.0)
-        executor = ContainerExec(self._adapter, replica.container_id)
-        return await probe(address or "", check, min(health.timeout, at_most_secs), executor)
+        executor = ExecInContainer(self._engine, replica.container_id)
+        return await self._prober(address or "", check, min(health.timeout, at_most_secs), executor)
 
 
 def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
@@ -121,10 +139,10 @@ def timing_of(health: HealthSpec) -> CheckTiming:
     )
 
 
-def _observation(now: float, replica: Replica, result: ProbeResult | None) -> Observation:
+def _observation(now: float, replica: Container, result: ProbeResult | None) -> Observation:
     return Observation(
         at=now,
-        running=replica.state is ContainerState.RUNNING,
+        running=replica.is_running,
         restart_count=replica.restart_count,
         started_at_ns=replica.started_ns,
         exit_code=replica.exit_code,

@@ -6,19 +6,20 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from syntra.agent.health.gate import ContainerExec, check_of, timing_of
+from syntra.agent.changes import Changes
+from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, timing_of
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.journal import Journal
-from syntra.health.probes import ProbeResult
+from syntra.health.probes import Prober, ProbeResult, probe
 from syntra.health.scheduler import HealthScheduler, Target, Transition
+from syntra.model.container import Container
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.status import Health, Replica
+from syntra.runtime.errors import RuntimeFailure
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -27,27 +28,32 @@ LOOK_AGAIN_SECS = 30.0
 
 
 class HealthWatch:
-    """Targets follow the engine; `on_turn` is called when a replica turned healthy or unhealthy."""
+    """`agent.health.readiness.Readiness` of containers. Targets follow the engine; health that changes is announced."""
 
     def __init__(
-        self, journal: Journal, adapter: Adapter, *, min_healthy_secs: float, on_turn: Callable[[ContainerId], None]
+        self,
+        journal: Journal,
+        engine: GateSource,
+        changes: Changes,
+        *,
+        min_healthy_secs: float,
+        prober: Prober = probe,
     ) -> None:
         self._journal = journal
-        self._adapter = adapter
+        self._engine = engine
+        self._changes = changes
         self._min_healthy_secs = min_healthy_secs
-        self._on_turn = on_turn
-        self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom())
-        self._changes: Mapping[ServiceId, HealthChange] = {}
+        self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom(), prober=prober)
+        self._overrides: Mapping[ServiceId, HealthChange] = {}
         self._services: dict[ContainerId, ServiceId] = {}
         self._details: dict[ContainerId, str] = {}
         self._results = HealthResults()
-        self._nudge = asyncio.Event()
 
     def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
         """Whether a running replica may receive requests; without a check, once it has stayed up. Unknown at first."""
-        if replica.state is not ContainerState.RUNNING or replica.started_ns is None:
+        if not replica.is_running or replica.started_ns is None:
             return Health.UNHEALTHY
-        if self.asked(spec).health is None:
+        if self.effective_spec(spec).health is None:
             held = time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
             return Health.HEALTHY if held else Health.UNKNOWN
         return self.known(replica)
@@ -60,23 +66,14 @@ class HealthWatch:
         """The sentence of the last result; empty before the first."""
         return self._details.get(container_id, "")
 
-    def asked(self, spec: ServiceSpec) -> ServiceSpec:
+    def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec with the check that its replicas are asked by: a live change lies over that of the deployment."""
-        change = self._changes.get(spec.service_id)
+        change = self._overrides.get(spec.service_id)
         return spec if change is None else change.applied(spec)
 
     def drain_results(self) -> tuple[HealthResult, ...]:
         """The results since the last call, oldest first; at most as many as are kept."""
         return self._results.drain()
-
-    @property
-    def dropped_results(self) -> int:
-        """How many results nobody took in time."""
-        return self._results.dropped
-
-    def refresh(self) -> None:
-        """A check was changed: follow now."""
-        self._nudge.set()
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -85,39 +82,34 @@ class HealthWatch:
             group.create_task(self._follow(), name="health targets")
 
     async def _follow(self) -> None:
+        changes = self._changes.follow()
         while True:
-            async with asyncio.TaskGroup() as group:
-                change = group.create_task(self._adapter.wait_for_change(), name="targets change")
-                await asyncio.sleep(0)
-                self._nudge.clear()
-                try:
-                    self._scheduler.set_targets({target.key: target for target in await self._targets()})
-                except (RuntimeUnavailable, StepFailed) as later:
-                    log.debug("health targets stay as they are", extra={"reason": str(later)})
-                except AgentError as failed:
-                    log.error("health targets could not be looked at", extra={"reason": str(failed)})
-                nudged = group.create_task(self._nudge.wait(), name="targets nudge")
-                await asyncio.wait({change, nudged}, timeout=LOOK_AGAIN_SECS, return_when=asyncio.FIRST_COMPLETED)
-                change.cancel()
-                nudged.cancel()
+            try:
+                self._scheduler.set_targets({target.key: target for target in await self._targets()})
+            except RuntimeFailure as later:
+                log.debug("health targets stay as they are", extra={"reason": str(later)})
+            except AgentError as failed:
+                log.error("health targets could not be looked at", extra={"reason": str(failed)})
+            await changes.wait(LOOK_AGAIN_SECS)
 
     async def _targets(self) -> list[Target]:
-        self._changes = await self._journal.health_changes.all()
+        self._overrides = await self._journal.health_changes.all()
         # Each replica is asked what its own deployment says: while one takes over, two are up.
-        current = {row.service_id: row.deployment_id for row in await self._journal.services() if not row.stopped}
+        current = {c.row.service_id: c for c in await self._journal.current_all() if not c.row.stopped}
         specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
         found = []
         services: dict[ContainerId, ServiceId] = {}
-        for replica in await self._adapter.observe():
+        for replica in await self._engine.observe():
             if replica.service_id not in current:
                 continue
             key = replica.service_id, replica.deployment_id
             if key not in specs:
-                made_from = await self._journal.deployment(*key)
-                kept = made_from or await self._journal.deployment(replica.service_id, current[replica.service_id])
+                kept = current[replica.service_id].deployment
                 # A live change is one of the current deployment; the next one brings a check of its own.
-                is_current = replica.deployment_id == current[replica.service_id]
-                specs[key] = None if kept is None else self.asked(kept.spec) if is_current else kept.spec
+                is_current = replica.deployment_id == current[replica.service_id].row.deployment_id
+                if not is_current:
+                    kept = await self._journal.deployment(*key) or kept
+                specs[key] = None if kept is None else self.effective_spec(kept.spec) if is_current else kept.spec
             spec = specs[key]
             target = self._target(replica, spec) if spec is not None else None
             if target is not None:
@@ -127,9 +119,9 @@ class HealthWatch:
         self._details = {known: detail for known, detail in self._details.items() if known in services}
         return found
 
-    def _target(self, replica: Replica, spec: ServiceSpec) -> Target | None:
-        address = next((address for address in replica.addresses.values() if address), None)
-        if spec.health is None or replica.state is not ContainerState.RUNNING or address is None:
+    def _target(self, replica: Container, spec: ServiceSpec) -> Target | None:
+        address = replica.address
+        if spec.health is None or not replica.is_running or address is None:
             return None
         return Target(
             key=replica.container_id,
@@ -137,7 +129,7 @@ class HealthWatch:
             check=check_of(spec, spec.health),
             timing=timing_of(spec.health),
             process=replica.started_ns,
-            executor=ContainerExec(self._adapter, replica.container_id),
+            executor=ExecInContainer(self._engine, replica.container_id),
         )
 
     def _result(self, key: object, result: ProbeResult, turn: Transition | None) -> None:
@@ -148,7 +140,7 @@ class HealthWatch:
         if turn is None:
             return
         log.info(
-            "replica turned",
+            "replica health changed",
             extra={"container": container_id[:12], "health": turn.after.value, "reason": turn.reason or result.detail},
         )
-        self._on_turn(container_id)
+        self._changes.announce()

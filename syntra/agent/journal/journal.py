@@ -1,4 +1,4 @@
-"""Commands, operations and the desired state of services, as rows.
+"""Commands and operations as rows; the desired state of services is in `desired`.
 
 A command's way: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit` (the new
 state is the service's state) → `finish` (the report, once). `find` answers a repeated request id with what was said.
@@ -14,30 +14,28 @@ from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.journal.canary import CanaryRows
 from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.desired import DesiredState, put_service
 from syntra.agent.journal.episodes import EpisodeStore
 from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
-from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished, service_row
-from syntra.model.fields import Fields, Json
+from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
+from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.spec_payload import parse_deployment, render_deployment
 
 log = logging.getLogger(__name__)
 
-KEPT_DEPLOYMENTS = 5
 # Ids are remembered long enough that no control plane still repeats them.
 KEPT_COMMANDS = 20_000
 KEPT_COMMAND_SECS = 14 * 24 * 3600.0
 _PRUNE_EVERY = 100
 
 
-class Journal:
-    """The rows of the journal. Every method is one transaction."""
+class Journal(DesiredState):
+    """The journal: commands and operations, beside the desired state. Every method is one transaction."""
 
     def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
-        self.outbox = outbox
+        super().__init__(database, outbox)
         self.canary = CanaryRows(database, outbox)
         self.health_changes = HealthChanges(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
@@ -147,7 +145,7 @@ class Journal:
             if connection.execute(unwinds, (request_id,)).fetchone():
                 return False
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
-            _put_service(connection, service)
+            put_service(connection, service)
             drop_for_deploy(connection, service.service_id, request_id)
             connection.execute(
                 # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
@@ -243,123 +241,6 @@ class Journal:
 
         return await self._database.transact(read)
 
-    async def services(self) -> list[ServiceRow]:
-        """The desired state of every service."""
-        return await self._database.transact(
-            lambda connection: [
-                service_row(row) for row in connection.execute("SELECT * FROM services ORDER BY service_id").fetchall()
-            ]
-        )
-
-    async def service(self, service_id: ServiceId) -> ServiceRow | None:
-        """The desired state of one service; None when nothing was ever deployed."""
-
-        def read(connection: sqlite3.Connection) -> ServiceRow | None:
-            row = connection.execute("SELECT * FROM services WHERE service_id = ?", (service_id,)).fetchone()
-            return service_row(row) if row else None
-
-        return await self._database.transact(read)
-
-    async def forget_service(self, service_id: ServiceId) -> None:
-        """A service was removed: its desired state and its kept deployments go, but for those that wait to be made."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
-            connection.execute("DELETE FROM health_changes WHERE service_id = ?", (service_id,))
-            connection.execute(
-                "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
-                "FROM operations o JOIN commands c USING (request_id) "
-                "WHERE o.service_id = ?1 AND c.kind IN ('deploy', 'rollback'))",
-                (service_id,),
-            )
-
-        await self._write(write)
-
-    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None:
-        """A kept deployment."""
-
-        def read(connection: sqlite3.Connection) -> Deployment | None:
-            row = connection.execute(
-                "SELECT spec FROM deployments WHERE service_id = ? AND deployment_id = ?", (service_id, deployment_id)
-            ).fetchone()
-            return self._deployment(row[0], service_id, deployment_id) if row else None
-
-        return await self._database.transact(read)
-
-    async def kept(self, service_id: ServiceId) -> list[DeploymentId]:
-        """The deployments of a service that can be rolled back to, newest first."""
-        return await self._database.transact(lambda connection: _kept(connection, service_id))
-
-    async def kept_by_service(self) -> dict[ServiceId, frozenset[DeploymentId]]:
-        """What garbage collection must leave: kept deployments and those under way."""
-
-        def read(connection: sqlite3.Connection) -> dict[ServiceId, frozenset[DeploymentId]]:
-            rows = connection.execute("SELECT service_id, deployment_id FROM deployments").fetchall()
-            keep: dict[ServiceId, set[DeploymentId]] = {}
-            for service_id, deployment_id in rows:
-                keep.setdefault(ServiceId(service_id), set()).add(DeploymentId(deployment_id))
-            return {service_id: frozenset(ids) for service_id, ids in keep.items()}
-
-        return await self._database.transact(read)
-
-    async def rebuild(self, deployments: Sequence[Deployment], services: Sequence[ServiceRow]) -> None:
-        """Add what the engine's labels tell of services that are not known here, and remember that they were read."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            query = "SELECT service_id FROM services UNION SELECT service_id FROM operations"
-            known = {row[0] for row in connection.execute(query).fetchall()}
-            for deployment in deployments:
-                if deployment.spec.service_id not in known:
-                    self._keep_spec(connection, deployment, succeeded=True)
-            for service in services:
-                if service.service_id not in known:
-                    _put_service(connection, service)
-            self._database.mark_surveyed(connection)
-
-        await self._write(write)
-
-    async def trim(self, service_id: ServiceId) -> None:
-        """Keep the last deployments that succeeded, the current one and those under way; the rest go."""
-
-        def write(connection: sqlite3.Connection) -> None:
-            keep = set(_kept(connection, service_id)[:KEPT_DEPLOYMENTS])
-            busy = connection.execute("SELECT deployment_id FROM operations WHERE service_id = ?", (service_id,))
-            keep.update(row[0] for row in busy.fetchall())
-            current = connection.execute("SELECT deployment_id FROM services WHERE service_id = ?", (service_id,))
-            keep.update(row[0] for row in current.fetchall())
-            for (deployment_id,) in connection.execute(
-                "SELECT deployment_id FROM deployments WHERE service_id = ?", (service_id,)
-            ).fetchall():
-                if deployment_id not in keep:
-                    connection.execute(
-                        "DELETE FROM deployments WHERE service_id = ? AND deployment_id = ?",
-                        (service_id, deployment_id),
-                    )
-
-        await self._write(write)
-
-    async def _write(self, work: Callable[[sqlite3.Connection], object]) -> None:
-        await self._database.transact(work)
-        self.outbox.announce()
-
-    def _keep_spec(self, connection: sqlite3.Connection, deployment: Deployment, *, succeeded: bool = False) -> None:
-        service_id, deployment_id = deployment.spec.service_id, deployment.deployment_id
-        sealed = self._sealed(render_deployment(deployment), f"spec/{service_id}/{deployment_id}")
-        connection.execute(
-            "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at) VALUES (?, ?, ?, ?, ?) "
-            # Only success moves a deployment up in the order of what can be rolled back to.
-            "ON CONFLICT DO UPDATE SET spec = excluded.spec",
-            (service_id, deployment_id, sealed, int(succeeded), time.time()),
-        )
-
-    def _deployment(self, sealed: bytes, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment:
-        payload = self._opened(sealed, f"spec/{service_id}/{deployment_id}")
-        assert payload is not None, "cannot happen because the column is NOT NULL"
-        return parse_deployment(Fields(payload))
-
-    def _sealed(self, value: Mapping[str, Json] | None, context: str) -> bytes | None:
-        return None if value is None else self._database.seal(json.dumps(value).encode(), context)
-
     def _readable(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
         # Work whose answer is damaged must not be done again for that.
         try:
@@ -367,27 +248,6 @@ class Journal:
         except (JournalError, ValueError) as broken:
             log.error("answer is unreadable", extra={"reason": str(broken)})
             return None
-
-    def _opened(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
-        if sealed is None:
-            return None
-        value: Mapping[str, Json] = json.loads(self._database.unseal(sealed, context))
-        return value
-
-
-def _put_service(connection: sqlite3.Connection, service: ServiceRow) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO services VALUES (?, ?, ?, ?, ?)",
-        (service.service_id, service.deployment_id, service.replicas, int(service.stopped), service.at),
-    )
-
-
-def _kept(connection: sqlite3.Connection, service_id: ServiceId) -> list[DeploymentId]:
-    rows = connection.execute(
-        "SELECT deployment_id FROM deployments WHERE service_id = ? AND succeeded = 1 ORDER BY at DESC, sequence DESC",
-        (service_id,),
-    ).fetchall()
-    return [DeploymentId(row[0]) for row in rows]
 
 
 def _prune(connection: sqlite3.Connection) -> None:

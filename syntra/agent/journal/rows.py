@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
+from syntra.model.spec import Deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,14 @@ class ServiceRow:
     replicas: int
     stopped: bool
     at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurrentService:
+    """A service's desired state with the deployment it names; None when that is not kept, or cannot be read."""
+
+    row: ServiceRow
+    deployment: Deployment | None
 
 
 def service_row(row: Sequence[object]) -> ServiceRow:

@@ -11,16 +11,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from syntra.agent.operations.job import Job
+from syntra.agent.health.readiness import Readiness
+from syntra.agent.journal.canary import Answered
+from syntra.agent.journal.journal import Journal
+from syntra.agent.messages import Reports, for_control_plane, success
+from syntra.agent.operations.job import Interruption, Job, abort_reason
+from syntra.model.command import CanaryCommand, Promote
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Canary, Deployment, ServiceSpec, Strategy
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from syntra.networking.canary_requests import KEY, Answers
-from syntra.runtime import plan
-from syntra.runtime.adapter import Adapter
 from syntra.runtime.errors import StepFailed
-from syntra.runtime.steps import Hold
+from syntra.runtime.runtime import Hold, Replicas
 from syntra.utils.errors import AgentError
 
 # How often replicas are looked at, and the proxy's count is read.
@@ -35,13 +38,6 @@ LONGEST_SILENCE_SECS = 60.0
 USUAL_REPORTS = 20
 
 
-class Judge(Protocol):
-    """Who keeps asking replicas how they are."""
-
-    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        """What is known of the replica now."""
-
-
 class RequestCounter(Protocol):
     """Who counts the answers of a service's canary."""
 
@@ -53,34 +49,23 @@ class RequestCounter(Protocol):
 class CanaryTools:
     """What canaries are judged by. Without `counter` no limit of errors can be asked for."""
 
-    judge: Judge | None = None
+    readiness: Readiness | None = None
     counter: RequestCounter | None = None
 
 
-async def check_canary(deployment: Deployment, adapter: Adapter, counter: RequestCounter | None) -> None:
-    """Raise RequestError when the deployment is a canary that cannot run beside what is up, or not be judged."""
-    if deployment.strategy is not Strategy.CANARY:
+async def check_counter(deployment: Deployment, counter: RequestCounter | None) -> None:
+    """Raise RequestError when the deployment is a canary with a limit of errors that cannot be counted."""
+    if deployment.strategy is not Strategy.CANARY or deployment.canary.max_error_percent is None:
         return
-    if deployment.canary.max_error_percent is not None:
-        field = "canary.max_error_percent"
-        if counter is None:
-            raise RequestError(
-                "INVALID_PAYLOAD", f"{field}: the agent does not know the proxy's metrics; set {KEY} or leave it out"
-            )
-        try:
-            await counter.answers(deployment.spec.service_id)
-        except AgentError as unread:
-            raise RequestError("METRICS_UNAVAILABLE", f"{field}: {unread}") from unread
-    check_beside(deployment, await adapter.observe(deployment.spec.service_id))
-
-
-def check_beside(deployment: Deployment, observed: Sequence[Replica]) -> None:
-    """Raise RequestError when the deployment is a canary that cannot run beside what is up."""
-    if deployment.strategy is not Strategy.CANARY:
-        return
-    obstacle = plan.canary_obstacle(deployment, observed)
-    if obstacle is not None:
-        raise RequestError("INVALID_PAYLOAD", f"strategy: a canary is impossible here: {obstacle}; use rolling")
+    field = "canary.max_error_percent"
+    if counter is None:
+        raise RequestError(
+            "INVALID_PAYLOAD", f"{field}: the agent does not know the proxy's metrics; set {KEY} or leave it out"
+        )
+    try:
+        await counter.answers(deployment.spec.service_id)
+    except AgentError as unread:
+        raise RequestError("METRICS_UNAVAILABLE", f"{field}: {unread}") from unread
 
 
 class CanaryHolds:
@@ -89,14 +74,14 @@ class CanaryHolds:
     def __init__(
         self,
         job: Job,
-        adapter: Adapter,
+        replicas: Replicas,
         tools: CanaryTools,
         *,
         tell: Callable[[str], Awaitable[None]],
         remark: Callable[[str], None],
     ) -> None:
         self._job = job
-        self._adapter = adapter
+        self._replicas = replicas
         self._tools = tools
         self._tell = tell
         self._remark = remark
@@ -156,19 +141,19 @@ class CanaryHolds:
             )
 
     async def _look(self, container_id: ContainerId, spec: ServiceSpec, percent: int) -> None:
-        replica = await self._adapter.inspect(container_id)
+        replica = await self._replicas.inspect(container_id)
         if replica is None:
-            raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed by another hand")
+            raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed outside the agent")
         known = self._known.setdefault(container_id, (replica.restart_count, replica.started_ns))
         reason = ""
         code = "CONTAINER_CRASHED"
-        if replica.state is not ContainerState.RUNNING:
+        if not replica.is_running:
             out_of_memory = ", out of memory" if replica.oom_killed else ""
             exit_code = "" if replica.exit_code is None else f" with exit code {replica.exit_code}"
-            reason = f"it ended{exit_code}{out_of_memory} (now {replica.state.value})"
+            reason = f"it ended{exit_code}{out_of_memory} (now {replica.state_name})"
         elif (replica.restart_count, replica.started_ns) != known:
             reason = "it restarted"
-        elif self._tools.judge is not None and self._tools.judge.readiness(replica, spec) is Health.UNHEALTHY:
+        elif self._tools.readiness is not None and self._tools.readiness.readiness(replica, spec) is Health.UNHEALTHY:
             code, reason = "HEALTH_CHECK_FAILED", "it turned unhealthy"
         if reason:
             raise StepFailed(code, f"canary at {percent} %: {replica.name}: {reason}", container_id=container_id)
@@ -205,3 +190,46 @@ class _Errors:
         if self.total >= self.canary.min_requests and 100 * self.failed > limit * self.total:
             share = f"{100 * self.failed / self.total:.1f} % of {self.total:.0f} answers"
             raise StepFailed("CANARY_FAILED", f"canary at {self._percent} %: {share} were 5xx, more than {limit:g} %")
+
+
+async def decide_canary(
+    command: CanaryCommand, kind: str, origin: str, *, job: Job | None, journal: Journal, reports: Reports
+) -> None:
+    """Promote or abort the canary that `job` is; raises RequestError (NO_CANARY) when it is none, or no more.
+
+    The answer is told and sent by the time this returns. Cancelled before that, the journal has the decision or not;
+    the next start of the agent goes by what it has.
+    """
+    if job is None or job.deployment is None or not job.can_be_decided:
+        raise _no_canary(command, kind)
+    response = success(
+        command.request_id,
+        {"accepted": True, "service_id": job.service_id, "deployment_id": job.deployment_id},
+    )
+    answered = Answered(
+        request_id=command.request_id,
+        kind=kind,
+        service_id=command.service_id,
+        origin=origin,
+        response=response,
+        messages=for_control_plane(origin, "command_response", response),
+    )
+    operation, stage = job.command.request_id, len(job.deployment.canary.steps)
+    if isinstance(command, Promote):
+        if not await journal.canary.promote(operation, stage, answered):
+            raise _no_canary(command, kind)
+        job.promote(stage)
+    else:
+        failure = abort_reason(job)
+        reason = {"code": failure.code, "message": failure.message}
+        if not await journal.canary.abort(operation, reason, answered):
+            raise _no_canary(command, kind)
+        job.interrupt(Interruption.ABORTED)
+    reports.tell(command.request_id, "command_response", response)
+
+
+def _no_canary(command: CanaryCommand, kind: str) -> RequestError:
+    return RequestError(
+        "NO_CANARY",
+        f"cannot {kind} {command.service_id}: no canary of it is under way; deploy one with strategy canary",
+    )

@@ -1,4 +1,4 @@
-"""Takes operations on: checks them against what is known, journals them, and runs them in their service's lane."""
+"""Takes operations on: checks them against what is known, journals them, and runs them in their service's queue."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import asyncio
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
-from syntra.agent.journal.rows import ServiceRow, Unfinished
-from syntra.agent.messages import CONTROL_PLANE, Reports, envelope, refusal, success
-from syntra.agent.operations.canary import check_canary
-from syntra.agent.operations.canary_control import decide_canary
-from syntra.agent.operations.execution import Execution
+from syntra.agent.journal.rows import Unfinished
+from syntra.agent.messages import CONTROL_PLANE, Reports, for_control_plane, refusal, success
+from syntra.agent.operations.canary import check_counter, decide_canary
+from syntra.agent.operations.execution import Dependencies, Execution
 from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
-from syntra.agent.operations.step_runner import Tools
+from syntra.agent.operations.targets import Targets
 from syntra.health.episodes import AlertKind
 from syntra.model.command import CanaryCommand, Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.command_payload import parse_command
@@ -27,7 +26,6 @@ from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, Strategy
-from syntra.model.spec_payload import fingerprint
 from syntra.model.status import Failure
 from syntra.runtime.errors import RuntimeUnavailable
 from syntra.utils.companion import alongside
@@ -44,24 +42,25 @@ LEAST_HIDDEN_CHARS = 16
 
 
 class Deployer:
-    """The agent's hands. `submit` answers at once; the work goes on in a lane."""
+    """`submit` answers at once; the work is done in the service's queue, by `carry_out`."""
 
     def __init__(
         self,
-        tools: Tools,
+        dependencies: Dependencies,
+        queues: ServiceQueues,
         reports: Reports,
         ledger: AlertLedger,
-        group: asyncio.TaskGroup,
         *,
         redactor: Redactor,
-        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
-        self._tools = tools
-        self._journal: Journal = tools.journal
+        self._dependencies = dependencies
+        self._runtime = dependencies.runtime
+        self._journal: Journal = dependencies.journal
+        self._targets = Targets(self._journal, self._runtime)
         self._reports = reports
         self._ledger = ledger
         self._redactor = redactor
-        self.queues = ServiceQueues(group, self._carry_out, on_idle=on_idle)
+        self.queues = queues
         self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
@@ -74,17 +73,15 @@ class Deployer:
             if isinstance(command, Stop):
                 await self._forget_failure(command.service_id)
             raise
-        if isinstance(command, Deploy):
-            await self._tools.traffic.check(command.deployment)
-        elif isinstance(command, Rollback) and job.deployment is not None:
-            # Another service may have taken one of its domains since; a rollback is never a canary.
-            await self._tools.traffic.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         await self._require_engine()
         if isinstance(command, Deploy):
-            await check_canary(command.deployment, self._tools.adapter, self._tools.canary.counter)
+            await check_counter(command.deployment, self._dependencies.canary.counter)
+            await self._runtime.check(command.deployment)
+        elif isinstance(command, Rollback) and job.deployment is not None:
+            # Another service may have taken one of its domains since; a rollback is never a canary.
+            await self._runtime.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         early = response if job.reports_deployment else None
-        messages = [envelope("command_response", response)] if early and origin == CONTROL_PLANE else []
         await self._journal.accept(
             command.request_id,
             kind=kind,
@@ -96,7 +93,7 @@ class Deployer:
             deployment=job.deployment if isinstance(command, Deploy | Rollback) else None,
             deployment_id=job.deployment_id,
             is_operation=True,
-            messages=messages,
+            messages=for_control_plane(origin, "command_response", response) if early else [],
         )
         if early:
             self._reports.tell(command.request_id, "command_response", early)
@@ -168,7 +165,7 @@ class Deployer:
             command = parse_command(row.kind, row.request_id, row.payload)
         except RequestError as broken:
             response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)))
-            messages = [envelope("command_response", response)] if row.origin == CONTROL_PLANE else []
+            messages = for_control_plane(row.origin, "command_response", response)
             await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
             return None
         assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
@@ -189,15 +186,10 @@ class Deployer:
         return job
 
     async def _hide_what_runs(self) -> None:
-        # What is kept without a command is made of these.
-        for row in await self._journal.services():
-            try:
-                deployment = await self._journal.deployment(row.service_id, row.deployment_id)
-            except JournalError as unreadable:
-                log.error("deployment is unreadable", extra={"reason": str(unreadable)})
-                continue
-            if deployment is not None:
-                self._hide_secrets_of(deployment)
+        # What the reconciler creates without a command is made of these.
+        for current in await self._journal.current_all():
+            if current.deployment is not None:
+                self._hide_secrets_of(current.deployment)
 
     async def _answer_interrupted(self) -> None:
         # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
@@ -206,91 +198,23 @@ class Deployer:
                 code="INTERRUPTED", message=f"cannot tell how the {kind} ended: the agent stopped in the middle of it"
             )
             response = refusal(request_id, failure)
-            messages = [envelope("command_response", response)] if origin == CONTROL_PLANE else []
+            messages = for_control_plane(origin, "command_response", response)
             await self._journal.finish(request_id, response=response, report=None, messages=messages)
 
     async def _require_engine(self) -> None:
         try:
-            await self._tools.adapter.ping()
+            await self._runtime.ping()
         except RuntimeUnavailable as away:
             raise RequestError(away.code, str(away)) from away
 
     async def _job(self, command: Operation, kind: str, origin: str, *, resumed: bool = False) -> Job:
-        row = await self._journal.service(command.service_id)
-        deployment, replicas = await self._resolved(command, row, resumed=resumed)
+        deployment, replicas = await self._targets.of(command, resumed=resumed)
         if deployment is not None:
             self._hide_secrets_of(deployment)
         return Job(command=command, kind=kind, origin=origin, deployment=deployment, replicas=replicas)
 
-    async def _resolved(
-        self, command: Operation, row: ServiceRow | None, *, resumed: bool
-    ) -> tuple[Deployment | None, int]:
-        match command:
-            case Deploy(deployment=deployment):
-                if not resumed:
-                    await self._refuse_changed(deployment)
-                return deployment, deployment.spec.replicas
-            case Rollback():
-                deployment = await self._rollback_target(command, row)
-                replicas = row.replicas if row and not row.stopped else deployment.spec.replicas
-                # A target that holds a host port has a place for one.
-                return deployment, min(replicas, 1) if deployment.spec.host_port is not None else replicas
-            case Scale(replicas=replicas):
-                deployment = await self._current(command.service_id, row)
-                port = deployment.spec.host_port
-                if port is not None and replicas > 1:
-                    raise RequestError(
-                        "INVALID_PAYLOAD", f"replicas: {replicas} replicas cannot share host port {port}; use 1"
-                    )
-                return deployment, replicas
-            case Restart():
-                deployment = await self._current(command.service_id, row)
-                return deployment, row.replicas if row else deployment.spec.replicas
-            case Stop():
-                if row is None and not resumed and not await self._tools.adapter.observe(command.service_id):
-                    raise _unknown(command.service_id)
-                current = await self._journal.deployment(command.service_id, row.deployment_id) if row else None
-                return current, row.replicas if row else 0
-
-    async def _current(self, service_id: ServiceId, row: ServiceRow | None) -> Deployment:
-        deployment = await self._journal.deployment(service_id, row.deployment_id) if row else None
-        if deployment is None:
-            raise _unknown(service_id)
-        return deployment
-
-    async def _rollback_target(self, command: Rollback, row: ServiceRow | None) -> Deployment:
-        service_id, target = command.service_id, command.target
-        kept = await self._journal.kept(service_id)
-        if target is None:
-            target = next((known for known in kept if row is None or known != row.deployment_id), None)
-            if target is None:
-                raise RequestError(
-                    "NO_ROLLBACK_TARGET", f"cannot roll back {service_id}: no earlier deployment is kept; deploy one"
-                )
-        deployment = await self._journal.deployment(service_id, target) if target in kept else None
-        if deployment is None and command.image is not None and row is not None:
-            # Not kept, but the control plane knows what it ran: the current settings with that image.
-            current = await self._current(service_id, row)
-            spec = dataclasses.replace(current.spec, image=command.image)
-            deployment = dataclasses.replace(current, deployment_id=target, spec=spec)
-        if deployment is None:
-            known = ", ".join(kept) or "none"
-            raise RequestError(
-                "DEPLOYMENT_NOT_FOUND", f"cannot roll back {service_id} to {target}: not kept; kept are: {known}"
-            )
-        return deployment
-
-    async def _refuse_changed(self, deployment: Deployment) -> None:
-        # Replicas are told apart by deployment id; one id with two specs would make a rollback ambiguous.
-        spec = deployment.spec
-        known = await self._journal.deployment(spec.service_id, deployment.deployment_id)
-        if known is not None and fingerprint(known.spec) != fingerprint(spec):
-            raise RequestError(
-                "DEPLOYMENT_EXISTS",
-                f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
-            )
-
-    async def _carry_out(self, job: Job) -> None:
+    async def carry_out(self, job: Job) -> None:
+        """Run a job to its report; for the queues alone."""
         broken: Exception | None = None
         while True:
             try:
@@ -317,13 +241,12 @@ class Deployer:
         if job.phase is OperationPhase.WAITING and isinstance(job.command, Scale | Restart | Stop):
             # What was current when the command came may have been replaced while it waited.
             try:
-                row = await self._journal.service(job.service_id)
-                job.deployment, job.replicas = await self._resolved(job.command, row, resumed=True)
+                job.deployment, job.replicas = await self._targets.of(job.command, resumed=True)
             except RequestError as gone:
                 await self._report_refused(job, gone)
                 return
         progress = ProgressReporter(job, self._journal, self._reports, self._ledger)
-        execution = Execution(job, self._tools, progress)
+        execution = Execution(job, self._dependencies, progress)
         if job.reports_deployment or job.origin != CONTROL_PLANE:
             # A person at the local socket waits as long as it takes.
             await execution.run()
@@ -345,7 +268,7 @@ class Deployer:
         try:
             await self._journal.trim(job.service_id)
             keep = await self._journal.kept_by_service()
-            await self._tools.adapter.collect_garbage(keep, frozenset({job.service_id}))
+            await self._runtime.collect_garbage(keep, frozenset({job.service_id}))
         except AgentError as later:
             log.info("garbage stays for now", extra={"reason": str(later)})
 
@@ -376,7 +299,3 @@ def _kept_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -> 
 
 def _about(job: Job, reason: Exception) -> dict[str, str]:
     return {"request_id": job.command.request_id, "kind": job.kind, "reason": str(reason)}
-
-
-def _unknown(service_id: ServiceId) -> RequestError:
-    return RequestError("SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here")

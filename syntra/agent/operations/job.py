@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from syntra.model.command import Deploy, Operation, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, Strategy
+from syntra.model.status import Failure
+from syntra.runtime.runtime import Desired
 from syntra.utils.errors import AgentError
 
 
@@ -124,27 +128,37 @@ class Job:
         if self.interruption is not None:
             raise Interrupted(self.interruption)
 
-    def interruptible(self, deadline: float) -> InterruptibleScope:
-        """A block whose waits may be left at any await: at `deadline` (loop time) or when interrupted."""
-        return InterruptibleScope(self, deadline)
-
-
-class InterruptibleScope:
-    """`async with`: raises Interrupted in place of whatever was awaited when the job is interrupted or late."""
-
-    def __init__(self, job: Job, deadline: float) -> None:
-        self._job = job
-        self._deadline = deadline
-        self._timeout = asyncio.timeout_at(deadline)
-
-    async def __aenter__(self) -> None:
-        self._job.safe_point()
-        await self._timeout.__aenter__()
-        self._job._scopes.append(self._timeout)
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._job._scopes.remove(self._timeout)
+    @asynccontextmanager
+    async def interruptible(self, deadline: float) -> AsyncIterator[None]:
+        """A block whose waits may be left at any await: Interrupted at `deadline` (loop time) or when interrupted."""
+        self.safe_point()
+        scope = asyncio.timeout_at(deadline)
         try:
-            await self._timeout.__aexit__(kind, error, trace)  # type: ignore[arg-type] # typeshed wants TracebackType
+            async with scope:
+                self._scopes.append(scope)
+                try:
+                    yield
+                finally:
+                    self._scopes.remove(scope)
         except TimeoutError:
-            raise Interrupted(self._job.interruption or Interruption.DEADLINE) from None
+            if not scope.expired():
+                raise
+            raise Interrupted(self.interruption or Interruption.DEADLINE) from None
+
+    def desired(self) -> Desired:
+        """What it is to reach, for plans."""
+        return Desired(
+            command=self.command,
+            deployment=self.deployment,
+            replicas=self.replicas,
+            prior=self.prior,
+            begun_at=self.begun_at or 0.0,
+            is_committed=self.phase is OperationPhase.COMMITTED,
+            is_rolling_back=self.phase is OperationPhase.UNWINDING,
+            stage=self.stage,
+        )
+
+
+def abort_reason(job: Job) -> Failure:
+    """What is reported of a canary that was told to end."""
+    return Failure(code=Interruption.ABORTED.name, message=f"the canary of {job.service_id} was aborted")

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from syntra.agent.alerts.ledger import AlertLedger, Draft
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import CONTROL_PLANE, Progress, Reports, deploy_status, envelope, refusal, success
+from syntra.agent.messages import Progress, Reports, deploy_status, for_control_plane, refusal, success
 from syntra.agent.operations.job import Interruption, Job
 from syntra.health.episodes import AlertEvent, AlertKind, Subject
 from syntra.model.command import Restart, Rollback, Scale, Stop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
-from syntra.runtime.steps import Step
+from syntra.runtime.runtime import Step
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,12 @@ PULL_REPORT_SECS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a job ended. `restored` says that what served before serves again; `notes` are sentences worth adding."""
+    """How a job ended. `restored`: the previous version is running again."""
 
     failure: Failure | None
     logs: tuple[LogLine, ...] = field(default=(), repr=False)
     restored: bool = False
     container_ids: tuple[ContainerId, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 class ProgressReporter:
@@ -103,7 +102,6 @@ class ProgressReporter:
         """Write the one report of the job, and send it."""
         job = self._job
         failure = outcome.failure
-        self._remarks += outcome.notes
         messages: list[str] = []
         response: dict[str, Json] | None = None
         report: dict[str, Json] | None = None
@@ -204,7 +202,7 @@ class ProgressReporter:
 
     def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:
         self._untold.append((kind, payload))
-        return [envelope(kind, payload)] if self._job.origin == CONTROL_PLANE else []
+        return for_control_plane(self._job.origin, kind, payload)
 
     def _alerts(self, draft: Draft, failure: Failure | None) -> list[AlertEvent]:
         job = self._job

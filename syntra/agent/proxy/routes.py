@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Mapping
 
+from syntra.agent.config.settings import Settings
 from syntra.agent.traffic.switch import TrafficSwitch
+from syntra.model.spec import ServiceSpec
 from syntra.networking import traefik
 from syntra.networking.errors import ProxyUnreachable
 from syntra.networking.file_writer import FileWriter
@@ -26,6 +29,7 @@ class ProxyRoutes:
     """`agent.traffic.port.RoutePublisher`: one machine-written file for Traefik's file provider."""
 
     routes = True
+    why_no_shares: str | None = None
 
     def __init__(
         self,
@@ -122,3 +126,19 @@ class PublishedRoutes:
 
     async def complaints(self) -> tuple[str, ...]:
         return await self._proxy.complaints(await self._traffic.table())
+
+
+def proxy_settings(settings: Settings) -> traefik.ProxySettings:
+    """What the proxy's own configuration calls things."""
+    networking = settings.networking
+    return traefik.ProxySettings(
+        entrypoints=networking.entrypoints,
+        cert_resolver=networking.cert_resolver,
+        https_redirect_entrypoint=networking.https_redirect_entrypoint,
+    )
+
+
+def route_labels(settings: Settings) -> Callable[[ServiceSpec], Mapping[str, str]]:
+    """The labels that lead a proxy to a service's containers; none unless routes are made by labels."""
+    by_labels, proxy = settings.networking.proxy == "traefik-labels", proxy_settings(settings)
+    return lambda spec: traefik.labels(spec, proxy) if by_labels else {}

@@ -6,22 +6,41 @@ import logging
 import time
 from collections.abc import Sequence
 
+from syntra.agent.journal.database import Database
+from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.runtime.adapter import Observed
+from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.runtime import Survey, Surveyed
 
 log = logging.getLogger(__name__)
 
 
-def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[ServiceRow]]:
+async def rebuild_if_lost(database: Database, journal: Journal, runtime: Survey) -> int:
+    """Once per journal: add the services that replicas tell of; how many there were. 0 while the runtime is away."""
+    if database.is_surveyed:
+        return 0
+    try:
+        deployments, services = desired_from(await runtime.survey())
+    except RuntimeFailure as away:
+        # Without an engine there are no containers that could be touched either; it is asked when it is back.
+        log.warning("cannot look for earlier services", extra={"reason": str(away)})
+        return 0
+    await journal.rebuild(deployments, services)
+    if services:
+        log.warning("desired state was rebuilt from labels", extra={"services": len(services)})
+    return len(services)
+
+
+def desired_from(observed: Sequence[Surveyed]) -> tuple[list[Deployment], list[ServiceRow]]:
     """Deployments and desired rows that the containers tell of. Pure but for the log and the time of the rows.
 
     The current deployment of a service is the one with most replicas up, the newest among equals: a kill in the
     middle of a rolling deploy leaves both, and the one that serves more is the safer reading. The deployments of a
     service come oldest first, the current one last.
     """
-    by_service: dict[ServiceId, dict[DeploymentId, list[Observed]]] = {}
+    by_service: dict[ServiceId, dict[DeploymentId, list[Surveyed]]] = {}
     for item in observed:
         replica = item.replica
         by_service.setdefault(replica.service_id, {}).setdefault(replica.deployment_id, []).append(item)
@@ -54,9 +73,9 @@ def desired_from(observed: Sequence[Observed]) -> tuple[list[Deployment], list[S
     return deployments, rows
 
 
-def _newest(items: Sequence[Observed]) -> int:
+def _newest(items: Sequence[Surveyed]) -> int:
     return max(item.replica.created_ns for item in items)
 
 
-def _up(items: Sequence[Observed]) -> int:
+def _up(items: Sequence[Surveyed]) -> int:
     return sum(1 for item in items if item.replica.is_up)

@@ -1,35 +1,38 @@
-"""Waits until nobody is connected to a container that nothing leads to any more."""
+"""Waits until nobody is connected to a container that nothing routes to any more."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol
 
 from syntra.model.ids import ContainerId
-from syntra.model.status import ContainerState
-from syntra.networking.connections import open_connections
-from syntra.runtime.adapter import Adapter
+from syntra.runtime.containers.engine import Connections, Containers
 
 log = logging.getLogger(__name__)
 
 DRAIN_LOOK_SECS = 0.1
 
 
-async def drained(adapter: Adapter, container_id: ContainerId, port: int, deadline: float) -> bool:
+class DrainSource(Containers, Connections, Protocol):
+    """Looks at containers and counts their connections."""
+
+
+async def drained(engine: DrainSource, container_id: ContainerId, port: int, deadline: float) -> bool:
     """Whether the last connection to `port` ended before `deadline` (loop time). Safe to cancel.
 
     A container that does not run has none. A count that cannot be had (0 is one that can) is no reason to cut anybody
     off: then the whole time is waited.
     """
-    replica = await adapter.inspect(container_id)
-    if replica is None or replica.state is not ContainerState.RUNNING:
+    container = await engine.inspect(container_id)
+    if container is None or not container.is_running:
         return True
     loop = asyncio.get_running_loop()
-    while (count := await asyncio.to_thread(open_connections, replica.pid, port)) != 0:
+    while (count := await engine.open_connections(container, port)) != 0:
         if loop.time() >= deadline:
-            log.info("drain time is over", extra={"container": replica.name, "open": count})
+            log.info("drain time is over", extra={"container": container.name, "open": count})
             return False
         await asyncio.sleep(DRAIN_LOOK_SECS)
-        if count is None and await adapter.inspect(container_id) is None:
+        if count is None and await engine.inspect(container_id) is None:
             return True
     return True

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from syntra.model.container import Container
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute
 
 STABLE = "stable"
@@ -94,7 +95,7 @@ def forgotten(table: EndpointTable, service_id: ServiceId) -> dict[ServiceId, Se
     return {known: service for known, service in table.items() if known != service_id}
 
 
-def followed(table: EndpointTable, observed: Sequence[Replica]) -> dict[ServiceId, ServiceEndpoints]:
+def followed(table: EndpointTable, observed: Sequence[Container]) -> dict[ServiceId, ServiceEndpoints]:
     """What runs no more is gone, what has another address has that."""
     here = {replica.container_id: replica for replica in observed}
     now: dict[ServiceId, ServiceEndpoints] = {}
@@ -111,8 +112,8 @@ def followed(table: EndpointTable, observed: Sequence[Replica]) -> dict[ServiceI
 def settled(
     table: EndpointTable,
     spec: ServiceSpec,
-    replicas: Sequence[Replica],
-    readiness: Callable[[Replica, ServiceSpec], Health],
+    replicas: Sequence[Container],
+    readiness: Callable[[Container, ServiceSpec], Health],
 ) -> dict[ServiceId, ServiceEndpoints]:
     """A service that no operation is at: its ready replicas are reached, unhealthy ones are not.
 
@@ -148,8 +149,8 @@ def settled(
 def tended(
     table: EndpointTable,
     spec: ServiceSpec,
-    replicas: Sequence[Replica],
-    readiness: Callable[[Replica, ServiceSpec], Health],
+    replicas: Sequence[Container],
+    readiness: Callable[[Container, ServiceSpec], Health],
 ) -> dict[ServiceId, ServiceEndpoints]:
     """Like `settled`, while a canary of the service is held: its replicas and its share stay as they are.
 
@@ -190,11 +191,9 @@ def named(table: EndpointTable) -> list[NamedService]:
     return found
 
 
-def address_of(replica: Replica) -> str | None:
+def address_of(replica: Container) -> str | None:
     """Where a running replica answers; None when it does not run or has no address."""
-    if replica.state is not ContainerState.RUNNING:
-        return None
-    return next((address for address in replica.addresses.values() if address), None)
+    return replica.address if replica.is_running else None
 
 
 def _keeping(service: ServiceEndpoints, reached: Mapping[ContainerId, ReplicaEndpoint]) -> ServiceEndpoints:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from syntra.agent.traffic.endpoints import NamedService
+from syntra.model.container import Container
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
-from syntra.model.status import Replica
 from syntra.networking.routes import RouteTable
 
 
@@ -22,8 +22,11 @@ class Traffic(Protocol):
     def is_serving(self, container_id: ContainerId) -> bool:
         """Whether requests or names lead to the container now."""
 
-    async def check(self, deployment: Deployment) -> None:
-        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains."""
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains.
+
+        With `reserve` the domains are kept for the operation that is about to begin.
+        """
 
     async def prepare(self, spec: ServiceSpec) -> None:
         """The network of the service's project is there; its first container is about to be."""
@@ -57,7 +60,7 @@ class ServiceNames(Protocol):
     def show(self, services: Iterable[NamedService]) -> None:
         """These are all services, from now on."""
 
-    def see(self, replicas: Sequence[Replica]) -> None:
+    def see(self, replicas: Sequence[Container]) -> None:
         """These are all containers there are."""
 
     async def refresh(self, projects: frozenset[str]) -> None:
@@ -83,7 +86,7 @@ class NoNames:
     def show(self, services: Iterable[NamedService]) -> None:
         return
 
-    def see(self, replicas: Sequence[Replica]) -> None:
+    def see(self, replicas: Sequence[Container]) -> None:
         return
 
     async def refresh(self, projects: frozenset[str]) -> None:
@@ -100,6 +103,8 @@ class RoutePublisher(Protocol):
     """False when there is no proxy: then every other method does nothing."""
     problem: str
     """A sentence for the status, or empty."""
+    why_no_shares: str | None
+    """What it would take to give some replicas a share of the requests; None when that is possible."""
 
     async def write(self, table: RouteTable) -> bool:
         """Make the table the proxy's; whether it said something new. Raises StepFailed: then the old one stands."""
@@ -116,6 +121,7 @@ class NoRoutes:
 
     routes = False
     problem = ""
+    why_no_shares: str | None = "networking.proxy traefik-file in the agent's configuration"
 
     async def write(self, table: RouteTable) -> bool:
         return False
@@ -136,8 +142,8 @@ class NoTraffic:
     def is_serving(self, container_id: ContainerId) -> bool:
         return False
 
-    async def check(self, deployment: Deployment) -> None:
-        check_shares(deployment, by_proxy=False)
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        check_shares(deployment, why_not=NoRoutes.why_no_shares)
 
     async def prepare(self, spec: ServiceSpec) -> None:
         return
@@ -152,14 +158,11 @@ class NoTraffic:
         return
 
 
-def check_shares(deployment: Deployment, *, by_proxy: bool) -> None:
-    """Raise RequestError when it is a canary whose requests nobody can share out."""
+def check_shares(deployment: Deployment, *, why_not: str | None) -> None:
+    """Raise RequestError when it is a canary whose requests nobody can share out; `why_not` is what it would take."""
     if deployment.strategy is not Strategy.CANARY:
         return
     if not deployment.spec.domains:
         raise RequestError("INVALID_PAYLOAD", "networking.domains: is missing; a canary gets a share of their requests")
-    if not by_proxy:
-        raise RequestError(
-            "INVALID_PAYLOAD",
-            "strategy: a canary needs networking.proxy traefik-file in the agent's configuration; use rolling",
-        )
+    if why_not is not None:
+        raise RequestError("INVALID_PAYLOAD", f"strategy: a canary needs {why_not}; use rolling")

@@ -25,7 +25,7 @@ class RouteOwnership:
         # Of two that come at once the second must see the first.
         self._checking = asyncio.Lock()
 
-    async def take(self, spec: ServiceSpec, published: Iterable[ServiceSpec]) -> Claim | None:
+    async def take(self, spec: ServiceSpec, published: Iterable[ServiceSpec], *, reserve: bool = True) -> Claim | None:
         """Reserve the spec's domains; or what another service holds of them, and then nothing is reserved."""
         async with self._checking:
             now = asyncio.get_running_loop().time()
@@ -39,7 +39,8 @@ class RouteOwnership:
                 claimed = conflict(RouteTable((route_of(ServiceEndpoints(spec=other)),)), candidate)
                 if claimed is not None:
                     return claimed
-            self._reserved[spec.service_id] = (now, spec)
+            if reserve:
+                self._reserved[spec.service_id] = (now, spec)
             return None
 
     def forget(self, service_id: ServiceId) -> None:
@@ -48,9 +49,8 @@ class RouteOwnership:
 
     async def _returning(self) -> list[ServiceSpec]:
         """What services under way go back to when their operation fails: it may have domains that the new has not."""
-        found = []
-        for row in await self._journal.services():
-            if self._is_busy(row.service_id):
-                deployment = await self._journal.deployment(row.service_id, row.deployment_id)
-                found += [deployment.spec] if deployment is not None else []
-        return found
+        return [
+            current.deployment.spec
+            for current in await self._journal.current_all()
+            if current.deployment is not None and self._is_busy(current.row.service_id)
+        ]

@@ -14,20 +14,22 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from syntra.agent.changes import Changes
+from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.traffic import endpoint_file, endpoints
 from syntra.agent.traffic.change_batcher import ChangeBatcher, PendingChange
-from syntra.agent.traffic.drain import drained
+from syntra.agent.traffic.drain import DrainSource, drained
 from syntra.agent.traffic.endpoints import EndpointTable, ReplicaEndpoint, ServiceEndpoints
 from syntra.agent.traffic.port import NoNames, NoRoutes, RoutePublisher, ServiceNames, check_shares
 from syntra.agent.traffic.route_ownership import RouteOwnership
+from syntra.model.container import Container
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import Health, Replica
+from syntra.model.status import Health
 from syntra.networking.routes import RouteTable
-from syntra.runtime.adapter import Adapter
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import RuntimeFailure, StepFailed
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -54,16 +56,18 @@ class TrafficSwitch:
         self,
         settings: TrafficSettings,
         *,
-        adapter: Adapter,
+        engine: DrainSource,
+        changes: Changes,
         journal: Journal,
         is_busy: Callable[[ServiceId], bool],
-        readiness: Callable[[Replica, ServiceSpec], Health],
+        readiness: Readiness,
         proxy: RoutePublisher | None = None,
         names: ServiceNames | None = None,
         is_held: Callable[[ServiceId], bool] = lambda _: False,
     ) -> None:
         self._settings = settings
-        self._adapter = adapter
+        self._engine = engine
+        self._changes = changes
         self._journal = journal
         self._is_busy = is_busy
         self._is_held = is_held
@@ -73,7 +77,6 @@ class TrafficSwitch:
         self._endpoints: EndpointTable = {}
         self._lock = asyncio.Lock()
         self._batcher: ChangeBatcher[EndpointTable] = ChangeBatcher(self._lock, self._make)
-        self._nudge = asyncio.Event()
         self._ownership = RouteOwnership(journal, is_busy)
         self._table: RouteTable | None = None
         self._is_loaded = False
@@ -112,15 +115,17 @@ class TrafficSwitch:
     def is_serving(self, container_id: ContainerId) -> bool:
         return endpoints.is_reached(self._endpoints, container_id)
 
-    async def check(self, deployment: Deployment) -> None:
-        check_shares(deployment, by_proxy=self._proxy.routes)
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        check_shares(deployment, why_not=self._proxy.why_no_shares)
         spec = deployment.spec
         if not spec.domains or not self._proxy.routes:
             return
         if spec.port is None:
             raise RequestError("INVALID_PAYLOAD", "config.port: is missing; domains need the port that requests go to")
         await self._until_loaded()
-        claimed = await self._ownership.take(spec, [service.spec for service in self._endpoints.values()])
+        claimed = await self._ownership.take(
+            spec, [service.spec for service in self._endpoints.values()], reserve=reserve
+        )
         if claimed is not None:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
@@ -166,31 +171,19 @@ class TrafficSwitch:
                 await self._change(self._endpoints, again=True)
 
     async def run(self) -> None:
-        """Keep all of it true to the engine until cancelled: after its events, and every RECONCILE_SECS anyway."""
+        """Keep all of it true to the engine until cancelled: after every change, and every RECONCILE_SECS anyway."""
+        changes = self._changes.follow()
         while True:
-            async with asyncio.TaskGroup() as group:
-                # Listening begins before looking, so that nothing falls between the two.
-                change = group.create_task(self._adapter.wait_for_change(), name="routes change")
-                await asyncio.sleep(0)
-                try:
-                    if not self._is_loaded:
-                        await self.start()
-                    await self.reconcile()
-                    await self._look_again()
-                except (RuntimeUnavailable, StepFailed) as later:
-                    log.info("routes stay as they are for now", extra={"reason": str(later)})
-                except AgentError as failed:
-                    log.error("routes could not be looked at", extra={"reason": str(failed)})
-                nudged = group.create_task(self._nudge.wait(), name="routes nudge")
-                pause = STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS
-                await asyncio.wait({change, nudged}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                self._nudge.clear()
-                change.cancel()
-                nudged.cancel()
-
-    def nudge(self) -> None:
-        """Something outside the engine's events changed, such as a replica's health."""
-        self._nudge.set()
+            try:
+                if not self._is_loaded:
+                    await self.start()
+                await self.reconcile()
+                await self._look_again()
+            except RuntimeFailure as later:
+                log.info("routes stay as they are for now", extra={"reason": str(later)})
+            except AgentError as failed:
+                log.error("routes could not be looked at", extra={"reason": str(failed)})
+            await changes.wait(STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS)
 
     async def reconcile(self) -> None:
         """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready.
@@ -201,12 +194,8 @@ class TrafficSwitch:
             # An operation may commit during this look. What it published it published before the look began, as that
             # takes the lock: so whatever is busy now is left alone, although it may be idle by the end.
             busy = {service_id for service_id in self._endpoints if self._is_busy(service_id)}
-            rows = {row.service_id: row for row in await self._journal.services()}
-            specs = {
-                row.service_id: deployment.spec
-                for row in rows.values()
-                if (deployment := await self._journal.deployment(row.service_id, row.deployment_id)) is not None
-            }
+            services = await self._journal.current_all()
+            rows = {service.row.service_id for service in services}
             observed = await self._observed()
             busy |= {service_id for service_id in {*self._endpoints, *rows} if self._is_busy(service_id)}
             self._names.see(observed)
@@ -215,29 +204,32 @@ class TrafficSwitch:
             for service_id in [*wanted]:
                 if service_id not in rows and service_id not in busy:
                     wanted = endpoints.forgotten(wanted, service_id)
-            for service_id, spec in specs.items():
-                row = rows[service_id]
+            for service in services:
+                if service.deployment is None:
+                    continue
+                row, spec = service.row, service.deployment.spec
+                service_id = row.service_id
                 is_held = self._is_held(service_id)
                 if (service_id in busy and not is_held) or not self.routes(spec):
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
                 current = [] if row.stopped else current
                 change = endpoints.tended if is_held else endpoints.settled
-                wanted = change(wanted, spec, current, self._readiness)
+                wanted = change(wanted, spec, current, self._readiness.readiness)
                 self._is_staying_up |= spec.health is None and any(
-                    self._readiness(replica, spec) is Health.UNKNOWN
+                    self._readiness.readiness(replica, spec) is Health.UNKNOWN
                     for replica in current
                     if not endpoints.is_reached(wanted, replica.container_id)
                 )
             await self._change(wanted)
 
-    async def _observed(self) -> list[Replica]:
+    async def _observed(self) -> list[Container]:
         """Every replica. Whatever would be dropped is asked for once more: the list may be older than its start."""
-        observed = {replica.container_id: replica for replica in await self._adapter.observe()}
+        observed = {replica.container_id: replica for replica in await self._engine.observe()}
         for container_id in [c for service in self._endpoints.values() for c in service.reached]:
             known = observed.get(container_id)
             if known is None or endpoints.address_of(known) is None:
-                fresh = await self._adapter.inspect(container_id)
+                fresh = await self._engine.inspect(container_id)
                 if fresh is not None:
                     observed[container_id] = fresh
         return [*observed.values()]
@@ -296,12 +288,12 @@ class TrafficSwitch:
         if self._is_loaded:
             return
         before = await asyncio.to_thread(endpoint_file.read, self._settings.state_dir)
-        by_service: dict[ServiceId, list[Replica]] = {}
-        for replica in await self._adapter.observe():
+        by_service: dict[ServiceId, list[Container]] = {}
+        for replica in await self._engine.observe():
             by_service.setdefault(replica.service_id, []).append(replica)
         table = dict(self._endpoints)
-        for row in await self._journal.services():
-            current = await self._journal.deployment(row.service_id, row.deployment_id)
+        for service in await self._journal.current_all():
+            row, current = service.row, service.deployment
             if current is None or not self.routes(current.spec):
                 continue
             kept = before.get(row.service_id)
@@ -313,22 +305,22 @@ class TrafficSwitch:
                     # An older replica listens where its own deployment said.
                     port = (await self._made_from(replica, current.spec)).port
                     reached[replica.container_id] = ReplicaEndpoint(index=replica.index, address=address, port=port)
-            service = ServiceEndpoints(spec=current.spec, reached=reached)
+            known = ServiceEndpoints(spec=current.spec, reached=reached)
             if kept is not None:
                 canary = frozenset(container_id for container_id in kept.canary if container_id in reached)
-                service = replace(service, canary=canary, share=kept.share)
-            table[row.service_id] = service
+                known = replace(known, canary=canary, share=kept.share)
+            table[row.service_id] = known
         self._endpoints = table
         self._is_loaded = True
         # Whoever loads it, names know it: a change that changes nothing would never tell them.
         self._names.show(endpoints.named(table))
 
-    async def _made_from(self, replica: Replica | None, otherwise: ServiceSpec) -> ServiceSpec:
+    async def _made_from(self, replica: Container | None, otherwise: ServiceSpec) -> ServiceSpec:
         found = await self._journal.deployment(replica.service_id, replica.deployment_id) if replica else None
         return found.spec if found is not None else otherwise
 
     async def _reached(self, container_id: ContainerId, spec: ServiceSpec) -> ReplicaEndpoint:
-        replica = await self._adapter.inspect(container_id)
+        replica = await self._engine.inspect(container_id)
         address = endpoints.address_of(replica) if replica else None
         if replica is None or address is None:
             raise StepFailed(
@@ -345,14 +337,14 @@ class TrafficSwitch:
             return
         await self._names.until_forgotten(one.address for one in gone.values())
         # By what each was deployed with: the next deployment may have another port, or no domain any more.
-        own = {c: await self._made_from(await self._adapter.inspect(c), spec) for c in containers}
+        own = {c: await self._made_from(await self._engine.inspect(c), spec) for c in containers}
         through_proxy = self._proxy.routes and any(one.domains for one in (spec, *own.values()))
         limit = self._settings.drain_secs if through_proxy else min(self._settings.drain_secs, NAMED_DRAIN_SECS)
         deadline = asyncio.get_running_loop().time() + limit
         for container_id in containers:
             port = gone[container_id].port if container_id in gone else own[container_id].port
             if port is not None:
-                await drained(self._adapter, container_id, port, deadline)
+                await drained(self._engine, container_id, port, deadline)
 
     async def _look_again(self) -> None:
         """Once in RECONCILE_SECS: what no event tells of, such as a file that was edited or a network that is new."""

@@ -10,13 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from syntra.model.container import NameSource
 from syntra.model.errors import RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
-from syntra.model.status import NameSource
 
 MANAGED = "syntra.managed"
 OWNER = "syntra.owner"

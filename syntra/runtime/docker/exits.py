@@ -36,7 +36,7 @@ class ExitTracker:
         self._oom: dict[str, int] = {}
         self.dropped = 0
 
-    def asked(self, container_id: str, at_ns: int) -> None:
+    def expected(self, container_id: str, at_ns: int) -> None:
         """We are about to stop, restart or remove it: its next end is no news."""
         self._asked[container_id] = at_ns
 

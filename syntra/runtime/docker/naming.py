@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from syntra.model.container import NameSource
 from syntra.model.network import ContainerDns, ProjectNetwork
 from syntra.model.spec import Deployment
-from syntra.model.status import NameSource
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.networks import Networks

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment, RegistryAuth
-from syntra.runtime.adapter import PullProgress
+from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, garbage, records
 from syntra.runtime.docker import pull as pulls
 from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure

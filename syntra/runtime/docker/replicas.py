@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from syntra.model.container import Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import ContainerState, NameSource, Replica
 from syntra.runtime.docker import body
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.errors import AgentError
@@ -16,19 +16,19 @@ _STATES = {state.value: state for state in ContainerState}
 _NAMES = {source.value: source for source in NameSource}
 
 
-def replica_of(details: ContainerDetails) -> Replica | None:
+def replica_of(details: ContainerDetails) -> Container | None:
     """The replica that a container is; None when its labels are not those of one."""
     labels = details.labels
     if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
         return None
     index = labels.get(body.REPLICA, "1")
     state = details.state
-    return Replica(
+    return Container(
         container_id=ContainerId(details.id),
         name=details.name,
         service_id=ServiceId(labels[body.SERVICE]),
         deployment_id=DeploymentId(labels[body.DEPLOYMENT]),
-        index=_uncancelled(index) or 1,
+        index=_number(index) or 1,
         spec_hash=labels.get(body.SPEC_HASH, ""),
         state=_STATES.get(state.status, ContainerState.EXITED),
         created_ns=_ns(details.created) or 0,
@@ -58,7 +58,7 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
     for binding in bindings.values():
         for entry in binding if isinstance(binding, list) else ():
             port = _mapping(entry).get("HostPort")
-            if isinstance(port, str) and (number := _uncancelled(port)):
+            if isinstance(port, str) and (number := _number(port)):
                 found.add(number)
     return frozenset(found)
 
@@ -79,7 +79,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _uncancelled(text: str) -> int | None:
+def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import aclosing
 
-from syntra.model.status import Replica
+from syntra.model.container import Container
 from syntra.runtime.docker.body import MANAGED, OWNER, network_name
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.errors import DockerError
@@ -49,6 +49,10 @@ _NETWORK_ACTIONS = ("connect", "disconnect")
 _OUR_NETWORKS = network_name("")
 
 
+def _nobody_listens() -> None:
+    """Before `run`."""
+
+
 class ContainerWatch:
     """The event stream and the memory it keeps honest."""
 
@@ -57,24 +61,28 @@ class ContainerWatch:
         client: EngineClient,
         *,
         owner: str | None = None,
-        ends: ExitTracker | None = None,
+        exits: ExitTracker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`ends` is told of every event, and of every gap between them. Without `owner`, of everybody's containers."""
+        """`exits` is told of every event, and of every gap between them. Without `owner`, of everybody's containers."""
         self._events = Events(client)
         self._owner = owner
-        self._ends = ends
+        self._exits = exits
         self._clock = clock
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
         self._connected = False
-        self._changed = asyncio.Event()
-        self._all: tuple[float, int, list[Replica]] | None = None
+        self._on_change: Callable[[], None] = _nobody_listens
+        self._all: tuple[float, int, list[Container]] | None = None
         self._announced_at = float("-inf")
         self._later: asyncio.TimerHandle | None = None
 
-    async def run(self) -> None:
-        """Follow events until cancelled; reconnects for ever."""
+    async def run(self, on_change: Callable[[], None]) -> None:
+        """Follow events until cancelled; reconnects for ever.
+
+        `on_change` is called after a container of ours changed, or the stream broke or was opened.
+        """
+        self._on_change = on_change
         try:
             await self._follow()
         finally:
@@ -96,8 +104,8 @@ class ContainerWatch:
                         if container_id is not None:
                             self._memory.pop(container_id, None)
                             self._generation += 1
-                            if self._ends is not None and event.type == "container":
-                                self._ends.feed(event)
+                            if self._exits is not None and event.type == "container":
+                                self._exits.feed(event)
                             self._announce()
             except DockerError as broken:
                 log.debug("event stream ended", extra={"reason": str(broken)})
@@ -108,10 +116,6 @@ class ContainerWatch:
                 self._announce()
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_MAX_SECS)
-
-    async def wait_for_change(self) -> None:
-        """Return when a container of ours changed, or the stream broke or was opened."""
-        await self._changed.wait()
 
     def token(self) -> int:
         """What `remember` needs to know that no event came between an inspection's start and its end."""
@@ -133,12 +137,12 @@ class ContainerWatch:
             self._memory.pop(container_id, None)
         self._generation += 1
 
-    def remember_all(self, replicas: list[Replica], token: int) -> None:
+    def remember_all(self, replicas: list[Container], token: int) -> None:
         """Keep a look at everything that began at `token`."""
         if self._connected and token == self._generation:
             self._all = (self._clock(), token, replicas)
 
-    def remembered_all(self) -> list[Replica] | None:
+    def remembered_all(self) -> list[Container] | None:
         """The last look at everything if nothing was heard of since, or None."""
         if self._all is None:
             return None
@@ -156,8 +160,8 @@ class ContainerWatch:
         # What happened while nobody listened is not told, so everybody looks.
         self._forget_all()
         self._connected = True
-        if self._ends is not None:
-            self._ends.gap()
+        if self._exits is not None:
+            self._exits.gap()
         self._announce()
 
     def _forget_all(self) -> None:
@@ -175,8 +179,7 @@ class ContainerWatch:
     def _wake(self) -> None:
         self._later = None
         self._announced_at = asyncio.get_running_loop().time()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._on_change()
 
     def _container_of(self, event: EngineEvent) -> str | None:
         """The container of ours that the event is about."""

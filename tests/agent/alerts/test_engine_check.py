@@ -9,13 +9,13 @@ from typing import Any
 
 from syntra.agent.alerts.engine_check import ENGINE_CHECK_SECS, EngineCheck
 from tests.agent.agent_rig import running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.virtual_time import virtual_time
 
 
 @virtual_time
 async def test_an_engine_that_goes_and_comes_back_is_said_once_each(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     answers = 0
 
     async def answered() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +15,29 @@ from syntra.agent.alerts.disks import DiskWatch, Usage
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.alerts.watch import TAIL_LINES, AlertWatch
 from syntra.health.episodes import CALM_SECS, HOLD_SECS, Crash, Severity, Subject
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Health, LogLine, Replica
+from syntra.model.container import ContainerState
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.status import Health, LogLine
 from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.agent_rig import Agent, running, until_killed
-from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.fake_engine import FakeContainer, FakeEngine
+from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.samples import CANARY
 from tests.agent.virtual_time import virtual_time
 
 CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_seconds": 1}, "replicas": 2}
 
 
-@dataclass
-class Told:
-    """Health as the test tells it."""
-
-    unhealthy: set[ContainerId] = field(default_factory=set)
-
-    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        if replica.state is not ContainerState.RUNNING:
-            return Health.UNHEALTHY
-        return Health.UNHEALTHY if replica.container_id in self.unhealthy else Health.HEALTHY
-
-    def asked(self, spec: ServiceSpec) -> ServiceSpec:
-        return spec
-
-    def detail(self, container_id: ContainerId) -> str:
-        return "status 500"
-
-
 @asynccontextmanager
-async def watching(agent: Agent, adapter: FakeAdapter, told: Told | None = None) -> AsyncIterator[AlertWatch]:
+async def watching(agent: Agent, adapter: FakeEngine, told: FakeReadiness | None = None) -> AsyncIterator[AlertWatch]:
     async with asyncio.TaskGroup() as group:
         queues = agent.deployer.queues
         watch = AlertWatch(
             agent.ledger,
             agent.journal,
-            adapter,
-            told or Told(),
+            agent.runtime,
+            told or healthy(),
+            agent.changes,
             is_busy=queues.is_busy,
             clean=agent.redactor.clean,
         )
@@ -62,6 +45,10 @@ async def watching(agent: Agent, adapter: FakeAdapter, told: Told | None = None)
         await quiet()
         yield watch
         task.cancel()
+
+
+def healthy() -> FakeReadiness:
+    return FakeReadiness(otherwise=Health.HEALTHY)
 
 
 async def quiet() -> None:
@@ -77,7 +64,7 @@ async def told_of(agent: Agent) -> list[tuple[str, bool]]:
     return [(alert["type"], alert["metadata"].get("recovered", False)) for alert in await alerts_of(agent)]
 
 
-async def crashed(adapter: FakeAdapter, container: Container, exit_code: int = 7) -> None:
+async def crashed(adapter: FakeEngine, container: FakeContainer, exit_code: int = 7) -> None:
     """A container ends by itself and is restarted by the engine's policy."""
     adapter.ended_alone(container, exit_code)
     container.restart_count += 1
@@ -86,7 +73,7 @@ async def crashed(adapter: FakeAdapter, container: Container, exit_code: int = 7
 
 @virtual_time
 async def test_a_crash_is_told_with_its_code_and_last_lines_and_its_end_after_calm(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         [container] = adapter.of("web")
@@ -114,7 +101,7 @@ async def test_a_crash_is_told_with_its_code_and_last_lines_and_its_end_after_ca
 
 @virtual_time
 async def test_a_stop_by_another_hand_is_a_warning_that_says_so(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         async with watching(agent, adapter):
@@ -127,7 +114,7 @@ async def test_a_stop_by_another_hand_is_a_warning_that_says_so(tmp_path: Path) 
 
 @virtual_time
 async def test_want_of_memory_is_named(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         async with watching(agent, adapter):
@@ -140,7 +127,7 @@ async def test_want_of_memory_is_named(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_what_was_asked_for_and_what_a_deployment_fails_by_is_no_crash(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         async with watching(agent, adapter):
@@ -157,17 +144,17 @@ async def test_what_was_asked_for_and_what_a_deployment_fails_by_is_no_crash(tmp
 
 @virtual_time
 async def test_health_that_turns_is_told_and_its_end_once_it_holds(tmp_path: Path) -> None:
-    adapter, told = FakeAdapter(), Told()
+    adapter, told = FakeEngine(), healthy()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         sick, other = adapter.of("web")
-        async with watching(agent, adapter, told) as watch:
+        async with watching(agent, adapter, told):
             for _ in range(3):  # it flaps
-                told.unhealthy.add(sick.container_id)
-                watch.nudge()
+                told.health[sick.container_id] = Health.UNHEALTHY
+                agent.changes.announce()
                 await quiet()
-                told.unhealthy.clear()
-                watch.nudge()
+                told.health.clear()
+                agent.changes.announce()
                 await quiet()
             [alert] = await alerts_of(agent)
             assert (alert["type"], alert["severity"], alert["message"]) == (
@@ -177,19 +164,19 @@ async def test_health_that_turns_is_told_and_its_end_once_it_holds(tmp_path: Pat
             assert alert["metadata"]["serving"] == 1
             await asyncio.sleep(HOLD_SECS + 1)
             assert await told_of(agent) == [("health_check_failed", False), ("health_check_failed", True)]
-            told.unhealthy |= {sick.container_id, other.container_id}
-            watch.nudge()
+            told.health.update({c.container_id: Health.UNHEALTHY for c in (sick, other)})
+            agent.changes.announce()
             await quiet()
             assert [alert["severity"] for alert in (await alerts_of(agent))[2:]] == ["critical", "critical"]
 
 
 @virtual_time
 async def test_an_alert_does_not_outlive_what_it_is_about(tmp_path: Path) -> None:
-    adapter, told = FakeAdapter(), Told()
+    adapter, told = FakeEngine(), healthy()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await agent.deployed("d1", "other", config=CHECKED)
-        told.unhealthy |= set(adapter.containers)
+        told.otherwise = Health.UNHEALTHY
         async with watching(agent, adapter, told):
             assert len(agent.ledger.shown()) == 4
             await agent.send("scale", "s1", service_id="web", replicas=1)
@@ -214,7 +201,7 @@ async def test_an_alert_does_not_outlive_what_it_is_about(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_a_failed_deployment_is_told_once_and_over_with_the_next_that_succeeds(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         for number in (1, 2):
             await agent.deploy(f"r{number}", "d1", image="shop/web:none")
@@ -229,11 +216,11 @@ async def test_a_failed_deployment_is_told_once_and_over_with_the_next_that_succ
 
 @virtual_time
 async def test_an_agent_that_starts_again_repeats_nothing_and_tells_the_end(tmp_path: Path) -> None:
-    adapter, told = FakeAdapter(), Told()
+    adapter, told = FakeEngine(), healthy()
     async with until_killed(tmp_path / "a", adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         [sick, _] = adapter.of("web")
-        told.unhealthy.add(sick.container_id)
+        told.health[sick.container_id] = Health.UNHEALTHY
         async with watching(agent, adapter, told):
             await crashed(adapter, sick)
         before = agent.ledger.opened
@@ -245,7 +232,7 @@ async def test_an_agent_that_starts_again_repeats_nothing_and_tells_the_end(tmp_
         async with watching(agent, adapter, told):
             await asyncio.sleep(60)
             assert len(await told_of(agent)) == 2
-            told.unhealthy.clear()
+            told.health.clear()
             await asyncio.sleep(CALM_SECS + 60)
             ends = [kind for kind, is_end in await told_of(agent) if is_end]
             assert ends == ["health_check_failed", "container_crash"]
@@ -253,7 +240,7 @@ async def test_an_agent_that_starts_again_repeats_nothing_and_tells_the_end(tmp_
 
 @virtual_time
 async def test_ends_that_the_engine_did_not_tell_are_found_by_looking(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2})
         looped, down = adapter.of("web")
@@ -275,7 +262,7 @@ async def test_ends_that_the_engine_did_not_tell_are_found_by_looking(tmp_path: 
 
 @virtual_time
 async def test_what_an_engine_stops_that_goes_down_is_not_told_but_what_crashed_before_is(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2})
         crashes, stops = adapter.of("web")
@@ -294,7 +281,7 @@ async def test_what_an_engine_stops_that_goes_down_is_not_told_but_what_crashed_
 
 @virtual_time
 async def test_what_could_not_be_written_has_not_been_announced(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         subject = Subject(key="web", name="web", service_id=ServiceId("web"))
         with pytest.raises(RuntimeUnavailable):
             async with agent.ledger.changing() as draft:
@@ -309,7 +296,7 @@ async def test_what_could_not_be_written_has_not_been_announced(tmp_path: Path) 
 
 @virtual_time
 async def test_open_alerts_are_shown_in_the_status(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1", image="shop/web:none")
         await agent.done()
@@ -324,7 +311,7 @@ async def test_open_alerts_are_shown_in_the_status(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_disk_is_told_of_as_it_fills_and_when_it_has_room_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     used = 50.0
     async with running(tmp_path, adapter) as agent:
         disks = DiskWatch(agent.ledger, adapter, tmp_path, usage=lambda _: Usage(device=1, percent=used))
@@ -340,7 +327,7 @@ async def test_a_disk_is_told_of_as_it_fills_and_when_it_has_room_again(tmp_path
 
 @virtual_time
 async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says_nothing(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
 
     def usage(path: Path) -> Usage:
         if path == tmp_path:
@@ -360,7 +347,7 @@ async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says
 
 @virtual_time
 async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     wall = 1_000_000.0 + 7200.0
     async with until_killed(tmp_path / "a", adapter) as agent:
         ledger = AlertLedger(agent.journal, agent.reports, lambda: wall)
@@ -386,7 +373,7 @@ async def test_a_clock_that_is_set_back_keeps_no_alert_open(tmp_path: Path) -> N
 
 @virtual_time
 async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     device = 2
     percent: dict[Path, float] = {tmp_path: 50.0, Path("/"): 99.0}
 
@@ -408,7 +395,7 @@ async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(tmp_p
 
 @virtual_time
 async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("restart", "RESTART_FAILED", times=5)
@@ -431,7 +418,7 @@ async def test_a_restart_that_failed_is_over_with_one_that_succeeds(tmp_path: Pa
 
 @virtual_time
 async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_stopped(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1", image="shop/web:none")
         await agent.done()
@@ -444,7 +431,7 @@ async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_
 
 @virtual_time
 async def test_the_last_lines_of_a_crash_hold_no_secret_that_is_known(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
         [container] = adapter.of("web")

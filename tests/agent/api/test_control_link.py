@@ -23,7 +23,7 @@ from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
 from syntra.utils.structured_log import LogHandle
 from tests.agent.agent_rig import Agent, running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.connection.rig import ControlPlane, frame, get
 from tests.contract.shapes import TELEMETRY_BATCH
 
@@ -33,7 +33,7 @@ async def linked(
     directory: Path,
     plane: ControlPlane,
     agent: Agent,
-    adapter: FakeAdapter,
+    adapter: FakeEngine,
     router: object = None,
     results: HealthResults | None = None,
 ) -> AsyncIterator[None]:
@@ -42,7 +42,7 @@ async def linked(
     link = ControlLink(
         Settings(data_dir=directory, control_plane=control_plane, telemetry=TelemetrySettings(batch_interval_secs=1)),
         Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
-        adapter=adapter,
+        runtime=adapter,
         views=agent.views,
         outbox=agent.journal.outbox,
         log_handle=cast(LogHandle, None),
@@ -57,13 +57,13 @@ async def linked(
 
 async def test_an_engine_that_hangs_costs_its_own_figures_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_link, "ENGINE_SECS", 0.05)
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     adapter.hold("info")
     adapter.hold("observe")
     async with running(tmp_path, adapter) as agent, ControlPlane().serving() as plane:
         async with linked(tmp_path, plane, agent, adapter):
             hello = (await plane.next("agent_hello"))["payload"]
-            assert (hello["runtime"], hello["runtime_version"]) == ("docker", "unavailable")
+            assert (hello["runtime"], hello["runtime_version"]) == ("fake", "unavailable")
             assert (await plane.next("heartbeat"))["payload"]["services"] == []
         adapter.holds["observe"].release.set()
 
@@ -97,7 +97,7 @@ async def test_what_was_queued_for_an_absent_agent_comes_before_what_is_sent_to_
         await connection.send(frame("deploy", {"request_id": "new"}))
         await connection.wait_closed()
 
-    adapter, router = FakeAdapter(), OneAtATime("old")
+    adapter, router = FakeEngine(), OneAtATime("old")
     async with (
         running(tmp_path, adapter) as agent,
         ControlPlane(behaviour).serving() as plane,
@@ -112,7 +112,7 @@ async def test_what_was_queued_for_an_absent_agent_comes_before_what_is_sent_to_
 
 
 async def test_queued_deployments_survive_a_journal_that_cannot_be_written(tmp_path: Path) -> None:
-    adapter, router = FakeAdapter(), OneAtATime()
+    adapter, router = FakeEngine(), OneAtATime()
     router.full = True
     ack = {"pending_deployments": [{"request_id": "r1"}, {"request_id": "r2"}]}
     async with (
@@ -125,7 +125,7 @@ async def test_queued_deployments_survive_a_journal_that_cannot_be_written(tmp_p
 
 
 async def test_what_probes_find_is_shipped_in_batches_as_the_contract_says(tmp_path: Path) -> None:
-    results, adapter = HealthResults(), FakeAdapter()
+    results, adapter = HealthResults(), FakeEngine()
     good = ProbeResult(ok=True, detail="200", status_code=200, duration_secs=0.0125)
     bad = ProbeResult(ok=False, detail="connection refused", duration_secs=0.001)
     # Found before anybody was there: it waits.

@@ -28,10 +28,10 @@ from syntra.agent.api.local_socket import (
 )
 from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine
-from syntra.runtime.adapter import LogRange
+from syntra.runtime.runtime import LogRange
 from syntra.utils.errors import AgentError
 from tests.agent.agent_rig import Agent, running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deploy_payload
 from tests.agent.virtual_time import now, virtual_time
 
@@ -86,8 +86,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(tmp_path: Path, adapter: FakeAdapter | None = None) -> AsyncIterator[Served]:
-    async with running(tmp_path / "data", adapter or FakeAdapter()) as agent:
+async def served(tmp_path: Path, adapter: FakeEngine | None = None) -> AsyncIterator[Served]:
+    async with running(tmp_path / "data", adapter or FakeEngine()) as agent:
         path = tmp_path / "run" / "agent.sock"
         local = LocalSocket(path, agent.router, agent.reports)
         await local.open()
@@ -183,7 +183,7 @@ async def test_a_line_that_is_too_long_is_refused_and_the_connection_closed(tmp_
 @virtual_time
 async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Path) -> None:
     line = json.dumps({"id": "r1", "type": "deploy", "payload": deploy_payload("d1")}).encode()
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent:
         for end in (1, len(line) // 2, len(line)):
             async with agent.client() as client:
@@ -209,7 +209,7 @@ async def test_a_client_that_only_stops_sending_hears_what_was_said(tmp_path: Pa
 
 @virtual_time
 async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
         hold = adapter.hold("create")
         client.send("deploy", "r1", **deploy_payload("d1"))
@@ -227,7 +227,7 @@ async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Pat
 
 @virtual_time
 async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as one, agent.client() as two:
         await agent.agent.deployed("d1")
         hold = adapter.hold("stop")
@@ -244,7 +244,7 @@ async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end
 
 @virtual_time
 async def test_a_client_that_goes_away_does_not_stop_its_deployment(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent:
         async with agent.client() as client:
             client.send("deploy", "r1", **deploy_payload("d1"))
@@ -257,7 +257,7 @@ async def test_a_client_that_goes_away_does_not_stop_its_deployment(tmp_path: Pa
             assert (await client.receive())["payload"]["status"] == "running"
 
 
-class Chatty(FakeAdapter):
+class Chatty(FakeEngine):
     """Its containers never stop talking."""
 
     said = 0
@@ -369,7 +369,7 @@ async def test_a_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run" / "agent.sock"
     path.parent.mkdir()
     path.write_text("precious")
-    async with running(tmp_path / "data", FakeAdapter()) as agent:
+    async with running(tmp_path / "data", FakeEngine()) as agent:
         with pytest.raises(AgentError, match=r"cannot listen on .*; set `socket` to another path"):
             await LocalSocket(path, agent.router, agent.reports).open()
         with pytest.raises(AgentError, match="cannot make"):
@@ -422,7 +422,7 @@ async def _as_nobody(path: Path) -> str:
 
 @virtual_time
 async def test_a_closing_agent_ends_its_connections(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path / "data", adapter) as agent:
         path = tmp_path / "agent.sock"
         local = LocalSocket(path, agent.router, agent.reports)

@@ -10,14 +10,23 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.api.log_streams import BATCH_LINES, BATCH_SECS, LOOK_AGAIN_SECS, QUEUE_LINES, LogSubscription, batches
+from syntra.agent.api.log_streams import (
+    BATCH_LINES,
+    BATCH_SECS,
+    LOOK_AGAIN_SECS,
+    QUEUE_LINES,
+    LogSubscription,
+    Send,
+    batches,
+)
+from syntra.agent.changes import Changes
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, RequestId, ServiceId
 from syntra.model.status import LogLine
-from syntra.runtime.adapter import LogRange
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from tests.agent.fake_adapter import FakeAdapter
+from syntra.runtime.runtime import LogRange
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deployment
 from tests.agent.virtual_time import now, virtual_time
 
@@ -32,8 +41,8 @@ def wanted(*, follow: bool = False, tail: int = 100, since: str | None = None) -
     return LogsSubscribe(request_id=RequestId("l1"), service_id=WEB, follow=follow, tail=tail, since=since, until=None)
 
 
-async def engine(replicas: int) -> FakeAdapter:
-    adapter = FakeAdapter()
+async def engine(replicas: int) -> FakeEngine:
+    adapter = FakeEngine()
     await adapter.obtain_image(deployment(), None, lambda *_: None)
     for index in range(1, replicas + 1):
         await adapter.create(deployment(), index)
@@ -57,11 +66,18 @@ class Sink:
         return [entry["message"] for payload in self.payloads for entry in payload["logs"]]
 
 
+def subscription(engine: FakeEngine, command: LogsSubscribe, send: Send) -> LogSubscription:
+    changes = Changes()
+    engine.tell(changes.announce)
+    return LogSubscription(engine, changes, command, send)
+
+
 @asynccontextmanager
-async def following(adapter: FakeAdapter, sink: Sink, **changes: Any) -> AsyncIterator[None]:
+async def following(adapter: FakeEngine, sink: Sink, **changes: Any) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        subscription = LogSubscription(adapter, wanted(follow=True, **changes), sink.send)
-        task = group.create_task(subscription.run(), name="subscription")
+        task = group.create_task(
+            subscription(adapter, wanted(follow=True, **changes), sink.send).run(), name="subscription"
+        )
         await asyncio.sleep(1)
         yield
         task.cancel()
@@ -73,7 +89,7 @@ async def test_the_lines_of_all_replicas_are_merged_by_time_and_cut_to_the_tail(
     for offset, container in enumerate(adapter.of("web")):
         container.lines = [line(number) for number in range(offset, 30, 3)]
     sink = Sink()
-    await LogSubscription(adapter, wanted(tail=7), sink.send).run()
+    await subscription(adapter, wanted(tail=7), sink.send).run()
     assert sink.messages == [str(number) for number in range(23, 30)]
     assert [payload["done"] for payload in sink.payloads] == [False, True]
     assert sink.payloads[-1]["logs"] == []
@@ -86,7 +102,7 @@ async def test_nothing_wanted_and_nothing_there_is_just_done() -> None:
         for container in adapter.of("web"):
             container.lines = [line(1)]
         sink = Sink()
-        await LogSubscription(adapter, wanted(tail=tail), sink.send).run()
+        await subscription(adapter, wanted(tail=tail), sink.send).run()
         assert [(payload["logs"], payload["done"]) for payload in sink.payloads] == [([], True)]
 
 
@@ -95,7 +111,7 @@ async def test_many_lines_come_in_batches() -> None:
     adapter = await engine(1)
     adapter.of("web")[0].lines = [line(0, str(number)) for number in range(2 * BATCH_LINES + 1)]
     sink = Sink()
-    await LogSubscription(adapter, wanted(tail=10_000), sink.send).run()
+    await subscription(adapter, wanted(tail=10_000), sink.send).run()
     assert [len(payload["logs"]) for payload in sink.payloads] == [BATCH_LINES, BATCH_LINES, 1, 0]
 
 
@@ -110,7 +126,7 @@ async def test_long_lines_come_in_payloads_that_fit_a_frame(follow: bool) -> Non
         async with following(adapter, sink):
             pass
     else:
-        await LogSubscription(adapter, wanted(), sink.send).run()
+        await subscription(adapter, wanted(), sink.send).run()
     assert sink.messages == [longest] * 60
     assert max(len(json.dumps(payload)) for payload in sink.payloads) < 16 * 1024 * 1024
 
@@ -154,7 +170,7 @@ async def test_a_replica_whose_event_was_lost_is_found_all_the_same() -> None:
 
 @virtual_time
 async def test_a_log_goes_on_from_its_last_line_when_the_engine_is_back_and_the_next_replica_is_found() -> None:
-    class Breaking(FakeAdapter):
+    class Breaking(FakeEngine):
         breaks = True
 
         @asynccontextmanager
@@ -195,7 +211,7 @@ async def test_an_engine_that_is_away_at_the_beginning_is_an_error() -> None:
     adapter.away = True
     for follow in (False, True):
         with pytest.raises(RuntimeUnavailable):
-            await LogSubscription(adapter, wanted(follow=follow), Sink().send).run()
+            await subscription(adapter, wanted(follow=follow), Sink().send).run()
 
 
 @virtual_time
@@ -207,15 +223,15 @@ async def test_what_send_raises_ends_the_subscription() -> None:
         raise StepFailed("GONE", "the reader is gone")
 
     with pytest.raises(StepFailed):
-        await LogSubscription(adapter, wanted(), send).run()
+        await subscription(adapter, wanted(), send).run()
     with pytest.raises(ExceptionGroup) as caught:
-        await LogSubscription(adapter, wanted(follow=True), send).run()
+        await subscription(adapter, wanted(follow=True), send).run()
     assert caught.group_contains(StepFailed)
 
 
 @virtual_time
 async def test_a_reader_that_stops_stops_the_reading() -> None:
-    class Endless(FakeAdapter):
+    class Endless(FakeEngine):
         read = 0
 
         @asynccontextmanager

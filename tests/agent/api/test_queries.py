@@ -11,12 +11,13 @@ import pytest
 from syntra import __version__
 from syntra.agent.api.service_views import PROBE_MAX_AGE_SECS, VIEW_PROBE_SECS, ServiceView, container_status
 from syntra.model.command import Query, QueryKind
+from syntra.model.container import Container
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, RequestId, ServiceId
-from syntra.model.status import Figures, Health, Replica
+from syntra.model.status import Figures, Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.agent_rig import Agent, running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deployment
 from tests.agent.virtual_time import now, virtual_time
 
@@ -35,7 +36,7 @@ async def view(agent: Agent, service_id: str = "web") -> ServiceView:
 
 @virtual_time
 async def test_the_status_tells_of_the_agent_the_engine_and_the_services(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.deployed("d1", **CHECKED)
         status = await ask(agent, QueryKind.STATUS)
         assert status["agent"] | {"pid": 0, "uptime_seconds": 0} == {
@@ -62,7 +63,7 @@ async def test_the_status_tells_of_the_agent_the_engine_and_the_services(tmp_pat
 
 @virtual_time
 async def test_an_engine_that_is_away_is_part_of_the_status_and_an_error_elsewhere(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.away = True
@@ -78,7 +79,7 @@ async def test_an_engine_that_is_away_is_part_of_the_status_and_an_error_elsewhe
 
 @virtual_time
 async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         networking = {"domains": ["shop.example.com"]}
         await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK}, networking=networking)
@@ -112,7 +113,7 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(tmp_pat
 
 @virtual_time
 async def test_the_state_of_a_service_follows_its_containers(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK})
         one, _ = adapter.of("web")
@@ -133,7 +134,7 @@ async def test_the_state_of_a_service_follows_its_containers(tmp_path: Path) -> 
 
 @virtual_time
 async def test_a_crashing_service_is_restarting_or_in_error(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         [container] = adapter.of("web")
@@ -152,7 +153,7 @@ async def test_a_crashing_service_is_restarting_or_in_error(tmp_path: Path) -> N
 
 @virtual_time
 async def test_containers_that_the_journal_does_not_know_are_shown_as_they_are(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         stray = deployment("d7", "lost")
         await adapter.obtain_image(stray, None, lambda *_: None)
@@ -166,7 +167,7 @@ async def test_containers_that_the_journal_does_not_know_are_shown_as_they_are(t
 
 @virtual_time
 async def test_health_is_probed_for_a_view_and_remembered_for_a_moment(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 3, "health_check": CHECK})
         await asyncio.sleep(PROBE_MAX_AGE_SECS)
@@ -182,7 +183,7 @@ async def test_health_is_probed_for_a_view_and_remembered_for_a_moment(tmp_path:
 
 @virtual_time
 async def test_slow_checks_do_not_hold_up_a_view_for_long(tmp_path: Path) -> None:
-    class Stuck(FakeAdapter):
+    class Stuck(FakeEngine):
         stuck = False
 
         async def execute(self, *args: Any, **kwargs: Any) -> Any:
@@ -203,14 +204,14 @@ async def test_slow_checks_do_not_hold_up_a_view_for_long(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_a_service_without_a_check_has_no_known_health(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.deployed("d1")
         assert (await view(agent)).overall_health is Health.UNKNOWN
 
 
 @virtual_time
 async def test_figures_are_those_of_what_runs(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2, "memory_limit": "64m"})
         one, _two = adapter.of("web")
@@ -227,10 +228,10 @@ async def test_figures_are_those_of_what_runs(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None:
-    class NewestFirst(FakeAdapter):
+    class NewestFirst(FakeEngine):
         """As the engine lists containers."""
 
-        async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+        async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
             return list(reversed(await super().observe(service_id)))
 
     async with running(tmp_path, NewestFirst()) as agent:
@@ -243,7 +244,7 @@ async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None
 async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(
     tmp_path: Path,
 ) -> None:
-    class Vanishing(FakeAdapter):
+    class Vanishing(FakeEngine):
         async def figures(self, container_id: ContainerId) -> Figures | None:
             if container_id == self.of("web")[0].container_id:
                 raise self.error
@@ -265,7 +266,7 @@ async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_
 
 @virtual_time
 async def test_a_plan_tells_the_steps_and_changes_nothing(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         published: dict[str, Any] = {"networking": {"expose_port": 8088}}
         await agent.deployed("d1", **published)

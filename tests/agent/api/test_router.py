@@ -12,7 +12,7 @@ from syntra.agent.api.router import MAX_ERRANDS
 from syntra.model.ids import ContainerId, RequestId
 from syntra.model.status import Figures
 from tests.agent.agent_rig import ControlPeer, LocalPeer, running
-from tests.agent.fake_adapter import FakeAdapter, Hold
+from tests.agent.fake_engine import FakeEngine, Hold
 from tests.agent.samples import CANARY, deploy_payload
 from tests.agent.virtual_time import now, virtual_time
 
@@ -31,7 +31,7 @@ async def quiet() -> None:
 
 @virtual_time
 async def test_an_exec_runs_once_however_often_it_arrives(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         async with asyncio.TaskGroup() as group:
@@ -47,7 +47,7 @@ async def test_an_exec_runs_once_however_often_it_arrives(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_an_exec_goes_to_the_newest_running_replica(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("remove", "REMOVE_FAILED")
@@ -59,7 +59,7 @@ async def test_an_exec_goes_to_the_newest_running_replica(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_an_exec_that_cannot_run_is_refused_with_a_code(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.send("exec", "none", **said("pwd"))
         await agent.deployed("d1")
@@ -77,7 +77,7 @@ async def test_an_exec_that_cannot_run_is_refused_with_a_code(tmp_path: Path) ->
 
 @virtual_time
 async def test_what_an_exec_runs_is_not_kept(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("execute")
@@ -92,7 +92,7 @@ async def test_what_an_exec_runs_is_not_kept(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_an_exec_with_much_output_says_that_it_was_cut(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.send("exec", "e1", **said("head -c 1500000 /dev/zero"))
@@ -105,7 +105,7 @@ async def test_an_exec_with_much_output_says_that_it_was_cut(tmp_path: Path) -> 
 
 @virtual_time
 async def test_errands_are_bounded_and_a_refused_exec_is_forgotten(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("execute")
@@ -126,7 +126,7 @@ async def test_errands_are_bounded_and_a_refused_exec_is_forgotten(tmp_path: Pat
 
 @virtual_time
 async def test_a_query_that_breaks_costs_nobody_else_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Buggy(FakeAdapter):
+    class Buggy(FakeEngine):
         async def figures(self, container_id: ContainerId) -> Figures | None:
             raise ZeroDivisionError("a bug")
 
@@ -143,7 +143,7 @@ async def test_a_query_that_breaks_costs_nobody_else_anything(tmp_path: Path, ca
 
 @virtual_time
 async def test_an_answer_that_cannot_be_kept_costs_nobody_else_anything(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         database = agent.journal._database
         full = "CREATE TRIGGER full BEFORE INSERT ON outbox BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
@@ -159,7 +159,7 @@ async def test_an_answer_that_cannot_be_kept_costs_nobody_else_anything(tmp_path
 
 @virtual_time
 async def test_a_stopping_agent_ends_its_errands(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("execute")
@@ -172,7 +172,7 @@ async def test_a_stopping_agent_ends_its_errands(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_message_without_an_id_that_could_be_answered_is_refused_or_passed_over(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.router.handle("status", "with space", {}, agent.local)
         assert agent.local.responses()[0]["error"]["code"] == "INVALID_PAYLOAD"
@@ -188,7 +188,7 @@ async def test_a_message_without_an_id_that_could_be_answered_is_refused_or_pass
 
 @virtual_time
 async def test_logs_of_an_unknown_service_are_refused(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.ask("logs_subscribe", "l1", service_id="web")
         await quiet()
         assert agent.local.responses()[0]["error"]["code"] == "SERVICE_NOT_FOUND"
@@ -196,7 +196,7 @@ async def test_logs_of_an_unknown_service_are_refused(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_logs_without_follow_are_answered_read_and_done(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.deployed("d1")
         await agent.ask("logs_subscribe", "l1", service_id="web")
         await quiet()
@@ -208,7 +208,7 @@ async def test_logs_without_follow_are_answered_read_and_done(tmp_path: Path) ->
 
 @virtual_time
 async def test_a_subscription_that_arrives_twice_is_one_stream(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         for _ in range(2):
@@ -228,7 +228,7 @@ async def test_a_subscription_that_arrives_twice_is_one_stream(tmp_path: Path) -
 
 @virtual_time
 async def test_unsubscribing_ends_ones_own_streams_only(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deployed("d1", "db")
@@ -261,7 +261,7 @@ async def test_unsubscribing_ends_ones_own_streams_only(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_stream_whose_peer_is_gone_ends(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         gone = ControlPeer(agent.journal, gone=True)
@@ -274,7 +274,7 @@ async def test_a_stream_whose_peer_is_gone_ends(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_stream_that_the_engine_ends_says_why(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("logs", "LOGS_FAILED")
@@ -287,7 +287,7 @@ async def test_a_stream_that_the_engine_ends_says_why(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_client_that_is_gone_while_its_command_is_written_leaves_it_whole(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.holds["ping"] = hold = Hold()

@@ -20,31 +20,31 @@ import dns.rcode
 import pytest
 
 from syntra.agent.config.settings import DnsSettings
-from syntra.agent.discovery.name_service import NameService, name_service, stale_services
+from syntra.agent.discovery.name_service import NameService, build_name_service, stale_services
 from syntra.agent.traffic.endpoints import NamedService
+from syntra.model.container import Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import Address, ContainerDns
-from syntra.model.status import ContainerState, NameSource, Replica
 from syntra.networking.dns.forward import Forwarder
 from syntra.networking.dns.server import NameServer
 from syntra.networking.dns.settings import DnsSettings as ServerLimits
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.model.samples import deployment, spec
 from tests.networking.dns.samples import query
 from tests.networking.dns.served import ask_udp
 
-SHOP, BLOG = FakeAdapter().network("shop"), FakeAdapter().network("blog")
+SHOP, BLOG = FakeEngine().network("shop"), FakeEngine().network("blog")
 GATEWAY = str(SHOP.gateways[0])
 
 
-class Engine(FakeAdapter):
+class Engine(FakeEngine):
     """Its containers have addresses on their project's network, and tell whom they ask for names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.source = NameSource.AGENT
 
-    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+    async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
         return [dataclasses.replace(found, names=self.source) for found in await super().observe(service_id)]
 
     async def run(self, project: str, service_id: str = "svc_1") -> None:
@@ -280,8 +280,8 @@ async def test_services_made_before_are_named_with_what_to_do() -> None:
 
 
 def test_aliases_are_done_without_only_when_everybody_asks_the_agent() -> None:
-    def replica(service: str, names: NameSource, *, project: str = "shop", up: bool = True) -> Replica:
-        return Replica(
+    def replica(service: str, names: NameSource, *, project: str = "shop", up: bool = True) -> Container:
+        return Container(
             container_id=ContainerId(service),
             name=service,
             service_id=ServiceId(service),
@@ -294,7 +294,7 @@ def test_aliases_are_done_without_only_when_everybody_asks_the_agent() -> None:
             names=names,
         )
 
-    def said(*replicas: Replica) -> list[str]:
+    def said(*replicas: Container) -> list[str]:
         return stale_services([SHOP, BLOG], replicas, {ServiceId("s-web"): "web"})
 
     old, mixed = replica("s-web", NameSource.ENGINE), replica("s-db", NameSource.BOTH)
@@ -314,7 +314,7 @@ async def test_the_service_listens_where_containers_ask_and_closes_for_good() ->
     engine = Engine()
     await engine.ensure_network("shop")
     async with asyncio.TaskGroup() as group:
-        names = name_service(DnsSettings(port=_free_port(), upstreams=("192.0.2.1",)), engine, group)
+        names = build_name_service(DnsSettings(port=_free_port(), upstreams=("192.0.2.1",)), engine, group)
         await names.prepare("shop")
         told = names.container_dns("shop", GATEWAY)
         assert told is not None

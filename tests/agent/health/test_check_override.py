@@ -8,7 +8,7 @@ from typing import Any
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import ServiceId
 from tests.agent.agent_rig import Agent, running, until_killed
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.virtual_time import virtual_time
 
 WEB = ServiceId("web")
@@ -27,7 +27,7 @@ async def configured(agent: Agent, request_id: str, **fields: object) -> None:
 
 @virtual_time
 async def test_a_change_survives_a_kill_and_is_answered_once(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(tmp_path / "a", adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await configured(agent, "c1", retries=5, interval=2)
@@ -43,7 +43,7 @@ async def test_a_change_survives_a_kill_and_is_answered_once(tmp_path: Path) -> 
 
 @virtual_time
 async def test_scaling_after_a_change_replaces_no_container(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         before = set(adapter.containers)
@@ -57,7 +57,7 @@ async def test_scaling_after_a_change_replaces_no_container(tmp_path: Path) -> N
 
 @virtual_time
 async def test_a_scale_and_a_rollback_are_proven_by_the_changed_check(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await agent.deployed("d2", config=CHECKED)
@@ -75,7 +75,7 @@ async def test_a_scale_and_a_rollback_are_proven_by_the_changed_check(tmp_path: 
 
 @virtual_time
 async def test_the_next_deploy_brings_its_own_check(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await configured(agent, "c1", path="/never", retries=1)
@@ -89,7 +89,7 @@ async def test_the_next_deploy_brings_its_own_check(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_service_that_is_removed_takes_its_change_with_it(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await configured(agent, "c1", retries=1)
@@ -100,7 +100,7 @@ async def test_a_service_that_is_removed_takes_its_change_with_it(tmp_path: Path
 
 @virtual_time
 async def test_what_cannot_be_changed_is_refused_by_name(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", "bare", config={"port": None})
         await agent.deployed("d1")
@@ -121,7 +121,7 @@ async def test_what_cannot_be_changed_is_refused_by_name(tmp_path: Path) -> None
 
 @virtual_time
 async def test_a_client_of_the_local_socket_is_answered_there_only(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=CHECKED)
         await agent.ask("configure_health_check", "c1", service_id="web", retries=2)

@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 
 from syntra.agent.health.gate import HealthGate
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from tests.agent.fake_adapter import FakeAdapter, replica
+from tests.agent.fake_engine import FakeEngine, replica
 from tests.agent.samples import deployment
 from tests.agent.virtual_time import now, virtual_time
 
 EXEC: dict[str, Any] = {"type": "exec", "command": ["wget"], "interval_seconds": 2, "retries": 3, "timeout_seconds": 1}
 
 
-async def started(adapter: FakeAdapter, count: int = 1, **changes: Any) -> list[ContainerId]:
+async def started(adapter: FakeEngine, count: int = 1, **changes: Any) -> list[ContainerId]:
     """Replicas of one deployment, running."""
     wanted = deployment(**changes)
     await adapter.obtain_image(wanted, None, lambda *_: None)
@@ -28,11 +29,11 @@ async def started(adapter: FakeAdapter, count: int = 1, **changes: Any) -> list[
     return ids
 
 
-def gate(adapter: FakeAdapter, min_healthy_secs: float = 2.0) -> HealthGate:
+def gate(adapter: FakeEngine, min_healthy_secs: float = 2.0) -> HealthGate:
     return HealthGate(adapter, min_healthy_secs=min_healthy_secs, clock=asyncio.get_running_loop().time)
 
 
-async def secs_to_pass(adapter: FakeAdapter, ids: list[ContainerId], **changes: Any) -> float:
+async def secs_to_pass(adapter: FakeEngine, ids: list[ContainerId], **changes: Any) -> float:
     begun = now()
     await gate(adapter).wait(ids, deployment(**changes).spec)
     return now() - begun
@@ -40,14 +41,14 @@ async def secs_to_pass(adapter: FakeAdapter, ids: list[ContainerId], **changes: 
 
 @virtual_time
 async def test_without_a_check_staying_up_is_the_proof() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     assert 2.0 <= await secs_to_pass(adapter, await started(adapter)) < 2.2
     await gate(adapter).wait(await started(adapter), None)
 
 
 @virtual_time
 async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     check: dict[str, Any] = {"config": {"health_check": EXEC}}
     assert 2.0 <= await secs_to_pass(adapter, await started(adapter, **check), **check) < 4.1
     slow: dict[str, Any] = {"env": {"FAIL": "slow", "SLOW": "4"}, **check}
@@ -56,7 +57,7 @@ async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
 
 @virtual_time
 async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     assert await secs_to_pass(adapter, await started(adapter, 20)) < 2.2
     good = await started(adapter, 2)
     [bad] = await started(adapter, env={"FAIL": "exit"})
@@ -77,7 +78,7 @@ async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> No
 )
 @virtual_time
 async def test_a_failure_names_the_container_and_why(fail: str, code: str, word: str) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     changes: dict[str, Any] = {"env": {"FAIL": fail}, "config": {"health_check": EXEC}}
     [container_id] = await started(adapter, **changes)
     with pytest.raises(StepFailed) as caught:
@@ -89,7 +90,7 @@ async def test_a_failure_names_the_container_and_why(fail: str, code: str, word:
 
 @virtual_time
 async def test_failing_takes_the_retries_and_the_start_period_that_were_given() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     check = {**EXEC, "start_period_seconds": 20}
     changes: dict[str, Any] = {"env": {"FAIL": "unhealthy"}, "config": {"health_check": check}}
     ids = await started(adapter, **changes)
@@ -101,7 +102,7 @@ async def test_failing_takes_the_retries_and_the_start_period_that_were_given() 
 
 @virtual_time
 async def test_a_container_that_somebody_removes_is_not_waited_for() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     [container_id] = await started(adapter)
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(_failure(adapter, container_id), name="gate")
@@ -110,7 +111,7 @@ async def test_a_container_that_somebody_removes_is_not_waited_for() -> None:
     assert waiting.result() == "CONTAINER_NOT_FOUND"
 
 
-async def _failure(adapter: FakeAdapter, container_id: ContainerId) -> str:
+async def _failure(adapter: FakeEngine, container_id: ContainerId) -> str:
     with pytest.raises(StepFailed) as caught:
         await gate(adapter).wait([container_id], deployment().spec)
     return caught.value.code
@@ -118,7 +119,7 @@ async def _failure(adapter: FakeAdapter, container_id: ContainerId) -> str:
 
 @virtual_time
 async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
-    class Removing(FakeAdapter):
+    class Removing(FakeEngine):
         async def execute(self, container_id: ContainerId, *args: Any, **kwargs: Any) -> Any:
             result = await super().execute(container_id, *args, **kwargs)
             await self.remove(container_id)
@@ -134,7 +135,7 @@ async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
 
 @virtual_time
 async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     ids = await started(adapter, 3)
     adapter.away_at = {len(adapter.calls) + 5}
     with pytest.raises(RuntimeUnavailable):
@@ -143,7 +144,7 @@ async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
 
 @virtual_time
 async def test_a_wait_can_be_left_at_any_moment() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     ids = await started(adapter, 3, env={"FAIL": "slow", "SLOW": "1000"}, config={"health_check": EXEC})
     for seconds in (0.0, 0.01, 0.5, 1.7):
         with pytest.raises(TimeoutError):
@@ -153,7 +154,7 @@ async def test_a_wait_can_be_left_at_any_moment() -> None:
 
 @virtual_time
 async def test_looking_does_not_tire_the_engine() -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     changes: dict[str, Any] = {
         "env": {"FAIL": "slow", "SLOW": "60"},
         "config": {"health_check": {**EXEC, "interval_seconds": 10, "retries": 99}},
@@ -176,7 +177,7 @@ async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_addr
         finally:
             writer.close()
 
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         expected = {
@@ -197,7 +198,7 @@ async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_addr
 
 @virtual_time
 async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> None:
-    class Stuck(FakeAdapter):
+    class Stuck(FakeEngine):
         async def execute(self, *args: Any, **kwargs: Any) -> Any:
             await asyncio.sleep(3600)
 
@@ -209,7 +210,7 @@ async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> 
     assert await gate(adapter).health_now(found, spec, 2.0) is Health.UNHEALTHY
     assert now() - begun < 4
     assert await gate(adapter).health_now(found, deployment().spec, 2.0) is Health.UNKNOWN
-    homeless = Replica(
+    homeless = Container(
         container_id=container_id,
         name="x",
         service_id=spec.service_id,

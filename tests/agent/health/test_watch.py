@@ -6,12 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.changes import Changes
 from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.rows import ServiceRow
 from syntra.model.ids import RequestId
 from syntra.model.spec import Deployment
 from syntra.model.status import Health
-from tests.agent.fake_adapter import FakeAdapter, replica
+from tests.agent.fake_engine import FakeEngine, replica
 from tests.agent.journal.opened import Opened, opened
 from tests.agent.samples import deployment
 
@@ -35,7 +36,7 @@ async def kept(journal: Opened, request_id: str, of: Deployment) -> None:
 
 
 async def test_a_replica_that_takes_over_is_asked_by_its_own_check(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     old, new = deployment("d1"), deployment("d2", env={"FAIL": "unhealthy"}, config={"health_check": CHECK})
     async with opened(tmp_path) as journal, asyncio.TaskGroup() as group:
         for number, of in enumerate((old, new)):
@@ -47,11 +48,11 @@ async def test_a_replica_that_takes_over_is_asked_by_its_own_check(tmp_path: Pat
             service_id=old.spec.service_id, deployment_id=old.deployment_id, replicas=1, stopped=False, at=1.0
         )
         await journal.journal.commit(RequestId("r0"), row)
-        turned = asyncio.Event()
-        watch = HealthWatch(journal.journal, adapter, min_healthy_secs=0.0, on_turn=lambda _: turned.set())
+        changes = Changes()
+        told = changes.follow()
+        watch = HealthWatch(journal.journal, adapter, changes, min_healthy_secs=0.0)
         running = group.create_task(watch.run())
-        async with asyncio.timeout(ANSWERED_SECS):
-            await turned.wait()
+        await told.wait(ANSWERED_SECS)
         before, after = (replica(container) for container in adapter.of("web"))
         assert watch.readiness(after, new.spec) is Health.UNHEALTHY
         assert watch.readiness(before, old.spec) is Health.HEALTHY, "without a check it is the time that counts"

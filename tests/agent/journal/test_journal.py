@@ -11,7 +11,8 @@ import pytest
 
 from syntra.agent.journal import journal as journal_module
 from syntra.agent.journal.database import JournalError
-from syntra.agent.journal.journal import KEPT_COMMAND_SECS, KEPT_DEPLOYMENTS
+from syntra.agent.journal.desired import KEPT_DEPLOYMENTS
+from syntra.agent.journal.journal import KEPT_COMMAND_SECS
 from syntra.agent.journal.rows import ServiceRow
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment

@@ -16,14 +16,16 @@ import pytest
 
 from syntra.agent.operations.canary import UNCOUNTED_SECS, CanaryTools
 from syntra.agent.operations.job import OperationPhase
+from syntra.model.container import ContainerState
 from syntra.model.errors import RequestError
 from syntra.model.ids import RequestId, ServiceId
-from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.spec import Deployment
+from syntra.model.status import Health
 from syntra.networking.canary_requests import Answers
 from syntra.networking.errors import ProxyUnreachable
 from tests.agent.agent_rig import Agent, running, until_killed
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
+from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.fake_traffic import FakeTraffic
 from tests.agent.samples import deploy_payload
 from tests.agent.virtual_time import now, virtual_time
@@ -31,16 +33,6 @@ from tests.agent.virtual_time import now, virtual_time
 WEB = ServiceId("web")
 REACHED: dict[str, Any] = {"networking": {"domains": ["web.example"]}}
 FOUR: dict[str, Any] = {"config": {"replicas": 4}, **REACHED}
-
-
-@dataclass
-class FakeJudge:
-    """Everything is unknown but what a test has said of a deployment."""
-
-    health: dict[str, Health] = field(default_factory=dict)
-
-    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        return self.health.get(replica.deployment_id, Health.UNKNOWN)
 
 
 @dataclass
@@ -68,14 +60,14 @@ class FakeCounter:
 class Outside:
     """What an agent that is started again finds: the engine, the proxy, who judges."""
 
-    adapter: FakeAdapter = field(default_factory=FakeAdapter)
+    adapter: FakeEngine = field(default_factory=FakeEngine)
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
-    judge: FakeJudge = field(default_factory=FakeJudge)
+    judge: FakeReadiness = field(default_factory=FakeReadiness)
     counter: FakeCounter | None = field(default_factory=FakeCounter)
 
     @property
     def parts(self) -> dict[str, Any]:
-        return {"traffic": self.traffic, "canary": CanaryTools(judge=self.judge, counter=self.counter)}
+        return {"traffic": self.traffic, "canary": CanaryTools(readiness=self.judge, counter=self.counter)}
 
     def served(self) -> list[str]:
         """The deployment ids of what gets requests, in the order it was made."""
@@ -221,7 +213,7 @@ async def test_a_canary_beside_a_held_port_is_refused_also_when_it_is_only_plann
 
 @virtual_time
 async def test_without_a_proxy_that_shares_out_there_are_no_canaries(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.deploy("r", "d1", **canary())
         [answer] = await agent.responses("r")
         assert "a canary needs networking.proxy traefik-file" in answer["error"]["message"]
@@ -255,7 +247,7 @@ def _sicken(outside: Outside) -> None:
         (_sicken, "HEALTH_CHECK_FAILED", "canary at 10 %: syn-web-d2: it turned unhealthy"),
         (_crash, "CONTAINER_CRASHED", "canary at 10 %: syn-web-d2: it ended with exit code 3 (now exited)"),
         (_restart, "CONTAINER_CRASHED", "canary at 10 %: syn-web-d2: it restarted"),
-        (_vanish, "CONTAINER_NOT_FOUND", "was removed by another hand"),
+        (_vanish, "CONTAINER_NOT_FOUND", "was removed outside the agent"),
     ],
 )
 @virtual_time
@@ -441,7 +433,7 @@ async def test_an_aborted_canary_gives_back_what_was_whatever_was_wished_for_fai
         await agent.done()
         end = await agent.end_of("r")
         assert (end["status"], end["error"]["code"]) == ("rolled_back", "ABORTED")
-        assert end["message"] == "the canary of web was aborted; what ran before serves on"
+        assert end["message"] == "the canary of web was aborted; the previous version is still serving"
         assert outside.served() == ["d1"] * 4
         for request_id, kind in (("p2", "promote"), ("a2", "abort")):
             await agent.send(kind, request_id, service_id="web")
@@ -636,7 +628,7 @@ class ClaimedTraffic(FakeTraffic):
 
     claimed = ""
 
-    async def check(self, deployment: Deployment) -> None:
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         await super().check(deployment)
         if self.claimed in deployment.spec.domains:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {self.claimed} belongs to service other")
@@ -645,7 +637,7 @@ class ClaimedTraffic(FakeTraffic):
 @virtual_time
 async def test_a_rollback_does_not_take_a_domain_that_another_service_has_by_now(tmp_path: Path) -> None:
     traffic = ClaimedTraffic()
-    async with running(tmp_path, FakeAdapter(), traffic=traffic) as agent:
+    async with running(tmp_path, FakeEngine(), traffic=traffic) as agent:
         await agent.deployed("d1", **FOUR)
         await agent.deployed("d2", config={"replicas": 4}, networking={"domains": ["next.example"]})
         traffic.claimed = "web.example"

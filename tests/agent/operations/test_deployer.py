@@ -13,7 +13,7 @@ from syntra.agent.operations import service_queues as queues_module
 from syntra.agent.operations.service_queues import MAX_WAITING_PER_SERVICE
 from syntra.model.ids import DeploymentId, ServiceId
 from tests.agent.agent_rig import running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import CANARY, deploy_payload
 from tests.agent.virtual_time import now, virtual_time
 
@@ -38,7 +38,7 @@ def slow(seconds: int) -> dict[str, Any]:
 
 @virtual_time
 async def test_a_request_runs_once_however_often_it_arrives_and_gets_one_answer(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         async with asyncio.TaskGroup() as group:
             for number in range(5):
@@ -59,7 +59,7 @@ async def test_a_request_runs_once_however_often_it_arrives_and_gets_one_answer(
 
 @virtual_time
 async def test_an_id_is_known_whatever_it_asks_for_the_second_time(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1")
         await agent.deploy("r1", "d2")
@@ -70,7 +70,7 @@ async def test_an_id_is_known_whatever_it_asks_for_the_second_time(tmp_path: Pat
 
 @virtual_time
 async def test_an_id_of_a_local_client_and_of_the_control_plane_is_one_request(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         hold = adapter.hold("start")
         await agent.ask("deploy", "r1", **deploy_payload("d1"))
@@ -88,7 +88,7 @@ async def test_an_id_of_a_local_client_and_of_the_control_plane_is_one_request(t
 
 @virtual_time
 async def test_a_request_repeated_while_its_work_goes_on_is_answered_when_it_is_done(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("stop")
@@ -104,7 +104,7 @@ async def test_a_request_repeated_while_its_work_goes_on_is_answered_when_it_is_
 
 @virtual_time
 async def test_a_refused_request_may_be_sent_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         adapter.away = True
         await agent.deploy("r1", "d1")
@@ -122,7 +122,7 @@ async def test_a_refused_request_may_be_sent_again(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_deployment_tells_its_way_and_ends_with_one_report(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     adapter.pull_secs = 5.0
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1", **CHECKED)
@@ -146,7 +146,7 @@ async def test_a_deployment_tells_its_way_and_ends_with_one_report(tmp_path: Pat
 
 @virtual_time
 async def test_an_image_that_stood_in_is_told_in_the_report(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.registry_up = False
@@ -157,7 +157,7 @@ async def test_an_image_that_stood_in_is_told_in_the_report(tmp_path: Path) -> N
 
 @virtual_time
 async def test_a_local_deployment_is_told_to_its_client_and_not_to_the_control_plane(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.ask("deploy", "r1", **deploy_payload("d1"))
         await agent.done()
@@ -172,7 +172,7 @@ async def test_a_local_deployment_is_told_to_its_client_and_not_to_the_control_p
 
 @virtual_time
 async def test_old_replicas_are_replaced_and_never_too_few_serve(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     three: dict[str, Any] = {"config": {"replicas": 3, "health_check": CHECK}}
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **three)
@@ -190,7 +190,7 @@ async def test_old_replicas_are_replaced_and_never_too_few_serve(tmp_path: Path)
 
 @virtual_time
 async def test_a_newer_deploy_takes_the_place_of_the_waiting_and_of_the_running_one(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0")
         hold = adapter.hold("create")
@@ -212,7 +212,7 @@ async def test_a_newer_deploy_takes_the_place_of_the_waiting_and_of_the_running_
 @pytest.mark.parametrize("where", ["pulling", "proving"])
 @virtual_time
 async def test_a_long_wait_is_left_at_once_for_a_newer_deploy(tmp_path: Path, where: str) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0", **CHECKED)
         adapter.pull_secs = 50.0 if where == "pulling" else 0.0
@@ -230,7 +230,7 @@ async def test_a_long_wait_is_left_at_once_for_a_newer_deploy(tmp_path: Path, wh
 
 @virtual_time
 async def test_a_stop_takes_the_place_of_a_deploy(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0")
         hold = adapter.hold("create")
@@ -251,7 +251,7 @@ async def test_a_stop_takes_the_place_of_a_deploy(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_what_is_proven_is_not_taken_back_for_a_newer_deploy(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0")
         hold = adapter.hold("stop")
@@ -268,7 +268,7 @@ async def test_what_is_proven_is_not_taken_back_for_a_newer_deploy(tmp_path: Pat
 async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_old_containers_to_be_retired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0")
         write = agent.journal.commit
@@ -289,7 +289,7 @@ async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_
 
 @virtual_time
 async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d0")
         hold = adapter.hold("restart")
@@ -304,7 +304,7 @@ async def test_stops_and_restarts_under_way_are_finished_first(tmp_path: Path) -
 
 @virtual_time
 async def test_a_deploy_that_waited_for_a_removal_is_kept_like_any_other(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("stop")
@@ -323,7 +323,7 @@ async def test_a_deploy_that_waited_for_a_removal_is_kept_like_any_other(tmp_pat
 
 @virtual_time
 async def test_services_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     adapter.pull_secs = 30.0
     async with running(tmp_path, adapter) as agent:
         begun = now()
@@ -339,7 +339,7 @@ async def test_services_do_not_wait_for_each_other(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_scale_that_waited_for_a_deploy_scales_the_new_deployment(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("create")
@@ -358,7 +358,7 @@ async def test_a_scale_that_waited_for_a_deploy_scales_the_new_deployment(tmp_pa
 @pytest.mark.parametrize("kind", ["restart", "stop"])
 @virtual_time
 async def test_a_restart_or_stop_that_waited_leaves_the_new_deployment_current(tmp_path: Path, kind: str) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("stop" if kind == "stop" else "create")
@@ -375,7 +375,7 @@ async def test_a_restart_or_stop_that_waited_leaves_the_new_deployment_current(t
 
 @virtual_time
 async def test_a_scale_whose_service_was_removed_before_its_turn_fails_with_one_report(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("stop")
@@ -395,7 +395,7 @@ async def test_a_scale_whose_service_was_removed_before_its_turn_fails_with_one_
 
 @virtual_time
 async def test_a_deployment_that_is_not_proven_in_time_is_taken_back(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **CHECKED)
         begun = now()
@@ -410,7 +410,7 @@ async def test_a_deployment_that_is_not_proven_in_time_is_taken_back(tmp_path: P
 
 @virtual_time
 async def test_time_that_runs_short_after_the_proof_leaves_no_old_container_serving(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"}, config={"replicas": 8})
         await agent.deploy("r2", "d2", strategy="blue_green", timeout_seconds=5)
@@ -422,14 +422,14 @@ async def test_time_that_runs_short_after_the_proof_leaves_no_old_container_serv
 
 @virtual_time
 async def test_a_pull_that_takes_too_long_ends_the_deployment(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     adapter.pull_secs = 100.0
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1", timeout_seconds=10)
         await agent.done()
         end = await agent.end_of("r1")
         assert (end["status"], end["error"]["code"]) == ("failed", "DEADLINE")
-        assert "nothing of it was left" in end["message"]
+        assert "its containers were removed" in end["message"]
         assert adapter.of("web") == []
 
 
@@ -442,7 +442,7 @@ async def test_a_pull_that_takes_too_long_ends_the_deployment(tmp_path: Path) ->
 async def test_a_failed_start_first_deployment_costs_only_the_new_containers(
     tmp_path: Path, strategy: str, failure: str
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     two = {"replicas": 2, "health_check": CHECK}
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=two)
@@ -455,7 +455,7 @@ async def test_a_failed_start_first_deployment_costs_only_the_new_containers(
             {"exit": "CONTAINER_CRASHED", "crash": "CONTAINER_CRASHED", "unhealthy": "HEALTH_CHECK_FAILED"}[failure],
         )
         assert end["error_message"] == end["error"]["message"]
-        assert "what ran before serves on" in end["message"]
+        assert "the previous version is still serving" in end["message"]
         assert any("starting d2" in line for line in end["logs"])
         assert [c.container_id for c in adapter.of("web")] == old
         assert adapter.up("web") == ["d1", "d1"]
@@ -470,7 +470,7 @@ async def test_a_failed_start_first_deployment_costs_only_the_new_containers(
 
 @virtual_time
 async def test_a_failed_instant_deployment_brings_back_what_it_stopped(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **CHECKED)
         old = [c.container_id for c in adapter.of("web")]
@@ -484,7 +484,7 @@ async def test_a_failed_instant_deployment_brings_back_what_it_stopped(tmp_path:
 
 @virtual_time
 async def test_a_failed_instant_deployment_without_a_way_back_leaves_nothing(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **CHECKED)
         await agent.deploy(
@@ -493,7 +493,7 @@ async def test_a_failed_instant_deployment_without_a_way_back_leaves_nothing(tmp
         await agent.done()
         end = await agent.end_of("r2")
         assert (end["status"], end["error"]["code"]) == ("failed", "HEALTH_CHECK_FAILED")
-        assert "nothing of it was left" in end["message"]
+        assert "its containers were removed" in end["message"]
         assert adapter.of("web") == []
 
 
@@ -501,27 +501,27 @@ async def test_a_failed_instant_deployment_without_a_way_back_leaves_nothing(tmp
 async def test_an_instant_deployment_that_fails_before_it_stopped_anything_says_that_the_old_one_serves(
     tmp_path: Path,
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deploy("r2", "d2", strategy="instant", rollback_on_failure=False, image="shop/web:none")
         await agent.done()
         end = await agent.end_of("r2")
         assert (end["status"], end["error"]["code"]) == ("failed", "PULL_FAILED")
-        assert "what ran before serves on" in end["message"]
+        assert "the previous version is still serving" in end["message"]
         assert adapter.up("web") == ["d1"]
 
 
 @virtual_time
 async def test_a_start_first_deployment_keeps_the_old_one_even_without_rollback(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **CHECKED)
         await agent.deploy("r2", "d2", rollback_on_failure=False, env={"FAIL": "unhealthy"}, **CHECKED)
         await agent.done()
         end = await agent.end_of("r2")
         assert (end["status"], end["error"]["code"]) == ("failed", "HEALTH_CHECK_FAILED")
-        assert "what ran before serves on" in end["message"]
+        assert "the previous version is still serving" in end["message"]
         assert adapter.up("web") == ["d1"]
 
 
@@ -529,7 +529,7 @@ async def test_a_start_first_deployment_keeps_the_old_one_even_without_rollback(
 @virtual_time
 async def test_what_comes_back_is_judged_by_its_own_check(tmp_path: Path, strategy: str) -> None:
     """A new check that the old version cannot pass must not keep the old version from coming back."""
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     unmeetable: dict[str, Any] = {"config": {"health_check": {**CHECK, "command": ["no-such-program"]}}}
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **CHECKED)
@@ -546,7 +546,7 @@ async def test_what_comes_back_is_judged_by_its_own_check(tmp_path: Path, strate
 async def test_a_failed_first_deployment_leaves_nothing_and_may_be_tried_again_with_another_spec(
     tmp_path: Path,
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deploy("r1", "d1", env={"FAIL": "unhealthy"}, **CHECKED)
         await agent.done()
@@ -560,7 +560,7 @@ async def test_a_failed_first_deployment_leaves_nothing_and_may_be_tried_again_w
 
 @virtual_time
 async def test_a_host_port_is_handed_over_stop_first_and_handed_back_on_failure(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     published: dict[str, Any] = {"networking": {"expose_port": 8088}, **CHECKED}
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", **published)
@@ -576,7 +576,7 @@ async def test_a_host_port_is_handed_over_stop_first_and_handed_back_on_failure(
 
 @virtual_time
 async def test_unwinding_is_tried_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("remove", "REMOVE_FAILED", times=2)
@@ -588,7 +588,7 @@ async def test_unwinding_is_tried_again(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_unwinding_that_cannot_succeed_ends_and_says_what_is_left(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("remove", "REMOVE_FAILED", times=50)
@@ -602,7 +602,7 @@ async def test_unwinding_that_cannot_succeed_ends_and_says_what_is_left(tmp_path
 
 @virtual_time
 async def test_tidying_that_fails_after_the_proof_is_a_note_and_not_a_failure(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("remove", "REMOVE_FAILED")
@@ -619,7 +619,7 @@ async def test_tidying_that_fails_after_the_proof_is_a_note_and_not_a_failure(tm
 
 @virtual_time
 async def test_scaling_goes_up_and_down_and_to_nothing_and_back(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         first = adapter.of("web")[0].container_id
@@ -638,7 +638,7 @@ async def test_scaling_goes_up_and_down_and_to_nothing_and_back(tmp_path: Path) 
 
 @virtual_time
 async def test_a_scale_up_that_fails_takes_back_only_what_it_added(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("start", "START_FAILED")
@@ -655,7 +655,7 @@ async def test_a_scale_up_that_fails_takes_back_only_what_it_added(tmp_path: Pat
 
 @virtual_time
 async def test_a_restart_restarts_every_replica_once_and_leaves_left_overs_down(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("remove", "REMOVE_FAILED")
@@ -671,7 +671,7 @@ async def test_a_restart_restarts_every_replica_once_and_leaves_left_overs_down(
 
 @virtual_time
 async def test_a_restart_restarts_also_when_the_clock_was_set_back(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2})
         for container in adapter.of("web"):
@@ -684,7 +684,7 @@ async def test_a_restart_restarts_also_when_the_clock_was_set_back(tmp_path: Pat
 
 @virtual_time
 async def test_a_rollback_returns_to_the_one_before_or_to_a_named_one(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         for number in (1, 2, 3):
             await agent.deployed(f"d{number}")
@@ -703,7 +703,7 @@ async def test_a_rollback_returns_to_the_one_before_or_to_a_named_one(tmp_path: 
 
 @virtual_time
 async def test_a_rollback_keeps_the_number_of_replicas_that_was_scaled_to(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deployed("d2")
@@ -716,7 +716,7 @@ async def test_a_rollback_keeps_the_number_of_replicas_that_was_scaled_to(tmp_pa
 
 @virtual_time
 async def test_a_stop_that_the_engine_refuses_is_a_failure(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         adapter.refuse("stop", "STOP_FAILED")
@@ -730,7 +730,7 @@ async def test_a_stop_that_the_engine_refuses_is_a_failure(tmp_path: Path) -> No
 @pytest.mark.parametrize("refused", ["collect_garbage", "release_network"])
 @virtual_time
 async def test_a_removed_service_leaves_no_container_no_image_and_no_row(tmp_path: Path, refused: str) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deployed("d2")
@@ -752,7 +752,7 @@ async def test_a_removed_service_leaves_no_container_no_image_and_no_row(tmp_pat
 async def test_what_was_never_deployed_can_neither_be_scaled_restarted_rolled_back_nor_stopped(
     tmp_path: Path,
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         for kind in ("scale", "restart", "rollback", "stop"):
             await agent.send(kind, kind, service_id="web", replicas=2)
@@ -763,7 +763,7 @@ async def test_what_was_never_deployed_can_neither_be_scaled_restarted_rolled_ba
 
 @virtual_time
 async def test_one_deployment_id_has_one_spec(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         await agent.deploy("r2", "d1", env={"MORE": "1"})
@@ -775,7 +775,7 @@ async def test_one_deployment_id_has_one_spec(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_only_the_images_of_kept_deployments_stay(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         for number in range(1, 8):
             await agent.deployed(f"d{number}")
@@ -788,7 +788,7 @@ async def test_only_the_images_of_kept_deployments_stay(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_stop_that_takes_long_is_answered_before_the_control_plane_gives_up(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         begun = now()
@@ -807,7 +807,7 @@ async def test_a_stop_that_takes_long_is_answered_before_the_control_plane_gives
 
 @virtual_time
 async def test_a_local_client_waits_for_the_end_of_a_long_stop(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         await agent.ask("stop", "r2", service_id="web", timeout_seconds=45)
@@ -817,7 +817,7 @@ async def test_a_local_client_waits_for_the_end_of_a_long_stop(tmp_path: Path) -
 
 @virtual_time
 async def test_a_lane_is_bounded_and_a_refused_command_is_forgotten(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("restart")
@@ -838,7 +838,7 @@ async def test_a_lane_is_bounded_and_a_refused_command_is_forgotten(tmp_path: Pa
 @virtual_time
 async def test_all_lanes_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues_module, "MAX_JOBS", 3)
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         hold = adapter.hold("create")
         for number in range(4):
@@ -850,7 +850,7 @@ async def test_all_lanes_together_are_bounded(tmp_path: Path, monkeypatch: pytes
 
 @virtual_time
 async def test_an_agent_that_stops_takes_no_more_work(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployer.queues.drain(1.0)
         await agent.deploy("r1", "d1")
@@ -859,7 +859,7 @@ async def test_an_agent_that_stops_takes_no_more_work(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_a_registry_password_is_used_and_never_kept(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     adapter.password = CANARY
     async with running(tmp_path, adapter) as agent:
         hold = adapter.hold("create")
@@ -881,7 +881,7 @@ async def test_a_registry_password_is_used_and_never_kept(tmp_path: Path) -> Non
 
 @virtual_time
 async def test_a_bug_costs_its_operation_and_not_the_lane(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Buggy(FakeAdapter):
+    class Buggy(FakeEngine):
         async def ensure_network(self, project: str) -> None:
             raise ZeroDivisionError("a bug")
 

@@ -19,7 +19,7 @@ import pytest
 from syntra.agent.operations.execution import UNWIND_SECS
 from syntra.model.ids import RequestId, ServiceId
 from tests.agent.agent_rig import Agent, running, until_killed
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.journal.opened import opened
 from tests.agent.samples import CANARY, deploy_payload
 from tests.agent.virtual_time import now, virtual_time
@@ -65,22 +65,22 @@ STORIES = {
 }
 
 
-async def prepare(agent: Agent, adapter: FakeAdapter) -> None:
+async def prepare(agent: Agent, adapter: FakeEngine) -> None:
     """Deploy d0 and d1."""
     await agent.deployed("d0", **CHECKED)
     await agent.deployed("d1", **CHECKED)
     adapter.forget_the_past()
 
 
-async def prepared(path: Path) -> FakeAdapter:
+async def prepared(path: Path) -> FakeEngine:
     """An engine on which d0 and d1 were deployed, and the journal of that in `path`."""
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(path, adapter) as agent:
         await prepare(agent, adapter)
     return adapter
 
 
-async def assert_ended(agent: Agent, adapter: FakeAdapter, story: Story, name: str) -> None:
+async def assert_ended(agent: Agent, adapter: FakeEngine, story: Story, name: str) -> None:
     """The service is as the story tells, and the control plane heard of it once."""
     left = [c.deployment.deployment_id for c in adapter.of("web")]
     assert sorted(adapter.up("web")) == story.up
@@ -196,14 +196,14 @@ async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> No
             await assert_ended(agent, adapter, story, name)
 
 
-async def rest(agent: Agent, adapter: FakeAdapter, up: list[str]) -> None:
+async def rest(agent: Agent, adapter: FakeEngine, up: list[str]) -> None:
     await agent.done()
     assert sorted(adapter.up("web")) == up
 
 
 @virtual_time
 async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("create")
@@ -220,7 +220,7 @@ async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(tm
 
 @virtual_time
 async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_with_a_report(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("start")
@@ -240,7 +240,7 @@ async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_w
 
 @virtual_time
 async def test_an_engine_that_is_away_when_work_begins_is_waited_for(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("observe")
@@ -260,7 +260,7 @@ async def test_an_engine_that_is_away_when_work_begins_is_waited_for(tmp_path: P
 @virtual_time
 async def test_a_stopped_agent_parks_its_work_and_the_next_one_finishes_it(tmp_path: Path, method: str) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(directory, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold(method)
@@ -278,7 +278,7 @@ async def test_a_stopped_agent_parks_its_work_and_the_next_one_finishes_it(tmp_p
 
 @virtual_time
 async def test_a_short_operation_is_finished_before_the_agent_stops(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter, drain_secs=10.0) as agent:
         await agent.deploy("r", "d1")
         await agent.deployer.queues.drain(10.0)
@@ -288,7 +288,7 @@ async def test_a_short_operation_is_finished_before_the_agent_stops(tmp_path: Pa
 @virtual_time
 async def test_an_operation_that_does_not_come_to_a_safe_point_is_cut_off(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(directory, adapter, drain_secs=5.0) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         await agent.send("stop", "r", service_id="web", timeout_seconds=600)
@@ -305,7 +305,7 @@ async def test_an_operation_that_does_not_come_to_a_safe_point_is_cut_off(tmp_pa
 @virtual_time
 async def test_what_waits_behind_other_work_is_resumed_in_order(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("create")
@@ -324,7 +324,7 @@ async def test_what_waits_behind_other_work_is_resumed_in_order(tmp_path: Path) 
 @virtual_time
 async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_the_newer_one(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("create")
@@ -341,7 +341,7 @@ async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_
 @virtual_time
 async def test_an_exec_that_was_cut_off_is_answered_honestly_and_not_run_again(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("execute")
@@ -362,7 +362,7 @@ async def test_a_deploy_that_a_kill_interrupted_goes_on_without_its_password_and
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         hold = adapter.hold("obtain_image")
         auth = {"username": "ann", "password": "password-of-ann"}
@@ -381,7 +381,7 @@ async def test_a_stored_command_that_cannot_be_read_any_more_is_answered_and_doe
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("obtain_image")
@@ -414,7 +414,7 @@ async def refuse_writes(agent: Agent, change: str) -> Callable[[], Awaitable[obj
 )
 @virtual_time
 async def test_an_operation_waits_until_the_journal_can_be_written_again(tmp_path: Path, change: str) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await prepare(agent, adapter)
         room_again = await refuse_writes(agent, change)
@@ -431,7 +431,7 @@ async def test_an_operation_waits_until_the_journal_can_be_written_again(tmp_pat
 @virtual_time
 async def test_an_agent_that_stops_while_the_journal_is_full_parks_what_is_not_reported(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(directory, adapter, drain_secs=3.0) as agent:
         await prepare(agent, adapter)
         room_again = await refuse_writes(agent, "UPDATE ON commands")
@@ -446,7 +446,7 @@ async def test_an_agent_that_stops_while_the_journal_is_full_parks_what_is_not_r
 
 @virtual_time
 async def test_a_superseded_operation_is_reported_when_the_journal_can_be_written_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await prepare(agent, adapter)
         hold = adapter.hold("create")
@@ -466,7 +466,7 @@ async def test_a_superseded_operation_is_reported_when_the_journal_can_be_writte
 
 @virtual_time
 async def test_a_command_that_cannot_be_kept_is_refused_and_may_be_sent_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         room_again = await refuse_writes(agent, "INSERT ON commands")
         await agent.ask("deploy", "r1", **deploy_payload("d1"))
@@ -480,7 +480,7 @@ async def test_a_command_that_cannot_be_kept_is_refused_and_may_be_sent_again(tm
 
 @virtual_time
 async def test_a_late_answer_that_cannot_be_kept_leaves_the_work_alone(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         await agent.send("stop", "r", service_id="web", timeout_seconds=60)
@@ -504,7 +504,7 @@ async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_
     tmp_path: Path,
 ) -> None:
     directory = tmp_path / "data"
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with until_killed(directory, adapter) as agent:
         hold = adapter.hold("obtain_image")
         await agent.deploy("r1", "d1")
@@ -522,11 +522,12 @@ async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_
         assert await agent.outcome("r2") == "running"
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d2"]
         assert [answer["error"]["code"] for answer in await agent.responses("r3")] == ["CONTAINER_NOT_FOUND"]
+        agent.events.cancel()
 
 
 @virtual_time
 async def test_secrets_of_what_runs_are_known_before_anything_is_said_of_it(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path / "a", adapter) as agent:
         await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
         await agent.deployed("d2", env={"DB_PASSWORD": f"{CANARY}-2"})

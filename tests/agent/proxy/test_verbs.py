@@ -12,7 +12,7 @@ from syntra.model.fields import Json
 from syntra.networking.errors import InvalidStatic
 from syntra.utils.errors import AgentError
 from tests.agent.agent_rig import running
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.virtual_time import virtual_time
 
 
@@ -38,7 +38,7 @@ class Verbs:
 @virtual_time
 async def test_the_local_socket_is_told_on_the_way_and_at_the_end(tmp_path: Path) -> None:
     verbs = Verbs()
-    async with running(tmp_path, FakeAdapter(), proxy=verbs) as agent:
+    async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         for action in ProxyAction:
             await agent.ask(action.value, action.value)
         await asyncio.sleep(1)
@@ -54,7 +54,7 @@ async def test_the_local_socket_is_told_on_the_way_and_at_the_end(tmp_path: Path
 @virtual_time
 async def test_the_control_plane_is_refused(tmp_path: Path) -> None:
     verbs = Verbs()
-    async with running(tmp_path, FakeAdapter(), proxy=verbs) as agent:
+    async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         await agent.send("proxy_up", "u1")
         [answer] = await agent.responses("u1")
         assert (answer["success"], answer["error"]["code"]) == (False, "UNSUPPORTED")
@@ -63,7 +63,7 @@ async def test_the_control_plane_is_refused(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_an_agent_without_a_proxy_says_so(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeAdapter()) as agent:
+    async with running(tmp_path, FakeEngine()) as agent:
         await agent.ask("proxy_status", "s1")
         assert agent.local.responses()[0]["error"]["code"] == "UNSUPPORTED"
 
@@ -72,7 +72,7 @@ async def test_an_agent_without_a_proxy_says_so(tmp_path: Path) -> None:
 async def test_a_failure_is_the_answer(tmp_path: Path) -> None:
     verbs = Verbs(InvalidStatic("networking.acme_email", "is empty"))
     verbs.go_on.set()
-    async with running(tmp_path, FakeAdapter(), proxy=verbs) as agent:
+    async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         await agent.ask("proxy_up", "u1")
         await asyncio.sleep(1)
         assert agent.local.responses()[0]["error"] == {
@@ -96,7 +96,7 @@ class Away:
 @virtual_time
 async def test_what_was_begun_is_finished_without_its_client(tmp_path: Path) -> None:
     verbs = Verbs()
-    async with running(tmp_path, FakeAdapter(), proxy=verbs) as agent:
+    async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         peer = Away()
         await agent.router.handle("proxy_up", "u1", {}, peer)
         await asyncio.sleep(1)

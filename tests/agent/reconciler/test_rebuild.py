@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 
 from syntra.agent.reconciler.rebuild import desired_from
+from syntra.model.container import ContainerState
 from syntra.model.ids import ServiceId
-from syntra.model.status import ContainerState
-from syntra.runtime.adapter import Observed
+from syntra.runtime.runtime import Surveyed
 from tests.model.samples import deployment
-from tests.runtime.world import replica
+from tests.runtime.containers.world import replica
 
 EXITED = ContainerState.EXITED
 
 
 def seen(
     number: int, of: str = "dep_1", *, service: str = "svc_123", readable: bool = True, **changes: Any
-) -> Observed:
+) -> Surveyed:
     """Container `number` of a deployment; `readable` says whether its labels tell the spec."""
-    return Observed(
+    return Surveyed(
         replica=replica(number, deployment_id=of, service_id=ServiceId(service), **changes),
         deployment=deployment(of, service_id=service) if readable else None,
     )
 
 
-def rows(observed: Sequence[Observed]) -> list[tuple[str, str, int, bool]]:
+def rows(observed: Sequence[Surveyed]) -> list[tuple[str, str, int, bool]]:
     return [(r.service_id, r.deployment_id, r.replicas, r.stopped) for r in desired_from(observed)[1]]
 
 

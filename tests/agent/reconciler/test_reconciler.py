@@ -1,21 +1,22 @@
-"""The keeper: what is gone or down comes back, what is unhealthy is restarted where asked, operations come first."""
+"""The reconciler: what is gone or down comes back, unhealthy replicas restart where asked, operations come first."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from syntra.agent.reconciler.reconciler import ACTION_SECS, PULL_SECS, SERVICES_AT_ONCE, Reconciler
 from syntra.agent.traffic.port import NoTraffic
+from syntra.model.container import ContainerState
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import ContainerId, RequestId, ServiceId
-from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from tests.agent.agent_rig import Agent, running
-from tests.agent.fake_adapter import Container, FakeAdapter
+from tests.agent.fake_engine import FakeContainer, FakeEngine
+from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.virtual_time import now, virtual_time
 
 WEB = ServiceId("web")
@@ -24,11 +25,10 @@ RESTARTS = {"health_check": {**CHECK, "restart_unhealthy": True}, "replicas": 2}
 
 
 @dataclass
-class Told(NoTraffic):
+class Told(NoTraffic, FakeReadiness):
     """Health and traffic as the test tells them. What is withdrawn serves again once it is healthy."""
 
-    adapter: FakeAdapter
-    unhealthy: set[ContainerId] = field(default_factory=set)
+    otherwise: Health = Health.HEALTHY
     serving: set[ContainerId] = field(default_factory=set)
     withdrawn: list[ContainerId] = field(default_factory=list)
 
@@ -40,40 +40,38 @@ class Told(NoTraffic):
         self.withdrawn += containers
         self.serving -= {*containers}
 
-    def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        if replica.state is not ContainerState.RUNNING:
-            return Health.UNHEALTHY
-        return Health.UNHEALTHY if replica.container_id in self.unhealthy else Health.HEALTHY
-
 
 @asynccontextmanager
-async def keeping(agent: Agent, told: Told) -> AsyncIterator[Reconciler]:
+async def reconciling(agent: Agent, adapter: FakeEngine, told: Told) -> AsyncIterator[Reconciler]:
     async with asyncio.TaskGroup() as group:
         reconciler = Reconciler(
-            replace(agent.tools, traffic=told),
+            adapter,
+            agent.journal,
+            told,
             agent.deployer.queues,
-            readiness=told.readiness,
+            agent.changes,
+            readiness=told,
             drain_secs=1.0,
             clock=asyncio.get_running_loop().time,
         )
-        task = group.create_task(reconciler.run(), name="keeper")
+        task = group.create_task(reconciler.run(), name="reconciler")
         yield reconciler
         task.cancel()
 
 
-def gone(adapter: FakeAdapter, container: Container) -> None:
+def gone(adapter: FakeEngine, container: FakeContainer) -> None:
     """What `docker rm -f` leaves."""
     del adapter.containers[container.container_id]
     adapter._announce()
 
 
-def stopped(adapter: FakeAdapter, container: Container) -> None:
+def stopped(adapter: FakeEngine, container: FakeContainer) -> None:
     """What `docker stop` leaves."""
     container.state, container.exit_code, container.ends_at = ContainerState.EXITED, 137, None
     adapter._announce()
 
 
-async def until_up(adapter: FakeAdapter, count: int, at_most_secs: float = 10.0) -> None:
+async def until_up(adapter: FakeEngine, count: int, at_most_secs: float = 10.0) -> None:
     async with asyncio.timeout(at_most_secs):
         while len(adapter.up("web")) != count:
             await asyncio.sleep(0.1)
@@ -81,10 +79,10 @@ async def until_up(adapter: FakeAdapter, count: int, at_most_secs: float = 10.0)
 
 @virtual_time
 async def test_a_replica_that_was_removed_by_another_hand_comes_back(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2})
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.networks_made.clear()
             gone(adapter, adapter.of("web")[0])
             begun = now()
@@ -96,11 +94,11 @@ async def test_a_replica_that_was_removed_by_another_hand_comes_back(tmp_path: P
 
 @virtual_time
 async def test_a_replica_that_was_stopped_by_another_hand_is_started_again(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         [container] = adapter.of("web")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             stopped(adapter, container)
             await until_up(adapter, 1)
         assert adapter.of("web") == [container]
@@ -108,10 +106,10 @@ async def test_a_replica_that_was_stopped_by_another_hand_is_started_again(tmp_p
 
 @virtual_time
 async def test_an_image_that_is_gone_is_pulled_again_without_credentials(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.pins.clear()
             adapter.images.clear()
             adapter.pull_secs = PULL_SECS / 2
@@ -124,10 +122,10 @@ async def test_an_image_that_is_gone_is_pulled_again_without_credentials(tmp_pat
 
 @virtual_time
 async def test_what_was_stopped_by_command_stays_down_and_what_was_removed_stays_away(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             await agent.send("stop", "s1", service_id="web")
             await agent.done()
             await asyncio.sleep(120)
@@ -140,10 +138,10 @@ async def test_what_was_stopped_by_command_stays_down_and_what_was_removed_stays
 
 @virtual_time
 async def test_a_look_that_fails_decides_nothing(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.forget_the_past()
             adapter.refuse("observe", "ENGINE_ERROR", times=1000)
             adapter._announce()
@@ -154,10 +152,10 @@ async def test_a_look_that_fails_decides_nothing(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_an_engine_that_goes_down_is_not_worked_against(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.forget_the_past()
             adapter.away_from = {"ping"}
             stopped(adapter, adapter.of("web")[0])
@@ -169,10 +167,10 @@ async def test_an_engine_that_goes_down_is_not_worked_against(tmp_path: Path) ->
 
 @virtual_time
 async def test_what_fails_again_and_again_is_tried_less_and_less_often(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.forget_the_past()
             adapter.refuse("start", "START_FAILED", times=1000)
             stopped(adapter, adapter.of("web")[0])
@@ -182,15 +180,15 @@ async def test_what_fails_again_and_again_is_tried_less_and_less_often(tmp_path:
 
 @virtual_time
 async def test_an_unhealthy_replica_is_withdrawn_and_restarted_where_the_spec_asks_for_it(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=RESTARTS)
         sick, well = adapter.of("web")
-        told = Told(adapter, serving={sick.container_id, well.container_id})
-        async with keeping(agent, told) as reconciler:
+        told = Told(serving={sick.container_id, well.container_id})
+        async with reconciling(agent, adapter, told):
             before = sick.started_ns
-            told.unhealthy.add(sick.container_id)
-            reconciler.nudge()
+            told.health[sick.container_id] = Health.UNHEALTHY
+            agent.changes.announce()
             await asyncio.sleep(2)
             assert told.withdrawn == [sick.container_id]
             assert (sick.started_ns or 0) > (before or 0)
@@ -199,25 +197,25 @@ async def test_an_unhealthy_replica_is_withdrawn_and_restarted_where_the_spec_as
 
 @virtual_time
 async def test_an_unhealthy_replica_is_left_alone_where_the_spec_does_not_ask(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"health_check": CHECK})
-        told = Told(adapter)
-        told.unhealthy.add(adapter.of("web")[0].container_id)
-        async with keeping(agent, told):
+        told = Told()
+        told.health[adapter.of("web")[0].container_id] = Health.UNHEALTHY
+        async with reconciling(agent, adapter, told):
             await asyncio.sleep(300)
             assert "restart" not in adapter.calls
 
 
 @virtual_time
 async def test_the_last_replica_that_serves_is_never_restarted(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=RESTARTS)
         first, second = adapter.of("web")
-        told = Told(adapter, serving={first.container_id})
-        told.unhealthy |= {first.container_id, second.container_id}
-        async with keeping(agent, told):
+        told = Told(serving={first.container_id})
+        told.health.update({c.container_id: Health.UNHEALTHY for c in (first, second)})
+        async with reconciling(agent, adapter, told):
             await asyncio.sleep(600)
             assert set(told.withdrawn) == {second.container_id}
             assert adapter.calls.count("restart") > 1
@@ -225,11 +223,11 @@ async def test_the_last_replica_that_serves_is_never_restarted(tmp_path: Path) -
 
 @virtual_time
 async def test_a_live_change_of_the_check_decides_whether_the_unhealthy_is_restarted(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"health_check": CHECK})
-        told = Told(adapter)
-        told.unhealthy.add(adapter.of("web")[0].container_id)
+        told = Told()
+        told.health[adapter.of("web")[0].container_id] = Health.UNHEALTHY
         await agent.journal.health_changes.put(
             WEB,
             HealthChange(restart_unhealthy=True),
@@ -238,18 +236,18 @@ async def test_a_live_change_of_the_check_decides_whether_the_unhealthy_is_resta
             response={},
             messages=[],
         )
-        async with keeping(agent, told):
+        async with reconciling(agent, adapter, told):
             await asyncio.sleep(5)
             assert "restart" in adapter.calls
 
 
 @virtual_time
 async def test_an_operation_that_arrives_waits_for_the_action_and_no_longer_than_its_deadline(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("start")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             stopped(adapter, adapter.of("web")[0])
             await hold.arrived.wait()
             del adapter.holds["start"]
@@ -264,10 +262,10 @@ async def test_an_operation_that_arrives_waits_for_the_action_and_no_longer_than
 
 @virtual_time
 async def test_a_service_with_an_operation_under_way_is_left_to_it(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             hold = adapter.hold("obtain_image")
             await agent.deploy("r2", "d2", image="shop/web:2")
             await hold.arrived.wait()
@@ -281,11 +279,11 @@ async def test_a_service_with_an_operation_under_way_is_left_to_it(tmp_path: Pat
 
 @virtual_time
 async def test_a_shutdown_ends_an_action_that_hangs(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter, drain_secs=2.0) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("start")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             stopped(adapter, adapter.of("web")[0])
             await hold.arrived.wait()
             begun = now()
@@ -296,14 +294,14 @@ async def test_a_shutdown_ends_an_action_that_hangs(tmp_path: Path) -> None:
 
 @virtual_time
 async def test_services_are_kept_side_by_side_but_not_all_at_once(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     services = [f"web{number}" for number in range(SERVICES_AT_ONCE + 2)]
     async with running(tmp_path, adapter) as agent:
         for service in services:
             await agent.deployed("d1", service)
         hold = adapter.hold("start")
         adapter.forget_the_past()
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             for service in services:
                 stopped(adapter, adapter.of(service)[0])
             await asyncio.sleep(10)
@@ -315,35 +313,35 @@ async def test_services_are_kept_side_by_side_but_not_all_at_once(tmp_path: Path
 
 @virtual_time
 async def test_an_agent_that_ended_between_create_and_start_goes_on_with_the_start(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             hold = adapter.hold("start")
             gone(adapter, adapter.of("web")[0])
             await hold.arrived.wait()
         adapter.holds.clear()
         [created] = adapter.of("web")
         assert created.state is ContainerState.CREATED
-    async with running(tmp_path, adapter) as again, keeping(again, Told(adapter)):
+    async with running(tmp_path, adapter) as again, reconciling(again, adapter, Told()):
         await until_up(adapter, 1)
         assert adapter.of("web") == [created]
 
 
 @virtual_time
 async def test_a_replica_that_became_healthy_while_its_restart_waited_is_left_alone(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=RESTARTS)
         sick, well = adapter.of("web")
-        told = Told(adapter, serving={sick.container_id, well.container_id})
-        async with keeping(agent, told) as reconciler:
+        told = Told(serving={sick.container_id, well.container_id})
+        async with reconciling(agent, adapter, told):
             adapter.forget_the_past()
             hold = adapter.hold("ping")
-            told.unhealthy.add(sick.container_id)
-            reconciler.nudge()
+            told.health[sick.container_id] = Health.UNHEALTHY
+            agent.changes.announce()
             await hold.arrived.wait()
-            told.unhealthy.clear()
+            told.health.clear()
             adapter.holds.clear()
             hold.release.set()
             await asyncio.sleep(10)
@@ -355,16 +353,16 @@ async def test_a_replica_that_became_healthy_while_its_restart_waited_is_left_al
 async def test_a_replica_that_became_the_last_that_serves_while_its_restart_waited_is_left_alone(
     tmp_path: Path,
 ) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config=RESTARTS)
         sick, well = adapter.of("web")
-        told = Told(adapter, serving={sick.container_id, well.container_id})
-        async with keeping(agent, told) as reconciler:
+        told = Told(serving={sick.container_id, well.container_id})
+        async with reconciling(agent, adapter, told):
             adapter.forget_the_past()
             hold = adapter.hold("ping")
-            told.unhealthy.add(sick.container_id)
-            reconciler.nudge()
+            told.health[sick.container_id] = Health.UNHEALTHY
+            agent.changes.announce()
             await hold.arrived.wait()
             told.serving.discard(well.container_id)
             adapter.holds.clear()
@@ -376,10 +374,10 @@ async def test_a_replica_that_became_the_last_that_serves_while_its_restart_wait
 
 @virtual_time
 async def test_a_service_that_was_made_smaller_while_an_image_came_gets_no_replica_too_many(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={"replicas": 2})
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.pins.clear()
             hold = adapter.hold("obtain_image")
             gone(adapter, adapter.of("web")[1])
@@ -394,11 +392,11 @@ async def test_a_service_that_was_made_smaller_while_an_image_came_gets_no_repli
 
 @virtual_time
 async def test_what_another_deployment_has_replaced_meanwhile_is_not_started(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         [old] = adapter.of("web")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             hold = adapter.hold("ping")
             stopped(adapter, old)
             await hold.arrived.wait()
@@ -416,13 +414,13 @@ async def test_what_another_deployment_has_replaced_meanwhile_is_not_started(tmp
 
 @virtual_time
 async def test_pulls_that_stand_still_hold_up_no_other_service(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     services = [f"web{number}" for number in range(SERVICES_AT_ONCE)]
     async with running(tmp_path, adapter) as agent:
         for service in services:
             await agent.deployed("d1", service)
         await agent.deployed("d1")
-        async with keeping(agent, Told(adapter)):
+        async with reconciling(agent, adapter, Told()):
             adapter.pins.clear()
             adapter.hold("obtain_image")
             for service in services:
@@ -435,13 +433,13 @@ async def test_pulls_that_stand_still_hold_up_no_other_service(tmp_path: Path) -
 
 @virtual_time
 async def test_a_replica_that_is_paused_is_left_alone_and_keeps_no_other_from_its_restart(tmp_path: Path) -> None:
-    adapter = FakeAdapter()
+    adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1", config={**RESTARTS, "replicas": 3})
         paused, sick, well = adapter.of("web")
-        told = Told(adapter, serving={well.container_id})
+        told = Told(serving={well.container_id})
         paused.state = ContainerState.PAUSED
-        told.unhealthy.add(sick.container_id)
-        async with keeping(agent, told):
+        told.health[sick.container_id] = Health.UNHEALTHY
+        async with reconciling(agent, adapter, told):
             await asyncio.sleep(3)
             assert told.withdrawn == [sick.container_id]

@@ -8,18 +8,21 @@ import pytest
 
 from syntra.agent.traffic import endpoints
 from syntra.agent.traffic.endpoints import EndpointTable, ReplicaEndpoint, ServiceEndpoints
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from tests.model.samples import spec
 
 WEB = spec(service_id=ServiceId("web"), domains=("web.example.com",))
 A, B, C = ContainerId("a"), ContainerId("b"), ContainerId("c")
 
 
-def replica(container_id: ContainerId, *, state: ContainerState = ContainerState.RUNNING, address: str = "") -> Replica:
+def replica(
+    container_id: ContainerId, *, state: ContainerState = ContainerState.RUNNING, address: str = ""
+) -> Container:
     number = ord(container_id[0]) - ord("a") + 1
-    return Replica(
+    return Container(
         container_id=container_id,
         name=f"syn-web-{number}",
         service_id=ServiceId("web"),
@@ -110,7 +113,7 @@ def test_what_runs_no_more_is_gone_and_a_new_address_is_followed_with_the_port_i
 def test_an_idle_service_is_reached_by_its_ready_replicas(
     before: list[ContainerId], health: dict[ContainerId, Health], after: list[ContainerId], ready: list[int]
 ) -> None:
-    def readiness(of: Replica, _: ServiceSpec) -> Health:
+    def readiness(of: Container, _: ServiceSpec) -> Health:
         return health.get(of.container_id, Health.UNKNOWN)
 
     reach = endpoints.published({}, WEB, reached(*before))

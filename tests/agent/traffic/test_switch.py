@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 
+from syntra.agent.changes import Changes
 from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.proxy.routes import ProxyRoutes
 from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
+from syntra.model.container import Container, ContainerState
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, RequestId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
 from syntra.networking.traefik import ProxySettings
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from tests.agent.fake_adapter import FakeAdapter
+from tests.agent.fake_engine import FakeEngine
+from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.journal.opened import Opened, opened
 from tests.model.samples import deployment
 
@@ -36,17 +39,17 @@ def routed() -> Deployment:
     return dataclasses.replace(base, spec=spec)
 
 
-class Addressed(FakeAdapter):
+class Addressed(FakeEngine):
     """A fake engine whose running containers have an address."""
 
-    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+    async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
         return [self._with_address(replica) for replica in await super().observe(service_id)]
 
-    async def inspect(self, container_id: ContainerId) -> Replica | None:
+    async def inspect(self, container_id: ContainerId) -> Container | None:
         found = await super().inspect(container_id)
         return self._with_address(found) if found else None
 
-    def _with_address(self, replica: Replica) -> Replica:
+    def _with_address(self, replica: Container) -> Container:
         number = sorted(self.containers).index(replica.container_id) + 2
         up = replica.state is ContainerState.RUNNING
         return dataclasses.replace(replica, addresses={"net": f"172.30.0.{number}" if up else ""})
@@ -55,7 +58,7 @@ class Addressed(FakeAdapter):
 class Rig:
     def __init__(self, folder: Path, journal: Opened) -> None:
         self.adapter = Addressed(registry=("nginx:1",))
-        self.readiness: dict[ContainerId, Health] = {}
+        self.readiness = FakeReadiness()
         self.busy: set[ServiceId] = set()
         self.held: set[ServiceId] = set()
         self.folder = folder
@@ -71,11 +74,12 @@ class Rig:
                 observer=ProxyObserver(NOBODY, PROXY),
                 unobserved_secs=0,
             ),
-            adapter=self.adapter,
+            engine=self.adapter,
+            changes=Changes(),
             journal=self.journal.journal,
             is_busy=lambda service_id: service_id in self.busy,
             is_held=lambda service_id: service_id in self.held,
-            readiness=lambda replica, _: self.readiness.get(replica.container_id, Health.UNKNOWN),
+            readiness=self.readiness,
         )
 
     async def replica(self, of: Deployment, index: int) -> ContainerId:
@@ -153,7 +157,7 @@ async def test_a_replica_beside_a_held_canary_leaves_when_it_ends_and_returns_wh
         await rig.traffic.reconcile()
         assert rig.servers() == ["http://172.30.0.3:8080", "http://172.30.0.4:8080"]
         await rig.adapter.start(one)
-        rig.readiness = {one: Health.HEALTHY}
+        rig.readiness.health = {one: Health.HEALTHY}
         await rig.traffic.reconcile()
         assert rig.servers() == [f"http://172.30.0.{n}:8080" for n in (2, 3, 4)]
         assert rig.weights() == {"stable": 90, "canary": 10}
@@ -170,14 +174,14 @@ async def test_a_replica_that_ends_leaves_and_one_that_is_ready_again_returns(tm
         await rig.adapter.start(one)
         await rig.traffic.reconcile()
         assert rig.servers() == ["http://172.30.0.3:8080"], "running is not yet ready"
-        rig.readiness = {one: Health.HEALTHY, two: Health.UNHEALTHY}
+        rig.readiness.health = {one: Health.HEALTHY, two: Health.UNHEALTHY}
         rig.busy = {of.spec.service_id}
         await rig.traffic.reconcile()
         assert rig.servers() == ["http://172.30.0.3:8080"], "an operation decides for itself"
         rig.busy = set()
         await rig.traffic.reconcile()
         assert rig.servers() == ["http://172.30.0.2:8080"]
-        rig.readiness = {one: Health.UNHEALTHY, two: Health.UNHEALTHY}
+        rig.readiness.health = {one: Health.UNHEALTHY, two: Health.UNHEALTHY}
         await rig.traffic.reconcile()
         assert rig.servers() == ["http://172.30.0.2:8080"], "the last one stays"
 
@@ -302,7 +306,7 @@ class Stale(Addressed):
 
     stale: frozenset[ContainerId] = frozenset()
 
-    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+    async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
         return [
             dataclasses.replace(replica, state=ContainerState.CREATED, addresses={})
             if replica.container_id in self.stale

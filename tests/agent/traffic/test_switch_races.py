@@ -7,17 +7,20 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from syntra.agent.changes import Changes
 from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.proxy.routes import ProxyRoutes
 from syntra.agent.traffic.endpoints import NamedService
 from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import ContainerState, Health, Replica
+from syntra.model.status import Health
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
 from syntra.runtime.errors import StepFailed
-from tests.agent.fake_adapter import Hold
+from tests.agent.fake_engine import Hold
+from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.journal.opened import opened
 from tests.agent.traffic.test_switch import NOBODY, PROXY, Addressed, Rig, deployed, routed
 from tests.agent.virtual_time import virtual_time
@@ -102,7 +105,7 @@ class SeenNames:
     def show(self, services: Iterable[NamedService]) -> None:
         self.shown = [*services]
 
-    def see(self, replicas: Sequence[Replica]) -> None:
+    def see(self, replicas: Sequence[Container]) -> None:
         return
 
     async def refresh(self, projects: frozenset[str]) -> None:
@@ -120,10 +123,11 @@ async def test_names_are_known_whoever_is_the_first_to_ask_what_is_published(tmp
         names = SeenNames()
         traffic = TrafficSwitch(
             TrafficSettings(drain_secs=1, state_dir=tmp_path),
-            adapter=rig.adapter,
+            engine=rig.adapter,
+            changes=Changes(),
             journal=journal.journal,
             is_busy=lambda _: False,
-            readiness=lambda *_: Health.UNKNOWN,
+            readiness=FakeReadiness(),
             names=names,
         )
         await traffic.table()
@@ -175,7 +179,7 @@ async def test_a_replica_without_a_health_check_returns_as_soon_as_it_has_stayed
             assert rig.servers() == []
             await rig.adapter.start(one)
             up_at = loop.time()
-            group_ready = loop.call_later(1, lambda: rig.readiness.update({one: Health.HEALTHY}))
+            group_ready = loop.call_later(1, lambda: rig.readiness.health.update({one: Health.HEALTHY}))
             while not rig.servers():
                 await asyncio.sleep(0.1)
             took = loop.time() - up_at
@@ -195,10 +199,11 @@ def slow(rig: Rig, secs: float, *, drain_secs: float = 0) -> TrafficSwitch:
             observer=ProxyObserver(NOBODY, PROXY),
             unobserved_secs=secs,
         ),
-        adapter=rig.adapter,
+        engine=rig.adapter,
+        changes=Changes(),
         journal=rig.journal.journal,
         is_busy=lambda _: True,
-        readiness=lambda *_: Health.UNKNOWN,
+        readiness=rig.readiness,
     )
 
 
@@ -269,7 +274,7 @@ async def test_what_fails_or_is_cut_off_leaves_the_others_their_change(tmp_path:
 class Unseen(Addressed):
     """A fake engine into whose containers nobody can look: each is drained for the whole time."""
 
-    async def inspect(self, container_id: ContainerId) -> Replica | None:
+    async def inspect(self, container_id: ContainerId) -> Container | None:
         found = await super().inspect(container_id)
         return dataclasses.replace(found, pid=0) if found else None
 

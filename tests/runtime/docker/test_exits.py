@@ -40,11 +40,11 @@ def test_an_end_by_itself_is_told_with_its_code_and_place() -> None:
 
 def test_what_we_ask_for_is_not_told_and_what_comes_after_is() -> None:
     ends = ExitTracker("me")
-    ends.asked("a", 100 * SEC)
+    ends.expected("a", 100 * SEC)
     stop = (event("kill", 101, signal="15"), event("die", 102, exitCode="0"), event("stop", 102))
     assert told(ends, *stop) == []
     assert told(ends, event("start", 103), event("die", 104, exitCode="1")) == [("a", 1, False, "")]
-    ends.asked("a", 110 * SEC)
+    ends.expected("a", 110 * SEC)
     restart = (event("kill", 111, signal="15"), event("die", 112, exitCode="143"), event("start", 113))
     assert told(ends, *restart, event("restart", 113)) == []
     assert told(ends, event("die", 114, exitCode="1")) == [("a", 1, False, "")]
@@ -52,7 +52,7 @@ def test_what_we_ask_for_is_not_told_and_what_comes_after_is() -> None:
 
 def test_a_start_that_is_told_late_does_not_undo_the_question() -> None:
     ends = ExitTracker("me")
-    ends.asked("a", 100 * SEC)
+    ends.expected("a", 100 * SEC)
     assert told(ends, event("start", 99.9), event("die", 101, exitCode="0")) == []
 
 

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from syntra.model.container import NameSource
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment
-from syntra.model.status import NameSource
-from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import find_endpoint
+from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.naming import ContainerDnsOf, nobody, project_network
 from syntra.runtime.docker.parsing import network_details
 from tests.engine import api, busybox_image, engine_token
@@ -40,7 +40,7 @@ class Rig:
 
     async def source(self, service: str, deployment_id: str = "d1", index: int = 1) -> NameSource:
         """Run a replica; who answers for names, as its label and the engine say."""
-        adapter = DockerAdapter(
+        adapter = DockerEngine(
             self.client,
             owner="naming",
             otlp_http_port=4318,
@@ -83,7 +83,7 @@ async def rig(token: str) -> AsyncIterator[Rig]:
         try:
             yield Rig(client=client, token=token)
         finally:
-            adapter = DockerAdapter(client, owner="naming", otlp_http_port=4318)
+            adapter = DockerEngine(client, owner="naming", otlp_http_port=4318)
             services = frozenset(ServiceId(f"{name}-{token}") for name in ("web", "db"))
             for service_id in services:
                 for replica in await adapter.observe(service_id):
@@ -100,7 +100,7 @@ async def test_aliases_stay_until_nobody_who_stays_asks_the_engine(engine_token:
         # Of the same deployment, so what runs of it stays; then the other service alone is left that asks the engine.
         assert await here.source("web", index=2) is NameSource.BOTH
         assert await here.source("web", "d2") is NameSource.BOTH
-        adapter = DockerAdapter(here.client, owner="naming", otlp_http_port=4318)
+        adapter = DockerEngine(here.client, owner="naming", otlp_http_port=4318)
         for replica in await adapter.observe(ServiceId(f"web-{engine_token}")):
             if replica.deployment_id == "d1":
                 await adapter.stop(replica.container_id, 0)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from syntra.model.image import ImageRef
-from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.records import NetworkDetails
 from tests.agent.samples import deployment
@@ -40,7 +40,7 @@ async def test_a_network_is_not_released_under_a_container_that_is_being_created
     plain = deployment("d1", f"svc-{engine_token}", project_name=engine_token)
     wanted = replace(plain, spec=replace(plain.spec, image=image, command=("sleep", "100")))
     async with EngineClient(endpoint) as client:
-        adapter = DockerAdapter(client, owner="release", otlp_http_port=4318)
+        adapter = DockerEngine(client, owner="release", otlp_http_port=4318)
         networks = adapter._networks = SlowNetworks(client)
         await adapter.obtain_image(wanted, None, lambda *_: None)
         await adapter.ensure_network(engine_token)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from syntra.model.container import ContainerState, NameSource
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerState, NameSource
 from syntra.runtime.docker import body
 from syntra.runtime.docker.body import Surroundings, container_name, create_body
 from syntra.runtime.docker.client import EngineClient

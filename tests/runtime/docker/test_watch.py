@@ -41,17 +41,28 @@ def details(container: str) -> ContainerDetails:
     return parsing.container_details({"Id": container, "Name": "/x", "State": {}, "Config": {}})
 
 
+class Told:
+    """How often a change was told, and when."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def announce(self) -> None:
+        self.times.append(now())
+
+
 @asynccontextmanager
 async def watching(
-    path: Path, script: Callable[[Peer], Awaitable[None]]
+    path: Path, script: Callable[[Peer], Awaitable[None]], told: Told | None = None
 ) -> AsyncIterator[tuple[ContainerWatch, FakeEngine]]:
+    told = told or Told()
     async with (
         fake_engine(path, script) as engine,
         EngineClient(engine.endpoint) as client,
         asyncio.TaskGroup() as group,
     ):
         watch = ContainerWatch(client, clock=asyncio.get_running_loop().time)
-        task = group.create_task(watch.run(), name="watch")
+        task = group.create_task(watch.run(told.announce), name="watch")
         await asyncio.sleep(0.5)
         yield watch, engine
         task.cancel()
@@ -74,17 +85,16 @@ class Stage:
 
 
 @virtual_time
-async def test_an_event_wakes_all_who_wait_and_drops_that_container_only(tmp_path: Path) -> None:
-    stage = Stage()
-    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+async def test_an_event_is_told_and_drops_that_container_only(tmp_path: Path) -> None:
+    stage, told = Stage(), Told()
+    async with watching(tmp_path, stage.script, told) as (watch, _engine):
         for container in ("a", "b"):
             watch.remember(details(container), watch.token())
-        waiting = [group.create_task(watch.wait_for_change(), name=f"waiter {n}") for n in range(3)]
         await asyncio.sleep(1)
-        assert not any(task.done() for task in waiting)
+        told.times.clear()
         await stage.peers[0].send(event("a"))
         await asyncio.sleep(0.1)
-        assert all(task.done() for task in waiting)
+        assert len(told.times) == 1
         assert watch.remembered("a") is None
         assert watch.remembered("b") == details("b")
 
@@ -92,29 +102,28 @@ async def test_an_event_wakes_all_who_wait_and_drops_that_container_only(tmp_pat
 @virtual_time
 @pytest.mark.parametrize("action", ["connect", "disconnect"])
 async def test_a_container_that_changes_its_network_is_looked_at_again(tmp_path: Path, action: str) -> None:
-    stage = Stage()
-    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+    stage, told = Stage(), Told()
+    async with watching(tmp_path, stage.script, told) as (watch, _engine):
         for container in ("a", "b"):
             watch.remember(details(container), watch.token())
-        waiting = group.create_task(watch.wait_for_change(), name="waiter")
+        told.times.clear()
         await stage.peers[0].send(network_event("a", action=action))
         await asyncio.sleep(0.1)
-        assert waiting.done()
+        assert len(told.times) == 1
         assert watch.remembered("a") is None
         assert watch.remembered("b") == details("b")
 
 
 @virtual_time
-async def test_what_is_not_ours_wakes_nobody(tmp_path: Path) -> None:
-    stage = Stage()
-    async with watching(tmp_path, stage.script) as (watch, _engine), asyncio.TaskGroup() as group:
+async def test_what_is_not_ours_is_not_told(tmp_path: Path) -> None:
+    stage, told = Stage(), Told()
+    async with watching(tmp_path, stage.script, told) as (watch, _engine):
         watch.remember(details("a"), watch.token())
-        waiting = group.create_task(watch.wait_for_change(), name="waiter")
+        told.times.clear()
         await stage.peers[0].send(event("other", managed="") + network_event("other", network="bridge"))
         await asyncio.sleep(0.1)
-        assert not waiting.done()
+        assert told.times == []
         assert watch.remembered("a") is not None
-        waiting.cancel()
 
 
 @virtual_time
@@ -157,22 +166,20 @@ async def test_memory_does_not_outlive_its_time_nor_its_container(tmp_path: Path
 
 
 @virtual_time
-async def test_a_broken_stream_forgets_everything_wakes_those_who_wait_and_is_opened_again(tmp_path: Path) -> None:
-    stage = Stage()
-    async with watching(tmp_path, stage.script) as (watch, engine), asyncio.TaskGroup() as group:
+async def test_a_broken_stream_forgets_everything_is_told_and_is_opened_again(tmp_path: Path) -> None:
+    stage, told = Stage(), Told()
+    async with watching(tmp_path, stage.script, told) as (watch, engine):
         watch.remember(details("a"), watch.token())
-        waiting = group.create_task(watch.wait_for_change(), name="waiter")
-        await asyncio.sleep(0)
+        told.times.clear()
         stage.end.set()
         await asyncio.sleep(0.1)
-        assert waiting.done()
+        assert len(told.times) == 1
         assert watch.remembered("a") is None
         watch.remember(details("a"), watch.token())
         assert watch.remembered("a") is None, "nobody would tell that it changed"
-        opened = group.create_task(watch.wait_for_change(), name="opened")
         await asyncio.sleep(1.5)
         assert engine.connections == 2
-        assert opened.done(), "what happened in between is told by nobody"
+        assert len(told.times) == 2, "what happened in between is told by nobody else"
         watch.remember(details("a"), watch.token())
         assert watch.remembered("a") is not None
 
@@ -202,26 +209,17 @@ async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> No
 
 
 @virtual_time
-async def test_a_burst_of_changes_wakes_once_at_once_and_once_more_at_its_end(tmp_path: Path) -> None:
-    stage = Stage()
-    async with watching(tmp_path, stage.script) as (watch, _):
-        times: list[float] = []
-
-        async def waker() -> None:
-            while True:
-                await watch.wait_for_change()
-                times.append(now())
-
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(waker())
-            await asyncio.sleep(1)
-            begun = now()
-            for number in range(20):
-                await stage.peers[0].send(event(f"c{number}"))
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(1)
-            assert [round(at - begun, 2) for at in times] == [0.0, ANNOUNCE_PAUSE_SECS]
-            task.cancel()
+async def test_a_burst_of_changes_is_told_at_once_and_once_more_at_its_end(tmp_path: Path) -> None:
+    stage, told = Stage(), Told()
+    async with watching(tmp_path, stage.script, told):
+        await asyncio.sleep(1)
+        told.times.clear()
+        begun = now()
+        for number in range(20):
+            await stage.peers[0].send(event(f"c{number}"))
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(1)
+        assert [round(at - begun, 2) for at in told.times] == [0.0, ANNOUNCE_PAUSE_SECS]
 
 
 @virtual_time
@@ -251,7 +249,7 @@ async def test_containers_of_another_agent_wake_nobody(tmp_path: Path) -> None:
         asyncio.TaskGroup() as group,
     ):
         watch = ContainerWatch(client, owner="me", clock=asyncio.get_running_loop().time)
-        task = group.create_task(watch.run(), name="watch")
+        task = group.create_task(watch.run(lambda: None), name="watch")
         await asyncio.sleep(0.5)
         token = watch.token()
         await stage.peers[0].send(event("c1"))

@@ -11,13 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from syntra.model.command import Pace
+from syntra.model.container import Container, ContainerState
 from syntra.model.spec import Canary, CanaryStep, Strategy, VolumeMount
-from syntra.model.status import ContainerState, Replica
-from syntra.runtime import plan
-from syntra.runtime.plan import Goal
-from syntra.runtime.steps import Commit, Plan
+from syntra.runtime.containers import planner as plan
+from syntra.runtime.containers.planner import Goal
+from syntra.runtime.runtime import Commit, Plan
 from tests.model.samples import deployment, quick
-from tests.runtime.world import GOING, HASH, World, effects, replica, texts, wants
+from tests.runtime.containers.world import GOING, HASH, World, effects, replica, texts, wants
 
 RUNNING, EXITED, CREATED, PAUSED = (
     ContainerState.RUNNING,
@@ -40,7 +40,7 @@ def goal(replicas: int, strategy: Strategy = Strategy.ROLLING, *, prior: int = 0
     )
 
 
-def olds(count: int, **changes: Any) -> list[Replica]:
+def olds(count: int, **changes: Any) -> list[Container]:
     return [replica(number, **changes) for number in range(1, count + 1)]
 
 
@@ -61,7 +61,7 @@ def test_rolling_from_one_to_three_replaces_the_old_by_the_first_new() -> None:
         "create replica 3",
         "start replica 3",
         "wait until replica 3 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "remove dep_old-1",
     ]
     assert planned.notes == ()
@@ -73,7 +73,7 @@ def test_rolling_from_three_to_one_stops_nothing_before_the_commit() -> None:
         "create replica 1",
         "start replica 1",
         "wait until replica 1 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-1, dep_old-2, dep_old-3",
         "remove dep_old-1, dep_old-2, dep_old-3",
     ]
@@ -89,7 +89,7 @@ def test_rolling_two_of_two_goes_one_by_one() -> None:
         "create replica 2",
         "start replica 2",
         "wait until replica 2 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-2",
         "remove dep_old-1, dep_old-2",
     ]
@@ -104,7 +104,7 @@ def test_a_rolling_deploy_taken_up_again_does_not_stop_a_second_old_one_for_the_
         "create replica 2",
         "start replica 2",
         "wait until replica 2 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-2",
         "remove dep_old-1, dep_old-2",
     ]
@@ -118,7 +118,7 @@ def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
         "start replica 1",
         "start replica 2",
         "wait until replica 1, replica 2 are healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-1, dep_old-2",
         "remove dep_old-1, dep_old-2",
     ]
@@ -145,7 +145,7 @@ ALL = [
     "start replica 4",
     "wait until replica 1, replica 2, replica 3, replica 4 are healthy",
     "send 100 % of the requests to replica 1, replica 2, replica 3, replica 4",
-    "commit: what is new becomes the service",
+    "commit the new version",
     "stop dep_old-1, dep_old-2",
     "remove dep_old-1, dep_old-2",
 ]
@@ -190,7 +190,7 @@ def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_
         "wait until replica 1 is healthy",
         "send 100 % of the requests to replica 1",
         "hold the canary at 100 % of the requests for 5 s",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
     steps = texts(plan.deploy(wanted, olds(1)).steps)
     assert steps[3:9] == ["wait until replica 1 is healthy", "send 1 % of the requests to replica 1", *held]
@@ -199,7 +199,7 @@ def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_
 
 
 @pytest.mark.parametrize("observed", [[], olds(2, state=EXITED), [replica(1, deployment_id=NEW)]])
-def test_a_canary_with_nothing_to_compare_it_with_goes_like_blue_green_and_says_so(observed: list[Replica]) -> None:
+def test_a_canary_with_nothing_to_compare_it_with_goes_like_blue_green_and_says_so(observed: list[Container]) -> None:
     planned = plan.deploy(goal(1, Strategy.CANARY), observed)
     assert planned.steps == plan.deploy(goal(1, Strategy.BLUE_GREEN), observed).steps
     assert planned.notes == ("nothing serves that a canary could be compared with: all replicas start at once",)
@@ -225,7 +225,7 @@ INSTANT = [
     "stop dep_old-1",
     "start replica 1",
     "wait until replica 1 is healthy",
-    "commit: what is new becomes the service",
+    "commit the new version",
     "remove dep_old-1",
 ]
 
@@ -294,7 +294,7 @@ def test_what_is_there_already_is_used_and_what_cannot_be_is_replaced() -> None:
         "create replica 2",
         "start replica 2",
         "wait until replica 2 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "remove dep_new-2, dep_new-3",
     ]
 
@@ -303,7 +303,7 @@ def test_a_deploy_of_what_runs_only_waits_and_commits() -> None:
     observed = [replica(1, deployment_id=NEW), replica(2, deployment_id=NEW)]
     assert texts(plan.deploy(goal(2, Strategy.BLUE_GREEN, prior=2), observed).steps) == [
         "wait until dep_new-1, dep_new-2 are healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
 
 
@@ -311,7 +311,7 @@ def test_with_fewer_wanted_of_the_same_deployment_those_that_are_up_and_came_fir
     observed = [replica(1, deployment_id=NEW, state=EXITED)] + [replica(n, deployment_id=NEW) for n in (3, 2)]
     assert texts(plan.deploy(goal(1, prior=0), observed).steps) == [
         "wait until dep_new-2 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_new-3",
         "remove dep_new-1, dep_new-3",
     ]
@@ -368,7 +368,7 @@ class Scenario:
     """`cuts`: after how many engine calls each attempt is killed, before the one that goes through."""
 
     wanted: Goal
-    replicas: tuple[Replica, ...]
+    replicas: tuple[Container, ...]
     cuts: tuple[int, ...]
     backwards: bool
     exclusive: bool
@@ -396,7 +396,7 @@ def scenarios(draw: Callable[..., Any]) -> Scenario:
     needs: dict[str, dict[str, Any]] = {"nothing": {}, "port": {"host_port": 443}, "volume": {"volumes": (DATA,)}}
     wanted = goal(count, draw(st.sampled_from(Strategy)), **needs[shared])
     exclusive = shared == "volume" and count <= 1
-    replicas: list[Replica] = []
+    replicas: list[Container] = []
     holder = None
     for number in range(1, draw(st.integers(0, 4)) + draw(st.integers(0, 2)) + 1):
         state = draw(STATES)
@@ -584,7 +584,7 @@ def test_unwinding_a_scale_removes_what_it_added_and_nothing_else(
     assert world.prior >= world.up() >= {r.container_id for r in scenario.replicas if r.is_up}
 
 
-def _is_fresh(found: Replica) -> bool:
+def _is_fresh(found: Container) -> bool:
     usable = found.state not in (*GOING, PAUSED)
     return usable and found.deployment_id == NEW and found.spec_hash == HASH
 
@@ -598,7 +598,7 @@ def test_scaling_up_brings_replicas_together_or_one_by_one() -> None:
         "start replica 1",
         "start replica 3",
         "wait until dep_new-2, replica 1, replica 3 are healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
     assert texts(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == [
         *PREPARE,
@@ -606,7 +606,7 @@ def test_scaling_up_brings_replicas_together_or_one_by_one() -> None:
         "create replica 1",
         "start replica 1",
         "wait until replica 1 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
     assert plan.scale(goal(1), observed, pace=Pace.ROLLING, committed=True).steps == ()
 
@@ -614,7 +614,7 @@ def test_scaling_up_brings_replicas_together_or_one_by_one() -> None:
 def test_scaling_down_takes_what_is_down_and_then_the_newest_and_is_decided_first() -> None:
     observed = [replica(n, deployment_id=NEW) for n in (1, 2, 3)] + [replica(4, deployment_id=NEW, state=EXITED)]
     expected = [
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_new-3",
         "remove dep_new-3, dep_new-4",
     ]
@@ -626,7 +626,7 @@ def test_scaling_down_takes_what_is_down_and_then_the_newest_and_is_decided_firs
 def test_scaling_down_brings_back_what_should_run_whether_it_was_killed_or_not(committed: bool) -> None:
     observed = [replica(n, deployment_id=NEW, state=EXITED) for n in (1, 2)]
     assert texts(plan.scale(goal(1), observed, pace=Pace.IMMEDIATE, committed=committed).steps) == [
-        "commit: what is new becomes the service",
+        "commit the new version",
         "start dep_new-1",
         "remove dep_new-2",
     ]
@@ -640,16 +640,16 @@ def test_stopping_keeps_every_container_down_also_when_the_engine_starts_again()
         replica(4, state=PAUSED),
     ]
     assert texts(plan.stop(observed, remove=False).steps) == [
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-1, dep_old-2, dep_old-4",
     ]
     assert texts(plan.stop(observed, remove=True).steps) == [
-        "commit: what is new becomes the service",
+        "commit the new version",
         "stop dep_old-1, dep_old-4",
         "remove dep_old-1, dep_old-2, dep_old-3, dep_old-4",
         "forget the service's kept deployments and images",
     ]
-    assert texts(plan.stop([], remove=False).steps) == ["commit: what is new becomes the service"]
+    assert texts(plan.stop([], remove=False).steps) == ["commit the new version"]
 
 
 @quick
@@ -676,7 +676,7 @@ def test_restarting_goes_in_order_and_proves_each_before_the_next() -> None:
         "wait until dep_old-2 is healthy",
         "restart dep_old-3",
         "wait until dep_old-3 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
 
 
@@ -686,7 +686,7 @@ def test_a_restart_taken_up_again_awaits_those_that_had_their_turn() -> None:
         "wait until dep_old-1 is healthy",
         "restart dep_old-2",
         "wait until dep_old-2 is healthy",
-        "commit: what is new becomes the service",
+        "commit the new version",
     ]
 
 

@@ -6,28 +6,23 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import ServiceSpec
-from syntra.model.status import ContainerState, Replica
-from syntra.runtime.plan import Goal
-from syntra.runtime.steps import (
+from syntra.runtime.containers.planner import Goal
+from syntra.runtime.containers.steps import (
     AwaitHealthy,
-    Commit,
     CreateReplica,
     EnsureNetwork,
     EnsureVolume,
-    ForgetService,
-    Hold,
     ObtainImage,
-    Plan,
     RemoveReplicas,
-    ReplicaRef,
     RestartReplica,
     Shift,
     StartReplica,
-    Step,
     StopReplicas,
 )
+from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
 
 HASH = "hash-of-the-goal"
 GOING = (ContainerState.REMOVING, ContainerState.DEAD)
@@ -40,10 +35,10 @@ def replica(
     state: ContainerState = ContainerState.RUNNING,
     index: int | None = None,
     **changes: Any,
-) -> Replica:
+) -> Container:
     """The container `c<number>`, by default the one of that index, running since its number."""
     index = number if index is None else index
-    base = Replica(
+    base = Container(
         container_id=ContainerId(f"c{number}"),
         name=f"{deployment_id}-{index}",
         service_id=ServiceId("svc_123"),
@@ -83,7 +78,9 @@ class World:
     is, and what a plan has awaited. `backwards` reverses the order in which they are observed.
     """
 
-    def __init__(self, replicas: Iterable[Replica], *, exclusive_mounts: bool = False, backwards: bool = False) -> None:
+    def __init__(
+        self, replicas: Iterable[Container], *, exclusive_mounts: bool = False, backwards: bool = False
+    ) -> None:
         self.replicas = {replica.container_id: replica for replica in replicas}
         self.prior = frozenset(r.container_id for r in self.replicas.values() if r.is_up)
         self.proven = set(self.prior)
@@ -101,7 +98,7 @@ class World:
         """The goal as the executor completes it from what is there."""
         return dataclasses.replace(goal, prior=self.prior, pinned=self.pinned, stage=self.stage)
 
-    def observed(self) -> list[Replica]:
+    def observed(self) -> list[Container]:
         """Also the beginning of a new plan: names by index are those of one plan only."""
         self._created.clear()
         return sorted(self.replicas.values(), key=lambda replica: replica.created_ns, reverse=self._backwards)
@@ -127,19 +124,19 @@ class World:
                 self._create(index, goal)
             case StartReplica(replica=ref):
                 self._start(self._resolve(ref))
-            case RestartReplica(replica=named):
-                self._bring_up(named.container_id)
+            case RestartReplica(replica=ref):
+                self._bring_up(self._resolve(ref))
             case AwaitHealthy(replicas=refs):
                 ids = {self._resolve(ref) for ref in refs}
                 assert ids <= self.up(), "what is not up cannot become healthy"
                 self.proven |= ids
             case StopReplicas(replicas=replicas):
-                for named in replicas:
-                    self._stop(named.container_id)
+                for ref in replicas:
+                    self._stop(self._resolve(ref))
             case RemoveReplicas(replicas=replicas):
-                for named in replicas:
-                    assert not self.replicas[named.container_id].is_up, "a running container cannot be removed"
-                    del self.replicas[named.container_id]
+                for container_id in map(self._resolve, replicas):
+                    assert not self.replicas[container_id].is_up, "a running container cannot be removed"
+                    del self.replicas[container_id]
             case Shift(replicas=refs, percent=percent):
                 assert {self._resolve(ref) for ref in refs} <= self.proven, "requests go to what is proven"
                 assert percent >= self.share, "a share does not shrink"
@@ -154,8 +151,8 @@ class World:
             case ForgetService():
                 self.forgotten = True
 
-    def _resolve(self, ref: ReplicaRef) -> ContainerId:
-        return self._created[ref] if isinstance(ref, int) else ref
+    def _resolve(self, ref: Ref) -> ContainerId:
+        return self._created[ref.index] if ref.container_id is None else ref.container_id
 
     def _create(self, index: int, goal: Goal) -> None:
         spec = goal.deployment.spec

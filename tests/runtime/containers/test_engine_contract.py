@@ -1,4 +1,4 @@
-"""The adapter contract, kept by Docker on a real engine and by the fake that stands for it."""
+"""The engine contract, kept by Docker on a real engine and by the fake that stands for it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import RegistryAuth
-from syntra.runtime.docker.adapter import DockerAdapter
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
-from tests.agent.fake_adapter import FakeAdapter
+from syntra.runtime.docker.engine import DockerEngine
+from tests.agent.fake_engine import FakeEngine
 from tests.agent.virtual_time import all_in_virtual_time
 from tests.engine import LocalRegistry, busybox_image, engine_token
-from tests.runtime.adapter_contract import AdapterContract, Rig
+from tests.runtime.containers.engine_contract import EngineContract, Rig
 
 __all__ = ["engine_token"]
 
@@ -28,22 +28,22 @@ AUTH = RegistryAuth(username="ann", password="s3cret-of-ann")
 
 
 @all_in_virtual_time
-class TestFakeAdapter(AdapterContract):
+class TestFakeEngine(EngineContract):
     """In memory."""
 
     @asynccontextmanager
     async def rig(self) -> AsyncIterator[Rig]:
-        adapter = FakeAdapter(registry=["shop/pushed:1"])
-        adapter.images["shop/local:1"] = False
-        adapter.password = AUTH.password
-        away = FakeAdapter()
+        engine = FakeEngine(registry=["shop/pushed:1"])
+        engine.images["shop/local:1"] = False
+        engine.password = AUTH.password
+        away = FakeEngine()
         away.away = True
 
         def stop_registry() -> None:
-            adapter.registry_up = False
+            engine.registry_up = False
 
         yield Rig(
-            adapter=adapter,
+            engine=engine,
             away=away,
             service_id=ServiceId("svc-1"),
             project="shop",
@@ -63,7 +63,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry
 
 
 @pytest.mark.engine
-class TestDockerAdapter(AdapterContract):
+class TestDockerAdapter(EngineContract):
     """On the machine's engine."""
 
     @pytest.fixture(autouse=True)
@@ -90,12 +90,12 @@ class TestDockerAdapter(AdapterContract):
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
             asyncio.TaskGroup() as group,
         ):
-            adapter = DockerAdapter(client, owner="contract", otlp_http_port=4318)
-            watching = group.create_task(adapter.watch(), name="watch")
+            engine = DockerEngine(client, owner="contract", otlp_http_port=4318)
+            watching = group.create_task(engine.watch(lambda: None), name="watch")
             try:
                 yield Rig(
-                    adapter=adapter,
-                    away=DockerAdapter(nowhere, owner="contract", otlp_http_port=4318),
+                    engine=engine,
+                    away=DockerEngine(nowhere, owner="contract", otlp_http_port=4318),
                     service_id=service_id,
                     project=token,
                     local=_image(f"{token}/app"),
@@ -106,11 +106,11 @@ class TestDockerAdapter(AdapterContract):
                     stop_registry=stop_registry,
                 )
             finally:
-                for replica in await adapter.observe():
+                for replica in await engine.observe():
                     if token in replica.service_id:
-                        await adapter.remove(replica.container_id)
+                        await engine.remove(replica.container_id)
                 # Pins are named by the service in hex, where clean-up by token does not find them.
-                await adapter.collect_garbage({}, frozenset({service_id, ServiceId(f"{service_id}x")}))
+                await engine.collect_garbage({}, frozenset({service_id, ServiceId(f"{service_id}x")}))
                 watching.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await watching

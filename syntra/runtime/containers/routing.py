@@ -1,4 +1,4 @@
-"""Weaves the proxy into a plan: published once proven, withdrawn and drained before anything is stopped. Pure.
+"""Adds traffic to a plan: a replica is published once healthy, withdrawn and drained before it stops. Pure.
 
 One rule for every plan instead of one more case in each: whatever is awaited healthy is published right after, and
 whatever is about to be stopped or restarted is withdrawn first. Planning again gives the same steps again, and both are
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from syntra.runtime.steps import AwaitHealthy, Plan, Publish, RestartReplica, Shift, Step, StopReplicas, Withdraw
+from syntra.runtime.containers.steps import AwaitHealthy, Publish, RestartReplica, Shift, StopReplicas, Withdraw
+from syntra.runtime.runtime import Plan, Step
 
 
 def with_traffic(plan: Plan, *, serving: int) -> Plan:
@@ -32,8 +33,8 @@ def _steps(steps: Iterable[Step], serving: int, *, publishes: bool) -> Iterable[
             case RestartReplica(replica=replica) if serving > 1:
                 yield Withdraw(replicas=(replica,))
                 yield step
-            case AwaitHealthy(replicas=refs, label=label) if publishes:
+            case AwaitHealthy(replicas=refs) if publishes:
                 yield step
-                yield Publish(replicas=refs, label=label.removesuffix(" is").removesuffix(" are"))
+                yield Publish(replicas=refs)
             case _:
                 yield step

@@ -1,4 +1,4 @@
-"""The Docker adapter: `runtime.adapter.Adapter` spoken in Engine API calls.
+"""Docker's engine: `runtime.containers.engine.ContainerEngine` spoken in Engine API calls.
 
 Errors of the client become the executor's two kinds at this edge: the engine is away, or it refused.
 """
@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
 
+from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
-from syntra.model.status import ContainerExits, ContainerState, ExecResult, Figures, LogLine, Replica
-from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
+from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
@@ -38,6 +39,7 @@ from syntra.runtime.docker.translated import translated
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.errors import StepFailed
+from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.keyed_lock import KeyedLock
 from syntra.utils.timestamps import format_ns
 
@@ -48,12 +50,22 @@ STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
 
 
+# Of a process id (0: none) and a port; None when that cannot be known. Blocks for milliseconds.
+CountConnections = Callable[[int, int], int | None]
+
+
+def _uncounted(pid: int, port: int) -> int | None:
+    return None
+
+
 def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
     return {}
 
 
-class DockerAdapter:
+class DockerEngine:
     """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
+
+    name = "docker"
 
     def __init__(
         self,
@@ -64,10 +76,12 @@ class DockerAdapter:
         route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
         container_dns: ContainerDnsOf = nobody,
         with_aliases: bool = True,
+        count_connections: CountConnections = _uncounted,
     ) -> None:
         """`container_dns` gives what a container of a project is told about names; `with_aliases`: where that is
-        nothing, the engine answers for them."""
+        nothing, the engine answers for them. `count_connections` counts those open at a port in a process's network."""
         self._client = client
+        self._count_connections = count_connections
         self._route_labels = route_labels
         self._owner = owner
         self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
@@ -81,8 +95,8 @@ class DockerAdapter:
         self._execs = Execs(client)
         self._logs = Logs(client)
         self._system = System(client)
-        self._ends = ExitTracker(owner)
-        self._watch = ContainerWatch(client, owner=owner, ends=self._ends)
+        self._exits = ExitTracker(owner)
+        self._watch = ContainerWatch(client, owner=owner, exits=self._exits)
         # Several loops look at everything after the same event; one look is enough for all of them.
         self._looking = asyncio.Lock()
         self._figures = QuickFigures(CgroupReader())
@@ -91,15 +105,11 @@ class DockerAdapter:
         self._creating: Counter[str] = Counter()
         self._releasing = KeyedLock()
 
-    async def watch(self) -> None:
-        """Follow the engine's events until cancelled."""
-        await self._watch.run()
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        await self._watch.run(on_change)
 
     def drain_exits(self) -> ContainerExits:
-        return self._ends.drain()
-
-    async def wait_for_change(self) -> None:
-        await self._watch.wait_for_change()
+        return self._exits.drain()
 
     async def info(self) -> RuntimeInfo:
         with translated("ENGINE_ERROR"):
@@ -117,7 +127,7 @@ class DockerAdapter:
             async with self._client.stream("GET", "/_ping", connect_deadline=PING_SECS):
                 pass
 
-    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+    async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
         # An operation wants what is true now; a view of everything may use what the events have kept fresh.
         if service_id is not None:
             details = await self._details(service_id, fresh=True)
@@ -132,15 +142,15 @@ class DockerAdapter:
             self._watch.remember_all(found, token)
             return found
 
-    async def survey(self) -> list[Observed]:
+    async def survey(self) -> list[Surveyed]:
         details = await self._details(None, fresh=True)
         return [
-            Observed(replica=replica, deployment=deployment_of(item))
+            Surveyed(replica=replica, deployment=deployment_of(item))
             for item in details
             if (replica := replica_of(item)) is not None
         ]
 
-    async def inspect(self, container_id: ContainerId) -> Replica | None:
+    async def inspect(self, container_id: ContainerId) -> Container | None:
         with translated("ENGINE_ERROR"):
             try:
                 return replica_of(await self._containers.inspect(container_id))
@@ -233,7 +243,7 @@ class DockerAdapter:
             await self._containers.start(container_id)
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
-        self._ends.asked(container_id, time.time_ns())
+        self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("STOP_FAILED", container_id):
             try:
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
@@ -242,13 +252,13 @@ class DockerAdapter:
                 return
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
-        self._ends.asked(container_id, time.time_ns())
+        self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("RESTART_FAILED", container_id):
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
     async def remove(self, container_id: ContainerId) -> None:
-        self._ends.asked(container_id, time.time_ns())
+        self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
             await self._containers.remove(container_id, force=True)
         self._figures.forget(container_id)
@@ -325,8 +335,11 @@ class DockerAdapter:
             pids=found.pids,
         )
 
+    async def open_connections(self, container: Container, port: int) -> int | None:
+        return await asyncio.to_thread(self._count_connections, container.pid, port)
+
     def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        if replica.state is not ContainerState.RUNNING:
+        if not isinstance(replica, Container) or not replica.is_running:
             return None
         return self._figures.read(replica.container_id, replica.pid)
 

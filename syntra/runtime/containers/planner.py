@@ -17,32 +17,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syntra.model.command import Pace
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
-from syntra.model.status import ContainerState, Replica
-from syntra.runtime.steps import (
+from syntra.runtime.containers.steps import (
     AwaitHealthy,
-    Commit,
     CreateReplica,
     EnsureNetwork,
     EnsureVolume,
-    ForgetService,
-    Hold,
-    Named,
     ObtainImage,
-    Plan,
     RemoveReplicas,
-    ReplicaRef,
     RestartReplica,
     Shift,
     StartReplica,
-    Step,
     StopReplicas,
 )
+from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
 
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
-# How one new replica comes up, and what it is called in later steps: for the executor and for people.
-Turn = tuple[list[Step], ReplicaRef, str]
 # What the engine has begun to remove cannot be started, stopped or updated.
 _GOING = (ContainerState.REMOVING, ContainerState.DEAD)
 
@@ -64,7 +56,7 @@ class Goal:
     stage: int = 0
 
 
-def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) -> Plan:
+def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False) -> Plan:
     """Bring up the goal's replicas and retire every other container of the service.
 
     With `committed` the new ones are proven already and only retiring is left.
@@ -107,7 +99,7 @@ def deploy(goal: Goal, observed: Sequence[Replica], *, committed: bool = False) 
     return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers, floor)))
 
 
-def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
+def unwind(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     """Return to what served when the operation began; the new containers are the only loss.
 
     With `restore` false the old ones that were stopped stay down and go too: an `instant` deploy without
@@ -119,15 +111,15 @@ def unwind(goal: Goal, observed: Sequence[Replica], *, restore: bool) -> Plan:
         fallen = [replica for replica in prior if not replica.is_up]
         return Plan(steps=(*_stop(_up(new)), *_remove([*new, *fallen])))
     down = [replica for replica in prior if not replica.is_up and replica.state not in _GOING]
-    starts: list[Step] = [StartReplica(replica=r.container_id, label=r.name) for r in down]
+    starts: list[Step] = [StartReplica(replica=_ref(r)) for r in down]
     if down:
-        starts.append(_await(tuple(r.container_id for r in down), tuple(r.name for r in down)))
+        starts.append(AwaitHealthy(replicas=tuple(_ref(r) for r in down)))
     if stop_first_reason(goal.deployment.spec, prior):
         return Plan(steps=(*_stop(_up(new)), *starts, *_remove(new)))
     return Plan(steps=(*starts, *_stop(_up(new)), *_remove(new)))
 
 
-def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: bool = False) -> Plan:
+def scale(goal: Goal, observed: Sequence[Container], *, pace: Pace, committed: bool = False) -> Plan:
     """Run exactly `goal.replicas` of what is deployed; of too many, what is down goes first, then the newest."""
     fresh, _ = _split(goal, observed)
     order = sorted(fresh, key=lambda r: (not r.is_up, r.created_ns, r.index), reverse=True)
@@ -150,13 +142,13 @@ def scale(goal: Goal, observed: Sequence[Replica], *, pace: Pace, committed: boo
     return Plan(steps=(*steps, Commit()))
 
 
-def unwind_scale(goal: Goal, observed: Sequence[Replica]) -> Plan:
+def unwind_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
     """Remove the replicas that a failed scale-up added."""
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     return Plan(steps=(*_stop(_up(new)), *_remove(new)))
 
 
-def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
+def stop(observed: Sequence[Container], *, remove: bool) -> Plan:
     """Stop every container of a service; decided first, so that a kill in between only ever continues.
 
     Those that are down already are stopped too: the engine starts any container whose restart policy is `always`
@@ -168,19 +160,19 @@ def stop(observed: Sequence[Replica], *, remove: bool) -> Plan:
     return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _GOING])))
 
 
-def restart(observed: Sequence[Replica], *, begun_ns: int) -> Plan:
+def restart(observed: Sequence[Container], *, begun_ns: int) -> Plan:
     """Restart replicas one after another; those started after `begun_ns` have had their turn and are only awaited."""
     steps: list[Step] = []
     for replica in _ordered(observed):
         if replica.state in _GOING:
             continue
         if not replica.is_up or (replica.started_ns or 0) < begun_ns:
-            steps.append(RestartReplica(replica=_named(replica)))
-        steps.append(_await((replica.container_id,), (replica.name,)))
+            steps.append(RestartReplica(replica=_ref(replica)))
+        steps.append(AwaitHealthy(replicas=(_ref(replica),)))
     return Plan(steps=(*steps, Commit()))
 
 
-def stop_first_reason(spec: ServiceSpec, old: Sequence[Replica]) -> str | None:
+def stop_first_reason(spec: ServiceSpec, old: Sequence[Container]) -> str | None:
     """Why the old and the new cannot run side by side, or None when they can."""
     if spec.host_port is not None and any(spec.host_port in replica.host_ports for replica in old):
         return f"host port {spec.host_port} can be held by one container at a time"
@@ -192,7 +184,7 @@ def stop_first_reason(spec: ServiceSpec, old: Sequence[Replica]) -> str | None:
     return None
 
 
-def canary_obstacle(deployment: Deployment, observed: Sequence[Replica]) -> str | None:
+def canary_obstacle(deployment: Deployment, observed: Sequence[Container]) -> str | None:
     """Why a canary of the deployment cannot run beside what is up now; None when it can."""
     old = [r for r in observed if r.is_up and r.deployment_id != deployment.deployment_id]
     return stop_first_reason(deployment.spec, old)
@@ -210,19 +202,19 @@ def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
 
 
 def _one_by_one(
-    fresh: Sequence[Replica],
+    fresh: Sequence[Container],
     missing: Sequence[int],
-    retire: Sequence[Replica],
-    leftovers: Sequence[Replica],
+    retire: Sequence[Container],
+    leftovers: Sequence[Container],
     floor: int,
 ) -> Iterable[Step]:
     # One new replica, proven, takes the place of one old; the last old ones go after the commit. A plan made again in
     # the middle sees that some old ones have gone for replicas that are proven already: hence the floor.
     queue = _ordered(retire)
     turns = _turns(_ordered(fresh), missing)
-    for number, (begin, ref, label) in enumerate(turns, start=1):
-        yield from begin
-        yield _await((ref,), (label,))
+    for number, (ref, start) in enumerate(turns, start=1):
+        yield from start
+        yield AwaitHealthy(replicas=(ref,))
         if queue and number < len(turns) and number + len(queue) > floor:
             yield from _stop([queue.pop(0)])
     yield Commit()
@@ -230,7 +222,7 @@ def _one_by_one(
     yield from _remove([*retire, *leftovers])
 
 
-def _by_share(goal: Goal, fresh: Sequence[Replica], missing: Sequence[int]) -> Iterable[Step]:
+def _by_share(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) -> Iterable[Step]:
     # `fresh` begins with those that are up and came first: they may have their share already. The last step proves all
     # of them once more.
     turns = _turns(fresh, missing)
@@ -241,29 +233,28 @@ def _by_share(goal: Goal, fresh: Sequence[Replica], missing: Sequence[int]) -> I
         if number <= goal.stage and not is_last:
             continue
         needed = max(1, -(-goal.replicas * step.percent // 100))
-        for begin, _, _ in turns[begun:needed]:
-            yield from begin
-        if awaited := turns[0 if is_last else begun : needed]:
-            yield _await(tuple(ref for _, ref, _ in awaited), tuple(label for _, _, label in awaited))
-        refs = tuple(ref for _, ref, _ in turns[:needed])
-        yield Shift(replicas=refs, label=", ".join(label for _, _, label in turns[:needed]), percent=step.percent)
+        for _, start in turns[begun:needed]:
+            yield from start
+        refs = tuple(ref for ref, _ in turns[:needed])
+        if awaited := refs[0 if is_last else begun :]:
+            yield AwaitHealthy(replicas=awaited)
+        yield Shift(replicas=refs, percent=step.percent)
         if step.hold_secs and number > goal.stage:
             yield Hold(number=number, replicas=refs, percent=step.percent, secs=step.hold_secs)
         begun = needed
 
 
-def _turns(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Turn]:
-    turns: list[Turn] = [
-        ([StartReplica(replica=r.container_id, label=r.name)] if not r.is_up else [], r.container_id, r.name)
-        for r in fresh
-    ]
-    turns += [
-        ([CreateReplica(index=i), StartReplica(replica=i, label=f"replica {i}")], i, f"replica {i}") for i in missing
-    ]
+def _turns(fresh: Sequence[Container], missing: Sequence[int]) -> list[tuple[Ref, list[Step]]]:
+    """Every replica of the goal, with the steps that bring it up."""
+    turns: list[tuple[Ref, list[Step]]] = []
+    for replica in fresh:
+        turns.append((_ref(replica), [] if replica.is_up else [StartReplica(replica=_ref(replica))]))
+    for index in missing:
+        turns.append((_new(index), [CreateReplica(index=index), StartReplica(replica=_new(index))]))
     return turns
 
 
-def _split(goal: Goal, observed: Sequence[Replica]) -> tuple[list[Replica], list[Replica]]:
+def _split(goal: Goal, observed: Sequence[Container]) -> tuple[list[Container], list[Container]]:
     """Replicas of the goal that can be used, and everything else of the service."""
     fresh, other = [], []
     for replica in observed:
@@ -274,53 +265,52 @@ def _split(goal: Goal, observed: Sequence[Replica]) -> tuple[list[Replica], list
     return fresh, other
 
 
-def _is_of(goal: Goal, replica: Replica) -> bool:
+def _is_of(goal: Goal, replica: Container) -> bool:
     return replica.deployment_id == goal.deployment.deployment_id
 
 
-def _free_indexes(fresh: Sequence[Replica], count: int) -> list[int]:
+def _free_indexes(fresh: Sequence[Container], count: int) -> list[int]:
     taken = {replica.index for replica in fresh}
     free = (index for index in range(1, len(taken) + max(count, 0) + 1) if index not in taken)
     return [index for index, _ in zip(free, range(max(count, 0)), strict=False)]
 
 
-def _start_all(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Step]:
-    return [*_revive(fresh), *(StartReplica(replica=i, label=f"replica {i}") for i in missing)]
+def _start_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]:
+    return [*_revive(fresh), *(StartReplica(replica=_new(i)) for i in missing)]
 
 
-def _revive(replicas: Sequence[Replica]) -> list[Step]:
-    return [StartReplica(replica=r.container_id, label=r.name) for r in _ordered(replicas) if not r.is_up]
+def _revive(replicas: Sequence[Container]) -> list[Step]:
+    return [StartReplica(replica=_ref(r)) for r in _ordered(replicas) if not r.is_up]
 
 
-def _await_all(fresh: Sequence[Replica], missing: Sequence[int]) -> list[Step]:
-    refs: list[ReplicaRef] = [r.container_id for r in _ordered(fresh)]
-    names = [r.name for r in _ordered(fresh)] + [f"replica {i}" for i in missing]
-    return [_await((*refs, *missing), tuple(names))] if names else []
+def _await_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]:
+    refs = (*(_ref(r) for r in _ordered(fresh)), *(_new(i) for i in missing))
+    return [AwaitHealthy(replicas=refs)] if refs else []
 
 
-def _await(refs: tuple[ReplicaRef, ...], names: tuple[str, ...]) -> AwaitHealthy:
-    return AwaitHealthy(replicas=refs, label=", ".join(names) + (" is" if len(names) == 1 else " are"))
-
-
-def _stop_and_remove(up: Sequence[Replica], down: Sequence[Replica]) -> tuple[Step, ...]:
+def _stop_and_remove(up: Sequence[Container], down: Sequence[Container]) -> tuple[Step, ...]:
     return (*_stop(up), *_remove([*up, *down]))
 
 
-def _stop(replicas: Sequence[Replica]) -> list[Step]:
-    return [StopReplicas(replicas=tuple(_named(r) for r in _ordered(replicas)))] if replicas else []
+def _stop(replicas: Sequence[Container]) -> list[Step]:
+    return [StopReplicas(replicas=tuple(_ref(r) for r in _ordered(replicas)))] if replicas else []
 
 
-def _remove(replicas: Sequence[Replica]) -> list[Step]:
-    return [RemoveReplicas(replicas=tuple(_named(r) for r in _ordered(replicas)))] if replicas else []
+def _remove(replicas: Sequence[Container]) -> list[Step]:
+    return [RemoveReplicas(replicas=tuple(_ref(r) for r in _ordered(replicas)))] if replicas else []
 
 
-def _named(replica: Replica) -> Named:
-    return Named(container_id=replica.container_id, name=replica.name)
+def _ref(replica: Container) -> Ref:
+    return Ref(name=replica.name, index=replica.index, container_id=replica.container_id)
 
 
-def _up(replicas: Sequence[Replica]) -> list[Replica]:
+def _new(index: int) -> Ref:
+    return Ref(name=f"replica {index}", index=index)
+
+
+def _up(replicas: Sequence[Container]) -> list[Container]:
     return [replica for replica in replicas if replica.is_up]
 
 
-def _ordered(replicas: Sequence[Replica]) -> list[Replica]:
+def _ordered(replicas: Sequence[Container]) -> list[Container]:
     return sorted(replicas, key=lambda replica: (replica.index, replica.created_ns))

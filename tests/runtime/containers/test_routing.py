@@ -6,33 +6,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.model.ids import ContainerId
-from syntra.runtime.steps import (
+from syntra.runtime.containers.routing import with_traffic
+from syntra.runtime.containers.steps import (
     AwaitHealthy,
-    Commit,
     CreateReplica,
-    Hold,
-    Named,
-    Plan,
     Publish,
     RemoveReplicas,
     RestartReplica,
     Shift,
     StartReplica,
-    Step,
     StopReplicas,
     Withdraw,
 )
-from syntra.runtime.traffic import with_traffic
+from syntra.runtime.runtime import Commit, Hold, Plan, Ref, Step
 
 
-def named(number: int) -> Named:
-    return Named(container_id=ContainerId(f"c{number}"), name=f"web-{number}")
+def named(number: int) -> Ref:
+    return Ref(container_id=ContainerId(f"c{number}"), name=f"web-{number}", index=number)
+
+
+def new(index: int) -> Ref:
+    return Ref(name=f"replica {index}", index=index)
 
 
 STEPS = st.one_of(
     st.builds(CreateReplica, index=st.integers(1, 3)),
-    st.builds(StartReplica, replica=st.integers(1, 3), label=st.just("replica 1")),
-    st.builds(AwaitHealthy, replicas=st.just((1,)), label=st.just("replica 1 is")),
+    st.builds(StartReplica, replica=st.builds(new, st.integers(1, 3))),
+    st.builds(AwaitHealthy, replicas=st.just((new(1),))),
     st.just(Commit()),
     st.builds(StopReplicas, replicas=st.tuples(st.builds(named, st.integers(1, 3)))),
     st.builds(RestartReplica, replica=st.builds(named, st.integers(1, 3))),
@@ -58,7 +58,7 @@ def test_every_stop_is_withdrawn_first_and_every_proof_is_published(steps: list[
 def test_a_rolling_turn_reads_like_what_it_does() -> None:
     plan = Plan(
         steps=(
-            AwaitHealthy(replicas=(1, 2), label="replica 1, replica 2 are"),
+            AwaitHealthy(replicas=(new(1), new(2))),
             StopReplicas(replicas=(named(7), named(8))),
         )
     )
@@ -72,11 +72,11 @@ def test_a_rolling_turn_reads_like_what_it_does() -> None:
 
 def test_what_a_canary_awaits_is_published_with_its_share_and_never_without() -> None:
     steps: tuple[Step, ...] = (
-        AwaitHealthy(replicas=(1,), label="replica 1 is"),
-        Shift(replicas=(1,), label="replica 1", percent=10),
-        Hold(number=1, replicas=(1,), percent=10, secs=60),
-        AwaitHealthy(replicas=(1, 2), label="replica 1, replica 2 are"),
-        Shift(replicas=(1, 2), label="replica 1, replica 2", percent=100),
+        AwaitHealthy(replicas=(new(1),)),
+        Shift(replicas=(new(1),), percent=10),
+        Hold(number=1, replicas=(new(1),), percent=10, secs=60),
+        AwaitHealthy(replicas=(new(1), new(2))),
+        Shift(replicas=(new(1), new(2)), percent=100),
         Commit(),
     )
     retiring = StopReplicas(replicas=(named(7),))

@@ -1,25 +1,12 @@
-"""The steps a plan is made of: what each does, in words for people and in the contract's phases for machines.
-
-A replica that exists is named by its container id; one that is still to be created by its index.
-"""
+"""The steps of a plan for containers: what each does, in words for people and in the contract's phases for machines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from syntra.model.ids import ContainerId
 from syntra.model.status import DeployState, Phase
-
-ReplicaRef = ContainerId | int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """An existing container with the name people know it by."""
-
-    container_id: ContainerId
-    name: str
+from syntra.runtime.runtime import Commit, ForgetService, Hold, Ref
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +61,19 @@ class CreateReplica:
 class StartReplica:
     """Start a replica; one that runs already is left alone."""
 
-    replica: ReplicaRef
-    label: str
+    replica: Ref
     phase: ClassVar = Phase.START_CONTAINER
     state: ClassVar = DeployState.STARTING
 
     def __str__(self) -> str:
-        return f"start {self.label}"
+        return f"start {self.replica.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartReplica:
     """Restart a running replica, or start one that is not."""
 
-    replica: Named
+    replica: Ref
     phase: ClassVar = Phase.START_CONTAINER
     state: ClassVar = DeployState.STARTING
 
@@ -99,31 +85,19 @@ class RestartReplica:
 class AwaitHealthy:
     """Wait until the replicas have proven themselves; all are watched at once."""
 
-    replicas: tuple[ReplicaRef, ...]
-    label: str
+    replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.HEALTH_CHECK
     state: ClassVar = DeployState.HEALTH_CHECKING
 
     def __str__(self) -> str:
-        return f"wait until {self.label} healthy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """The point of no return: from here the new state is the service's state, whatever happens."""
-
-    phase: ClassVar = Phase.CLEANUP
-    state: ClassVar = DeployState.HEALTH_CHECKING
-
-    def __str__(self) -> str:
-        return "commit: what is new becomes the service"
+        return f"wait until {_names(self.replicas)} {'is' if len(self.replicas) == 1 else 'are'} healthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopReplicas:
     """Take replicas out of service: restart policy off, SIGTERM, grace, SIGKILL. They can be started again."""
 
-    replicas: tuple[Named, ...]
+    replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.STOP_OLD
     state: ClassVar = DeployState.STARTING
 
@@ -135,7 +109,7 @@ class StopReplicas:
 class RemoveReplicas:
     """Remove containers that serve nothing any more, with their anonymous volumes."""
 
-    replicas: tuple[Named, ...]
+    replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CLEANUP
     state: ClassVar = DeployState.STARTING
 
@@ -144,34 +118,22 @@ class RemoveReplicas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ForgetService:
-    """Drop what was kept of a removed service: its deployments, their images, a network nobody uses."""
-
-    phase: ClassVar = Phase.CLEANUP
-    state: ClassVar = DeployState.STARTING
-
-    def __str__(self) -> str:
-        return "forget the service's kept deployments and images"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
     """Have the proxy send requests to replicas that are proven, and see that it does."""
 
-    replicas: tuple[ReplicaRef, ...]
-    label: str
+    replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CONFIGURE_NETWORK
     state: ClassVar = DeployState.HEALTH_CHECKING
 
     def __str__(self) -> str:
-        return f"publish {self.label}"
+        return f"publish {_names(self.replicas)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Withdraw:
     """Have the proxy send no more requests to replicas, see that it does not, and wait until they have none open."""
 
-    replicas: tuple[Named, ...]
+    replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CONFIGURE_NETWORK
     state: ClassVar = DeployState.STARTING
 
@@ -183,32 +145,16 @@ class Withdraw:
 class Shift:
     """Have the proxy send this percentage of the service's requests to the replicas, and see that it does."""
 
-    replicas: tuple[ReplicaRef, ...]
-    label: str
+    replicas: tuple[Ref, ...]
     percent: int
     phase: ClassVar = Phase.CONFIGURE_NETWORK
     state: ClassVar = DeployState.HEALTH_CHECKING
 
     def __str__(self) -> str:
-        return f"send {self.percent} % of the requests to {self.label}"
+        return f"send {self.percent} % of the requests to {_names(self.replicas)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
-    """Leave a canary at its share for so long, and watch how it does. `number` is that of its step, from 1."""
-
-    number: int
-    replicas: tuple[ReplicaRef, ...]
-    percent: int
-    secs: float
-    phase: ClassVar = Phase.HEALTH_CHECK
-    state: ClassVar = DeployState.HEALTH_CHECKING
-
-    def __str__(self) -> str:
-        return f"hold the canary at {self.percent} % of the requests for {self.secs:g} s"
-
-
-Step = (
+ContainerStep = (
     ObtainImage
     | EnsureNetwork
     | EnsureVolume
@@ -227,13 +173,5 @@ Step = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Steps in order, and sentences about decisions that a person should know of."""
-
-    steps: tuple[Step, ...]
-    notes: tuple[str, ...] = ()
-
-
-def _names(replicas: tuple[Named, ...]) -> str:
+def _names(replicas: tuple[Ref, ...]) -> str:
     return ", ".join(replica.name for replica in replicas)

@@ -1,4 +1,4 @@
-"""A container runtime in memory, for faults and time. `tests.runtime.adapter_contract` keeps it honest.
+"""A container runtime in memory, for faults and time. `tests.runtime.containers.engine_contract` keeps it honest.
 
 Programs are told by the environment, as in `tests.engine`: FAIL=exit, crash, unhealthy, slow, deaf. Time is the loop's,
 so a virtual loop makes back-offs and deadlines free.
@@ -11,17 +11,19 @@ import ipaddress
 import itertools
 import time
 import zlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerExit, ContainerExits, ContainerState, ExecResult, Figures, LogLine, Replica
-from syntra.runtime.adapter import LogRange, Observed, PullProgress, RuntimeInfo
+from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.timestamps import format_ns
 from tests.agent.tiny_shell import Ended, run
 
@@ -38,7 +40,7 @@ class Hold:
 
 
 @dataclass
-class Container:
+class FakeContainer:
     """One container. `ends_at` is when the present run or the present back-off ends, on the loop's clock."""
 
     container_id: ContainerId
@@ -67,8 +69,8 @@ class Container:
         self.lines.append(LogLine(timestamp=format_ns(time.time_ns()), stream=stream, message=message))
 
 
-class FakeAdapter:
-    """Implements `runtime.adapter.Adapter`.
+class FakeEngine:
+    """Implements `runtime.containers.engine.ContainerEngine`.
 
     Faults: `away` (nothing answers), `away_from` (methods that find nobody), `away_at` (numbers of calls, from 1, that
     find nobody), `lost_at` (calls that have
@@ -76,8 +78,10 @@ class FakeAdapter:
     call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
     """
 
+    name = "fake"
+
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
-        self.containers: dict[ContainerId, Container] = {}
+        self.containers: dict[ContainerId, FakeContainer] = {}
         # Reference to whether it came from a registry.
         self.images: dict[str, bool] = {}
         self.registry = set(registry)
@@ -102,13 +106,14 @@ class FakeAdapter:
         self.least_up: dict[ServiceId, int] = {}
         self._ids = itertools.count(1)
         self._changed = asyncio.Event()
+        self._listeners: list[Callable[[], None]] = []
         self._ended: list[ContainerExit] = []
         # Whether the engine tells of every end; the first question finds that it has not.
         self.tells_ends = False
 
     # What tests look at
 
-    def of(self, service_id: str) -> list[Container]:
+    def of(self, service_id: str) -> list[FakeContainer]:
         """The containers of a service, in the order they were made."""
         self._catch_up()
         return [c for c in self.containers.values() if c.deployment.spec.service_id == service_id]
@@ -117,7 +122,9 @@ class FakeAdapter:
         """The deployment ids of what is up, in the order it was made."""
         return [c.deployment.deployment_id for c in self.of(service_id) if c.is_up]
 
-    def ended_alone(self, container: Container, exit_code: int, *, signal: str = "", oom_killed: bool = False) -> None:
+    def ended_alone(
+        self, container: FakeContainer, exit_code: int, *, signal: str = "", oom_killed: bool = False
+    ) -> None:
         """A container ends without our asking; with `signal` another hand stopped it, and it stays down."""
         container.exit_code = exit_code
         if signal:
@@ -140,14 +147,18 @@ class FakeAdapter:
         self.calls.clear()
         self.least_up.clear()
 
-    def clone(self) -> FakeAdapter:
+    def clone(self) -> FakeEngine:
         """Another engine in the same state, without the faults."""
-        twin = FakeAdapter(registry=sorted(self.registry))
+        twin = FakeEngine(registry=sorted(self.registry))
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
         twin.images, twin.pins = dict(self.images), set(self.pins)
         twin.networks_made, twin.volumes = set(self.networks_made), set(self.volumes)
         twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
         return twin
+
+    def tell(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change from now on, as `watch` does."""
+        self._listeners.append(listener)
 
     def hold(self, method: str) -> Hold:
         """Hold the callers of a method from now on."""
@@ -169,15 +180,15 @@ class FakeAdapter:
         async with self._asked("ping"):
             pass
 
-    async def observe(self, service_id: ServiceId | None = None) -> list[Replica]:
+    async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
         async with self._asked("observe"):
             return [replica(c) for c in self.containers.values() if service_id in (None, c.deployment.spec.service_id)]
 
-    async def survey(self) -> list[Observed]:
+    async def survey(self) -> list[Surveyed]:
         async with self._asked("survey"):
-            return [Observed(replica=replica(c), deployment=c.deployment) for c in self.containers.values()]
+            return [Surveyed(replica=replica(c), deployment=c.deployment) for c in self.containers.values()]
 
-    async def inspect(self, container_id: ContainerId) -> Replica | None:
+    async def inspect(self, container_id: ContainerId) -> Container | None:
         async with self._asked("inspect"):
             found = self.containers.get(container_id)
             return replica(found) if found else None
@@ -255,7 +266,7 @@ class FakeAdapter:
             if any(c.name == name for c in self.containers.values()):
                 name += f"-{number:04x}"
             container_id = ContainerId(f"{number:064x}")
-            self.containers[container_id] = Container(
+            self.containers[container_id] = FakeContainer(
                 container_id=container_id,
                 name=name,
                 deployment=deployment,
@@ -311,7 +322,7 @@ class FakeAdapter:
             container = self._known(container_id)
         yield self._lines(container, wanted)
 
-    async def _lines(self, container: Container, wanted: LogRange) -> AsyncIterator[LogLine]:
+    async def _lines(self, container: FakeContainer, wanted: LogRange) -> AsyncIterator[LogLine]:
         held = [line for line in container.lines if wanted.since is None or line.timestamp >= wanted.since]
         if wanted.follow and wanted.since is not None:
             held = [line for line in held if line.timestamp > wanted.since]
@@ -370,8 +381,11 @@ class FakeAdapter:
                 pids=5,
             )
 
+    async def open_connections(self, container: Container, port: int) -> int | None:
+        return None
+
     def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        return (1.25, 3 * 1024 * 1024) if replica.state is ContainerState.RUNNING else None
+        return (1.25, 3 * 1024 * 1024) if replica.is_running else None
 
     async def collect_garbage(
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
@@ -387,8 +401,12 @@ class FakeAdapter:
         self.tells_ends = True
         return taken
 
-    async def wait_for_change(self) -> None:
-        await self._changed.wait()
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        self._listeners.append(on_change)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._listeners.remove(on_change)
 
     # How containers live
 
@@ -417,7 +435,7 @@ class FakeAdapter:
         self.killed.set()
         await asyncio.Event().wait()
 
-    def _known(self, container_id: ContainerId) -> Container:
+    def _known(self, container_id: ContainerId) -> FakeContainer:
         found = self.containers.get(container_id)
         if found is None:
             raise StepFailed(
@@ -425,14 +443,14 @@ class FakeAdapter:
             )
         return found
 
-    def _check_port(self, container: Container) -> None:
+    def _check_port(self, container: FakeContainer) -> None:
         port = container.deployment.spec.host_port
         if port is not None and any(c.is_up and c.deployment.spec.host_port == port for c in self.containers.values()):
             raise StepFailed(
                 "START_FAILED", f"host port {port} is already allocated", container_id=container.container_id
             )
 
-    def _begin(self, container: Container) -> None:
+    def _begin(self, container: FakeContainer) -> None:
         container.state, container.exit_code = ContainerState.RUNNING, None
         container.started_ns = max(time.time_ns(), (container.started_ns or 0) + 1)
         container.began = _now()
@@ -447,7 +465,7 @@ class FakeAdapter:
         self.most_up = max(self.most_up, up)
         self._announce()
 
-    async def _end(self, container: Container, grace_secs: float) -> None:
+    async def _end(self, container: FakeContainer, grace_secs: float) -> None:
         deaf = container.env.get("FAIL") == "deaf"
         if container.state is ContainerState.RUNNING:
             if deaf:
@@ -480,7 +498,7 @@ class FakeAdapter:
                     container.ends_at = at + RUN_SECS[container.env["FAIL"]]
                 self._announce()
 
-    def _is_healthy(self, container: Container) -> bool:
+    def _is_healthy(self, container: FakeContainer) -> bool:
         kind = container.env.get("FAIL", "")
         if kind == "slow":
             return _now() - container.began >= float(container.env.get("SLOW", "3"))
@@ -489,12 +507,14 @@ class FakeAdapter:
     def _announce(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+        for listener in self._listeners:
+            listener()
 
 
-def replica(container: Container) -> Replica:
+def replica(container: FakeContainer) -> Container:
     """What is seen of a container."""
     spec = container.deployment.spec
-    return Replica(
+    return Container(
         container_id=container.container_id,
         name=container.name,
         service_id=spec.service_id,

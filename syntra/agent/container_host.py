@@ -1,0 +1,166 @@
+"""What an agent runs on a container engine only: health checks, traffic, service discovery, proxy, reconciler.
+
+A cluster does these itself, so an agent there has none of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from syntra.agent.changes import Changes
+from syntra.agent.config.settings import Settings
+from syntra.agent.discovery.name_service import NameService, build_name_service
+from syntra.agent.health.gate import HealthGate
+from syntra.agent.health.watch import HealthWatch
+from syntra.agent.journal.journal import Journal
+from syntra.agent.operations.service_queues import ServiceQueues
+from syntra.agent.proxy.routes import ProxyRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.verbs import ProxyVerbs
+from syntra.agent.reconciler.garbage_collection import GarbageCollector
+from syntra.agent.reconciler.reconciler import Reconciler
+from syntra.agent.traffic.port import NoTraffic
+from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
+from syntra.model.network import ContainerDns
+from syntra.networking.connections import open_connections
+from syntra.networking.file_writer import FileWriter
+from syntra.networking.proxy import ProxyObserver
+from syntra.runtime.containers.runtime import ContainerRuntime
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.engine import DockerEngine
+from syntra.runtime.docker.proxy_containers import ProxyContainers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerHost:
+    """The parts. `readiness` knows the health of running replicas, `gate` that of starting ones."""
+
+    runtime: ContainerRuntime
+    readiness: HealthWatch
+    gate: HealthGate
+    traffic: TrafficSwitch | None
+    names: NameService | None
+    proxy: ProxyVerbs
+    reconciler: Reconciler
+    garbage_collector: GarbageCollector
+
+    def before_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """What runs from the start, by name."""
+        return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
+
+    def after_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """What runs once it is known which operations resume.
+
+        Before that a service looks idle that an operation works on: its canary would lose its share.
+        """
+        routes = [("routes", self.traffic.run()), ("proxy", self.proxy.watch.run())] if self.traffic is not None else []
+        return [*routes, ("reconciler", self.reconciler.run())]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for the status."""
+        strays = self.garbage_collector.stray
+        return [
+            *(self.traffic.problems if self.traffic is not None else ()),
+            *(f"container {name} carries our labels but belongs to no current deployment" for name in strays),
+            *self.proxy.watch.warnings,
+        ]
+
+    def close(self) -> None:
+        """Stop answering for names. Its tasks are the caller's to cancel."""
+        if self.names is not None:
+            self.names.close()
+
+
+def build(
+    settings: Settings,
+    client: EngineClient,
+    *,
+    owner: str,
+    journal: Journal,
+    changes: Changes,
+    queues: ServiceQueues,
+    group: asyncio.TaskGroup,
+) -> ContainerHost:
+    """The parts of an agent with these settings."""
+    networking = settings.networking
+    names: NameService | None = None
+
+    def container_dns(project: str, gateway: str) -> ContainerDns | None:
+        return names.container_dns(project, gateway) if names is not None else None
+
+    engine = DockerEngine(
+        client,
+        owner=owner,
+        otlp_http_port=settings.telemetry.otlp_http_port,
+        route_labels=route_labels(settings),
+        container_dns=container_dns,
+        with_aliases=networking.dns.mode != "off",
+        count_connections=open_connections,
+    )
+    if networking.dns.mode == "agent":
+        names = build_name_service(networking.dns, engine, group)
+    least = settings.runtime.min_healthy_secs
+    gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic)
+    readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least)
+    traffic = _traffic(
+        settings, engine=engine, journal=journal, changes=changes, queues=queues, readiness=readiness, names=names
+    )
+    reconciler = Reconciler(
+        engine,
+        journal,
+        traffic or NoTraffic(),
+        queues,
+        changes,
+        readiness=readiness,
+        drain_secs=networking.drain_seconds,
+        clock=time.monotonic,
+    )
+    return ContainerHost(
+        runtime=ContainerRuntime(engine, traffic or NoTraffic(), gate),
+        readiness=readiness,
+        gate=gate,
+        traffic=traffic,
+        names=names,
+        proxy=ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic),
+        reconciler=reconciler,
+        garbage_collector=GarbageCollector(journal, engine, queues),
+    )
+
+
+def _traffic(
+    settings: Settings,
+    *,
+    engine: DockerEngine,
+    journal: Journal,
+    changes: Changes,
+    queues: ServiceQueues,
+    readiness: HealthWatch,
+    names: NameService | None,
+) -> TrafficSwitch | None:
+    """The switch of an agent with these settings; None when it routes nothing anywhere."""
+    networking = settings.networking
+    proxy: ProxyRoutes | None = None
+    if networking.proxy == "traefik-file":
+        named = proxy_settings(settings)
+        proxy = ProxyRoutes(
+            named,
+            writer=FileWriter(networking.dynamic_dir(settings.data_dir)),
+            observer=ProxyObserver(networking.traefik_api, named),
+        )
+    if proxy is None and names is None:
+        return None
+    return TrafficSwitch(
+        TrafficSettings(drain_secs=networking.drain_seconds, state_dir=settings.data_dir),
+        engine=engine,
+        journal=journal,
+        changes=changes,
+        is_busy=queues.is_busy,
+        readiness=readiness,
+        proxy=proxy,
+        names=names,
+        is_held=queues.is_held,
+    )

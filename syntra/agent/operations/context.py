@@ -1,0 +1,63 @@
+"""What the steps of an operation may ask of the agent: `runtime.runtime.OperationContext` over job and journal."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+
+from syntra.agent.journal.journal import Journal
+from syntra.agent.operations.job import Job, OperationPhase
+from syntra.agent.operations.progress import ProgressReporter
+from syntra.model.command import Deploy
+from syntra.model.ids import DeploymentId
+from syntra.model.spec import Deployment, ServiceSpec
+from syntra.runtime.runtime import Desired
+
+
+class PlanContext:
+    """Of a job whose plan is only shown: nobody hears of its progress."""
+
+    def __init__(self, job: Job, journal: Journal) -> None:
+        self._job = job
+        self._journal = journal
+        self.service_id = job.service_id
+
+    @property
+    def desired(self) -> Desired:
+        return self._job.desired()
+
+    def interruptible(self, deadline: float) -> AbstractAsyncContextManager[None]:
+        return self._job.interruptible(deadline)
+
+    def report_pull(self, percent: int, text: str) -> None:
+        return
+
+    def remark(self, sentence: str) -> None:
+        return
+
+    async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
+        return await self._journal.deployment(self.service_id, deployment_id)
+
+    async def current(self) -> Deployment | None:
+        current = await self._journal.current(self.service_id)
+        return current.deployment if current else None
+
+    async def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
+        # What a deploy brings has its own check.
+        if isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.UNWINDING:
+            return spec
+        change = await self._journal.health_changes.of(self.service_id)
+        return spec if change is None else change.applied(spec)
+
+
+class JobContext(PlanContext):
+    """Of a job that is carried out."""
+
+    def __init__(self, job: Job, journal: Journal, progress: ProgressReporter) -> None:
+        super().__init__(job, journal)
+        self._progress = progress
+
+    def report_pull(self, percent: int, text: str) -> None:
+        self._progress.pulling(percent, text)
+
+    def remark(self, sentence: str) -> None:
+        self._progress.remark(sentence)

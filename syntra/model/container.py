@@ -1,0 +1,86 @@
+"""Replicas on a container engine, such as Docker or Podman."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.status import ReplicaStatus
+
+
+class ContainerState(enum.Enum):
+    """The engine's container states."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    REMOVING = "removing"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+class NameSource(enum.Enum):
+    """Who answers for names: whom a container asks, and whether the engine tells others the container's own."""
+
+    ENGINE = "engine"
+    AGENT = "agent"
+    BOTH = "agent+engine"
+    """It asks the agent, and the engine tells its names to those that do not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A replica on a container engine. Times in epoch nanoseconds; addresses by network name."""
+
+    container_id: ContainerId
+    name: str
+    service_id: ServiceId
+    deployment_id: DeploymentId
+    index: int
+    spec_hash: str
+    state: ContainerState
+    created_ns: int
+    started_ns: int | None = None
+    restart_count: int = 0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    pid: int = 0
+    image_id: str = ""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    host_ports: frozenset[int] = frozenset()
+    writable_mounts: frozenset[str] = frozenset()
+    names: NameSource = NameSource.ENGINE
+
+    @property
+    def is_up(self) -> bool:
+        """Running or about to be by the engine's own hand: it may be serving."""
+        return self.state in (ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.PAUSED)
+
+    @property
+    def is_running(self) -> bool:
+        return self.state is ContainerState.RUNNING
+
+    @property
+    def status(self) -> ReplicaStatus:
+        return _STATUS.get(self.state, ReplicaStatus.STOPPED)
+
+    @property
+    def state_name(self) -> str:
+        return self.state.value
+
+    @property
+    def address(self) -> str | None:
+        """Where it answers, on the first of its networks; None while it has no address."""
+        return next((address for address in self.addresses.values() if address), None)
+
+
+_STATUS = {
+    ContainerState.RUNNING: ReplicaStatus.RUNNING,
+    ContainerState.PAUSED: ReplicaStatus.RUNNING,
+    ContainerState.RESTARTING: ReplicaStatus.RESTARTING,
+    ContainerState.DEAD: ReplicaStatus.ERROR,
+}

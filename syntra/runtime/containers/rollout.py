@@ -1,0 +1,253 @@
+"""One operation's work on the containers of a service: looks, has it planned, and performs single steps.
+
+Each step is one call, or several at once, of the engine or of what routes requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.container import Container
+from syntra.model.ids import ContainerId
+from syntra.model.spec import Deployment, ServiceSpec, Strategy
+from syntra.model.spec_payload import fingerprint
+from syntra.runtime.containers import planner
+from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.routing import with_traffic
+from syntra.runtime.containers.steps import (
+    AwaitHealthy,
+    CreateReplica,
+    EnsureNetwork,
+    EnsureVolume,
+    ObtainImage,
+    Publish,
+    RemoveReplicas,
+    RestartReplica,
+    Shift,
+    StartReplica,
+    StopReplicas,
+    Withdraw,
+)
+from syntra.runtime.errors import RuntimeFailure, StepFailed
+from syntra.runtime.runtime import Desired, ForgetService, Observation, OperationContext, Plan, Ref, Step
+
+if TYPE_CHECKING:
+    from syntra.runtime.containers.runtime import HealthGate, Traffic
+
+# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
+RETIRE_GRACE_SECS = 10.0
+STOPS_AT_ONCE = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedContainers:
+    """What one look found. `has_image`: the deployment's image is here, pinned."""
+
+    replicas: Sequence[Container]
+    has_image: bool
+
+
+class ContainerRollout:
+    """`runtime.runtime.Rollout` on a container engine."""
+
+    def __init__(self, context: OperationContext, engine: ContainerEngine, traffic: Traffic, gate: HealthGate) -> None:
+        self._context = context
+        self._engine = engine
+        self._traffic = traffic
+        self._gate = gate
+        self._observed: Sequence[Container] = ()
+        self._created: dict[int, ContainerId] = {}
+
+    @property
+    def created(self) -> Sequence[ContainerId]:
+        return tuple(self._created.values())
+
+    async def observe(self) -> ObservedContainers:
+        deployment = self._context.desired.deployment
+        self._observed = await self._engine.observe(self._context.service_id)
+        self._created.clear()
+        has_image = deployment is not None and await self._engine.has_image(deployment)
+        return ObservedContainers(replicas=self._observed, has_image=has_image)
+
+    def prior(self, observed: Observation) -> frozenset[ContainerId]:
+        # A scale that fails takes away what it has added and nothing else, up or not.
+        is_scale = isinstance(self._context.desired.command, Scale)
+        return frozenset(replica.container_id for replica in observed.replicas if replica.is_up or is_scale)
+
+    def plan(self, observed: Observation) -> Plan:
+        assert isinstance(observed, ObservedContainers), "cannot happen because `observe` makes them"
+        desired = self._context.desired
+        plan = _plan(desired, observed)
+        if desired.deployment is not None and self._traffic.routes(desired.deployment.spec):
+            plan = with_traffic(plan, serving=sum(1 for replica in observed.replicas if replica.is_up))
+        return plan
+
+    def is_restored(self) -> bool:
+        desired = self._context.desired
+        # Without a way back what ran before may run all the same: it had not been stopped yet.
+        still_up = all(replica.is_up for replica in self._observed if replica.container_id in desired.prior)
+        return bool(desired.prior) and (_restores(desired) or still_up)
+
+    def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
+        return [self._resolve(ref) for ref in refs]
+
+    async def perform(self, step: Step, deadline: float) -> None:
+        match step:
+            case StopReplicas(replicas=refs):
+                await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace()))
+            case RemoveReplicas(replicas=refs):
+                await self._each(refs, self._engine.remove)
+            case RestartReplica(replica=ref):
+                await self._engine.restart(self._resolve(ref), self._grace())
+            case StartReplica(replica=ref):
+                await self._engine.start(self._resolve(ref))
+            case AwaitHealthy(replicas=refs):
+                async with self._context.interruptible(deadline):
+                    for spec, group in await self._by_spec(refs):
+                        effective = None if spec is None else await self._context.effective_spec(spec)
+                        await self._gate.wait(group, effective)
+            case Publish(replicas=refs):
+                for spec, group in await self._by_spec(refs):
+                    assert spec is not None, "cannot happen because only deployments are routed"
+                    await self._traffic.publish(spec, group)
+            case Shift(replicas=refs, percent=percent):
+                await self._traffic.publish(self._deployment.spec, self.resolve(refs), share=percent)
+            case Withdraw(replicas=refs):
+                await self._withdraw(refs)
+            case ObtainImage():
+                await self._obtain_image(deadline)
+            case EnsureNetwork(project=project):
+                await self._engine.ensure_network(project)
+                await self._traffic.prepare(self._deployment.spec)
+            case EnsureVolume(name=name):
+                await self._engine.ensure_volume(name)
+            case CreateReplica(index=index):
+                self._created[index], _ = await self._engine.create(self._deployment, index)
+            case ForgetService():
+                await self._forget()
+            case _:
+                raise AssertionError(f"cannot happen because no plan for containers has {type(step).__name__}")
+
+    @property
+    def _deployment(self) -> Deployment:
+        deployment = self._context.desired.deployment
+        assert deployment is not None, "cannot happen because only deployments plan such a step"
+        return deployment
+
+    async def _obtain_image(self, deadline: float) -> None:
+        command = self._context.desired.command
+        auth = command.auth if isinstance(command, Deploy) else None
+        async with self._context.interruptible(deadline):
+            note = await self._engine.obtain_image(self._deployment, auth, self._context.report_pull)
+        if note:
+            self._context.remark(note)
+
+    async def _by_spec(self, refs: Sequence[Ref]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
+        containers = self.resolve(refs)
+        desired = self._context.desired
+        spec = desired.deployment.spec if desired.deployment else None
+        if not desired.is_rolling_back:
+            return [(spec, containers)]
+        # What comes back is judged, and routed, by what it was deployed with, not by what has just failed.
+        made_from = {replica.container_id: replica.deployment_id for replica in self._observed}
+        found: list[tuple[ServiceSpec | None, list[ContainerId]]] = []
+        for deployment_id in sorted({made_from[container_id] for container_id in containers}):
+            earlier = await self._context.kept(deployment_id)
+            group = [container_id for container_id in containers if made_from[container_id] == deployment_id]
+            found.append((earlier.spec if earlier else spec, group))
+        return found
+
+    async def _withdraw(self, refs: Sequence[Ref]) -> None:
+        await self._traffic.withdraw(self._context.service_id, self.resolve(refs))
+        if not self._context.desired.is_rolling_back:
+            return
+        # What failed may have brought other domains; the version that keeps serving has its own.
+        earlier = await self._context.current()
+        if earlier is not None:
+            await self._traffic.publish(earlier.spec, ())
+
+    async def _forget(self) -> None:
+        service_id, deployment = self._context.service_id, self._context.desired.deployment
+        await self._traffic.forget(service_id)
+        # The images first: once the service is forgotten nobody knows whose they were.
+        try:
+            await self._engine.collect_garbage({}, frozenset({service_id}))
+        except StepFailed as failed:
+            self._context.remark(str(failed))
+        if deployment is not None:
+            try:
+                await self._engine.release_network(deployment.spec.project_name)
+            except StepFailed as failed:
+                self._context.remark(str(failed))
+
+    async def _each(self, refs: Sequence[Ref], act: Callable[[ContainerId], Awaitable[None]]) -> None:
+        # Several at once, but not all: a hundred containers stopping together starve those that serve.
+        gate = asyncio.Semaphore(STOPS_AT_ONCE)
+        failures: list[RuntimeFailure] = []
+
+        async def one(container_id: ContainerId) -> None:
+            async with gate:
+                try:
+                    await act(container_id)
+                except RuntimeFailure as failed:
+                    failures.append(failed)
+
+        async with asyncio.TaskGroup() as group:
+            for ref in refs:
+                group.create_task(one(self._resolve(ref)), name=f"step {ref.name}")
+        if failures:
+            raise failures[0]
+
+    def _grace(self) -> float:
+        command = self._context.desired.command
+        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
+
+    def _resolve(self, ref: Ref) -> ContainerId:
+        return self._created[ref.index] if ref.container_id is None else ref.container_id
+
+
+def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
+    replicas = observed.replicas
+    if desired.is_rolling_back:
+        if isinstance(desired.command, Scale):
+            return planner.unwind_scale(_goal(desired, observed), replicas)
+        return planner.unwind(_goal(desired, observed), replicas, restore=_restores(desired))
+    match desired.command:
+        case Stop(remove=remove):
+            return planner.stop(replicas, remove=remove)
+        case Restart():
+            # What an earlier deployment left behind stays down.
+            current = desired.deployment.deployment_id if desired.deployment else None
+            chosen = [replica for replica in replicas if replica.is_up or replica.deployment_id == current]
+            return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9))
+        case Scale(pace=pace):
+            goal = _goal(desired, observed)
+            return planner.scale(goal, replicas, pace=pace, committed=desired.is_committed)
+        case Deploy() | Rollback():
+            return planner.deploy(_goal(desired, observed), replicas, committed=desired.is_committed)
+
+
+def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
+    deployment = desired.deployment
+    assert deployment is not None, "cannot happen because the deployer resolves it first"
+    if deployment.strategy is Strategy.CANARY and not isinstance(desired.command, Deploy):
+        # A rollback is for when time presses, and a scale has nothing to compare.
+        deployment = dataclasses.replace(deployment, strategy=Strategy.BLUE_GREEN)
+    return planner.Goal(
+        deployment=deployment,
+        spec_hash=fingerprint(deployment.spec),
+        replicas=desired.replicas,
+        prior=desired.prior,
+        pinned=observed.has_image,
+        stage=desired.stage,
+    )
+
+
+def _restores(desired: Desired) -> bool:
+    deployment = desired.deployment
+    return deployment is None or deployment.rollback_on_failure or deployment.strategy is not Strategy.INSTANT

@@ -1,0 +1,80 @@
+"""A container engine as a runtime: `runtime.runtime.Runtime` over `engine.ContainerEngine`.
+
+Requests and readiness are the agent's on such an engine, so what knows of them is given: `Traffic` and `HealthGate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from syntra.model.errors import RequestError
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.spec import Deployment, ServiceSpec, Strategy
+from syntra.runtime.containers import planner
+from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.rollout import ContainerRollout
+from syntra.runtime.runtime import OperationContext
+
+
+class Traffic(Protocol):
+    """What sends requests and names to replicas."""
+
+    def routes(self, spec: ServiceSpec) -> bool:
+        """Whether anything routes to the service through this."""
+
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains."""
+
+    async def prepare(self, spec: ServiceSpec) -> None:
+        """The network of the service's project exists; its first container is about to."""
+
+    async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
+        """Send requests to these containers too; returns once the proxy is seen to do so."""
+
+    async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
+        """Send these containers no more requests; returns once they have none open, or the drain time is over."""
+
+    async def forget(self, service_id: ServiceId) -> None:
+        """The service was removed: its routes go."""
+
+
+class HealthGate(Protocol):
+    """What decides when a replica that was just started may receive requests."""
+
+    def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> Awaitable[None]:
+        """Return when all are healthy; raises StepFailed for the first that is not."""
+
+
+class ContainerRuntime:
+    """Plans and steps are `planner`'s and `steps`'; everything that only looks is the engine's own."""
+
+    def __init__(self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate) -> None:
+        self._engine = engine
+        self._traffic = traffic
+        self._gate = gate
+        self.name = engine.name
+        self.info = engine.info
+        self.ping = engine.ping
+        self.observe = engine.observe
+        self.inspect = engine.inspect
+        self.survey = engine.survey
+        self.tail = engine.tail
+        self.logs = engine.logs
+        self.execute = engine.execute
+        self.figures = engine.figures
+        self.quick_figures = engine.quick_figures
+        self.collect_garbage = engine.collect_garbage
+        self.drain_exits = engine.drain_exits
+        self.watch = engine.watch
+
+    def rollout(self, context: OperationContext) -> ContainerRollout:
+        return ContainerRollout(context, self._engine, self._traffic, self._gate)
+
+    async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        await self._traffic.check(deployment, reserve=reserve)
+        if deployment.strategy is not Strategy.CANARY:
+            return
+        obstacle = planner.canary_obstacle(deployment, await self._engine.observe(deployment.spec.service_id))
+        if obstacle is not None:
+            raise RequestError("INVALID_PAYLOAD", f"strategy: a canary is impossible here: {obstacle}; use rolling")
