@@ -30,6 +30,7 @@ from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
+from syntra.runtime.runtime import Runtime
 from syntra.utils.redact import Redactor
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.journal.opened import after_a_kill, opened
@@ -96,7 +97,9 @@ class Agent:
         proxy: ProxyControls | None = None,
         traffic: Traffic | None = None,
         canary: CanaryTools | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
+        """`runtime` is another than the engine's."""
         self.directory = directory
         self.journal = journal
         self.reports = Reports("srv_1")
@@ -105,7 +108,7 @@ class Agent:
         self.changes = Changes()
         self.gate = HealthGate(engine, min_healthy_secs=1.5, clock=clock)
         self.traffic = traffic or NoTraffic()
-        self.runtime = ContainerRuntime(engine, self.traffic, self.gate)
+        self.runtime: Runtime = runtime or ContainerRuntime(engine, self.traffic, self.gate)
         self.ledger = AlertLedger(journal, self.reports, clock)
         queues = ServiceQueues(group, lambda job: self.deployer.carry_out(job), on_idle=self.changes.announce)
         dependencies = Dependencies(
@@ -114,7 +117,8 @@ class Agent:
         self.deployer = Deployer(dependencies, queues, self.reports, self.ledger, redactor=self.redactor)
         # Never run here: its probes are for real peers and real time.
         self.watch = HealthWatch(journal, engine, self.changes, min_healthy_secs=1.5)
-        self.views = ServiceViews(journal, self.runtime, self.watch, clock, prober=self.gate)
+        prober = self.gate if runtime is None else None
+        self.views = ServiceViews(journal, self.runtime, self.watch, clock, prober=prober)
         self.queries = Queries(
             identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
             journal=journal,

@@ -59,6 +59,8 @@ class Rig:
     def __init__(self, folder: Path, journal: Opened) -> None:
         self.adapter = Addressed(registry=("nginx:1",))
         self.readiness = FakeReadiness()
+        self.changes = Changes()
+        self.adapter.tell(self.changes.announce)
         self.busy: set[ServiceId] = set()
         self.held: set[ServiceId] = set()
         self.folder = folder
@@ -75,7 +77,7 @@ class Rig:
                 unobserved_secs=0,
             ),
             engine=self.adapter,
-            changes=Changes(),
+            changes=self.changes,
             journal=self.journal.journal,
             is_busy=lambda service_id: service_id in self.busy,
             is_held=lambda service_id: service_id in self.held,

@@ -200,7 +200,7 @@ def slow(rig: Rig, secs: float, *, drain_secs: float = 0) -> TrafficSwitch:
             unobserved_secs=secs,
         ),
         engine=rig.adapter,
-        changes=Changes(),
+        changes=rig.changes,
         journal=rig.journal.journal,
         is_busy=lambda _: True,
         readiness=rig.readiness,
