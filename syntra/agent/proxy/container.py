@@ -47,6 +47,9 @@ class Routes(Protocol):
     async def applied(self) -> bool:
         """Whether the proxy works with what is published now. Raises ProxyUnreachable or RuntimeUnavailable."""
 
+    async def wait_applied(self, secs: float) -> bool:
+        """Wait until the proxy works with what is published; False after `secs`. Raises as `applied` does."""
+
     async def complaints(self) -> tuple[str, ...]:
         """What the proxy has against it, as sentences. Raises as `applied` does."""
 
@@ -273,19 +276,10 @@ class ProxyContainer:
             )
 
     async def _are_applied(self, routes: Routes, seconds: float) -> bool:
-        """Seen twice: Traefik hands a configuration to its entrypoints one after another."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + seconds
-        times = 0
-        while times < 2:
-            try:
-                times = times + 1 if await routes.applied() else 0
-            except ProxyUnreachable:
-                times = 0
-            if loop.time() >= deadline:
-                return False
-            await asyncio.sleep(LOOK_SECS)
-        return True
+        try:
+            return await routes.wait_applied(seconds)
+        except ProxyUnreachable:
+            return False
 
     async def _version(self) -> str | None:
         try:

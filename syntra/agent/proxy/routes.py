@@ -23,6 +23,7 @@ APPLY_SECS = 10.0
 # Waited when nobody can be asked: the proxy's own throttle between two configurations is two seconds
 # (providersThrottleDuration), and one more is for its file watcher.
 UNOBSERVED_SECS = 3.0
+TURN_SECS = 1.0
 
 
 class ProxyRoutes:
@@ -86,7 +87,13 @@ class ProxyRoutes:
 
         Raises ProxyUnreachable.
         """
-        applied = await self._observer.applied(table)
+        return self._solved(await self._observer.applied(table))
+
+    async def wait_applied(self, table: RouteTable, secs: float) -> bool:
+        """`applied`, waited for. Raises ProxyUnreachable when the proxy is away at the end."""
+        return self._solved(await self._observer.wait_applied(table, secs))
+
+    def _solved(self, applied: bool) -> bool:
         if applied:
             self._say("")
         return applied
@@ -123,6 +130,21 @@ class PublishedRoutes:
 
     async def applied(self) -> bool:
         return await self._proxy.applied(await self._traffic.table())
+
+    async def wait_applied(self, secs: float) -> bool:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + secs
+        while True:
+            is_last = loop.time() + TURN_SECS >= deadline
+            try:
+                # In short turns, since what is published may change meanwhile.
+                if await self._proxy.wait_applied(await self._traffic.table(), min(secs, TURN_SECS)):
+                    return True
+            except ProxyUnreachable:
+                if is_last:
+                    raise
+            if is_last:
+                return False
 
     async def complaints(self) -> tuple[str, ...]:
         return await self._proxy.complaints(await self._traffic.table())

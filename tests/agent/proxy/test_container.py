@@ -79,6 +79,9 @@ class Routes:
     async def applied(self) -> bool:
         return True
 
+    async def wait_applied(self, secs: float) -> bool:
+        return True
+
     async def complaints(self) -> tuple[str, ...]:
         return ()
 
