@@ -105,7 +105,7 @@ def build(
         names = build_name_service(networking.dns, engine, group)
     least = settings.runtime.min_healthy_secs
     gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic)
-    readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least)
+    readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least, has_passed=gate.has_passed)
     traffic = _traffic(
         settings, engine=engine, journal=journal, changes=changes, queues=queues, readiness=readiness, names=names
     )

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from syntra.health.result import bounded
-from syntra.health.verdict import Health
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.status import Health
 from syntra.utils.errors import AgentError
 
 HOLD_SECS = 30.0

@@ -21,9 +21,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from syntra.health.result import bounded
-from syntra.health.verdict import Health
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.status import Health
 
 FIRST_DELAY_SECS = 1.0
 MOST_DELAY_SECS = 300.0

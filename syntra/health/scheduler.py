@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from syntra.health.checks import Check, CheckTiming
 from syntra.health.probes import ExecCapability, Prober, probe
 from syntra.health.result import ProbeResult
-from syntra.health.verdict import Health, SteadyVerdict
+from syntra.health.verdict import SteadyVerdict
+from syntra.model.status import Health
 from syntra.utils.backoff import UnitRandom
 from syntra.utils.errors import AgentError
 

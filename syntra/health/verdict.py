@@ -25,6 +25,7 @@ from enum import Enum
 
 from syntra.health.checks import CheckTiming
 from syntra.health.result import ProbeResult, bounded
+from syntra.model.status import Health
 from syntra.utils.errors import AgentError
 
 FIRST_DELAY_SECS = 0.025
@@ -252,14 +253,6 @@ def _end_in_words(observation: Observation) -> str:
         words.append(f"is {observation.status}" if observation.status else "is not running")
     sentence = ", ".join(words)
     return f"{sentence}: {observation.error}" if observation.error else sentence
-
-
-class Health(Enum):
-    """The lasting condition of a service, in the contract's words."""
-
-    UNKNOWN = "unknown"
-    HEALTHY = "healthy"
-    UNHEALTHY = "unhealthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

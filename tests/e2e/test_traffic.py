@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,6 +102,27 @@ def test_routes_follow_a_container_that_crashes_and_a_service_that_stops(stage: 
     assert stage.served()[0] == 503
     assert stage.carry_out("stop", {"service_id": stage.service, "remove_container": True})["success"]
     wait_until(lambda: stage.served()[0] == 404, "the routes of a removed service go", 5)
+
+
+def test_health_that_fails_right_after_a_deploy_leaves_the_routes_and_is_alerted_in_the_time_of_its_check(
+    stage: Stage,
+) -> None:
+    interval, retries = 2, 3
+    payload = stage.payload("v1")
+    payload["config"]["health_check"] |= {"interval_seconds": interval, "retries": retries}
+    assert stage.carry_out("deploy", payload)["status"] == "running"
+    sick, well = sorted(stage.addresses())
+    begun = time.monotonic()
+    urllib.request.urlopen(f"http://{sick}:8080/sicken", timeout=5).close()
+
+    def alerted() -> bool:
+        alerts = stage.agent.ask("status", {})["data"]["alerts"]
+        return any(alert["type"] == "health_check_failed" for alert in alerts)
+
+    left = interval * retries + 1
+    wait_until(lambda: stage.routed() == {well}, "the routes leave the sick replica", left)
+    wait_until(alerted, "the alert", max(left - (time.monotonic() - begun), 0.1))
+    assert [stage.served() for _ in range(20)] == [(200, "v1")] * 20
 
 
 def test_a_domain_that_another_service_has_is_refused_by_its_name(stage: Stage) -> None:

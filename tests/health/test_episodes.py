@@ -20,8 +20,8 @@ from syntra.health.episodes import (
     Severity,
     Subject,
 )
-from syntra.health.verdict import Health
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.status import Health
 from syntra.utils.errors import AgentError
 
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY

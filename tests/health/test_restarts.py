@@ -22,9 +22,9 @@ from syntra.health.restarts import (
     Seen,
     StartDown,
 )
-from syntra.health.verdict import Health
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.status import Health
 
 WEB, DEP = ServiceId("svc_web"), DeploymentId("dep_2")
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY

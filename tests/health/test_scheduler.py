@@ -19,7 +19,7 @@ from syntra.health.checks import Check, CheckTiming, ExecCheck, HttpCheck, TcpCh
 from syntra.health.probes import ExecOutcome
 from syntra.health.result import ProbeResult
 from syntra.health.scheduler import SLOW_SECS, HealthScheduler, Target, Transition, slack_secs
-from syntra.health.verdict import Health
+from syntra.model.status import Health
 from syntra.utils.errors import AgentError
 from tests.agent.virtual_time import VirtualLoop, now, virtual_time
 

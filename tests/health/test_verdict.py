@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from syntra.health.checks import CheckTiming
 from syntra.health.result import ProbeResult
-from syntra.health.verdict import Health, Observation, StartupGate, SteadyVerdict, Verdict, VerdictState
+from syntra.health.verdict import Observation, StartupGate, SteadyVerdict, Verdict, VerdictState
+from syntra.model.status import Health
 from syntra.utils.errors import AgentError
 
 PENDING, HEALTHY, FAILED = VerdictState.PENDING, VerdictState.HEALTHY, VerdictState.FAILED

@@ -18,7 +18,6 @@ from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
 from syntra.health.episodes import AlertEvent, AlertKind, Crash, Episodes, Subject
-from syntra.health.verdict import Health as Condition
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerExit, Health, Replica
@@ -62,7 +61,7 @@ class _View:
 
 
 class AlertWatch:
-    """`run` it beside everything else; `drain_ends` of the adapter is its own."""
+    """`run` it beside everything else; `drain_exits` of the adapter is its own."""
 
     def __init__(
         self,
@@ -197,7 +196,7 @@ class AlertWatch:
                 said += episodes.health(
                     now,
                     subject,
-                    Condition(healths[replica.container_id].value),
+                    healths[replica.container_id],
                     self._readiness.detail(replica.container_id),
                     serving=serving,
                 )

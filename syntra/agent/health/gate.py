@@ -21,6 +21,7 @@ from syntra.runtime.runtime import Exec
 # The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
+MOST_PASSED = 1000
 
 
 class ExecInContainer:
@@ -58,6 +59,12 @@ class HealthGate:
         self._min_healthy_secs = min_healthy_secs
         self._clock = clock
         self._prober = prober
+        # Which run of a container passed; the oldest go first.
+        self._passed: dict[ContainerId, int | None] = {}
+
+    def has_passed(self, container: Container) -> bool:
+        """Whether this run of the container was found healthy when it started."""
+        return container.started_ns is not None and self._passed.get(container.container_id) == container.started_ns
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
         """Return when all are healthy; raises StepFailed for the first that is not. Cancelling is safe."""
@@ -98,6 +105,9 @@ class HealthGate:
             now = self._clock()
             verdict = gate.observe(_observation(now, replica, result))
             if verdict.state is VerdictState.HEALTHY:
+                self._passed[container_id] = replica.started_ns
+                if len(self._passed) > MOST_PASSED:
+                    del self._passed[next(iter(self._passed))]
                 return
             if verdict.state is VerdictState.FAILED:
                 crashed = gate.in_crash_loop or not replica.is_running

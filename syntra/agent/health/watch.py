@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from syntra.agent.changes import Changes
 from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, timing_of
@@ -37,12 +37,15 @@ class HealthWatch:
         changes: Changes,
         *,
         min_healthy_secs: float,
+        has_passed: Callable[[Container], bool] = lambda _: False,
         prober: Prober = probe,
     ) -> None:
+        """`has_passed`: this run of a container was healthy when it started, so that its failures count at once."""
         self._journal = journal
         self._engine = engine
         self._changes = changes
         self._min_healthy_secs = min_healthy_secs
+        self._has_passed = has_passed
         self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom(), prober=prober)
         self._overrides: Mapping[ServiceId, HealthChange] = {}
         self._services: dict[ContainerId, ServiceId] = {}
@@ -60,7 +63,7 @@ class HealthWatch:
 
     def known(self, replica: Replica) -> Health:
         """What the probes have found; unknown without a check, and until one of them decides."""
-        return Health(self._scheduler.state(replica.container_id).value)
+        return self._scheduler.state(replica.container_id)
 
     def detail(self, container_id: ContainerId) -> str:
         """The sentence of the last result; empty before the first."""
@@ -129,6 +132,7 @@ class HealthWatch:
             check=check_of(spec, spec.health),
             timing=timing_of(spec.health),
             process=replica.started_ns,
+            health=Health.HEALTHY if self._has_passed(replica) else Health.UNKNOWN,
             executor=ExecInContainer(self._engine, replica.container_id),
         )
 

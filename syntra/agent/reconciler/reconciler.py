@@ -18,12 +18,11 @@ from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.operations.service_queues import QueueInUse, ServiceQueues
 from syntra.agent.traffic.port import Traffic
 from syntra.health.restarts import Action, CreateMissing, Desired, Restarts, RestartUnhealthy, Seen, StartDown
-from syntra.health.verdict import Health
 from syntra.model.container import Container, ContainerState
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import Health as ReplicaHealth
+from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.rollout import RETIRE_GRACE_SECS
 from syntra.runtime.errors import RuntimeFailure
@@ -129,7 +128,7 @@ class Reconciler:
     def _seen(self, replica: Container, spec: ServiceSpec) -> Seen:
         return Seen(
             replica=replica,
-            health=Health(self._readiness.readiness(replica, spec).value),
+            health=self._readiness.readiness(replica, spec),
             serving=self._traffic.is_serving(replica.container_id),
         )
 
@@ -194,7 +193,7 @@ class Reconciler:
         there = await self._engine.observe(action.service_id)
         serving = {r.container_id for r in there if self._traffic.is_serving(r.container_id)}
         # Last of all, since nothing is awaited after it: what has recovered, or serves alone by now, is left alone.
-        return self._readiness.readiness(now, spec) is ReplicaHealth.UNHEALTHY and serving != {action.container_id}
+        return self._readiness.readiness(now, spec) is Health.UNHEALTHY and serving != {action.container_id}
 
     async def _needs_start(self, action: StartDown) -> bool:
         wanted = await self._wanted(action)

@@ -3,6 +3,7 @@
  *
  *   GET /        $VERSION                      GET /slow  $VERSION after three seconds
  *   GET /health  200; 404 when $FAIL=unhealthy GET /ws    RFC 6455: says "ADDRESS VERSION" first, then echoes
+ *   GET /sicken  from now on /health is 404
  *
  * SIGTERM and SIGINT end it in the middle of whatever it does, so that a missing drain shows as failed requests.
  * $FAIL=exit ends it at once with 3, $FAIL=deaf ignores SIGTERM. $PORT is 8080 when it is not given.
@@ -20,7 +21,7 @@
 
 enum { HEAD_MAX = 16384, MESSAGE_MAX = 4096, STACK_BYTES = 128 * 1024 };
 
-static const char *version, *fail;
+static const char *version, *volatile fail;
 
 static void end(int number) {
     (void)number;
@@ -171,6 +172,7 @@ static void *serve(void *given) {
         }
         int closing = header(head, "Connection", wanted, sizeof wanted) != NULL && strcasecmp(wanted, "close") == 0;
         if (strcmp(path, "/slow") == 0) sleep(3);
+        if (strcmp(path, "/sicken") == 0) fail = "unhealthy";
         int missing = (strcmp(path, "/health") == 0 && strcmp(fail, "unhealthy") == 0) || path[0] != '/';
         int size = snprintf(answer, sizeof answer,
                             "HTTP/1.1 %s\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\n%s\r\n%.200s\n",
