@@ -1,44 +1,16 @@
-"""A service file, YAML, TOML or JSON, read into a checked `deploy` payload of the wire contract.
-
-Bounded before and after parsing: a file is at most 256 KiB, 32 levels deep and 10,000 values wide (YAML aliases
-counted as often as they are used), so no file can keep the parser busy for long.
-"""
+"""Reads a service file, YAML, TOML or JSON, into a checked `deploy` payload of the wire contract."""
 
 from __future__ import annotations
 
-import json
-import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from syntra.agent.config.files import FileProblem, read_small
 from syntra.cli.errors import CliError
 from syntra.cli.exit_codes import ExitCode
+from syntra.cli.service_document import Parsed, Place, Unreadable, parse_json, parse_toml
 from syntra.cli.service_payload import ServiceMistake, build_payload
 
 SIZE_MAX = 256 * 1024
-DEPTH_MAX = 32
-VALUES_MAX = 10_000
-
-Place = tuple[str | int, ...]
-"""Where a value stands: keys and indexes from the root."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
-    """What a file says. `lines` (1-based) and `spellings` (plain scalars as written) exist for YAML only."""
-
-    value: object
-    lines: dict[Place, int] = field(default_factory=dict)
-    spellings: dict[Place, str] = field(default_factory=dict)
-
-
-class Unreadable(Exception):
-    """The text does not parse; `line` is 1-based, 0 where nobody knows."""
-
-    def __init__(self, reason: str, line: int = 0) -> None:
-        super().__init__(reason)
-        self.line = line
 
 
 def read_service(path: Path) -> dict[str, object]:
@@ -67,57 +39,11 @@ def parse(text: str, suffix: str) -> Parsed:
 
             return parse_yaml(text)
         case ".toml":
-            parsed = Parsed(value=_toml(text))
+            return parse_toml(text)
         case ".json":
-            parsed = Parsed(value=_json(text))
+            return parse_json(text)
         case _:
             raise Unreadable("it is of an unknown kind; name it .yaml, .toml or .json")
-    _bounded(parsed.value)
-    return parsed
-
-
-def _toml(text: str) -> object:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as exc:
-        raise Unreadable(str(exc)) from exc
-    except (RecursionError, ValueError) as exc:
-        raise Unreadable("a value is too deep or too long") from exc
-
-
-def _json(text: str) -> object:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        mapping = dict(pairs)
-        if len(mapping) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise Unreadable(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
-        return mapping
-
-    def no_constant(name: str) -> object:
-        raise Unreadable(f"{name} is not JSON")
-
-    try:
-        value: object = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
-    except json.JSONDecodeError as exc:
-        raise Unreadable(exc.msg, exc.lineno) from exc
-    except (RecursionError, ValueError) as exc:
-        raise Unreadable("a value is too deep or too long") from exc
-    return value
-
-
-def _bounded(value: object) -> None:
-    level, count = [value], 0
-    for _ in range(DEPTH_MAX):
-        count += len(level)
-        if count > VALUES_MAX:
-            raise Unreadable(f"it holds more than {VALUES_MAX} values")
-        below: list[object] = []
-        for item in level:
-            below += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
-        if not below:
-            return
-        level = below
-    raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep")
 
 
 def _line(lines: dict[Place, int], place: Place) -> int:

@@ -10,7 +10,7 @@ import re
 
 import yaml
 
-from syntra.cli.service_file import DEPTH_MAX, VALUES_MAX, Parsed, Place, Unreadable
+from syntra.cli.service_document import DEPTH_MAX, VALUES_MAX, Parsed, Place, Unreadable
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}

@@ -1,0 +1,81 @@
+"""What a service file says, whatever its format, and the bounds that every format keeps.
+
+A document is at most 32 levels deep and 10,000 values wide (YAML aliases counted as often as they are used), so no file
+can keep the parser busy for long.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, field
+
+DEPTH_MAX = 32
+VALUES_MAX = 10_000
+
+Place = tuple[str | int, ...]
+"""Where a value stands: keys and indexes from the root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """What a file says. `lines` (1-based) and `spellings` (plain scalars as written) exist for YAML only."""
+
+    value: object
+    lines: dict[Place, int] = field(default_factory=dict)
+    spellings: dict[Place, str] = field(default_factory=dict)
+
+
+class Unreadable(Exception):
+    """The text does not parse; `line` is 1-based, 0 where nobody knows."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def parse_toml(text: str) -> Parsed:
+    """Raises Unreadable."""
+    try:
+        return _bounded(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as exc:
+        raise Unreadable(str(exc)) from exc
+    except (RecursionError, ValueError) as exc:
+        raise Unreadable("a value is too deep or too long") from exc
+
+
+def parse_json(text: str) -> Parsed:
+    """Raises Unreadable."""
+
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        mapping = dict(pairs)
+        if len(mapping) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise Unreadable(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        return mapping
+
+    def no_constant(name: str) -> object:
+        raise Unreadable(f"{name} is not JSON")
+
+    try:
+        value: object = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+    except json.JSONDecodeError as exc:
+        raise Unreadable(exc.msg, exc.lineno) from exc
+    except (RecursionError, ValueError) as exc:
+        raise Unreadable("a value is too deep or too long") from exc
+    return _bounded(value)
+
+
+def _bounded(value: object) -> Parsed:
+    level, count = [value], 0
+    for _ in range(DEPTH_MAX):
+        count += len(level)
+        if count > VALUES_MAX:
+            raise Unreadable(f"it holds more than {VALUES_MAX} values")
+        below: list[object] = []
+        for item in level:
+            below += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        if not below:
+            return Parsed(value=value)
+        level = below
+    raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep")
