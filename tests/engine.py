@@ -8,6 +8,7 @@ pulled from anywhere: images are made of the machine's static busybox.
 from __future__ import annotations
 
 import base64
+import contextlib
 import ctypes
 import http.client
 import io
@@ -236,18 +237,30 @@ def start_container(
     labels: Mapping[str, str] | None = None,
     host: Mapping[str, object] | None = None,
 ) -> str:
-    """Create and start a container that carries the token; returns its id. `host` is the API's HostConfig."""
+    """Create and start a container that carries the token; returns its id. `host` is the API's HostConfig.
+
+    It is on a network of the token's own: an engine may run without its default bridge.
+    """
+    host = {"NetworkMode": network_of(token), **(host or {})}
     body: dict[str, object] = {
         "Image": image,
         "Env": [f"{key}={value}" for key, value in (env or {}).items()],
         "Labels": {TOKEN_LABEL: token, **(labels or {})},
-        "HostConfig": dict(host or {}),
+        "HostConfig": host,
     }
     if command is not None:
         body["Cmd"] = list(command)
     created = api("POST", "/containers/create", body, query={"name": name} if name else None)
     api("POST", f"/containers/{created['Id']}/start")
     return str(created["Id"])
+
+
+def network_of(token: str) -> str:
+    """A network that carries the token."""
+    name = f"net-{token}"
+    with contextlib.suppress(EngineRefused):  # it is there already
+        api("POST", "/networks/create", {"Name": name, "CheckDuplicate": True, "Labels": {TOKEN_LABEL: token}})
+    return name
 
 
 def address_of(container: str) -> str:
@@ -287,8 +300,9 @@ def cleanup(token: str) -> None:
         if _carries(volume, token):
             _remove(f"/volumes/{volume['Name']}", {"force": "1"})
     for image in api("GET", "/images/json"):
-        references = [name for name in image["RepoTags"] or [] if token in name]
-        references += [name for name in image["RepoDigests"] or [] if token in name]
+        # Pins of ours are named by the service in hex.
+        names = [*(image["RepoTags"] or []), *(image["RepoDigests"] or [])]
+        references = [name for name in names if token in name or token.encode().hex() in name]
         if not references and _carries(image, token):
             references = [image["Id"]]
         for reference in references:

@@ -31,7 +31,9 @@ ANN = RegistryAuth(username="ann", password="s3cret", server_address="127.0.0.1"
 async def pushed(endpoint: Endpoint, image: str, host: str) -> AsyncIterator[tuple[Images, str, str]]:
     """An image in the registry of which the engine has all but the last layer: its repository and digest."""
     repository = f"{host}/test-{secrets.token_hex(4)}"
-    async with container(endpoint, image, ["sh", "-c", f"echo {repository} > /tmp/own"]) as made:
+    # Random, so that no engine has it, and long enough for its download to be reported.
+    fill = ["dd", "if=/dev/urandom", "of=/tmp/own", "bs=65536", "count=32"]
+    async with container(endpoint, image, fill) as made:
         await made.containers.wait(made.id, deadline=20)
         query: Query = {"container": made.id, "repo": repository, "tag": "v1"}
         await made.client.request("POST", "/commit", query=query, body={})
