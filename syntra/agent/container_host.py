@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from syntra.agent.changes import Changes
@@ -32,9 +31,10 @@ from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.proxy_containers import ProxyContainers
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerHost:
     """The parts. `readiness` knows the health of running replicas, `gate` that of starting ones."""
 

@@ -11,13 +11,14 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_secs
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Peer(Protocol):
         """Send a message that is not kept; waits while the peer reads slowly, raises PeerGone when it is gone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Progress:
     """One status of one deployment."""
 

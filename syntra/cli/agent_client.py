@@ -14,7 +14,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from typing import Self
 from syntra.cli.errors import CliError, CommandFailed
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.reading import Json, section, text
+from syntra.utils.frozen import frozen
 
 LINE_MAX = 16 * 1024 * 1024
 """Longest envelope in either direction, line end included; the agent has the same bound."""
@@ -37,7 +37,7 @@ EARLY_MAX = 100
 TERMINAL = frozenset({"running", "failed", "rolled_back"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Envelope:
     """What the agent sent, opened as far as every message has it."""
 

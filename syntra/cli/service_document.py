@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from syntra.utils.frozen import frozen
 
 DEPTH_MAX = 32
 VALUES_MAX = 10_000
@@ -17,7 +19,7 @@ Place = tuple[str | int, ...]
 """Where a value stands: keys and indexes from the root."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Parsed:
     """What a file says. `lines` (1-based) and `spellings` (plain scalars as written) exist for YAML only."""
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from syntra.connection.errors import MalformedFrame, UnencodableMessage
+from syntra.utils.frozen import frozen
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 """The largest frame taken. A deploy with a thousand variables is about 100 KiB."""
@@ -25,7 +25,7 @@ MAX_NAME_CHARS = 256
 """The longest `id` and `type`: ids are UUIDs or the like, and both are logged and stored as keys."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Envelope:
     """One message of the contract. `id` is "" when the peer gave none; `timestamp` is ISO 8601 UTC, "" when missing."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from syntra.connection.codec import Envelope
+from syntra.utils.frozen import frozen
 
 HELLO = "agent_hello"
 HELLO_ACK = "hello_ack"
@@ -47,7 +47,7 @@ def unsupported(message_type: str, *, request_id: str, id: str, timestamp: str) 
     return Envelope(id=id, type="command_response", timestamp=timestamp, payload=payload)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HelloAck:
     """The control plane's answer to hello.
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from syntra.connection.messages import readable
+from syntra.utils.frozen import frozen
 
 Uniform = Callable[[float, float], float]
 """`random.Random.uniform`, or a fake."""
@@ -46,7 +46,7 @@ class FailureKind(enum.Enum):
     REDIAL = "redial"  # this side wants a new connection; nothing is wrong
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DialFailure:
     """Why a dial, or the connection it made, ended. `detail` is a short phrase without secrets."""
 
@@ -62,7 +62,7 @@ class RetryPolicy(enum.Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Verdict:
     """How to go on after a failure: the policy, the sentence for status and log, and whether a person should see it."""
 

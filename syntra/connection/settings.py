@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import urlsplit
 
 from syntra.connection.errors import ConnectionSettingsError
 from syntra.connection.timings import Timings
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TlsSettings:
     """Paths of PEM files. `ca_path` adds to the platform's roots; `cert_path` may hold the key too."""
 
@@ -19,7 +20,7 @@ class TlsSettings:
     key_path: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionSettings:
     """Everything the transport needs to know.
 

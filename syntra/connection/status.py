@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from syntra.connection.session import STOP_REASON, Session, State
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConnectionStatus:
     """The connection at one moment. `detail` is a sentence without secrets; durations are seconds."""
 

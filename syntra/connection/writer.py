@@ -16,10 +16,10 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
+from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ OUTBOX_BATCH = 32
 CONTROL_MAX = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class OutboxItem:
     """One durable message: its place in the outbox, increasing and never used again, and the encoded frame."""
 

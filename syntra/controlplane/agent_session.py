@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import re
-from dataclasses import dataclass
 
 from syntra.connection.codec import Envelope, decode, encode
 from syntra.connection.errors import MalformedFrame
@@ -24,6 +23,7 @@ from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.websocket import WebSocket, WebSocketClosed
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields
+from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class _Close(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AgentSessions:
     """What every session needs."""
 

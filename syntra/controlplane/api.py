@@ -9,7 +9,7 @@ import math
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NoReturn
 from urllib.parse import parse_qs, unquote
 
@@ -28,13 +28,14 @@ from syntra.controlplane.waiters import Waiters
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields
 from syntra.model.ids import service_id
+from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
 _PAGE = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Call:
     """A request that has found its route."""
 
@@ -46,7 +47,7 @@ class Call:
 Action = Callable[[Call], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ApiParts:
     """What the API works on."""
 

@@ -17,6 +17,7 @@ from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.waiters import Waiters
 from syntra.controlplane.websocket import NotSent, WebSocket, WebSocketClosed
+from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class AgentLink:
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Order:
     """A command on its way to a server. The payload holds secrets."""
 

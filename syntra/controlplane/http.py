@@ -10,12 +10,13 @@ import contextlib
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 import h11
 
 from syntra.controlplane.settings import Limits, Timings
+from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ _HEAD_BYTES = 16 * 1024
 Headers = list[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Head:
     """A request before its body. `target` is as sent, with the query; header names are lower case."""
 
@@ -48,7 +49,7 @@ class Head:
         return values[0] if len(values) == 1 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Response:
     """A JSON response."""
 
@@ -57,7 +58,7 @@ class Response:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Upgrade:
     """The request that wants to become a WebSocket, and the bytes that came after it."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.model.status import DeployState
+from syntra.utils.frozen import frozen
 
 JsonObject = Mapping[str, object]
 
@@ -20,7 +21,7 @@ class CommandState(enum.Enum):
     TIMED_OUT = "timed_out"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Server:
     """One server: its last hello and heartbeat as received, and counters of what is not kept. Times in ISO 8601."""
 
@@ -36,7 +37,7 @@ class Server:
     ignored_messages: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Command:
     """One command as sent or queued. Payloads hold secrets and are not kept once sent."""
 
@@ -56,7 +57,7 @@ class Command:
         return self.response is not None and self.response.get("success") is False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class QueuedDeploy:
     """A deploy waiting for its server; `payload` is JSON text."""
 
@@ -65,7 +66,7 @@ class QueuedDeploy:
     payload: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Deployment:
     """One deployment; `status` is the latest reported one. `request_id` is None when the agent began it by itself."""
 
@@ -78,7 +79,7 @@ class Deployment:
     updated_at: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Entry:
     """A received payload in order: an event of a deployment, or an alert. `seq` grows, with gaps."""
 
@@ -87,7 +88,7 @@ class Entry:
     payload: JsonObject = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogLine:
     """One line of a log subscription. `seq` is 0 until the store numbers it."""
 

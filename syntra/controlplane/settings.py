@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7420
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Timings:
     """Every deadline in one place, so that tests can shorten them."""
 
@@ -36,7 +37,7 @@ class Timings:
     store: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Limits:
     """Bounds on what peers and operators can make us hold."""
 
@@ -59,7 +60,7 @@ class Limits:
     kept_bytes: int = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ControlPlaneSettings:
     """Where to listen, where to keep things. Port 0 lets the system choose.
 

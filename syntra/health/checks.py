@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 _PATH = re.compile(r"/[!-~]*")  # visible ASCII: no blanks, no CR or LF that would begin another header
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1
@@ -26,7 +27,7 @@ class Scheme(Enum):
     HTTPS = "https"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HttpCheck:
     """Healthy when a GET of `path` is answered with 2xx or 3xx. Redirects are not followed."""
 
@@ -59,7 +60,7 @@ class HttpCheck:
                 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TcpCheck:
     """Healthy when the port takes a connection."""
 
@@ -69,7 +70,7 @@ class TcpCheck:
         _require_port(self.port)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecCheck:
     """Healthy when the command, run inside the container without a shell, exits with 0."""
 
@@ -85,7 +86,7 @@ class ExecCheck:
 Check = HttpCheck | TcpCheck | ExecCheck
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CheckTiming:
     """The rhythm of a check, in seconds."""
 

@@ -13,13 +13,14 @@ longer watched must be told by `forget`, so that no alert stays open for ever.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import Enum
 
 from syntra.health.result import bounded
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.status import Health
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 HOLD_SECS = 30.0
 CALM_SECS = 600.0
@@ -47,7 +48,7 @@ class Severity(Enum):
     CRITICAL = "critical"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AlertEvent:
     """An alert, or with `recovered` the end of one: then the severity is that which was announced last."""
 
@@ -62,7 +63,7 @@ class AlertEvent:
     """None when it is about the host."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Subject:
     """What an episode is about. `name` is for people."""
 
@@ -71,7 +72,7 @@ class Subject:
     service_id: ServiceId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Crash:
     """How a container ended without being asked to."""
 
@@ -84,7 +85,7 @@ class Crash:
     """What another hand stopped it with; empty when it ended by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Levels:
     """Of a resource, in percent. An episode is over only `gap` below the warning, so that it does not flap."""
 
@@ -103,7 +104,7 @@ class Levels:
 DISK = Levels()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Episode:
     """One that is open, as it may be stored and given to the next `Episodes`. Times are the clock's of the caller."""
 

@@ -14,7 +14,6 @@ import ipaddress
 import os
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from syntra import __version__
@@ -22,6 +21,7 @@ from syntra.health.checks import Check, ExecCheck, HttpCheck, Scheme, TcpCheck
 from syntra.health.http_response import HttpResponse, MalformedResponse
 from syntra.health.result import ProbeResult
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 __all__ = ["ExecCapability", "ExecOutcome", "ProbeResult", "probe", "probe_exec", "probe_http", "probe_tcp"]
 
@@ -33,7 +33,7 @@ _EXEC_OUTPUT = 2048
 _EXIT_WORDS = {126: " (the command cannot be executed)", 127: " (the command was not found)", 137: " (killed)"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecOutcome:
     """How a command ended."""
 

@@ -18,12 +18,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from syntra.health.result import bounded
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import Health
+from syntra.utils.frozen import frozen
 
 FIRST_DELAY_SECS = 1.0
 MOST_DELAY_SECS = 300.0
@@ -33,7 +33,7 @@ _MOST_ATTEMPTS = 20  # 2^20 s is far beyond the longest delay
 _DOWN = frozenset({ContainerState.CREATED, ContainerState.EXITED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Desired:
     """A service as it is meant to be."""
 
@@ -47,7 +47,7 @@ class Desired:
     """An operation of the service runs or waits."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Seen:
     """A replica as it is. `serving` says that traffic or names lead to it now, whatever its health."""
 
@@ -56,7 +56,7 @@ class Seen:
     serving: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartUnhealthy:
     """Restart a running container."""
 
@@ -65,7 +65,7 @@ class RestartUnhealthy:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StartDown:
     """Start a container that is there and down."""
 
@@ -74,7 +74,7 @@ class StartDown:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreateMissing:
     """Create and start replica `index`; `remove` is a dead container that is in the way."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from syntra.utils.frozen import frozen
 
 _MAX_BYTES = 512
 _MAX_LINES = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProbeResult:
     """What one probe found."""
 

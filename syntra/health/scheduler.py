@@ -21,7 +21,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.health.checks import Check, CheckTiming
 from syntra.health.probes import ExecCapability, Prober, probe
@@ -30,6 +30,7 @@ from syntra.health.verdict import SteadyVerdict
 from syntra.model.status import Health
 from syntra.utils.backoff import UnitRandom
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ _MOST_SLACK_SECS = 0.5
 _SPARE_HEAP = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Target:
     """What is asked. `health` and `executor` are no part of what makes two targets equal."""
 
@@ -58,7 +59,7 @@ class Target:
     executor: ExecCapability | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Transition:
     """The condition of a target turned."""
 

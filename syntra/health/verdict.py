@@ -20,13 +20,13 @@ the retries of a slow one. Failing takes as long as it does under the engine's o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from syntra.health.checks import CheckTiming
 from syntra.health.result import ProbeResult, bounded
 from syntra.model.status import Health
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 FIRST_DELAY_SECS = 0.025
 # A failing check is asked again after a quarter of the time that the start has taken so far: a service is found ready
@@ -49,7 +49,7 @@ class VerdictState(Enum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Verdict:
     """A decision and its reason."""
 
@@ -60,7 +60,7 @@ class Verdict:
     """When to observe again at the latest, on the clock of `Observation.at`; None after a failure."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Observation:
     """One look at a container, with the result of a probe when one was made.
 
@@ -255,7 +255,7 @@ def _end_in_words(observation: Observation) -> str:
     return f"{sentence}: {observation.error}" if observation.error else sentence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SteadyChange:
     """The condition after one more result."""
 

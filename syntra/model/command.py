@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth
+from syntra.utils.frozen import frozen
 
 
 class Pace(enum.Enum):
@@ -19,7 +20,7 @@ class Pace(enum.Enum):
     ROLLING = "rolling"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Deploy:
     """Make a deployment real."""
 
@@ -32,7 +33,7 @@ class Deploy:
         return self.deployment.spec.service_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Stop:
     """Stop every container of a service; `remove` takes them away too. `grace_secs` is between SIGTERM and SIGKILL."""
 
@@ -42,7 +43,7 @@ class Stop:
     remove: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Scale:
     """Run this many replicas of what is deployed."""
 
@@ -52,7 +53,7 @@ class Scale:
     pace: Pace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Restart:
     """Restart the replicas one after another."""
 
@@ -61,7 +62,7 @@ class Restart:
     grace_secs: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Rollback:
     """Return to a kept deployment; None means the one before the current.
 
@@ -74,7 +75,7 @@ class Rollback:
     image: ImageRef | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Promote:
     """End all holds of the canary under way: once its replicas are proven, it gets every request."""
 
@@ -82,7 +83,7 @@ class Promote:
     service_id: ServiceId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Abort:
     """End the canary under way, and return to what served before."""
 
@@ -90,7 +91,7 @@ class Abort:
     service_id: ServiceId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exec:
     """Run a command in one container of a service. Arguments and environment may be secret."""
 
@@ -102,7 +103,7 @@ class Exec:
     timeout_secs: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogsSubscribe:
     """Stream the log lines of a service. `since` and `until` are RFC 3339 in UTC with nine digits of fraction."""
 
@@ -114,7 +115,7 @@ class LogsSubscribe:
     until: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogsUnsubscribe:
     """End the subscription of that request id, or every subscription of the service when none matches."""
 
@@ -122,7 +123,7 @@ class LogsUnsubscribe:
     service_id: ServiceId | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ConfigureHealthCheck:
     """Change how the replicas of a service are asked, without new containers."""
 
@@ -140,7 +141,7 @@ class QueryKind(enum.Enum):
     PLAN = "plan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Query:
     """A question; `service_id` for metrics, `deployment` for a plan."""
 
@@ -158,7 +159,7 @@ class ProxyAction(enum.Enum):
     STATUS = "proxy_status"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProxyControl:
     """Bring the proxy up or down, or tell of it. Repeating it does no harm, so it is not journaled."""
 

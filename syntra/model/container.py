@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import ReplicaStatus
+from syntra.utils.frozen import frozen
 
 
 class ContainerState(enum.Enum):
@@ -31,7 +32,7 @@ class NameSource(enum.Enum):
     """It asks the agent, and the engine tells its names to those that do not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Container:
     """A replica on a container engine. Times in epoch nanoseconds; addresses by network name."""
 

@@ -6,16 +6,16 @@ Replicas are recognised by the fingerprint of the spec that they were made of, s
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.spec import HealthKind, HealthSpec, ServiceSpec
 from syntra.model.spec_payload import check_interval, check_path, check_retries, check_timeout
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthChange:
     """None leaves what the deployment asks for. A path makes any check one by HTTP. Times in seconds."""
 

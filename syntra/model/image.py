@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from syntra.model.errors import InvalidField
+from syntra.utils.frozen import frozen
 
 _REGISTRY = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*(?::\d{1,5})?"
@@ -24,7 +24,7 @@ MAX_NAME = 255
 MOVING_TAG = "latest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageRef:
     """One image: `registry` is "" for the engine's default; `digest` pins it and wins over `tag`."""
 
@@ -57,7 +57,7 @@ class ImageRef:
         return f"{self.name}:{self.tag}" + (f"@{self.digest}" if self.digest else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageParts:
     """A reference taken apart and not checked yet; None is what it does not say."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+
+from syntra.utils.frozen import frozen
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProjectNetwork:
     """The network of one project. `gateways` are the host's own addresses on it, `bridge` the host's interface."""
 
@@ -20,7 +21,7 @@ class ProjectNetwork:
     bridge: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerDns:
     """HostConfig's Dns, DnsSearch and DnsOptions (Engine API, "Create a container")."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
+from syntra.utils.frozen import frozen
 
 # What the agent itself tells every container. Whatever else is asked for under these names is not part of a spec.
 AGENT_ENV = frozenset({"SYNTRA_SERVICE_ID", "SYNTRA_DEPLOYMENT_ID", "SYNTRA_OTLP_ENDPOINT"})
@@ -30,7 +31,7 @@ class HealthKind(enum.Enum):
     EXEC = "exec"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthSpec:
     """A health check as asked for. Times in seconds; `port` None means the service's port."""
 
@@ -46,7 +47,7 @@ class HealthSpec:
     """Restart a replica that turned unhealthy. Ours, and optional in every payload."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeMount:
     """A named volume, or a bind of `host_path` when that is set."""
 
@@ -56,7 +57,7 @@ class VolumeMount:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RateLimit:
     """Requests that a route takes from one client address: `average` a second over time, `burst` at once."""
 
@@ -64,7 +65,7 @@ class RateLimit:
     burst: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Routing:
     """How the proxy reaches a service, beside its domains. Ours, and optional in every payload.
 
@@ -79,7 +80,7 @@ class Routing:
     rate_limit: RateLimit | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceSpec:
     """One service. `cpu_nanos` are billionths of a core, `memory_bytes` bytes; None means unlimited.
 
@@ -106,7 +107,7 @@ class ServiceSpec:
     host_port: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CanaryStep:
     """This percentage of the requests (1–100) goes to the new replicas, for so long before the next step."""
 
@@ -114,7 +115,7 @@ class CanaryStep:
     hold_secs: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Canary:
     """How strategy `canary` goes. The steps rise, and the last is 100 %.
 
@@ -131,7 +132,7 @@ class Canary:
     min_requests: int = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Deployment:
     """A spec on its way to being real.
 
@@ -147,7 +148,7 @@ class Deployment:
     canary: Canary = Canary()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RegistryAuth:
     """Short-lived credentials for one pull; never stored."""
 

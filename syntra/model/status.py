@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.utils.frozen import frozen
 
 
 class Health(enum.Enum):
@@ -77,7 +78,7 @@ class Replica(Protocol):
         """The runtime's own word for its state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerExit:
     """A container of ours that ended, and not by our stop, restart or removal."""
 
@@ -91,7 +92,7 @@ class ContainerExit:
     """What another hand sent it by the engine before, such as SIGTERM; empty when it ended by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerExits:
     """What ended since the last question, oldest first; not `complete` when some of it was missed."""
 
@@ -128,7 +129,7 @@ class DeployState(enum.Enum):
         return self in (DeployState.RUNNING, DeployState.FAILED, DeployState.ROLLED_BACK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """Why something failed: the contract's error object."""
 
@@ -136,7 +137,7 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogLine:
     """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds."""
 
@@ -145,7 +146,7 @@ class LogLine:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecResult:
     """How an exec ended. `truncated` says that output beyond the limit was dropped."""
 
@@ -155,7 +156,7 @@ class ExecResult:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Figures:
     """Resource use of one container. CPU: 100 is one core. Counters since the container's start."""
 

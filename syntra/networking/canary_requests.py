@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
 
 from syntra.model.ids import ServiceId
 from syntra.networking.api_client import ApiClient
 from syntra.networking.errors import ProxyUnreachable, UnreadableMetrics
 from syntra.networking.prometheus_text import samples
+from syntra.utils.frozen import frozen
 
 METRIC = "traefik_service_requests_total"
 KEY = "networking.traefik_metrics"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answers:
     """Answers since the proxy began to count: all of them, and those with a status of 500 and above."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from syntra.networking.api_client import ApiClient
 from syntra.networking.errors import ProxyUnreachable
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProxyVersion:
     """`since` is RFC 3339 as Traefik writes it; texts that it does not tell are empty."""
 

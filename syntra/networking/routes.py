@@ -16,6 +16,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.routing_payload import MAX_PRIORITY, header_problem, is_path_prefix
 from syntra.model.spec import Routing
 from syntra.networking.errors import InvalidRoute
+from syntra.utils.frozen import frozen
 
 MAX_WEIGHT = 1_000_000
 
@@ -23,7 +24,7 @@ MAX_WEIGHT = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """Where one replica answers. `address` is an IPv4 or IPv6 address in its canonical text, never a name."""
 
@@ -42,7 +43,7 @@ class Endpoint:
             raise InvalidRoute(f"cannot route to {self.address}: {self.port} is not a port (1–65535)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Group:
     """The endpoints that share one weight: those of one deployment. Weight 0 gets no request."""
 
@@ -57,7 +58,7 @@ class Group:
             raise InvalidRoute(f"cannot route to group {self.name}: weight {self.weight} is not 0–{MAX_WEIGHT}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceRoute:
     """All that the proxy needs of one service. No domains: nothing leads to it. No endpoints: it answers 503."""
 
@@ -77,7 +78,7 @@ class ServiceRoute:
             raise InvalidRoute(f"cannot route service {self.service_id}: {problem}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Claim:
     """A domain and path that a service holds already."""
 

@@ -14,12 +14,12 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Routing, ServiceSpec
 from syntra.networking.errors import InvalidRoute
 from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute
+from syntra.utils.frozen import frozen
 
 Json = dict[str, object]
 
@@ -43,7 +43,7 @@ _WITH_PATH = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProxySettings:
     """Names from the proxy's own static configuration.
 

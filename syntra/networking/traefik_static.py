@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from syntra.networking.errors import InvalidStatic
+from syntra.utils.frozen import frozen
 
 DYNAMIC_AT = "/syntra/dynamic"
 """Where the watched directory is inside the container."""
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Listener:
     """One entrypoint. `host` is an IP address, or empty for every address of the machine."""
 
@@ -62,7 +62,7 @@ def parse_listener(text: str) -> Listener:
     return Listener(name=name, host=str(found), port=int(port))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StaticSettings:
     """What the static configuration is made of; raises InvalidStatic when it cannot work.
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 
 class RuntimeKind(enum.Enum):
@@ -15,7 +15,7 @@ class RuntimeKind(enum.Enum):
     KUBERNETES = "kubernetes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Evidence:
     """What points to which runtime.
 

@@ -16,16 +16,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from syntra.model.command import Operation
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuntimeInfo:
     """What runs the services."""
 
@@ -36,7 +36,7 @@ class RuntimeInfo:
     """Where images and volumes are kept on this host; empty when the runtime does not tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogRange:
     """Which lines: the last `tail`, within [since, until] (RFC 3339 or epoch seconds), and whether to follow."""
 
@@ -46,7 +46,7 @@ class LogRange:
     until: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surveyed:
     """A replica with the deployment it was made from, as far as the runtime's objects tell."""
 
@@ -54,7 +54,7 @@ class Surveyed:
     deployment: Deployment | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Ref:
     """A replica in a plan: by its id when it exists, by its index while it is still to be created."""
 
@@ -63,7 +63,7 @@ class Ref:
     container_id: ContainerId | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Desired:
     """What an operation is to reach, as far as plans depend on it.
 
@@ -88,7 +88,7 @@ class Step(Protocol):
     state: ClassVar[DeployState]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Plan:
     """Steps in order, and sentences about decisions that a person should know of."""
 
@@ -96,7 +96,7 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Commit:
     """The point of no return: from here the new state is the service's state. The agent performs it."""
 
@@ -107,7 +107,7 @@ class Commit:
         return "commit the new version"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hold:
     """Leave a canary at its share for so long, and watch it. The agent performs it. `number` counts steps from 1."""
 
@@ -122,7 +122,7 @@ class Hold:
         return f"hold the canary at {self.percent} % of the requests for {self.secs:g} s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ForgetService:
     """Drop what is kept of a removed service. The runtime drops its part first, then the agent its own."""
 

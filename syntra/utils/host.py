@@ -10,8 +10,9 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from syntra.utils.frozen import frozen
 
 _MIB = 1024**2
 _GIB = 1024**3
@@ -23,7 +24,7 @@ _VIRTUAL = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFacts:
     """What does not change while the agent runs."""
 
@@ -57,7 +58,7 @@ class HostFacts:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostFigures:
     """How busy the host is."""
 
@@ -73,10 +74,10 @@ class HostFigures:
 
     def to_payload(self) -> dict[str, object]:
         """The `resources` of a heartbeat."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostCounters:
     """One raw reading. Processor times in seconds since boot, the rest in bytes."""
 

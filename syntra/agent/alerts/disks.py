@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.agent.alerts.ledger import AlertLedger
@@ -15,6 +14,7 @@ from syntra.health.episodes import AlertEvent, AlertKind, Episodes, Subject
 from syntra.runtime.errors import RuntimeFailure
 from syntra.runtime.runtime import Availability
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ LOOK_AGAIN_SECS = 60.0
 ANSWER_SECS = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Usage:
     """`device` tells file systems apart; `percent` is 0 to 100, of what an ordinary user may have."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from syntra.agent.alerts.ledger import AlertLedger
@@ -24,6 +24,7 @@ from syntra.model.status import ContainerExit, Health, Replica
 from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable
 from syntra.runtime.runtime import Availability, Exits, Logs, Replicas
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class AlertSource(Replicas, Exits, Logs, Availability, Protocol):
     """What is watched."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _View:
     """What is meant to run, and what does."""
 

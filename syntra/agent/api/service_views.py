@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from syntra.agent.health.readiness import Readiness
@@ -20,6 +19,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health, Replica, ReplicaStatus
 from syntra.runtime.runtime import Replicas, Usage
+from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_ns
 
 # Probing for a view must not hold it up: a slower answer counts as unhealthy here.
@@ -29,7 +29,7 @@ PROBES_AT_ONCE = 10
 PROBE_MAX_AGE_SECS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceView:
     """One service: `row` is None for containers of ours that the journal does not know."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.agent.config.errors import ConfigurationError
@@ -12,12 +11,13 @@ from syntra.agent.config.files import read_small
 from syntra.agent.config.schema import BY_DOTTED, KEYS, SECTIONS, Value
 from syntra.agent.config.suggest import hint, nearest
 from syntra.agent.config.values import from_toml, type_name
+from syntra.utils.frozen import frozen
 
 SIZE_MAX = 256 * 1024
 """Far above any real file; keeps a wrong path (a log, a disk image) from being parsed for minutes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Document:
     """The tables of one file, parsed but unchecked, and the file's permission bits."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 
 class FileProblem(AgentError):
@@ -22,7 +22,7 @@ class FileForbidden(FileProblem):
     """The path may exist, but not for this user."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SmallFile:
     """What was read, and the permission bits (0o600) of the very file it came from."""
 

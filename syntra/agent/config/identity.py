@@ -8,12 +8,12 @@ import json
 import logging
 import secrets
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.agent.config.settings import Settings
 from syntra.utils import atomic_file
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ FILE_NAME = "identity.json"
 MACHINE_ID = Path("/etc/machine-id")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AgentIds:
     """`owner` marks on the engine what is this agent's; it is no secret and is never told to the control plane."""
 

@@ -7,7 +7,7 @@ Precedence, lowest first: default, file, environment, command line. The token ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,13 +18,14 @@ from syntra.agent.config.files import FileForbidden, FileMissing, FileProblem, r
 from syntra.agent.config.schema import BY_DOTTED, KEYS, Value
 from syntra.agent.config.settings import Settings, build
 from syntra.agent.config.values import from_text, from_toml, token
+from syntra.utils.frozen import frozen
 
 DEFAULT_PATH = Path("/etc/syntra/agent.toml")
 TOKEN_FILE_MAX = 8 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Loaded:
     """Settings, and the story of how they came about."""
 

@@ -5,8 +5,9 @@ The file loader, the environment, `config show`, the did-you-mean hints and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from syntra.utils.frozen import frozen
 
 
 class Kind(Enum):
@@ -39,7 +40,7 @@ LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS})
 """Written as lists in the file, with commas in a variable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Key:
     """One key. `section` is empty at the top level; `default` None means: absent unless given."""
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from pathlib import Path
 
 from syntra.agent.config.schema import KEYS, Key, Value
+from syntra.utils.frozen import frozen
 
 Values = Mapping[str, Value | None]
 """Checked values by dotted key; every key is present, None means absent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ControlPlaneSettings:
     """Where to dial and as whom."""
 
@@ -27,7 +28,7 @@ class ControlPlaneSettings:
     reconnect_max_delay_secs: int = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RuntimeSettings:
     """What runs the containers."""
 
@@ -39,7 +40,7 @@ class RuntimeSettings:
     min_healthy_secs: float = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DnsSettings:
     """Who answers for the names of services."""
 
@@ -52,7 +53,7 @@ class DnsSettings:
     """IP addresses of resolvers for all other names; empty means the host's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkingSettings:
     """How the world reaches services, and how they reach each other."""
 
@@ -86,7 +87,7 @@ class NetworkingSettings:
         return Path(self.traefik_dynamic_dir) if self.traefik_dynamic_dir else data_dir / "traefik" / "dynamic"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TelemetrySettings:
     """Receivers, ring and batches."""
 
@@ -99,7 +100,7 @@ class TelemetrySettings:
     """Share of traces kept at high volume, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TlsSettings:
     """Files of the control-plane connection; `cert_path` and `key_path` are both set or both None."""
 
@@ -108,7 +109,7 @@ class TlsSettings:
     ca_path: Path | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LoggingSettings:
     """How the agent logs."""
 
@@ -120,7 +121,7 @@ class LoggingSettings:
     """None means stderr."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Settings:
     """Everything an operator decides before start."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from syntra.model.container import Container
 from syntra.model.network import Address, ProjectNetwork
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Reaches(Protocol):
     def __call__(self, pid: int, address: Address, port: int, *, project: str) -> Awaitable[bool]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Place:
     """Where containers of a project are to reach the server."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
+from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_secs
 
 MOST_RESULTS = 1000
 """As many as one telemetry batch may have."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthResult:
     """One probe of one replica; `at` is when it ended, in seconds since the epoch."""
 

@@ -6,15 +6,16 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answered:
     """A command that is done with its answer: what is remembered of it, and the messages that go out with it."""
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Remembered:
     """What was said to a request id: the response, and the terminal report of long work once there is one."""
 
@@ -18,7 +19,7 @@ class Remembered:
     report: Mapping[str, Json] | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Unfinished:
     """An operation that was under way, or waiting, when the agent last stopped.
 
@@ -36,7 +37,7 @@ class Unfinished:
     stage: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceRow:
     """The desired state of one service."""
 
@@ -47,7 +48,7 @@ class ServiceRow:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CurrentService:
     """A service's desired state with the deployment it names; None when that is not kept, or cannot be read."""
 

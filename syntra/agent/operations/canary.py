@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from syntra.agent.health.readiness import Readiness
@@ -25,6 +24,7 @@ from syntra.networking.canary_requests import KEY, Answers
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import Hold, Replicas
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 # How often replicas are looked at, and the proxy's count is read.
 LOOK_SECS = 1.0
@@ -45,7 +45,7 @@ class RequestCounter(Protocol):
         """Since the proxy began to count. Raises AgentError when they cannot be had."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CanaryTools:
     """What canaries are judged by. Without `counter` no limit of errors can be asked for."""
 

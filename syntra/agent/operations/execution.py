@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from syntra.agent.changes import Changes
 from syntra.agent.journal.journal import Journal
@@ -28,6 +27,7 @@ from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Observation, Plan, Runtime, Step
 from syntra.utils.companion import alongside
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ HOLD_SLACK_SECS = 120.0
 REPORTED_LINES = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Dependencies:
     """What an operation works with."""
 

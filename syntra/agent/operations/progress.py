@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from syntra.agent.alerts.ledger import AlertLedger, Draft
 from syntra.agent.journal.journal import Journal
@@ -18,6 +18,7 @@ from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
 from syntra.runtime.runtime import Step
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 PULL_REPORT_SECS = 1.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Outcome:
     """How a job ended. `restored`: the previous version is running again."""
 

@@ -7,8 +7,9 @@ of anything goes on from there when it is asked again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+
+from syntra.utils.frozen import frozen
 
 
 class Action(Enum):
@@ -20,7 +21,7 @@ class Action(Enum):
     REPLACE = "replaced"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Seen:
     """One container of ours. `fits`: made as one would be made now."""
 
@@ -29,7 +30,7 @@ class Seen:
     running: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Decision:
     """`keep` is the container to serve, None when it is yet to be made; `old` are those that go."""
 

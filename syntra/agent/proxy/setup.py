@@ -6,7 +6,6 @@ Raises InvalidStatic where the configuration makes no proxy, so nothing here is 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.agent.config.settings import Settings
@@ -15,9 +14,10 @@ from syntra.networking.errors import InvalidStatic
 from syntra.networking.traefik_static import ACME_AT, DYNAMIC_AT, StaticSettings, arguments, parse_listener
 from syntra.runtime.docker.proxy_body import Bind, WantedProxy
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ProxySetup:
     """What the configuration says about a proxy of ours."""
 

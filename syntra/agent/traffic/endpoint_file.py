@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from syntra.agent.traffic.endpoints import EndpointTable
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.utils import atomic_file
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
 FILE_NAME = "published.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Kept:
     """What was reached of one service."""
 

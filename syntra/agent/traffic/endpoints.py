@@ -8,19 +8,20 @@ leaves the old one standing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health
 from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute
+from syntra.utils.frozen import frozen
 
 STABLE = "stable"
 CANARY = "canary"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ReplicaEndpoint:
     """One container. `port` is that of the spec it was made from; None: only its name is asked for."""
 
@@ -31,7 +32,7 @@ class ReplicaEndpoint:
     """False for the last one of a service, unhealthy: the proxy keeps it rather than nothing, names do not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceEndpoints:
     """One service. The `canary` containers get `share` percent of the requests, the others what is left."""
 
@@ -41,7 +42,7 @@ class ServiceEndpoints:
     share: int = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NamedService:
     """A service as the names know it: replica index and address of those that are ready, in order."""
 

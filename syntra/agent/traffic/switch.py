@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from syntra.agent.changes import Changes
@@ -31,6 +31,7 @@ from syntra.model.status import Health
 from syntra.networking.routes import RouteTable
 from syntra.runtime.errors import RuntimeFailure, StepFailed
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ STAYING_UP_SECS = 0.5
 NAMED_DRAIN_SECS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TrafficSettings:
     """How long the old is drained at most; `state_dir` keeps what is published."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import dns.exception
 import dns.flags
@@ -39,6 +39,7 @@ from syntra.networking.dns.zone import (
     ServiceRecord,
     Zone,
 )
+from syntra.utils.frozen import frozen
 
 MOST_RECORDS = 8
 UDP_PAYLOAD = 1232
@@ -66,7 +67,7 @@ class Transport(enum.Enum):
     TCP = "tcp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Query:
     """A well-formed query of one question."""
 
@@ -83,7 +84,7 @@ class Query:
         return min(max(self.message.payload, _PLAIN_PAYLOAD), UDP_PAYLOAD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Answered:
     """Send these bytes. `addresses` are those of replicas that the asker may use from now on."""
 
@@ -92,14 +93,14 @@ class Answered:
     addresses: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Elsewhere:
     """Ask an upstream."""
 
     query: Query
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Dropped:
     """Send nothing: too short to be answered, or an answer itself (two servers would talk for ever)."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from syntra.model.network import ContainerDns
 from syntra.networking.dns.errors import InvalidUpstream
 from syntra.networking.dns.upstream import Upstream, parse_upstream
+from syntra.utils.frozen import frozen
 
 HOST_FILE = "/etc/resolv.conf"
 RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
@@ -22,7 +22,7 @@ MOST = 3
 """resolver(5) and the engine's resolver use no more than three."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ResolvConf:
     """What a file says. `nameservers` in order, without repetition, at most MOST; unusable lines are left out."""
 

@@ -6,17 +6,17 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from syntra.networking.dns.errors import BindFailed
 from syntra.networking.dns.zone import Address
+from syntra.utils.frozen import frozen
 
 _BACKLOG = 128
 _ATTEMPTS = 16
 _WILDCARDS = ("0.0.0.0", "::")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Sockets:
     """A bound pair, non-blocking; whoever has it closes it."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 
 from syntra.networking.dns.errors import InvalidUpstream
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Upstream:
     """A resolver. `address` is an IP literal in canonical form, with the zone of a link-local one (`fe80::1%eth0`)."""
 

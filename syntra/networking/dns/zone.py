@@ -23,7 +23,8 @@ import ipaddress
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from syntra.utils.frozen import frozen
 
 Labels = tuple[bytes, ...]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -39,14 +40,14 @@ class RecordType(enum.Enum):
     PTR = "PTR"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AddressRecord:
     """A or AAAA."""
 
     address: Address
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ServiceRecord:
     """SRV (RFC 2782); priority and weight are 0, all replicas are equal."""
 
@@ -54,7 +55,7 @@ class ServiceRecord:
     target: Labels
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PointerRecord:
     """PTR."""
 
@@ -77,7 +78,7 @@ class Outcome(enum.Enum):
     """Not ours: to be asked of an upstream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Lookup:
     """`authority` is the owner of the SOA record in a negative answer: the name itself or one above it."""
 
@@ -86,7 +87,7 @@ class Lookup:
     authority: Labels = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Replica:
     """One that is ready. `label` tells it from the service's others; `addresses` on the project's network."""
 
@@ -94,7 +95,7 @@ class Replica:
     addresses: tuple[Address, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Service:
     """One that exists. `replicas` are the ready ones, perhaps none; `hostname` is the spec's internal_hostname."""
 
@@ -109,7 +110,7 @@ _Types = dict[RecordType, tuple[Record, ...]]
 _Names = dict[Labels, _Types]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Zone:
     """All views. Made by `build`; immutable, so a server replaces it whole."""
 

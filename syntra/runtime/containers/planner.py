@@ -14,7 +14,6 @@ Two rules hold for every plan:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from syntra.model.command import Pace
 from syntra.model.container import Container, ContainerState
@@ -33,13 +32,14 @@ from syntra.runtime.containers.steps import (
     StopReplicas,
 )
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
+from syntra.utils.frozen import frozen
 
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
 # What the engine has begun to remove cannot be started, stopped or updated.
 _GOING = (ContainerState.REMOVING, ContainerState.DEAD)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Goal:
     """What a deploy, rollback or scale is to reach.
 

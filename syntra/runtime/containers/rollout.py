@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
@@ -35,6 +34,7 @@ from syntra.runtime.containers.steps import (
 )
 from syntra.runtime.errors import RuntimeFailure, StepFailed
 from syntra.runtime.runtime import Desired, ForgetService, Observation, OperationContext, Plan, Ref, Step
+from syntra.utils.frozen import frozen
 
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, Traffic
@@ -44,7 +44,7 @@ RETIRE_GRACE_SECS = 10.0
 STOPS_AT_ONCE = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedContainers:
     """What one look found. `has_image`: the deployment's image is here, pinned."""
 

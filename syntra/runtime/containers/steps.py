@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from syntra.model.status import DeployState, Phase
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Ref
+from syntra.utils.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObtainImage:
     """Pull the image and pin it by a tag of ours, so that pruning cannot take a rollback away."""
 
@@ -21,7 +21,7 @@ class ObtainImage:
         return f"pull {self.image} and pin it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnsureNetwork:
     """Make the project's network when it is not there."""
 
@@ -33,7 +33,7 @@ class EnsureNetwork:
         return f"ensure the network of project {self.project}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EnsureVolume:
     """Make a named volume when it is not there."""
 
@@ -45,7 +45,7 @@ class EnsureVolume:
         return f"ensure volume {self.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CreateReplica:
     """Create the container of one replica, not started."""
 
@@ -57,7 +57,7 @@ class CreateReplica:
         return f"create replica {self.index}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StartReplica:
     """Start a replica; one that runs already is left alone."""
 
@@ -69,7 +69,7 @@ class StartReplica:
         return f"start {self.replica.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RestartReplica:
     """Restart a running replica, or start one that is not."""
 
@@ -81,7 +81,7 @@ class RestartReplica:
         return f"restart {self.replica.name}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AwaitHealthy:
     """Wait until the replicas have proven themselves; all are watched at once."""
 
@@ -93,7 +93,7 @@ class AwaitHealthy:
         return f"wait until {_names(self.replicas)} {'is' if len(self.replicas) == 1 else 'are'} healthy"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class StopReplicas:
     """Take replicas out of service: restart policy off, SIGTERM, grace, SIGKILL. They can be started again."""
 
@@ -105,7 +105,7 @@ class StopReplicas:
         return f"stop {_names(self.replicas)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RemoveReplicas:
     """Remove containers that serve nothing any more, with their anonymous volumes."""
 
@@ -117,7 +117,7 @@ class RemoveReplicas:
         return f"remove {_names(self.replicas)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Publish:
     """Have the proxy send requests to replicas that are proven, and see that it does."""
 
@@ -129,7 +129,7 @@ class Publish:
         return f"publish {_names(self.replicas)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Withdraw:
     """Have the proxy send no more requests to replicas, see that it does not, and wait until they have none open."""
 
@@ -141,7 +141,7 @@ class Withdraw:
         return f"withdraw and drain {_names(self.replicas)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Shift:
     """Have the proxy send this percentage of the service's requests to the replicas, and see that it does."""
 

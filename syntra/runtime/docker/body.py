@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from syntra.model.container import NameSource
 from syntra.model.errors import RequestError
@@ -17,6 +17,7 @@ from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
+from syntra.utils.frozen import frozen
 
 MANAGED = "syntra.managed"
 OWNER = "syntra.owner"
@@ -33,7 +34,7 @@ KEEP_PREFIX = "syntra-keep/"
 LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Surroundings:
     """What the engine, the project and the agent contribute to a container."""
 

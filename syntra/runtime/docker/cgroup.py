@@ -6,11 +6,12 @@ v2 when the agent runs on the engine's host and in its cgroup namespace. Reading
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from syntra.utils.frozen import frozen
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@frozen
 class CgroupFigures:
     """CPU time used since the container's start, in nanoseconds, and memory without inactive file cache, in bytes."""
 

@@ -17,7 +17,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +38,7 @@ from syntra.runtime.docker.paths import Query, encode_query
 from syntra.runtime.docker.pool import ConnectionPool
 from syntra.runtime.docker.streams import EngineStream, HijackedStream
 from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, parse_version
+from syntra.utils.frozen import frozen
 
 DEADLINE_SECS = 30.0
 """Default deadline of a short call: the engine answers in milliseconds, unless its disk is very busy."""
@@ -48,7 +49,7 @@ MAX_ERROR_BYTES = 64 * 1024
 _IDEMPOTENT = ("GET", "HEAD")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Response:
     """A complete answer below status 400."""
 
@@ -66,7 +67,7 @@ class Response:
         return value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class _Call:
     method: str
     path: str

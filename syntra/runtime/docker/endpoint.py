@@ -11,18 +11,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from syntra.runtime.docker.errors import BadEndpoint
+from syntra.utils.frozen import frozen
 
 DEFAULT_SOCKET = "/var/run/docker.sock"
 PLAIN_PORT = 2375
 TLS_PORT = 2376
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class TlsFiles:
     """PEM files of a mutually authenticated connection. None: the system's CAs and no client certificate."""
 
@@ -34,7 +34,7 @@ class TlsFiles:
         return str(PurePosixPath(self.directory) / name)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Endpoint:
     """A socket path, or a host and a port. `tls` is None for plain connections."""
 

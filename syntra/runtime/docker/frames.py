@@ -8,12 +8,12 @@ response says which on API 1.41, so the caller decides by the container's or the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from syntra.runtime.docker.errors import DockerError, EngineProtocolError, StreamBroken
 from syntra.runtime.docker.records import LogRecord, Stream
+from syntra.utils.frozen import frozen
 
 HEADER_BYTES = 8
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -35,7 +35,7 @@ class FrameType(Enum):
     """The engine's own error about the stream, in band: it is no output of the container."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Frame:
     type: FrameType
     payload: bytes

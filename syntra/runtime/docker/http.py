@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from syntra.utils.frozen import frozen
+
 MAX_HEAD_BYTES = 64 * 1024
 """Bound of a response head, and of trailers. The engine's heads are below 1 KiB."""
 MAX_CHUNK_LINE_BYTES = 4096
@@ -24,7 +26,7 @@ _LENGTH = re.compile(r"[0-9]{1,15}")
 _TARGET = re.compile(r"/[!-~]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Head:
     """The final status and headers; names in lower case, repeated fields joined by `, `."""
 
@@ -32,7 +34,7 @@ class Head:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Data:
     """A piece of the body, never empty."""
 
@@ -54,7 +56,7 @@ class FailureKind(Enum):
     MALFORMED = "malformed response"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Failure:
     """Why a response cannot be read on."""
 

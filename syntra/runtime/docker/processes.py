@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
+
+from syntra.utils.frozen import frozen
 
 PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Process:
     """`started` is in clock ticks since boot: with `pid` it names a process once and for all."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 
 from syntra.model.fields import Json
 from syntra.model.image import ImageRef
 from syntra.runtime.docker import fields
 from syntra.runtime.docker.body import LOG_LIMITS, OWNER
 from syntra.runtime.docker.records import ContainerDetails
+from syntra.utils.frozen import frozen
 
 COMPONENT = "syntra.component"
 PROXY = "proxy"
@@ -25,7 +25,7 @@ GRACE_SECS = 30
 """Between SIGTERM and SIGKILL. Traefik ends open requests for up to 10 s (lifeCycle.graceTimeOut) after SIGTERM."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Bind:
     """A directory of the host and where it is inside."""
 
@@ -34,7 +34,7 @@ class Bind:
     read_only: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WantedProxy:
     """The proxy's container as it should be.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from syntra.runtime.docker import fields
 from syntra.runtime.docker.errors import PullFailure
+from syntra.utils.frozen import frozen
 
 _DOWNLOAD_SHARE = 0.8
 """Part of a layer's work that downloading is; the rest is extracting."""
@@ -51,7 +52,7 @@ _UNREACHABLE = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PullProgress:
     """How far a pull is. Bytes count compressed layers whose size is known so far; `percent` is 0 to 100."""
 

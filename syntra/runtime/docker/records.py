@@ -6,8 +6,10 @@ Environments may hold secrets and stay out of every repr, as do raw answers and 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from syntra.utils.frozen import frozen
 
 
 class Stream(Enum):
@@ -17,7 +19,7 @@ class Stream(Enum):
     STDERR = "stderr"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LogRecord:
     """One line without its line end. `timestamp` is RFC 3339 with nanoseconds, fixed width, "" when unknown.
 
@@ -30,7 +32,7 @@ class LogRecord:
     truncated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerSummary:
     """One row of the container list. `created` is in seconds since the epoch."""
 
@@ -45,7 +47,7 @@ class ContainerSummary:
     addresses: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerState:
     """`status` is created, running, paused, restarting, removing, exited or dead.
 
@@ -66,7 +68,7 @@ class ContainerState:
     health_status: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerDetails:
     """One container in full. `image_id` is what it runs, `image_ref` what was asked for: compare ids.
 
@@ -88,7 +90,7 @@ class ContainerDetails:
     raw: Mapping[str, object] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageDetails:
     """One image. Built or loaded images have no `repo_digests`; images pulled by digest have no `repo_tags`."""
 
@@ -102,7 +104,7 @@ class ImageDetails:
     stop_signal: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageSummary:
     """One row of the image list. `created` is in seconds since the epoch."""
 
@@ -114,7 +116,7 @@ class ImageSummary:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkDetails:
     """One network. `gateway` and `subnet` are of its first IPv4 pool, "" without one.
 
@@ -134,7 +136,7 @@ class NetworkDetails:
     containers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VolumeDetails:
     """One volume. `mountpoint` is a path on the engine's host."""
 
@@ -145,7 +147,7 @@ class VolumeDetails:
     created: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class RegistryAuth:
     """Credentials for one pull. Never stored, never printed."""
 
@@ -155,7 +157,7 @@ class RegistryAuth:
     server_address: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExecOutcome:
     """A finished command. `truncated`: output beyond the limit was read and dropped."""
 
@@ -165,7 +167,7 @@ class ExecOutcome:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EngineEvent:
     """One event, e.g. type "container", action "die". `time_nano` is nanoseconds since the epoch.
 
@@ -179,7 +181,7 @@ class EngineEvent:
     time_nano: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class EngineInfo:
     """The engine and its host. `api_version` is the newest the engine speaks; `mem_total` is in bytes."""
 

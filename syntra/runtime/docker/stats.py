@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from syntra.runtime.docker import fields
+from syntra.utils.frozen import frozen
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ContainerFigures:
     """`cpu_percent` of one core (200 = two cores busy) between the samples; bytes and counters as of the later one.
 
