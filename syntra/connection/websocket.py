@@ -12,7 +12,6 @@ import logging
 import socket
 import ssl
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -275,6 +274,8 @@ def _retry_after(headers: Headers) -> float | None:
     value = next(iter(headers.get_all("Retry-After")), "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    from email.utils import parsedate_to_datetime  # for a refusal alone
+
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:

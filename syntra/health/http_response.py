@@ -2,6 +2,9 @@
 
 Pure and incremental: bytes go in as they come, in pieces of any size, and the same state comes out. Only what a health
 probe needs (RFC 9112): interim responses are skipped, the body's end is found by its framing, content is not decoded.
+
+Not h11, which refuses a response whose headers or framing are wrong: such a service answers people all the same, and a
+probe that called it unhealthy would take it down. Only the status has to be readable.
 """
 
 from __future__ import annotations

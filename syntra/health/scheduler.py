@@ -22,13 +22,13 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import field
+from typing import Protocol
 
 from syntra.health.checks import Check, CheckTiming
 from syntra.health.probes import ExecCapability, Prober, probe
 from syntra.health.result import ProbeResult
 from syntra.health.verdict import SteadyVerdict
 from syntra.model.status import Health
-from syntra.utils.backoff import UnitRandom
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -67,6 +67,13 @@ class Transition:
     after: Health
     reason: str
     """Of the result that turned it, at most 512 bytes."""
+
+
+class UnitRandom(Protocol):
+    """Where chance comes from; `random.Random` fits."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
 
 
 OnResult = Callable[[Hashable, ProbeResult, Transition | None], None]

@@ -50,7 +50,6 @@ class Container:
     oom_killed: bool = False
     error: str = ""
     pid: int = 0
-    image_id: str = ""
     addresses: Mapping[str, str] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
     writable_mounts: frozenset[str] = frozenset()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
-import h11
-
 from syntra.networking.errors import ProxyUnreachable
+
+if TYPE_CHECKING:
+    import h11
 
 TIMEOUT_SECS = 3.0
 _BODY_MAX = 64 * 1024 * 1024
@@ -46,6 +48,8 @@ class ApiClient:
 
     async def read(self, path: str) -> bytes | None:
         """The bytes at `path`, whatever they are; otherwise like `get`."""
+        import h11  # once there is a proxy to ask, and not while the agent starts
+
         try:
             async with asyncio.timeout(self._timeout):
                 status, body = await self._exchange(path)
@@ -62,6 +66,8 @@ class ApiClient:
         return body
 
     async def _exchange(self, path: str) -> tuple[int, bytes]:
+        import h11
+
         host = self._parts.hostname or ""
         secure = self._parts.scheme == "https"
         port = self._parts.port or (443 if secure else 80)
@@ -89,6 +95,8 @@ class ApiClient:
 
 
 async def _response(peer: h11.Connection, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    import h11
+
     status = 0
     body = bytearray()
     while True:

@@ -6,12 +6,9 @@ close those after a second; other clients may keep theirs for longer.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
 from pathlib import Path
 
-from syntra.networking.routes import Endpoint
-from syntra.networking.socket_table import Socket, asking, parse, serving
+from syntra.networking.socket_table import Socket, parse, serving
 
 
 def open_connections(pid: int | None, port: int) -> int | None:
@@ -22,12 +19,6 @@ def open_connections(pid: int | None, port: int) -> int | None:
     """
     sockets = _sockets(pid) if pid else None
     return None if sockets is None else serving(sockets, port)
-
-
-def open_connections_to(endpoints: Collection[Endpoint], *, pid: int | None = None) -> int | None:
-    """Connections open to the endpoints from the network namespace of a process: the proxy's, or by default our own."""
-    sockets = _sockets(os.getpid() if pid is None else pid)
-    return None if sockets is None else asking(sockets, endpoints)
 
 
 def _sockets(pid: int) -> list[Socket] | None:

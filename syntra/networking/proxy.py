@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from syntra.networking.api_client import ApiClient
-from syntra.networking.connections import open_connections_to
 from syntra.networking.errors import ProxyUnreachable
-from syntra.networking.routes import Endpoint, RouteTable
+from syntra.networking.routes import RouteTable
 from syntra.networking.traefik import GENERATION, GENERATION_HEADER, ProxySettings, configuration, generation
 
 FIRST_WAIT_SECS = 0.02
@@ -69,13 +68,6 @@ class ProxyObserver:
             return ()
         raw = await self._raw()
         return (*_differences(wanted, raw), *_complaints(wanted, raw))
-
-    async def open_requests(self, endpoints: Collection[Endpoint], *, pid: int | None = None) -> int | None:
-        """Requests and websockets that are open from the proxy to the endpoints; None when nobody can know.
-
-        `pid` is the proxy's when it runs in a network namespace of its own. Safe to cancel.
-        """
-        return await asyncio.to_thread(open_connections_to, tuple(endpoints), pid=pid)
 
     async def _works_with(self, wanted: Mapping[str, object]) -> bool:
         if await self._generation() != generation(wanted):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from syntra.model.domain import is_domain
@@ -105,19 +104,6 @@ class RouteTable:
             raise InvalidRoute("cannot build the route table: a service has two routes")
         ordered = sorted((_ordered(route) for route in self.routes), key=lambda route: route.service_id)
         object.__setattr__(self, "routes", tuple(ordered))
-
-    @classmethod
-    def of(cls, routes: Iterable[ServiceRoute]) -> RouteTable:
-        """A table of these routes, in whatever order; raises InvalidRoute when two are of one service."""
-        return cls(tuple(routes))
-
-    def replaced(self, route: ServiceRoute) -> RouteTable:
-        """The table with this route of its service, instead of the one it may have."""
-        return RouteTable((*(other for other in self.routes if other.service_id != route.service_id), route))
-
-    def without(self, service_id: ServiceId) -> RouteTable:
-        """The table without that service."""
-        return RouteTable(tuple(route for route in self.routes if route.service_id != service_id))
 
 
 def conflict(table: RouteTable, candidate: ServiceRoute) -> Claim | None:

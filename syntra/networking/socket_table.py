@@ -9,10 +9,8 @@ from __future__ import annotations
 import ipaddress
 import struct
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-from syntra.networking.routes import Endpoint
 
 # include/net/tcp_states.h. A connection in one of these may still carry a request or its answer: being opened, open, or
 # closed by one side only. The others listen, wait for stray packets, or have nothing left to send.
@@ -50,12 +48,6 @@ def serving(sockets: Iterable[Socket], port: int) -> int:
         socket.local[1] == port and socket.state in _OPEN and not ipaddress.ip_address(socket.remote[0]).is_loopback
         for socket in sockets
     )
-
-
-def asking(sockets: Iterable[Socket], endpoints: Collection[Endpoint]) -> int:
-    """How many connections to the endpoints are open, in a list of their clients' namespace."""
-    wanted = {(endpoint.address, endpoint.port) for endpoint in endpoints}
-    return sum(socket.remote in wanted and socket.state in _OPEN for socket in sockets)
 
 
 def _end(text: str, order: str) -> tuple[str, int]:

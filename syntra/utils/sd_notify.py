@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import MutableMapping
 
 _STATUS_LIMIT = 500  # systemctl shows one line; a datagram that is too long would be lost whole
@@ -59,17 +58,9 @@ class Notifier:
         """The service is on its way down."""
         return self._send("STOPPING=1", status)
 
-    def reloading(self) -> bool:
-        """A reload began; `ready` ends it. Carries the clock that Type=notify-reload asks for (systemd 253)."""
-        return self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-
     def watchdog(self) -> bool:
         """The service is alive; send every third of `watchdog_secs`."""
         return self._send("WATCHDOG=1")
-
-    def extend_timeout(self, secs: float) -> bool:
-        """Start or stop may take `secs` more from now, whatever TimeoutStartSec or TimeoutStopSec say."""
-        return self._send(f"EXTEND_TIMEOUT_USEC={int(secs * 1_000_000)}")
 
     def _send(self, state: str, status: str = "") -> bool:
         if self._address is None:

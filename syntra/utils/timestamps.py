@@ -65,12 +65,6 @@ def parse_ns(text: str) -> int | None:
     return secs * _NS + (int(fraction[:9].ljust(9, "0")) if fraction else 0)
 
 
-def parse_secs(text: str) -> float | None:
-    """Like `parse_ns`, in seconds, exact to about a quarter of a microsecond."""
-    nanoseconds = parse_ns(text)
-    return None if nanoseconds is None else nanoseconds / _NS
-
-
 def _second(epoch_secs: int) -> str:
     days, rest = divmod(epoch_secs, _DAY_SECS)
     try:

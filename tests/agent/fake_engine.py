@@ -527,7 +527,6 @@ def replica(container: FakeContainer) -> Container:
         restart_count=container.restart_count,
         exit_code=container.exit_code,
         pid=4711 if container.is_up else 0,
-        image_id="sha256:" + "0" * 64,
         addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
         host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
         writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),

@@ -36,7 +36,7 @@ def service() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
 def test_a_service_that_ends_is_counted_with_all_that_it_cut(tmp_path: Path) -> None:
     with RealTraefik(tmp_path) as traefik, service() as (process, port):
         routes = group(endpoint(HOME, port))
-        FileWriter(traefik.directory).write(render(RouteTable.of([route("a", HOST, groups=(routes,))]), PLAIN))
+        FileWriter(traefik.directory).write(render(RouteTable((route("a", HOST, groups=(routes,)),)), PLAIN))
         wait_until(lambda: traefik.get(HOST).status == 200, "the service answers")
         with (
             RouteWatch(traefik.directory / FILE_NAME) as watch,

@@ -17,7 +17,7 @@ from syntra.networking.traefik import GENERATION, GENERATION_HEADER, configurati
 from tests.networking.real_traefik import PLAIN, free_ports
 from tests.networking.samples import endpoint, group, route
 
-TABLE = RouteTable.of([route("a", "a.example", groups=(group(endpoint()),))])
+TABLE = RouteTable((route("a", "a.example", groups=(group(endpoint()),)),))
 WANTED = configuration(TABLE, PLAIN)
 
 

@@ -31,7 +31,7 @@ from tests.networking.samples import INJECTIONS, endpoint, group, route
 
 
 def tree(*routes: ServiceRoute, proxy: ProxySettings | None = None) -> dict[str, Any]:
-    found: Any = configuration(RouteTable.of(routes), proxy or ProxySettings())["http"]
+    found: Any = configuration(RouteTable(tuple(routes)), proxy or ProxySettings())["http"]
     return dict(found)
 
 
@@ -168,7 +168,12 @@ def test_without_tls_or_an_entrypoint_for_it_nothing_is_redirected(proxy: ProxyS
 
 
 def test_the_file_is_yaml_and_json_and_says_who_wrote_it() -> None:
-    table = RouteTable.of([route("a", "a.example", groups=(group(endpoint()),)), route("b", "b.example")])
+    table = RouteTable(
+        (
+            route("a", "a.example", groups=(group(endpoint()),)),
+            route("b", "b.example"),
+        )
+    )
     text = render(table, ProxySettings()).decode("ascii")
     assert text.startswith("# Written by syntra-agent")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
@@ -176,15 +181,17 @@ def test_the_file_is_yaml_and_json_and_says_who_wrote_it() -> None:
 
 
 def test_a_change_of_one_service_changes_its_lines_and_the_generation_alone() -> None:
-    before = RouteTable.of([route(f"s{n}", f"s{n}.example", groups=(group(endpoint()),)) for n in range(20)])
-    after = before.replaced(route("s7", "s7.example", groups=(group(endpoint("10.0.0.9")),)))
+    routes = [route(f"s{n}", f"s{n}.example", groups=(group(endpoint()),)) for n in range(20)]
+    before = RouteTable(tuple(routes))
+    routes[7] = route("s7", "s7.example", groups=(group(endpoint("10.0.0.9")),))
+    after = RouteTable(tuple(routes))
     old, new = (render(table, ProxySettings()).decode().splitlines() for table in (before, after))
     differing = [line for line, other in zip(old, new, strict=True) if line != other]
     assert [line.split(":")[0] for line in differing] == ['"syntra-generation"', '"syn-s7~d1"']
 
 
 def test_configurations_that_differ_have_different_generations() -> None:
-    tables = [RouteTable(), RouteTable.of([route("a", "a.example")]), RouteTable.of([route("a", "b.example")])]
+    tables = [RouteTable(), RouteTable((route("a", "a.example"),)), RouteTable((route("a", "b.example"),))]
     found = {generation(configuration(table, proxy)) for table in tables for proxy in (ProxySettings(), PLAIN)}
     assert len(found) == 6
     assert generation(configuration(RouteTable(), PLAIN)) == generation(configuration(RouteTable(), PLAIN))
@@ -238,7 +245,7 @@ def test_every_table_is_plain_text_that_reads_back(services: list[tuple[list[str
         ServiceRoute(service_id=ServiceId(f"s{n}"), domains=tuple(names), routing=routing, groups=(group(endpoint()),))
         for n, (names, routing) in enumerate(services)
     ]
-    table = RouteTable.of(routes)
+    table = RouteTable(tuple(routes))
     text = render(table, ProxySettings()).decode("ascii")
     assert "{{" not in text
     assert all(line.isprintable() for line in text.splitlines())

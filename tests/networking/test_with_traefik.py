@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from syntra.model.spec import RateLimit
-from syntra.networking.connections import open_connections_to
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
-from syntra.networking.routes import RouteTable, ServiceRoute
+from syntra.networking.routes import Group, RouteTable, ServiceRoute
+from syntra.networking.socket_table import parse
 from syntra.networking.traefik import ProxySettings, render
 from tests.networking.real_traefik import PLAIN, RealTraefik, backend, upgraded
 from tests.networking.samples import endpoint, group, route, to
@@ -30,7 +30,7 @@ def traefik(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealTraefik]:
 
 async def put(traefik: RealTraefik, *routes: ServiceRoute, proxy: ProxySettings = PLAIN) -> RouteTable:
     """Write these routes and wait until the proxy works with them."""
-    table = RouteTable.of(routes)
+    table = RouteTable(tuple(routes))
     await asyncio.to_thread(FileWriter(traefik.directory).write, render(table, proxy))
     assert await ProxyObserver(traefik.api_url, proxy).wait_applied(table, 10), traefik.log()[-2000:]
     return table
@@ -48,7 +48,7 @@ async def test_a_written_table_is_applied_and_serves(traefik: RealTraefik) -> No
         assert await get(traefik, "b.example") == "404"
         observer = ProxyObserver(traefik.api_url, PLAIN)
         assert await observer.applied(table)
-        assert not await observer.applied(table.replaced(route("a", "a.example", groups=(to(two),))))
+        assert not await observer.applied(RouteTable((route("a", "a.example", groups=(to(two),)),)))
         await put(traefik, route("a", "a.example", groups=(to(two),)))
         assert await get(traefik, "a.example") == "two /"
         assert not await observer.applied(table)
@@ -83,7 +83,7 @@ async def test_a_change_is_applied_by_a_traefik_with_its_own_throttle(
 async def test_a_thousand_routes_are_applied(traefik: RealTraefik, capsys: pytest.CaptureFixture[str]) -> None:
     with backend("one") as one:
         routes = [route(f"s{n}", f"s{n}.example", groups=(to(one),)) for n in range(1000)]
-        table = RouteTable.of(routes)
+        table = RouteTable(tuple(routes))
         started = time.monotonic()
         FileWriter(traefik.directory).write(render(table, PLAIN))
         written = time.monotonic() - started
@@ -203,9 +203,9 @@ async def test_a_router_that_the_proxy_refuses_is_told_and_does_not_hold_up(trae
 async def test_a_second_file_with_the_same_names_is_told(traefik: RealTraefik) -> None:
     with backend("one") as one, backend("other") as other:
         first = traefik.directory / "a-first.yml"
-        first.write_bytes(render(RouteTable.of([route("a", "a.example", groups=(to(other),))]), TLS))
+        first.write_bytes(render(RouteTable((route("a", "a.example", groups=(to(other),)),)), TLS))
         try:
-            table = RouteTable.of([route("a", "a.example", groups=(to(one),))])
+            table = RouteTable((route("a", "a.example", groups=(to(one),)),))
             FileWriter(traefik.directory).write(render(table, PLAIN))
             assert not await ProxyObserver(traefik.api_url, PLAIN).wait_applied(table, 1)
         finally:
@@ -218,7 +218,6 @@ async def test_open_requests_and_websockets_are_counted_until_they_end(traefik: 
     with backend("one") as one, backend("two") as two:
         old = to(one)
         await put(traefik, route("a", "a.example", groups=(old,)))
-        observer = ProxyObserver(traefik.api_url, PLAIN)
         socket = await asyncio.to_thread(upgraded, traefik, "a.example")
         async with asyncio.TaskGroup() as tasks:
             held = tasks.create_task(asyncio.to_thread(traefik.get, "a.example", "/held"), name="held")
@@ -226,17 +225,22 @@ async def test_open_requests_and_websockets_are_counted_until_they_end(traefik: 
                 assert await asyncio.to_thread(one.opened.acquire, timeout=10)
             await put(traefik, route("a", "a.example", groups=(to(two),)))
             assert await get(traefik, "a.example") == "two /"
-            assert await observer.open_requests(old.endpoints) == 2
-            assert await observer.open_requests(old.endpoints, pid=traefik.pid) == 2
+            assert connected_to(old) == 2
             # What was open goes on.
             socket.sendall(b"still here")
             assert await asyncio.to_thread(socket.recv, 100) == b"still here"
             one.release.set()
             assert (await held).body == "one /held"
         # The connection of the finished request is idle now and goes after a second; the websocket stays.
-        await until(lambda: open_connections_to(old.endpoints) == 1)
+        await until(lambda: connected_to(old) == 1)
         socket.close()
-        await until(lambda: open_connections_to(old.endpoints) == 0)
+        await until(lambda: connected_to(old) == 0)
+
+
+def connected_to(old: Group) -> int:
+    """Connections that are established to the endpoints from this network."""
+    at = {(endpoint.address, endpoint.port) for endpoint in old.endpoints}
+    return sum(socket.remote in at and socket.state == 1 for socket in parse(Path("/proc/net/tcp").read_text()))
 
 
 async def until(condition: Callable[[], bool | None]) -> None:

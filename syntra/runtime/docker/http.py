@@ -3,6 +3,9 @@
 `ResponseParser` reads one response. Errors are state, not exceptions: `feed` and `feed_eof` return the events that
 were complete, and `failure` tells what is wrong with the rest. The end of the connection inside a head or a body is a
 failure; only a body without length and without chunks ends with the connection (RFC 9112 section 6.3).
+
+Not h11, which ships for other uses: reading a log through it costs a fifth more processor time (docs/benchmarks.md,
+"Reading logs"), and its import is paid at every start.
 """
 
 from __future__ import annotations

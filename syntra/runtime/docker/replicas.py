@@ -38,7 +38,6 @@ def replica_of(details: ContainerDetails) -> Container | None:
         oom_killed=state.oom_killed,
         error=state.error,
         pid=state.pid,
-        image_id=details.image_id,
         addresses=details.addresses,
         host_ports=_host_ports(details.raw),
         writable_mounts=_writable_mounts(details.raw),
