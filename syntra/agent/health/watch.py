@@ -88,12 +88,19 @@ class HealthWatch:
         changes = self._changes.follow()
         while True:
             try:
-                self._scheduler.set_targets({target.key: target for target in await self._targets()})
+                self._set_targets(await self._targets())
             except RuntimeFailure as later:
                 log.debug("health targets stay as they are", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("health targets could not be looked at", extra={"reason": str(failed)})
             await changes.wait(LOOK_AGAIN_SECS)
+
+    def _set_targets(self, targets: list[Target]) -> None:
+        before = {target.key: self._scheduler.state(target.key) for target in targets}
+        self._scheduler.set_targets({target.key: target for target in targets})
+        # One that begins as healthy turns without a probe: whoever looked before this must look again.
+        if any(self._scheduler.state(key) is not state for key, state in before.items()):
+            self._changes.announce()
 
     async def _targets(self) -> list[Target]:
         self._overrides = await self._journal.health_changes.all()

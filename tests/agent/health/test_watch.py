@@ -57,3 +57,27 @@ async def test_a_replica_that_takes_over_is_asked_by_its_own_check(tmp_path: Pat
         assert watch.readiness(after, new.spec) is Health.UNHEALTHY
         assert watch.readiness(before, old.spec) is Health.HEALTHY, "without a check it is the time that counts"
         running.cancel()
+
+
+async def test_a_replica_that_passed_its_gate_is_ready_from_the_first_look_on_and_that_is_announced(
+    tmp_path: Path,
+) -> None:
+    adapter = FakeEngine()
+    of = deployment("d1", config={"health_check": {**CHECK, "interval_seconds": 60}})
+    async with opened(tmp_path) as journal, asyncio.TaskGroup() as group:
+        await kept(journal, "r0", of)
+        await adapter.obtain_image(of, None, lambda *_: None)
+        container_id, _ = await adapter.create(of, 1)
+        await adapter.start(container_id)
+        row = ServiceRow(
+            service_id=of.spec.service_id, deployment_id=of.deployment_id, replicas=1, stopped=False, at=1.0
+        )
+        await journal.journal.commit(RequestId("r0"), row)
+        changes = Changes()
+        told = changes.follow()
+        watch = HealthWatch(journal.journal, adapter, changes, min_healthy_secs=0.0, has_passed=lambda _: True)
+        running = group.create_task(watch.run())
+        await told.wait(ANSWERED_SECS)
+        [container] = adapter.of("web")
+        assert watch.readiness(replica(container), of.spec) is Health.HEALTHY
+        running.cancel()
