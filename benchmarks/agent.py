@@ -103,4 +103,6 @@ class AgentProcess:
 def environment(cache: Path) -> Mapping[str, str]:
     """Ours without the agent's variables; a compiled binary unpacks below `cache`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNTRA_")}
+    # An installed agent has its bytecode; without it most of a start is compiling.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"XDG_CACHE_HOME": str(cache / "cache")}
