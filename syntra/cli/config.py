@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 
 from syntra.agent.config.load import Loaded, load
-from syntra.agent.config.schema import BY_DOTTED, KEYS, Value
-from syntra.agent.config.settings import flatten
+from syntra.agent.config.schema import Value
+from syntra.agent.config.settings import BY_DOTTED, KEYS, flatten
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json
 from syntra.cli.terminal import err, out, out_json, printable

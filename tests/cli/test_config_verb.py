@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from syntra.agent.config.load import DEFAULT_PATH
-from syntra.agent.config.schema import BY_DOTTED
+from syntra.agent.config.settings import BY_DOTTED
 from syntra.cli.main import main
 
 TEXT = """

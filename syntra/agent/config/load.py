@@ -11,12 +11,11 @@ from dataclasses import field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from syntra.agent.config import document
-from syntra.agent.config.environment import overrides as environment_overrides
+from syntra.agent.config import sources
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.files import FileForbidden, FileMissing, FileProblem, read_small
-from syntra.agent.config.schema import BY_DOTTED, KEYS, Value
-from syntra.agent.config.settings import Settings, build
+from syntra.agent.config.schema import Value
+from syntra.agent.config.settings import BY_DOTTED, KEYS, Settings, build
 from syntra.agent.config.values import from_text, from_toml, token
 from syntra.utils.frozen import frozen
 
@@ -66,7 +65,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
     origins = {key.dotted: "default" for key in KEYS}
     warnings: list[str] = []
     found = _read_file(path, asked, values, origins, warnings)
-    for key, value in environment_overrides(environ).items():
+    for key, value in sources.overrides(environ).items():
         values[key.dotted] = value
         origins[key.dotted] = f"environment {key.variable}"
     for dotted, text in (command_line or {}).items():
@@ -99,7 +98,7 @@ def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
     try:
         if given:
             return Path(str(from_text(socket_key, given)))
-        written = document.read(path).tables.get("socket", socket_key.default)
+        written = sources.read(path).tables.get("socket", socket_key.default)
         return Path(str(from_toml(socket_key, written)))
     except ValueError as exc:
         where, name = ("from the environment", socket_key.variable) if given else (str(path), "socket")
@@ -118,14 +117,14 @@ def _read_file(
     warnings: list[str],
 ) -> bool:
     try:
-        read = document.read(path)
+        read = sources.read(path)
     except FileMissing as exc:
         if asked:
             raise ConfigurationError(str(path), str(exc)) from exc
         return False
     except FileProblem as exc:
         raise ConfigurationError(str(path), str(exc)) from exc
-    for dotted, value in document.checked(read, str(path)).items():
+    for dotted, value in sources.checked(read, str(path)).items():
         values[dotted] = value
         origins[dotted] = "file"
     if origins["control_plane.token"] == "file" and read.mode & 0o077:

@@ -1,6 +1,6 @@
-"""Every configuration key there is: its section, type, default, range, and whether it is secret or reloadable. Pure.
+"""What a configuration key is: its kind, default, range, and whether it is secret or reloadable. Pure.
 
-The file loader, the environment, `config show`, the did-you-mean hints and the tests all read this one table.
+The keys themselves are declared by the fields of the settings classes, each in one place: see `settings`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,35 @@ Value = str | int | float | tuple[str, ...]
 
 LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS})
 """Written as lists in the file, with commas in a variable."""
+
+
+@frozen
+class Declared:
+    """What a field of a settings class says of its key."""
+
+    kind: Kind
+    meaning: str
+    minimum: float = 0
+    maximum: float = 0
+    choices: tuple[str, ...] = ()
+    reloadable: bool = False
+
+
+def key(
+    kind: Kind,
+    meaning: str,
+    *,
+    minimum: float = 0,
+    maximum: float = 0,
+    choices: tuple[str, ...] = (),
+    reloadable: bool = False,
+) -> dict[str, Declared]:
+    """The `metadata` of a field that is a key; its default is the field's."""
+    return {
+        "key": Declared(
+            kind=kind, meaning=meaning, minimum=minimum, maximum=maximum, choices=choices, reloadable=reloadable
+        )
+    }
 
 
 @frozen
@@ -85,259 +114,3 @@ NOT_KEYS = frozenset(
     }
 )
 """Variables of ours that are not configuration keys."""
-
-KEYS: tuple[Key, ...] = (
-    Key(section="", name="agent_id", kind=Kind.NAME, meaning="who this agent is to the control plane"),
-    Key(section="", name="server_id", kind=Kind.NAME, meaning="which server of the control plane this is"),
-    Key(
-        section="",
-        name="data_dir",
-        kind=Kind.PATH,
-        default="/var/lib/syntra",
-        meaning="journal, stored specs, telemetry ring, keys",
-    ),
-    Key(
-        section="",
-        name="socket",
-        kind=Kind.SOCKET,
-        default="/run/syntra/agent.sock",
-        meaning="where the command line reaches the agent",
-    ),
-    Key(
-        section="control_plane",
-        name="endpoint",
-        kind=Kind.URL,
-        meaning="address to dial; without it the agent runs alone",
-    ),
-    Key(
-        section="control_plane",
-        name="token",
-        kind=Kind.SECRET,
-        meaning="the agent's credential; prefer token_file",
-    ),
-    Key(
-        section="control_plane",
-        name="token_file",
-        kind=Kind.PATH,
-        meaning="file holding the token, readable by its owner only",
-    ),
-    Key(
-        section="control_plane",
-        name="heartbeat_interval_secs",
-        kind=Kind.INTEGER,
-        default=30,
-        minimum=1,
-        maximum=3600,
-        meaning="seconds between heartbeats",
-    ),
-    Key(
-        section="control_plane",
-        name="reconnect_max_delay_secs",
-        kind=Kind.INTEGER,
-        default=60,
-        minimum=1,
-        maximum=3600,
-        meaning="longest wait between two attempts to connect",
-    ),
-    Key(
-        section="runtime",
-        name="runtime_type",
-        kind=Kind.CHOICE,
-        default="auto",
-        choices=("docker", "kubernetes", "auto"),
-        meaning="what runs the containers",
-    ),
-    Key(
-        section="runtime",
-        name="docker_socket",
-        kind=Kind.SOCKET,
-        default="",
-        meaning="the engine's socket; empty means DOCKER_HOST or /var/run/docker.sock",
-    ),
-    Key(
-        section="runtime",
-        name="kubernetes_config",
-        kind=Kind.PATH,
-        meaning="a kubeconfig file; absent means in-cluster credentials or the user's own",
-    ),
-    Key(
-        section="runtime",
-        name="min_healthy_secs",
-        kind=Kind.NUMBER,
-        default=1.0,
-        maximum=600,
-        meaning="how long a new container must hold before it counts as proven",
-    ),
-    Key(
-        section="networking",
-        name="proxy",
-        kind=Kind.CHOICE,
-        default="traefik-file",
-        choices=("traefik-file", "traefik-labels", "off"),
-        meaning="how routes reach the proxy",
-    ),
-    Key(
-        section="networking",
-        name="traefik_dynamic_dir",
-        kind=Kind.OPTIONAL_PATH,
-        default="",
-        meaning="directory that Traefik watches; empty means traefik/dynamic in data_dir",
-    ),
-    Key(
-        section="networking",
-        name="traefik_api",
-        kind=Kind.HTTP_URL,
-        default="http://127.0.0.1:8080",
-        meaning="where Traefik's API answers",
-    ),
-    Key(
-        section="networking",
-        name="traefik_metrics",
-        kind=Kind.OPTIONAL_HTTP_URL,
-        default="",
-        meaning="where Traefik's Prometheus metrics are (canaries count errors); empty means /metrics of traefik_api",
-    ),
-    Key(
-        section="networking",
-        name="entrypoints",
-        kind=Kind.ENTRIES,
-        default=("websecure",),
-        minimum=1,
-        meaning="Traefik's entrypoints that services are reached by",
-    ),
-    Key(
-        section="networking",
-        name="cert_resolver",
-        kind=Kind.ENTRY,
-        default="letsencrypt",
-        meaning="Traefik's certificate resolver; empty means routers without TLS",
-    ),
-    Key(
-        section="networking",
-        name="https_redirect_entrypoint",
-        kind=Kind.ENTRY,
-        default="web",
-        meaning="entrypoint whose requests are sent to https; empty means none",
-    ),
-    Key(
-        section="networking",
-        name="drain_seconds",
-        kind=Kind.NUMBER,
-        default=30.0,
-        maximum=3600,
-        meaning="longest wait for open requests before an old container is stopped",
-    ),
-    Key(
-        section="networking",
-        name="proxy_image",
-        kind=Kind.IMAGE,
-        default="traefik:v3.7.13",
-        meaning="what `proxy up` runs: Traefik 3.7 or newer",
-    ),
-    Key(
-        section="networking",
-        name="proxy_listen",
-        kind=Kind.LISTENERS,
-        default=("web=:80", "websecure=:443"),
-        minimum=1,
-        meaning="entrypoints of the proxy that `proxy up` runs",
-    ),
-    Key(
-        section="networking",
-        name="acme_email",
-        kind=Kind.EMAIL,
-        default="",
-        meaning="address of the account that `proxy up` gets certificates with",
-    ),
-    Key(
-        section="networking.dns",
-        name="mode",
-        kind=Kind.CHOICE,
-        default="agent",
-        choices=("agent", "docker-alias", "off"),
-        meaning="who answers for the names of services",
-    ),
-    Key(
-        section="networking.dns",
-        name="port",
-        kind=Kind.PORT,
-        default=53,
-        meaning="where the resolver listens; mode agent needs 53",
-    ),
-    Key(
-        section="networking.dns",
-        name="ttl",
-        kind=Kind.INTEGER,
-        default=5,
-        maximum=300,
-        meaning="seconds that an answer may be kept",
-    ),
-    Key(
-        section="networking.dns",
-        name="upstreams",
-        kind=Kind.ADDRESSES,
-        default=(),
-        meaning="resolvers for all other names; empty means the host's",
-    ),
-    Key(section="telemetry", name="otlp_grpc_port", kind=Kind.PORT, default=4317, meaning="OTLP over gRPC"),
-    Key(section="telemetry", name="otlp_http_port", kind=Kind.PORT, default=4318, meaning="OTLP over HTTP"),
-    Key(
-        section="telemetry",
-        name="buffer_max_mb",
-        kind=Kind.INTEGER,
-        default=50,
-        minimum=1,
-        maximum=10240,
-        meaning="size of the ring on disk, in MB",
-    ),
-    Key(
-        section="telemetry",
-        name="batch_interval_secs",
-        kind=Kind.INTEGER,
-        default=5,
-        minimum=1,
-        maximum=3600,
-        meaning="longest wait before a batch is shipped",
-    ),
-    Key(
-        section="telemetry",
-        name="batch_max_items",
-        kind=Kind.INTEGER,
-        default=1000,
-        minimum=1,
-        maximum=100_000,
-        meaning="items at which a batch is shipped at once",
-    ),
-    Key(
-        section="telemetry",
-        name="sampling_rate",
-        kind=Kind.NUMBER,
-        default=0.1,
-        maximum=1,
-        meaning="share of traces kept at high volume; errors are always kept",
-    ),
-    Key(section="tls", name="cert_path", kind=Kind.PATH, meaning="client certificate, PEM; needs key_path"),
-    Key(section="tls", name="key_path", kind=Kind.PATH, meaning="its private key, PEM; needs cert_path"),
-    Key(section="tls", name="ca_path", kind=Kind.PATH, meaning="authorities to trust beside the system's, PEM"),
-    Key(
-        section="logging",
-        name="level",
-        kind=Kind.CHOICE,
-        default="info",
-        choices=("debug", "info", "warn", "error"),
-        reloadable=True,
-        meaning="the least that is logged",
-    ),
-    Key(
-        section="logging",
-        name="format",
-        kind=Kind.CHOICE,
-        choices=("json", "text"),
-        meaning="absent means text on a terminal, json elsewhere",
-    ),
-    Key(section="logging", name="file", kind=Kind.PATH, meaning="log file; absent means stderr"),
-)
-
-BY_DOTTED = {key.dotted: key for key in KEYS}
-BY_VARIABLE = {key.variable: key for key in KEYS}
-SECTIONS = tuple(dict.fromkeys(key.section for key in KEYS if key.section))

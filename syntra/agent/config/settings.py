@@ -1,13 +1,18 @@
-"""The settings of one agent process, frozen, and their construction from checked values. Pure."""
+"""The settings of one agent process, frozen. Each field declares its key: kind, default, range, meaning. Pure.
+
+To add a key, add a field. The file loader, the environment, `config show`, the did-you-mean hints and the tests read
+the table that is made of the fields.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, field, fields
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-from syntra.agent.config.schema import KEYS, Key, Value
+from syntra.agent.config.schema import Declared, Key, Kind, Value, key
 from syntra.utils.frozen import frozen
 
 Values = Mapping[str, Value | None]
@@ -18,64 +23,104 @@ Values = Mapping[str, Value | None]
 class ControlPlaneSettings:
     """Where to dial and as whom."""
 
-    endpoint: str
-    """ws:// or wss:// address, without credentials."""
-    token: str = field(repr=False)
-    """Bearer credential: printable ASCII, safe in a header."""
-    token_file: Path | None = None
-    """Where the token is re-read on reload; None when it came from elsewhere."""
-    heartbeat_interval_secs: int = 30
-    reconnect_max_delay_secs: int = 60
+    endpoint: str = field(metadata=key(Kind.URL, "address to dial; without it the agent runs alone"))
+    token: str = field(repr=False, metadata=key(Kind.SECRET, "the agent's credential; prefer token_file"))
+    token_file: Path | None = field(
+        default=None, metadata=key(Kind.PATH, "file holding the token, readable by its owner only")
+    )
+    heartbeat_interval_secs: int = field(
+        default=30, metadata=key(Kind.INTEGER, "seconds between heartbeats", minimum=1, maximum=3600)
+    )
+    reconnect_max_delay_secs: int = field(
+        default=60, metadata=key(Kind.INTEGER, "longest wait between two attempts to connect", minimum=1, maximum=3600)
+    )
 
 
 @frozen
 class RuntimeSettings:
     """What runs the containers."""
 
-    runtime_type: str = "auto"
-    """`docker`, `kubernetes` or `auto`."""
-    docker_socket: str = ""
-    """Absolute path without scheme; empty means DOCKER_HOST or /var/run/docker.sock."""
-    kubernetes_config: Path | None = None
-    min_healthy_secs: float = 1.0
+    runtime_type: str = field(
+        default="auto",
+        metadata=key(Kind.CHOICE, "what runs the containers", choices=("docker", "kubernetes", "auto")),
+    )
+    docker_socket: str = field(
+        default="",
+        metadata=key(Kind.SOCKET, "the engine's socket; empty means DOCKER_HOST or /var/run/docker.sock"),
+    )
+    kubernetes_config: Path | None = field(
+        default=None,
+        metadata=key(Kind.PATH, "a kubeconfig file; absent means in-cluster credentials or the user's own"),
+    )
+    min_healthy_secs: float = field(
+        default=1.0,
+        metadata=key(Kind.NUMBER, "how long a new container must hold before it counts as healthy", maximum=600),
+    )
 
 
 @frozen
 class DnsSettings:
     """Who answers for the names of services."""
 
-    mode: str = "agent"
-    """`agent`, `docker-alias` or `off`."""
-    port: int = 53
-    ttl: int = 5
-    """Seconds that an answer may be kept; 0 means not at all."""
-    upstreams: tuple[str, ...] = ()
-    """IP addresses of resolvers for all other names; empty means the host's."""
+    mode: str = field(
+        default="agent",
+        metadata=key(Kind.CHOICE, "who answers for the names of services", choices=("agent", "docker-alias", "off")),
+    )
+    port: int = field(default=53, metadata=key(Kind.PORT, "where the resolver listens; mode agent needs 53"))
+    ttl: int = field(default=5, metadata=key(Kind.INTEGER, "seconds that an answer may be kept", maximum=300))
+    upstreams: tuple[str, ...] = field(
+        default=(), metadata=key(Kind.ADDRESSES, "resolvers for all other names; empty means the host's")
+    )
 
 
 @frozen
 class NetworkingSettings:
     """How the world reaches services, and how they reach each other."""
 
-    proxy: str = "traefik-file"
-    """`traefik-file`, `traefik-labels` or `off`."""
-    traefik_dynamic_dir: str = ""
-    """Absolute path; empty means `traefik/dynamic` in the data directory."""
-    traefik_api: str = "http://127.0.0.1:8080"
-    traefik_metrics: str = ""
-    """The whole address of Traefik's Prometheus metrics; empty means `/metrics` of `traefik_api`."""
-    entrypoints: tuple[str, ...] = ("websecure",)
-    cert_resolver: str = "letsencrypt"
-    """Empty: routers without TLS."""
-    https_redirect_entrypoint: str = "web"
-    """Empty: no redirects."""
-    drain_seconds: float = 30.0
-    proxy_image: str = "traefik:v3.7.13"
-    proxy_listen: tuple[str, ...] = ("web=:80", "websecure=:443")
-    """Entrypoints with their addresses, as `networking.traefik_static.parse_listener` reads them."""
-    acme_email: str = ""
-    """Empty: no certificates, so `cert_resolver` has to be empty too when the proxy is to be ours."""
-    dns: DnsSettings = field(default_factory=DnsSettings)
+    proxy: str = field(
+        default="traefik-file",
+        metadata=key(Kind.CHOICE, "how routes reach the proxy", choices=("traefik-file", "traefik-labels", "off")),
+    )
+    traefik_dynamic_dir: str = field(
+        default="",
+        metadata=key(Kind.OPTIONAL_PATH, "directory that Traefik watches; empty means traefik/dynamic in data_dir"),
+    )
+    traefik_api: str = field(
+        default="http://127.0.0.1:8080", metadata=key(Kind.HTTP_URL, "where Traefik's API answers")
+    )
+    traefik_metrics: str = field(
+        default="",
+        metadata=key(
+            Kind.OPTIONAL_HTTP_URL,
+            "where Traefik's Prometheus metrics are (canaries count errors); empty means /metrics of traefik_api",
+        ),
+    )
+    entrypoints: tuple[str, ...] = field(
+        default=("websecure",),
+        metadata=key(Kind.ENTRIES, "Traefik's entrypoints that services are reached by", minimum=1),
+    )
+    cert_resolver: str = field(
+        default="letsencrypt",
+        metadata=key(Kind.ENTRY, "Traefik's certificate resolver; empty means routers without TLS"),
+    )
+    https_redirect_entrypoint: str = field(
+        default="web", metadata=key(Kind.ENTRY, "entrypoint whose requests are sent to https; empty means none")
+    )
+    drain_seconds: float = field(
+        default=30.0,
+        metadata=key(Kind.NUMBER, "longest wait for open requests before an old container is stopped", maximum=3600),
+    )
+    proxy_image: str = field(
+        default="traefik:v3.7.13", metadata=key(Kind.IMAGE, "what `proxy up` runs: Traefik 3.7 or newer")
+    )
+    proxy_listen: tuple[str, ...] = field(
+        default=("web=:80", "websecure=:443"),
+        metadata=key(Kind.LISTENERS, "entrypoints of the proxy that `proxy up` runs", minimum=1),
+    )
+    acme_email: str = field(
+        default="", metadata=key(Kind.EMAIL, "address of the account that `proxy up` gets certificates with")
+    )
+    dns: DnsSettings = field(default_factory=DnsSettings, metadata={"section": DnsSettings})
 
     @property
     def metrics_url(self) -> str:
@@ -91,116 +136,116 @@ class NetworkingSettings:
 class TelemetrySettings:
     """Receivers, ring and batches."""
 
-    otlp_grpc_port: int = 4317
-    otlp_http_port: int = 4318
-    buffer_max_mb: int = 50
-    batch_interval_secs: int = 5
-    batch_max_items: int = 1000
-    sampling_rate: float = 0.1
-    """Share of traces kept at high volume, 0 to 1."""
+    otlp_grpc_port: int = field(default=4317, metadata=key(Kind.PORT, "OTLP over gRPC"))
+    otlp_http_port: int = field(default=4318, metadata=key(Kind.PORT, "OTLP over HTTP"))
+    buffer_max_mb: int = field(
+        default=50, metadata=key(Kind.INTEGER, "size of the ring on disk, in MB", minimum=1, maximum=10240)
+    )
+    batch_interval_secs: int = field(
+        default=5, metadata=key(Kind.INTEGER, "longest wait before a batch is shipped", minimum=1, maximum=3600)
+    )
+    batch_max_items: int = field(
+        default=1000,
+        metadata=key(Kind.INTEGER, "items at which a batch is shipped at once", minimum=1, maximum=100_000),
+    )
+    sampling_rate: float = field(
+        default=0.1,
+        metadata=key(Kind.NUMBER, "share of traces kept at high volume; errors are always kept", maximum=1),
+    )
 
 
 @frozen
 class TlsSettings:
     """Files of the control-plane connection; `cert_path` and `key_path` are both set or both None."""
 
-    cert_path: Path | None = None
-    key_path: Path | None = None
-    ca_path: Path | None = None
+    cert_path: Path | None = field(default=None, metadata=key(Kind.PATH, "client certificate, PEM; needs key_path"))
+    key_path: Path | None = field(default=None, metadata=key(Kind.PATH, "its private key, PEM; needs cert_path"))
+    ca_path: Path | None = field(default=None, metadata=key(Kind.PATH, "authorities to trust beside the system's, PEM"))
 
 
 @frozen
 class LoggingSettings:
     """How the agent logs."""
 
-    level: str = "info"
-    """`debug`, `info`, `warn` or `error`."""
-    format: str | None = None
-    """`json`, `text`, or None: text when stderr is a terminal, json elsewhere."""
-    file: Path | None = None
-    """None means stderr."""
+    level: str = field(
+        default="info",
+        metadata=key(Kind.CHOICE, "minimum log level", choices=("debug", "info", "warn", "error"), reloadable=True),
+    )
+    format: str | None = field(
+        default=None,
+        metadata=key(Kind.CHOICE, "absent means text on a terminal, json elsewhere", choices=("json", "text")),
+    )
+    file: Path | None = field(default=None, metadata=key(Kind.PATH, "log file; absent means stderr"))
 
 
 @frozen
 class Settings:
-    """Everything an operator decides before start."""
+    """Everything an operator decides before start. A section that is None is absent: no control plane, no TLS files."""
 
-    agent_id: str | None = None
-    """None: the agent makes one at first start and keeps it in `data_dir`."""
-    server_id: str | None = None
-    data_dir: Path = Path("/var/lib/syntra")
-    socket: Path = Path("/run/syntra/agent.sock")
-    control_plane: ControlPlaneSettings | None = None
-    """None: the agent runs alone, served by its local socket only."""
-    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
-    networking: NetworkingSettings = field(default_factory=NetworkingSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
-    tls: TlsSettings | None = None
-    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    agent_id: str | None = field(default=None, metadata=key(Kind.NAME, "who this agent is to the control plane"))
+    server_id: str | None = field(default=None, metadata=key(Kind.NAME, "which server of the control plane this is"))
+    data_dir: Path = field(
+        default=Path("/var/lib/syntra"), metadata=key(Kind.PATH, "journal, stored specs, telemetry ring, keys")
+    )
+    socket: Path = field(
+        default=Path("/run/syntra/agent.sock"),
+        metadata=key(Kind.SOCKET, "where the command line reaches the agent"),
+    )
+    control_plane: ControlPlaneSettings | None = field(default=None, metadata={"section": ControlPlaneSettings})
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings, metadata={"section": RuntimeSettings})
+    networking: NetworkingSettings = field(default_factory=NetworkingSettings, metadata={"section": NetworkingSettings})
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings, metadata={"section": TelemetrySettings})
+    tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
+    logging: LoggingSettings = field(default_factory=LoggingSettings, metadata={"section": LoggingSettings})
+
+
+def _keys(of: Any, section: str) -> Iterator[Key]:
+    for one in fields(of):
+        if "key" in one.metadata:
+            declared: Declared = one.metadata["key"]
+            default = None if one.default is MISSING else one.default
+            yield Key(
+                section=section,
+                name=one.name,
+                kind=declared.kind,
+                meaning=declared.meaning,
+                default=str(default) if isinstance(default, Path) else default,
+                minimum=declared.minimum,
+                maximum=declared.maximum,
+                choices=declared.choices,
+                reloadable=declared.reloadable,
+            )
+    for one in fields(of):
+        if "section" in one.metadata:
+            yield from _keys(one.metadata["section"], f"{section}.{one.name}" if section else one.name)
+
+
+KEYS: tuple[Key, ...] = tuple(_keys(Settings, ""))
+BY_DOTTED = {key.dotted: key for key in KEYS}
+BY_VARIABLE = {key.variable: key for key in KEYS}
+SECTIONS = tuple(dict.fromkeys(key.section for key in KEYS if key.section))
 
 
 def build(values: Values) -> Settings:
     """Settings from values that passed their checks. No endpoint means no control plane, no path means no TLS."""
-    control_plane = None
-    if values["control_plane.endpoint"] is not None:
-        control_plane = ControlPlaneSettings(
-            endpoint=_text(values, "control_plane.endpoint"),
-            token=_text(values, "control_plane.token"),
-            token_file=_path(values, "control_plane.token_file"),
-            heartbeat_interval_secs=_integer(values, "control_plane.heartbeat_interval_secs"),
-            reconnect_max_delay_secs=_integer(values, "control_plane.reconnect_max_delay_secs"),
-        )
-    tls = TlsSettings(
-        cert_path=_path(values, "tls.cert_path"),
-        key_path=_path(values, "tls.key_path"),
-        ca_path=_path(values, "tls.ca_path"),
-    )
-    return Settings(
-        agent_id=_optional(values, "agent_id"),
-        server_id=_optional(values, "server_id"),
-        data_dir=Path(_text(values, "data_dir")),
-        socket=Path(_text(values, "socket")),
-        control_plane=control_plane,
-        runtime=RuntimeSettings(
-            runtime_type=_text(values, "runtime.runtime_type"),
-            docker_socket=_text(values, "runtime.docker_socket"),
-            kubernetes_config=_path(values, "runtime.kubernetes_config"),
-            min_healthy_secs=_number(values, "runtime.min_healthy_secs"),
-        ),
-        networking=NetworkingSettings(
-            proxy=_text(values, "networking.proxy"),
-            traefik_dynamic_dir=_text(values, "networking.traefik_dynamic_dir"),
-            traefik_api=_text(values, "networking.traefik_api"),
-            traefik_metrics=_text(values, "networking.traefik_metrics"),
-            entrypoints=_texts(values, "networking.entrypoints"),
-            cert_resolver=_text(values, "networking.cert_resolver"),
-            https_redirect_entrypoint=_text(values, "networking.https_redirect_entrypoint"),
-            drain_seconds=_number(values, "networking.drain_seconds"),
-            proxy_image=_text(values, "networking.proxy_image"),
-            proxy_listen=_texts(values, "networking.proxy_listen"),
-            acme_email=_text(values, "networking.acme_email"),
-            dns=DnsSettings(
-                mode=_text(values, "networking.dns.mode"),
-                port=_integer(values, "networking.dns.port"),
-                ttl=_integer(values, "networking.dns.ttl"),
-                upstreams=_texts(values, "networking.dns.upstreams"),
-            ),
-        ),
-        telemetry=TelemetrySettings(
-            otlp_grpc_port=_integer(values, "telemetry.otlp_grpc_port"),
-            otlp_http_port=_integer(values, "telemetry.otlp_http_port"),
-            buffer_max_mb=_integer(values, "telemetry.buffer_max_mb"),
-            batch_interval_secs=_integer(values, "telemetry.batch_interval_secs"),
-            batch_max_items=_integer(values, "telemetry.batch_max_items"),
-            sampling_rate=_number(values, "telemetry.sampling_rate"),
-        ),
-        tls=tls if tls != TlsSettings() else None,
-        logging=LoggingSettings(
-            level=_text(values, "logging.level"),
-            format=_optional(values, "logging.format"),
-            file=_path(values, "logging.file"),
-        ),
-    )
+    settings: Settings = _built(Settings, "", values)
+    return settings
+
+
+def _built(of: Any, prefix: str, values: Values) -> Any:
+    given = {one.name: _value_of(one, prefix + one.name, values) for one in fields(of)}
+    return of(**given)
+
+
+def _value_of(one: Field[Any], dotted: str, values: Values) -> Any:
+    section = one.metadata.get("section")
+    if section is None:
+        value = values[dotted]
+        return Path(value) if isinstance(value, str) and str(one.type).startswith("Path") else value
+    if section is ControlPlaneSettings and values["control_plane.endpoint"] is None:
+        return None
+    made = _built(section, f"{dotted}.", values)
+    return None if made == TlsSettings() else made
 
 
 def flatten(settings: Settings) -> dict[str, Value | None]:
@@ -209,46 +254,14 @@ def flatten(settings: Settings) -> dict[str, Value | None]:
     Keys of a section that is None have their defaults.
     """
     flat: dict[str, Value | None] = {}
-    for key in KEYS:
-        owner = attrgetter(key.section)(settings) if key.section else settings
-        value = getattr(owner, key.name) if owner is not None else key.default
-        flat[key.dotted] = str(value) if isinstance(value, Path) else value
+    for one in KEYS:
+        owner = attrgetter(one.section)(settings) if one.section else settings
+        value = getattr(owner, one.name) if owner is not None else one.default
+        flat[one.dotted] = str(value) if isinstance(value, Path) else value
     return flat
 
 
 def changed(old: Settings, new: Settings) -> tuple[Key, ...]:
     """Keys whose values differ, in the table's order; `Key.reloadable` says which of them a running agent can take."""
     before, after = flatten(old), flatten(new)
-    return tuple(key for key in KEYS if before[key.dotted] != after[key.dotted])
-
-
-def _text(values: Values, key: str) -> str:
-    value = values[key]
-    assert isinstance(value, str), f"{key} cannot be absent because it was checked"
-    return value
-
-
-def _optional(values: Values, key: str) -> str | None:
-    return None if values[key] is None else _text(values, key)
-
-
-def _texts(values: Values, key: str) -> tuple[str, ...]:
-    value = values[key]
-    assert isinstance(value, tuple), f"{key} cannot be anything but a list because it was checked"
-    return value
-
-
-def _path(values: Values, key: str) -> Path | None:
-    return None if values[key] is None else Path(_text(values, key))
-
-
-def _integer(values: Values, key: str) -> int:
-    value = values[key]
-    assert isinstance(value, int), f"{key} cannot be anything but an int because it was checked"
-    return value
-
-
-def _number(values: Values, key: str) -> float:
-    value = values[key]
-    assert isinstance(value, float), f"{key} cannot be anything but a float because it was checked"
-    return value
+    return tuple(one for one in KEYS if before[one.dotted] != after[one.dotted])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from syntra.agent.config.document import SIZE_MAX
+from syntra.agent.config.sources import SIZE_MAX
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import load, load_socket
 

@@ -13,8 +13,8 @@ import pytest
 
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import DEFAULT_PATH, Loaded, configuration_path, load, load_socket, reload
-from syntra.agent.config.schema import BY_DOTTED, KEYS, LISTS, Kind
-from syntra.agent.config.settings import Settings, TelemetrySettings, changed, flatten
+from syntra.agent.config.schema import LISTS, Kind
+from syntra.agent.config.settings import BY_DOTTED, KEYS, Settings, TelemetrySettings, changed, flatten
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "agent.example.toml"
 ENDPOINT = 'control_plane.endpoint = "wss://cp.example/agent/ws"\n'

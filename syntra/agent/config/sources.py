@@ -1,4 +1,7 @@
-"""The TOML file: from a path to typed values by dotted key, unknown names refused with a hint."""
+"""Where values come from: the TOML file, and the environment (SYNTRA_<SECTION>__<KEY>, or SYNTRA_<KEY>).
+
+Both give checked values by key, and refuse unknown names with a hint.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from pathlib import Path
 
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.files import read_small
-from syntra.agent.config.schema import BY_DOTTED, KEYS, SECTIONS, Value
+from syntra.agent.config.schema import NOT_KEYS, PREFIX, Key, Value
+from syntra.agent.config.settings import BY_DOTTED, BY_VARIABLE, KEYS, SECTIONS
 from syntra.agent.config.suggest import hint, nearest
-from syntra.agent.config.values import from_toml, type_name
+from syntra.agent.config.values import from_text, from_toml, type_name
 from syntra.utils.frozen import frozen
 
 SIZE_MAX = 256 * 1024
@@ -98,3 +102,36 @@ def _short(name: str) -> str:
     """A name from the file, fit for one line of a terminal."""
     shown = name if name.isprintable() else ascii(name)
     return shown if len(shown) <= 80 else shown[:77] + "…"
+
+
+def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
+    """The checked values of every key that has a variable; an empty variable counts as absent.
+
+    A name of ours that is no key is refused when it has our two underscores or comes near a key: a typing slip in a
+    unit file must not go unnoticed. Other SYNTRA_ names are left alone, they may belong to another program.
+    """
+    found: dict[Key, Value] = {}
+    for name in sorted(name for name in environ if name.startswith(PREFIX)):
+        key = BY_VARIABLE.get(name)
+        if key is not None and environ[name]:
+            try:
+                found[key] = from_text(key, environ[name])
+            except ValueError as exc:
+                raise ConfigurationError("from the environment", f"{name}: {exc}") from exc
+        elif key is None and name not in NOT_KEYS:
+            meant = _meant_variable(name)
+            if meant or "__" in name:
+                suggestion = f", did you mean {meant}?" if meant else ""
+                shown = name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]
+                raise ConfigurationError("from the environment", f"{shown}: no such key{suggestion}")
+    return found
+
+
+def _meant_variable(name: str) -> str | None:
+    """SYNTRA_TOKEN means control_plane.token; otherwise the nearest variable, if one is near."""
+    for key in KEYS:
+        if name.removeprefix(PREFIX).lower() in (key.name, key.dotted.replace(".", "_")):
+            return key.variable
+    # Compared without the prefix, which would make every name look alike.
+    near = nearest(name.removeprefix(PREFIX), [key.variable.removeprefix(PREFIX) for key in KEYS])
+    return PREFIX + near if near else None
