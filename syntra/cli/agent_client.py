@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from syntra.cli.errors import CliError, CommandFailed
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, CommandFailed, ExitCode
 from syntra.cli.reading import Json, section, text
 from syntra.utils.frozen import frozen
 

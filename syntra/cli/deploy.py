@@ -6,8 +6,7 @@ import argparse
 import os
 import sys
 
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import follow
 from syntra.cli.options import add_json, path, socket_path
 from syntra.cli.service_file import read_service

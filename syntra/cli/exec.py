@@ -7,8 +7,7 @@ import re
 import sys
 
 from syntra.cli.agent_client import ask
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.reading import text
 from syntra.cli.services import find

@@ -1,4 +1,4 @@
-"""The exit codes of the command line: part of its interface, so scripts and unit files may rely on them.
+"""The exit codes of the command line, and the errors that carry them: scripts and unit files may rely on them.
 
 Numbers from 64 up are those of sysexits.h, which systemd names in its logs; 130 and 141 are the shell's 128 + signal.
 `exec` is the exception: once the command ran, its own exit code passes through.
@@ -7,6 +7,8 @@ Numbers from 64 up are those of sysexits.h, which systemd names in its logs; 130
 from __future__ import annotations
 
 from enum import IntEnum
+
+from syntra.utils.errors import AgentError
 
 
 class ExitCode(IntEnum):
@@ -58,3 +60,19 @@ _BY_ERROR_CODE = {
 def of_error(code: str) -> ExitCode:
     """The exit code for the machine-readable code of an error; anything not listed is a plain failure."""
     return _BY_ERROR_CODE.get(code, ExitCode.FAILED)
+
+
+class CliError(AgentError):
+    """One sentence for stderr and the exit code that goes with it."""
+
+    def __init__(self, sentence: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(sentence)
+        self.exit_code = exit_code
+
+
+class CommandFailed(CliError):
+    """The `error` object of a `command_response`: its code decides the exit code."""
+
+    def __init__(self, code: str, message: str, details: str = "") -> None:
+        super().__init__(f"{message} ({code})" + (f"\n{details}" if details else ""), of_error(code))
+        self.code = code

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from syntra import __version__
 from syntra.cli import terminal
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import EPILOG, ExitCode, of_error
+from syntra.cli.exit_codes import EPILOG, CliError, ExitCode, of_error
 from syntra.cli.options import add_common
 from syntra.cli.verbs import SUMMARIES, load
 from syntra.utils.errors import AgentError

@@ -6,8 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 
 LEVELS = ("debug", "info", "warn", "error")
 

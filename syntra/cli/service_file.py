@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from syntra.agent.config.files import FileProblem, read_small
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.service_document import Parsed, Place, Unreadable, parse_json, parse_toml
 from syntra.cli.service_payload import ServiceMistake, build_payload
 

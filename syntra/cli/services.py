@@ -6,8 +6,7 @@ from pathlib import Path
 
 from syntra.agent.config.suggest import hint
 from syntra.cli.agent_client import ask
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.reading import Json, rows, text
 
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TextIO
 
-from syntra.cli.errors import CliError
+from syntra.cli.exit_codes import CliError
 
 
 def printable(text: str, *, keep: str = "") -> str:

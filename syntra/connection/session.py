@@ -44,7 +44,7 @@ from syntra.connection.effects import (
 )
 from syntra.connection.errors import MalformedFrame, UnencodableMessage
 from syntra.connection.retry import Backoff, DialFailure, FailureKind, Verdict, classify
-from syntra.connection.timings import Timings
+from syntra.connection.settings import Timings
 
 EARLY_PINGS_MAX = 8
 """Pings remembered before hello_ack. A control plane that sends more than one there is already odd."""

@@ -36,9 +36,8 @@ from syntra.connection.inbox import Inbox
 from syntra.connection.messages import HelloAck
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import STOP_REASON, Session, State
-from syntra.connection.settings import ConnectionSettings, TlsSettings
+from syntra.connection.settings import ConnectionSettings, Timings, TlsSettings
 from syntra.connection.status import ConnectionStatus, describe
-from syntra.connection.timings import Timings
 from syntra.connection.tls import TlsFiles
 from syntra.connection.websocket import Socket, SocketEnded, dial
 from syntra.connection.writer import Outbox, OutboxItem, Writer

@@ -13,8 +13,7 @@ import pytest
 
 from syntra.cli import agent_client
 from syntra.cli.agent_client import AgentConnection, ask, operate, subscribe
-from syntra.cli.errors import CliError, CommandFailed
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, CommandFailed, ExitCode
 from tests.cli.fake_agent import FakeAgent, Peer, answering, deploying
 
 

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from syntra.cli import service_payload
-from syntra.cli.errors import CliError
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.service_file import read_service
 from syntra.cli.service_payload import service_id
 

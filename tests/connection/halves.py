@@ -28,7 +28,7 @@ from syntra.connection.effects import (
 )
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import Session, State
-from syntra.connection.timings import Timings
+from syntra.connection.settings import Timings
 
 HELLO = {"agent_id": "agt_1", "server_id": "srv_1"}
 

@@ -21,8 +21,7 @@ from websockets.http11 import Request, Response
 
 from syntra.connection.codec import Envelope
 from syntra.connection.messages import HelloAck
-from syntra.connection.settings import ConnectionSettings
-from syntra.connection.timings import Timings
+from syntra.connection.settings import ConnectionSettings, Timings
 from syntra.connection.transport import Transport
 from syntra.connection.writer import OutboxItem
 

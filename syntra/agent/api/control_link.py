@@ -14,8 +14,7 @@ from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceViews, container_status
 from syntra.agent.config.settings import Settings
-from syntra.agent.health.results import HealthResult
-from syntra.agent.health.shipping import HealthShipping
+from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
 from syntra.connection.codec import Envelope

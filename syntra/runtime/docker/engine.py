@@ -20,10 +20,10 @@ from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, records, stats
-from syntra.runtime.docker.cgroup import CgroupReader
+from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import Conflict, NotFound
+from syntra.runtime.docker.errors import Conflict, NotFound, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.images import Images
@@ -31,11 +31,9 @@ from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
-from syntra.runtime.docker.quick_figures import QuickFigures
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
-from syntra.runtime.docker.translated import translated
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.errors import StepFailed

@@ -21,8 +21,12 @@ query strings and user names of URLs, which may be signed.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 
+from syntra.model.ids import ContainerId
+from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 MAX_MESSAGE_BYTES = 512
@@ -196,3 +200,22 @@ class ExecTimeout(DockerError):
         self.ended = ended
         step = "give it more time" if ended else "its processes may still run inside the container; restart it"
         super().__init__(f"cannot finish the command in {container[:12]}: it ran longer than {seconds:g} s; {step}")
+
+
+@contextmanager
+def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
+    """Turn the client's errors into the executor's."""
+    try:
+        yield
+    except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
+        raise RuntimeUnavailable(str(away)) from away
+    except NotFound as gone:
+        missing = "CONTAINER_NOT_FOUND" if "container" in gone.message.lower() else code
+        raise StepFailed(missing, str(gone), container_id=container_id) from gone
+    except Conflict as clash:
+        down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
+        raise StepFailed(down, str(clash), container_id=container_id) from clash
+    except (PullFailed, ExecTimeout) as failed:
+        raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
+    except (EngineError, DockerError) as refused:
+        raise StepFailed(code, str(refused), container_id=container_id) from refused

@@ -14,7 +14,7 @@ from syntra.runtime.docker import fields
 from syntra.runtime.docker.body import OWNER
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import Conflict, NotFound
+from syntra.runtime.docker.errors import Conflict, NotFound, translated
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.pins import PULL_INACTIVITY_SECS
@@ -29,7 +29,6 @@ from syntra.runtime.docker.proxy_body import (
 )
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.runtime.docker.system import System
-from syntra.runtime.docker.translated import translated
 from syntra.runtime.errors import StepFailed
 
 CODE = "PROXY_FAILED"

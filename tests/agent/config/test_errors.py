@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from syntra.agent.config.sources import SIZE_MAX
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import load, load_socket
+from syntra.agent.config.sources import SIZE_MAX
 
 SECRET = "syn_agt_do-not-show"
 CP = "control_plane.endpoint = 'wss://cp/agent/ws'\n"

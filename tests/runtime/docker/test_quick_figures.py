@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syntra.model.ids import ContainerId
-from syntra.runtime.docker.cgroup import CgroupFigures, CgroupReader
-from syntra.runtime.docker.quick_figures import QuickFigures
+from syntra.runtime.docker.cgroup import CgroupFigures, CgroupReader, QuickFigures
 
 ONE, TWO = ContainerId("1" * 64), ContainerId("2" * 64)
 SECOND = 1_000_000_000

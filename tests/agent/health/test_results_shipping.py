@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from syntra.agent.health.results import HealthResult, HealthResults
-from syntra.agent.health.shipping import HealthShipping
+from syntra.agent.health.results import HealthResult, HealthResults, HealthShipping
 from syntra.agent.messages import PeerGone
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
