@@ -13,7 +13,7 @@ def report(data: Json, *, kind: str, done: str, subject: str, as_json: bool) -> 
         out_json(data)
     unfinished = data.get("completed") is False
     if unfinished:
-        err(f"the agent goes on with the {kind} of {subject}; see `syntra-agent ps`")
+        err(f"the {kind} of {subject} continues in the background; see `syntra-agent ps`")
     elif not as_json:
         out(printable(f"{done} {subject}"))
         for note in texts(data, "notes"):

@@ -23,8 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # Taken only to be answered with what was meant.
     parser.add_argument("misplaced", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--workdir", metavar="PATH", help="working directory in the container")
-    parser.add_argument("--env", metavar="NAME=VALUE", type=_variable, action="append", default=[], help="a variable")
-    parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="time the command has (30)")
+    parser.add_argument(
+        "--env", metavar="NAME=VALUE", type=_variable, action="append", default=[], help="set an environment variable"
+    )
+    parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="command timeout (default 30)")
     add_json(parser)
 
 
@@ -33,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
     command: list[str] = getattr(args, "command", [])
     if args.misplaced:
         example = printable(" ".join([args.service, "--", *args.misplaced])[:80])
-        raise CliError(f"cannot exec: the command goes behind --; try `exec {example}`", ExitCode.USAGE)
+        raise CliError(f"cannot exec: put the command after --; try `exec {example}`", ExitCode.USAGE)
     if not command:
-        raise CliError("cannot exec: no command; put it behind --, as in `exec SERVICE -- ls /`", ExitCode.USAGE)
+        raise CliError("cannot exec: no command; put it after --, as in `exec SERVICE -- ls /`", ExitCode.USAGE)
     socket = socket_path(args)
     payload = {
         "service_id": find(socket, args.service),

@@ -35,7 +35,7 @@ exit codes:
   77   refused, or no permission
   78   the configuration is wrong
   130  interrupted
-  141  the reader of the output went away
+  141  broken pipe
 exec passes on the exit code of its command."""
 
 _BY_ERROR_CODE = {

@@ -37,7 +37,7 @@ def follow(
     except BaseException:
         report.close()
         if accepted:
-            err(f"the agent goes on with the {kind} of {subject}; see `syntra-agent ps`")
+            err(f"the {kind} of {subject} continues in the background; see `syntra-agent ps`")
         raise
     report.close()
     return _outcome(kind, subject, last)
@@ -50,7 +50,7 @@ def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
         return ExitCode.OK
     reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
     code = text(error, "code", "")
-    undone = "; the previous deployment serves again" if status == "rolled_back" else ""
+    undone = "; the previous version is running again" if status == "rolled_back" else ""
     err(f"cannot {kind} {subject}: {reason}{f' ({code})' if code else ''}{undone}")
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")

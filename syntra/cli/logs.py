@@ -23,8 +23,8 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, -f, --tail, --since, -t, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines until interrupted")
-    parser.add_argument("--tail", type=count, default=100, metavar="N", help="lines from the end (100)")
+    parser.add_argument("-f", "--follow", action="store_true", help="stream new output")
+    parser.add_argument("--tail", type=count, default=100, metavar="N", help="number of recent lines (default 100)")
     parser.add_argument("--since", type=since, metavar="TIME", help="15m, 2h, 1d, or 2024-05-01T12:00:00Z")
     parser.add_argument("-t", "--timestamps", action="store_true", help="show when each line was written")
     add_json(parser)

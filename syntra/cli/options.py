@@ -19,7 +19,7 @@ def add_common(parser: argparse.ArgumentParser, *, top: bool) -> None:
     default = None if top else argparse.SUPPRESS
     group = parser.add_argument_group("common options")
     group.add_argument("--config", type=path, metavar="FILE", default=default, help="configuration file")
-    group.add_argument("--log-level", choices=LEVELS, default=default, help="the least that is logged")
+    group.add_argument("--log-level", choices=LEVELS, default=default, help="minimum log level")
     group.add_argument("--socket", type=path, metavar="PATH", default=default, help="the agent's local socket")
 
 

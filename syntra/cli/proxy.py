@@ -58,7 +58,7 @@ def _up(socket: Path, show: Callable[[str], None]) -> Json:
                 on_other=lambda envelope: show(printable(text(envelope.payload, "message"))),
             )
         except KeyboardInterrupt:
-            err("the agent goes on with the proxy; see `syntra-agent proxy status`")
+            err("the proxy command continues in the background; see `syntra-agent proxy status`")
             raise
 
 

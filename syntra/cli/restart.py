@@ -16,7 +16,9 @@ REPLICAS_SECS = 600.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, --timeout, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    parser.add_argument("--timeout", type=seconds, default=10.0, metavar="SECONDS", help="grace before a kill (10)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="seconds to wait before SIGKILL (default 10)"
+    )
     add_json(parser)
 
 

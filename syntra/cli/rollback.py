@@ -12,7 +12,7 @@ from syntra.cli.services import find
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, DEPLOYMENT, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    parser.add_argument("deployment", metavar="DEPLOYMENT", nargs="?", help="which one; the one before if left out")
+    parser.add_argument("deployment", metavar="DEPLOYMENT", nargs="?", help="deployment id (default: the previous one)")
     add_json(parser)
 
 

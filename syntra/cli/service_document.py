@@ -53,7 +53,7 @@ def parse_json(text: str) -> Parsed:
         mapping = dict(pairs)
         if len(mapping) < len(pairs):
             names = [name for name, _ in pairs]
-            raise Unreadable(f"key {next(name for name in names if names.count(name) > 1)!r} is there twice")
+            raise Unreadable(f"duplicate key {next(name for name in names if names.count(name) > 1)!r}")
         return mapping
 
     def no_constant(name: str) -> object:

@@ -71,7 +71,7 @@ class _Walk:
                 raise Unreadable("a key must be a plain word (and << is not supported)", line)
             key: str = key_node.value
             if key in mapping:
-                raise Unreadable(f"key {key[:60]!r} is there twice", line)
+                raise Unreadable(f"duplicate key {key[:60]!r}", line)
             self._lines[(*place, key)] = line
             mapping[key] = self.value(value_node, (*place, key))
         return mapping

@@ -22,7 +22,7 @@ def find(socket: Path, given: str) -> str:
         choices = {_qualified(service) for service in matches}
         if len(choices) < len(matches):
             choices = {text(service, "service_id") for service in matches}
-        raise CliError(f"cannot tell which {given} is meant: say one of {', '.join(sorted(choices))}", ExitCode.USAGE)
+        raise CliError(f"cannot tell which {given} is meant: use one of {', '.join(sorted(choices))}", ExitCode.USAGE)
     if given.startswith("svc_"):
         # An id that is not listed (stopped and removed, say) is the agent's to judge.
         return given

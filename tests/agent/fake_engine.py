@@ -220,7 +220,7 @@ class FakeEngine:
                 not self.images[reference] or (not self.registry_up and image.may_serve_from_cache)
             )
             if stands_in:
-                return f"the registry gave no {image}; the image that is here serves"
+                return f"the registry did not provide {image}; the local image is used"
             raise StepFailed("PULL_FAILED", f"cannot pull {image}: the registry says no; check its name")
         progress(100, "100 of 100 MB")
         self.images[reference] = True

@@ -218,7 +218,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "unknown key of an image": ("image:\n  repo: nginx\n", "a.yaml:2: image.repo: unknown key"),
     "given twice": ("image: nginx\nport: 80\nconfig: {port: 81}\n", "config.port: is given twice, here and as port"),
-    "written twice": ("image: nginx\nimage: nginx\n", "a.yaml:2: key 'image' is there twice"),
+    "written twice": ("image: nginx\nimage: nginx\n", "a.yaml:2: duplicate key 'image'"),
     "no image": ("port: 80\n", "a.yaml:1: image: is missing"),
     "wrong image": ("\nimage: NGINX\n", "a.yaml:2: image: 'NGINX' is not a repository"),
     "image as a number": ("image: 5\n", "a.yaml:1: image: is neither"),
@@ -290,7 +290,7 @@ def test_a_mistake_is_named_with_file_line_and_field(case: str, tmp_path: Path) 
     ("name", "text", "expected"),
     [
         ("a.json", '{"image": "nginx",\n "port": }', "a.json:2: Expecting value"),
-        ("a.json", '{"image": "nginx", "image": "x"}', "key 'image' is there twice"),
+        ("a.json", '{"image": "nginx", "image": "x"}', "duplicate key 'image'"),
         ("a.json", '{"image": "nginx", "port": NaN}', "NaN is not JSON"),
         ("a.json", "[" * 100_000, "a value is too deep or too long"),
         ("a.json", '{"image": ' + "[" * 40 + "]" * 40 + "}", "nested more than 32 levels deep"),

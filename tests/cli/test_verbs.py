@@ -159,7 +159,7 @@ def test_a_name_of_two_services_must_be_qualified(cli: Cli) -> None:
     with FakeAgent(cli.path, list_services=answering({"services": [SERVICE, other]}), stop=answering({})) as agent:
         code, _, err = cli("stop", "api")
         assert code == 2
-        assert "say one of blog/api, shop/api" in err
+        assert "use one of blog/api, shop/api" in err
         assert cli("stop", "blog/api")[0] == 0
         assert agent.last("stop")["service_id"] == "svc_blog_api"
 
@@ -169,7 +169,7 @@ def test_services_of_one_name_and_project_are_told_apart_by_id(cli: Cli) -> None
     with FakeAgent(cli.path, list_services=answering({"services": [SERVICE, other]})):
         code, _, err = cli("stop", "api")
     assert code == 2
-    assert "say one of svc_other, svc_shop_api" in err
+    assert "use one of svc_other, svc_shop_api" in err
 
 
 def test_stop_sends_grace_and_removal(cli: Cli) -> None:
@@ -190,7 +190,7 @@ def test_stop_sends_grace_and_removal(cli: Cli) -> None:
 def test_a_stop_or_restart_that_takes_long_is_not_called_done(cli: Cli) -> None:
     under_way, done = answering({"accepted": True, "completed": False}), answering({"notes": ["it was down"]})
     with FakeAgent(cli.path, stop=under_way, restart=done):
-        assert cli("stop", "api") == (75, "", "the agent goes on with the stop of api; see `syntra-agent ps`\n")
+        assert cli("stop", "api") == (75, "", "the stop of api continues in the background; see `syntra-agent ps`\n")
         assert cli("stop", "api", "--json")[0] == 75
         assert cli("restart", "api") == (0, "restarted api\nnote: it was down\n", "")
 
@@ -258,12 +258,12 @@ def test_exec_without_a_plain_exit_code_is_no_success(code: object, expected: in
 def test_exec_needs_a_command(argv: list[str], cli: Cli) -> None:
     code, _, err = cli(*argv)
     assert code == 2
-    assert "put it behind --" in err
+    assert "put it after --" in err
 
 
 def test_exec_says_where_a_command_belongs(cli: Cli) -> None:
     code, _, err = cli("exec", "api", "ls", "/srv")
-    assert (code, err) == (2, "cannot exec: the command goes behind --; try `exec api -- ls /srv`\n")
+    assert (code, err) == (2, "cannot exec: put the command after --; try `exec api -- ls /srv`\n")
 
 
 def test_exec_says_how_much_of_a_long_output_it_shows(cli: Cli) -> None:
@@ -395,7 +395,7 @@ def test_a_failed_deploy_says_why_with_the_last_lines(cli: Cli, service_file: st
     [
         ({"status": "failed"}, "no reason given"),
         ({"status": "failed", "error_message": "older name"}, "older name"),
-        ({"status": "rolled_back", "message": "went back"}, "went back; the previous deployment serves again"),
+        ({"status": "rolled_back", "message": "went back"}, "went back; the previous version is running again"),
     ],
 )
 def test_only_running_is_success(last: dict[str, object], said: str, cli: Cli, service_file: str) -> None:
@@ -421,7 +421,7 @@ def test_an_agent_that_goes_away_in_the_middle_is_an_error(cli: Cli, service_fil
     with FakeAgent(cli.path, deploy=deploying(PULLING)):
         code, _, err = cli("deploy", service_file)
     assert code == 69
-    assert "the agent goes on with the deploy of api" in err
+    assert "the deploy of api continues in the background" in err
     assert "closed the connection" in err
 
 

@@ -117,10 +117,10 @@ def decide_canary(stage: Stage, kind: str) -> dict[str, Any]:
 def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: Stage) -> None:
     with requests(stage) as load, stage.agent.client(150) as client:
         deploy = begun(client, canary(stage, (10, 30), (50, LONG_SECS)))
-        held = deploy.until("10 % of the requests, held ")
+        held = deploy.until("10 % of the requests, held for ")
         assert (held["status"], held["phase"]) == ("health_checking", "health_check")
         tenth = spread(stage)
-        deploy.until("50 % of the requests, held ")
+        deploy.until("50 % of the requests, held for ")
         half = spread(stage)
         # As a person does it.
         command = [sys.executable, "-m", "syntra", "--config", str(stage.agent.config), "promote", stage.service]
@@ -138,7 +138,7 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
 def test_an_aborted_canary_leaves_what_served_before(stage: Stage) -> None:
     with requests(stage) as load, stage.agent.client(150) as client:
         deploy = begun(client, canary(stage, (30, LONG_SECS)))
-        deploy.until("30 % of the requests, held ")
+        deploy.until("30 % of the requests, held for ")
         assert spread(stage, 100)["v2"] > 10
         answer = decide_canary(stage, "abort")
         assert answer["success"], answer
@@ -153,7 +153,7 @@ def test_a_canary_that_answers_with_errors_is_rolled_back(stage: Stage) -> None:
     with stage.agent.client(150) as client:
         payload = canary(stage, (50, LONG_SECS), canary={"max_error_percent": 5}, env={"BROKEN": "1"})
         deploy = begun(client, payload)
-        deploy.until("50 % of the requests, held ")
+        deploy.until("50 % of the requests, held for ")
         seen = spread(stage, 100)
         report = deploy.end()
     assert seen["500"] > 20
@@ -165,7 +165,7 @@ def test_a_canary_that_answers_with_errors_is_rolled_back(stage: Stage) -> None:
 def test_a_canary_that_answers_well_passes_its_limit_of_errors(stage: Stage) -> None:
     with stage.agent.client(150) as client:
         deploy = begun(client, canary(stage, (50, 8), canary={"max_error_percent": 5}))
-        deploy.until("50 % of the requests, held ")
+        deploy.until("50 % of the requests, held for ")
         assert spread(stage, 200).keys() == {"v1", "v2"}
         report = deploy.end()
     assert report["status"] == "running"
@@ -176,7 +176,7 @@ def test_a_canary_that_turns_unhealthy_is_rolled_back(stage: Stage) -> None:
     with requests(stage) as load, stage.agent.client(150) as client:
         payload = canary(stage, (50, LONG_SECS))
         deploy = begun(client, payload)
-        deploy.until("50 % of the requests, held ")
+        deploy.until("50 % of the requests, held for ")
         unhealthy = {"service_id": stage.service, "command": ["rm", "/www/health"]}
         assert stage.agent.ask("exec", unhealthy)["data"]["exit_code"] == 0
         report = deploy.end()
@@ -188,7 +188,7 @@ def test_a_killed_agent_leaves_the_shares_and_goes_on_where_it_was(stage: Stage)
     with requests(stage) as load:
         with stage.agent.client(150) as client:
             deploy = begun(client, canary(stage, (10, 1), (30, LONG_SECS)))
-            deploy.until("30 % of the requests, held ")
+            deploy.until("30 % of the requests, held for ")
             stage.agent.kill()
         alone = spread(stage, 300)
         stage.agent.start()

@@ -336,7 +336,7 @@ def test_a_registry_that_is_down_does_not_stop_a_deploy_of_an_image_that_is_here
     product.images.registry.stop()
     try:
         outcome = product.running(product.payload(service, env_vars={"VERSION": "again"}))
-        assert "the image that is here serves" in outcome["message"]
+        assert "the local image is used" in outcome["message"]
         assert served(service) == {"again"}
         missing = product.images.image("v1") | {"tag": "never-pulled"}
         failed = product.deploy(product.payload(service, image=missing))

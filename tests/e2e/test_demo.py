@@ -85,7 +85,7 @@ def test_the_whole_story_is_true_and_leaves_nothing(tmp_path: Path) -> None:
         "logs, the last 2 lines",
         "exit status 7",
         "killed the agent with -9",
-        "and finished: deployed: 3 replicas run",
+        "and finished: deployed: 3 replicas running",
         "rolled back to the first deployment",
         "no container and no image of it is left in the engine",
         "every step did what it says",

@@ -158,7 +158,7 @@ def test_a_taken_port_leaves_names_to_the_engine_and_deploying_again_takes_them_
         assert stage.inside("client", "wget -q -O- http://web:8080/") == "v1\n"
         assert [item["Labels"]["syntra.names"] for item in stage.containers("web")] == ["engine"]
         [said] = stage.warnings()
-        assert said.startswith(f"the engine answers for the names of project {stage.token}: cannot bind")
+        assert said.startswith(f"the engine answers DNS for project {stage.token}: cannot bind")
         assert "(pid " in said, "the status names who has the port"
     stage.agent.stop()
     stage.agent.start()

@@ -147,7 +147,7 @@ def test_one_command_brings_a_proxy_that_serves_and_one_takes_it_away(bench: Ben
 
         before = bench.the_container()
         code, said = bench.cli(agent, "up")
-        assert (code, said) == (0, f"{before['Name'].lstrip('/')} serves already; nothing to do\n")
+        assert (code, said) == (0, f"{before['Name'].lstrip('/')} is running already; nothing to do\n")
         after = bench.the_container()
         assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 

@@ -60,7 +60,7 @@ class DiskWatch:
             try:
                 await self.look()
             except AgentError as failed:
-                log.error("disks could not be looked at", extra={"reason": str(failed)})
+                log.error("cannot check the disks", extra={"reason": str(failed)})
             await asyncio.sleep(LOOK_AGAIN_SECS)
 
     async def look(self) -> None:

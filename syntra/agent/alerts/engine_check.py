@@ -46,7 +46,7 @@ class EngineCheck:
                     self.warning = str(lost)
                     await self._alert("container engine does not answer", self.warning, {})
             except JournalError as unwritable:
-                log.error("survey could not be kept", extra={"reason": str(unwritable)})
+                log.error("cannot store the rebuilt state", extra={"reason": str(unwritable)})
             await asyncio.sleep(ENGINE_CHECK_SECS)
 
     async def _alert(self, title: str, message: str, about: dict[str, Json]) -> None:
@@ -61,4 +61,4 @@ class EngineCheck:
         try:
             await self._journal.outbox.add(alert)
         except JournalError as unwritable:
-            log.error("alert could not be kept", extra={"reason": str(unwritable)})
+            log.error("cannot store the alert", extra={"reason": str(unwritable)})

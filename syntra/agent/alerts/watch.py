@@ -97,7 +97,7 @@ class AlertWatch:
             except RuntimeFailure as later:
                 log.debug("alerts wait for the engine", extra={"reason": str(later)})
             except AgentError as failed:
-                log.error("alerts could not be looked after", extra={"reason": str(failed)})
+                log.error("cannot check for alerts", extra={"reason": str(failed)})
             soon = self._ledger.secs_to_next()
             await changes.wait(LOOK_AGAIN_SECS if soon is None else min(soon + 0.01, LOOK_AGAIN_SECS))
 

@@ -210,7 +210,7 @@ class ControlLink:
     def _ready(self, ack: HelloAck) -> None:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
         for problem in ack.problems:
-            log.warning("hello_ack is partly unusable", extra={"reason": problem})
+            log.warning("part of hello_ack is invalid", extra={"reason": problem})
         if ack.telemetry_batch_interval_secs is not None:
             self._batch_secs = ack.telemetry_batch_interval_secs
         if ack.log_level is not None:
@@ -219,11 +219,11 @@ class ControlLink:
             try:
                 self._pending.put_nowait(payload)
             except asyncio.QueueFull:
-                log.error("too many pending deployments; the rest waits for the next connection")
+                log.error("too many pending deployments; the rest are sent again on the next connection")
                 break
 
     def _lost(self, reason: str) -> None:
-        log.info("control plane is away", extra={"reason": reason})
+        log.info("control plane disconnected", extra={"reason": reason})
         if self._router is not None:
             self._router.forget(self)
 

@@ -165,7 +165,7 @@ class _Connection:
 
     def _hear(self, kind: str, payload: Mapping[str, Json]) -> None:
         if not self._outgoing.offer(envelope(kind, payload)):
-            log.warning("local client does not read; its connection is closed")
+            log.warning("local client reads too slowly; connection closed")
             self._writer.transport.abort()
 
     async def _read(self) -> None:

@@ -231,9 +231,9 @@ class Router:
         except* PeerGone:
             log.debug("peer is gone", extra={"errand": name})
         except* AgentError as failed:
-            log.error("errand failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
+            log.error("request failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
         except* Exception:  # a bug of ours
-            log.exception("errand broke", extra={"errand": name})
+            log.exception("request failed unexpectedly", extra={"errand": name})
 
     async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
         await self._journal.accept(
@@ -255,7 +255,7 @@ class Router:
         try:
             await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
         except AgentError as lost:
-            log.error("exec result could not be kept", extra={"reason": str(lost)})
+            log.error("cannot store the exec result", extra={"reason": str(lost)})
         self._reports.tell(command.request_id, "command_response", response)
 
     async def _exec_response(self, command: Exec) -> dict[str, Json]:

@@ -18,7 +18,7 @@ from syntra.model.image import make_image, split_image
 from syntra.networking.traefik_static import parse_listener
 
 _TYPE_NAMES: Mapping[type, str] = {
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     int: "a whole number",
     float: "a number with a fraction",
@@ -55,14 +55,14 @@ def from_toml(key: Key, value: object) -> Value:
             return float(_in_range(key, value))
         case kind if kind in LISTS:
             if not isinstance(value, list):
-                raise ValueError(f"expected a list of texts, got {type_name(value)}")
+                raise ValueError(f"expected a list of strings, got {type_name(value)}")
             for item in value:
                 if type(item) is not str:
-                    raise ValueError(f"expected a list of texts, got {type_name(item)} in it")
+                    raise ValueError(f"expected a list of strings, got {type_name(item)} in it")
             return _texts(key, value)
         case _:
             if type(value) is not str:
-                raise ValueError(f"expected a text in quotes, got {type_name(value)}")
+                raise ValueError(f"expected a quoted string, got {type_name(value)}")
             return _text(key, value)
 
 
@@ -151,7 +151,7 @@ def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
     if not key.minimum <= len(items) <= _LIST_MAX:
         raise ValueError(f"expected {key.minimum:g} to {_LIST_MAX} entries, got {len(items)}")
     if len(set(items)) < len(items):
-        raise ValueError("holds an entry twice")
+        raise ValueError("contains a duplicate entry")
     check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener}[key.kind]
     return tuple(check(item) for item in items)
 

@@ -74,10 +74,10 @@ class NameService:
         for place in self._places():
             project, failure = place.network.project, self._unbound.get(place.gateway)
             if failure is not None:
-                sentences.append(f"the engine answers for the names of project {project}: {failure}")
+                sentences.append(f"the engine answers DNS for project {project}: {failure}")
             elif self._tests.is_blocked(place):
                 sentences.append(
-                    f"the engine answers for the names of project {project}: its containers get no answer at "
+                    f"the engine answers DNS for project {project}: its containers get no answer at "
                     f"{place.gateway} port 53, as a firewall seems to drop what they ask; "
                     f"run `ufw allow in on {place.network.bridge} to any port 53`"
                 )
@@ -158,7 +158,7 @@ class NameService:
         try:
             return {network.project: network for network in await self._engine.networks(projects)}
         except RuntimeFailure as later:
-            log.info("networks stay as they are for now", extra={"reason": str(later)})
+            log.info("networks are unchanged for now", extra={"reason": str(later)})
             return None
 
     async def _take_up(self, networks: dict[str, ProjectNetwork]) -> None:
@@ -171,7 +171,7 @@ class NameService:
         unbound = {ipaddress.ip_address(failure.address): str(failure) for failure in failures}
         for address, sentence in unbound.items():
             if address not in self._unbound:
-                log.warning("names cannot be served", extra={"address": str(address), "reason": sentence})
+                log.warning("cannot serve DNS", extra={"address": str(address), "reason": sentence})
         self._unbound = unbound
 
     def _publish(self) -> None:
@@ -231,11 +231,11 @@ def stale_services(
         project = f"project {network.project}"
         if names := _services(here, NameSource.ENGINE, called):
             found.append(
-                f"deploy {names} of {project} again: made before the agent answered for names, they do not ask it"
+                f"deploy {names} of {project} again: they were created before the agent answered DNS, and do not use it"
             )
         elif names := _services(here, NameSource.BOTH, called):
             found.append(
-                f"deploy {names} of {project} again: they still have engine aliases, which answer for "
+                f"deploy {names} of {project} again: they still have engine aliases, which also resolve to "
                 "replicas that are not ready"
             )
     return found

@@ -80,7 +80,7 @@ class ReachabilityTests:
                 try:
                     await self._test(place, port, pid)
                 except Exception:  # the edge of a task: a test that goes wrong is no reason to end the agent
-                    log.exception("names test failed", extra={"project": place.network.project})
+                    log.exception("DNS test failed", extra={"project": place.network.project})
 
         async with asyncio.TaskGroup() as group:
             for place, port, pid in due:
@@ -92,19 +92,19 @@ class ReachabilityTests:
             is_reached = await self._reaches(pid, place.gateway, port, project=place.network.project)
         except PermissionError:
             # Whether it works is not known then, and most machines have no such firewall.
-            log.info("names are not tested: entering a container's network takes CAP_SYS_ADMIN", extra=where)
+            log.info("DNS is not tested from containers: that needs CAP_SYS_ADMIN", extra=where)
             self._passed.add(place)
             return
         except OSError as gone:
-            log.debug("names are tested later", extra={**where, "reason": str(gone)})
+            log.debug("DNS is tested later", extra={**where, "reason": str(gone)})
             return
         if is_reached:
-            log.info("names are reached", extra=where)
+            log.info("containers reach the DNS server", extra=where)
             self._passed.add(place)
             self._blocked.discard(place)
             return
         if place not in self._blocked:
-            log.warning("names are not reached", extra=where)
+            log.warning("containers cannot reach the DNS server", extra=where)
         self._blocked.add(place)
         self._waiting.add(place)
 

@@ -34,9 +34,7 @@ class HealthCheckOverride:
         service_id = command.service_id
         current = await self._journal.current(service_id)
         if current is None or current.deployment is None:
-            raise RequestError(
-                "SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here"
-            )
+            raise RequestError("SERVICE_NOT_FOUND", f"cannot find service {service_id}: it was never deployed here")
         earlier = await self._journal.health_changes.of(service_id) or HealthChange()
         change = command.change.over(earlier)
         health = _checked(change, current.deployment.spec)

@@ -90,9 +90,9 @@ class HealthWatch:
             try:
                 self._set_targets(await self._targets())
             except RuntimeFailure as later:
-                log.debug("health targets stay as they are", extra={"reason": str(later)})
+                log.debug("health targets are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
-                log.error("health targets could not be looked at", extra={"reason": str(failed)})
+                log.error("cannot check the health targets", extra={"reason": str(failed)})
             await changes.wait(LOOK_AGAIN_SECS)
 
     def _set_targets(self, targets: list[Target]) -> None:

@@ -110,7 +110,7 @@ class CanaryHolds:
                 break
             if now >= report_at and left > 0:
                 report_at = now + min(max(REPORT_SECS, step.secs / USUAL_REPORTS), LONGEST_SILENCE_SECS)
-                await self._tell(f"{step.percent} % of the requests, held {left:.0f} s more")
+                await self._tell(f"{step.percent} % of the requests, held for {left:.0f} s more")
             if await self._is_promoted(min(LOOK_SECS, left) if left > 0 else LOOK_SECS):
                 return
         if errors is not None:
@@ -137,7 +137,7 @@ class CanaryHolds:
         if errors.total < errors.canary.min_requests:
             self._remark(
                 f"the canary at {percent} % answered {errors.total:.0f} requests, fewer than "
-                f"{errors.canary.min_requests}: its errors were not judged"
+                f"{errors.canary.min_requests}: its error rate was not judged"
             )
 
     async def _look(self, container_id: ContainerId, spec: ServiceSpec, percent: int) -> None:
@@ -154,7 +154,7 @@ class CanaryHolds:
         elif (replica.restart_count, replica.started_ns) != known:
             reason = "it restarted"
         elif self._tools.readiness is not None and self._tools.readiness.readiness(replica, spec) is Health.UNHEALTHY:
-            code, reason = "HEALTH_CHECK_FAILED", "it turned unhealthy"
+            code, reason = "HEALTH_CHECK_FAILED", "it became unhealthy"
         if reason:
             raise StepFailed(code, f"canary at {percent} %: {replica.name}: {reason}", container_id=container_id)
 

@@ -195,7 +195,7 @@ class Deployer:
         # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
         for request_id, kind, origin in await self._journal.interrupted():
             failure = Failure(
-                code="INTERRUPTED", message=f"cannot tell how the {kind} ended: the agent stopped in the middle of it"
+                code="INTERRUPTED", message=f"cannot tell how the {kind} ended: the agent stopped before it finished"
             )
             response = refusal(request_id, failure)
             messages = for_control_plane(origin, "command_response", response)
@@ -228,12 +228,12 @@ class Deployer:
                 return
             except JournalError as unwritable:
                 # The lane waits: an operation left behind unfinished would, at the next start, undo newer ones.
-                log.error("operation waits for the journal", extra=_about(job, unwritable))
+                log.error("operation is waiting for the journal", extra=_about(job, unwritable))
                 await asyncio.sleep(JOURNAL_RETRY_SECS)
                 if job.interruption is Interruption.SHUTDOWN:
                     return
             except Exception as bug:  # a bug of ours: the lane and its neighbours go on
-                log.exception("operation broke", extra=_about(job, bug))
+                log.exception("operation failed unexpectedly", extra=_about(job, bug))
                 broken = bug
         await self._settle(job)
 
@@ -261,7 +261,7 @@ class Deployer:
             await progress.answer_late()
         except JournalError as unwritable:
             job.answered = False
-            log.error("late answer could not be given", extra=_about(job, unwritable))
+            log.error("cannot send the late answer", extra=_about(job, unwritable))
 
     async def _settle(self, job: Job) -> None:
         """What follows a report: only the last deployments and their images are kept. Never fails the operation."""
@@ -270,7 +270,7 @@ class Deployer:
             keep = await self._journal.kept_by_service()
             await self._runtime.collect_garbage(keep, frozenset({job.service_id}))
         except AgentError as later:
-            log.info("garbage stays for now", extra={"reason": str(later)})
+            log.info("garbage collection is put off", extra={"reason": str(later)})
 
     async def _report_broken(self, job: Job, broken: Exception) -> None:
         failure = Failure(code="INTERNAL", message=f"the agent failed: {type(broken).__name__}; see its log")
@@ -283,7 +283,7 @@ class Deployer:
 
     async def _supersede(self, job: Job) -> None:
         job.begun_at = job.begun_at or time.time()
-        message = f"cannot {job.kind} {job.service_id}: a newer command for the service took its place"
+        message = f"cannot {job.kind} {job.service_id}: replaced by a newer command for the service"
         failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
         await ProgressReporter(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 

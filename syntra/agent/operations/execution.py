@@ -151,11 +151,11 @@ class Execution:
                 break
             except RuntimeFailure as failed:
                 log.warning("rollback failed", extra={"attempt": attempt, "reason": str(failed)})
-                self._progress.remark(f"could not undo everything: {failed}")
+                self._progress.remark(f"the rollback is incomplete: {failed}")
             except Interrupted as interrupted:
                 if interrupted.cause is Interruption.SHUTDOWN:
                     raise
-                self._progress.remark("could not undo everything in time")
+                self._progress.remark("the rollback did not finish in time")
                 break
         await self._progress.finish(self._outcome(failure, logs, restored=restored))
 
@@ -291,7 +291,7 @@ def _why(cause: Interruption, job: Job) -> str:
     if cause is Interruption.ABORTED:
         return abort_reason(job).message
     if cause is Interruption.SUPERSEDED:
-        return f"cannot finish {job.kind} of {job.service_id}: a newer command for the service took its place"
+        return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
     return (
         f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s; "
@@ -302,6 +302,6 @@ def _why(cause: Interruption, job: Job) -> str:
 def _recalled(reason: str) -> tuple[Failure, list[LogLine]]:
     stored = json.loads(reason or "{}")
     failure = Failure(
-        code=stored.get("code", "INTERRUPTED"), message=stored.get("message", "the agent stopped in the middle")
+        code=stored.get("code", "INTERRUPTED"), message=stored.get("message", "the agent stopped before it finished")
     )
     return failure, [LogLine(timestamp="", stream="stdout", message=line) for line in stored.get("logs", [])]

@@ -224,7 +224,7 @@ class ProgressReporter:
 
 
 def _done_sentence(job: Job) -> str:
-    replicas = "1 replica runs" if job.replicas == 1 else f"{job.replicas} replicas run"
+    replicas = "1 replica running" if job.replicas == 1 else f"{job.replicas} replicas running"
     match job.command:
         case Scale():
             return f"scaled: {replicas}"

@@ -94,7 +94,7 @@ class ServiceQueues:
         `at_most_secs` are over or the agent has to stop.
         """
         if self._closed or self.is_busy(service_id):
-            raise QueueInUse(f"cannot hold the lane of {service_id}: it is in use; try again when it is idle")
+            raise QueueInUse(f"cannot hold the lane of {service_id}: another operation holds it; try again later")
         scope = asyncio.timeout(at_most_secs)
         self._held[service_id] = scope
         self._idle.clear()
@@ -143,7 +143,7 @@ class ServiceQueues:
                     await self._idle.wait()
             except TimeoutError:
                 for service_id, task in self._tasks.items():
-                    log.warning("operation is cut off", extra={"service_id": service_id})
+                    log.warning("operation cancelled at shutdown", extra={"service_id": service_id})
                     task.cancel()
 
     def _start_next(self, service_id: ServiceId) -> None:

@@ -61,7 +61,7 @@ class Targets:
             target = next((known for known in kept if found is None or known != found.row.deployment_id), None)
             if target is None:
                 raise RequestError(
-                    "NO_ROLLBACK_TARGET", f"cannot roll back {service_id}: no earlier deployment is kept; deploy one"
+                    "NO_ROLLBACK_TARGET", f"cannot roll back {service_id}: there is no earlier deployment"
                 )
         deployment = await self._journal.deployment(service_id, target) if target in kept else None
         if deployment is None and command.image is not None and found is not None:
@@ -72,7 +72,7 @@ class Targets:
         if deployment is None:
             known = ", ".join(kept) or "none"
             raise RequestError(
-                "DEPLOYMENT_NOT_FOUND", f"cannot roll back {service_id} to {target}: not kept; kept are: {known}"
+                "DEPLOYMENT_NOT_FOUND", f"cannot roll back {service_id} to {target}: not found; available: {known}"
             )
         return deployment
 
@@ -95,9 +95,9 @@ async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
     if known is not None and fingerprint(known.spec) != fingerprint(spec):
         raise RequestError(
             "DEPLOYMENT_EXISTS",
-            f"deployment_id: {deployment.deployment_id} is kept with another spec; use a new deployment_id",
+            f"deployment_id: {deployment.deployment_id} already exists with another spec; use a new deployment_id",
         )
 
 
 def _unknown(service_id: ServiceId) -> RequestError:
-    return RequestError("SERVICE_NOT_FOUND", f"cannot find service {service_id}: nothing of it was deployed here")
+    return RequestError("SERVICE_NOT_FOUND", f"cannot find service {service_id}: it was never deployed here")

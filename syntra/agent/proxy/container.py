@@ -181,7 +181,7 @@ class ProxyContainer:
                 f"cannot bring up the proxy: one that is not ours (Traefik {version}) answers at {self._setup.api_url} "
                 f"and does not work with our routes; have it watch {self._setup.dynamic_dir}, or stop it and try again",
             )
-        message = f"a proxy that is not ours (Traefik {version}) serves already; nothing to do"
+        message = f"a proxy that is not ours (Traefik {version}) is running already; nothing to do"
         if found:
             message += f"; container {found[-1].name} does not run, `syntra-agent proxy down` removes it"
         return {"action": Action.ADOPT.value, "message": message, "container": None}
@@ -291,9 +291,9 @@ class ProxyContainer:
         there = await self._containers.inspect(decision.keep or "")
         name = there.name if there else "the proxy"
         message = {
-            Action.NOTHING: f"{name} serves already; nothing to do",
-            Action.START: f"{name} serves, with {there.image_ref if there else 'its image'}",
-            Action.REPLACE: f"{name} serves, replacing one that did not fit: {_short(why)}",
+            Action.NOTHING: f"{name} is running already; nothing to do",
+            Action.START: f"{name} is running, with {there.image_ref if there else 'its image'}",
+            Action.REPLACE: f"{name} is running, replaced because of: {_short(why)}",
         }[decision.action]
         return {"action": decision.action.value, "message": message, "container": name}
 

@@ -74,7 +74,7 @@ class ProxyWatch:
                     self._say(await self._look())
             except (AgentError, TimeoutError) as unknown:
                 # An engine that is away is a warning of its own.
-                log.debug("proxy could not be looked at", extra={"reason": str(unknown)})
+                log.debug("cannot check the proxy", extra={"reason": str(unknown)})
                 self.warnings = ()
             try:
                 async with asyncio.timeout(EVERY_SECS):

@@ -51,7 +51,7 @@ def desired_from(observed: Sequence[Surveyed]) -> tuple[list[Deployment], list[S
         usable = {d: deployment for d, deployment in known.items() if deployment is not None}
         for unusable in sorted(groups.keys() - usable.keys()):
             log.warning(
-                "containers without a readable spec are left alone",
+                "containers without a readable spec are ignored",
                 extra={"service_id": service_id, "deployment_id": unusable},
             )
         if not usable:

@@ -89,7 +89,7 @@ class Reconciler:
             log.info("self-healing is paused", extra={"reason": str(later)})
             return LOOK_AGAIN_SECS
         except AgentError as failed:
-            log.error("desired state could not be looked at", extra={"reason": str(failed)})
+            log.error("cannot read the desired state", extra={"reason": str(failed)})
             return LOOK_AGAIN_SECS
         by_service: dict[ServiceId, list[Action]] = {}
         for action in decided:

@@ -39,7 +39,7 @@ def write(directory: Path, reach: EndpointTable) -> None:
     try:
         atomic_file.write(directory / FILE_NAME, json.dumps(state, indent=1).encode(), durable=False)
     except AgentError as failed:
-        log.warning("what is published could not be kept", extra={"reason": str(failed)})
+        log.warning("cannot store the published endpoints", extra={"reason": str(failed)})
 
 
 def read(directory: Path) -> Mapping[ServiceId, Kept]:

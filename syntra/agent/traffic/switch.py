@@ -181,9 +181,9 @@ class TrafficSwitch:
                 await self.reconcile()
                 await self._look_again()
             except RuntimeFailure as later:
-                log.info("routes stay as they are for now", extra={"reason": str(later)})
+                log.info("routes are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
-                log.error("routes could not be looked at", extra={"reason": str(failed)})
+                log.error("cannot check the routes", extra={"reason": str(failed)})
             await changes.wait(STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS)
 
     async def reconcile(self) -> None:

@@ -88,7 +88,7 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
         if retire or any(replica.container_id in goal.prior for replica in old):
             steps += _by_share(goal, fresh, missing)
             return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
-        notes.append("nothing serves that a canary could be compared with: all replicas start at once")
+        notes.append("no earlier version is running to compare the canary with: all replicas start at once")
     if strategy in (Strategy.BLUE_GREEN, Strategy.CANARY):
         steps += [CreateReplica(index=index) for index in missing]
         steps += _start_all(fresh, missing)

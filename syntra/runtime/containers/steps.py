@@ -126,7 +126,7 @@ class Publish:
     state: ClassVar = DeployState.HEALTH_CHECKING
 
     def __str__(self) -> str:
-        return f"publish {_names(self.replicas)}"
+        return f"route requests to {_names(self.replicas)}"
 
 
 @frozen
@@ -138,7 +138,7 @@ class Withdraw:
     state: ClassVar = DeployState.STARTING
 
     def __str__(self) -> str:
-        return f"withdraw and drain {_names(self.replicas)}"
+        return f"drain {_names(self.replicas)}"
 
 
 @frozen

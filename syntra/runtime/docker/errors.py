@@ -166,7 +166,7 @@ class PullFailure(Enum):
 
 
 _PULL_STEPS = {
-    PullFailure.UNREACHABLE: "check the server's way to the registry",
+    PullFailure.UNREACHABLE: "check the server's connection to the registry",
     PullFailure.UNAUTHORIZED: "check the image's name and give fresh registry credentials",
     PullFailure.NOT_FOUND: "check the image's name, tag or digest",
     PullFailure.STALLED: "check the server's bandwidth to the registry and try again",

@@ -71,7 +71,7 @@ class Networks:
                 pass  # somebody was faster: theirs is taken below
             found = await self._oldest(name)
             if found is None:
-                raise DockerError(f"cannot create network {name}: somebody removed it at the same time; try again")
+                raise DockerError(f"cannot create network {name}: it was removed at the same time; try again")
             if created and found.id != created:
                 await self.remove(created)
             return found

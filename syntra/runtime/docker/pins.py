@@ -50,7 +50,7 @@ class Pins:
             except NotFound as gone:
                 if attempt == ATTEMPTS:
                     raise
-                log.info("image went before it was pinned", extra={"image": str(image), "reason": str(gone)})
+                log.info("image was removed before it was pinned", extra={"image": str(image), "reason": str(gone)})
                 continue
             return note
         raise AssertionError("cannot happen because the last attempt returns or raises")
@@ -97,8 +97,8 @@ class Pins:
         except PullFailed as failed:
             if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
                 raise
-            log.warning("pull failed; a present image serves", extra={"image": str(image), "reason": str(failed)})
-            return f"the registry gave no {image}; the image that is here serves"
+            log.warning("pull failed; the local image is used", extra={"image": str(image), "reason": str(failed)})
+            return f"the registry did not provide {image}; the local image is used"
         return ""
 
 

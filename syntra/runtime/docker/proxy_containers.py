@@ -85,7 +85,7 @@ class ProxyContainers:
                     if "name" not in clash.message.lower():
                         raise
                 name = await self._free(name)
-        raise StepFailed(CODE, f"cannot create container {name}: its name is taken again and again; try later")
+        raise StepFailed(CODE, f"cannot create container {name}: its name is in use; try again later")
 
     async def start(self, container_id: str) -> None:
         """Start it, and have the engine keep it up; no error when it runs."""

@@ -36,11 +36,11 @@ FILES: dict[str, tuple[str, str]] = {
     "section unlike anything": ("[zzz]\nx = 1", "unknown section [zzz]"),
     "section that is a value": ("telemetry = 5", "telemetry: expected a section [telemetry], got a whole number"),
     "section given as a list": ("[[telemetry]]", "telemetry: expected a section [telemetry], got a list"),
-    "key that is a table": ("[data_dir]\nx = 1", "data_dir: expected a text in quotes, got a table"),
+    "key that is a table": ("[data_dir]\nx = 1", "data_dir: expected a quoted string, got a table"),
     "name with control characters": ('"a\\u001b[2J" = 1', r"'a\x1b[2J': unknown key"),
     "text for a number": (
         "telemetry.otlp_http_port = '4318'",
-        "telemetry.otlp_http_port: expected a whole number, got a text",
+        "telemetry.otlp_http_port: expected a whole number, got a string",
     ),
     "boolean for a number": (
         "telemetry.buffer_max_mb = true",
@@ -51,7 +51,7 @@ FILES: dict[str, tuple[str, str]] = {
         "telemetry.buffer_max_mb: expected a whole number, got a number with a fraction",
     ),
     "list for a number": ("telemetry.sampling_rate = [1]", "telemetry.sampling_rate: expected a number, got a list"),
-    "date for a text": ("data_dir = 2024-01-01", "data_dir: expected a text in quotes, got a date or time"),
+    "date for a text": ("data_dir = 2024-01-01", "data_dir: expected a quoted string, got a date or time"),
     "not a number": ("telemetry.sampling_rate = nan", "telemetry.sampling_rate: the number is out of range (0–1)"),
     "infinite": ("runtime.min_healthy_secs = inf", "runtime.min_healthy_secs: the number is out of range (0–600)"),
     "above the range": ("telemetry.sampling_rate = 1.5", "telemetry.sampling_rate: 1.5 is out of range (0–1)"),
@@ -108,12 +108,15 @@ FILES: dict[str, tuple[str, str]] = {
     ),
     "text for a list": (
         "networking.entrypoints = 'web'",
-        "networking.entrypoints: expected a list of texts, got a text",
+        "networking.entrypoints: expected a list of strings, got a string",
     ),
-    "number in a list": ("networking.entrypoints = [1]", "expected a list of texts, got a whole number in it"),
+    "number in a list": ("networking.entrypoints = [1]", "expected a list of strings, got a whole number in it"),
     "too few": ("networking.entrypoints = []", "networking.entrypoints: expected 1 to 16 entries, got 0"),
     "too many": (f"networking.dns.upstreams = {['::1'] * 17}", "networking.dns.upstreams: expected 0 to 16 entries"),
-    "twice in a list": ("networking.entrypoints = ['web', 'web']", "networking.entrypoints: holds an entry twice"),
+    "twice in a list": (
+        "networking.entrypoints = ['web', 'web']",
+        "networking.entrypoints: contains a duplicate entry",
+    ),
     "backtick in a name": ("networking.entrypoints = ['a`b']", "networking.entrypoints: is not a name of the proxy's"),
     "template in a name": ("networking.cert_resolver = '{{x}}'", "networking.cert_resolver: is not a name"),
     "name for an address": ("networking.dns.upstreams = ['dns.example']", "upstreams: holds what is not an IP address"),
@@ -147,7 +150,7 @@ FILES: dict[str, tuple[str, str]] = {
     ),
     "secret of a wrong type": (
         f"{CP}control_plane.token = ['{SECRET}']",
-        "control_plane.token: expected a text in quotes, got a list",
+        "control_plane.token: expected a quoted string, got a list",
     ),
     "secret in broken TOML": (f"control_plane.token = '{SECRET}", "it is not valid TOML: "),
     "secret without quotes": (f"control_plane.token = {SECRET}", "it is not valid TOML: "),
@@ -275,7 +278,7 @@ def test_a_credentials_directory_without_a_token_does_not_help(tmp_path: Path) -
 def test_a_wrong_socket_is_named_by_where_it_came_from(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text("socket = 5")
-    with pytest.raises(ConfigurationError, match=r"agent.toml: socket: expected a text in quotes"):
+    with pytest.raises(ConfigurationError, match=r"agent.toml: socket: expected a quoted string"):
         load_socket(path, environ={})
     with pytest.raises(ConfigurationError, match="from the environment: SYNTRA_SOCKET: is not an absolute path"):
         load_socket(path, environ={"SYNTRA_SOCKET": "x"})

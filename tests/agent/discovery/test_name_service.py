@@ -184,7 +184,7 @@ async def test_a_port_that_is_taken_is_said_and_bound_when_it_is_free() -> None:
             await here.names.prepare("shop")
             assert here.names.container_dns("shop", GATEWAY) is None
             [problem] = here.names.problems
-            assert problem.startswith(f"the engine answers for the names of project shop: cannot bind {GATEWAY} port")
+            assert problem.startswith(f"the engine answers DNS for project shop: cannot bind {GATEWAY} port")
             holder.close()
             await here.names.refresh(frozenset({"shop"}))
             assert here.names.problems == ()
@@ -202,7 +202,7 @@ async def test_containers_behind_a_firewall_use_the_engine_until_it_lets_them_th
         await here.see()
         await here.until(lambda: here.names.problems)
         assert here.names.problems == (
-            "the engine answers for the names of project shop: its containers get no answer at "
+            "the engine answers DNS for project shop: its containers get no answer at "
             f"{GATEWAY} port 53, as a firewall seems to drop what they ask; "
             f"run `ufw allow in on {SHOP.bridge} to any port 53`",
         )
@@ -266,13 +266,13 @@ async def test_services_made_before_are_named_with_what_to_do() -> None:
         await here.names.prepare("shop")
         await here.see()
         assert here.names.problems == (
-            "deploy svc_1 of project shop again: made before the agent answered for names, they do not ask it",
+            "deploy svc_1 of project shop again: they were created before the agent answered DNS, and do not use it",
         )
         here.engine.source = NameSource.BOTH
         await here.see()
         assert here.names.problems == (
-            "deploy svc_1 of project shop again: they still have engine aliases, which answer for replicas that are "
-            "not ready",
+            "deploy svc_1 of project shop again: they still have engine aliases, which also resolve to replicas "
+            "that are not ready",
         )
         here.engine.source = NameSource.AGENT
         await here.see()

@@ -117,8 +117,8 @@ async def test_a_canary_grows_step_by_step_and_says_how_long_it_is_held(tmp_path
         told = [payload for payload in statuses if "held" in payload["message"]]
         assert 20 <= len(told) <= 26
         assert {(payload["status"], payload["phase"]) for payload in told} == {("health_checking", "health_check")}
-        assert "10 % of the requests, held 60 s more" in [payload["message"] for payload in told]
-        assert "10 % of the requests, held 5 s more" in [payload["message"] for payload in told]
+        assert "10 % of the requests, held for 60 s more" in [payload["message"] for payload in told]
+        assert "10 % of the requests, held for 5 s more" in [payload["message"] for payload in told]
 
 
 @virtual_time
@@ -140,7 +140,7 @@ async def test_the_first_deploy_has_nothing_to_be_compared_with_and_says_so(tmp_
         await agent.send("promote", "p", service_id="web")
         assert await error_of(agent, "p") == "NO_CANARY"
         await agent.done()
-        assert "nothing serves that a canary could be compared with" in (await agent.end_of("r"))["message"]
+        assert "no earlier version is running to compare the canary with" in (await agent.end_of("r"))["message"]
         assert (outside.served(), outside.traffic.shares) == (["d1"] * 4, [])
 
 
@@ -244,7 +244,7 @@ def _sicken(outside: Outside) -> None:
 @pytest.mark.parametrize(
     ("happens", "code", "sentence"),
     [
-        (_sicken, "HEALTH_CHECK_FAILED", "canary at 10 %: syn-web-d2: it turned unhealthy"),
+        (_sicken, "HEALTH_CHECK_FAILED", "canary at 10 %: syn-web-d2: it became unhealthy"),
         (_crash, "CONTAINER_CRASHED", "canary at 10 %: syn-web-d2: it ended with exit code 3 (now exited)"),
         (_restart, "CONTAINER_CRASHED", "canary at 10 %: syn-web-d2: it restarted"),
         (_vanish, "CONTAINER_NOT_FOUND", "was removed outside the agent"),
@@ -313,7 +313,7 @@ async def test_too_few_requests_are_not_judged_and_that_is_said(tmp_path: Path) 
         await agent.deploy("r", "d2", **canary((10, 30), max_error_percent=5))
         await agent.done()
         message = (await agent.end_of("r"))["message"]
-        assert "the canary at 10 % answered 15 requests, fewer than 20: its errors were not judged" in message
+        assert "the canary at 10 % answered 15 requests, fewer than 20: its error rate was not judged" in message
 
 
 @virtual_time

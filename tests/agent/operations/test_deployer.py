@@ -138,7 +138,7 @@ async def test_a_deployment_tells_its_way_and_ends_with_one_report(tmp_path: Pat
         pulls = [payload["message"] for payload in statuses if "of 100 MB" in payload["message"]]
         assert 4 <= len(pulls) <= 5
         end = await agent.end_of("r1")
-        assert end["message"] == "deployed: 1 replica runs"
+        assert end["message"] == "deployed: 1 replica running"
         assert end["container_id"] == adapter.of("web")[0].container_id
         assert {"started_at", "finished_at"} <= end.keys()
         assert await agent.journal.unfinished() == []
@@ -152,7 +152,7 @@ async def test_an_image_that_stood_in_is_told_in_the_report(tmp_path: Path) -> N
         adapter.registry_up = False
         await agent.deploy("r2", "d2")
         await agent.done()
-        assert "the image that is here serves" in (await agent.end_of("r2"))["message"]
+        assert "the local image is used" in (await agent.end_of("r2"))["message"]
 
 
 @virtual_time
@@ -416,7 +416,7 @@ async def test_time_that_runs_short_after_the_proof_leaves_no_old_container_serv
         await agent.deploy("r2", "d2", strategy="blue_green", timeout_seconds=5)
         await agent.done()
         end = await agent.end_of("r2")
-        assert (end["status"], end["message"]) == ("running", "deployed: 1 replica runs")
+        assert (end["status"], end["message"]) == ("running", "deployed: 1 replica running")
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d2"]
 
 
@@ -537,7 +537,7 @@ async def test_what_comes_back_is_judged_by_its_own_check(tmp_path: Path, strate
         await agent.done()
         end = await agent.end_of("r2")
         assert (end["status"], end["error"]["code"]) == ("rolled_back", "HEALTH_CHECK_FAILED")
-        assert "could not undo" not in end["message"]
+        assert "the rollback" not in end["message"]
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
         assert adapter.up("web") == ["d1"]
 
@@ -596,7 +596,7 @@ async def test_unwinding_that_cannot_succeed_ends_and_says_what_is_left(tmp_path
         await agent.done()
         end = await agent.end_of("r2")
         assert end["status"] == "failed"
-        assert "could not undo everything" in end["message"]
+        assert "the rollback is incomplete" in end["message"]
         assert adapter.up("web") == ["d1"]
 
 
@@ -690,7 +690,7 @@ async def test_a_rollback_returns_to_the_one_before_or_to_a_named_one(tmp_path: 
             await agent.deployed(f"d{number}")
         await agent.send("rollback", "back", service_id="web")
         await agent.done()
-        assert (await agent.end_of("back"))["message"] == "rolled back to d2: 1 replica runs"
+        assert (await agent.end_of("back"))["message"] == "rolled back to d2: 1 replica running"
         assert adapter.up("web") == ["d2"]
         await agent.send("rollback", "named", service_id="web", target_deployment_id="d1")
         await agent.done()
@@ -893,4 +893,4 @@ async def test_a_bug_costs_its_operation_and_not_the_lane(tmp_path: Path, caplog
         await agent.deploy("r2", "d2")
         await agent.done()
         assert await agent.outcome("r2") == "INTERNAL"
-    assert "operation broke" in [record.getMessage() for record in caplog.records]
+    assert "operation failed unexpectedly" in [record.getMessage() for record in caplog.records]

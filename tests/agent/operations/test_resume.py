@@ -233,7 +233,7 @@ async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_w
         assert now() - begun == pytest.approx(30 + UNWIND_SECS, abs=5)
         end = await agent.end_of("r")
         assert (end["status"], end["error"]["code"]) == ("failed", "DEADLINE")
-        assert "could not undo everything in time" in end["message"]
+        assert "the rollback did not finish in time" in end["message"]
         adapter.away = False
         assert adapter.up("web") == ["d1", "d1"]
 

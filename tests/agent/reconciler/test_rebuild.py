@@ -94,4 +94,4 @@ def test_containers_that_tell_no_spec_are_left_alone_and_named_in_the_log(caplog
         assert (deployments, found) == ([], [])
         assert rows([seen(1, "dep_odd", readable=False), seen(2, "dep_1")]) == [("svc_123", "dep_1", 1, False)]
     told = [(r.getMessage(), getattr(r, "deployment_id", None)) for r in caplog.records]
-    assert told == [("containers without a readable spec are left alone", "dep_odd")] * 2
+    assert told == [("containers without a readable spec are ignored", "dep_odd")] * 2

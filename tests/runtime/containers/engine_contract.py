@@ -230,7 +230,7 @@ class EngineContract:
     async def test_an_image_that_is_only_here_serves_and_that_is_said(self) -> None:
         async with self.rig() as rig:
             note = await rig.engine.obtain_image(rig.deployment(), None, _ignore)
-            assert "the image that is here serves" in note
+            assert "the local image is used" in note
             assert await rig.engine.has_image(rig.deployment())
 
     async def test_a_registry_that_is_down_is_stood_in_for_by_a_present_image_with_a_fixed_tag(self) -> None:
@@ -238,7 +238,7 @@ class EngineContract:
             await rig.engine.obtain_image(rig.deployment(image=rig.pushed), rig.auth, _ignore)
             rig.stop_registry()
             note = await rig.engine.obtain_image(rig.deployment("d2", image=rig.pushed), rig.auth, _ignore)
-            assert "the image that is here serves" in note
+            assert "the local image is used" in note
             assert await rig.engine.has_image(rig.deployment("d2"))
 
     async def test_a_missing_image_and_a_wrong_password_fail_the_pull(self) -> None:

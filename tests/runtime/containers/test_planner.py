@@ -202,7 +202,7 @@ def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_
 def test_a_canary_with_nothing_to_compare_it_with_goes_like_blue_green_and_says_so(observed: list[Container]) -> None:
     planned = plan.deploy(goal(1, Strategy.CANARY), observed)
     assert planned.steps == plan.deploy(goal(1, Strategy.BLUE_GREEN), observed).steps
-    assert planned.notes == ("nothing serves that a canary could be compared with: all replicas start at once",)
+    assert planned.notes == ("no earlier version is running to compare the canary with: all replicas start at once",)
 
 
 def test_what_served_and_is_down_for_a_moment_is_still_something_to_compare_with() -> None:

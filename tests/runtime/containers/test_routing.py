@@ -64,8 +64,8 @@ def test_a_rolling_turn_reads_like_what_it_does() -> None:
     )
     assert [str(step) for step in with_traffic(plan, serving=2).steps] == [
         "wait until replica 1, replica 2 are healthy",
-        "publish replica 1, replica 2",
-        "withdraw and drain web-7, web-8",
+        "route requests to replica 1, replica 2",
+        "drain web-7, web-8",
         "stop web-7, web-8",
     ]
 

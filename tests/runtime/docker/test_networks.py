@@ -117,5 +117,5 @@ async def test_a_network_that_vanishes_while_being_made_is_an_error(tmp_path: Pa
                 await peer.send(answer(404, {"message": "no such network"}))
 
     async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
-        with pytest.raises(DockerError, match="removed it at the same time"):
+        with pytest.raises(DockerError, match="removed at the same time"):
             await Networks(client).ensure("net", {})
