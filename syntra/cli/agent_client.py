@@ -245,7 +245,7 @@ def _unreachable(path: Path, exc: OSError) -> CliError:
     if isinstance(exc, FileNotFoundError | NotADirectoryError):
         reason = f"no socket there, so it is not running or listens elsewhere; {start}, or give --socket"
     elif isinstance(exc, ConnectionRefusedError):
-        reason = f"nobody listens, so it is not running; {start}"
+        reason = f"the agent is not running; {start}"
     elif isinstance(exc, TimeoutError | BlockingIOError):
         reason = "it takes no connections at the moment; try again, then see the agent's log"
         return CliError(f"cannot reach the agent at {path}: {reason}", ExitCode.TEMPORARY)

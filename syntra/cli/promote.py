@@ -24,5 +24,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         out_json(data)
     else:
-        out(printable(f"the canary of {args.service} gets every request once it is proven; see `syntra-agent ps`"))
+        out(printable(f"the canary of {args.service} will get all traffic once it is healthy; see `syntra-agent ps`"))
     return ExitCode.OK

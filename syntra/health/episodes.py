@@ -185,7 +185,7 @@ class Episodes:
             metadata["signal"] = crash.signal
         clean = crash.exit_code == 0 and not crash.oom_killed and not crash.error
         severity = Severity.WARNING if clean or crash.signal else Severity.CRITICAL
-        how = "crashed" if not crash.signal else "was stopped by another hand"
+        how = "crashed" if not crash.signal else "was stopped outside the agent"
         title = f"{subject.name} {'ran out of memory' if crash.oom_killed else how}"
         return self._bad(
             now, AlertKind.CONTAINER_CRASH, subject, severity, title, _in_words(crash), metadata, again=True

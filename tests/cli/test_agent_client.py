@@ -256,11 +256,11 @@ def test_an_agent_that_does_not_run_is_named_with_a_next_step(tmp_path: Path) ->
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / "stale"))
-    with pytest.raises(CliError, match="nobody listens") as caught:
+    with pytest.raises(CliError, match="the agent is not running") as caught:
         ask(tmp_path / "stale", "status", {})
     assert caught.value.exit_code is ExitCode.UNAVAILABLE
     (tmp_path / "file").write_text("")
-    with pytest.raises(CliError, match="nobody listens"):
+    with pytest.raises(CliError, match="the agent is not running"):
         ask(tmp_path / "file", "status", {})
 
 

@@ -198,7 +198,7 @@ def test_a_stop_or_restart_that_takes_long_is_not_called_done(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("verb", "sentence"),
     [
-        ("promote", "the canary of api gets every request once it is proven; see `syntra-agent ps`\n"),
+        ("promote", "the canary of api will get all traffic once it is healthy; see `syntra-agent ps`\n"),
         ("abort", "the canary of api ends; what served before gets every request; see `syntra-agent ps`\n"),
     ],
 )

@@ -125,7 +125,7 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
         # As a person does it.
         command = [sys.executable, "-m", "syntra", "--config", str(stage.agent.config), "promote", stage.service]
         told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-        assert (told.returncode, "gets every request once it is proven" in told.stdout) == (0, True), told
+        assert (told.returncode, "will get all traffic once it is healthy" in told.stdout) == (0, True), told
         report = deploy.end()
     assert 80 <= tenth["v2"] <= 120, tenth
     assert 450 <= half["v2"] <= 550, half

@@ -252,6 +252,48 @@ def places(text: str) -> list[str]:
     return found
 
 
+PLAIN_WORDS = {
+    r"what serves|serves (already|again|on)\b": "running",
+    r"\bproven\b": "healthy",
+    r"\b(unwinds?|unwound)\b": "roll back",
+    r"\b(goes|go|going) on with\b": "continue, resume",
+    r"by another hand|another hand": "outside the agent",
+    r"\bwhoever\b": "anyone who, the client",
+    r"\b(nobody|somebody)\b": "name the noun: no client, another process",
+    r"\bturn(s|ed)? (un)?healthy": "become unhealthy",
+    r"\bwant of memory\b": "out of memory",
+    r"\bis to be run\b|\bwhat is to\b": "active voice",
+    r"\bis there twice\b": "duplicate",
+    r"\bsay one of\b": "use one of",
+    r"\bstood in for\b|\bstands in for\b": "replaces, is used instead",
+    r"\b(could|can)not be looked (at|after)\b|\bcould not be (kept|looked)\b": "cannot check, cannot store",
+    r"\b(a|two|of) texts?\b in quotes": "quoted string",
+}
+"""Phrases that readers stumble over, as patterns, and the words of the field to use instead."""
+
+
+def hard_words(text: str) -> list[str]:
+    """Phrases of `PLAIN_WORDS` in a document or a message."""
+    return [
+        f"{number}: {match.group()!r}; write: {better}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for pattern, better in PLAIN_WORDS.items()
+        for match in re.finditer(pattern, line, re.IGNORECASE)
+    ]
+
+
+def hard_messages(source: str) -> list[str]:
+    """Phrases of `PLAIN_WORDS` in the strings of a module: messages and help texts, not docstrings."""
+    tree = ast.parse(source)
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        f"{node.lineno}: {finding.partition(': ')[2]}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
+        for finding in hard_words(node.value)
+    ]
+
+
 def changelog_disagreements(changelog: str, version: str) -> list[str]:
     """What a changelog says against the package's version.
 

@@ -135,6 +135,15 @@ def test_the_repository_speaks_of_the_product_alone() -> None:
     assert found == []
 
 
+def test_messages_and_help_use_plain_words() -> None:
+    assert findings(product_modules(), rules.hard_messages) == []
+
+
+def test_documents_use_plain_words() -> None:
+    paths = [path for path in repository_files() if path.suffix in {".md", ".toml", ".yml"}]
+    assert findings(paths, rules.hard_words) == []
+
+
 def test_the_changelog_and_the_package_agree_on_the_version() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert rules.changelog_disagreements(changelog, syntra.__version__) == []

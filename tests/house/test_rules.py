@@ -56,6 +56,10 @@ CAUGHT: list[tuple[Rule, str]] = [
     (rules.places, "'/ro" + "ot/.cache/x'"),
     (rules.places, "/tmp/br" + "ief/common.md"),
     (rules.places, "https://pypi" + ".org/simple"),
+    (rules.hard_words, "The deploy goes on with the next step."),
+    (rules.hard_words, "Whoever asks gets an answer."),
+    (rules.hard_messages, "log.error('replica turned unhealthy')"),
+    (rules.hard_messages, "raise ValueError(f'key {key} is there twice')"),
 ]  # fmt: skip
 
 LEFT_ALONE: list[tuple[Rule, str]] = [
@@ -79,6 +83,8 @@ LEFT_ALONE: list[tuple[Rule, str]] = [
     (rules.unexplained_broad_excepts, "try:\n    f()\nexcept OSError:\n    g()"),
     (rules.codeless_ignores, "x = f()  # type: ignore[attr-defined]  # because\ny = g()  # noqa: BLE001 - because"),
     (rules.codeless_ignores, "x = '# type: ignore'"),
+    (rules.hard_words, "The deploy continues in the background."),
+    (rules.hard_messages, "def f():\n    \"\"\"Whoever asks.\"\"\"\n    return 'replica became unhealthy'"),
     (rules.places, "/var/lib/syntra-agent/ and https://registry.example.org/v2/ and homework/x and docker.io/library/x"),
 ]  # fmt: skip
 

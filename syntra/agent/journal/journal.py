@@ -138,11 +138,11 @@ class Journal(DesiredState):
         )
 
     async def commit(self, request_id: RequestId, service: ServiceRow) -> bool:
-        """The point of no return: the service's state and the operation's phase change together. False: it unwinds."""
+        """The point of no return: the service's state and the operation's phase change together. False: it rolls back."""
 
         def write(connection: sqlite3.Connection) -> bool:
-            unwinds = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
-            if connection.execute(unwinds, (request_id,)).fetchone():
+            rolling_back = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
+            if connection.execute(rolling_back, (request_id,)).fetchone():
                 return False
             connection.execute("UPDATE operations SET phase = 'committed' WHERE request_id = ?", (request_id,))
             put_service(connection, service)

@@ -108,7 +108,7 @@ async def test_a_stop_by_another_hand_is_a_warning_that_says_so(tmp_path: Path) 
             adapter.ended_alone(adapter.of("web")[0], 137, signal="SIGKILL")
             await quiet()
             [alert] = await alerts_of(agent)
-            assert (alert["severity"], alert["title"]) == ("warning", "web replica 1 was stopped by another hand")
+            assert (alert["severity"], alert["title"]) == ("warning", "web replica 1 was stopped outside the agent")
             assert (alert["metadata"]["exit_code"], alert["metadata"]["signal"]) == (137, "SIGKILL")
 
 
