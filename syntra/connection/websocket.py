@@ -97,6 +97,9 @@ class Socket:
             return await self._connection.recv(decode=False)
         except ConnectionClosed as exc:
             raise SocketEnded(*_ending(exc)) from exc
+        except Exception as exc:
+            self._fault(exc)
+            raise SocketEnded(1006, "the connection broke") from exc
 
     async def send(self, text: str) -> None:
         """Return when the text frame was handed to the operating system, or nearly (32 KiB may wait).
@@ -112,6 +115,9 @@ class Socket:
             raise NotConnected("cannot send to the control plane: it takes nothing; it is dialled again") from exc
         except ConnectionClosed as exc:
             raise _broken() from exc
+        except Exception as exc:
+            self._fault(exc)
+            raise _broken() from exc
         if connection.state is not State.OPEN:
             # The library accepts a frame for a socket that breaks at that very moment.
             raise _broken()
@@ -125,6 +131,9 @@ class Socket:
             await (await self._connection.ping())
         except ConnectionClosed as exc:
             raise _broken() from exc
+        except Exception as exc:
+            self._fault(exc)
+            raise _broken() from exc
 
     async def close(self, code: int, reason: str) -> tuple[int, str]:
         """Close fully, handshake and TCP, or break the socket after the close timeout; returns code and reason.
@@ -137,6 +146,8 @@ class Socket:
                 await connection.close(code, reason)
         except TimeoutError:
             _log.info("the peer did not close in time")
+        except Exception as exc:  # noqa: BLE001 - a fault inside the library ends this connection, not the agent
+            self._fault(exc)
         finally:
             self.abort()
         try:
@@ -147,8 +158,20 @@ class Socket:
         return connection.close_code or 1006, connection.close_reason or ""
 
     def abort(self) -> None:
-        """Break the TCP connection. Whoever receives or sends finds the socket ended."""
-        self._connection.transport.abort()
+        """Break the TCP connection. Pending and later calls of `receive` and `send` raise. Idempotent."""
+        try:
+            self._connection.transport.abort()
+        except Exception as exc:  # noqa: BLE001 - asyncio raises AttributeError where the transport is closed already
+            _log.debug("socket is closed already", extra={"reason": f"{type(exc).__name__}: {exc}"})
+
+    def _fault(self, exc: Exception) -> None:
+        """Break the connection after an error that the library does not document.
+
+        Seen: `send` on a socket that the peer closed with 1009 in the middle of a large frame. The library aborts the
+        transport, which asyncio has closed already, and an AttributeError comes out.
+        """
+        _log.warning("websocket failed unexpectedly", extra={"reason": f"{type(exc).__name__}: {exc}"})
+        self.abort()
 
 
 def _broken() -> NotConnected:

@@ -168,8 +168,9 @@ async def polite(plane: ControlPlane, connection: ServerConnection) -> None:
 class ControlPlane:
     """A WebSocket server. `behaviours` are used up one per connection; the last one stays."""
 
-    def __init__(self, *behaviours: Behaviour, ack: dict[str, Any] | None = None) -> None:
+    def __init__(self, *behaviours: Behaviour, ack: dict[str, Any] | None = None, max_size: int = 64 << 20) -> None:
         self.behaviours = list(behaviours or [polite])
+        self.max_size = max_size
         self.ack = ack or {"accepted": True}
         self.frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.connections: asyncio.Queue[ServerConnection] = asyncio.Queue()
@@ -210,7 +211,7 @@ class ControlPlane:
             process_request=self._process,
             ping_interval=None,
             close_timeout=0.5,
-            max_size=64 * 1024 * 1024,
+            max_size=self.max_size,
             logger=quiet,
         )
         self.port = next(iter(server.sockets)).getsockname()[1]

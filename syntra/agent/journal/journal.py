@@ -138,7 +138,7 @@ class Journal(DesiredState):
         )
 
     async def commit(self, request_id: RequestId, service: ServiceRow) -> bool:
-        """The point of no return: the service's state and the operation's phase change together. False: it rolls back."""
+        """The point of no return: service state and operation phase change in one commit. False: it rolls back."""
 
         def write(connection: sqlite3.Connection) -> bool:
             rolling_back = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
