@@ -97,7 +97,7 @@ class Socket:
             return await self._connection.recv(decode=False)
         except ConnectionClosed as exc:
             raise SocketEnded(*_ending(exc)) from exc
-        except Exception as exc:
+        except Exception as exc:  # a fault inside the library ends this connection, not the agent
             self._fault(exc)
             raise SocketEnded(1006, "the connection broke") from exc
 
@@ -115,7 +115,7 @@ class Socket:
             raise NotConnected("cannot send to the control plane: it takes nothing; it is dialled again") from exc
         except ConnectionClosed as exc:
             raise _broken() from exc
-        except Exception as exc:
+        except Exception as exc:  # a fault inside the library ends this connection, not the agent
             self._fault(exc)
             raise _broken() from exc
         if connection.state is not State.OPEN:
@@ -131,7 +131,7 @@ class Socket:
             await (await self._connection.ping())
         except ConnectionClosed as exc:
             raise _broken() from exc
-        except Exception as exc:
+        except Exception as exc:  # a fault inside the library ends this connection, not the agent
             self._fault(exc)
             raise _broken() from exc
 
