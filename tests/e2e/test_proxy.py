@@ -246,7 +246,7 @@ def test_a_successor_that_does_not_serve_leaves_the_old_one(bench: Bench, entryp
         after = bench.the_container()
         assert (after["Id"], after["Name"], after["State"]["Running"]) == (before["Id"], before["Name"], True)
         assert after["HostConfig"]["RestartPolicy"]["Name"] == "always"
-        assert f"{before['Name'].lstrip('/')} is running again" in said
+        assert f"running again: {before['Name'].lstrip('/')}" in said
         wait_until(lambda: served(bench.web, host) == (200, "v1"), "the old one has its routes again")
 
 

@@ -94,7 +94,7 @@ class ServiceQueues:
         `at_most_secs` are over or the agent has to stop.
         """
         if self._closed or self.is_busy(service_id):
-            raise QueueInUse(f"cannot hold the lane of {service_id}: another operation holds it; try again later")
+            raise QueueInUse(f"cannot lock {service_id}: another operation runs on it; try again later")
         scope = asyncio.timeout(at_most_secs)
         self._held[service_id] = scope
         self._idle.clear()

@@ -238,7 +238,7 @@ class ProxyContainer:
                 # It made room for its successor.
                 await self._containers.rename(item.id, item.name)
                 await self._await_answer(item.id)
-            again = f"; {', '.join(item.name for item in before)} is running again" if before else ""
+            again = f"; running again: {', '.join(item.name for item in before)}" if before else ""
             raise StepFailed(CODE, f"{failed}{again}") from failed
 
     async def _await_answer(self, container_id: str) -> None:
