@@ -162,7 +162,7 @@ def test_a_taken_port_leaves_names_to_the_engine_and_deploying_again_takes_them_
         assert "(pid " in said, "the status names who has the port"
     stage.agent.stop()
     stage.agent.start()
-    sentence = f"deploy client, web of project {stage.token} again: made before the agent answered for names"
+    sentence = f"deploy client, web of project {stage.token} again: they were created before the agent answered DNS"
     wait_until(lambda: any(said.startswith(sentence) for said in stage.warnings()), "who is to be deployed again")
     stage.deploy("web", "v2")
     # The client still asks the engine, and finds the new one there.

@@ -210,7 +210,7 @@ def test_a_changed_configuration_is_said_and_replaces_the_container(bench: Bench
         )
         code, said = bench.cli(agent, "up")
         assert code == 0, said
-        assert "replacing one that did not fit" in said
+        assert "is running, replaced because of: " in said
         assert added in said
         after = bench.the_container()
         assert after["Id"] != before["Id"]
