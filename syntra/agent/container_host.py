@@ -38,6 +38,7 @@ from syntra.utils.frozen import frozen
 class ContainerHost:
     """The parts. `readiness` knows the health of running replicas, `gate` that of starting ones."""
 
+    engine: DockerEngine
     runtime: ContainerRuntime
     readiness: HealthWatch
     gate: HealthGate
@@ -66,6 +67,7 @@ class ContainerHost:
         return [
             *(self.traffic.problems if self.traffic is not None else ()),
             *(f"container {name} carries our labels but belongs to no current deployment" for name in strays),
+            *map(str, self.engine.strays),
             *self.proxy.watch.warnings,
         ]
 
@@ -120,6 +122,7 @@ def build(
         clock=time.monotonic,
     )
     return ContainerHost(
+        engine=engine,
         runtime=ContainerRuntime(engine, traffic or NoTraffic(), gate),
         readiness=readiness,
         gate=gate,

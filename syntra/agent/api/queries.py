@@ -77,7 +77,7 @@ class Queries:
     async def _status(self) -> dict[str, Json]:
         runtime: dict[str, Json]
         services: list[Json]
-        warnings = self._warnings()
+        detail = ""
         try:
             info = await self._runtime.info()
             services = [listed(view, self._runtime) for view in await self._views.all()]
@@ -97,9 +97,12 @@ class Queries:
                 "detail": str(away),
             }
             services = []
-            # What runs asks more often than people do, so it has mostly said this already.
-            if str(away) not in warnings:
-                warnings = [*warnings, str(away)]
+            detail = str(away)
+        # After the look, which may have found what is to be said.
+        warnings = self._warnings()
+        # What runs asks more often than people do, so it has mostly said this already.
+        if detail and detail not in warnings:
+            warnings = [*warnings, detail]
         return {
             "agent": {
                 "agent_id": self._identity.agent_id,

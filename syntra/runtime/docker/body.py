@@ -28,6 +28,8 @@ SPEC_HASH = "syntra.spec_hash"
 SPEC = "syntra.spec"
 PROJECT = "syntra.project"
 NAMES = "syntra.names"
+# Drawn for each container; see `identity`.
+INSTANCE = "syntra.instance"
 
 KEEP_PREFIX = "syntra-keep/"
 # The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
@@ -39,6 +41,7 @@ class Surroundings:
     """What the engine, the project and the agent contribute to a container."""
 
     owner: str
+    instance: str
     image: str
     stop_signal: str | None
     network: str
@@ -123,6 +126,7 @@ def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[st
     return {
         MANAGED: "true",
         OWNER: around.owner,
+        INSTANCE: around.instance,
         SERVICE: spec.service_id,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,

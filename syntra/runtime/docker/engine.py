@@ -26,8 +26,10 @@ from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import Conflict, NotFound, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
+from syntra.runtime.docker.identity import Identity, Stray
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
+from syntra.runtime.docker.looks import Looks
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
@@ -45,8 +47,6 @@ from syntra.utils.timestamps import format_ns
 PING_SECS = 5.0
 EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
-INSPECTS_AT_ONCE = 4
-
 
 # Of a process id (0: none) and a port; None when that cannot be known. Blocks for milliseconds.
 CountConnections = Callable[[int, int], int | None]
@@ -82,19 +82,22 @@ class DockerEngine:
         self._count_connections = count_connections
         self._route_labels = route_labels
         self._owner = owner
-        self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
         self._otlp_http_port = otlp_http_port
         self._containers = Containers(client)
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
+        self._identity = Identity(self._images)
         self._networks = Networks(client)
-        self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
+        self._naming = Naming(
+            self._containers, self._networks, self._identity, container_dns, with_aliases=with_aliases
+        )
         self._volumes = Volumes(client)
         self._execs = Execs(client)
         self._logs = Logs(client)
         self._system = System(client)
-        self._exits = ExitTracker(owner)
+        self._exits = ExitTracker(owner, is_ours=self._identity.verdict)
         self._watch = ContainerWatch(client, owner=owner, exits=self._exits)
+        self._looks = Looks(self._containers, self._watch, self._identity, owner=owner)
         # Several loops look at everything after the same event; one look is enough for all of them.
         self._looking = asyncio.Lock()
         self._figures = QuickFigures(CgroupReader())
@@ -102,6 +105,11 @@ class DockerEngine:
         # Projects and how many containers are being created in their networks: those networks are not released.
         self._creating: Counter[str] = Counter()
         self._releasing = KeyedLock()
+
+    @property
+    def strays(self) -> Sequence[Stray]:
+        """What has our labels and is not ours, as of the last look at everything."""
+        return self._looks.strays
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         await self._watch.run(on_change)
@@ -150,10 +158,8 @@ class DockerEngine:
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
         with translated("ENGINE_ERROR"):
-            try:
-                return replica_of(await self._containers.inspect(container_id))
-            except NotFound:
-                return None
+            details = await self._looks.inspect(container_id)
+            return None if details is None else replica_of(details)
 
     async def has_image(self, deployment: Deployment) -> bool:
         with translated("ENGINE_ERROR"):
@@ -173,12 +179,10 @@ class DockerEngine:
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
             async with self._releasing.holding(project):
-                # Containers that are down hold no place in a network and want it all the same: labels tell, not
-                # endpoints.
-                labels = {body.MANAGED: "true", body.PROJECT: project}
-                if self._creating[project] or await self._containers.list(labels=labels):
+                name = body.network_name(project)
+                if self._creating[project] or await self._looks.wants_network(project, name):
                     return
-                network = await self._networks.inspect(body.network_name(project))
+                network = await self._networks.inspect(name)
                 if network is not None and network.labels.get(body.MANAGED) == "true":
                     await self._networks.remove(network.id)
 
@@ -218,20 +222,23 @@ class DockerEngine:
                 otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
                 logging_driver=await self._driver(),
                 route_labels=self._route_labels(spec),
+                instance=secrets.token_hex(16),
                 dns=dns,
                 with_aliases=with_aliases,
             )
             wanted = body.create_body(deployment, index, around)
             name = body.container_name(spec.service_id, deployment.deployment_id, index)
             try:
-                return ContainerId(await self._containers.create(name, wanted)), name
+                container_id = await self._containers.create(name, wanted)
             except Conflict as clash:
                 if "name" not in clash.message.lower():
                     raise
                 # The name is held by a container that is being removed, or by somebody else's: names are for people,
                 # labels say what is ours.
                 name = f"{name}-{secrets.token_hex(2)}"
-                return ContainerId(await self._containers.create(name, wanted)), name
+                container_id = await self._containers.create(name, wanted)
+            self._identity.made(container_id)
+            return ContainerId(container_id), name
 
     async def start(self, container_id: ContainerId) -> None:
         with self._touching(container_id), translated("START_FAILED", container_id):
@@ -348,31 +355,8 @@ class DockerEngine:
             return await self._pins.collect(keep, known)
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
-        labels = self._ours if service_id is None else {**self._ours, body.SERVICE: service_id}
         with translated("ENGINE_ERROR"):
-            listed = await self._containers.list(labels=labels)
-            self._watch.keep_only({item.id for item in listed} if service_id is None else None)
-            limit = asyncio.Semaphore(INSPECTS_AT_ONCE)
-
-            async def one(container_id: str) -> records.ContainerDetails | None:
-                known = None if fresh else self._watch.remembered(container_id)
-                if known is not None:
-                    return known
-                async with limit:
-                    token = self._watch.token()
-                    try:
-                        details = await self._containers.inspect(container_id)
-                    except NotFound:
-                        return None
-                    self._watch.remember(details, token)
-                    return details
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(item.id), name=f"inspect {item.id[:12]}") for item in listed]
-            except ExceptionGroup as failures:
-                raise failures.exceptions[0] from None
-        return [details for task in tasks if (details := task.result()) is not None]
+            return await self._looks.details(service_id, fresh=fresh)
 
     async def _driver(self) -> str:
         if self._logging_driver is None:

@@ -7,6 +7,7 @@ start; before an end for want of memory it says oom, but it says oom as well whe
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import ContainerExit, ContainerExits
@@ -23,11 +24,17 @@ _ENDING = {"2": "SIGINT", "3": "SIGQUIT", "9": "SIGKILL", "15": "SIGTERM"}
 _ENDING |= {name: name for name in _ENDING.values()}
 
 
+def _ours(_: str) -> bool:
+    return True
+
+
 class ExitTracker:
     """Fed with every event of a container of ours. What nobody takes in time is dropped, oldest first, and counted."""
 
-    def __init__(self, owner: str, most: int = MOST_ENDS) -> None:
+    def __init__(self, owner: str, most: int = MOST_ENDS, *, is_ours: Callable[[str], bool | None] = _ours) -> None:
+        """`is_ours` judges a container with our labels; None when it cannot yet."""
         self._owner = owner
+        self._is_ours = is_ours
         self._ends: deque[ContainerExit] = deque(maxlen=most)
         self._complete = False
         # By container; each is forgotten when the container starts again or goes.
@@ -75,6 +82,11 @@ class ExitTracker:
         if len(self._ends) == self._ends.maxlen:
             self.dropped += 1
             self._complete = False
+        is_ours = self._is_ours(event.id)
+        if is_ours is not True:
+            # What was not looked at yet is found by comparing, if it is ours.
+            self._complete = self._complete and is_ours is False
+            return
         code, index = labels.get("exitCode", ""), labels.get(body.REPLICA, "")
         oom_at = self._oom.pop(event.id, None)
         killed_at, signal = self._killed.pop(event.id, (event.time_nano, ""))

@@ -10,6 +10,7 @@ from syntra.model.network import ContainerDns, ProjectNetwork
 from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.identity import Identity
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.records import NetworkDetails
 
@@ -28,10 +29,17 @@ class Naming:
     """Decides for each container that is about to be created."""
 
     def __init__(
-        self, containers: Containers, networks: Networks, container_dns: ContainerDnsOf, *, with_aliases: bool
+        self,
+        containers: Containers,
+        networks: Networks,
+        identity: Identity,
+        container_dns: ContainerDnsOf,
+        *,
+        with_aliases: bool,
     ) -> None:
         self._containers = containers
         self._networks = networks
+        self._identity = identity
         self._container_dns = container_dns
         self._with_aliases = with_aliases
 
@@ -55,15 +63,16 @@ class Naming:
     async def _someone_asks_the_engine(self, deployment: Deployment) -> bool:
         spec = deployment.spec
         labels = {body.MANAGED: "true", body.PROJECT: spec.project_name}
-        return any(
-            item.labels.get(body.NAMES, _ENGINE) == _ENGINE
+        for item in await self._containers.list(labels=labels, all=False):
             # The service's own containers of another deployment are about to be replaced.
-            and (
-                item.labels.get(body.SERVICE) != spec.service_id
-                or item.labels.get(body.DEPLOYMENT) == deployment.deployment_id
+            is_replaced = (
+                item.labels.get(body.SERVICE) == spec.service_id
+                and item.labels.get(body.DEPLOYMENT) != deployment.deployment_id
             )
-            for item in await self._containers.list(labels=labels, all=False)
-        )
+            asks = item.labels.get(body.NAMES, _ENGINE) == _ENGINE
+            if asks and not is_replaced and await self._identity.is_ours(item):
+                return True
+        return False
 
 
 def project_network(details: NetworkDetails, project: str) -> ProjectNetwork:

@@ -12,7 +12,7 @@ import json
 from syntra.model.fields import Json
 from syntra.model.image import ImageRef
 from syntra.runtime.docker import fields
-from syntra.runtime.docker.body import LOG_LIMITS, OWNER
+from syntra.runtime.docker.body import INSTANCE, LOG_LIMITS, OWNER
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.frozen import frozen
 
@@ -54,14 +54,14 @@ def labels_of(owner: str) -> dict[str, str]:
     return {COMPONENT: PROXY, OWNER: owner}
 
 
-def create_body(wanted: WantedProxy, logging_driver: str) -> dict[str, Json]:
-    """The whole create body."""
+def create_body(wanted: WantedProxy, logging_driver: str, *, instance: str) -> dict[str, Json]:
+    """The whole create body. `instance` is drawn anew for each; see `identity`."""
     body = _body(wanted)
     host = body["HostConfig"]
     assert isinstance(host, dict), "cannot happen because _body builds it"
     if logging_driver == "json-file":
         host["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
-    body["Labels"] = {**labels_of(wanted.owner), FINGERPRINT: fingerprint(wanted)}
+    body["Labels"] = {**labels_of(wanted.owner), INSTANCE: instance, FINGERPRINT: fingerprint(wanted)}
     return body
 
 

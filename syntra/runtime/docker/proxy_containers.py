@@ -15,6 +15,7 @@ from syntra.runtime.docker.body import OWNER
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import Conflict, NotFound, translated
+from syntra.runtime.docker.identity import Identity
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.pins import PULL_INACTIVITY_SECS
@@ -49,13 +50,15 @@ class ProxyContainers:
         self._name = name
         self._containers = Containers(client)
         self._images = Images(client)
+        self._identity = Identity(self._images)
         self._system = System(client)
 
     async def found(self) -> list[ContainerDetails]:
         """All of them, oldest first."""
         with translated(CODE):
             listed = await self._containers.list(labels=labels_of(self.owner))
-            details = [await self._inspected(item.id) for item in listed]
+            ours = [item for item in listed if await self._identity.is_ours(item)]
+            details = [await self._inspected(item.id) for item in ours]
         return sorted((item for item in details if item is not None), key=lambda item: item.created)
 
     async def inspect(self, container_id: str) -> ContainerDetails | None:
@@ -76,7 +79,7 @@ class ProxyContainers:
         """Create, not start; the id. An older one of ours makes room by taking another name."""
         with translated(CODE):
             await self._client.negotiate()
-            body = create_body(wanted, (await self._system.info()).logging_driver)
+            body = create_body(wanted, (await self._system.info()).logging_driver, instance=secrets.token_hex(16))
             name = self._name
             for _ in range(ATTEMPTS):
                 try:
@@ -149,7 +152,7 @@ class ProxyContainers:
         holder = await self._inspected(name)
         if holder is None:
             return name
-        if holder.labels.get(COMPONENT) == PROXY:
+        if holder.labels.get(COMPONENT) == PROXY and await self._identity.is_ours(holder):
             if holder.labels.get(OWNER) == self.owner:
                 await self._containers.rename(holder.id, f"{name}-before-{secrets.token_hex(3)}")
                 return name

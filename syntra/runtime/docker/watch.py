@@ -150,11 +150,10 @@ class ContainerWatch:
         holds = self._connected and token == self._generation and self._clock() - at < LIST_SECS
         return [*replicas] if holds else None
 
-    def keep_only(self, ids: set[str] | None) -> None:
-        """Forget containers that are no longer there; None keeps all."""
-        if ids is not None:
-            for gone in self._memory.keys() - ids:
-                del self._memory[gone]
+    def keep_only(self, ids: set[str]) -> None:
+        """Forget containers that are no longer there."""
+        for gone in self._memory.keys() - ids:
+            del self._memory[gone]
 
     def _opened(self) -> None:
         # What happened while nobody listened is not told, so everybody looks.

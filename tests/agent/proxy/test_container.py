@@ -43,7 +43,7 @@ class Engine(ProxyContainers):
         return True
 
     async def create(self, wanted: WantedProxy) -> str:
-        body: dict[str, Any] = create_body(wanted, "json-file")
+        body: dict[str, Any] = create_body(wanted, "json-file", instance="5a")
         container_id = str(len(self.all) + 1)
         config = {key: body[key] for key in ("Image", "Cmd", "Labels")}
         state = {"Status": "created", "Running": False}

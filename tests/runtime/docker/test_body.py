@@ -22,6 +22,7 @@ from tests.model.samples import SECRET, deployment, deployments, few, json_value
 OWNER = "o"
 AROUND = Surroundings(
     owner=OWNER,
+    instance="5a",
     image="syntra-keep/00:dep",
     stop_signal=None,
     network="syntra-shop",

@@ -113,3 +113,17 @@ def test_a_signal_that_ended_nothing_says_nothing_about_a_crash_much_later() -> 
     assert told(ends, event("kill", 100, signal="3"), event("die", 100 + 86_400, exitCode="1")) == [("a", 1, False, "")]
     stop = (event("kill", 100, signal="15"), event("die", 100 + 300, exitCode="0"))
     assert told(ends, event("start", 99), *stop) == [("a", 0, False, "SIGTERM")]
+
+
+def test_the_end_of_what_only_looks_like_ours_is_no_news() -> None:
+    ends = ExitTracker("me", is_ours={"a": True, "copy": False}.get)
+    ends.drain()
+    ends.feed(event("die", container="copy", exitCode="1"))
+    ends.feed(event("die", container="a", exitCode="2"))
+    drained = ends.drain()
+    assert [end.container_id for end in drained.ended] == ["a"]
+    assert drained.complete
+    # One that was never looked at: whoever asks compares.
+    ends.feed(event("die", container="unknown", exitCode="1"))
+    drained = ends.drain()
+    assert (drained.ended, drained.complete) == ((), False)

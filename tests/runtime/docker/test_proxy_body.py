@@ -23,20 +23,21 @@ WANTED = WantedProxy(
 
 def made(wanted: WantedProxy) -> ContainerDetails:
     """The container as the engine would tell of it."""
-    body: dict[str, Any] = create_body(wanted, "json-file")
+    body: dict[str, Any] = create_body(wanted, "json-file", instance="5a")
     return container_details({"Config": {key: body[key] for key in ("Image", "Cmd", "Labels")}})
 
 
 def test_it_is_no_service_and_has_an_owner() -> None:
-    assert create_body(WANTED, "json-file")["Labels"] == {
+    assert create_body(WANTED, "json-file", instance="5a")["Labels"] == {
         "syntra.component": "proxy",
+        "syntra.instance": "5a",
         "syntra.owner": "0123456789ab",
         "syntra.fingerprint": fingerprint(WANTED),
     }
 
 
 def test_rights_are_few() -> None:
-    host = create_body(WANTED, "json-file")["HostConfig"]
+    host = create_body(WANTED, "json-file", instance="5a")["HostConfig"]
     assert host == {
         "NetworkMode": "host",
         "RestartPolicy": {"Name": "always"},
@@ -51,13 +52,13 @@ def test_rights_are_few() -> None:
 
 
 def test_logs_are_limited_where_the_driver_can() -> None:
-    host = create_body(WANTED, "journald")["HostConfig"]
+    host = create_body(WANTED, "journald", instance="5a")["HostConfig"]
     assert isinstance(host, dict)
     assert "LogConfig" not in host
 
 
 def test_files_of_another_user_can_be_read() -> None:
-    host = create_body(dataclasses.replace(WANTED, as_root=False), "journald")["HostConfig"]
+    host = create_body(dataclasses.replace(WANTED, as_root=False), "journald", instance="5a")["HostConfig"]
     assert isinstance(host, dict)
     assert host["CapAdd"] == ["NET_BIND_SERVICE", "DAC_OVERRIDE"]
 
@@ -85,7 +86,7 @@ def test_what_differs_is_said(changes: dict[str, Any], expected: tuple[str, ...]
 
 
 def test_a_container_without_our_mark_does_not_fit() -> None:
-    body: dict[str, Any] = create_body(WANTED, "json-file")
+    body: dict[str, Any] = create_body(WANTED, "json-file", instance="5a")
     del body["Labels"][FINGERPRINT]
     there = container_details({"Config": {key: body[key] for key in ("Image", "Cmd", "Labels")}})
     assert differences(WANTED, there) == ("other mounts or rights",)

@@ -129,3 +129,17 @@ async def test_images_are_looked_for_and_published_ports_found(ground: Ground) -
         assert await containers.publisher_of("", 1) is None
         assert await containers.has_image(make_image(str, split_image(ground.image)))
         assert not await containers.has_image(make_image(str, split_image(f"{ground.token}:v2")))
+
+
+async def test_a_copy_that_somebody_made_of_the_proxy_is_left_alone(ground: Ground) -> None:
+    async with EngineClient(find_endpoint(os.environ)) as client:
+        containers = ProxyContainers(client, owner=owner(), name=ground.name)
+        made = await containers.create(ground.wanted(containers.owner))
+        repository = f"{ground.token}-copy"
+        api("POST", "/commit", query={"container": made, "repo": repository, "tag": "mine"})
+        await containers.remove(made)
+        copy = start_container(ground.token, f"{repository}:mine", name=ground.name)
+        assert await containers.found() == []
+        with pytest.raises(StepFailed, match="is not ours"):
+            await containers.create(ground.wanted(containers.owner))
+        assert api("GET", f"/containers/{copy}/json")["Name"] == f"/{ground.name}"

@@ -38,7 +38,13 @@ def inspected(**changes: Any) -> dict[str, Any]:
         WANTED,
         2,
         Surroundings(
-            owner="o", image="i", stop_signal=None, network="syntra-shop", otlp_endpoint="http://x", logging_driver=""
+            owner="o",
+            instance="5a",
+            image="i",
+            stop_signal=None,
+            network="syntra-shop",
+            otlp_endpoint="http://x",
+            logging_driver="",
         ),
     )
     state = {
@@ -189,6 +195,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
     )
     around = Surroundings(
         owner="o",
+        instance="5a",
         image=image,
         stop_signal=None,
         network="bridge",

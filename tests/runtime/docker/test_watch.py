@@ -156,7 +156,6 @@ async def test_memory_does_not_outlive_its_time_nor_its_container(tmp_path: Path
     async with watching(tmp_path, stage.script) as (watch, _engine):
         watch.remember(details("a"), watch.token())
         watch.remember(details("b"), watch.token())
-        watch.keep_only(None)
         watch.keep_only({"a", "c"})
         assert watch.remembered("b") is None
         await asyncio.sleep(MEMORY_SECS - 1)

@@ -1,0 +1,91 @@
+"""Which containers are ours. Labels alone do not tell: a container has those of its image too.
+
+Somebody who keeps a copy of a replica (`docker commit`) and runs it gets a container with every label of ours. The
+engine takes a label from the image where the create body has none of that name (Engine API, "Create a container"), so
+a label that was given at create is told from an inherited one by its value: `syntra.instance` is drawn anew for every
+container that we create, and equals its image's only where it came from there. Neither the journal nor a name is asked,
+so a lost journal, a rename and a kill between a create and its answer change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from syntra.runtime.docker.body import DEPLOYMENT, INSTANCE, OWNER, SERVICE
+from syntra.runtime.docker.images import Images
+from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
+from syntra.utils.frozen import frozen
+
+# What tells a container from its image, best first: containers of earlier agents have no instance, and proxies have no
+# deployment either.
+_MARKS = (INSTANCE, DEPLOYMENT, OWNER)
+MOST_IMAGES = 1000
+"""An image never changes, so what is remembered of one holds; this bounds how many are."""
+
+
+@frozen
+class Stray:
+    """A container that has our labels and is not ours. `has_image`: its image is here, and has them too."""
+
+    name: str
+    service_id: str
+    has_image: bool
+
+    def __str__(self) -> str:
+        why = "has its labels from its image" if self.has_image else "has lost its image, which its labels may be from"
+        return (
+            f"container {self.name} looks like a replica of {self.service_id} but {why}: it is left alone; remove it, "
+            "or run it with --label syntra.managed=false"
+        )
+
+
+def is_inherited(labels: Mapping[str, str], image_labels: Mapping[str, str]) -> bool:
+    """Whether a container's labels of ours came with its image."""
+    mark = next((name for name in _MARKS if labels.get(name)), None)
+    return mark is not None and image_labels.get(mark) == labels[mark]
+
+
+class Identity:
+    """Judges containers with labels of ours; asks the engine once about each image. Raises the client's errors."""
+
+    def __init__(self, images: Images) -> None:
+        self._images = images
+        self._marks: dict[str, Mapping[str, str]] = {}
+        self._verdicts: dict[str, bool] = {}
+
+    async def is_ours(self, container: ContainerSummary | ContainerDetails) -> bool:
+        """Whether we created it. One whose image is gone cannot be told from a copy, and is not taken for ours."""
+        marks = await self._marks_of(container.image_id)
+        verdict = marks is not None and not is_inherited(container.labels, marks)
+        self._verdicts[container.id] = verdict
+        return verdict
+
+    async def stray(self, container: ContainerSummary) -> Stray:
+        """What is to be said of a container that is not ours."""
+        has_image = await self._marks_of(container.image_id) is not None
+        return Stray(name=container.name, service_id=container.labels.get(SERVICE, ""), has_image=has_image)
+
+    def made(self, container_id: str) -> None:
+        """We have just created it."""
+        self._verdicts[container_id] = True
+
+    def verdict(self, container_id: str) -> bool | None:
+        """What was found before; None when it was not looked at yet."""
+        return self._verdicts.get(container_id)
+
+    def keep_only(self, ids: Iterable[str]) -> None:
+        """Forget containers that are no longer there."""
+        for gone in self._verdicts.keys() - set(ids):
+            del self._verdicts[gone]
+
+    async def _marks_of(self, image_id: str) -> Mapping[str, str] | None:
+        known = self._marks.get(image_id)
+        if known is not None:
+            return known
+        image = await self._images.inspect(image_id)
+        if image is None:
+            return None
+        if len(self._marks) >= MOST_IMAGES:
+            self._marks.clear()
+        found = self._marks[image_id] = {name: image.labels[name] for name in _MARKS if name in image.labels}
+        return found
