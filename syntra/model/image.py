@@ -58,6 +58,17 @@ class ImageRef:
 
 
 @frozen
+class ResolvedImage:
+    """What a reference stood for when a deployment was made: a tag may stand for another image tomorrow.
+
+    `digest` is that of the registry's manifest, "" for an image that was built or loaded here.
+    """
+
+    image_id: str
+    digest: str = ""
+
+
+@frozen
 class ImageParts:
     """A reference taken apart and not checked yet; None is what it does not say."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from syntra.model.ids import DeploymentId, ServiceId
-from syntra.model.image import ImageRef
+from syntra.model.image import ImageRef, ResolvedImage
 from syntra.utils.frozen import frozen
 
 # What the agent itself tells every container. Whatever else is asked for under these names is not part of a spec.
@@ -137,7 +137,7 @@ class Deployment:
     """A spec on its way to being real.
 
     `timeout_secs` bounds the whole of it, pull included; what a canary holds comes on top. `canary` is of no use to the
-    other strategies.
+    other strategies. `resolved` is which image `spec.image` stood for, once that is known; every replica is made of it.
     """
 
     deployment_id: DeploymentId
@@ -146,6 +146,7 @@ class Deployment:
     rollback_on_failure: bool
     timeout_secs: float
     canary: Canary = Canary()
+    resolved: ResolvedImage | None = None
 
 
 @frozen

@@ -20,6 +20,7 @@ from typing import ClassVar, Protocol
 
 from syntra.model.command import Operation
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica
 from syntra.utils.frozen import frozen
@@ -150,6 +151,9 @@ class OperationContext(Protocol):
 
     def remark(self, sentence: str) -> None:
         """Something a person should know; it goes into the report, once."""
+
+    async def resolved(self, image: ResolvedImage) -> None:
+        """Which image the desired deployment is made of, before anything is made of it. It stays that one."""
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
         """A deployment of the service that the journal keeps."""

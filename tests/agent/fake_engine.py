@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
@@ -197,7 +198,13 @@ class FakeEngine:
         async with self._asked("has_image"):
             return _pin(deployment) in self.pins
 
-    async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
+    async def resolved_image(self, deployment: Deployment) -> ResolvedImage | None:
+        async with self._asked("resolved_image"):
+            return ResolvedImage(image_id=str(deployment.spec.image)) if _pin(deployment) in self.pins else None
+
+    async def obtain_image(
+        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+    ) -> str:
         async with self._asked("obtain_image"):
             reference = deployment.spec.image.pullable
             note = "" if deployment.spec.image.digest and reference in self.images else None

@@ -14,6 +14,7 @@ import pytest
 
 from syntra.model.command import Deploy, Operation, Pace, Scale, Stop
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import DeployState, Phase
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
@@ -42,6 +43,9 @@ class Context:
 
     def remark(self, sentence: str) -> None:
         self.remarks.append(sentence)
+
+    async def resolved(self, image: ResolvedImage) -> None:
+        return
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
         found = (self.previous, self.desired.deployment)

@@ -65,7 +65,11 @@ CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change B
 CREATE TABLE IF NOT EXISTS episodes (
     kind TEXT NOT NULL, key TEXT NOT NULL, episode BLOB NOT NULL, PRIMARY KEY (kind, key));
 """
-_ADDED_COLUMNS = (("operations", "stage", "INTEGER NOT NULL DEFAULT 0"),)
+_ADDED_COLUMNS = (
+    ("operations", "stage", "INTEGER NOT NULL DEFAULT 0"),
+    ("deployments", "image_id", "TEXT NOT NULL DEFAULT ''"),
+    ("deployments", "image_digest", "TEXT NOT NULL DEFAULT ''"),
+)
 
 
 class JournalError(AgentError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sqlite3
@@ -14,6 +15,7 @@ from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import CurrentService, ServiceRow, service_row
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import parse_deployment, render_deployment
 
@@ -24,7 +26,7 @@ KEPT_DEPLOYMENTS = 5
 UNSEALED_AT_ONCE = 1000
 
 _CURRENT = (
-    "SELECT s.*, d.spec FROM services s LEFT JOIN deployments d "
+    "SELECT s.*, d.spec, d.image_id, d.image_digest FROM services s LEFT JOIN deployments d "
     "ON d.service_id = s.service_id AND d.deployment_id = s.deployment_id"
 )
 
@@ -74,7 +76,7 @@ class DesiredState:
                     found.append(self._current(row))
                 except (JournalError, ValueError) as damaged:
                     log.error("deployment is unreadable", extra={"service_id": row[0], "reason": str(damaged)})
-                    found.append(CurrentService(row=service_row(row[:-1]), deployment=None))
+                    found.append(CurrentService(row=service_row(row[:5]), deployment=None))
             return found
 
         return await self._database.transact(read)
@@ -84,11 +86,21 @@ class DesiredState:
 
         def read(connection: sqlite3.Connection) -> Deployment | None:
             row = connection.execute(
-                "SELECT spec FROM deployments WHERE service_id = ? AND deployment_id = ?", (service_id, deployment_id)
+                "SELECT spec, image_id, image_digest FROM deployments WHERE service_id = ? AND deployment_id = ?",
+                (service_id, deployment_id),
             ).fetchone()
-            return self._deployment(row[0], service_id, deployment_id) if row else None
+            return self._deployment(row, service_id, deployment_id) if row else None
 
         return await self._database.transact(read)
+
+    async def resolved(self, service_id: ServiceId, deployment_id: DeploymentId, image: ResolvedImage) -> None:
+        """Which image a kept deployment is made of."""
+        await self._write(
+            lambda connection: connection.execute(
+                "UPDATE deployments SET image_id = ?, image_digest = ? WHERE service_id = ? AND deployment_id = ?",
+                (image.image_id, image.digest, service_id, deployment_id),
+            )
+        )
 
     async def kept(self, service_id: ServiceId) -> list[DeploymentId]:
         """The deployments of a service that can be rolled back to, newest first."""
@@ -164,28 +176,33 @@ class DesiredState:
     def _keep_spec(self, connection: sqlite3.Connection, deployment: Deployment, *, succeeded: bool = False) -> None:
         service_id, deployment_id = deployment.spec.service_id, deployment.deployment_id
         sealed = self._sealed(render_deployment(deployment), f"spec/{service_id}/{deployment_id}")
+        image = deployment.resolved or ResolvedImage(image_id="")
         connection.execute(
-            "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at) VALUES (?, ?, ?, ?, ?) "
+            "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at, image_id, image_digest) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) "
             # Only success moves a deployment up in the order of what can be rolled back to.
-            "ON CONFLICT DO UPDATE SET spec = excluded.spec",
-            (service_id, deployment_id, sealed, int(succeeded), time.time()),
+            "ON CONFLICT DO UPDATE SET spec = excluded.spec, image_id = excluded.image_id, "
+            "image_digest = excluded.image_digest",
+            (service_id, deployment_id, sealed, int(succeeded), time.time(), image.image_id, image.digest),
         )
 
     def _current(self, row: Sequence[Any]) -> CurrentService:
-        service, sealed = service_row(row[:-1]), row[-1]
+        service, kept = service_row(row[:5]), row[5:]
         deployment = None
-        if sealed is not None:
-            deployment = self._deployment(sealed, service.service_id, service.deployment_id)
+        if kept[0] is not None:
+            deployment = self._deployment(kept, service.service_id, service.deployment_id)
         return CurrentService(row=service, deployment=deployment)
 
-    def _deployment(self, sealed: bytes, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment:
+    def _deployment(self, row: Sequence[Any], service_id: ServiceId, deployment_id: DeploymentId) -> Deployment:
+        sealed, image_id, digest = row
+        image = ResolvedImage(image_id=image_id, digest=digest) if image_id else None
         key = service_id, deployment_id
         known = self._unsealed.get(key)
-        if known is not None and known[0] == sealed:
+        if known is not None and known[0] == sealed and known[1].resolved == image:
             return known[1]
         payload = self._opened(sealed, f"spec/{service_id}/{deployment_id}")
         assert payload is not None, "cannot happen because the column is NOT NULL"
-        deployment = parse_deployment(Fields(payload))
+        deployment = dataclasses.replace(parse_deployment(Fields(payload)), resolved=image)
         if len(self._unsealed) >= UNSEALED_AT_ONCE:
             self._unsealed.clear()
         self._unsealed[key] = sealed, deployment

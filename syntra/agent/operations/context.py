@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import AbstractAsyncContextManager
 
 from syntra.agent.journal.journal import Journal
@@ -9,6 +10,7 @@ from syntra.agent.operations.job import Job, OperationPhase
 from syntra.agent.operations.progress import ProgressReporter
 from syntra.model.command import Deploy
 from syntra.model.ids import DeploymentId
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.runtime.runtime import Desired
 
@@ -32,6 +34,9 @@ class PlanContext:
         return
 
     def remark(self, sentence: str) -> None:
+        return
+
+    async def resolved(self, image: ResolvedImage) -> None:
         return
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
@@ -58,6 +63,12 @@ class JobContext(PlanContext):
 
     def report_pull(self, percent: int, text: str) -> None:
         self._progress.pulling(percent, text)
+
+    async def resolved(self, image: ResolvedImage) -> None:
+        deployment = self._job.deployment
+        assert deployment is not None, "cannot happen because only deployments have images"
+        await self._journal.resolved(self.service_id, deployment.deployment_id, image)
+        self._job.deployment = dataclasses.replace(deployment, resolved=image)
 
     def remark(self, sentence: str) -> None:
         self._progress.remark(sentence)

@@ -27,7 +27,7 @@ class Targets:
             case Deploy(deployment=deployment):
                 if not resumed:
                     await check_unchanged(deployment, self._journal)
-                return deployment, deployment.spec.replicas
+                return await self._with_image(deployment), deployment.spec.replicas
             case Rollback():
                 return await self._rollback(command)
             case Scale(replicas=replicas):
@@ -46,6 +46,13 @@ class Targets:
                 if found is None and not resumed and not await self._replicas.observe(command.service_id):
                     raise _unknown(command.service_id)
                 return (found.deployment, found.row.replicas) if found else (None, 0)
+
+    async def _with_image(self, deployment: Deployment) -> Deployment:
+        # The command brings no image that was resolved; an earlier run of it, or the same deployment before, may have.
+        known = await self._journal.deployment(deployment.spec.service_id, deployment.deployment_id)
+        if known is None or fingerprint(known.spec) != fingerprint(deployment.spec):
+            return deployment
+        return dataclasses.replace(deployment, resolved=known.resolved)
 
     async def _rollback(self, command: Rollback) -> tuple[Deployment, int]:
         found = await self._journal.current(command.service_id)
@@ -68,7 +75,7 @@ class Targets:
             # Not kept, but the control plane knows what it ran: the current settings with that image.
             _, current = await current_of(service_id, self._journal)
             spec = dataclasses.replace(current.spec, image=command.image)
-            deployment = dataclasses.replace(current, deployment_id=target, spec=spec)
+            deployment = dataclasses.replace(current, deployment_id=target, spec=spec, resolved=None)
         if deployment is None:
             known = ", ".join(kept) or "none"
             raise RequestError(

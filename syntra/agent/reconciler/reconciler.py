@@ -204,10 +204,12 @@ class Reconciler:
         return sum(r.is_up and r.deployment_id == now.deployment_id for r in there) < wanted[0].replicas
 
     async def _ensure_image(self, deployment: Deployment) -> None:
-        if await self._engine.has_image(deployment):
-            return
-        async with self._pulls, asyncio.timeout(PULL_SECS):
-            await self._engine.obtain_image(deployment, None, _no_progress)
+        if not await self._engine.has_image(deployment):
+            async with self._pulls, asyncio.timeout(PULL_SECS):
+                await self._engine.obtain_image(deployment, None, _no_progress, resolve=False)
+        image = await self._engine.resolved_image(deployment)
+        if image is not None and image != deployment.resolved:
+            await self._journal.resolved(deployment.spec.service_id, deployment.deployment_id, image)
 
     async def _create(self, action: CreateMissing) -> bool:
         wanted = await self._wanted(action)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.runtime.runtime import Availability, Exec, Exits, Logs, Retention, Survey, Usage, Watched
@@ -33,7 +34,10 @@ class Lifecycle(Protocol):
     """Making, starting, stopping and removing containers."""
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        """Create a replica, not started; id and name. A container that an earlier, lost call made is adopted."""
+        """Create a replica, not started; id and name. A container that an earlier, lost call made is adopted.
+
+        Refused with IMAGE_NOT_FOUND when the deployment's image is not here, or its pin holds another one.
+        """
 
     async def start(self, container_id: ContainerId) -> None:
         """Start a container and see that the engine keeps it up; no error when it runs."""
@@ -52,10 +56,19 @@ class Images(Protocol):
     """Images of deployments, pinned so that pruning cannot take a rollback away."""
 
     async def has_image(self, deployment: Deployment) -> bool:
-        """Whether the image of the deployment is here under its pin."""
+        """Whether the image of the deployment is here under its pin, and is the one it was resolved to."""
 
-    async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
-        """Pull and pin; returns a sentence when a present image stood in for the registry, else an empty string."""
+    async def obtain_image(
+        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+    ) -> str:
+        """Pull and pin; returns a sentence when a present image stood in for the registry, else an empty string.
+
+        What is resolved already is brought back as it was, never by its tag. With `resolve` false that is so for what
+        was never recorded as well: from a replica of the deployment, or not at all (IMAGE_NOT_FOUND).
+        """
+
+    async def resolved_image(self, deployment: Deployment) -> ResolvedImage | None:
+        """Which image is pinned for the deployment; None when none is."""
 
 
 class Networks(Protocol):

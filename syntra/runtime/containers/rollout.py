@@ -127,7 +127,7 @@ class ContainerRollout:
             case EnsureVolume(name=name):
                 await self._engine.ensure_volume(name)
             case CreateReplica(index=index):
-                self._created[index], _ = await self._engine.create(self._deployment, index)
+                self._created[index] = await self._create(index, deadline)
             case ForgetService():
                 await self._forget()
             case _:
@@ -142,10 +142,37 @@ class ContainerRollout:
     async def _obtain_image(self, deadline: float) -> None:
         command = self._context.desired.command
         auth = command.auth if isinstance(command, Deploy) else None
+        # What runs or ran already has its image; only what is new here may take what its tag stands for today.
+        is_new = isinstance(command, Deploy) or (isinstance(command, Rollback) and command.image is not None)
         async with self._context.interruptible(deadline):
-            note = await self._engine.obtain_image(self._deployment, auth, self._context.report_pull)
+            note = await self._engine.obtain_image(
+                self._deployment, auth, self._context.report_pull, resolve=is_new and not self._has_replicas()
+            )
         if note:
             self._context.remark(note)
+        await self._record_image()
+
+    def _has_replicas(self) -> bool:
+        deployment_id = self._deployment.deployment_id
+        return any(replica.deployment_id == deployment_id for replica in self._observed)
+
+    async def _record_image(self) -> None:
+        image = await self._engine.resolved_image(self._deployment)
+        if image is not None and image != self._deployment.resolved:
+            await self._context.resolved(image)
+
+    async def _create(self, index: int, deadline: float) -> ContainerId:
+        if self._deployment.resolved is None:
+            await self._record_image()
+        try:
+            container_id, _ = await self._engine.create(self._deployment, index)
+        except StepFailed as failed:
+            if failed.code != "IMAGE_NOT_FOUND":
+                raise
+            # A prune took it since the plan was made.
+            await self._obtain_image(deadline)
+            container_id, _ = await self._engine.create(self._deployment, index)
+        return container_id
 
     async def _by_spec(self, refs: Sequence[Ref]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
         containers = self.resolve(refs)

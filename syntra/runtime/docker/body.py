@@ -30,6 +30,8 @@ PROJECT = "syntra.project"
 NAMES = "syntra.names"
 # Drawn for each container; see `identity`.
 INSTANCE = "syntra.instance"
+# What the registry called the image, for a journal that is lost.
+IMAGE_DIGEST = "syntra.image_digest"
 
 KEEP_PREFIX = "syntra-keep/"
 # The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
@@ -134,6 +136,8 @@ def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[st
         SPEC_HASH: fingerprint(spec),
         SPEC: json.dumps(payload, separators=(",", ":")),
         NAMES: _name_source(around).value,
+        # Said also when there is none: an image may bring labels of ours with it.
+        IMAGE_DIGEST: deployment.resolved.digest if deployment.resolved else "",
     }
 
 

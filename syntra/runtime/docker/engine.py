@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
@@ -163,11 +164,21 @@ class DockerEngine:
 
     async def has_image(self, deployment: Deployment) -> bool:
         with translated("ENGINE_ERROR"):
-            return await self._images.inspect(self._pins.of(deployment)) is not None
+            return await self._pins.held(deployment) is not None
 
-    async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
+    async def resolved_image(self, deployment: Deployment) -> ResolvedImage | None:
+        with translated("ENGINE_ERROR"):
+            return await self._pins.resolved(deployment)
+
+    async def obtain_image(
+        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+    ) -> str:
         with translated("PULL_FAILED"):
-            return await self._pins.obtain(deployment, auth, progress)
+            if deployment.resolved is None and resolve:
+                return await self._pins.obtain(deployment, auth, progress)
+            known = deployment.resolved or await self._looks.image_of(deployment)
+            await self._pins.restore(deployment, known, auth, progress)
+            return ""
 
     async def ensure_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
@@ -208,11 +219,9 @@ class DockerEngine:
         spec = deployment.spec
         with translated("CREATE_FAILED"):
             network = await self._network(spec.project_name)
-            image = await self._images.inspect(self._pins.of(deployment))
+            image = await self._pins.held(deployment)
             if image is None:
-                raise StepFailed(
-                    "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
-                )
+                raise _image_gone(spec)
             dns, with_aliases = await self._naming.of(deployment, network)
             around = body.Surroundings(
                 owner=self._owner,
@@ -230,6 +239,10 @@ class DockerEngine:
             name = body.container_name(spec.service_id, deployment.deployment_id, index)
             try:
                 container_id = await self._containers.create(name, wanted)
+            except NotFound as gone:
+                if "image" not in gone.message.lower():
+                    raise
+                raise _image_gone(spec) from gone
             except Conflict as clash:
                 if "name" not in clash.message.lower():
                     raise
@@ -362,6 +375,10 @@ class DockerEngine:
         if self._logging_driver is None:
             self._logging_driver = (await self._system.info()).logging_driver
         return self._logging_driver
+
+
+def _image_gone(spec: ServiceSpec) -> StepFailed:
+    return StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again")
 
 
 async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogLine]:

@@ -157,6 +157,12 @@ class PullFailure(Enum):
     """The registry did not answer: retry later, or go on with a local image."""
     UNAUTHORIZED = "unauthorized"
     """Credentials are missing, wrong or expired: get new ones."""
+    DENIED = "denied"
+    """The registry knows who asks and refuses; it says the same of a repository that does not exist."""
+    RATE_LIMITED = "rate_limited"
+    """Too many pulls from here: retry later, or go on with a local image."""
+    PLATFORM = "platform"
+    """The image was not built for this server's platform."""
     NOT_FOUND = "not_found"
     """No such repository, tag or digest: retrying does not help."""
     STALLED = "stalled"
@@ -168,6 +174,9 @@ class PullFailure(Enum):
 _PULL_STEPS = {
     PullFailure.UNREACHABLE: "check the server's connection to the registry",
     PullFailure.UNAUTHORIZED: "check the image's name and give fresh registry credentials",
+    PullFailure.DENIED: "check that the repository exists and give credentials that may pull it",
+    PullFailure.RATE_LIMITED: "wait until the registry allows it, or give credentials, which mostly raise its limit",
+    PullFailure.PLATFORM: "build the image for this server's platform (docker buildx build --platform) and push it",
     PullFailure.NOT_FOUND: "check the image's name, tag or digest",
     PullFailure.STALLED: "check the server's bandwidth to the registry and try again",
     PullFailure.OTHER: "see the engine's message",

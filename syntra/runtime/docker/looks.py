@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 
 from syntra.model.ids import ServiceId
+from syntra.model.image import ResolvedImage
+from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import NotFound
@@ -55,6 +57,14 @@ class Looks:
         except NotFound:
             return None
         return details if await self._identity.is_ours(details) else None
+
+    async def image_of(self, deployment: Deployment) -> ResolvedImage | None:
+        """The image that replicas of the deployment are made of, for one that was made before that was recorded."""
+        replicas = await self.details(deployment.spec.service_id, fresh=True)
+        alike = [item for item in replicas if item.labels.get(body.DEPLOYMENT) == deployment.deployment_id]
+        for item in sorted(alike, key=lambda item: (not item.state.running, item.created)):
+            return ResolvedImage(image_id=item.image_id, digest=item.labels.get(body.IMAGE_DIGEST, ""))
+        return None
 
     async def wants_network(self, project: str, network: str) -> bool:
         """Whether a container of ours, or any that is attached to it, is left for a project's network.

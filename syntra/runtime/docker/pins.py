@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.image import ImageRef, ResolvedImage
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, garbage, records
 from syntra.runtime.docker import pull as pulls
 from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure
 from syntra.runtime.docker.images import Images
+from syntra.runtime.errors import StepFailed
 
 log = logging.getLogger(__name__)
 
@@ -35,43 +38,103 @@ class Pins:
         """The pin of a deployment's image."""
         return ":".join(body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id))
 
+    async def held(self, deployment: Deployment) -> records.ImageDetails | None:
+        """The pinned image; None when there is none, or when it is another than the deployment was resolved to.
+
+        Anybody may move a tag, a pin as well.
+        """
+        image = await self._images.inspect(self.of(deployment))
+        known = deployment.resolved
+        return image if image is None or known is None or is_same(known, image) else None
+
+    async def resolved(self, deployment: Deployment) -> ResolvedImage | None:
+        """What the pinned image is; None when none is."""
+        image = await self.held(deployment)
+        return None if image is None else ResolvedImage(image_id=image.id, digest=digest_of(image, deployment))
+
     async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
         """Pull and pin; a sentence when a present image stood in for the registry, else an empty string."""
         image = deployment.spec.image
-        for attempt in range(1, ATTEMPTS + 1):
+
+        async def once() -> str:
             present = await self._images.inspect(image.pullable)
             note = ""
             pulled = present is None or image.digest is None
             if pulled:
                 note = await self._pull(deployment, present, auth, progress)
-            try:
-                async with self._tagging:
-                    await self._pin(deployment, present, pulled=pulled)
-            except NotFound as gone:
-                if attempt == ATTEMPTS:
-                    raise
-                log.info("image was removed before it was pinned", extra={"image": str(image), "reason": str(gone)})
-                continue
+            found = await self._images.inspect(image.pullable) if pulled else present
+            if found is None:
+                raise NotFound(404, f"no such image: {image}", method="GET", path="/images")
+            await self._pin(deployment, found, image.pullable if pulled else "", present)
             return note
-        raise AssertionError("cannot happen because the last attempt returns or raises")
+
+        return await self._insist(str(image), once)
+
+    async def restore(
+        self, deployment: Deployment, known: ResolvedImage | None, auth: RegistryAuth | None, progress: PullProgress
+    ) -> None:
+        """Pin the image that the deployment was made of again; what its tag stands for today is not asked.
+
+        Raises StepFailed (IMAGE_NOT_FOUND) when it is neither here nor at its registry, or is not known.
+        """
+        image = deployment.spec.image
+        if known is None:
+            raise _gone(deployment, "which image it was is not recorded; deploy anew")
+        if found := await self._images.inspect(known.image_id):
+            await self._pin(deployment, found, "", None)
+            return
+        if not known.digest:
+            came = f"{known.image_id[:19]} came from no registry"
+            raise _gone(deployment, f"{came}; load it again (docker load), or deploy anew")
+        by_digest = dataclasses.replace(image, digest=known.digest)
+
+        async def once() -> str:
+            present = await self._images.inspect(by_digest.pullable)
+            if present is None:
+                await self._pull_as(by_digest, auth, progress)
+            found = present or await self._images.inspect(by_digest.pullable)
+            if found is None:
+                raise NotFound(404, f"no such image: {by_digest}", method="GET", path="/images")
+            await self._pin(deployment, found, "" if present else by_digest.pullable, present)
+            return ""
+
+        try:
+            await self._insist(str(by_digest), once)
+        except PullFailed as failed:
+            if failed.reason is not PullFailure.NOT_FOUND:
+                raise
+            why = f"its registry no longer has {known.digest} ({failed.message}); deploy anew"
+            raise _gone(deployment, why) from failed
 
     async def collect(self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]) -> int:
         """Remove the names that nothing needs; how many went."""
         async with self._tagging:
-            names = [image.repo_tags for image in await self._images.list()]
+            names = [(*image.repo_tags, *image.repo_digests) for image in await self._images.list()]
             removals = garbage.unneeded(names, keep, known, self._owner)
             return sum([await self._images.remove(name) for name in removals])
 
-    async def _pin(self, deployment: Deployment, present: records.ImageDetails | None, *, pulled: bool) -> None:
-        image = deployment.spec.image
+    async def _insist(self, image: str, once: Callable[[], Awaitable[str]]) -> str:
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await once()
+            except NotFound as gone:
+                if attempt == ATTEMPTS:
+                    raise
+                log.info("image was removed before it was pinned", extra={"image": image, "reason": str(gone)})
+        raise AssertionError("cannot happen because the last attempt returns or raises")
+
+    async def _pin(
+        self, deployment: Deployment, found: records.ImageDetails, pulled: str, before: records.ImageDetails | None
+    ) -> None:
+        """Pin by id: a name may move meanwhile. `pulled` is the name it was pulled by, `before` what had it."""
         repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
-        await self._images.tag(image.pullable, repository, tag)
-        if pulled and image.digest is None:
+        async with self._tagging:
+            await self._images.tag(found.id, repository, tag)
             # After the pin: a mark without a pin is what garbage collection looks for. A name that moved from an
             # image we pulled to another one is still ours.
-            mark = f"{garbage.mark_repository(image.pullable)}:{garbage.MARK_TAG}"
-            if present is None or mark in present.repo_tags:
-                await self._images.tag(image.pullable, *mark.rsplit(":", 1))
+            mark = f"{garbage.mark_repository(pulled)}:{garbage.MARK_TAG}"
+            if pulled and (before is None or mark in before.repo_tags):
+                await self._images.tag(found.id, *mark.rsplit(":", 1))
 
     async def _pull(
         self,
@@ -81,6 +144,16 @@ class Pins:
         progress: PullProgress,
     ) -> str:
         image = deployment.spec.image
+        try:
+            await self._pull_as(image, auth, progress)
+        except PullFailed as failed:
+            if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
+                raise
+            log.warning("pull failed; the local image is used", extra={"image": str(image), "reason": str(failed)})
+            return f"the registry did not provide {image}; the local image is used"
+        return ""
+
+    async def _pull_as(self, image: ImageRef, auth: RegistryAuth | None, progress: PullProgress) -> None:
         credentials = None
         if auth is not None:
             credentials = records.RegistryAuth(
@@ -90,16 +163,42 @@ class Pins:
         def report(state: pulls.PullProgress) -> None:
             progress(int(state.percent), state.text)
 
-        try:
-            await self._images.pull(
-                image.name, image.version, credentials, inactivity_secs=PULL_INACTIVITY_SECS, on_progress=report
-            )
-        except PullFailed as failed:
-            if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
-                raise
-            log.warning("pull failed; the local image is used", extra={"image": str(image), "reason": str(failed)})
-            return f"the registry did not provide {image}; the local image is used"
-        return ""
+        await self._images.pull(
+            image.name, image.version, credentials, inactivity_secs=PULL_INACTIVITY_SECS, on_progress=report
+        )
+
+
+def _gone(deployment: Deployment, why: str) -> StepFailed:
+    about = f"{deployment.spec.image} of deployment {deployment.deployment_id}"
+    return StepFailed("IMAGE_NOT_FOUND", f"cannot bring back {about}: it was removed from this server, and {why}")
+
+
+def is_same(known: ResolvedImage, image: records.ImageDetails) -> bool:
+    """Whether an image is the one a deployment was resolved to. Another image store may give it another id."""
+    if image.id == known.image_id:
+        return True
+    return bool(known.digest) and any(name.endswith(f"@{known.digest}") for name in image.repo_digests)
+
+
+def digest_of(image: records.ImageDetails, deployment: Deployment) -> str:
+    """The digest under which the deployment's repository has the image; "" when it has none."""
+    ref, known = deployment.spec.image, deployment.resolved
+    there = [name.rpartition("@")[2] for name in image.repo_digests if _is_of(name, ref)]
+    for wanted in (ref.digest, known.digest if known else None):
+        if wanted and (wanted in there or not there):
+            return wanted
+    return there[0] if there else ""
+
+
+def _is_of(repo_digest: str, image: ImageRef) -> bool:
+    return _familiar(repo_digest.rpartition("@")[0]) == _familiar(image.name)
+
+
+def _familiar(name: str) -> str:
+    """As the engine lists it: without its default registry and that one's default folder."""
+    for prefix in ("docker.io/", "index.docker.io/", "library/"):
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:
@@ -107,4 +206,4 @@ def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allo
     # while its registry does not answer, and only under a name that is not meant to move.
     if not present.repo_digests:
         return True
-    return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED)
+    return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED, PullFailure.RATE_LIMITED)

@@ -20,18 +20,19 @@ _WAITING = {"Pulling fs layer", "Waiting", "Preparing"}
 _DONE = {"Pull complete", "Already exists"}
 _DOWNLOADED = {"Verifying Checksum", "Download complete"}
 
+_RATE_LIMITED = ("toomanyrequests", "too many requests", "rate limit", "status: 429", "http 429")
+# The engine's words for a manifest list without this server's platform, and for a single image of another one.
+_PLATFORM = ("no matching manifest for ", "cannot be used on this platform", "does not match the specified platform")
+# An engine without credentials puts its own guess behind a refusal: "… or may require 'docker login': denied: …".
 _UNAUTHORIZED = (
     "no basic auth credentials",
     "unauthorized",
     "authentication required",
-    "access denied",
-    "access to the resource is denied",
-    "denied: ",
     "incorrect username or password",
     "status code 401",
     "status: 401",
-    "403 forbidden",
 )
+_DENIED = ("access denied", "access to the resource is denied", "denied: ", "403 forbidden", "status: 403")
 _NOT_FOUND = ("manifest unknown", "name unknown", "not found", "no such image", "does not exist")
 _UNREACHABLE = (
     "connection refused",
@@ -138,14 +139,18 @@ def _ratio(current: int, total: int) -> float:
 def classify(message: str, status: int | None = None, *, repository: str = "") -> PullFailure:
     """The kind of failure, from the engine's words and, when there was one, its error status.
 
-    A registry hides private repositories behind "denied … does not exist", so missing rights are looked for first.
+    A registry hides private repositories behind "denied … does not exist", so missing rights are looked for first; and
+    before them what it says of its limits, as that comes with the same words of advice.
     The name of the repository is taken out of the words, as it may contain any of them.
     """
     lowered = message.lower()
     if repository:
         lowered = lowered.replace(repository.lower(), "")
     for reason, marks in (
+        (PullFailure.RATE_LIMITED, _RATE_LIMITED),
+        (PullFailure.PLATFORM, _PLATFORM),
         (PullFailure.UNAUTHORIZED, _UNAUTHORIZED),
+        (PullFailure.DENIED, _DENIED),
         (PullFailure.NOT_FOUND, _NOT_FOUND),
         (PullFailure.UNREACHABLE, _UNREACHABLE),
     ):

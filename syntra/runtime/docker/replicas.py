@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from syntra.model.container import Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
 from syntra.runtime.docker.records import ContainerDetails
@@ -47,7 +49,11 @@ def replica_of(details: ContainerDetails) -> Container | None:
 
 def deployment_of(details: ContainerDetails) -> Deployment | None:
     """The deployment that a container was made from, as far as its labels tell."""
-    return body.spec_from_labels(details.labels, details.env)
+    deployment = body.spec_from_labels(details.labels, details.env)
+    if deployment is None:
+        return None
+    image = ResolvedImage(image_id=details.image_id, digest=details.labels.get(body.IMAGE_DIGEST, ""))
+    return dataclasses.replace(deployment, resolved=image)
 
 
 def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
