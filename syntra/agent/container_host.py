@@ -22,6 +22,7 @@ from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
 from syntra.agent.reconciler.reconciler import Reconciler
 from syntra.agent.traffic.port import NoTraffic
+from syntra.agent.traffic.route_ownership import RouteOwnership
 from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
 from syntra.model.network import ContainerDns
 from syntra.networking.connections import open_connections
@@ -123,7 +124,12 @@ def build(
     )
     return ContainerHost(
         engine=engine,
-        runtime=ContainerRuntime(engine, traffic or NoTraffic(), gate),
+        runtime=ContainerRuntime(
+            engine,
+            traffic or NoTraffic(),
+            gate,
+            RouteOwnership(journal, queues.is_busy) if networking.proxy == "traefik-labels" else None,
+        ),
         readiness=readiness,
         gate=gate,
         traffic=traffic,

@@ -131,3 +131,23 @@ def test_a_domain_that_another_service_has_is_refused_by_its_name(stage: Stage) 
     refused = stage.agent.ask("deploy", other)
     assert (refused["success"], refused["error"]["code"]) == (False, "ROUTE_CONFLICT")
     assert stage.service in refused["error"]["message"]
+
+
+def test_that_holds_where_labels_make_the_routes_until_the_first_is_removed(tmp_path: Path) -> None:
+    with staged(tmp_path, labels=True) as stage:
+        assert stage.carry_out("deploy", stage.payload("v1", replicas=1))["status"] == "running"
+        other = {**stage.payload("v2", replicas=1), "service_id": f"other-{stage.token}"}
+
+        def refused() -> bool:
+            answer = stage.agent.ask("deploy", other)
+            return not answer["success"] and answer["error"]["code"] == "ROUTE_CONFLICT"
+
+        assert refused()
+        wait_until(lambda: stage.served() == (200, "v1"), "Traefik serves the first", 10)
+        assert stage.carry_out("stop", {"service_id": stage.service, "timeout_seconds": 2})["success"]
+        assert refused(), "it may be started again"
+        # Its own domain is no obstacle to the service itself.
+        stage.deployed("v3", replicas=1)
+        assert stage.carry_out("stop", {"service_id": stage.service, "remove_container": True})["success"]
+        assert stage.carry_out("deploy", other)["status"] == "running"
+        wait_until(lambda: stage.served() == (200, "v2"), "Traefik serves the other", 10)

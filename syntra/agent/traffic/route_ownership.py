@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 from syntra.agent.journal.journal import Journal
 from syntra.agent.traffic.endpoints import ServiceEndpoints, route_of
+from syntra.model.errors import RequestError
 from syntra.model.ids import ServiceId
-from syntra.model.spec import ServiceSpec
+from syntra.model.spec import Deployment, ServiceSpec
 from syntra.networking.routes import Claim, RouteTable, conflict
 
 # From the check of a command to its operation: longer than a journal takes.
@@ -42,6 +43,17 @@ class RouteOwnership:
             if reserve:
                 self._reserved[spec.service_id] = (now, spec)
             return None
+
+    async def check_labels(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        """Raise RequestError when another service has one of the domains, where containers' labels make the routes.
+
+        There is no table of what is published then: every service of the journal holds its domains, as the labels of
+        what is down come back with it.
+        """
+        kept = [current.deployment.spec for current in await self._journal.current_all() if current.deployment]
+        claimed = await self.take(deployment.spec, kept, reserve=reserve)
+        if claimed is not None:
+            raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
     def forget(self, service_id: ServiceId) -> None:
         """The service was removed."""

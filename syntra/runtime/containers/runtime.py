@@ -39,6 +39,13 @@ class Traffic(Protocol):
         """The service was removed: its routes go."""
 
 
+class LabelRoutes(Protocol):
+    """Who has which domain, where a proxy reads containers' labels."""
+
+    async def check_labels(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        """Raise RequestError when another service has one of the deployment's domains."""
+
+
 class HealthGate(Protocol):
     """What decides when a replica that was just started may receive requests."""
 
@@ -49,8 +56,12 @@ class HealthGate(Protocol):
 class ContainerRuntime:
     """Plans and steps are `planner`'s and `steps`'; everything that only looks is the engine's own."""
 
-    def __init__(self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate) -> None:
+    def __init__(
+        self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate, labels: LabelRoutes | None = None
+    ) -> None:
+        """`labels`: who has which domain, where `traffic` does not make the routes but containers' labels do."""
         self._engine = engine
+        self._labels = labels
         self._traffic = traffic
         self._gate = gate
         self.name = engine.name
@@ -73,6 +84,8 @@ class ContainerRuntime:
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         await self._traffic.check(deployment, reserve=reserve)
+        if self._labels is not None:
+            await self._labels.check_labels(deployment, reserve=reserve)
         if deployment.strategy is not Strategy.CANARY:
             return
         obstacle = planner.canary_obstacle(deployment, await self._engine.observe(deployment.spec.service_id))
