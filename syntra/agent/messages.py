@@ -27,6 +27,7 @@ CONTROL_PLANE = "control-plane"
 LOCAL = "local"
 # Enough to see why a program died; the whole log is a `logs` away.
 MAX_REPORT_LINES = 50
+MAX_REPORT_LINE_CHARS = 4096
 
 Listener = Callable[[str, Mapping[str, Json]], None]
 
@@ -159,7 +160,7 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
     if progress.container_id is not None:
         payload["container_id"] = progress.container_id
     if progress.logs:
-        payload["logs"] = [line.message for line in progress.logs[-MAX_REPORT_LINES:]]
+        payload["logs"] = [line.message[:MAX_REPORT_LINE_CHARS] for line in progress.logs[-MAX_REPORT_LINES:]]
     if progress.failure is not None:
         payload["error"] = {"code": progress.failure.code, "message": progress.failure.message}
         payload["error_message"] = progress.failure.message

@@ -206,6 +206,7 @@ class Transport:
             ended = await socket.close(*self._farewell)
             self._socket = None
             code, reason = self._ended or ended
+            await self._writer.closed(code)
             effects = self._session.closed(code, reason, self._clock())
         self._perform(effects)
         self._writer.end("the connection is over")

@@ -5,6 +5,7 @@ and a long outbox never silences the heartbeat: one that is due goes out between
 
 An outbox item is taken when the peer's WebSocket has read it, which the pong to a ping sent after it proves (RFC 6455
 §5.5.3): what a dead link swallows for minutes without complaint is sent again. At most one batch is under way unproved.
+Items that were under way when a connection ended go one by one on the next: see `undelivered`.
 
 Every lane is bounded: control drops (a ping flood earns no memory), outbox is read in batches, heartbeat is one slot,
 stream makes its callers wait.
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
+from syntra.connection.undelivered import Suspicion, replacement
 from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
@@ -43,6 +45,9 @@ class Outbox(Protocol):
 
     async def taken(self, seq: int) -> None:
         """The peer has read the frame of this item: it need not be sent again. Called in order, once per item."""
+
+    async def replace(self, seq: int, text: str | None) -> None:
+        """Keep `text` in the place of this item, or, with None, drop the item and count it."""
 
     async def wait(self) -> None:
         """Return when something is pending; at once if something already is. Cancelled freely."""
@@ -73,7 +78,9 @@ class Writer:
         self._control: deque[str] = deque()
         self._stream: deque[_Waiting] = deque()
         self._batch: deque[OutboxItem] = deque()
-        self._under_way: deque[int] = deque()  # seqs that left and are not known to have arrived
+        self._under_way: deque[OutboxItem] = deque()  # sent, and not known to have arrived
+        self._sending: OutboxItem | None = None
+        self._suspicion = Suspicion()
         self._left = asyncio.Event()
         self.begin()
 
@@ -86,6 +93,7 @@ class Writer:
         self._control.clear()
         self._batch.clear()
         self._under_way.clear()
+        self._sending = None
         self._last_seq = -1
         self._wake.clear()
         self._drained.clear()
@@ -108,6 +116,12 @@ class Writer:
         for item in waiting:
             if not item.left.done():
                 item.left.set_exception(_not_connected(reason))
+
+    async def closed(self, code: int) -> None:
+        """The socket is closed, with this code: replace the item that the peer does not take, once it is known."""
+        under_way = [*self._under_way, *([self._sending] if self._sending is not None else ())]
+        if under_way and self._suspicion.blames(code, [item.seq for item in under_way]):
+            await self._replace(under_way[0], f"the control plane closed the connection over it ({code})")
 
     def control(self, text: str) -> None:
         """Queue a hello or pong."""
@@ -176,7 +190,7 @@ class Writer:
             await probe()
             for _ in range(count):
                 # Removed only afterwards: a cancellation in between costs a repetition, not an item.
-                await self._outbox.taken(self._under_way[0])
+                await self._outbox.taken(self._under_way[0].seq)
                 self._under_way.popleft()
             self.look()
 
@@ -187,6 +201,8 @@ class Writer:
             return True
         if not self._ready:
             return False
+        if self._under_way and self._suspicion.must_go_alone(self._under_way[0].seq):
+            return False  # `confirm` will look again
         if self._batch:
             await self._write_durable(self._batch.popleft(), send)
             self._heartbeat_owed = not self._batch
@@ -216,12 +232,24 @@ class Writer:
     async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
         if len(item.text) > self._max_frame_bytes:
             # The peer would close the connection for it, again and again: nothing behind it would ever arrive.
-            _log.error("dropped an outbox item that is larger than a frame", extra={"seq": item.seq})
-        else:
-            await send(item.text)
+            short = await self._replace(item, f"it is larger than {self._max_frame_bytes} bytes")
+            if short is not None:
+                self._batch.appendleft(OutboxItem(seq=item.seq, text=short))
+            return
+        # A peer may close the connection in the middle of a frame.
+        self._sending = item
+        await send(item.text)
+        self._sending = None
         self._last_seq = item.seq
-        self._under_way.append(item.seq)
+        self._under_way.append(item)
         self._left.set()
+
+    async def _replace(self, item: OutboxItem, reason: str) -> str | None:
+        short = replacement(item.text)
+        extra = {"seq": item.seq, "chars": len(item.text), "reason": reason}
+        _log.error("cannot deliver a message; it is %s", "dropped" if short is None else "shortened", extra=extra)
+        await self._outbox.replace(item.seq, short)
+        return short
 
     async def _write_stream(self, send: Callable[[str], Awaitable[None]]) -> bool:
         while self._stream:

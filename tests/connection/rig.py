@@ -54,6 +54,7 @@ class MemoryOutbox:
         self.items = dict(enumerate(texts, 1))
         self.next_seq = len(texts) + 1
         self.fetches: list[int] = []
+        self.replaced: list[int] = []
         self.filled = asyncio.Event()
         self.empty = asyncio.Event()
         self._tell()
@@ -70,6 +71,14 @@ class MemoryOutbox:
 
     async def taken(self, seq: int) -> None:
         self.items.pop(seq, None)
+        self._tell()
+
+    async def replace(self, seq: int, text: str | None) -> None:
+        if text is None:
+            self.items.pop(seq, None)
+        else:
+            self.items[seq] = text
+        self.replaced.append(seq)
         self._tell()
 
     async def wait(self) -> None:

@@ -284,6 +284,24 @@ async def test_the_outbox_survives_connections_that_drop_in_the_middle() -> None
     assert plane.most_open == 1
 
 
+async def test_an_answer_that_the_peer_refuses_for_its_size_is_replaced_and_what_waits_behind_it_arrives() -> None:
+    plane = ControlPlane(max_size=1 << 20)
+    async with plane.serving():
+        agent = Agent(plane.endpoint())
+        for text in (result(1), result(2, padding=6 << 20), result(3)):
+            agent.outbox.add(text)
+        async with agent.running():
+            await wait(agent.outbox.empty)
+        closes = [await get(plane.closed) for _ in range(plane.closed.qsize())]
+    answers = [plane.frames.get_nowait() for _ in range(plane.frames.qsize())]
+    payloads = [answer["payload"] for answer in answers if answer["type"] == "command_response"]
+    assert plane.connections.qsize() == 3, "two refusals, the second with that answer alone under way"
+    assert agent.outbox.replaced == [2]
+    assert [payload.get("number") for payload in payloads if "number" in payload][-1] == 3
+    [failure] = [payload["error"] for payload in payloads if "error" in payload]
+    assert failure["code"] == "ANSWER_TOO_LARGE"
+
+
 async def test_a_slow_reader_slows_the_senders_down_and_loses_nothing() -> None:
     go, hello_read = asyncio.Event(), asyncio.Event()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
+from syntra.connection.undelivered import TOO_BIG
 from syntra.connection.writer import CONTROL_MAX, OUTBOX_BATCH, Writer
 from tests.connection.rig import MemoryOutbox
 
@@ -197,13 +199,64 @@ async def test_new_items_are_sent_as_they_come() -> None:
     assert wire.sent == [f"r{number}" for number in range(20)]
 
 
-async def test_an_item_larger_than_a_frame_does_not_block_those_behind_it() -> None:
-    outbox, wire = MemoryOutbox("x" * 2000, "small"), Wire()
-    writer = make(outbox)
+def answer(size: int) -> str:
+    return json.dumps({"type": "command_response", "payload": {"request_id": "r1", "data": "x" * size}})
+
+
+async def test_an_item_larger_than_a_frame_becomes_a_short_failure_in_its_place() -> None:
+    outbox, wire = MemoryOutbox("before", answer(6000), "behind"), Wire()
+    writer = make(outbox, max_frame_bytes=5000)
     writer.ready()
     async with writing(writer, wire):
-        assert await wire.until(1) == ["small"]
+        before, short, behind = await wire.until(3)
         await outbox.empty.wait()
+    assert (before, behind) == ("before", "behind")
+    assert json.loads(short)["payload"]["error"]["code"] == "ANSWER_TOO_LARGE"
+
+
+async def test_items_under_way_at_a_close_go_one_by_one_with_nothing_beside_them() -> None:
+    outbox, wire = MemoryOutbox("one", "two"), Wire()
+    writer = make(outbox)
+    wire.deaf = True
+    writer.ready()
+    async with writing(writer, wire):
+        await wire.until(2)
+    writer.end("closed")
+    await writer.closed(1011)
+    writer.begin()
+    wire.sent.clear()
+    writer.ready()
+    async with writing(writer, wire):
+        await wire.until(1)
+        writer.heartbeat("heartbeat")
+        writer.control("pong")
+        assert await wire.until(2) == ["one", "pong"]
+        await wire.hear()
+        await wire.until(4)
+        await outbox.empty.wait()
+    assert wire.sent[:3] == ["one", "pong", "two"]
+    assert outbox.replaced == []
+
+
+async def test_the_item_that_is_being_sent_when_the_peer_closes_is_the_one_to_blame() -> None:
+    outbox, wire = MemoryOutbox(answer(6000), "behind"), Wire()
+    writer = make(outbox, max_frame_bytes=10_000)
+    wire.broken = True
+    for _ in range(2):
+        writer.begin()
+        wire.busy.clear()
+        writer.ready()
+        async with writing(writer, wire):
+            await wire.busy.wait()
+        await writer.closed(TOO_BIG)
+    assert outbox.replaced == [1]
+    writer.begin()
+    wire.broken = False
+    writer.ready()
+    async with writing(writer, wire):
+        short, behind = await wire.until(2)
+    assert json.loads(short)["payload"]["error"]["code"] == "ANSWER_TOO_LARGE"
+    assert behind == "behind"
 
 
 async def test_a_heartbeat_is_dropped_while_the_previous_one_has_not_left() -> None:

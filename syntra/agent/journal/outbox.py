@@ -74,6 +74,18 @@ class Outbox:
         """Forget a message that the socket has taken."""
         await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
 
+    async def replace(self, seq: int, text: str | None) -> None:
+        """Keep a short form of a message that cannot be delivered; None drops it."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            if text is None:
+                self.dropped += connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)).rowcount
+                return
+            sealed = self._database.seal(text.encode(), "outbox")
+            connection.execute("UPDATE outbox SET message = ? WHERE seq = ?", (sealed, seq))
+
+        await self._database.transact(write)
+
     async def wait(self) -> None:
         """Return when messages wait; at once when some already do, such as those of an earlier run."""
         while True:

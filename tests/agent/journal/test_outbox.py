@@ -88,3 +88,18 @@ async def test_a_wait_that_was_cancelled_loses_no_news(tmp_path: Path) -> None:
             waiting.cancel()
         async with asyncio.timeout(5):
             await journal.outbox.wait()
+
+
+async def test_a_message_is_replaced_in_its_place_or_dropped_and_counted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        for text in ("one", "two", "three"):
+            await journal.outbox.add(text)
+        first, second, _ = await journal.outbox.pending(3)
+        await journal.outbox.replace(first.seq, "short")
+        await journal.outbox.replace(second.seq, None)
+        await journal.outbox.replace(second.seq, None)
+        assert [(item.seq, item.text) for item in await journal.outbox.pending(3)] == [
+            (first.seq, "short"),
+            (first.seq + 2, "three"),
+        ]
+        assert journal.outbox.dropped == 1
