@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from syntra import __version__
@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 
 # How long a running operation may continue after SIGTERM before it is parked for the next start.
 DRAIN_SECS = 10.0
+# How long the start waits for the engine to say which services a lost journal had.
+SURVEY_SECS = 5.0
 
 
 class AgentApp:
@@ -108,7 +110,6 @@ class AgentApp:
                     missing = f"the journal was missing; {services} services are rebuilt from their containers' labels"
                     self._warnings.setdefault("journal", missing)
 
-            await survey()
             engine_check = EngineCheck(runtime, journal, reports, on_answer=survey)
             counter = CanaryRequests(settings.networking.metrics_url)
             dependencies = Dependencies(
@@ -146,6 +147,10 @@ class AgentApp:
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
+            # The engine check repeats it while the engine does not answer.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SURVEY_SECS):
+                    await survey()
             early = [
                 ("engine events", runtime.watch(changes.announce)),
                 ("engine check", engine_check.run()),

@@ -121,6 +121,11 @@ class Transport:
         """A snapshot."""
         return describe(self._session, endpoint=self._settings.endpoint, now=self._clock(), clean=self._without_token)
 
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats; a heartbeat that takes longer to gather is not sent."""
+        return self._session.interval
+
     async def run(self) -> None:
         """Stay connected until cancelled or stopped. The socket is closed when this returns or raises.
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from syntra import __version__
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
-from syntra.agent.api.service_views import ServiceViews, container_status
+from syntra.agent.api.service_views import ServiceView, ServiceViews, container_status
 from syntra.agent.config.settings import Settings
 from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
@@ -33,8 +33,9 @@ from syntra.utils.timestamps import format_secs
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
-# An engine that takes calls and answers none must cost its own figures only: a hello has 20 s and a heartbeat its
-# interval, and without them the whole server counts as gone.
+# An engine that takes calls and answers none must cost its own figures only: without hello and heartbeat the whole
+# server counts as gone. A heartbeat waits for half its interval at most.
+HELLO_ENGINE_SECS = 3.0
 ENGINE_SECS = 10.0
 CAPABILITIES = (
     "deploy",
@@ -88,6 +89,8 @@ class ControlLink:
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
+        # What the engine said last, for heartbeats while it does not answer.
+        self._last_views: list[ServiceView] = []
         self._transport = Transport(
             settings=_connection_settings(settings),
             hello=self._hello,
@@ -147,12 +150,12 @@ class ControlLink:
     async def _hello(self) -> Mapping[str, Any]:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
-            async with asyncio.timeout(ENGINE_SECS):
+            async with asyncio.timeout(HELLO_ENGINE_SECS):
                 runtime = await self._runtime.info()
             name, version = runtime.name, runtime.version
         except (RuntimeFailure, TimeoutError) as away:
             # The server must come online to be able to say that its engine is down.
-            log.warning("engine does not answer", extra={"reason": _why(away)})
+            log.warning("engine does not answer", extra={"reason": _why(away, HELLO_ENGINE_SECS)})
             name, version = self._runtime.name, "unavailable"
         return {
             "agent_id": self._identity.agent_id,
@@ -170,13 +173,13 @@ class ControlLink:
         figures = await asyncio.to_thread(self._meter.sample)
         services: list[dict[str, Json]] = []
         running = total = 0
+        patience = min(ENGINE_SECS, self._transport.heartbeat_interval / 2)
         try:
-            async with asyncio.timeout(ENGINE_SECS):
-                views = await self._views.all()
+            async with asyncio.timeout(patience):
+                self._last_views = await self._views.all()
         except (RuntimeFailure, TimeoutError) as away:
-            log.warning("engine does not answer", extra={"reason": _why(away)})
-            views = []
-        for view in views:
+            log.warning("engine does not answer", extra={"reason": _why(away, patience)})
+        for view in self._last_views:
             services += [container_status(view, replica, self._runtime) for replica in view.replicas]
             running += sum(1 for replica in view.replicas if replica.is_running)
             total += len(view.replicas)
@@ -246,8 +249,8 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
     )
 
 
-def _why(away: Exception) -> str:
-    return str(away) or f"no answer within {ENGINE_SECS:g} s"
+def _why(away: Exception, patience: float) -> str:
+    return str(away) or f"no answer within {patience:g} s"
 
 
 def _text(path: object) -> str | None:

@@ -22,10 +22,12 @@ from syntra.model.ids import RequestId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.status import Figures, Replica
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.runtime import Runtime
+from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
 
 MIB = 1024 * 1024
+# Who asks wants to know that the engine does not answer, and what is known without it.
+ENGINE_SECS = 5.0
 
 
 @frozen
@@ -66,7 +68,7 @@ class Queries:
             case QueryKind.STATUS:
                 return await self._status()
             case QueryKind.LIST_SERVICES:
-                return {"services": [listed(view, self._runtime) for view in await self._views.all()]}
+                return {"services": await self._services()}
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
@@ -79,8 +81,7 @@ class Queries:
         services: list[Json]
         warnings = self._warnings()
         try:
-            info = await self._runtime.info()
-            services = [listed(view, self._runtime) for view in await self._views.all()]
+            info, services = await self._engine_status()
             runtime = {
                 "name": info.name,
                 "version": info.version,
@@ -116,6 +117,18 @@ class Queries:
             "alerts": [*self._alerts()],
             "warnings": warnings,
         }
+
+    async def _engine_status(self) -> tuple[RuntimeInfo, list[Json]]:
+        try:
+            async with asyncio.timeout(ENGINE_SECS):
+                return await self._runtime.info(), await self._services()
+        except TimeoutError:
+            raise RuntimeUnavailable(
+                f"cannot ask the engine: no answer within {ENGINE_SECS:g} s; check whether it hangs"
+            ) from None
+
+    async def _services(self) -> list[Json]:
+        return [listed(view, self._runtime) for view in await self._views.all()]
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
         replicas = sorted(
