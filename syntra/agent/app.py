@@ -122,7 +122,7 @@ class AgentApp:
             alerts = AlertWatch(
                 ledger, journal, runtime, readiness, changes, is_busy=queues.is_busy, clean=self._redactor.clean
             )
-            disks = DiskWatch(ledger, runtime, settings.data_dir)
+            disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
             link = self._link(identity, journal, host, views)
             queries = Queries(
@@ -132,7 +132,7 @@ class AgentApp:
                 views=views,
                 control_plane=link.status if link else _alone,
                 alerts=ledger.shown,
-                warnings=lambda: self._current_warnings(engine_check, host),
+                warnings=lambda: self._current_warnings(engine_check, host, journal),
             )
             router = Router(
                 deployer=deployer,
@@ -231,9 +231,9 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost) -> list[str]:
-        away = [engine.warning] if engine.warning else []
-        return [*self._loaded.warnings, *self._warnings.values(), *away, *host.warnings]
+    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost, journal: Journal) -> list[str]:
+        now = [warning for warning in (engine.warning, journal.warning) if warning]
+        return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:

@@ -292,7 +292,6 @@ async def test_an_answer_that_the_peer_refuses_for_its_size_is_replaced_and_what
             agent.outbox.add(text)
         async with agent.running():
             await wait(agent.outbox.empty)
-        closes = [await get(plane.closed) for _ in range(plane.closed.qsize())]
     answers = [plane.frames.get_nowait() for _ in range(plane.frames.qsize())]
     payloads = [answer["payload"] for answer in answers if answer["type"] == "command_response"]
     assert plane.connections.qsize() == 3, "two refusals, the second with that answer alone under way"

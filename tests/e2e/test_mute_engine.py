@@ -1,4 +1,4 @@
-"""An engine that takes connections and answers nothing: the agent's doors open and its heartbeats go out all the same."""
+"""An engine that takes connections and answers nothing: the agent opens its socket and sends heartbeats."""
 
 from __future__ import annotations
 

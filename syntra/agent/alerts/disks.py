@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 
 from syntra.agent.alerts.ledger import AlertLedger
@@ -44,8 +45,16 @@ class DiskWatch:
     """`data_dir` and the engine's root directory; when one file system holds both it is told of once."""
 
     def __init__(
-        self, ledger: AlertLedger, runtime: Availability, data_dir: Path, *, usage: Callable[[Path], Usage] = usage_of
+        self,
+        ledger: AlertLedger,
+        runtime: Availability,
+        data_dir: Path,
+        *,
+        filled: asyncio.Event | None = None,
+        usage: Callable[[Path], Usage] = usage_of,
     ) -> None:
+        """`filled` is set while the journal cannot be written: then the disks are checked at once."""
+        self._filled = filled or asyncio.Event()
         self._ledger = ledger
         self._runtime = runtime
         self._data_dir = data_dir
@@ -55,13 +64,19 @@ class DiskWatch:
         self._asked: set[Path] = set()
 
     async def run(self) -> None:
-        """Look every minute until cancelled."""
+        """Look every minute, and when a disk fills up, until cancelled."""
         while True:
+            was_filled = self._filled.is_set()
             try:
                 await self.look()
             except AgentError as failed:
                 log.error("cannot check the disks", extra={"reason": str(failed)})
-            await asyncio.sleep(LOOK_AGAIN_SECS)
+            if was_filled:
+                await asyncio.sleep(LOOK_AGAIN_SECS)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_AGAIN_SECS):
+                    await self._filled.wait()
 
     async def look(self) -> None:
         """Look once. Raises what the journal raises."""

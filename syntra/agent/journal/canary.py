@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import JournalAccess
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
@@ -30,7 +30,7 @@ class Answered:
 class CanaryRows:
     """The rows that only a canary has. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 

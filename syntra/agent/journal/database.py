@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from syntra.agent.journal.memory_copy import MemoryCopy, is_full
 from syntra.utils.errors import AgentError
 from syntra.utils.sealed_box import SealedBox, Unsealable
 
@@ -74,11 +75,37 @@ class JournalError(AgentError):
     code = "JOURNAL"
 
 
+class JournalAccess(Protocol):
+    """What the parts of the journal do with the database."""
+
+    @property
+    def warning(self) -> str:
+        """See `Database.warning`."""
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """See `Database.transact`."""
+
+    def seal(self, plaintext: bytes, context: str) -> bytes:
+        """See `Database.seal`."""
+
+    def unseal(self, sealed: bytes, context: str) -> bytes:
+        """See `Database.unseal`."""
+
+    def mark_surveyed(self, connection: sqlite3.Connection) -> None:
+        """See `Database.mark_surveyed`."""
+
+    def without_disk(self) -> JournalAccess:
+        """See `Database.without_disk`."""
+
+
 class Database:
     """One open journal file.
 
     `was_rebuilt` says why an earlier one was set aside, empty when it was not. `is_surveyed` is false until the engine
     was asked for services that a lost journal knew of; it outlives restarts, as the engine may start after the agent.
+
+    While the disk is full, transactions of `without_disk` go to a copy in memory, which is written back when there is
+    space; every other transaction that writes is refused. `filled` is set when that begins.
     """
 
     def __init__(self, data_dir: Path, *, lock_secs: float = LOCK_SECS) -> None:
@@ -88,6 +115,8 @@ class Database:
         self._lock_secs = lock_secs
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._connection: sqlite3.Connection | None = None
+        self._copy = MemoryCopy()
+        self.filled = asyncio.Event()
         self._box: SealedBox | None = None
         self.was_rebuilt = ""
         self.is_surveyed = False
@@ -107,9 +136,34 @@ class Database:
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in one transaction: committed when it returns, undone when it raises.
 
-        Cancelling the caller does not undo: the transaction still ends, whole.
+        Raises JournalError when it cannot be written. Cancelling the caller does not undo: the transaction still ends,
+        whole.
         """
-        return await self._run(lambda: self._transact(work))
+        return await self._transacted(work, needs_disk=True)
+
+    def without_disk(self) -> JournalAccess:
+        """The same journal for what must work on a full disk: answers, alerts, and removal."""
+        return WithoutDisk(self)
+
+    async def transact_without_disk(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """`transact`, in memory while the disk is full: lost if the agent ends before there is space."""
+        return await self._transacted(work, needs_disk=False)
+
+    async def _transacted(self, work: Callable[[sqlite3.Connection], T], *, needs_disk: bool) -> T:
+        try:
+            return await self._run(lambda: self._transact(work, needs_disk=needs_disk))
+        finally:
+            (self.filled.set if self._copy.is_used else self.filled.clear)()
+
+    @property
+    def warning(self) -> str:
+        """A sentence for the status while the disk is full; else empty."""
+        if not self._copy.is_used:
+            return ""
+        return (
+            f"the disk of {self._path.parent} is full: stop and status work, other commands are refused; what changes "
+            "now is lost if the agent ends; free some space"
+        )
 
     def mark_surveyed(self, connection: sqlite3.Connection) -> None:
         """The survey's result is part of the caller's transaction."""
@@ -204,19 +258,32 @@ class Database:
         self.was_rebuilt = f"{reason}; the file was kept as {Path(kept).name}"
         log.error("journal is broken and was set aside", extra={"reason": self.was_rebuilt})
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        assert self._connection is not None, "cannot happen because the journal is opened first"
+    def _transact(self, work: Callable[[sqlite3.Connection], T], *, needs_disk: bool) -> T:
+        file = self._connection
+        assert file is not None, "cannot happen because the journal is opened first"
+        connection = self._copy.connection_for(file)
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            result = work(self._connection)
-            self._connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            before = connection.total_changes
+            result = work(connection)
+            if connection is file or not needs_disk or connection.total_changes == before:
+                connection.execute("COMMIT")
+                return result
         except sqlite3.Error as failed:
-            self._undo(self._connection)
+            self._undo(connection)
+            if connection is file and is_full(failed):
+                self._copy.begin(file)
+                if not needs_disk:
+                    return self._transact(work, needs_disk=False)
             raise JournalError(f"cannot write {self._path}: {failed}; check the disk's free space") from failed
         except BaseException:
-            self._undo(self._connection)
+            self._undo(connection)
             raise
-        return result
+        # It writes, and what it writes must outlive the agent.
+        self._undo(connection)
+        if not self._copy.give_back(file):
+            raise JournalError(f"cannot write {self._path}: the disk is full; check the disk's free space")
+        return self._transact(work, needs_disk=True)
 
     def _undo(self, connection: sqlite3.Connection) -> None:
         # SQLite itself ends the transaction on some errors, a full disk among them.
@@ -226,8 +293,27 @@ class Database:
 
     def _close(self) -> None:
         if self._connection is not None:
+            self._copy.give_back(self._connection)
             self._connection.close()
             self._connection = None
+
+
+class WithoutDisk:
+    """A database whose transactions also work on a full disk. See `Database.transact_without_disk`."""
+
+    def __init__(self, database: Database) -> None:
+        self.transact = database.transact_without_disk
+        self.seal = database.seal
+        self.unseal = database.unseal
+        self.mark_surveyed = database.mark_surveyed
+        self._database = database
+
+    @property
+    def warning(self) -> str:
+        return self._database.warning
+
+    def without_disk(self) -> JournalAccess:
+        return self
 
 
 def _complete(connection: sqlite3.Connection) -> None:

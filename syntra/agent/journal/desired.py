@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import CurrentService, ServiceRow, service_row
 from syntra.model.fields import Fields, Json
@@ -32,7 +32,7 @@ _CURRENT = (
 class DesiredState:
     """The rows of services and deployments. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self.outbox = outbox
         # What was unsealed last of each kept deployment, with the sealed bytes that it was made of.

@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.outbox import Outbox
 from syntra.health.episodes import AlertKind, Episode, Severity, Subject
 from syntra.model.ids import ServiceId
@@ -18,8 +18,9 @@ log = logging.getLogger(__name__)
 class EpisodeStore:
     """The rows; sealed, since the last lines of a container may hold secrets."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
+        # People are told of a full disk too.
+        self._database = database.without_disk()
         self._outbox = outbox
 
     async def load(self) -> list[Episode]:

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import JournalAccess
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Fields, Json
 from syntra.model.health_change import HealthChange, parse_health_change, render_health_change
@@ -17,7 +17,7 @@ from syntra.model.ids import RequestId, ServiceId
 class HealthChanges:
     """The rows. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 

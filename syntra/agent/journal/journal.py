@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.journal.canary import CanaryRows
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.desired import DesiredState, put_service
 from syntra.agent.journal.episodes import EpisodeStore
 from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
@@ -34,12 +34,21 @@ _PRUNE_EVERY = 100
 class Journal(DesiredState):
     """The journal: commands and operations, beside the desired state. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         super().__init__(database, outbox)
         self.canary = CanaryRows(database, outbox)
         self.health_changes = HealthChanges(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self._accepted = 0
+
+    @property
+    def warning(self) -> str:
+        """A sentence while the disk is full; else empty."""
+        return self._database.warning
+
+    def without_disk(self) -> Journal:
+        """The same journal for a command that must work on a full disk, because it frees space."""
+        return Journal(self._database.without_disk(), self.outbox)
 
     async def find(self, request_id: RequestId) -> Remembered | None:
         """What is remembered of a request id; None when it is new."""

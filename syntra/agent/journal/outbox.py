@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.connection.writer import OutboxItem
 
 log = logging.getLogger(__name__)
@@ -18,10 +18,13 @@ MAX_MESSAGES = 10_000
 
 
 class Outbox:
-    """The outgoing queue in the journal. `is_used` is false for an agent without a control plane: nothing is kept."""
+    """The outgoing queue in the journal, also while the disk is full.
 
-    def __init__(self, database: Database, *, is_used: bool) -> None:
-        self._database = database
+    `is_used` is false for an agent without a control plane: nothing is kept.
+    """
+
+    def __init__(self, database: JournalAccess, *, is_used: bool) -> None:
+        self._database = database.without_disk()
         self._is_used = is_used
         self._arrived = asyncio.Event()
         self.dropped = 0

@@ -56,6 +56,7 @@ class Deployer:
         self._dependencies = dependencies
         self._runtime = dependencies.runtime
         self._journal: Journal = dependencies.journal
+        self._removal_journal = self._journal.without_disk()
         self._targets = Targets(self._journal, self._runtime)
         self._reports = reports
         self._ledger = ledger
@@ -82,7 +83,8 @@ class Deployer:
             await self._runtime.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         early = response if job.reports_deployment else None
-        await self._journal.accept(
+        journal = self._removal_journal if isinstance(command, Stop) else self._journal
+        await journal.accept(
             command.request_id,
             kind=kind,
             service_id=command.service_id,
@@ -245,8 +247,13 @@ class Deployer:
             except RequestError as gone:
                 await self._report_refused(job, gone)
                 return
-        progress = ProgressReporter(job, self._journal, self._reports, self._ledger)
-        execution = Execution(job, self._dependencies, progress)
+        # A stop frees space, and a deploy that it interrupts must not hold it up: neither needs the disk.
+        is_removal = isinstance(job.command, Stop) or job.interruption is Interruption.SUPERSEDED
+        journal = self._removal_journal if is_removal else self._journal
+        progress = ProgressReporter(job, journal, self._reports, self._ledger)
+        if is_removal and journal.warning:
+            progress.remark(journal.warning)
+        execution = Execution(job, dataclasses.replace(self._dependencies, journal=journal), progress)
         if job.reports_deployment or job.origin != CONTROL_PLANE:
             # A person at the local socket waits as long as it takes.
             await execution.run()

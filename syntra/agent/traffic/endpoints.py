@@ -166,6 +166,14 @@ def tended(
     return {**table, spec.service_id: replace(service, reached={**alone[spec.service_id].reached, **canary})}
 
 
+def only_ends_services(before: EndpointTable, after: EndpointTable) -> bool:
+    """Whether every service that changes has no replica left afterwards: no request of it can be served any more."""
+    return all(
+        (now := after.get(service_id)) is None or not now.reached or now == before.get(service_id)
+        for service_id in {*before, *after}
+    )
+
+
 def route_table(table: EndpointTable) -> RouteTable:
     """What the proxy is to do."""
     return RouteTable(tuple(route_of(service) for service in table.values() if service.spec.domains))

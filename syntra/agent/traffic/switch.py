@@ -269,7 +269,16 @@ class TrafficSwitch:
         table = endpoints.route_table(wanted)
         # Services without domains come and go without the proxy.
         concerns_proxy = self._proxy.routes and (table != self._table or not self._is_applied or again)
-        is_new = concerns_proxy and await self._proxy.write(table)
+        try:
+            is_new = concerns_proxy and await self._proxy.write(table)
+        except StepFailed as unwritten:
+            if not endpoints.only_ends_services(self._endpoints, wanted):
+                raise
+            # A service can be stopped while the disk is full. The file is written again later, see `_look_again`.
+            log.error("routes to stopped services stay in the file", extra={"reason": str(unwritten)})
+            self._endpoints = wanted
+            self._names.show(endpoints.named(wanted))
+            return
         self._endpoints, self._table = wanted, table
         self._names.show(endpoints.named(wanted))
         await asyncio.to_thread(endpoint_file.write, self._settings.state_dir, wanted)

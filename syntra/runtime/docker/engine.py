@@ -6,6 +6,7 @@ Errors of the client become the executor's two kinds at this edge: the engine is
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import Conflict, NotFound, translated
+from syntra.runtime.docker.errors import Conflict, EngineError, NotFound, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.images import Images
@@ -40,6 +41,8 @@ from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.keyed_lock import KeyedLock
 from syntra.utils.timestamps import format_ns
+
+log = logging.getLogger(__name__)
 
 # A command is answered at once: an engine that hangs is as good as away.
 PING_SECS = 5.0
@@ -244,10 +247,20 @@ class DockerEngine:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("STOP_FAILED", container_id):
             try:
-                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._without_restart(container_id)
                 await self._containers.stop(container_id, grace_secs)
             except NotFound:
                 return
+
+    async def _without_restart(self, container_id: ContainerId) -> None:
+        """Set the restart policy to `no`, which outlives a restart of the engine."""
+        try:
+            await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+        except EngineError as refused:
+            if isinstance(refused, NotFound):
+                raise
+            # The engine's disk is full, most likely. It can stop the container all the same.
+            log.warning("cannot set the restart policy", extra={"container_id": container_id, "reason": str(refused)})
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         self._exits.expected(container_id, time.time_ns())
