@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.agent_process import AgentProcess
 from tests.e2e.fleet import Fleet, fleet, ids
+from tests.e2e.private_engine import PrivateEngine
 from tests.engine import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
@@ -100,3 +103,45 @@ def test_a_deploy_under_way_waits_for_space_and_a_stop_gets_past_it(small: Path)
         assert answer["success"], answer
         ballast.unlink()
         assert product.outcome(first)["status"] == "running"
+
+
+@pytest.fixture
+def engine_on_a_small_disk() -> Iterator[PrivateEngine]:
+    """An engine whose own files are on a file system of 64 MB."""
+    engine = PrivateEngine()
+    data = engine.folder / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(data)], check=True)
+    try:
+        with engine:
+            engine.image("app:v1", "v1")
+            yield engine
+            subprocess.run(["umount", "-l", str(data)], check=True)
+    finally:
+        subprocess.run(["umount", "-l", str(data)], check=False, capture_output=True)
+
+
+def test_a_service_is_stopped_while_the_disk_of_the_engine_is_full(
+    engine_on_a_small_disk: PrivateEngine, tmp_path: Path
+) -> None:
+    engine = engine_on_a_small_disk
+    service = f"svc-{uuid.uuid4().hex[:8]}"
+    payload = {
+        "deployment_id": "d-1",
+        "service_id": service,
+        "project_name": "full",
+        "image": "app:v1",
+        "config": {"port": 8080, "replicas": 1},
+        "timeout_seconds": 60,
+    }
+    with AgentProcess(tmp_path, engine_socket=str(engine.socket)) as agent:
+        assert agent.carry_out("deploy", payload)["status"] == "running"
+        ballast = fill(engine.folder / "data")
+        stopped = agent.carry_out("stop", {"service_id": service, "timeout_seconds": 1})
+        assert stopped["success"], stopped
+        # The engine's list is of what it could write; its inspection is of what is.
+        [container] = engine.containers(service)
+        state = engine.api("GET", f"/containers/{container['Id']}/json")["State"]
+        assert not state["Running"], state
+        ballast.unlink()
+        assert agent.ask("status", {})["data"]["services"][0]["status"] == "stopped"
