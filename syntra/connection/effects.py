@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from syntra.connection.codec import Envelope
 from syntra.connection.messages import HelloAck
+from syntra.utils.frozen import frozen
 
 
 class SendKind(enum.Enum):
@@ -14,42 +14,42 @@ class SendKind(enum.Enum):
     HEARTBEAT = "heartbeat"  # never queued: skipped while the last one has not left
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dial:
     """Open a connection; answer with `opened` or `dial_failed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Send:
     text: str
     kind: SendKind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deliver:
     """A message for the router, of whatever type."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     ack: HelloAck
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lost:
     """The READY connection is over."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestHeartbeat:
     """Gather the figures and hand them to `heartbeat_ready`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close:
     """Close politely. If `closed` does not follow, an `Abort` will."""
 
@@ -57,14 +57,14 @@ class Close:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abort:
     """Break the socket, or cancel the dial, without another word."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ignored:
     """A frame was dropped; for the log."""
 

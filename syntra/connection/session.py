@@ -158,7 +158,7 @@ class Session:
     def opened(self, hello: Mapping[str, Any], now: float) -> list[Effect]:
         """The WebSocket stands; `hello` is the payload to introduce this agent with."""
         if self.state is State.CLOSING:
-            return [Abort("the dial was overtaken")]
+            return [Abort(reason="the dial was overtaken")]
         if not self._move(Event.OPENED, now):
             return []
         self._deadline = now + self._timings.ack_timeout_secs
@@ -167,8 +167,8 @@ class Session:
             text = encode(messages.hello(hello, id=self._new_id(), timestamp=self._timestamp()))
         except UnencodableMessage as exc:
             failure = DialFailure(kind=FailureKind.LOCAL, detail=str(exc))
-            return self._leave(failure, Close(1000, "no hello"), now)
-        return [Send(text, SendKind.CONTROL)]
+            return self._leave(failure, Close(code=1000, reason="no hello"), now)
+        return [Send(text=text, kind=SendKind.CONTROL)]
 
     def received(self, frame: str | bytes, now: float) -> list[Effect]:
         """A text or binary frame arrived. Survives any frame."""
@@ -180,12 +180,12 @@ class Session:
             envelope = decode(frame, max_bytes=self._max_frame_bytes)
         except MalformedFrame as exc:
             self.malformed_frames += 1
-            return [Ignored(str(exc), malformed=True)]
+            return [Ignored(reason=str(exc), malformed=True)]
         if self.state is State.HELLO_SENT:
             return self._received_early(envelope, now)
         if self.state is State.CLOSING:
             own = envelope.type in (messages.PING, messages.PONG, messages.HELLO_ACK)
-            return [] if own else [Deliver(envelope)]
+            return [] if own else [Deliver(envelope=envelope)]
         match envelope.type:
             case messages.PING:
                 return [self._pong(envelope.id)]
@@ -193,9 +193,9 @@ class Session:
                 self._measure(envelope.id, now)
                 return []
             case messages.HELLO_ACK:
-                return [Ignored("a second hello_ack", malformed=False)]
+                return [Ignored(reason="a second hello_ack", malformed=False)]
             case _:
-                return [Deliver(envelope)]
+                return [Deliver(envelope=envelope)]
 
     def heard(self, now: float) -> list[Effect]:
         """The peer is alive though no frame was taken: our own side is too busy to read."""
@@ -213,11 +213,11 @@ class Session:
         try:
             text = encode(envelope)
         except UnencodableMessage as exc:
-            return [Ignored(str(exc), malformed=False)]
+            return [Ignored(reason=str(exc), malformed=False)]
         while len(self._awaited) >= HEARTBEATS_AWAITED_MAX:
             del self._awaited[next(iter(self._awaited))]
         self._awaited[envelope.id] = now
-        return [Send(text, SendKind.HEARTBEAT)]
+        return [Send(text=text, kind=SendKind.HEARTBEAT)]
 
     def closed(self, code: int, reason: str, now: float) -> list[Effect]:
         """The socket is gone; 1006 when it broke without a close frame."""
@@ -233,7 +233,7 @@ class Session:
         if self.state is not State.READY:
             return []
         failure = DialFailure(kind=FailureKind.REDIAL, detail=reason)
-        return self._leave(failure, Close(1000, reason), now)
+        return self._leave(failure, Close(code=1000, reason=reason), now)
 
     def shutdown(self, now: float) -> list[Effect]:
         """Stop for good: no dial follows."""
@@ -241,8 +241,8 @@ class Session:
         self.next_dial = None
         failure = DialFailure(kind=FailureKind.REDIAL, detail=STOP_REASON)
         if self.state is State.CONNECTING:
-            return self._leave(failure, Abort(STOP_REASON), now)
-        return self._leave(failure, Close(1000, STOP_REASON), now)
+            return self._leave(failure, Abort(reason=STOP_REASON), now)
+        return self._leave(failure, Close(code=1000, reason=STOP_REASON), now)
 
     def tick(self, now: float) -> list[Effect]:
         """Time has passed. Needed at `next_deadline`; harmless at any other time."""
@@ -251,10 +251,10 @@ class Session:
                 return self.dial(now) if self.next_dial is not None and now >= self.next_dial else []
             case State.HELLO_SENT if self._deadline is not None and now >= self._deadline:
                 failure = _network(f"no hello_ack within {self._timings.ack_timeout_secs:g} s")
-                return self._leave(failure, Abort(failure.detail), now)
+                return self._leave(failure, Abort(reason=failure.detail), now)
             case State.CLOSING if self._deadline is not None and now >= self._deadline:
                 self._deadline = None
-                return [Abort("the peer did not close in time")]
+                return [Abort(reason="the peer did not close in time")]
             case State.READY:
                 return self._tick_ready(now)
             case _:
@@ -280,23 +280,23 @@ class Session:
                 self._early_pings.append(envelope.id)
             return []
         if envelope.type != messages.HELLO_ACK:
-            return [Ignored("a message before hello_ack", malformed=False)]
+            return [Ignored(reason="a message before hello_ack", malformed=False)]
         ack = messages.parse_hello_ack(envelope.payload)
         if not ack.accepted:
             failure = DialFailure(kind=FailureKind.REFUSED_HELLO, detail=ack.reason)
-            return self._leave(failure, Close(1000, "hello was refused"), now)
+            return self._leave(failure, Close(code=1000, reason="hello was refused"), now)
         self._move(Event.ACCEPTED, now)
         self._deadline = None
         self._ready_since = now
         self.verdict = None
         self.interval = ack.heartbeat_interval_secs or self._configured_interval
         pongs: list[Effect] = [self._pong(ping_id) for ping_id in self._early_pings]
-        return [Ready(ack), *pongs, self._request_heartbeat(now)]
+        return [Ready(ack=ack), *pongs, self._request_heartbeat(now)]
 
     def _tick_ready(self, now: float) -> list[Effect]:
         if now >= self._silence_ends():
             failure = _network(f"nothing was heard for {now - self._last_received:.0f} s")
-            return self._leave(failure, Abort(failure.detail), now)
+            return self._leave(failure, Abort(reason=failure.detail), now)
         if now < self._next_heartbeat:
             return []
         if self._gathering:  # the figures are late: one missed heartbeat, not two at once
@@ -323,7 +323,7 @@ class Session:
         return RequestHeartbeat()
 
     def _pong(self, ping_id: str) -> Effect:
-        return Send(encode(messages.pong(ping_id, timestamp=self._timestamp())), SendKind.CONTROL)
+        return Send(text=encode(messages.pong(ping_id, timestamp=self._timestamp())), kind=SendKind.CONTROL)
 
     def _measure(self, pong_id: str, now: float) -> None:
         sent = self._awaited.pop(pong_id, None)
@@ -346,7 +346,7 @@ class Session:
             return []
         self._ready_for, self._ready_since = now - self._ready_since, None
         self.round_trip_secs = None
-        return [Lost(reason)]
+        return [Lost(reason=reason)]
 
     def _plan_dial(self, failure: DialFailure, now: float) -> None:
         self.verdict = classify(failure)

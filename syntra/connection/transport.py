@@ -162,7 +162,7 @@ class Transport:
             async with asyncio.timeout(self._timings.close_timeout_secs if deadline_secs is None else deadline_secs):
                 await self._finished.wait()
         except TimeoutError:
-            self._perform([Abort(STOP_REASON)])
+            self._perform([Abort(reason=STOP_REASON)])
 
     async def send_stream(self, envelope: Envelope) -> None:
         """Send telemetry or log lines; returns when the socket has the frame. See `Writer.stream`.
