@@ -1,8 +1,8 @@
-"""Other names: asked of the upstreams in turn, by the transport the query came by.
+"""Forwards other names to the upstreams in order, over the transport of the query.
 
-Every query has a random id and a socket of its own, so a random port as well, connected: answers of other senders do
-not arrive. What arrives is checked against the question (RFC 5452 §9.1). An upstream that did not answer is asked last
-for a while, so that one dead resolver does not cost its timeout with every query.
+Every query has a random id and its own connected socket, so also a random port: other senders' packets do not arrive.
+Answers are checked against the question (RFC 5452 §9.1). An upstream that did not answer is tried last for a while, so
+that one dead resolver does not add its timeout to every query.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MOST_UPSTREAMS = 3
 _REST_SECS = 30.0
 _REREAD_SECS = 2.0
 _FILE_BYTES = 65_536
-# A connected socket hears its upstream only; somebody who forges its address does not get to guess for long.
+# A connected socket receives only from its upstream. This limits the guesses of an attacker who forges its address.
 _WRONG_ANSWERS = 16
-# Another upstream may know more (SERVFAIL) or be willing (REFUSED); NXDOMAIN is an answer.
+# Another upstream may have an answer (SERVFAIL) or be willing (REFUSED); NXDOMAIN is an answer.
 _TRY_NEXT = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED})
 
 
 class HostUpstreams:
-    """The resolvers of the host's file, read again when it changed. The last ones stay when it cannot be read."""
+    """The resolvers in the host's file, read again when it changes. If it cannot be read, the last ones stay."""
 
     def __init__(self, path: str = HOST_FILE) -> None:
         self._path = path
@@ -44,7 +44,7 @@ class HostUpstreams:
         self._looked = float("-inf")
 
     def __call__(self) -> Sequence[Upstream]:
-        """The current ones; looks at the file at most every two seconds. Called inside a running loop."""
+        """The current resolvers; checks the file at most every two seconds. Call it inside a running loop."""
         now = asyncio.get_running_loop().time()
         if now - self._looked >= _REREAD_SECS:
             self._looked = now
@@ -64,23 +64,23 @@ class HostUpstreams:
 
 
 class Forwarder:
-    """Asks upstreams. Holds no sockets between queries; how many queries run at once is the caller's to limit."""
+    """Queries upstreams. Holds no sockets between queries; the caller limits the number of concurrent queries."""
 
     def __init__(
         self, upstreams: Callable[[], Sequence[Upstream]], *, rng: random.Random, timeout_secs: float = 3.0
     ) -> None:
-        """`upstreams` is called for every query. `rng` chooses ids: give random.SystemRandom()."""
+        """`upstreams` is called for every query. `rng` chooses ids: pass random.SystemRandom()."""
         self._upstreams = upstreams
         self._rng = rng
         self._timeout = timeout_secs
-        # Upstreams that did not answer, and until when they are asked last.
+        # Upstreams that did not answer, and until when they are tried last.
         self._resting: dict[Upstream, float] = {}
 
     async def resolve(self, query: Query, *, skip: Collection[Upstream] = ()) -> Answered:
         """The answer of the first upstream that gives one; SERVFAIL when none does.
 
-        Up to three upstreams, each for the timeout, never one of `skip` (our own addresses: a host may name us in its
-        resolv.conf). Safe to cancel.
+        Tries up to three upstreams, each for the timeout, but never one in `skip` (the server's own addresses, which
+        the host's resolv.conf may name). Safe to cancel.
         """
         last = failed(query)
         for upstream in self._in_order(skip):
@@ -132,7 +132,7 @@ async def _ask_tcp(
         await write_message(writer, asked.to_wire(), message_secs=timeout_secs)
         wire = await read_message(reader, idle_secs=timeout_secs, message_secs=timeout_secs, limit=65_535)
     finally:
-        # No farewell: an upstream that does not close must not hold the query.
+        # Abort instead of closing: an upstream that does not close must not delay the query.
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
@@ -142,7 +142,7 @@ async def _ask_tcp(
 
 
 class _Waiting(asyncio.DatagramProtocol):
-    """One query's socket: ends with the first answer to it, or with the kernel's word that nobody listens."""
+    """The socket of one query: ends with the first valid answer, or with the kernel's error that the port is closed."""
 
     def __init__(self, asked: dns.message.QueryMessage, answer: asyncio.Future[tuple[bytes, dns.rcode.Rcode]]) -> None:
         self.answer = answer
@@ -165,7 +165,7 @@ class _Waiting(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # None after our own abort: nobody waits any more, and an exception that nobody takes is reported by the loop.
+        # None after our own abort: no task awaits the future then, and the loop would report an unretrieved exception.
         if exc is not None:
             self.error_received(exc)
 
