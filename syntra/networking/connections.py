@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from syntra.networking.socket_table import Socket, parse, serving
+from syntra.networking.socket_table import Socket, open_from_outside, parse
 
 
 def open_connections(pid: int | None, port: int) -> int | None:
@@ -18,7 +18,7 @@ def open_connections(pid: int | None, port: int) -> int | None:
     files: blocks for a millisecond, or for about ten with ten thousand sockets.
     """
     sockets = _sockets(pid) if pid else None
-    return None if sockets is None else serving(sockets, port)
+    return None if sockets is None else open_from_outside(sockets, port)
 
 
 def _sockets(pid: int) -> list[Socket] | None:

@@ -42,7 +42,7 @@ def parse(text: str, *, order: str = sys.byteorder) -> Iterator[Socket]:
             continue
 
 
-def serving(sockets: Iterable[Socket], port: int) -> int:
+def open_from_outside(sockets: Iterable[Socket], port: int) -> int:
     """Count the open connections to a port from outside, in the list of the server's own namespace."""
     return sum(
         socket.local[1] == port and socket.state in _OPEN and not ipaddress.ip_address(socket.remote[0]).is_loopback
