@@ -88,10 +88,10 @@ class Work:
     async def scheduled(self) -> AsyncIterator[None]:
         """Put all targets in the scheduler."""
 
-        def hear(key: Hashable, outcome: ProbeResult, transition: Transition | None) -> None:
+        def on_result(key: Hashable, outcome: ProbeResult, transition: Transition | None) -> None:
             self.took(outcome)
 
-        scheduler = HealthScheduler(hear, asyncio.get_running_loop().time, random.Random(1), AT_ONCE)
+        scheduler = HealthScheduler(on_result, asyncio.get_running_loop().time, random.Random(1), AT_ONCE)
         timing = CheckTiming(interval_secs=self.interval, timeout_secs=TIMEOUT_SECS, retries=3, start_period_secs=0.0)
         for key in range(self.targets):
             scheduler.put(Target(key=key, address=HOME, check=self.check, timing=timing))

@@ -88,9 +88,9 @@ class Engine:
         query = {"fromSrc": "-", "repo": repository, "tag": version, "changes": changes}
         body = sample_service(version, broken=broken)
         _progress(self._call("POST", "/images/create", body, query=query, kind="application/x-tar"))
-        nobody = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
+        no_credentials = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
         path = f"/images/{repository}/push"
-        _progress(self._call("POST", path, query={"tag": version}, headers=nobody))
+        _progress(self._call("POST", path, query={"tag": version}, headers=no_credentials))
         self._call("DELETE", f"/images/{repository}:{version}")
 
     def remove_all(self, *, service_id: str, project: str, token: str) -> bool:

@@ -196,13 +196,13 @@ class Stage:
     def await_from(self, name: str, look: Callable[[], T | None], what: str) -> T:
         """Wait for a condition soon after a process's start; raises StoryFailed at once when the process has ended."""
 
-        def look_while_alive() -> T | None:
+        def poll_while_alive() -> T | None:
             alive = self._process(name) is not None
             seen = look()
             expect(seen or alive, f"the {name} ended, before {what}")
             return seen
 
-        return wait_until(look_while_alive, what, START_SECS)
+        return wait_until(poll_while_alive, what, START_SECS)
 
     def last_log_lines(self, count: int) -> list[str]:
         """The end of the agent's log."""

@@ -196,7 +196,7 @@ class Session:
             case _:
                 return [Deliver(envelope)]
 
-    def heard(self, now: float) -> list[Effect]:
+    def peer_alive(self, now: float) -> list[Effect]:
         """The peer is alive, though no frame was read: the agent itself is too busy to read."""
         self._last_received = now
         return []

@@ -58,7 +58,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-NO_FAREWELL = (1000, "")
+NORMAL_CLOSE = (1000, "")
 
 Provider = Callable[[], Awaitable[Mapping[str, Any]]]
 """Collects a payload. AgentError, OSError and TimeoutError are logged; it is cancelled when it takes too long."""
@@ -112,7 +112,7 @@ class Transport:
         self._heartbeat_wanted = asyncio.Event()
         self._dial_due = False
         self._socket: Socket | None = None
-        self._farewell = NO_FAREWELL
+        self._close_args = NORMAL_CLOSE
         self._ended: tuple[int, str] | None = None
         self._last_sentence = ""
 
@@ -167,8 +167,8 @@ class Transport:
     async def send_stream(self, envelope: Envelope) -> None:
         """Send telemetry or log lines. Returns when the socket has the frame; see `Writer.stream`.
 
-        Raises NotConnected when not READY, or when the connection breaks first, and UnencodableMessage when the message
-        does not fit JSON or one frame.
+        Raises NotConnected when not READY or when the connection breaks, UnencodableMessage when JSON or one frame
+        cannot hold the message.
         """
         await self._writer.stream(encode(envelope))
 
@@ -183,8 +183,8 @@ class Transport:
             self._perform(self._session.tick(self._clock()))
 
     async def _connect_once(self) -> None:
-        """Dial, talk, close. The session is DISCONNECTED afterwards, whatever happens."""
-        self._farewell, self._ended = NO_FAREWELL, None
+        """Dial, run the connection, close. The session is DISCONNECTED afterwards, whatever happens."""
+        self._close_args, self._ended = NORMAL_CLOSE, None
         self._writer.begin()
         failure: DialFailure | None = None
         try:
@@ -193,7 +193,7 @@ class Transport:
                 failure = outcome
             else:
                 self._perform(self._session.opened(outcome, self._clock()))
-                await self._converse()
+                await self._run_connection()
         except asyncio.CancelledError:
             self._perform(self._session.shutdown(self._clock()))
             raise
@@ -206,7 +206,7 @@ class Transport:
             failure = failure or DialFailure(kind=FailureKind.LOCAL, detail="the dial was overtaken")
             effects = self._session.dial_failed(failure, self._clock())
         else:
-            ended = await socket.close(*self._farewell)
+            ended = await socket.close(*self._close_args)
             self._socket = None
             code, reason = self._ended or ended
             await self._writer.closed(code)
@@ -246,7 +246,7 @@ class Transport:
         self._socket = outcome
         return hello
 
-    async def _converse(self) -> None:
+    async def _run_connection(self) -> None:
         socket = self._socket
         assert socket is not None, "cannot happen: the dial has just kept it"
         self._heartbeat_wanted.clear()
@@ -255,14 +255,14 @@ class Transport:
             others = [
                 group.create_task(self._until_broken(self._writer.run, socket.send), name="connection.write"),
                 group.create_task(self._until_broken(self._writer.confirm, socket.probe), name="connection.confirm"),
-                group.create_task(self._keep_time(), name="connection.time"),
+                group.create_task(self._run_timer(), name="connection.time"),
                 group.create_task(self._send_heartbeats(), name="connection.heartbeat"),
                 group.create_task(self._writer.watch(), name="connection.outbox"),
             ]
             await self._over.wait()
             for task in others:
                 task.cancel()
-            await socket.close(*self._farewell)
+            await socket.close(*self._close_args)
             # Frames that arrived before the close are still read; the reader ends with the socket.
             await asyncio.wait({reader}, timeout=self._timings.close_timeout_secs)
             reader.cancel()
@@ -290,11 +290,11 @@ class Transport:
             # The reader reports the end of the connection, after it has read the remaining frames.
             _log.debug("writing ended", extra={"reason": str(exc)})
 
-    async def _keep_time(self) -> None:
+    async def _run_timer(self) -> None:
         while True:
             await self._pause()
             if self._inbox.full:
-                self._session.heard(self._clock())
+                self._session.peer_alive(self._clock())
             self._perform(self._session.tick(self._clock()))
 
     async def _send_heartbeats(self) -> None:
@@ -303,8 +303,6 @@ class Transport:
             self._heartbeat_wanted.clear()
             payload = await self._gather(self._heartbeat, self._session.interval)
             self._perform(self._session.heartbeat_ready(payload, self._clock()))
-
-    # The tasks of the whole run
 
     async def _watch_files(self) -> None:
         """Dial again when certificates were renewed, but never drop a connection for invalid files."""
@@ -319,8 +317,6 @@ class Transport:
                 renewed = False
                 now = self._clock()
                 self._perform(self._session.redial("the TLS files changed", now) or self._session.dial(now))
-
-    # Helpers
 
     def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -341,7 +337,7 @@ class Transport:
                     self._heartbeat_wanted.set()
                     self._writer.check_outbox()  # a fallback, in case the outbox's notification was missed
                 case Close(code=code, reason=reason):
-                    self._farewell = (code, reason)
+                    self._close_args = (code, reason)
                     self._over.set()
                 case Abort():
                     if self._socket is not None:

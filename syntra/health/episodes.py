@@ -166,14 +166,14 @@ class Episodes:
         """
         kind = AlertKind.HEALTH_CHECK_FAILED
         if health is Health.HEALTHY:
-            self._good(now, kind, subject)
+            self._cleared(now, kind, subject)
             return self.tick(now)
         if health is Health.UNKNOWN:
             return self.tick(now)
         severity = Severity.CRITICAL if serving == 0 else Severity.WARNING
         left = {} if serving is None else {"serving": serving}
         title = f"{subject.name} is unhealthy"
-        return self._bad(now, kind, subject, severity, title, reason, {"reason": bounded(reason), **left})
+        return self._holds(now, kind, subject, severity, title, reason, {"reason": bounded(reason), **left})
 
     def crash(self, now: float, subject: Subject, crash: Crash) -> list[AlertEvent]:
         """A container exited. Call it once per exit; `subject.key` must stay the same if the container is replaced."""
@@ -187,13 +187,13 @@ class Episodes:
         severity = Severity.WARNING if clean or crash.signal else Severity.CRITICAL
         how = "crashed" if not crash.signal else "was stopped outside the agent"
         title = f"{subject.name} {'ran out of memory' if crash.oom_killed else how}"
-        return self._bad(
-            now, AlertKind.CONTAINER_CRASH, subject, severity, title, _in_words(crash), metadata, again=True
+        return self._holds(
+            now, AlertKind.CONTAINER_CRASH, subject, severity, title, _describe(crash), metadata, again=True
         )
 
     def up(self, now: float, subject: Subject) -> list[AlertEvent]:
         """A container runs again after its last exit. A crash loop does that too: only time ends the episode."""
-        self._good(now, AlertKind.CONTAINER_CRASH, subject)
+        self._cleared(now, AlertKind.CONTAINER_CRASH, subject)
         return self.tick(now)
 
     def resource(self, now: float, subject: Subject, percent: float, *, levels: Levels = DISK) -> list[AlertEvent]:
@@ -210,7 +210,7 @@ class Episodes:
         metadata: dict[str, MetadataValue] = {"resource": subject.key, "used_percent": round(percent, 1)}
         title = f"{subject.name} is almost full" if critical else f"{subject.name} is filling up"
         message = f"{percent:.1f} % of {subject.name} are used, the alert is at {reached:g} %; free some space"
-        return self._bad(now, kind, subject, severity, title, message, metadata, louder=True)
+        return self._holds(now, kind, subject, severity, title, message, metadata, louder=True)
 
     def deployment_failed(
         self,
@@ -230,7 +230,7 @@ class Episodes:
             return self.tick(now)
         self._open.pop(key, None)
         title = f"{what} of {subject.name} failed"
-        return self._bad(now, AlertKind.DEPLOYMENT_FAILED, subject, Severity.WARNING, title, message, metadata)
+        return self._holds(now, AlertKind.DEPLOYMENT_FAILED, subject, Severity.WARNING, title, message, metadata)
 
     def deployed(self, now: float, subject: Subject) -> list[AlertEvent]:
         """A deployment of the service succeeded."""
@@ -259,7 +259,7 @@ class Episodes:
             return f"it stays up, after {_times(episode.times)}", "runs again"
         return f"its health check has passed for {HOLD_SECS:g} s", "is healthy again"
 
-    def _bad(
+    def _holds(
         self,
         now: float,
         kind: AlertKind,
@@ -304,7 +304,7 @@ class Episodes:
             )
         return [*others, _event(kind, subject, severity, title, message, metadata, recovered=False)]
 
-    def _good(self, now: float, kind: AlertKind, subject: Subject) -> None:
+    def _cleared(self, now: float, kind: AlertKind, subject: Subject) -> None:
         """The condition is gone; after some time this ends the episode."""
         known = self._open.get((kind, subject.key))
         if known is not None and known.good_since is None:
@@ -355,7 +355,7 @@ def _event(
     )
 
 
-def _in_words(crash: Crash) -> str:
+def _describe(crash: Crash) -> str:
     words = ["it ran out of memory and was killed"] if crash.oom_killed else []
     if crash.exit_code is not None:
         words.append(f"it exited with code {crash.exit_code}{f' after {crash.signal}' if crash.signal else ''}")

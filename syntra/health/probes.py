@@ -97,7 +97,7 @@ async def probe_http(address: str, check: HttpCheck, timeout_secs: float) -> Pro
                 answered = _now()
                 await _read_body(reader, response, None if response.status >= 400 else _DRAIN_SECS)
     except (OSError, MalformedResponse) as exc:  # TimeoutError is an OSError
-        failure = _in_words(exc, place, phase, timeout_secs)
+        failure = _describe(exc, place, phase, timeout_secs)
     if response.status is None:
         return ProbeResult(ok=False, detail=failure, duration_secs=_now() - began)
     ok = 200 <= response.status < 400
@@ -117,7 +117,7 @@ async def probe_tcp(address: str, check: TcpCheck, timeout_secs: float) -> Probe
             async with asyncio.timeout_at(began + timeout_secs), _connection(address, check):
                 pass
     except OSError as exc:
-        failure = _in_words(exc, place, "cannot connect to", timeout_secs)
+        failure = _describe(exc, place, "cannot connect to", timeout_secs)
     return ProbeResult(ok=not failure, detail=failure or f"connected to {place}", duration_secs=_now() - began)
 
 
@@ -201,7 +201,7 @@ def _refusal(address: str) -> str:
     return ""
 
 
-def _in_words(exc: OSError | MalformedResponse, place: str, phase: str, timeout_secs: float) -> str:
+def _describe(exc: OSError | MalformedResponse, place: str, phase: str, timeout_secs: float) -> str:
     match exc:
         case MalformedResponse():
             return f"{exc} ({place})"

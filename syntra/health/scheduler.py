@@ -186,7 +186,7 @@ class HealthScheduler:
                 self._fast.clear()
                 self._slow.clear()
                 for entry in self._entries.values():
-                    entry.line = None
+                    entry.queue = None
                     self._push_first(entry)
                 while True:
                     self._collect(self._clock())
@@ -211,21 +211,21 @@ class HealthScheduler:
             if ticket == entry.ticket:
                 if due - slack_secs(entry.target.timing.interval_secs) > now:
                     return
-                entry.line = self._slow if entry.slow else self._fast
-                entry.line.append(entry)
+                entry.queue = self._slow if entry.slow else self._fast
+                entry.queue.append(entry)
             heapq.heappop(self._heap)
 
     def _fill(self) -> None:
         """Start probes while slots are free, the longest due first."""
         while self._group is not None and self._running < self._at_once:
-            line = self._next_line()
-            if line is None:
+            queue = self._next_queue()
+            if queue is None:
                 return
-            entry = line.popleft()
-            entry.line = None
+            entry = queue.popleft()
+            entry.queue = None
             self._begin(self._group, entry)
 
-    def _next_line(self) -> deque[_Entry] | None:
+    def _next_queue(self) -> deque[_Entry] | None:
         slow = self._slow if self._slow and self._slow_running < self._slow_at_once else None
         if self._fast and (slow is None or self._fast[0].due <= slow[0].due):
             return self._fast
@@ -301,8 +301,8 @@ class HealthScheduler:
         entry.ticket = -1
         if entry.task is not None:
             entry.task.cancel()
-        if entry.line is not None:
-            entry.line.remove(entry)
+        if entry.queue is not None:
+            entry.queue.remove(entry)
         # Removed targets stay in the heap until they are due; with long intervals they could pile up.
         if len(self._heap) > 2 * len(self._entries) + _SPARE_HEAP:
             self._heap = [item for item in self._heap if item[1] == item[2].ticket]
@@ -318,7 +318,7 @@ class HealthScheduler:
 class _Entry:
     """The schedule of one target."""
 
-    __slots__ = ("counts_from", "due", "fixed", "line", "slow", "target", "task", "ticket", "turns", "verdict")
+    __slots__ = ("counts_from", "due", "fixed", "queue", "slow", "target", "task", "ticket", "turns", "verdict")
 
     def __init__(self, target: Target, verdict: SteadyVerdict) -> None:
         self.target = target
@@ -329,5 +329,5 @@ class _Entry:
         self.turns = -1
         self.ticket = -1  # identifies its one valid heap item
         self.slow = False
-        self.line: deque[_Entry] | None = None  # the queue in which it waits for a slot
+        self.queue: deque[_Entry] | None = None  # the queue in which it waits for a slot
         self.task: asyncio.Task[None] | None = None

@@ -121,13 +121,13 @@ class StartupGate:
             return self._failed
         now = observation.at if self._now is None else max(self._now, observation.at)
         self._now = now
-        restarted = self._restarts.see(observation)
+        restarted = self._restarts.update(observation)
         if observation.status in _ENDED or not (observation.running or observation.status in _NOT_YET):
-            return self._fail(f"the container {_end_in_words(observation)}")
+            return self._fail(f"the container {_describe_exit(observation)}")
         if observation.status == "created" and (observation.error or observation.exit_code):
-            return self._fail(f"the container did not start: {_end_in_words(observation)}")
+            return self._fail(f"the container did not start: {_describe_exit(observation)}")
         if self.in_crash_loop:
-            return self._fail(f"crash loop: restarted {self._restarts.count} times{self._restarts.last_end}")
+            return self._fail(f"crash loop: restarted {self._restarts.count} times{self._restarts.last_exit}")
         if restarted:
             self._begin(now)
         if not observation.up:
@@ -214,7 +214,7 @@ class _Restarts:
     """
 
     def __init__(self) -> None:
-        self.last_end = ""
+        self.last_exit = ""
         """How the process last exited, as the end of a sentence."""
         self._by_count = 0
         self._by_start = 0
@@ -225,7 +225,7 @@ class _Restarts:
     def count(self) -> int:
         return max(self._by_count, self._by_start)
 
-    def see(self, observation: Observation) -> bool:
+    def update(self, observation: Observation) -> bool:
         """Process an observation; True when either value changed: the timers then belong to the new process."""
         before = (self._by_count, self._by_start)
         if self._last_count is not None and observation.restart_count > self._last_count:
@@ -237,11 +237,11 @@ class _Restarts:
             self._last_start = observation.started_at_ns
         # Between two runs the engine still shows how the last one exited; while running it shows zeros.
         if observation.status == "restarting" and (observation.oom_killed or observation.exit_code is not None):
-            self.last_end = f", last time it {_end_in_words(observation)}"
+            self.last_exit = f", last time it {_describe_exit(observation)}"
         return (self._by_count, self._by_start) != before
 
 
-def _end_in_words(observation: Observation) -> str:
+def _describe_exit(observation: Observation) -> str:
     words = []
     if observation.oom_killed:
         words.append("ran out of memory and was killed")
@@ -295,18 +295,18 @@ class SteadyVerdict:
             self._successes += 1
             self._failures = 0
             enough = self._successes >= self._recoveries or self._health is Health.UNKNOWN
-            return self._turn(Health.HEALTHY if enough else self._health, result.detail)
+            return self._change(Health.HEALTHY if enough else self._health, result.detail)
         self._failures += 1
         self._successes = 0
-        return self._turn(Health.UNHEALTHY if self._failures >= self._retries else self._health, result.detail)
+        return self._change(Health.UNHEALTHY if self._failures >= self._retries else self._health, result.detail)
 
     def down(self, reason: str) -> SteadyChange:
         """The container does not run: unhealthy at once, without a probe."""
         self._failures = self._retries
         self._successes = 0
-        return self._turn(Health.UNHEALTHY, bounded(reason))
+        return self._change(Health.UNHEALTHY, bounded(reason))
 
-    def _turn(self, health: Health, reason: str) -> SteadyChange:
+    def _change(self, health: Health, reason: str) -> SteadyChange:
         changed = health is not self._health
         self._health = health
         return SteadyChange(health=health, changed=changed, reason=reason)

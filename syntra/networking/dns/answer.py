@@ -94,7 +94,7 @@ class Answered:
 
 
 @frozen
-class Elsewhere:
+class ToUpstream:
     """Forward the query to an upstream."""
 
     query: Query
@@ -105,9 +105,9 @@ class Dropped:
     """Send nothing: the query is too short, or is itself an answer (two servers would answer each other for ever)."""
 
 
-def consider(
+def decide(
     wire: bytes, zone: Zone, project: str, *, transport: Transport, rng: random.Random
-) -> Answered | Elsewhere | Dropped:
+) -> Answered | ToUpstream | Dropped:
     """Decide about `wire`, which came from a container of `project`. Never raises, whatever the bytes."""
     message = _read(wire)
     if message is None or message.flags & dns.flags.QR:
@@ -119,9 +119,9 @@ def consider(
     labels: Labels = question.name.labels[:-1]
     found = zone.lookup(project, labels, _record_type(question.rdtype))
     match found.outcome:
-        case Outcome.ELSEWHERE if message.flags & dns.flags.RD:
-            return Elsewhere(query=query)
-        case Outcome.ELSEWHERE | Outcome.NOT_LOADED:
+        case Outcome.UPSTREAM if message.flags & dns.flags.RD:
+            return ToUpstream(query=query)
+        case Outcome.UPSTREAM | Outcome.NOT_LOADED:
             return refused(query, dns.rcode.REFUSED)
     response = _response(query)
     response.flags |= dns.flags.AA
@@ -129,7 +129,7 @@ def consider(
         chosen = rng.sample(found.records, min(MOST_RECORDS, len(found.records)))
         response.answer.append(_rrset(question.name, chosen, zone.ttl))
         response.additional.extend(_addresses(zone, project, chosen))
-        return _answered(query, response, addresses=_given(zone, project, chosen))
+        return _answered(query, response, addresses=_usable_addresses(zone, project, chosen))
     response.authority.append(_soa(found.authority))
     if found.outcome is Outcome.NO_NAME:
         response.set_rcode(dns.rcode.NXDOMAIN)
@@ -159,7 +159,7 @@ def relayed(query: Query, wire: bytes) -> Answered:
     return Answered(wire=query.message.id.to_bytes(2, "big") + wire[2:], rcode=rcode)
 
 
-def onward(query: Query, message_id: int) -> dns.message.QueryMessage:
+def upstream_query(query: Query, message_id: int) -> dns.message.QueryMessage:
     """The query to send to an upstream: the same question and flags, without options, which apply to one hop only."""
     asked = query.message
     message = dns.message.QueryMessage(id=message_id)
@@ -224,7 +224,7 @@ def _answered(query: Query, response: dns.message.Message, *, addresses: tuple[A
     return Answered(wire=wire, rcode=dns.rcode.to_text(response.rcode()), addresses=addresses)
 
 
-def _given(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address, ...]:
+def _usable_addresses(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address, ...]:
     """The addresses that the client can use: those in the answer, and those of the SRV targets in it."""
     given: list[Address] = []
     for record in records:
@@ -233,7 +233,7 @@ def _given(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address
                 given.append(address)
             case ServiceRecord(target=target):
                 for kind in (RecordType.A, RecordType.AAAA):
-                    given += _given(zone, project, zone.lookup(project, target, kind).records)
+                    given += _usable_addresses(zone, project, zone.lookup(project, target, kind).records)
     return tuple(given)
 
 

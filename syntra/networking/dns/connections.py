@@ -50,7 +50,7 @@ class Connections:
                 await asyncio.sleep(_PAUSE_SECS)
                 continue
             source = ipaddress.ip_address(peer[0].partition("%")[0])
-            if self._admits(source) and self._shares.take(source):
+            if self._admits(source) and self._shares.acquire(source):
                 task = start(functools.partial(self._serve, connected, source), f"dns connection {source}")
                 # Not in the task: a task that is cancelled before its first step never runs.
                 task.add_done_callback(functools.partial(self._release, connected, source))
@@ -59,7 +59,7 @@ class Connections:
 
     def _release(self, connected: socket.socket, source: Address, _task: asyncio.Task[None]) -> None:
         connected.close()
-        self._shares.give_back(source)
+        self._shares.release(source)
 
     async def _serve(self, connected: socket.socket, source: Address) -> None:
         """Answer until the client closes, is silent for too long, or has reached its number of queries."""

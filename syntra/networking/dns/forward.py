@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 import dns.message
 import dns.rcode
 
-from syntra.networking.dns.answer import Answered, Query, Transport, answers, failed, onward, relayed
+from syntra.networking.dns.answer import Answered, Query, Transport, answers, failed, relayed, upstream_query
 from syntra.networking.dns.resolv_conf import HOST_FILE, host_upstreams
 from syntra.networking.dns.stream import read_message, write_message
 from syntra.networking.dns.upstream import Upstream
@@ -25,7 +25,7 @@ from syntra.networking.dns.upstream import Upstream
 log = logging.getLogger(__name__)
 
 MOST_UPSTREAMS = 3
-_REST_SECS = 30.0
+_TRY_LAST_SECS = 30.0
 _REREAD_SECS = 2.0
 _FILE_BYTES = 65_536
 # A connected socket receives only from its upstream. This limits the guesses of an attacker who forges its address.
@@ -74,7 +74,7 @@ class Forwarder:
         self._rng = rng
         self._timeout = timeout_secs
         # Upstreams that did not answer, and until when they are tried last.
-        self._resting: dict[Upstream, float] = {}
+        self._try_last_until: dict[Upstream, float] = {}
 
     async def resolve(self, query: Query, *, skip: Collection[Upstream] = ()) -> Answered:
         """The answer of the first upstream that gives one; SERVFAIL when none does.
@@ -84,15 +84,15 @@ class Forwarder:
         """
         last = failed(query)
         for upstream in self._in_order(skip):
-            asked = onward(query, self._rng.getrandbits(16))
+            asked = upstream_query(query, self._rng.getrandbits(16))
             ask = _ask_udp if query.transport is Transport.UDP else _ask_tcp
             try:
                 async with asyncio.timeout(self._timeout):
                     wire, rcode = await ask(upstream, asked, self._timeout)
             except OSError as exc:  # TimeoutError is one
-                self._rest(upstream, exc)
+                self._try_last(upstream, exc)
                 continue
-            self._resting.pop(upstream, None)
+            self._try_last_until.pop(upstream, None)
             last = relayed(query, wire)
             if rcode not in _TRY_NEXT:
                 break
@@ -100,14 +100,14 @@ class Forwarder:
 
     def _in_order(self, skip: Collection[Upstream]) -> list[Upstream]:
         now = asyncio.get_running_loop().time()
-        self._resting = {upstream: until for upstream, until in self._resting.items() if until > now}
+        self._try_last_until = {upstream: until for upstream, until in self._try_last_until.items() if until > now}
         usable = [upstream for upstream in self._upstreams() if upstream not in skip]
-        return sorted(usable, key=lambda upstream: upstream in self._resting)[:MOST_UPSTREAMS]
+        return sorted(usable, key=lambda upstream: upstream in self._try_last_until)[:MOST_UPSTREAMS]
 
-    def _rest(self, upstream: Upstream, exc: OSError) -> None:
-        if upstream not in self._resting:
-            log.info("upstream does not answer", extra={"upstream": str(upstream), "reason": _in_words(exc)})
-        self._resting[upstream] = asyncio.get_running_loop().time() + _REST_SECS
+    def _try_last(self, upstream: Upstream, exc: OSError) -> None:
+        if upstream not in self._try_last_until:
+            log.info("upstream does not answer", extra={"upstream": str(upstream), "reason": _describe(exc)})
+        self._try_last_until[upstream] = asyncio.get_running_loop().time() + _TRY_LAST_SECS
 
 
 async def _ask_udp(
@@ -170,5 +170,5 @@ class _Waiting(asyncio.DatagramProtocol):
             self.error_received(exc)
 
 
-def _in_words(exc: OSError) -> str:
+def _describe(exc: OSError) -> str:
     return "timeout" if isinstance(exc, TimeoutError) and not exc.errno else (exc.strerror or str(exc)).lower()

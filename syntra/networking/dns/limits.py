@@ -47,11 +47,11 @@ class Shares(Generic[Source]):
         self._sum = 0
 
     @property
-    def taken(self) -> int:
+    def in_use(self) -> int:
         """How many are in use in total."""
         return self._sum
 
-    def take(self, source: Source) -> bool:
+    def acquire(self, source: Source) -> bool:
         """Take one for `source`; False when its limit or the total limit is reached."""
         own = self._taken.get(source, 0)
         if own >= self._each or self._sum >= self._total:
@@ -60,7 +60,7 @@ class Shares(Generic[Source]):
         self._sum += 1
         return True
 
-    def give_back(self, source: Source) -> None:
+    def release(self, source: Source) -> None:
         """Return one."""
         own = self._taken.pop(source)
         self._sum -= 1

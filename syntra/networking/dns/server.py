@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, cast
 
 from syntra.networking.dns import answer, sockets
-from syntra.networking.dns.answer import Answered, Dropped, Elsewhere, Query, Transport
+from syntra.networking.dns.answer import Answered, Dropped, Query, ToUpstream, Transport
 from syntra.networking.dns.connections import Connections
 from syntra.networking.dns.errors import BindFailed
 from syntra.networking.dns.forward import Forwarder
@@ -149,7 +149,7 @@ class NameServer:
             self._counts["dropped.source"] += 1
         return admitted
 
-    def _consider(self, data: bytes, source: Address, transport: Transport) -> Answered | Elsewhere | Dropped:
+    def _decide(self, data: bytes, source: Address, transport: Transport) -> Answered | ToUpstream | Dropped:
         project = self._zone.project_of(source)
         if project is None:
             return self._drop("source")
@@ -157,10 +157,10 @@ class NameServer:
             return self._drop("rate")
         if len(data) > self._settings.query_bytes:
             return self._drop("size")
-        done = answer.consider(data, self._zone, project, transport=transport, rng=self._rng)
+        done = answer.decide(data, self._zone, project, transport=transport, rng=self._rng)
         if isinstance(done, Dropped):
             return self._drop("malformed")
-        if isinstance(done, Elsewhere) and not self._forwards.take(source):
+        if isinstance(done, ToUpstream) and not self._forwards.acquire(source):
             done = answer.failed(done.query)
         if isinstance(done, Answered):
             self._counts[done.rcode] += 1
@@ -178,25 +178,25 @@ class NameServer:
             own = [Upstream(address=str(address), port=port) for address, port in self.endpoints.items()]
             done = await self._forwarder.resolve(query, skip=own)
         finally:
-            self._forwards.give_back(source)
+            self._forwards.release(source)
         self._counts["forwarded"] += 1
         self._counts[done.rcode] += 1
         return done.wire
 
     async def _answer_stream(self, data: bytes, source: Address) -> bytes | None:
-        match self._consider(data, source, Transport.TCP):
+        match self._decide(data, source, Transport.TCP):
             case Answered(wire=wire):
                 return wire
-            case Elsewhere(query=query):
+            case ToUpstream(query=query):
                 return await self._forward(query, source)
         return None
 
     def _answer_datagram(self, data: bytes, peer: tuple[str, int], transport: _Sender) -> None:
         source = ipaddress.ip_address(peer[0].partition("%")[0])
-        match self._consider(data, source, Transport.UDP):
+        match self._decide(data, source, Transport.UDP):
             case Answered(wire=wire):
                 self._send(wire, peer, transport)
-            case Elsewhere(query=query):
+            case ToUpstream(query=query):
                 work = functools.partial(self._forward_datagram, query, source, peer, transport)
                 self._start(work, "dns forward")
 

@@ -74,7 +74,7 @@ class Outcome(enum.Enum):
     NO_NAME = "no name"
     NOT_LOADED = "not loaded"
     """The name belongs to the zone, but the services are not known yet."""
-    ELSEWHERE = "elsewhere"
+    UPSTREAM = "upstream"
     """The name does not belong to the zone: forward it."""
 
 
@@ -132,12 +132,12 @@ class Zone:
         name = tuple(label.lower() for label in name)
         if not self.loaded:
             ours = len(name) == 1 or name[-len(self.domain) :] == self.domain or self._reverse_apex(name) is not None
-            return Lookup(outcome=Outcome.NOT_LOADED if ours else Outcome.ELSEWHERE)
+            return Lookup(outcome=Outcome.NOT_LOADED if ours else Outcome.UPSTREAM)
         types = self._views.get(project, {}).get(name)
         authority = self._apex(name) or self._reverse_apex(name)
         if types is None:
             if authority is None:
-                return Lookup(outcome=Outcome.ELSEWHERE)
+                return Lookup(outcome=Outcome.UPSTREAM)
             return Lookup(outcome=Outcome.NO_NAME, authority=authority)
         if kind is None or not (records := types.get(kind, ())):
             return Lookup(outcome=Outcome.NO_DATA, authority=authority or name)

@@ -201,7 +201,7 @@ class EngineClient:
         """Send the call and read its head. Renegotiates once, and replaces a stale pooled connection once."""
         refusals = 0
         while True:
-            connection, pooled = await self._pool.take(own=own)
+            connection, pooled = await self._pool.acquire(own=own)
             self._doubted = self._pool.met_closed() or self._doubted
             sent = False
             try:
@@ -283,7 +283,7 @@ class EngineClient:
         except BaseException:
             connection.abort()
             raise
-        self._pool.give(connection)
+        self._pool.release(connection)
         return bytes(body)
 
 

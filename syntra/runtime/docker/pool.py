@@ -24,7 +24,7 @@ class ConnectionPool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    async def take(self, *, own: bool) -> tuple[EngineConnection, bool]:
+    async def acquire(self, *, own: bool) -> tuple[EngineConnection, bool]:
         """A connection, to return or close, and whether it was idle. `own` requests a new one."""
         while self._idle and not own:
             connection, since = self._idle.pop()
@@ -47,7 +47,7 @@ class ConnectionPool:
         met, self._met_closed = self._met_closed, False
         return met
 
-    def give(self, connection: EngineConnection) -> None:
+    def release(self, connection: EngineConnection) -> None:
         """Return a connection to the pool; close it when it is not reusable or the pool is full."""
         if self._closed or not connection.reusable or len(self._idle) >= self._size:
             connection.abort()

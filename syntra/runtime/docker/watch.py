@@ -49,7 +49,7 @@ _NETWORK_ACTIONS = ("connect", "disconnect")
 _OUR_NETWORKS = network_name("")
 
 
-def _nobody_listens() -> None:
+def _ignore_changes() -> None:
     """Before `run`."""
 
 
@@ -72,7 +72,7 @@ class ContainerWatch:
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
         self._connected = False
-        self._on_change: Callable[[], None] = _nobody_listens
+        self._on_change: Callable[[], None] = _ignore_changes
         self._all: tuple[float, int, list[Container]] | None = None
         self._announced_at = float("-inf")
         self._later: asyncio.TimerHandle | None = None
