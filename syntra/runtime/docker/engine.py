@@ -55,10 +55,6 @@ INSPECTS_AT_ONCE = 4
 CountConnections = Callable[[int, int], int | None]
 
 
-def _uncounted(pid: int, port: int) -> int | None:
-    return None
-
-
 def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
     return {}
 
@@ -77,7 +73,7 @@ class DockerEngine:
         route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
-        count_connections: CountConnections = _uncounted,
+        count_connections: CountConnections = lambda _pid, _port: None,
     ) -> None:
         """`container_dns` returns the DNS settings of a project's containers; where it returns None, `with_aliases`
         decides whether the engine resolves names. `count_connections` counts those open at a port of a process."""
@@ -176,8 +172,7 @@ class DockerEngine:
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
             async with self._releasing.holding(project):
-                # Stopped containers have no endpoint in the network but will need it again, so look at labels, not
-                # endpoints.
+                # By labels, not endpoints: a stopped container has no endpoint but will need the network again.
                 labels = {body.MANAGED: "true", body.PROJECT: project}
                 if self._creating[project] or await self._containers.list(labels=labels):
                     return
@@ -231,8 +226,7 @@ class DockerEngine:
             except Conflict as clash:
                 if "name" not in clash.message.lower():
                     raise
-                # A container that is being removed, or one of another owner, has the name. Names are for people; labels
-                # identify.
+                # A container that is being removed, or another owner's, has the name. Names are only for people.
                 name = f"{name}-{secrets.token_hex(2)}"
                 return ContainerId(await self._containers.create(name, wanted)), name
 
@@ -253,13 +247,13 @@ class DockerEngine:
                 return
 
     async def _without_restart(self, container_id: ContainerId) -> None:
-        """Set the restart policy to `no`, which outlives a restart of the engine."""
+        """Set the restart policy to `no`, which the engine keeps when it restarts."""
         try:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
         except EngineError as refused:
             if isinstance(refused, NotFound):
                 raise
-            # The engine's disk is full, most likely. It can stop the container all the same.
+            # The engine's disk is probably full; the engine can still stop the container.
             log.warning("cannot set the restart policy", extra={"container_id": container_id, "reason": str(refused)})
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
