@@ -1,9 +1,9 @@
-"""The client half of the local socket: one request per connection, newline-delimited JSON envelopes.
+"""The client of the local socket: one request per connection, newline-delimited JSON envelopes.
 
     {"id": "<uuid>", "type": "<message type>", "timestamp": "<ISO 8601 UTC>", "payload": {…}}
 
-Blocking sockets on purpose: a verb waits for one thing, Ctrl-C interrupts a blocking read at once, and no event loop
-has to start. A connection that ends before the answer is complete is an error, never an empty answer.
+It uses blocking sockets on purpose: a verb waits for one answer, Ctrl-C interrupts a blocking read at once, and no
+event loop has to start. A connection that ends before the answer is complete is an error, never an empty answer.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from syntra.cli.reading import Json, section, text
 from syntra.utils.frozen import frozen
 
 LINE_MAX = 16 * 1024 * 1024
-"""Longest envelope in either direction, line end included; the agent has the same bound."""
+"""The longest envelope in either direction, including the line end; the agent has the same limit."""
 
 CONNECT_SECS = 5.0
 ANSWER_SECS = 30.0
-"""The contract's own bound for an answer to a command."""
+"""The contract's time limit for an answer to a command."""
 
 EARLY_MAX = 100
-"""Statuses kept that overtake their acceptance; the last ones matter."""
+"""The most statuses kept that arrive before the acceptance; the last ones matter."""
 
 TERMINAL = frozenset({"running", "failed", "rolled_back"})
 
 
 @frozen
 class Envelope:
-    """What the agent sent, opened as far as every message has it."""
+    """A message of the agent; only the fields that all messages have are parsed."""
 
     type: str
     payload: Json
@@ -54,7 +54,7 @@ class AgentConnection:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Connect within CONNECT_SECS; the CliError says why not, and what to do."""
+        """Connect within CONNECT_SECS; raises CliError with reason and next step."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(CONNECT_SECS)
@@ -93,13 +93,13 @@ class AgentConnection:
         except TimeoutError as exc:
             raise _broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
         except OSError as exc:
-            # The agent may have said why before it hung up; receive() finds that, or the end of the stream.
+            # The agent may have sent the reason before it closed; receive() finds it, or the end of the stream.
             if not isinstance(exc, BrokenPipeError | ConnectionResetError):
                 raise _broken(exc.strerror or "the connection failed") from exc
         return request_id
 
     def receive(self, timeout: float | None) -> Envelope:
-        """The next envelope. `timeout` in seconds bounds the whole of it, trickling or not; None waits for ever."""
+        """The next envelope. `timeout` in seconds limits the whole of it, however slowly it arrives; None: no limit."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (line := self._line()) is None:
             if len(self._buffer) > LINE_MAX:
@@ -122,7 +122,7 @@ class AgentConnection:
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\n", self._searched)
         if end < 0 or end > LINE_MAX:
-            # What was searched once is not searched again, or a long line costs quadratic time.
+            # Searched bytes are not searched again: a long line would cost quadratic time.
             self._searched = len(self._buffer)
             return None
         line = bytes(self._buffer[:end])
@@ -132,15 +132,15 @@ class AgentConnection:
 
 
 def ask(path: Path, kind: str, payload: Mapping[str, object], *, timeout: float = ANSWER_SECS) -> Json:
-    """Send a request that is answered once; returns its data. Raises CommandFailed for a refusal, CliError else."""
+    """Send a request that has one answer; return its data. Raises CommandFailed for a refusal, CliError otherwise."""
     with AgentConnection.open(path) as connection:
         return await_response(connection, connection.send(kind, payload), timeout=timeout)
 
 
 def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float) -> Iterator[Json]:
-    """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the terminal one.
+    """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the last one.
 
-    `idle` bounds the wait for each. Raises CommandFailed for a refusal, CliError when the agent goes away in between.
+    `idle` limits the wait for each. Raises CommandFailed for a refusal, CliError when the agent disconnects.
     """
     early: deque[Envelope] = deque(maxlen=EARLY_MAX)
     with AgentConnection.open(path) as connection:
@@ -160,7 +160,7 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
 
 
 def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) -> Iterator[Json]:
-    """Subscribe to logs; yields each `log_stream` payload up to the one that is done."""
+    """Subscribe to logs; yields each `log_stream` payload up to the one with `done`."""
     with AgentConnection.open(path) as connection:
         request_id = connection.send("logs_subscribe", payload)
         while True:
@@ -180,9 +180,9 @@ def await_response(
     timeout: float = ANSWER_SECS,
     on_other: Callable[[Envelope], object] = lambda _: None,
 ) -> Json:
-    """The data of the `command_response` to a request; what comes before it is given to `on_other`.
+    """The data of the `command_response` to a request; messages before it are passed to `on_other`.
 
-    `timeout` in seconds bounds all of it together.
+    `timeout` in seconds limits the total time.
     """
     deadline = time.monotonic() + timeout
     while (remaining := deadline - time.monotonic()) > 0:
@@ -208,7 +208,7 @@ def raise_for_error(response: Json) -> None:
 
 
 def _is_for(payload: Json, request_id: str) -> bool:
-    # A refusal of an envelope that the agent could not read names no request; the connection carries only ours.
+    # If the agent could not parse the envelope, its refusal has no request id; the connection has only one request.
     return payload.get("request_id") in (request_id, "", None)
 
 

@@ -1,4 +1,4 @@
-"""`deploy`: a service file, followed to the end."""
+"""`deploy`: deploy a service file, and follow the deployment to its end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syntra.cli.options import add_json, path, socket_path
 from syntra.cli.service_file import read_service
 
 UNDO_SECS = 120.0
-"""Silence beyond the deployment's own bound: taking the new containers back is not part of it."""
+"""Longest silence beyond the deployment's own timeout, which does not include the rollback."""
 
 PASSWORD_VARIABLE = "SYNTRA_REGISTRY_PASSWORD"
 PASSWORD_MAX = 64 * 1024
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy and follow it to the end."""
+    """Deploy and follow the deployment to its end."""
     payload = dict(read_service(args.file))
     if auth := registry_auth(args):
         payload["registry_auth"] = auth
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def registry_auth(args: argparse.Namespace) -> dict[str, str] | None:
-    """Credentials for the pull, or None. The password comes from stdin or the environment, both invisible to `ps`."""
+    """Credentials for the pull, or None. The password comes from stdin or the environment, which `ps` does not show."""
     if not args.registry_user:
         if args.registry_password_stdin:
             raise CliError("cannot use the registry password: --registry-user is missing", ExitCode.USAGE)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print."""
+    """Query the agent and print."""
     payload = read_service(args.file)
     data = ask(socket_path(args), "plan", payload)
     if args.json:

@@ -10,7 +10,7 @@ from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.services import find
 
 REPLICAS_SECS = 600.0
-"""What restarting and proving the replicas may take on top of the grace; the answer comes when all are done."""
+"""Longest time beyond the grace until the replicas are restarted and healthy; the answer comes after the last."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

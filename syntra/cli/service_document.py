@@ -1,7 +1,7 @@
-"""What a service file says, whatever its format, and the bounds that every format keeps.
+"""The parsed content of a service file in any format, and the limits for all formats.
 
-A document is at most 32 levels deep and 10,000 values wide (YAML aliases counted as often as they are used), so no file
-can keep the parser busy for long.
+A document has at most 32 levels and 10,000 values (a YAML alias counts each time it is used), so no file can keep the
+parser busy for long.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ DEPTH_MAX = 32
 VALUES_MAX = 10_000
 
 Place = tuple[str | int, ...]
-"""Where a value stands: keys and indexes from the root."""
+"""The path of a value: keys and indexes from the root."""
 
 
 @frozen
 class Parsed:
-    """What a file says. `lines` (1-based) and `spellings` (plain scalars as written) exist for YAML only."""
+    """A parsed file. Only YAML sets `lines` (1-based) and `spellings` (plain scalars as written)."""
 
     value: object
     lines: dict[Place, int] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class Parsed:
 
 
 class Unreadable(Exception):
-    """The text does not parse; `line` is 1-based, 0 where nobody knows."""
+    """The text does not parse; `line` is 1-based, 0 when unknown."""
 
     def __init__(self, reason: str, line: int = 0) -> None:
         super().__init__(reason)

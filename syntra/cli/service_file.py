@@ -1,10 +1,10 @@
-"""Reads a service file, YAML, TOML or JSON, into a checked `deploy` payload of the wire contract."""
+"""Reads a service file (YAML, TOML or JSON) and returns a validated `deploy` payload of the wire contract."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from syntra.agent.config.files import FileProblem, read_small
+from syntra.agent.config.files import FileMissing, FileProblem, read_small
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.service_document import Parsed, Place, Unreadable, parse_json, parse_toml
 from syntra.cli.service_payload import ServiceMistake, build_payload
@@ -18,6 +18,8 @@ def read_service(path: Path) -> dict[str, object]:
         text = read_small(path, limit=SIZE_MAX).data.decode().removeprefix("\ufeff")
         parsed = parse(text, path.suffix.lower())
         return build_payload(parsed.value, stem=path.stem, spellings=parsed.spellings)
+    except FileMissing as exc:
+        raise CliError(f"cannot read service file {path}: {exc}; check the path", ExitCode.USAGE) from exc
     except (FileProblem, Unreadable) as exc:
         place = f"{path}:{exc.line}" if isinstance(exc, Unreadable) and exc.line else str(path)
         raise CliError(f"cannot read service file {place}: {exc}", ExitCode.USAGE) from exc
@@ -30,10 +32,10 @@ def read_service(path: Path) -> dict[str, object]:
 
 
 def parse(text: str, suffix: str) -> Parsed:
-    """Parse by the file's ending. Raises Unreadable."""
+    """Parse by the file name's suffix. Raises Unreadable."""
     match suffix:
         case ".yaml" | ".yml":
-            # Here rather than on top: the parser of another format is not loaded for nothing.
+            # Imported here: the other formats do not need this parser.
             from syntra.cli.service_yaml import parse_yaml
 
             return parse_yaml(text)
@@ -46,7 +48,7 @@ def parse(text: str, suffix: str) -> Parsed:
 
 
 def _line(lines: dict[Place, int], place: Place) -> int:
-    """The line of the value, or of the nearest value around it."""
+    """The line of the value, or of its nearest parent."""
     for length in range(len(place), -1, -1):
         if place[:length] in lines:
             return lines[place[:length]]

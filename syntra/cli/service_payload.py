@@ -1,7 +1,7 @@
-"""From what a person writes into a service file to the `deploy` payload of the wire contract.
+"""Converts the content of a service file to the `deploy` payload of the wire contract.
 
-People may write the contract's nested shape or the same keys flat, and leave out what has a sensible default. Names are
-checked here, with hints; values are checked by the parser that the agent itself uses, so both always agree.
+A file may use the contract's nested shape or the same keys flat, and omit keys that have a default. This module checks
+the names of keys and gives hints; the agent's own parser checks the values, so both always agree.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ _CANARY = ("steps", "max_error_percent", "min_requests")
 _CANARY_STEP = ("percent", "hold_seconds")
 _SECRETS = ("registry_auth", "registry_password", "password")
 _ID_MAX = 80
-"""Readable part of a made-up service id: with prefix and digest it stays below the 100 characters of an id."""
+"""The longest readable part of a generated service id: with prefix and digest it fits into an id's 100 characters."""
 
 _STEP = re.compile(r"[^.\[\]]+")
 
 
 class ServiceMistake(Exception):
-    """What is wrong, and at which place of the file; `place` is empty for what the file does not mention."""
+    """An error and its place in the file; `place` is empty for a missing field."""
 
     def __init__(self, place: Place, reason: str, *, name: str = "") -> None:
         super().__init__(f"{dotted(place) or name}: {reason}" if place or name else reason)
@@ -79,9 +79,9 @@ class ServiceMistake(Exception):
 
 
 def build_payload(value: object, *, stem: str, spellings: Spellings) -> dict[str, object]:
-    """The complete payload of a parsed file; `stem` is the file's name and names the service if nothing else does.
+    """The complete payload of a parsed file. `stem` is the file's name, the default for the service's name.
 
-    `spellings` holds scalars as they were written: `1.10` is an environment value, not a number. Raises ServiceMistake.
+    `spellings` holds scalars as written: `1.10` as an environment value is not a number. Raises ServiceMistake.
     """
     found = _collect(value)
     payload: dict[str, object] = {"config": {}, "networking": {}}
@@ -103,22 +103,22 @@ def build_payload(value: object, *, stem: str, spellings: Spellings) -> dict[str
 
 
 def service_id(project: str, name: str) -> str:
-    """The same id for the same project and name, on every machine: readable, and distinct for distinct names."""
+    """The same id for the same project and name on every machine: readable, and unique per name."""
     readable = "_".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (project, name))
     if readable != f"{project}_{name}" or len(readable) > _ID_MAX:
-        # The readable form lost something, so two names could meet in it.
+        # The readable form has dropped characters, so two names could have the same one.
         readable = f"{readable[:_ID_MAX]}-{hashlib.sha256(f'{project}/{name}'.encode()).hexdigest()[:8]}"
     return f"svc_{readable}"
 
 
 def dotted(place: Place) -> str:
-    """`volumes[1].name`, as errors write it."""
+    """`volumes[1].name`, as in error messages."""
     shown = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
     return shown if len(shown) <= 120 else shown[:119] + "…"
 
 
 def _collect(value: object) -> dict[Place, tuple[Place, object]]:
-    """Every field by its place in the payload, with its place in the file; flat and nested keys come together."""
+    """Every field of the payload, with its place in the file; merges flat and nested keys."""
     if not isinstance(value, dict):
         raise ServiceMistake((), "it is empty" if value is None else "it is not a mapping of keys to values")
     found: dict[Place, tuple[Place, object]] = {}
@@ -175,7 +175,7 @@ def _image(written: object, place: Place, spellings: Spellings) -> object:
     if not isinstance(written, dict):
         raise ServiceMistake(place, "is neither REGISTRY/REPOSITORY:TAG nor a mapping of these")
     parts = _mapping(written, place, _IMAGE)
-    # A tag such as 1.10 reads as a number.
+    # A tag such as 1.10 would be read as a number.
     return {key: spellings.get((*place, key), item) for key, item in parts.items() if item is not None}
 
 
@@ -262,7 +262,7 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
 
 
 def _located(problem: InvalidField, sources: Mapping[Place, Place]) -> ServiceMistake:
-    """The agent's parser names fields of the payload; a person knows the file."""
+    """Translate the parser's field names to the file's."""
     steps: Place = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(problem.field))
     for length in range(len(steps), 0, -1):
         if steps[:length] in sources:

@@ -1,4 +1,4 @@
-"""`status`: the agent, its control plane, its runtime, its services, and what needs attention."""
+"""`status`: the agent, its control plane, its runtime, its services, and problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print; 0 whenever the agent answered, whatever it said."""
+    """Query the agent and print; 0 whenever the agent answers."""
     data = ask(socket_path(args), "status", {})
     if args.json:
         out_json(data)

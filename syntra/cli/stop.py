@@ -1,4 +1,4 @@
-"""`stop`: every container of a service, and with --remove the containers themselves."""
+"""`stop`: stop every container of a service; --remove also removes the containers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.services import find
 
 REPLICAS_SECS = 300.0
-"""What unrouting, draining and stopping the replicas may take on top of the grace."""
+"""Longest time beyond the grace for withdrawing, draining and stopping the replicas."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,8 +1,8 @@
-"""Envelopes to text and back. Pure; any frame at all is survived.
+"""Encodes envelopes to text and decodes them. Pure; no frame can crash the decoder.
 
-A frame is hostile until it is an `Envelope`. Four ways in which valid-looking JSON would hurt further inside are
-stopped here: nesting (every recursive consumer would overflow), NaN and Infinity (not JSON, poison for arithmetic),
-integers of thousands of digits, and lone surrogates (no database, file or socket can store them).
+The decoder treats every frame as hostile. It refuses four kinds of JSON that would break code further inside: deep
+nesting (recursion overflows), NaN and Infinity (not JSON), integers of thousands of digits, and lone surrogates (no
+database, file or socket can store them).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from syntra.connection.errors import MalformedFrame, UnencodableMessage
 from syntra.utils.frozen import frozen
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
-"""The largest frame taken. A deploy with a thousand variables is about 100 KiB."""
+"""The largest frame accepted. A deploy with a thousand variables is about 100 KiB."""
 
 MAX_DEPTH = 64
-"""Nesting beyond which a frame is refused. The deepest message of the contract has seven levels."""
+"""The deepest nesting accepted. The deepest message of the contract has seven levels."""
 
 MAX_NAME_CHARS = 256
-"""The longest `id` and `type`: ids are UUIDs or the like, and both are logged and stored as keys."""
+"""The longest `id` and `type`. Ids are usually UUIDs; both are logged and stored as keys."""
 
 
 @frozen
 class Envelope:
-    """One message of the contract. `id` is "" when the peer gave none; `timestamp` is ISO 8601 UTC, "" when missing."""
+    """One message of the contract. `id` and `timestamp` (ISO 8601 UTC) are "" when the peer sent none."""
 
     id: str
     type: str
@@ -36,11 +36,11 @@ class Envelope:
 
 
 def encode(envelope: Envelope) -> str:
-    """The text frame of an envelope, pure ASCII JSON.
+    """Encode an envelope as a text frame of pure ASCII JSON.
 
-    ASCII because an escaped lone surrogate (from a log line, say) survives and a raw one does not. NaN and infinities
-    become null: a figure that could not be measured must not cost the whole message.
-    Raises UnencodableMessage for anything else that JSON cannot carry.
+    ASCII, because an escaped lone surrogate (from a log line, for example) survives and a raw one does not. NaN and
+    infinities become null: one unmeasurable figure must not cost the whole message.
+    Raises UnencodableMessage for anything else that JSON cannot hold.
     """
     document = {
         "id": envelope.id,
@@ -59,10 +59,10 @@ def encode(envelope: Envelope) -> str:
 
 
 def decode(frame: str | bytes, *, max_bytes: int = MAX_FRAME_BYTES) -> Envelope:
-    """The envelope in a frame; text and binary frames are the same thing here: UTF-8 JSON.
+    """Decode a frame. Text and binary frames are treated alike, as UTF-8 JSON.
 
-    Unknown fields are ignored. A missing payload is {}, a missing id "" (commands carry `payload.request_id`), numeric
-    ids become text. Raises MalformedFrame, and nothing else whatever the frame holds.
+    Ignores unknown fields. A missing payload becomes {}, a missing id "" (commands carry `payload.request_id`), and a
+    numeric id becomes text. Raises MalformedFrame, and no other exception.
     """
     text = _text(frame, max_bytes)
     try:
@@ -121,7 +121,7 @@ def _parse_float(digits: str) -> float:
 
 
 def _check_unicode(text: str, document: object) -> None:
-    # Only an escape can hide a lone surrogate: `_text` has proved the frame itself. Most frames have no such escape.
+    # Only an escape can hide a lone surrogate: `_text` has checked the raw text. Most frames have no such escape.
     if "\\ud" not in text and "\\uD" not in text:
         return
     try:

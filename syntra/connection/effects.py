@@ -1,4 +1,4 @@
-"""What the session asks of the one who moves its bytes. Pure data; `session` says when each is returned."""
+"""The effects that the session returns and the transport performs. Pure data; `session` says when it returns each."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from syntra.utils.frozen import frozen
 
 
 class SendKind(enum.Enum):
-    CONTROL = "control"  # hello, pong: before anything else
-    HEARTBEAT = "heartbeat"  # never queued: skipped while the last one has not left
+    CONTROL = "control"  # hello, pong: sent before anything else
+    HEARTBEAT = "heartbeat"  # never queued: skipped while the previous one is unsent
 
 
 @frozen
 class Dial:
-    """Open a connection; answer with `opened` or `dial_failed`."""
+    """Open a connection, then call `opened` or `dial_failed`."""
 
 
 @frozen
@@ -27,7 +27,7 @@ class Send:
 
 @frozen
 class Deliver:
-    """A message for the router, of whatever type."""
+    """A message for the router, of any type."""
 
     envelope: Envelope
 
@@ -39,19 +39,19 @@ class Ready:
 
 @frozen
 class Lost:
-    """The READY connection is over."""
+    """The READY connection has ended."""
 
     reason: str
 
 
 @frozen
 class RequestHeartbeat:
-    """Gather the figures and hand them to `heartbeat_ready`."""
+    """Collect the heartbeat payload and pass it to `heartbeat_ready`."""
 
 
 @frozen
 class Close:
-    """Close politely. If `closed` does not follow, an `Abort` will."""
+    """Start the closing handshake. If `closed` does not follow in time, the session returns `Abort`."""
 
     code: int
     reason: str
@@ -59,14 +59,14 @@ class Close:
 
 @frozen
 class Abort:
-    """Break the socket, or cancel the dial, without another word."""
+    """Close the socket, or cancel the dial, without a closing handshake."""
 
     reason: str
 
 
 @frozen
 class Ignored:
-    """A frame was dropped; for the log."""
+    """A dropped frame, for the log."""
 
     reason: str
     malformed: bool

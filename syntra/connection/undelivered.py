@@ -1,7 +1,7 @@
-"""What to do about a durable message that does not get through: send it alone, and replace it when it is to blame.
+"""Handles a durable message that cannot be delivered: sends it alone, and replaces it if it causes the failure.
 
-A message that makes the peer close the connection (too large for it: 1009; or it fails over it) would be sent again
-after every reconnect, and everything behind it would wait for ever. Pure.
+A message that makes the peer close the connection (1009: too large for it; or it crashes over it) would be sent again
+after every reconnect, and block everything behind it for ever. Pure.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TOO_BIG = 1009
-"""The close code for a message that is larger than the peer takes (RFC 6455 §7.4.1)."""
+"""The close code for a message that is larger than the peer accepts (RFC 6455 §7.4.1)."""
 
-# The peer goes away, restarts or asks us to come back (RFC 6455 §7.4.1, and IANA's registry): not about a message.
+# The peer shuts down, restarts or asks for a reconnect (RFC 6455 §7.4.1, and IANA's registry): not about a message.
 _NOT_ABOUT_A_MESSAGE = frozenset({1000, 1001, 1006, 1012, 1013, 4004})
 
 _BLAME_AT = 10
-# Two closes by the peer, or five broken links, each time with this message alone under way. A link that breaks five
-# times in that one moment is most likely too slow for the message.
+# Two closes by the peer, or five broken links, each with only this message unconfirmed. A link that breaks five times
+# at that moment is most likely too slow for the message.
 _CLOSED, _BROKEN = 5, 2
 
 SHORT_CHARS = 4096
-"""A message that is this short already is dropped, not replaced: its size is not what the peer refuses."""
+"""A message this short is dropped, not replaced: the peer does not refuse it for its size."""
 _KEPT_CHARS = 500
 _KEPT_DEPTH = 3
 
 
 class Suspicion:
-    """Which durable messages were under way when connections ended. Lives as long as the agent."""
+    """Which durable messages were unconfirmed when connections ended. Lives as long as the agent."""
 
     def __init__(self) -> None:
         self._alone_until = -1
@@ -36,11 +36,11 @@ class Suspicion:
         self._blame = 0
 
     def must_go_alone(self, seq: int) -> bool:
-        """Whether this message is sent with nothing else under way, so that a close can be blamed on it."""
+        """Whether this message must be sent with no other unconfirmed, so that a close can be blamed on it."""
         return seq <= self._alone_until
 
     def blames(self, code: int, under_way: Sequence[int]) -> bool:
-        """A connection ended with these messages (at least one) sent and unconfirmed: is the first one to blame?"""
+        """A connection ended with these messages (at least one) unconfirmed: is the first one to blame?"""
         first, last = under_way[0], under_way[-1]
         was_alone = len(under_way) == 1 and self.must_go_alone(first)
         self._alone_until = max(self._alone_until, last)
@@ -53,10 +53,10 @@ class Suspicion:
 
 
 def replacement(text: str) -> str | None:
-    """The short form of a message that cannot be delivered; None when it is short already, or is no message of ours.
+    """A short form of an undeliverable message; None when it is already short, or not a valid message.
 
-    A response becomes a failure with the code ANSWER_TOO_LARGE. Any other message keeps its ids and states; its lists
-    go, and its long texts are cut.
+    A response becomes a failure with the code ANSWER_TOO_LARGE. Any other message keeps its ids and states, but loses
+    its lists, and its long strings are cut.
     """
     if len(text) <= SHORT_CHARS:
         return None

@@ -1,10 +1,10 @@
-"""From the route table to Traefik's dynamic configuration, and to labels. Pure.
+"""Renders the route table as Traefik's dynamic configuration, or as labels. Pure.
 
-The file is YAML that is also JSON below its comments, one object to a line and in order, so that a diff reads well. It
-is never empty: Traefik keeps the old configuration when it refuses a file, and it refuses one whose sections are empty
-(`http: {}` "cannot be a standalone element"); some releases skip an empty one altogether.
+The file is YAML that is also JSON below its comments, one object per line and sorted, so that diffs are readable. It is
+never empty: Traefik rejects a file with empty sections (`http: {}` "cannot be a standalone element") and keeps the old
+configuration; some releases ignore a completely empty file.
 
-Names in the file start with `syn-<service id>`. A `~` cannot be part of an id, so no two things share a name.
+Names in the file start with `syn-<service id>`. Ids cannot contain `~`, so no two objects share a name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from syntra.utils.frozen import frozen
 Json = dict[str, object]
 
 GENERATION = "syntra-generation"
-"""A middleware that no router uses; its one header tells which configuration the proxy works with."""
+"""A middleware that no router uses; its one header tells which configuration the proxy uses."""
 GENERATION_HEADER = "X-Syntra-Generation"
 HTTPS = "syntra-https"
 TRANSPORT = "syntra"
@@ -34,8 +34,8 @@ _HEADER = """\
 # One object to a line, in order. Routes are asked for in a service's `networking` section.
 """
 
-# An exact name beats a wildcard whatever their paths; with a path beats without, and the longer path the shorter one
-# (at most 255 characters). Without numbers Traefik goes by the length of the rule, where a long wildcard wins.
+# An exact name wins over a wildcard, whatever their paths; then a path wins over none, and a longer path over a shorter
+# one (at most 255 characters). Without priorities Traefik sorts by rule length, so that a long wildcard would win.
 _EXACT = 2000
 _WILDCARD = 1000
 _WITH_PATH = 500
@@ -45,10 +45,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 @frozen
 class ProxySettings:
-    """Names from the proxy's own static configuration.
+    """Names from the proxy's static configuration.
 
-    `cert_resolver` empty: routers without TLS. `https_redirect_entrypoint` empty: no redirects; there are none without
-    TLS either, nor when it is one of `entrypoints`.
+    Empty `cert_resolver`: routers without TLS. Empty `https_redirect_entrypoint`: no redirects. There are none without
+    TLS either, nor if it is one of `entrypoints`.
     """
 
     entrypoints: tuple[str, ...] = ("websecure",)
@@ -65,13 +65,13 @@ class ProxySettings:
 
     @property
     def redirects(self) -> bool:
-        """Whether plain HTTP is sent to HTTPS."""
+        """Whether HTTP is redirected to HTTPS."""
         at = self.https_redirect_entrypoint
         return bool(at and self.cert_resolver) and at not in self.entrypoints
 
 
 def configuration(table: RouteTable, proxy: ProxySettings) -> Json:
-    """The dynamic configuration as Traefik's `http` tree, `generation` included."""
+    """The dynamic configuration as Traefik's `http` tree, including `generation`."""
     tree = _tree(table, proxy)
     digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
     middlewares = tree["middlewares"]
@@ -81,7 +81,7 @@ def configuration(table: RouteTable, proxy: ProxySettings) -> Json:
 
 
 def generation(tree: Mapping[str, object]) -> str:
-    """The 16 hex digits that a configuration carries; two configurations that differ have different ones."""
+    """16 hex digits that identify a configuration; different configurations have different ones."""
     at: object = tree
     for key in ("http", "middlewares", GENERATION, "headers", "customResponseHeaders", GENERATION_HEADER):
         assert isinstance(at, Mapping), "cannot happen because configuration() builds it"
@@ -90,7 +90,7 @@ def generation(tree: Mapping[str, object]) -> str:
 
 
 def render(table: RouteTable, proxy: ProxySettings) -> bytes:
-    """The file. The same table and settings give the same bytes."""
+    """Render the file. The same table and settings give the same bytes."""
     http = configuration(table, proxy)["http"]
     assert isinstance(http, dict), "cannot happen because configuration() builds it"
     sections = []
@@ -98,29 +98,29 @@ def render(table: RouteTable, proxy: ProxySettings) -> bytes:
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in sorted(entries.items()))
         sections.append(f'"{name}": {{\n{lines}\n}}')
     text = _HEADER + '{"http": {\n' + ",\n".join(sections) + "\n}}\n"
-    # Traefik runs the file as a template, with functions that read its environment.
+    # Traefik runs the file as a template, whose functions can read its environment.
     assert "{{" not in text, "cannot happen because the route table refuses it"
     return text.encode("ascii")
 
 
 def rule(domains: tuple[str, ...], path_prefix: str | None) -> str:
-    """A router's rule for these domains, under that path."""
+    """The router rule for these domains and that path prefix."""
     hosts = " || ".join(_host(domain) for domain in domains)
     if path_prefix is None:
         return hosts
-    # PathPrefix alone goes by characters: `/api` would take `/apiary` as well.
+    # PathPrefix alone compares characters: `/api` would also match `/apiary`.
     path = f"(Path(`{path_prefix}`) || PathPrefix(`{path_prefix}/`))"
     return f"{f'({hosts})' if len(domains) > 1 else hosts} && {path}"
 
 
 def labels(spec: ServiceSpec, proxy: ProxySettings) -> dict[str, str]:
-    """The labels by which Traefik's Docker provider routes to a container of the service; none without domain or port.
+    """Labels for Traefik's Docker provider to route to the service's container; none without domain or port.
 
-    One router over all domains. Labels cannot be changed while a container lives, so this way cannot drain or weigh.
+    One router for all domains. The labels of a container cannot change, so this way can neither drain nor weigh.
     """
     if not spec.domains or spec.port is None:
         return {}
-    # Checked like any other route, although nothing else of it is used.
+    # Validates the values as a route does; nothing else of the route is used.
     route = ServiceRoute(service_id=spec.service_id, domains=spec.domains, routing=spec.routing, groups=())
     name = label_name(spec.service_id)
     router, service = f"traefik.http.routers.{name}", f"traefik.http.services.{name}"
@@ -136,24 +136,24 @@ def labels(spec: ServiceSpec, proxy: ProxySettings) -> dict[str, str]:
 
 
 def label_name(service_id: ServiceId) -> str:
-    """`syn-<service id>`. A dot would split the label's path: an id that has one becomes another text and a digest."""
+    """`syn-<service id>`. A dot would split the label's path, so an id with dots is replaced and gets a digest."""
     if "." not in service_id:
         return f"syn-{service_id}"
     return f"syn-{service_id.replace('.', '-')}-{hashlib.sha256(service_id.encode()).hexdigest()[:8]}"
 
 
 def service_name(route: ServiceRoute) -> str:
-    """What the service is called in the file."""
+    """The name of the service in the file."""
     return f"syn-{route.service_id}"
 
 
 def group_name(route: ServiceRoute, group: Group) -> str:
-    """What one of its groups is called in the file."""
+    """The name of one of its groups in the file."""
     return f"syn-{route.service_id}~{group.name}"
 
 
 def url(endpoint: Endpoint) -> str:
-    """An endpoint as a server of Traefik's."""
+    """The URL of an endpoint, as a Traefik server."""
     is_v6 = ipaddress.ip_address(endpoint.address).version == 6
     return f"http://{f'[{endpoint.address}]' if is_v6 else endpoint.address}:{endpoint.port}"
 
@@ -173,18 +173,18 @@ def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
     if proxy.redirects:
         middlewares[HTTPS] = {"redirectScheme": {"scheme": "https", "permanent": True}}
     transport: Json = {
-        # Without a number of its own a transport keeps 2 idle connections, not the 200 of Traefik's default one.
+        # Without this a transport keeps 2 idle connections, not the 200 of Traefik's default transport.
         "maxIdleConnsPerHost": 200,
-        # An idle connection looks like an open request from outside, so it must not outlive the last one by much.
+        # From outside an idle connection looks like an open request, so it must end soon after its last request.
         "forwardingTimeouts": {"dialTimeout": "5s", "idleConnTimeout": "1s"},
     }
     tree: Json = {"middlewares": middlewares, "serversTransports": {TRANSPORT: transport}}
-    # A section without entries makes Traefik refuse the whole file.
+    # Traefik rejects the whole file if a section is empty.
     return tree | ({"routers": routers, "services": services} if routers else {})
 
 
 def _routers(route: ServiceRoute, domain: str, middlewares: tuple[str, ...], proxy: ProxySettings) -> Json:
-    """One router per domain: a certificate that cannot be had for one leaves the others theirs."""
+    """One router per domain: if one certificate cannot be obtained, the other domains keep theirs."""
     name = f"{service_name(route)}~{domain}"
     common: Json = {
         "rule": rule((domain,), route.routing.path_prefix),
@@ -216,7 +216,7 @@ def _services(route: ServiceRoute, proxy: ProxySettings) -> Json:
         servers = [{"url": address} for address in sorted({url(endpoint) for endpoint in group.endpoints})]
         balancer = {"passHostHeader": True, "servers": servers, "serversTransport": TRANSPORT, **sticky}
         services[group_name(route, group)] = {"loadBalancer": balancer}
-    # A group without endpoints would answer its share with 503 while others could serve.
+    # A group without endpoints would answer its share with 503.
     serving = [group for group in route.groups if group.weight and group.endpoints]
     if not serving:
         services[service_name(route)] = {"loadBalancer": {"servers": [], "serversTransport": TRANSPORT}}
@@ -227,7 +227,7 @@ def _services(route: ServiceRoute, proxy: ProxySettings) -> Json:
 
 
 def _middlewares(route: ServiceRoute) -> Json:
-    """In the order in which a request passes them."""
+    """The middlewares, in the order in which a request passes them."""
     routing, name = route.routing, service_name(route)
     found: Json = {}
     if routing.response_headers:
@@ -250,6 +250,6 @@ def _priority(domain: str, routing: Routing) -> int:
 def _host(domain: str) -> str:
     if not domain.startswith("*."):
         return f"Host(`{domain}`)"
-    # Host(`*.…`) came with Traefik 3.7; this is understood by every v3.
+    # Host(`*.…`) exists since Traefik 3.7; every v3 understands this.
     suffix = domain.removeprefix("*").replace(".", r"\.")
     return f"HostRegexp(`^[^.]+{suffix}$`)"

@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_read_is_named(name: str, text: str, expected: str
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CliError, match="there is no such file"):
+    with pytest.raises(CliError, match=r"there is no such file; check the path$"):
         read_service(tmp_path / "none.yaml")
     with pytest.raises(CliError, match="it is a directory"):
         read_service(tmp_path)

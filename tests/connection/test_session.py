@@ -159,7 +159,7 @@ def test_our_own_slowness_to_read_is_not_the_peer_s_silence() -> None:
     pair = ready_pair(answers_heartbeats=False)
     for _ in range(10):
         pair.pass_time(60.0)
-        pair.session.heard(pair.now)
+        pair.session.peer_alive(pair.now)
     assert pair.state() is State.READY
 
 
@@ -374,7 +374,7 @@ INPUTS = st.one_of(
     st.tuples(st.just("received"), FRAMES),
     st.tuples(
         st.sampled_from(
-            ["dial", "opened", "dial_failed", "closed", "heartbeat", "no_heartbeat", "tick", "redial", "heard"]
+            ["dial", "opened", "dial_failed", "closed", "heartbeat", "no_heartbeat", "tick", "redial", "peer_alive"]
         ),
         st.none(),
     ),
@@ -394,7 +394,7 @@ def apply(session: Any, name: str, argument: Any, now: float) -> list[Effect]:
         "no_heartbeat": lambda: session.heartbeat_ready(None, now),
         "tick": lambda: session.tick(now),
         "redial": lambda: session.redial("files", now),
-        "heard": lambda: session.heard(now),
+        "peer_alive": lambda: session.peer_alive(now),
         "shutdown": lambda: session.shutdown(now),
     }
     effects: list[Effect] = calls[name]()

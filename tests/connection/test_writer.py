@@ -80,7 +80,7 @@ async def test_only_control_leaves_before_ready() -> None:
     writer = make(outbox)
     async with writing(writer, wire):
         writer.heartbeat("heartbeat")
-        writer.look()
+        writer.check_outbox()
         writer.control("hello")
         assert await wire.until(1) == ["hello"]
         with pytest.raises(NotConnected):

@@ -22,6 +22,7 @@ from syntra.utils.frozen import frozen
 DEFAULT_PATH = Path("/etc/syntra/agent.toml")
 TOKEN_FILE_MAX = 8 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHECK_PATH = "check --config and SYNTRA_CONFIG"
 
 
 @frozen
@@ -104,6 +105,8 @@ def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
         where, name = ("from the environment", socket_key.variable) if given else (str(path), "socket")
         raise ConfigurationError(where, f"{name}: {exc}") from exc
     except FileProblem as exc:
+        if asked and isinstance(exc, FileMissing):
+            raise ConfigurationError(str(path), f"{exc}; {_CHECK_PATH}") from exc
         if asked or not isinstance(exc, FileMissing | FileForbidden):
             raise ConfigurationError(str(path), str(exc)) from exc
         return Path(str(socket_key.default))
@@ -120,7 +123,7 @@ def _read_file(
         read = sources.read(path)
     except FileMissing as exc:
         if asked:
-            raise ConfigurationError(str(path), str(exc)) from exc
+            raise ConfigurationError(str(path), f"{exc}; {_CHECK_PATH}") from exc
         return False
     except FileProblem as exc:
         raise ConfigurationError(str(path), str(exc)) from exc

@@ -1,6 +1,6 @@
-"""One operation's work on the containers of a service: looks, has it planned, and performs single steps.
+"""Performs one operation on the containers of a service: observes, plans, and performs single steps.
 
-Each step is one call, or several at once, of the engine or of what routes requests.
+Each step is one engine or routing call, or several at once.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from syntra.utils.frozen import frozen
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, Traffic
 
-# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
+# Between SIGTERM and SIGKILL for replicas that a deployment retires; `stop` and `restart` have their own.
 RETIRE_GRACE_SECS = 10.0
 STOPS_AT_ONCE = 5
 
 
 @frozen
 class ObservedContainers:
-    """What one look found. `has_image`: the deployment's image is here, pinned."""
+    """The observed containers. `has_image`: the deployment's image exists here, pinned."""
 
     replicas: Sequence[Container]
     has_image: bool
@@ -75,7 +75,7 @@ class ContainerRollout:
         return ObservedContainers(replicas=self._observed, has_image=has_image)
 
     def prior(self, observed: Observation) -> frozenset[ContainerId]:
-        # A scale that fails takes away what it has added and nothing else, up or not.
+        # A failed scale removes all replicas that it added, running or not.
         is_scale = isinstance(self._context.desired.command, Scale)
         return frozenset(replica.container_id for replica in observed.replicas if replica.is_up or is_scale)
 
@@ -89,7 +89,7 @@ class ContainerRollout:
 
     def is_restored(self) -> bool:
         desired = self._context.desired
-        # Without a way back what ran before may run all the same: it had not been stopped yet.
+        # If nothing is to be restored, the previous replicas may still run: they were not stopped yet.
         still_up = all(replica.is_up for replica in self._observed if replica.container_id in desired.prior)
         return bool(desired.prior) and (_restores(desired) or still_up)
 
@@ -153,7 +153,7 @@ class ContainerRollout:
         spec = desired.deployment.spec if desired.deployment else None
         if not desired.is_rolling_back:
             return [(spec, containers)]
-        # What comes back is judged, and routed, by what it was deployed with, not by what has just failed.
+        # Restored replicas are checked and routed by the spec they were deployed with, not by the failed one.
         made_from = {replica.container_id: replica.deployment_id for replica in self._observed}
         found: list[tuple[ServiceSpec | None, list[ContainerId]]] = []
         for deployment_id in sorted({made_from[container_id] for container_id in containers}):
@@ -166,7 +166,7 @@ class ContainerRollout:
         await self._traffic.withdraw(self._context.service_id, self.resolve(refs))
         if not self._context.desired.is_rolling_back:
             return
-        # What failed may have brought other domains; the version that keeps serving has its own.
+        # The failed version may have added other domains; the current version keeps its own.
         earlier = await self._context.current()
         if earlier is not None:
             await self._traffic.publish(earlier.spec, ())
@@ -174,7 +174,7 @@ class ContainerRollout:
     async def _forget(self) -> None:
         service_id, deployment = self._context.service_id, self._context.desired.deployment
         await self._traffic.forget(service_id)
-        # The images first: once the service is forgotten nobody knows whose they were.
+        # Images first: once the service is forgotten, no record says whose they were.
         try:
             await self._engine.collect_garbage({}, frozenset({service_id}))
         except StepFailed as failed:
@@ -186,7 +186,7 @@ class ContainerRollout:
                 self._context.remark(str(failed))
 
     async def _each(self, refs: Sequence[Ref], act: Callable[[ContainerId], Awaitable[None]]) -> None:
-        # Several at once, but not all: a hundred containers stopping together starve those that serve.
+        # Several at once, but not all: a hundred stopping containers would starve the running ones.
         gate = asyncio.Semaphore(STOPS_AT_ONCE)
         failures: list[RuntimeFailure] = []
 
@@ -215,13 +215,13 @@ def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
     replicas = observed.replicas
     if desired.is_rolling_back:
         if isinstance(desired.command, Scale):
-            return planner.unwind_scale(_goal(desired, observed), replicas)
-        return planner.unwind(_goal(desired, observed), replicas, restore=_restores(desired))
+            return planner.roll_back_scale(_goal(desired, observed), replicas)
+        return planner.roll_back(_goal(desired, observed), replicas, restore=_restores(desired))
     match desired.command:
         case Stop(remove=remove):
             return planner.stop(replicas, remove=remove)
         case Restart():
-            # What an earlier deployment left behind stays down.
+            # Replicas of earlier deployments stay stopped.
             current = desired.deployment.deployment_id if desired.deployment else None
             chosen = [replica for replica in replicas if replica.is_up or replica.deployment_id == current]
             return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9))
@@ -236,7 +236,7 @@ def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
     deployment = desired.deployment
     assert deployment is not None, "cannot happen because the deployer resolves it first"
     if deployment.strategy is Strategy.CANARY and not isinstance(desired.command, Deploy):
-        # A rollback is for when time presses, and a scale has nothing to compare.
+        # A rollback must be fast, and a scale has no versions to compare.
         deployment = dataclasses.replace(deployment, strategy=Strategy.BLUE_GREEN)
     return planner.Goal(
         deployment=deployment,

@@ -1,7 +1,7 @@
-"""The body of `POST /containers/create` for one replica, its name and its labels. Pure.
+"""Builds the body of `POST /containers/create` for one replica, its name and its labels. Pure.
 
-The labels carry all that is needed to take a container up again without the journal: ids, replica index, the spec's
-fingerprint and the spec itself without its environment values (those stand in the container's own Env).
+The labels contain all that is needed to adopt a container without the journal: ids, replica index, the spec's hash, and
+the spec without its environment values (they are in the container's own Env).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PROJECT = "syntra.project"
 NAMES = "syntra.names"
 
 KEEP_PREFIX = "syntra-keep/"
-# The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
+# The engine's default log driver never deletes logs; a service must not fill its host's disk.
 LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
 
 
 @frozen
-class Surroundings:
-    """What the engine, the project and the agent contribute to a container."""
+class ContainerContext:
+    """What the engine, the project and the agent add to a container."""
 
     owner: str
     image: str
@@ -44,16 +44,16 @@ class Surroundings:
     network: str
     otlp_endpoint: str
     logging_driver: str
-    # What a proxy that reads labels is to know; nothing for one that reads a file.
+    # For a proxy that reads labels; empty for one that reads a file.
     route_labels: Mapping[str, str] = field(default_factory=dict)
-    # Whom the container asks for names; None: the engine alone.
+    # The container's DNS settings; None: only the engine resolves names.
     dns: ContainerDns | None = None
-    # Whether the engine's own resolver is to answer for the service's names.
+    # Whether the engine's resolver also answers for the service's names.
     with_aliases: bool = True
 
 
 def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: int) -> str:
-    """`syn-{service}-{deployment[:8]}` for the first replica, with `-{index}` behind it for the others."""
+    """`syn-{service}-{deployment[:8]}` for the first replica; the others get `-{index}` appended."""
     base = f"syn-{service_id}-{deployment_id[:8]}"
     return base if index == 1 else f"{base}-{index}"
 
@@ -64,12 +64,12 @@ def network_name(project: str) -> str:
 
 
 def keep_tag(owner: str, service_id: ServiceId, deployment_id: DeploymentId) -> tuple[str, str]:
-    """Repository and tag that pin the image of a deployment. Repositories are lower-case, so the id is spelt as hex."""
+    """Repository and tag that pin a deployment's image. Repositories are lower-case, so the id is written in hex."""
     return f"{KEEP_PREFIX}{owner}/{service_id.encode().hex()}", deployment_id
 
 
 def kept_by(owner: str, reference: str) -> tuple[ServiceId, DeploymentId] | None:
-    """For which deployment of `owner` a reference is the pin; None when it is no pin of that owner."""
+    """The deployment of `owner` that a reference pins; None when it is not a pin of that owner."""
     repository, _, tag = reference.rpartition(":")
     prefix = f"{KEEP_PREFIX}{owner}/"
     if not repository.startswith(prefix) or not tag:
@@ -81,19 +81,19 @@ def kept_by(owner: str, reference: str) -> tuple[ServiceId, DeploymentId] | None
     return ServiceId(service), DeploymentId(tag)
 
 
-def create_body(deployment: Deployment, index: int, around: Surroundings) -> dict[str, Json]:
-    """The whole create body. Ours after the user's, for labels and environment alike."""
+def create_body(deployment: Deployment, index: int, context: ContainerContext) -> dict[str, Json]:
+    """The complete create body. The agent's labels and variables override the user's."""
     spec = deployment.spec
     ports: dict[str, Json] = {f"{spec.port}/tcp": {}} if spec.port is not None else {}
     body: dict[str, Json] = {
-        "Image": around.image,
-        "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
-        "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around)},
+        "Image": context.image,
+        "Env": [f"{key}={value}" for key, value in _environment(deployment, context).items()],
+        "Labels": {**deployment.spec.labels, **context.route_labels, **_labels(deployment, index, context)},
         "ExposedPorts": ports,
-        "HostConfig": _host_config(spec, around),
-        "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec, around)}}},
-        # Without an explicit stop signal a HUP sent by a person switches the restart policy off (moby#41302).
-        "StopSignal": around.stop_signal or "SIGTERM",
+        "HostConfig": _host_config(spec, context),
+        "NetworkingConfig": {"EndpointsConfig": {context.network: {"Aliases": _aliases(spec, context)}}},
+        # Without an explicit stop signal, a manual `docker kill -s HUP` switches the restart policy off (moby#41302).
+        "StopSignal": context.stop_signal or "SIGTERM",
     }
     if spec.command:
         body["Cmd"] = list(spec.command)
@@ -103,7 +103,7 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
 
 
 def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deployment | None:
-    """The deployment that a container of ours was made from; None when its labels do not tell."""
+    """The deployment that one of the agent's containers was created from; None when its labels are incomplete."""
     try:
         payload = json.loads(labels[SPEC])
         keys = payload["config"].pop("env_keys")
@@ -114,7 +114,7 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
     return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
 
 
-def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[str, str]:
+def _labels(deployment: Deployment, index: int, context: ContainerContext) -> dict[str, str]:
     spec = deployment.spec
     payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
     config = payload["config"]
@@ -122,42 +122,42 @@ def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[st
     config["env_keys"] = sorted(spec.env)
     return {
         MANAGED: "true",
-        OWNER: around.owner,
+        OWNER: context.owner,
         SERVICE: spec.service_id,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,
         REPLICA: str(index),
         SPEC_HASH: fingerprint(spec),
         SPEC: json.dumps(payload, separators=(",", ":")),
-        NAMES: _name_source(around).value,
+        NAMES: _name_source(context).value,
     }
 
 
-def _name_source(around: Surroundings) -> NameSource:
-    if around.dns is None:
+def _name_source(context: ContainerContext) -> NameSource:
+    if context.dns is None:
         return NameSource.ENGINE
-    return NameSource.BOTH if around.with_aliases else NameSource.AGENT
+    return NameSource.BOTH if context.with_aliases else NameSource.AGENT
 
 
-def _environment(deployment: Deployment, around: Surroundings) -> dict[str, str]:
+def _environment(deployment: Deployment, context: ContainerContext) -> dict[str, str]:
     return {
         **deployment.spec.env,
         "SYNTRA_SERVICE_ID": deployment.spec.service_id,
         "SYNTRA_DEPLOYMENT_ID": deployment.deployment_id,
-        "SYNTRA_OTLP_ENDPOINT": around.otlp_endpoint,
+        "SYNTRA_OTLP_ENDPOINT": context.otlp_endpoint,
     }
 
 
-def _aliases(spec: ServiceSpec, around: Surroundings) -> list[str]:
-    if not around.with_aliases:
+def _aliases(spec: ServiceSpec, context: ContainerContext) -> list[str]:
+    if not context.with_aliases:
         return []
     names = [spec.service_name, spec.internal_hostname]
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
+def _host_config(spec: ServiceSpec, context: ContainerContext) -> dict[str, Json]:
     config: dict[str, Json] = {
-        "NetworkMode": around.network,
+        "NetworkMode": context.network,
         "RestartPolicy": {"Name": "always"},
         "Mounts": [
             {
@@ -175,10 +175,10 @@ def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
         config["Memory"] = spec.memory_bytes
     if spec.host_port is not None:
         config["PortBindings"] = {f"{spec.port}/tcp": [{"HostPort": str(spec.host_port)}]}
-    if around.dns is not None:
-        config["Dns"] = list(around.dns.servers)
-        config["DnsSearch"] = list(around.dns.search)
-        config["DnsOptions"] = list(around.dns.options)
-    if around.logging_driver == "json-file":
+    if context.dns is not None:
+        config["Dns"] = list(context.dns.servers)
+        config["DnsSearch"] = list(context.dns.search)
+        config["DnsOptions"] = list(context.dns.options)
+    if context.logging_driver == "json-file":
         config["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
     return config

@@ -1,6 +1,6 @@
-"""Docker's engine: `runtime.containers.engine.ContainerEngine` spoken in Engine API calls.
+"""Docker's engine: implements `runtime.containers.engine.ContainerEngine` with Engine API calls.
 
-Errors of the client become the executor's two kinds at this edge: the engine is away, or it refused.
+It translates the client's errors to the two kinds that the executor knows: engine unavailable, or call refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs
-from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
+from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.replicas import deployment_of, replica_of
@@ -44,19 +44,15 @@ from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
-# A command is answered at once: an engine that hangs is as good as away.
+# The engine answers a ping at once: one that hangs counts as unavailable.
 PING_SECS = 5.0
 EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
 
 
-# Of a process id (0: none) and a port; None when that cannot be known. Blocks for milliseconds.
+# From a process id (0: none) and a port; None when unknown. Blocks for milliseconds.
 CountConnections = Callable[[int, int], int | None]
-
-
-def _uncounted(pid: int, port: int) -> int | None:
-    return None
 
 
 def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
@@ -64,7 +60,7 @@ def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
 
 
 class DockerEngine:
-    """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
+    """One Docker engine. Run `watch` beside it; without it every observation queries the engine."""
 
     name = "docker"
 
@@ -75,12 +71,12 @@ class DockerEngine:
         owner: str,
         otlp_http_port: int,
         route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
-        container_dns: ContainerDnsOf = nobody,
+        container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
-        count_connections: CountConnections = _uncounted,
+        count_connections: CountConnections = lambda _pid, _port: None,
     ) -> None:
-        """`container_dns` gives what a container of a project is told about names; `with_aliases`: where that is
-        nothing, the engine answers for them. `count_connections` counts those open at a port in a process's network."""
+        """`container_dns` returns the DNS settings of a project's containers; where it returns None, `with_aliases`
+        decides whether the engine resolves names. `count_connections` counts those open at a port of a process."""
         self._client = client
         self._count_connections = count_connections
         self._route_labels = route_labels
@@ -98,11 +94,11 @@ class DockerEngine:
         self._system = System(client)
         self._exits = ExitTracker(owner)
         self._watch = ContainerWatch(client, owner=owner, exits=self._exits)
-        # Several loops look at everything after the same event; one look is enough for all of them.
-        self._looking = asyncio.Lock()
+        # After one event several loops list all containers; they share one list.
+        self._list_lock = asyncio.Lock()
         self._figures = QuickFigures(CgroupReader())
         self._logging_driver: str | None = None
-        # Projects and how many containers are being created in their networks: those networks are not released.
+        # Per project, the number of containers being created in its network: such a network is not removed.
         self._creating: Counter[str] = Counter()
         self._releasing = KeyedLock()
 
@@ -123,17 +119,17 @@ class DockerEngine:
         )
 
     async def ping(self) -> None:
-        # On a connection of its own: an engine that goes down serves the open ones on, but takes no new ones.
+        # On a new connection: an engine that shuts down still answers on open ones, but accepts no new ones.
         with translated("ENGINE_ERROR"):
             async with self._client.stream("GET", "/_ping", connect_deadline=PING_SECS):
                 pass
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
-        # An operation wants what is true now; a view of everything may use what the events have kept fresh.
+        # An operation needs the current state; other callers may use what the events have kept fresh.
         if service_id is not None:
             details = await self._details(service_id, fresh=True)
             return [replica for item in details if (replica := replica_of(item)) is not None]
-        async with self._looking:
+        async with self._list_lock:
             known = self._watch.remembered_all()
             if known is not None:
                 return known
@@ -176,8 +172,7 @@ class DockerEngine:
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
             async with self._releasing.holding(project):
-                # Containers that are down hold no place in a network and want it all the same: labels tell, not
-                # endpoints.
+                # By labels, not endpoints: a stopped container has no endpoint but will need the network again.
                 labels = {body.MANAGED: "true", body.PROJECT: project}
                 if self._creating[project] or await self._containers.list(labels=labels):
                     return
@@ -213,7 +208,7 @@ class DockerEngine:
                     "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
                 )
             dns, with_aliases = await self._naming.of(deployment, network)
-            around = body.Surroundings(
+            context = body.ContainerContext(
                 owner=self._owner,
                 image=self._pins.of(deployment),
                 stop_signal=image.stop_signal or None,
@@ -224,15 +219,14 @@ class DockerEngine:
                 dns=dns,
                 with_aliases=with_aliases,
             )
-            wanted = body.create_body(deployment, index, around)
+            wanted = body.create_body(deployment, index, context)
             name = body.container_name(spec.service_id, deployment.deployment_id, index)
             try:
                 return ContainerId(await self._containers.create(name, wanted)), name
             except Conflict as clash:
                 if "name" not in clash.message.lower():
                     raise
-                # The name is held by a container that is being removed, or by somebody else's: names are for people,
-                # labels say what is ours.
+                # A container that is being removed, or another owner's, has the name. Names are only for people.
                 name = f"{name}-{secrets.token_hex(2)}"
                 return ContainerId(await self._containers.create(name, wanted)), name
 
@@ -253,13 +247,13 @@ class DockerEngine:
                 return
 
     async def _without_restart(self, container_id: ContainerId) -> None:
-        """Set the restart policy to `no`, which outlives a restart of the engine."""
+        """Set the restart policy to `no`, which the engine keeps when it restarts."""
         try:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
         except EngineError as refused:
             if isinstance(refused, NotFound):
                 raise
-            # The engine's disk is full, most likely. It can stop the container all the same.
+            # The engine's disk is probably full; the engine can still stop the container.
             log.warning("cannot set the restart policy", extra={"container_id": container_id, "reason": str(refused)})
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
@@ -276,7 +270,7 @@ class DockerEngine:
 
     @contextmanager
     def _touching(self, container_id: ContainerId) -> Iterator[None]:
-        # Whatever became of the call: what was known before it may be wrong by now.
+        # Whatever the result of the call, the cached state may be outdated.
         try:
             yield
         finally:
@@ -399,7 +393,7 @@ async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogL
 
 
 def _timestamp(text: str | None) -> str | None:
-    """RFC 3339 of what a person or a control plane gave: that already, or epoch seconds."""
+    """Convert a time from a person or a control plane, RFC 3339 or epoch seconds, to RFC 3339."""
     if text is None or not text.replace(".", "", 1).isdigit():
         return text
     return format_ns(int(Decimal(text) * 1_000_000_000))

@@ -1,21 +1,21 @@
-"""What can go wrong between the agent and a container engine.
+"""Errors of the Engine API client.
 
     DockerError
-      BadEndpoint            the configured engine address makes no sense
+      BadEndpoint            the configured engine address is invalid
       EngineUnreachable      cannot connect, or the connection was lost before a response
       EngineTimeout          the engine did not answer in time
-      EngineUnsupported      the engine's API range and ours do not overlap
-      EngineProtocolError    the engine's bytes are not what the API promises
+      EngineUnsupported      the API versions of engine and client do not overlap
+      EngineProtocolError    the engine's bytes violate the API
       StreamBroken           the connection dropped in the middle of a body
       EngineError            the engine answered with an error status
         BadParameter  400
         NotFound      404
         Conflict      409
       PullFailed             an image could not be pulled, with the kind of failure
-      ExecTimeout            a command outlived its deadline, with the output so far
+      ExecTimeout            a command exceeded its deadline; includes the output so far
 
-Constructors take data; `str()` builds the sentence. Text of the engine is cut to 512 bytes and 5 lines and loses the
-query strings and user names of URLs, which may be signed.
+Constructors take data; `str()` builds the sentence. The engine's text is cut to 512 bytes and 5 lines, and loses the
+query strings and user names of URLs, which may contain credentials.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ _URL_USER = re.compile(r"(https?://)[^\s\"'/@]+@")
 
 
 def clip(text: str) -> str:
-    """Foreign text, cut to 512 bytes and 5 lines, without URL queries and credentials."""
+    """Remote text, cut to 512 bytes and 5 lines, without URL queries and credentials."""
     text = _URL_USER.sub(r"\1", _URL_QUERY.sub(r"\1?…", text))
     lines = [line.rstrip() for line in text.strip().splitlines()[:MAX_MESSAGE_LINES]]
     return "\n".join(lines).encode("utf-8", "replace")[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
 
 
 class DockerError(AgentError):
-    """The engine could not do, or be asked to do, what was wanted."""
+    """A call of the engine failed, or could not be made."""
 
     code = "DOCKER_ERROR"
 
 
 class BadEndpoint(DockerError):
-    """The engine address of the configuration or the environment cannot be used."""
+    """The engine address in the configuration or environment is invalid."""
 
     code = "ENGINE_ENDPOINT_INVALID"
 
@@ -59,7 +59,7 @@ class BadEndpoint(DockerError):
 
 
 class EngineUnreachable(DockerError):
-    """No response arrived. `sent` tells whether the request may have reached the engine and been carried out."""
+    """No response arrived. `sent`: whether the engine may have received and performed the request."""
 
     code = "ENGINE_UNREACHABLE"
 
@@ -77,7 +77,7 @@ def _reach_step(reason: str) -> str:
 
 
 class EngineTimeout(DockerError):
-    """The engine accepted the connection but not the deadline."""
+    """The engine accepted the connection but did not answer in time."""
 
     code = "ENGINE_TIMEOUT"
 
@@ -88,13 +88,13 @@ class EngineTimeout(DockerError):
 
 
 class EngineUnsupported(DockerError):
-    """The engine speaks no API version that this client speaks."""
+    """The engine supports no API version that this client supports."""
 
     code = "ENGINE_UNSUPPORTED"
 
 
 class EngineProtocolError(DockerError):
-    """The engine (or what answers in its place) sent bytes that the API does not allow."""
+    """The engine, or another server at its address, sent bytes that violate the API."""
 
     code = "ENGINE_PROTOCOL"
 
@@ -103,7 +103,7 @@ class EngineProtocolError(DockerError):
 
 
 class StreamBroken(DockerError):
-    """The connection ended inside a body: what was read so far is incomplete."""
+    """The connection ended inside a body: the data read so far is incomplete."""
 
     code = "STREAM_BROKEN"
 
@@ -112,7 +112,7 @@ class StreamBroken(DockerError):
 
 
 class EngineError(DockerError):
-    """The engine answered `method path` with an error `status`; `message` is its own text, cut."""
+    """The engine answered `method path` with an error `status`; `message` is its text, cut."""
 
     code = "ENGINE_ERROR"
 
@@ -151,10 +151,10 @@ def engine_error(status: int, message: str, *, method: str, path: str) -> Engine
 
 
 class PullFailure(Enum):
-    """Why a pull failed, as far as it decides what to do next."""
+    """Why a pull failed; decides what to do next."""
 
     UNREACHABLE = "unreachable"
-    """The registry did not answer: retry later, or go on with a local image."""
+    """The registry did not answer: retry later, or use a local image."""
     UNAUTHORIZED = "unauthorized"
     """Credentials are missing, wrong or expired: get new ones."""
     NOT_FOUND = "not_found"
@@ -175,7 +175,7 @@ _PULL_STEPS = {
 
 
 class PullFailed(DockerError):
-    """The image was not pulled; an older local copy, if any, is untouched."""
+    """The image was not pulled; an older local copy, if any, is unchanged."""
 
     code = "PULL_FAILED"
 
@@ -187,7 +187,7 @@ class PullFailed(DockerError):
 
 
 class ExecTimeout(DockerError):
-    """A command outlived its deadline. `ended` tells whether its processes are known to be gone."""
+    """A command exceeded its deadline. `ended`: whether its processes are known to have ended."""
 
     code = "EXEC_TIMEOUT"
 
@@ -204,7 +204,7 @@ class ExecTimeout(DockerError):
 
 @contextmanager
 def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
-    """Turn the client's errors into the executor's."""
+    """Translate the client's errors to the executor's."""
     try:
         yield
     except (EngineUnreachable, StreamBroken, EngineTimeout) as away:

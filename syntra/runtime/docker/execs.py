@@ -1,4 +1,4 @@
-"""Commands inside containers (Engine API, "Exec"): run one to its end, with a deadline that ends the command too."""
+"""Commands inside containers (Engine API, "Exec"): run one to its end, with a deadline that also ends the command."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from syntra.runtime.docker.paths import path
 from syntra.runtime.docker.records import ExecOutcome
 
 TERM_SECS = 2.0
-"""Time between SIGTERM and SIGKILL for a command that outlived its deadline."""
+"""Time between SIGTERM and SIGKILL for a command that exceeded its deadline."""
 KILL_SECS = 2.0
-"""How long to watch killed processes go."""
+"""How long to wait until killed processes are gone."""
 _POLL_SECS = 0.01
 _POLL_MAX_SECS = 0.1
 
@@ -38,11 +38,11 @@ class Execs:
         output_limit: int,
         tty: bool = False,
     ) -> ExecOutcome:
-        """Run a command and return its exit code and output; a missing binary is exit code 126 or 127.
+        """Run a command; return its exit code and output. A missing binary gives exit code 126 or 127.
 
-        `output_limit` bounds each stream in bytes; what is beyond it is read and dropped. After `deadline` seconds,
-        and when cancelled, the command's processes are ended as well, which takes up to four seconds more; ExecTimeout
-        carries the output so far. Conflict when the container does not run or is paused.
+        `output_limit` is per stream, in bytes; further output is read and dropped. After `deadline` seconds, and when
+        cancelled, it ends the command's processes, which takes up to four seconds more; ExecTimeout contains the output
+        so far. Conflict when the container does not run or is paused.
         """
         run = _Run(self._client, container, output_limit=output_limit, tty=tty)
         try:
@@ -69,7 +69,7 @@ class Execs:
 
 
 class _Run:
-    """One command, from its creation to its end."""
+    """One command, from creation to end."""
 
     def __init__(self, client: EngineClient, container: str, *, output_limit: int, tty: bool) -> None:
         self.stdout = bytearray()
@@ -111,7 +111,7 @@ class _Run:
             raise decoder.error
 
     async def wait_ended(self) -> int:
-        """The exit code. Asked for until there is one: the engine notices the end after the output ends."""
+        """The exit code. Polled: the engine records the exit after the end of the output."""
         pause = _POLL_SECS
         while True:
             state = await self._inspect()
@@ -121,7 +121,7 @@ class _Run:
             pause = min(pause * 2, _POLL_MAX_SECS)
 
     async def end(self) -> bool:
-        """End the command's processes; whether they are gone. Raises nothing but CancelledError."""
+        """End the command's processes; return whether they are gone. Raises only CancelledError."""
         if not self._started:
             return True
         try:
@@ -134,7 +134,7 @@ class _Run:
         state = await self._inspect()
         pause = _POLL_SECS
         while not fields.flag(state, "Running") and state.get("ExitCode") is None:
-            await asyncio.sleep(pause)  # our start is still on its way through the engine
+            await asyncio.sleep(pause)  # the engine is still handling the start call
             pause = min(pause * 2, _POLL_MAX_SECS)
             state = await self._inspect()
         if not fields.flag(state, "Running"):
@@ -142,7 +142,7 @@ class _Run:
         pid, container_id = fields.integer(state, "Pid"), fields.text(state, "ContainerID")
         family = processes.find_family(pid, container_id)
         if not family:
-            return False  # the engine's processes are not visible from here
+            return False  # the engine's processes are not visible from this host or namespace
         processes.send_signal(family, container_id, signal.SIGTERM)
         if await self._gone(family, container_id, TERM_SECS):
             return True

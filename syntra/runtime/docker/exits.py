@@ -1,7 +1,7 @@
-"""Which containers ended without our asking, told by the engine's events. Pure.
+"""Detects containers that exited unexpectedly, from the engine's events. Pure.
 
-On a stop the engine says kill (with the signal), die (with the exit code), stop; on a restart by policy only die and
-start; before an end for want of memory it says oom, but it says oom as well when only a child was killed.
+On a stop the engine sends kill (with the signal), die (with the exit code), stop; on a restart by policy only die and
+start. Before an out-of-memory exit it sends oom, but it also does when only a child process was killed.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from syntra.runtime.docker import body
 from syntra.runtime.docker.records import EngineEvent
 
 MOST_ENDS = 1000
-# An oom that long before the end was about something else.
+# An oom event this long before the exit had another cause.
 _OOM_NS = 10 * 1_000_000_000
-# Longer than nearly everybody lets a container take to end; what a program survived that long did not end it.
+# Longer than most stop timeouts: a signal that a program survived this long did not end it.
 _KILL_NS = 600 * 1_000_000_000
-# Other signals are mostly a wish to reload.
+# Other signals usually ask for a reload.
 _ENDING = {"2": "SIGINT", "3": "SIGQUIT", "9": "SIGKILL", "15": "SIGTERM"}
 _ENDING |= {name: name for name in _ENDING.values()}
 
 
 class ExitTracker:
-    """Fed with every event of a container of ours. What nobody takes in time is dropped, oldest first, and counted."""
+    """Call it with every event of the agent's containers. If the exits are not drained, the oldest are dropped."""
 
     def __init__(self, owner: str, most: int = MOST_ENDS) -> None:
         self._owner = owner
         self._ends: deque[ContainerExit] = deque(maxlen=most)
         self._complete = False
-        # By container; each is forgotten when the container starts again or goes.
+        # Per container; an entry is removed when the container starts again or is removed.
         self._asked: dict[str, int] = {}
         self._killed: dict[str, tuple[int, str]] = {}
         self._oom: dict[str, int] = {}
         self.dropped = 0
 
     def expected(self, container_id: str, at_ns: int) -> None:
-        """We are about to stop, restart or remove it: its next end is no news."""
+        """The agent is about to stop, restart or remove it: its next exit is expected."""
         self._asked[container_id] = at_ns
 
     def gap(self) -> None:
@@ -45,7 +45,7 @@ class ExitTracker:
         self._complete = False
 
     def feed(self, event: EngineEvent) -> None:
-        """Take the next event."""
+        """Process the next event."""
         if event.attributes.get(body.OWNER) != self._owner:
             return
         match event.action:
@@ -62,7 +62,7 @@ class ExitTracker:
                 self._forget(event.id, None)
 
     def drain(self) -> ContainerExits:
-        """The ends since the last call."""
+        """The exits since the last call."""
         taken = ContainerExits(ended=tuple(self._ends), complete=self._complete)
         self._ends.clear()
         self._complete = True
@@ -93,7 +93,7 @@ class ExitTracker:
     def _forget(self, container_id: str, started_ns: int | None) -> None:
         self._killed.pop(container_id, None)
         self._oom.pop(container_id, None)
-        # A start that is told late says nothing about the stop that was asked for after it.
+        # A late start event must not cancel a stop that was requested after that start.
         if started_ns is None or self._asked.get(container_id, 0) < started_ns:
             self._asked.pop(container_id, None)
 

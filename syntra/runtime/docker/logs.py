@@ -1,6 +1,6 @@
-"""Container logs (Engine API, "Get container logs"): records with timestamps, across restarts when wanted.
+"""Container logs (Engine API, "Get container logs"): records with timestamps, optionally across restarts.
 
-Reading follows the consumer: while it does not take records nothing is read beyond one buffer, and the engine waits.
+Reading follows the consumer: while it takes no records, at most one buffer is read and the engine waits.
 Close the generators with `contextlib.aclosing`: that closes the connection.
 """
 
@@ -20,10 +20,10 @@ from syntra.runtime.docker.records import ContainerState, LogRecord
 from syntra.runtime.docker.resume import LogResume, since_parameter
 
 POLL_SECS = 1.0
-"""How often a stopped container is looked at for a new start."""
+"""How often to check whether a stopped container was started again."""
 _FIRST_POLL_SECS = 0.1
 _NEVER = "0001-"
-"""How the engine's zero time begins."""
+"""The start of the engine's zero time."""
 
 IsGone = Callable[[], Awaitable[bool]]
 
@@ -45,10 +45,11 @@ class Logs:
         follow: bool = True,
         resume: LogResume | None = None,
     ) -> AsyncGenerator[LogRecord, None]:
-        """Records of a container's log, oldest first; `tail` takes the last lines only, None all.
+        """Records of a container's log, oldest first; `tail` gives only the last lines, None all.
 
-        `since` and `until` are timestamps of records, inclusive. With `follow` it goes on until the container stops,
-        at once when it is stopped. `resume` overrides `since`, drops what it has seen and learns what is read.
+        `since` and `until` are timestamps of records, inclusive. With `follow` it continues until the container stops;
+        it ends at once if the container is stopped. `resume` overrides `since`, drops what it has seen and learns what
+        is read.
 
         Raises NotFound, Conflict when the container is being removed, EngineError when its log driver cannot be read,
         StreamBroken when the connection drops.
@@ -94,10 +95,10 @@ class Logs:
         is_gone: IsGone | None = None,
         poll_secs: float = POLL_SECS,
     ) -> AsyncGenerator[LogRecord, None]:
-        """Records for as long as the container exists: goes on when it is started again, ends when it is removed.
+        """Records for as long as the container exists: continues when it is started again, ends when it is removed.
 
-        `is_gone` is asked each time a run's log has ended and while the container is stopped: True ends the
-        iteration, and it may wait to save polling. A dropped connection is raised: call again with the same `resume`.
+        `is_gone` is called each time a run's log has ended and while the container is stopped: True ends the iteration.
+        It may wait, to save polling. A dropped connection raises: call again with the same `resume`.
         """
         resume = resume or LogResume()
         try:
@@ -110,12 +111,12 @@ class Logs:
                         async for record in records:
                             yield record
                 except Conflict:
-                    pass  # it is being removed: the next inspect tells
+                    pass  # it is being removed: the next inspect shows it
                 next_state = await self._next_run(container, started_at, is_gone, poll_secs)
                 if next_state is None:
                     return
                 if tail is not None and not next_state.finished_at.startswith(_NEVER):
-                    # Nothing may have been read yet, and what is older than the tail is not wanted later either.
+                    # Nothing may have been read yet, and lines older than the tail are not wanted later either.
                     resume.skip_to(next_state.finished_at)
                 state = next_state
         except NotFound:

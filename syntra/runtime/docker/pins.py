@@ -1,4 +1,4 @@
-"""The images of deployments: obtained, pinned by a tag of ours, and dropped when nothing needs them any more."""
+"""Pulls the images of deployments, pins them with the agent's tags, and removes the tags that are no longer needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from syntra.runtime.docker.images import Images
 log = logging.getLogger(__name__)
 
 PULL_INACTIVITY_SECS = 60.0
-# How often an image may be gone again between its pull and its pin before that is a failure.
+# How often the image may vanish between pull and pin before this fails.
 ATTEMPTS = 3
 
 
@@ -27,8 +27,8 @@ class Pins:
     def __init__(self, images: Images, *, owner: str) -> None:
         self._images = images
         self._owner = owner
-        # Garbage collection must not look before a pin and remove after it. A pull is too long to be waited for: what
-        # goes between its end and the pin is pulled again.
+        # Garbage collection must not list before a new pin and remove after it. It does not wait for pulls: an image
+        # that is removed between pull and pin is pulled again.
         self._tagging = asyncio.Lock()
 
     def of(self, deployment: Deployment) -> str:
@@ -36,7 +36,7 @@ class Pins:
         return ":".join(body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id))
 
     async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
-        """Pull and pin; a sentence when a present image stood in for the registry, else an empty string."""
+        """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
         image = deployment.spec.image
         for attempt in range(1, ATTEMPTS + 1):
             present = await self._images.inspect(image.pullable)
@@ -56,7 +56,7 @@ class Pins:
         raise AssertionError("cannot happen because the last attempt returns or raises")
 
     async def collect(self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]) -> int:
-        """Remove the names that nothing needs; how many went."""
+        """Remove the tags that are no longer needed; return how many."""
         async with self._tagging:
             names = [image.repo_tags for image in await self._images.list()]
             removals = garbage.unneeded(names, keep, known, self._owner)
@@ -67,8 +67,8 @@ class Pins:
         repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
         await self._images.tag(image.pullable, repository, tag)
         if pulled and image.digest is None:
-            # After the pin: a mark without a pin is what garbage collection looks for. A name that moved from an
-            # image we pulled to another one is still ours.
+            # After the pin: garbage collection removes marks without a pin. A pulled name that moved to another image
+            # is still marked as the agent's.
             mark = f"{garbage.mark_repository(image.pullable)}:{garbage.MARK_TAG}"
             if present is None or mark in present.repo_tags:
                 await self._images.tag(image.pullable, *mark.rsplit(":", 1))
@@ -103,8 +103,8 @@ class Pins:
 
 
 def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:
-    # An image without a digest was built or loaded here: no registry could have given it. Any other may serve only
-    # while its registry does not answer, and only under a name that is not meant to move.
+    # An image without a digest was built or loaded here and has no registry. Any other may be used only while its
+    # registry does not answer, and only under a name that is not expected to move.
     if not present.repo_digests:
         return True
     return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED)

@@ -1,4 +1,4 @@
-"""Containers of ours as the engine describes them, turned into replicas. Pure."""
+"""Converts the engine's description of the agent's containers to replicas. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAMES = {source.value: source for source in NameSource}
 
 
 def replica_of(details: ContainerDetails) -> Container | None:
-    """The replica that a container is; None when its labels are not those of one."""
+    """The replica in a container; None when its labels do not describe one."""
     labels = details.labels
     if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
         return None
@@ -46,12 +46,12 @@ def replica_of(details: ContainerDetails) -> Container | None:
 
 
 def deployment_of(details: ContainerDetails) -> Deployment | None:
-    """The deployment that a container was made from, as far as its labels tell."""
+    """The deployment that a container was created from, as far as its labels contain it."""
     return body.spec_from_labels(details.labels, details.env)
 
 
 def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
-    # What was asked for, not what is bound: a stopped container holds no port but will want it again.
+    # The configured ports, not the bound ones: a stopped container has none bound but will need them again.
     bindings = _mapping(_mapping(raw.get("HostConfig")).get("PortBindings"))
     found = set()
     for binding in bindings.values():

@@ -1,4 +1,4 @@
-"""What a long call hands to its caller: a body to iterate over, or a raw two-way stream."""
+"""What long calls return: a body to iterate over, or a raw two-way stream."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from syntra.runtime.docker.http import Head
 
 
 class EngineStream:
-    """The body of a response, read as it is consumed: nothing is buffered beyond one read.
+    """The body of a response, read on demand: at most one read is buffered.
 
-    Cancelling an iteration step loses nothing. StreamBroken when the connection drops, EngineTimeout when idle.
+    Cancelling an iteration step loses no data. Raises StreamBroken when the connection drops, EngineTimeout when idle.
     """
 
     def __init__(self, connection: EngineConnection, head: Head, idle_deadline: float | None) -> None:
@@ -45,13 +45,13 @@ class HijackedStream:
         self._connection = connection
 
     async def read(self, idle: float | None = None) -> bytes:
-        """The next bytes, b"" at the end. A raw stream has no end mark: a drop without a reset looks like an end."""
+        """The next bytes, b"" at the end. A raw stream has no end mark: a drop without a reset looks like its end."""
         if self._connection.upgraded:
             return await self._connection.read_raw(idle)
         return await self._connection.read_body(idle)
 
     async def write(self, data: bytes) -> None:
-        """Send to the process's input; waits while it does not read."""
+        """Write to the process's input; waits while it does not read."""
         await self._connection.write_raw(data)
 
     def write_eof(self) -> bool:

@@ -216,7 +216,9 @@ def test_a_wrong_variable_is_refused_by_name(case: str, tmp_path: Path) -> None:
 
 def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     path = tmp_path / "missing.toml"
-    assert refusal(path, {}) == f"cannot load configuration {path}: there is no such file"
+    assert refusal(path, {}) == (
+        f"cannot load configuration {path}: there is no such file; check --config and SYNTRA_CONFIG"
+    )
     assert "there is no such file" in refusal(None, {"SYNTRA_CONFIG": str(path)})
     assert "there is no such file" in refusal(tmp_path / "missing.toml" / "x", {})
 

@@ -325,9 +325,9 @@ def test_after_the_commit_only_retiring_is_left() -> None:
     ]
 
 
-def test_unwinding_starts_the_old_before_it_stops_the_new() -> None:
+def test_rolling_back_starts_the_old_before_it_stops_the_new() -> None:
     observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
-    assert texts(plan.unwind(goal(2, prior=2), observed, restore=True).steps) == [
+    assert texts(plan.roll_back(goal(2, prior=2), observed, restore=True).steps) == [
         "start dep_old-1",
         "wait until dep_old-1 is healthy",
         "stop dep_new-3",
@@ -335,11 +335,11 @@ def test_unwinding_starts_the_old_before_it_stops_the_new() -> None:
     ]
 
 
-def test_unwinding_what_cannot_run_side_by_side_stops_the_new_first() -> None:
+def test_rolling_back_what_cannot_run_side_by_side_stops_the_new_first() -> None:
     wanted = goal(1, prior=1, host_port=443)
     held = wants(wanted.deployment.spec)
     observed = [replica(1, state=EXITED, **held), replica(2, deployment_id=NEW, **held)]
-    assert texts(plan.unwind(wanted, observed, restore=True).steps) == [
+    assert texts(plan.roll_back(wanted, observed, restore=True).steps) == [
         "stop dep_new-2",
         "start dep_old-1",
         "wait until dep_old-1 is healthy",
@@ -347,17 +347,17 @@ def test_unwinding_what_cannot_run_side_by_side_stops_the_new_first() -> None:
     ]
 
 
-def test_unwinding_without_restoring_takes_away_what_was_stopped_too() -> None:
+def test_rolling_back_without_restoring_takes_away_what_was_stopped_too() -> None:
     observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
-    assert texts(plan.unwind(goal(1, Strategy.INSTANT, prior=2), observed, restore=False).steps) == [
+    assert texts(plan.roll_back(goal(1, Strategy.INSTANT, prior=2), observed, restore=False).steps) == [
         "stop dep_new-3",
         "remove dep_old-1, dep_new-3",
     ]
 
 
-def test_unwinding_leaves_alone_what_cannot_be_started() -> None:
+def test_rolling_back_leaves_alone_what_cannot_be_started() -> None:
     observed = [replica(1, state=ContainerState.DEAD), replica(2, deployment_id=NEW, state=CREATED)]
-    assert texts(plan.unwind(goal(1, prior=1), observed, restore=True).steps) == ["remove dep_new-2"]
+    assert texts(plan.roll_back(goal(1, prior=1), observed, restore=True).steps) == ["remove dep_new-2"]
 
 
 # Scenarios: any containers of the service, any goal, any moments at which the agent is killed.
@@ -443,8 +443,8 @@ def deploying(scenario: Scenario) -> Planner:
     return lambda world: plan.deploy(world.goal(scenario.wanted), world.observed(), committed=world.committed)
 
 
-def unwinding(scenario: Scenario, *, restore: bool = True) -> Planner:
-    return lambda world: plan.unwind(world.goal(scenario.wanted), world.observed(), restore=restore)
+def rolling_back(scenario: Scenario, *, restore: bool = True) -> Planner:
+    return lambda world: plan.roll_back(world.goal(scenario.wanted), world.observed(), restore=restore)
 
 
 @quick
@@ -470,8 +470,8 @@ def test_a_deploy_killed_anywhere_reaches_its_goal_and_keeps_serving(scenario: S
 
 @quick
 @given(scenarios(), CUTS)
-def test_unwinding_from_anywhere_before_the_commit_gives_back_what_was(
-    scenario: Scenario, unwind_cuts: tuple[int, ...]
+def test_rolling_back_from_anywhere_before_the_commit_gives_back_what_was(
+    scenario: Scenario, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     strangers = {r.container_id for r in scenario.replicas if r.deployment_id != NEW}
@@ -480,26 +480,26 @@ def test_unwinding_from_anywhere_before_the_commit_gives_back_what_was(
 
     def check() -> None:
         assert world.prior | strangers <= world.replicas.keys()
-        if not unwind_cuts:
+        if not rollback_cuts:
             assert world.serving() >= scenario.floor
 
-    carry_out(world, unwinding(scenario), (*unwind_cuts, None), check=check)
+    carry_out(world, rolling_back(scenario), (*rollback_cuts, None), check=check)
     assert world.up() == world.prior
     assert world.replicas.keys() == world.prior | strangers
-    assert effects(unwinding(scenario)(world)) == []
+    assert effects(rolling_back(scenario)(world)) == []
 
 
 @quick
 @given(scenarios(), CUTS)
 def test_an_instant_deploy_that_does_not_restore_leaves_only_what_is_up(
-    scenario: Scenario, unwind_cuts: tuple[int, ...]
+    scenario: Scenario, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     carry_out(world, deploying(scenario), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
     assume(not world.committed)
     still_up = world.up() & world.prior
 
-    carry_out(world, unwinding(scenario, restore=False), (*unwind_cuts, None))
+    carry_out(world, rolling_back(scenario, restore=False), (*rollback_cuts, None))
     assert world.up() == still_up
     assert not [r for r in world.replicas.values() if r.deployment_id == NEW and r.container_id not in still_up]
     assert world.replicas.keys() & world.prior == still_up
@@ -538,7 +538,7 @@ def go_back(scenario: Scenario) -> None:
     def check() -> None:
         assert world.serving() >= scenario.floor
 
-    carry_out(world, unwinding(scenario), (None,), check=check)
+    carry_out(world, rolling_back(scenario), (None,), check=check)
     assert world.up() == world.prior == world.replicas.keys()
 
 
@@ -571,15 +571,15 @@ def test_a_scale_killed_anywhere_runs_exactly_what_is_wanted(scenario: Scenario,
 
 @quick
 @given(scenarios(), st.sampled_from(Pace), CUTS)
-def test_unwinding_a_scale_removes_what_it_added_and_nothing_else(
-    scenario: Scenario, pace: Pace, unwind_cuts: tuple[int, ...]
+def test_rolling_back_a_scale_removes_what_it_added_and_nothing_else(
+    scenario: Scenario, pace: Pace, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     assume(wanted.deployment.spec.host_port is None and not scenario.exclusive)
     world.prior = frozenset(world.replicas)
     carry_out(world, scaling(scenario, pace), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
 
-    carry_out(world, lambda at: plan.unwind_scale(at.goal(wanted), at.observed()), (*unwind_cuts, None))
+    carry_out(world, lambda at: plan.roll_back_scale(at.goal(wanted), at.observed()), (*rollback_cuts, None))
     assert world.replicas.keys() == world.prior
     assert world.prior >= world.up() >= {r.container_id for r in scenario.replicas if r.is_up}
 

@@ -16,11 +16,18 @@ from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, HealthKind, HealthSpec, VolumeMount
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.docker import body
-from syntra.runtime.docker.body import Surroundings, container_name, create_body, keep_tag, kept_by, spec_from_labels
+from syntra.runtime.docker.body import (
+    ContainerContext,
+    container_name,
+    create_body,
+    keep_tag,
+    kept_by,
+    spec_from_labels,
+)
 from tests.model.samples import SECRET, deployment, deployments, few, json_values, quick
 
 OWNER = "o"
-AROUND = Surroundings(
+CONTEXT = ContainerContext(
     owner=OWNER,
     image="syntra-keep/00:dep",
     stop_signal=None,
@@ -31,7 +38,7 @@ AROUND = Surroundings(
 
 
 def made(wanted: Deployment, index: int = 1, **around: Any) -> dict[str, Any]:
-    return create_body(wanted, index, dataclasses.replace(AROUND, **around))
+    return create_body(wanted, index, dataclasses.replace(CONTEXT, **around))
 
 
 def environment(created: Mapping[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from syntra.model.spec import Deployment
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
-from syntra.runtime.docker.naming import ContainerDnsOf, nobody, project_network
+from syntra.runtime.docker.naming import ContainerDnsOf, engine_only, project_network
 from syntra.runtime.docker.parsing import network_details
 from tests.engine import api, busybox_image, engine_token
 from tests.model.samples import deployment
@@ -35,7 +35,7 @@ class Rig:
 
     client: EngineClient
     token: str
-    answers: ContainerDnsOf = nobody
+    answers: ContainerDnsOf = engine_only
     with_aliases: bool = True
 
     async def source(self, service: str, deployment_id: str = "d1", index: int = 1) -> NameSource:

@@ -12,7 +12,7 @@ from syntra.model.container import ContainerState, NameSource
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.docker import body
-from syntra.runtime.docker.body import Surroundings, container_name, create_body
+from syntra.runtime.docker.body import ContainerContext, container_name, create_body
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
@@ -37,7 +37,7 @@ def inspected(**changes: Any) -> dict[str, Any]:
     created: dict[str, Any] = create_body(
         WANTED,
         2,
-        Surroundings(
+        ContainerContext(
             owner="o", image="i", stop_signal=None, network="syntra-shop", otlp_endpoint="http://x", logging_driver=""
         ),
     )
@@ -187,7 +187,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         labels={"team": "x"},
         volumes=(VolumeMount(name="", host_path="/usr", container_path="/data", read_only=False),),
     )
-    around = Surroundings(
+    context = ContainerContext(
         owner="o",
         image=image,
         stop_signal=None,
@@ -195,7 +195,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         otlp_endpoint="http://x:1",
         logging_driver="json-file",
     )
-    created: dict[str, Any] = create_body(wanted, 2, around)
+    created: dict[str, Any] = create_body(wanted, 2, context)
     # The default network takes no aliases; the product's own networks do.
     del created["NetworkingConfig"]
     name = container_name(wanted.spec.service_id, wanted.deployment_id, 2)
