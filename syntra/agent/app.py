@@ -53,8 +53,8 @@ log = logging.getLogger(__name__)
 
 # How long a running operation may continue after SIGTERM before it is parked for the next start.
 DRAIN_SECS = 10.0
-# How long the start waits for the engine to say which services a lost journal had.
-SURVEY_SECS = 5.0
+# How long the start waits for the engine to list the services of a lost journal.
+REBUILD_SECS = 5.0
 
 
 class AgentApp:
@@ -73,7 +73,7 @@ class AgentApp:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
         _require_docker(self._loaded)
-        # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
+        # First of all: without a handler, a signal kills the process in the middle of its work.
         self._handle_signals()
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
@@ -105,12 +105,12 @@ class AgentApp:
             )
             runtime, readiness = host.runtime, host.readiness
 
-            async def survey() -> None:
+            async def rebuild_journal() -> None:
                 if services := await rebuild_if_lost(database, journal, runtime):
                     missing = f"the journal was missing; {services} services are rebuilt from their containers' labels"
                     self._warnings.setdefault("journal", missing)
 
-            engine_check = EngineCheck(runtime, journal, reports, on_answer=survey)
+            engine_check = EngineCheck(runtime, journal, reports, on_answer=rebuild_journal)
             counter = CanaryRequests(settings.networking.metrics_url)
             dependencies = Dependencies(
                 runtime=runtime,
@@ -130,7 +130,7 @@ class AgentApp:
                 journal=journal,
                 runtime=runtime,
                 views=views,
-                control_plane=link.status if link else _alone,
+                control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
                 warnings=lambda: self._current_warnings(engine_check, host, journal),
             )
@@ -147,18 +147,18 @@ class AgentApp:
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
-            # The engine check repeats it while the engine does not answer.
+            # While the engine does not answer, the engine check tries again.
             with suppress(TimeoutError):
-                async with asyncio.timeout(SURVEY_SECS):
-                    await survey()
-            early = [
+                async with asyncio.timeout(REBUILD_SECS):
+                    await rebuild_journal()
+            before_resume = [
                 ("engine events", runtime.watch(changes.announce)),
                 ("engine check", engine_check.run()),
                 *host.before_operations(),
                 ("alerts", alerts.run()),
                 ("disks", disks.run()),
             ]
-            background = [group.create_task(work, name=name) for name, work in early]
+            background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             background += [group.create_task(work, name=name) for name, work in host.after_operations()]
             if link is not None:
@@ -201,7 +201,7 @@ class AgentApp:
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs
         while not self._stop.is_set():
-            # The watchdog tells that this loop turns, never that somebody can be reached.
+            # The watchdog reports that the event loop runs, not that the engine or control plane is reachable.
             self._notifier.watchdog()
             try:
                 async with asyncio.timeout(interval / 3 if interval else None):
@@ -220,7 +220,7 @@ class AgentApp:
         self._stop.set()
 
     def _reload(self) -> None:
-        """Take what can change while running; say what cannot."""
+        """Apply the settings that are reloadable; log the others that changed."""
         try:
             fresh = reload(self._loaded, environ=os.environ)
             self._log_handle.set_level(fresh.settings.logging.level)
@@ -237,7 +237,7 @@ class AgentApp:
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
-    """Run the agent until a signal ends it; the exit code."""
+    """Run the agent until a signal ends it. Returns the exit code."""
     app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
     try:
         asyncio.run(app.run())
@@ -246,7 +246,7 @@ def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
     return 0
 
 
-def _alone() -> Mapping[str, Json]:
+def _standalone_status() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
 
 

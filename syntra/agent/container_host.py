@@ -1,6 +1,6 @@
-"""What an agent runs on a container engine only: health checks, traffic, service discovery, proxy, reconciler.
+"""The parts that only a container engine needs: health checks, traffic, service discovery, proxy, reconciler.
 
-A cluster does these itself, so an agent there has none of them.
+A cluster does this work itself, so an agent on a cluster has none of these parts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ContainerHost:
-    """The parts. `readiness` knows the health of running replicas, `gate` that of starting ones."""
+    """The parts. `readiness` knows the health of running replicas, `gate` the health of starting ones."""
 
     runtime: ContainerRuntime
     readiness: HealthWatch
@@ -48,20 +48,20 @@ class ContainerHost:
     garbage_collector: GarbageCollector
 
     def before_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """What runs from the start, by name."""
+        """The tasks that run from the start, by name."""
         return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
 
     def after_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """What runs once it is known which operations resume.
+        """The tasks that start after unfinished operations resume, by name.
 
-        Before that a service looks idle that an operation works on: its canary would lose its share.
+        Before that, a service with a running operation looks idle, and its canary would lose its share of traffic.
         """
         routes = [("routes", self.traffic.run()), ("proxy", self.proxy.watch.run())] if self.traffic is not None else []
         return [*routes, ("reconciler", self.reconciler.run())]
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for the status."""
+        """Warnings for `status`, one sentence each."""
         strays = self.garbage_collector.stray
         return [
             *(self.traffic.problems if self.traffic is not None else ()),
@@ -70,7 +70,7 @@ class ContainerHost:
         ]
 
     def close(self) -> None:
-        """Stop answering for names. Its tasks are the caller's to cancel."""
+        """Close the name server's sockets. The caller cancels the tasks."""
         if self.names is not None:
             self.names.close()
 
@@ -85,7 +85,7 @@ def build(
     queues: ServiceQueues,
     group: asyncio.TaskGroup,
 ) -> ContainerHost:
-    """The parts of an agent with these settings."""
+    """Build the parts for these settings."""
     networking = settings.networking
     names: NameService | None = None
 
@@ -141,7 +141,7 @@ def _traffic(
     readiness: HealthWatch,
     names: NameService | None,
 ) -> TrafficSwitch | None:
-    """The switch of an agent with these settings; None when it routes nothing anywhere."""
+    """The traffic switch for these settings; None when the agent writes no routes and serves no names."""
     networking = settings.networking
     proxy: ProxyRoutes | None = None
     if networking.proxy == "traefik-file":

@@ -1,7 +1,7 @@
-"""What is said about commands: responses, deployment statuses and alerts in the contract's shapes, and who hears them.
+"""Messages about commands: responses, deployment statuses and alerts in the contract's form, and their local listeners.
 
-A message to the control plane goes into the journal's outbox inside the transaction that it tells of; a local
-listener is told after that transaction has ended.
+A message to the control plane enters the journal's outbox in the transaction that it reports. Local listeners receive
+it after that transaction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 CONTROL_PLANE = "control-plane"
 LOCAL = "local"
-# Enough to see why a program died; the whole log is a `logs` away.
+# Enough to see why a program died; `logs` shows the rest.
 MAX_REPORT_LINES = 50
 MAX_REPORT_LINE_CHARS = 4096
 
@@ -33,19 +33,19 @@ Listener = Callable[[str, Mapping[str, Json]], None]
 
 
 class PeerGone(AgentError):
-    """The peer of a stream is no longer there."""
+    """The peer of a stream has disconnected."""
 
 
 class Peer(Protocol):
-    """Who asked. `origin` is CONTROL_PLANE or LOCAL."""
+    """The sender of a command. `origin` is CONTROL_PLANE or LOCAL."""
 
     origin: str
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
-        """Send a `command_response` that is in no journal transaction."""
+        """Send a `command_response` that is not in the journal."""
 
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
-        """Send a message that is not kept; waits while the peer reads slowly, raises PeerGone when it is gone."""
+        """Send a message that is not in the journal. Waits for a slow peer; raises PeerGone when it disconnects."""
 
 
 @frozen
@@ -67,14 +67,14 @@ class Progress:
 
 
 class Reports:
-    """Renders messages and keeps the local listeners. One instance; everything on the event loop."""
+    """Renders messages and keeps the local listeners. One instance; use it on the event loop only."""
 
     def __init__(self, server_id: str) -> None:
         self._server_id = server_id
         self._listeners: dict[RequestId, list[Listener]] = {}
 
     def listen(self, request_id: RequestId, listener: Listener) -> Callable[[], None]:
-        """Call `listener(type, payload)` for everything said about a request; returns what ends that."""
+        """Call `listener(type, payload)` for each message about a request. Returns the function that unsubscribes."""
         self._listeners.setdefault(request_id, []).append(listener)
 
         def end() -> None:
@@ -87,7 +87,7 @@ class Reports:
         return end
 
     def tell(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
-        """Tell local listeners, after the fact is in the journal."""
+        """Notify the local listeners; call it after the journal's commit."""
         for listener in list(self._listeners.get(request_id, ())):
             listener(kind, payload)
 
@@ -101,8 +101,8 @@ class Reports:
         service_id: ServiceId | None,
         metadata: Mapping[str, Json],
     ) -> str:
-        """An `alert` as it goes over the wire."""
-        # Fields that the contract calls optional are left out, never null.
+        """Render an `alert` frame."""
+        # The contract's optional fields are left out, never null.
         about = {"service_id": service_id} if service_id is not None else {}
         payload = {
             "alert_id": f"alr_{uuid.uuid4().hex[:16]}",
@@ -119,24 +119,24 @@ class Reports:
 
 
 def envelope(kind: str, payload: Mapping[str, Json], *, message_id: str | None = None) -> str:
-    """One frame of the wire contract."""
+    """Render one frame of the wire contract."""
     return json.dumps(
         {"id": message_id or str(uuid.uuid4()), "type": kind, "timestamp": format_secs(time.time()), "payload": payload}
     )
 
 
 def for_control_plane(origin: str, kind: str, payload: Mapping[str, Json]) -> list[str]:
-    """The message as it goes into the outbox, when the request came from the control plane; else nothing."""
+    """The message for the outbox when the request came from the control plane; otherwise an empty list."""
     return [envelope(kind, payload)] if origin == CONTROL_PLANE else []
 
 
 def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
-    """A `command_response` that says yes."""
+    """A `command_response` for a command that succeeded."""
     return {"request_id": request_id, "success": True, "data": dict(data)}
 
 
 def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | None = None) -> dict[str, Json]:
-    """A `command_response` that says no, and why."""
+    """A `command_response` for a command that failed, with the reason."""
     error: dict[str, Json] = {"code": failure.code, "message": failure.message}
     if details:
         error["details"] = dict(details)
@@ -144,7 +144,7 @@ def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | Non
 
 
 def deploy_status(progress: Progress) -> dict[str, Json]:
-    """The `deploy_status` payload; `error_message` repeats the sentence for a control plane that reads that name."""
+    """The `deploy_status` payload. `error_message` repeats the error for control planes that read that field."""
     payload: dict[str, Json] = {
         "request_id": progress.request_id,
         "deployment_id": progress.deployment_id,
