@@ -1,4 +1,4 @@
-"""How far a canary is, and the commands that decide its end: kept before they are answered."""
+"""A canary's stage, and the commands that promote or abort it: stored before they are answered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Answered:
-    """A command that is done with its answer: what is remembered of it, and the messages that go out with it."""
+    """A command that ends with its response: the fields to store, and the messages to send with it."""
 
     request_id: RequestId
     kind: str
@@ -35,7 +35,7 @@ class CanaryRows:
         self._outbox = outbox
 
     async def passed(self, operation: RequestId, stage: int) -> None:
-        """So many of the canary's steps are over."""
+        """Store how many of the canary's steps are complete."""
         await self._database.transact(
             lambda connection: connection.execute(
                 "UPDATE operations SET stage = max(stage, ?) WHERE request_id = ?", (stage, operation)
@@ -43,7 +43,7 @@ class CanaryRows:
         )
 
     async def promote(self, operation: RequestId, stage: int, command: Answered) -> bool:
-        """The command ends all holds: `stage` steps are over. False, and nothing kept, when the canary is over."""
+        """Promote: `stage` steps count as complete. Returns False and stores nothing when the canary has ended."""
 
         def write(connection: sqlite3.Connection) -> bool:
             changed = connection.execute(
@@ -54,7 +54,7 @@ class CanaryRows:
         return await self._write(write)
 
     async def abort(self, operation: RequestId, reason: Mapping[str, Json], command: Answered) -> bool:
-        """The command makes the canary unwind for `reason`. False, and nothing kept, when the canary is over."""
+        """Roll the canary back for `reason`. Returns False and stores nothing when the canary has ended."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{operation}").hex()
 
         def write(connection: sqlite3.Connection) -> bool:

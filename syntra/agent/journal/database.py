@@ -29,10 +29,11 @@ FILE_NAME = "journal.db"
 KEY_NAME = "journal.key"
 SHUTDOWN_SECS = 10.0
 LOCK_SECS = 5.0
-# SQLite's words for a file that is broken, or not of our making (a missing table); every other error is about the disk
-# or about who else is at it.
+# SQLite's codes for a damaged file, or for a file that is not a journal (a missing table). Other codes are about the
+# disk or another process that holds the file.
 _BROKEN_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
-# What is needed later, with the context it was sealed in. Answers of finished commands are not: losing one is small.
+# The columns that an operation needs later, with their encryption contexts. Answers of finished commands are left out:
+# losing one does little harm.
 _SEALED = (
     "SELECT payload, 'payload/' || request_id FROM commands WHERE state = 'running' AND payload IS NOT NULL",
     "SELECT reason, 'reason/' || request_id FROM operations WHERE reason != ''",
@@ -59,8 +60,8 @@ CREATE TABLE services (
     at REAL NOT NULL);
 CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NULL, at REAL NOT NULL);
 """
-# What came later. The version stays: journals of before get it, and an agent of before that takes over again, as after
-# an update that did not hold, does not know it and does no harm to it.
+# Additions since that schema. The version stays the same: older journals receive them, and an older agent that opens
+# the file again, as after an update that was rolled back, ignores them.
 _ADDED = """
 CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS episodes (
@@ -70,7 +71,7 @@ _ADDED_COLUMNS = (("operations", "stage", "INTEGER NOT NULL DEFAULT 0"),)
 
 
 class JournalError(AgentError):
-    """The journal cannot be used and cannot be replaced either."""
+    """The journal can neither be used nor replaced."""
 
     code = "JOURNAL"
 
@@ -101,15 +102,15 @@ class JournalAccess(Protocol):
 class Database:
     """One open journal file.
 
-    `was_rebuilt` says why an earlier one was set aside, empty when it was not. `is_surveyed` is false until the engine
-    was asked for services that a lost journal knew of; it outlives restarts, as the engine may start after the agent.
+    `was_rebuilt` says why an earlier file was set aside; it is empty when none was. `is_surveyed` is false until the
+    services of a lost journal were read from the engine; it is stored, as the engine may start after the agent.
 
     While the disk is full, transactions of `without_disk` go to a copy in memory, which is written back when there is
-    space; every other transaction that writes is refused. `filled` is set when that begins.
+    space; every other transaction that writes is refused. `filled` is set meanwhile.
     """
 
     def __init__(self, data_dir: Path, *, lock_secs: float = LOCK_SECS) -> None:
-        """`lock_secs` is how long another process at the file is waited for."""
+        """`lock_secs` is how long to wait for another process that holds the file."""
         self._path = data_dir / FILE_NAME
         self._key = data_dir / KEY_NAME
         self._lock_secs = lock_secs
@@ -122,11 +123,11 @@ class Database:
         self.is_surveyed = False
 
     async def open(self) -> None:
-        """Open or make the file (0600); raises JournalError when neither works."""
+        """Open or create the file (0600). Raises JournalError when neither works."""
         await self._run(self._open)
 
     async def close(self) -> None:
-        """Close the file; work in flight is finished first, within a deadline."""
+        """Close the file, after running transactions end or a deadline passes."""
         try:
             async with asyncio.timeout(SHUTDOWN_SECS):
                 await self._run(self._close)
@@ -134,15 +135,15 @@ class Database:
             self._thread.shutdown(wait=False)
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in one transaction: committed when it returns, undone when it raises.
+        """Run `work` in one transaction: committed when it returns, rolled back when it raises.
 
-        Raises JournalError when it cannot be written. Cancelling the caller does not undo: the transaction still ends,
-        whole.
+        Raises JournalError when it cannot be written. Cancelling the caller does not roll back: the
+        transaction still completes.
         """
         return await self._transacted(work, needs_disk=True)
 
     def without_disk(self) -> JournalAccess:
-        """The same journal for what must work on a full disk: answers, alerts, and removal."""
+        """The same journal, for work that must succeed on a full disk: answers, alerts and removal."""
         return WithoutDisk(self)
 
     async def transact_without_disk(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -157,7 +158,7 @@ class Database:
 
     @property
     def warning(self) -> str:
-        """A sentence for the status while the disk is full; else empty."""
+        """A sentence for `status` while the disk is full; else empty."""
         if not self._copy.is_used:
             return ""
         return (
@@ -166,7 +167,7 @@ class Database:
         )
 
     def mark_surveyed(self, connection: sqlite3.Connection) -> None:
-        """The survey's result is part of the caller's transaction."""
+        """Set `is_surveyed`, in the caller's transaction."""
         connection.execute("INSERT OR IGNORE INTO meta VALUES ('surveyed', ?)", (str(time.time()),))
         self.is_surveyed = True
 
@@ -176,7 +177,7 @@ class Database:
         return self._box.seal(plaintext, context)
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
-        """Decrypt a column; raises JournalError when it was not sealed with this key for this row."""
+        """Decrypt a column. Raises JournalError when it was not encrypted with this key for this row."""
         assert self._box is not None, "cannot happen because the journal is opened first"
         try:
             return self._box.unseal(sealed, context)
@@ -191,7 +192,7 @@ class Database:
             try:
                 self._connection = self._opened()
             except (sqlite3.Error, UnicodeDecodeError, JournalError) as broken:
-                # A full or failing disk is no reason to part with a journal that may be whole.
+                # On a full or failing disk the journal may still be intact: keep it.
                 if isinstance(broken, sqlite3.Error) and not _is_broken(broken):
                     raise
                 self._set_aside(str(broken))
@@ -222,18 +223,18 @@ class Database:
                 connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
             elif version != SCHEMA_VERSION:
                 raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
-            _complete(connection)
+            _migrate(connection)
             self._box = SealedBox.open_or_create(self._key)
-            self._prove_key(connection)
-            self._prove_rows(connection)
+            self._check_key(connection)
+            self._check_rows(connection)
             self.is_surveyed = connection.execute("SELECT 1 FROM meta WHERE key = 'surveyed'").fetchone() is not None
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _prove_key(self, connection: sqlite3.Connection) -> None:
-        # A replaced key must be noticed at start, not in the middle of a rollback.
+    def _check_key(self, connection: sqlite3.Connection) -> None:
+        # Detect a replaced key at start, not in the middle of a rollback.
         row = connection.execute("SELECT value FROM meta WHERE key = 'proof'").fetchone()
         if row is None:
             proof = self.seal(b"syntra", "meta/proof").hex()
@@ -241,8 +242,8 @@ class Database:
         else:
             self.unseal(_bytes_of(row[0]), "meta/proof")
 
-    def _prove_rows(self, connection: sqlite3.Connection) -> None:
-        # SQLite has no checksums: bytes changed inside a value pass its own check, but not the seal's.
+    def _check_rows(self, connection: sqlite3.Connection) -> None:
+        # SQLite has no checksums: it does not detect changed bytes inside a value. Decryption does.
         for query in _SEALED:
             for sealed, context in connection.execute(query):
                 self.unseal(_bytes_of(sealed), context)
@@ -270,23 +271,23 @@ class Database:
                 connection.execute("COMMIT")
                 return result
         except sqlite3.Error as failed:
-            self._undo(connection)
+            self._roll_back(connection)
             if connection is file and is_full(failed):
                 self._copy.begin(file)
                 if not needs_disk:
                     return self._transact(work, needs_disk=False)
             raise JournalError(f"cannot write {self._path}: {failed}; check the disk's free space") from failed
         except BaseException:
-            self._undo(connection)
+            self._roll_back(connection)
             raise
-        # It writes, and what it writes must outlive the agent.
-        self._undo(connection)
+        # The transaction writes, and its result must outlive the agent.
+        self._roll_back(connection)
         if not self._copy.give_back(file):
             raise JournalError(f"cannot write {self._path}: the disk is full; check the disk's free space")
         return self._transact(work, needs_disk=True)
 
-    def _undo(self, connection: sqlite3.Connection) -> None:
-        # SQLite itself ends the transaction on some errors, a full disk among them.
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        # SQLite itself ends the transaction on some errors, such as a full disk.
         with contextlib.suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -316,8 +317,8 @@ class WithoutDisk:
         return self
 
 
-def _complete(connection: sqlite3.Connection) -> None:
-    """Add what an earlier agent's journal does not have."""
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Add the tables and columns that an older agent's journal lacks."""
     connection.executescript(f"BEGIN; {_ADDED} COMMIT;")
     for table, column, kind in _ADDED_COLUMNS:
         known = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
@@ -328,12 +329,12 @@ def _complete(connection: sqlite3.Connection) -> None:
 def _is_broken(error: sqlite3.Error) -> bool:
     """Whether SQLite says that the file itself is damaged (its primary result code; sqlite.org, "Result Codes")."""
     code = getattr(error, "sqlite_errorcode", None)
-    # Without a code it comes from the sqlite3 module itself: text that is not UTF-8.
+    # An error without a code comes from the sqlite3 module itself: text that is not UTF-8.
     return "UTF-8" in str(error) if code is None else code & 0xFF in _BROKEN_CODES
 
 
 def _bytes_of(value: object) -> bytes:
-    """A sealed column, or its form in hex; raises JournalError for what was never one."""
+    """The bytes of an encrypted column, which may be in hex. Raises JournalError for any other value."""
     if isinstance(value, bytes):
         return value
     try:

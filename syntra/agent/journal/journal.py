@@ -1,7 +1,7 @@
 """Commands and operations as rows; the desired state of services is in `desired`.
 
-A command's way: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit` (the new
-state is the service's state) → `finish` (the report, once). `find` answers a repeated request id with what was said.
+The calls for one command: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit`
+(the new state becomes the service's) → `finish` (the report, once). `find` returns the answer for a repeated id.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from syntra.model.spec import Deployment
 
 log = logging.getLogger(__name__)
 
-# Ids are remembered long enough that no control plane still repeats them.
+# Request ids are kept for longer than a control plane repeats them.
 KEPT_COMMANDS = 20_000
 KEPT_COMMAND_SECS = 14 * 24 * 3600.0
 _PRUNE_EVERY = 100
 
 
 class Journal(DesiredState):
-    """The journal: commands and operations, beside the desired state. Every method is one transaction."""
+    """Commands and operations, and the desired state. Every method is one transaction."""
 
     def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         super().__init__(database, outbox)
@@ -51,7 +51,7 @@ class Journal(DesiredState):
         return Journal(self._database.without_disk(), self.outbox)
 
     async def find(self, request_id: RequestId) -> Remembered | None:
-        """What is remembered of a request id; None when it is new."""
+        """The stored answer for a request id; None when the id is new."""
 
         def read(connection: sqlite3.Connection) -> Remembered | None:
             row = connection.execute(
@@ -80,9 +80,9 @@ class Journal(DesiredState):
         messages: Sequence[str],
         deployment_id: DeploymentId | None = None,
     ) -> None:
-        """Remember a command before anything is done for it, together with the acknowledgement that goes out.
+        """Store a command, before its work begins, together with its acknowledgement.
 
-        `deployment` is new and is to be kept; `deployment_id` is one that is known, which `trim` then spares.
+        `deployment` is a new one to store. `deployment_id` names one that is stored already; `trim` then spares it.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -117,7 +117,7 @@ class Journal(DesiredState):
     async def begin(
         self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str], at: float | None = None
     ) -> None:
-        """The operation starts, now or `at` (epoch seconds): `prior` is what served at that moment."""
+        """Store that the operation started, now or `at` (epoch seconds). `prior`: the containers running then."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -129,7 +129,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def step(self, request_id: RequestId, position: int, text: str, messages: Sequence[str]) -> None:
-        """A step is about to have its effect."""
+        """Store a step before it is performed."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?)", (request_id, position, text, time.time()))
@@ -138,7 +138,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def unwinding(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
-        """The operation failed and returns to what was; `reason` is what will be reported."""
+        """Store that the operation failed and rolls back; `reason` is the failure to report."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{request_id}").hex()
         await self._write(
             lambda connection: connection.execute(
@@ -147,7 +147,7 @@ class Journal(DesiredState):
         )
 
     async def commit(self, request_id: RequestId, service: ServiceRow) -> bool:
-        """The point of no return: service state and operation phase change in one commit. False: it rolls back."""
+        """Change service state and operation phase in one transaction. Returns False when the operation rolls back."""
 
         def write(connection: sqlite3.Connection) -> bool:
             rolling_back = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
@@ -157,7 +157,7 @@ class Journal(DesiredState):
             put_service(connection, service)
             drop_for_deploy(connection, service.service_id, request_id)
             connection.execute(
-                # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
+                # Later than every other, even after the clock was set back: rollback relies on this order.
                 "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
                 "FROM deployments WHERE service_id = ?2 AND deployment_id != ?3), 0)) "
                 "WHERE service_id = ?2 AND deployment_id = ?3",
@@ -176,9 +176,9 @@ class Journal(DesiredState):
         messages: Sequence[str],
         also: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
-        """The command is over: its answer (when it had none yet) and its report are kept and go out, once.
+        """End the command: store its report, and its answer unless it has one, and send them once.
 
-        `also` writes what belongs into the same transaction.
+        `also` writes more rows in the same transaction.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -201,7 +201,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def answer(self, request_id: RequestId, response: Mapping[str, Json], messages: Sequence[str]) -> None:
-        """Answer a command whose work goes on; without effect once it has its answer."""
+        """Answer a command that is still running. No effect when it has an answer."""
 
         def write(connection: sqlite3.Connection) -> None:
             changed = connection.execute(
@@ -214,7 +214,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def unfinished(self) -> list[Unfinished]:
-        """Operations in the order they were accepted."""
+        """Unfinished operations, in the order they were accepted."""
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
             rows = connection.execute(
@@ -239,7 +239,7 @@ class Journal(DesiredState):
         return await self._database.transact(read)
 
     async def interrupted(self) -> list[tuple[RequestId, str, str]]:
-        """Commands without an operation (exec) that never got their answer: id, kind, origin."""
+        """Commands without an operation (exec) that have no answer: id, kind, origin."""
 
         def read(connection: sqlite3.Connection) -> list[tuple[RequestId, str, str]]:
             rows = connection.execute(
@@ -251,7 +251,7 @@ class Journal(DesiredState):
         return await self._database.transact(read)
 
     def _readable(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
-        # Work whose answer is damaged must not be done again for that.
+        # A damaged answer must not make the agent repeat the work.
         try:
             return self._opened(sealed, context)
         except (JournalError, ValueError) as broken:

@@ -1,4 +1,4 @@
-"""Messages that must reach the control plane: numbered, kept until a socket has taken them, bounded."""
+"""Messages that must reach the control plane: numbered, bounded, kept until the control plane has read them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from syntra.connection.writer import OutboxItem
 
 log = logging.getLogger(__name__)
 
-# A control plane that stays away for weeks must not fill the disk; the oldest reports go first, and are counted.
+# A control plane that is unreachable for weeks must not fill the disk: the oldest messages are dropped and counted.
 MAX_MESSAGES = 10_000
 
 
 class Outbox:
-    """The outgoing queue in the journal, also while the disk is full.
+    """The outgoing queue in the journal; it also works while the disk is full.
 
-    `is_used` is false for an agent without a control plane: nothing is kept.
+    Without a control plane `is_used` is false, and nothing is stored.
     """
 
     def __init__(self, database: JournalAccess, *, is_used: bool) -> None:
@@ -30,7 +30,7 @@ class Outbox:
         self.dropped = 0
 
     def put(self, connection: sqlite3.Connection, messages: Sequence[str]) -> None:
-        """Add messages inside the caller's transaction; call `announce` once it is committed."""
+        """Add messages in the caller's transaction; call `announce` after its commit."""
         if not self._is_used:
             return
         for text in messages:
@@ -48,12 +48,12 @@ class Outbox:
         self._arrived.set()
 
     async def add(self, text: str) -> None:
-        """Add one message in a transaction of its own."""
+        """Add one message in its own transaction."""
         await self._database.transact(lambda connection: self.put(connection, [text]))
         self.announce()
 
     async def pending(self, limit: int) -> Sequence[OutboxItem]:
-        """The oldest messages that no socket has taken yet. One that cannot be read is dropped: the rest must go on."""
+        """The oldest messages that wait, at most `limit`. An unreadable one is dropped, so that it blocks no other."""
 
         def read(connection: sqlite3.Connection) -> list[OutboxItem]:
             while True:
@@ -74,7 +74,7 @@ class Outbox:
             return None
 
     async def taken(self, seq: int) -> None:
-        """Forget a message that the socket has taken."""
+        """Delete a message that the control plane has read."""
         await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
 
     async def replace(self, seq: int, text: str | None) -> None:
@@ -90,7 +90,7 @@ class Outbox:
         await self._database.transact(write)
 
     async def wait(self) -> None:
-        """Return when messages wait; at once when some already do, such as those of an earlier run."""
+        """Return when the outbox has messages; at once when it has some from an earlier run."""
         while True:
             self._arrived.clear()
             if await self.size():
@@ -98,7 +98,7 @@ class Outbox:
             await self._arrived.wait()
 
     async def size(self) -> int:
-        """How many messages wait."""
+        """The number of messages in the outbox."""
         return await self._database.transact(
             lambda connection: int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
         )
