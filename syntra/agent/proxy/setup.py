@@ -1,6 +1,6 @@
-"""From the agent's settings to a proxy of ours: its static configuration, its directories, its container.
+"""Derives the proxy from the agent's settings: its static configuration, its directories, its container.
 
-Raises InvalidStatic where the configuration makes no proxy, so nothing here is asked before it is needed.
+A configuration without a proxy raises InvalidStatic, so call nothing here before it is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ProxySetup:
-    """What the configuration says about a proxy of ours."""
+    """The proxy as the settings define it."""
 
     settings: Settings
     owner: str
@@ -34,11 +34,11 @@ class ProxySetup:
 
     @property
     def acme_dir(self) -> Path:
-        """Certificates and the account's key; not below the watched directory unless that is put around it."""
+        """The directory of certificates and the account key; outside the watched directory by default."""
         return self.settings.data_dir / "traefik" / "acme"
 
     def static(self) -> StaticSettings:
-        """The static configuration; raises InvalidStatic."""
+        """The static configuration. Raises InvalidStatic."""
         networking = self.settings.networking
         if networking.proxy != "traefik-file":
             raise InvalidStatic(
@@ -60,7 +60,7 @@ class ProxySetup:
         )
 
     def wanted(self) -> WantedProxy:
-        """The container; raises InvalidStatic."""
+        """The container to create. Raises InvalidStatic."""
         static = self.static()
         binds = [Bind(source=str(self.dynamic_dir), target=DYNAMIC_AT, read_only=True)]
         if static.cert_resolver:
@@ -76,9 +76,9 @@ class ProxySetup:
         )
 
     def make_directories(self) -> None:
-        """The two directories, when they are missing; raises AgentError."""
+        """Create the two directories when they are missing. Raises AgentError."""
         try:
-            # As `networking.file_writer` makes it: a proxy in a container may read it as another user.
+            # Same mode as `networking.file_writer`: a proxy in a container may read it as another user.
             if not self.dynamic_dir.is_dir():
                 self.dynamic_dir.mkdir(parents=True, exist_ok=True)
                 self.dynamic_dir.chmod(0o755)

@@ -11,7 +11,7 @@ from syntra.runtime.containers.engine import Connections, Containers
 
 log = logging.getLogger(__name__)
 
-DRAIN_LOOK_SECS = 0.1
+DRAIN_POLL_SECS = 0.1
 
 
 class DrainSource(Containers, Connections, Protocol):
@@ -32,7 +32,7 @@ async def drained(engine: DrainSource, container_id: ContainerId, port: int, dea
         if loop.time() >= deadline:
             log.info("drain time is over", extra={"container": container.name, "open": count})
             return False
-        await asyncio.sleep(DRAIN_LOOK_SECS)
+        await asyncio.sleep(DRAIN_POLL_SECS)
         if count is None and await engine.inspect(container_id) is None:
             return True
     return True
