@@ -1,4 +1,4 @@
-"""Waits until new replicas are healthy, or says why they are not."""
+"""Waits until new replicas are healthy, or reports why they are not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from syntra.runtime.containers.engine import Containers
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import Exec
 
-# The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
+# The shortest pause between two inspections of a container; one costs the engine about a millisecond.
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
 MOST_PASSED = 1000
@@ -32,7 +32,7 @@ class ExecInContainer:
         self._container_id = container_id
 
     async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
-        """Exit code and output, standard error when there is no standard output."""
+        """Returns exit code and output: standard output, or standard error when that is empty."""
         result = await self._engine.execute(
             self._container_id, argv, env={}, working_dir=None, deadline_secs=timeout_secs
         )
@@ -40,7 +40,7 @@ class ExecInContainer:
 
 
 class GateSource(Containers, Exec, Protocol):
-    """What the gate asks of an engine."""
+    """The engine's capabilities that the gate needs."""
 
 
 class HealthGate:
@@ -54,24 +54,24 @@ class HealthGate:
         clock: Callable[[], float],
         prober: Prober = probe,
     ) -> None:
-        """`prober` asks an address; from where, such as another network namespace, is its own affair."""
+        """`prober` probes an address, possibly from another network namespace."""
         self._engine = engine
         self._min_healthy_secs = min_healthy_secs
         self._clock = clock
         self._prober = prober
-        # Which run of a container passed; the oldest go first.
+        # The start time of each container that passed; the oldest are dropped first.
         self._passed: dict[ContainerId, int | None] = {}
 
     def has_passed(self, container: Container) -> bool:
-        """Whether this run of the container was found healthy when it started."""
+        """Whether the container became healthy after its last start."""
         return container.started_ns is not None and self._passed.get(container.container_id) == container.started_ns
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
-        """Return when all are healthy; raises StepFailed for the first that is not. Cancelling is safe."""
+        """Return when all are healthy. Raises StepFailed for the first that fails. Safe to cancel."""
         try:
             async with asyncio.TaskGroup() as group:
                 for container_id in containers:
-                    group.create_task(self._one(container_id, spec), name=f"health of {container_id[:12]}")
+                    group.create_task(self._wait_for(container_id, spec), name=f"health of {container_id[:12]}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
@@ -86,7 +86,7 @@ class HealthGate:
             return Health.UNHEALTHY
         return Health.HEALTHY if result.ok else Health.UNHEALTHY
 
-    async def _one(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
+    async def _wait_for(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
         health = spec.health if spec else None
         gate = StartupGate(timing_of(health) if health else None, min_healthy_secs=self._min_healthy_secs)
         probe_due = True
@@ -98,7 +98,7 @@ class HealthGate:
             if probe_due and spec is not None and health is not None and replica.is_running:
                 result = await self._probe(replica, spec, health, health.timeout)
                 if result.ok:
-                    # An answer counts for the container that gave it: it must be up after the answer too.
+                    # Inspect after the probe: the container that answered must still be up.
                     if (after := await self._engine.inspect(container_id)) is None:
                         continue
                     replica = after
@@ -129,7 +129,7 @@ class HealthGate:
 
 
 def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
-    """What is asked of a replica."""
+    """The health check of a replica."""
     if health.kind is HealthKind.EXEC:
         return ExecCheck(argv=health.command)
     port = health.port or spec.port
@@ -140,7 +140,7 @@ def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
 
 
 def timing_of(health: HealthSpec) -> CheckTiming:
-    """How often and how patiently."""
+    """Interval, timeout, retries and start period of a check."""
     return CheckTiming(
         interval_secs=health.interval,
         timeout_secs=health.timeout,
