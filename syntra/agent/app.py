@@ -174,7 +174,7 @@ class AgentApp:
             self._notifier.stopping("finishing operations")
             socket.stop_accepting()
             await queues.drain(DRAIN_SECS)
-            router.end_errands()
+            router.cancel_requests()
             await socket.close()
             if link is not None:
                 await link.stop()

@@ -86,7 +86,7 @@ class Reports:
 
         return end
 
-    def tell(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
+    def notify(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
         """Notify the local listeners; call it after the journal's commit."""
         for listener in list(self._listeners.get(request_id, ())):
             listener(kind, payload)

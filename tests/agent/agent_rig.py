@@ -216,7 +216,7 @@ async def running(
         await agent.deployer.resume()
         yield agent
         await agent.deployer.queues.drain(drain_secs)
-        agent.router.end_errands()
+        agent.router.cancel_requests()
         agent.events.cancel()
 
 

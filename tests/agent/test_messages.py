@@ -151,10 +151,10 @@ def test_listeners_hear_of_their_own_request_until_they_end() -> None:
     end = reports.listen(REQUEST, mine)
     reports.listen(REQUEST, also_mine)
     reports.listen(RequestId("req_2"), other)
-    reports.tell(REQUEST, "deploy_status", {"n": 1})
+    reports.notify(REQUEST, "deploy_status", {"n": 1})
     end()
     end()
-    reports.tell(REQUEST, "deploy_status", {"n": 2})
+    reports.notify(REQUEST, "deploy_status", {"n": 2})
     assert mine.heard == [("deploy_status", {"n": 1})]
     assert also_mine.heard == [("deploy_status", {"n": 1}), ("deploy_status", {"n": 2})]
     assert other.heard == []
@@ -170,7 +170,7 @@ def test_a_listener_may_end_itself_while_it_is_told() -> None:
 
     end = reports.listen(REQUEST, once)
     reports.listen(REQUEST, after)
-    reports.tell(REQUEST, "a", {})
-    reports.tell(REQUEST, "b", {})
+    reports.notify(REQUEST, "a", {})
+    reports.notify(REQUEST, "b", {})
     assert heard == ["a"]
     assert [kind for kind, _ in after.heard] == ["a", "b"]

@@ -1,4 +1,4 @@
-"""The agent's side of the control-plane connection: what it says of itself, and where what it hears goes."""
+"""The agent's end of the control-plane connection: sends hello and heartbeats, and routes what it receives."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from syntra.utils.timestamps import format_secs
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
-# An engine that takes calls and answers none must cost its own figures only: without hello and heartbeat the whole
-# server counts as gone. A heartbeat waits for half its interval at most.
+# An engine that hangs must not block hello and heartbeat: without them the whole server counts as offline. A heartbeat
+# waits for the engine for at most half its interval.
 HELLO_ENGINE_SECS = 3.0
 ENGINE_SECS = 10.0
 CAPABILITIES = (
@@ -58,11 +58,11 @@ CAPABILITIES = (
 
 
 class LinkSource(Availability, Usage, Protocol):
-    """What hello and heartbeat tell of the runtime."""
+    """The runtime's capabilities that hello and heartbeat need."""
 
 
 class ControlLink:
-    """Peer of the router for everything the control plane sends."""
+    """The router's peer for all commands of the control plane."""
 
     origin = CONTROL_PLANE
 
@@ -77,7 +77,7 @@ class ControlLink:
         log_handle: LogHandle,
         health_results: Callable[[], Sequence[HealthResult]],
     ) -> None:
-        """`health_results` gives what the probes found since its last call."""
+        """`health_results` returns the probe results since its last call."""
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
         self._runtime = runtime
@@ -89,7 +89,7 @@ class ControlLink:
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
-        # What the engine said last, for heartbeats while it does not answer.
+        # The engine's last answer, for heartbeats while it does not answer.
         self._last_views: list[ServiceView] = []
         self._transport = Transport(
             settings=_connection_settings(settings),
@@ -109,20 +109,20 @@ class ControlLink:
         )
 
     def route_to(self, router: Router) -> None:
-        """Where commands go; to be set before `run`."""
+        """Set the router for commands; call it before `run`."""
         self._router = router
 
     async def run(self) -> None:
         """Stay connected until `stop`, or until cancelled."""
         async with asyncio.TaskGroup() as group:
-            pending = group.create_task(self._take_pending(), name="pending deployments")
+            pending = group.create_task(self._deliver_pending(), name="pending deployments")
             shipping = group.create_task(self._shipping.run(), name="health results")
             await self._transport.run()
             pending.cancel()
             shipping.cancel()
 
     async def stop(self) -> None:
-        """Say goodbye with 1000."""
+        """Close the connection with code 1000 (normal closure)."""
         await self._transport.stop()
 
     def status(self) -> dict[str, Json]:
@@ -154,8 +154,8 @@ class ControlLink:
                 runtime = await self._runtime.info()
             name, version = runtime.name, runtime.version
         except (RuntimeFailure, TimeoutError) as away:
-            # The server must come online to be able to say that its engine is down.
-            log.warning("engine does not answer", extra={"reason": _why(away, HELLO_ENGINE_SECS)})
+            # The server must come online to report that its engine is down.
+            log.warning("engine does not answer", extra={"reason": _reason(away, HELLO_ENGINE_SECS)})
             name, version = self._runtime.name, "unavailable"
         return {
             "agent_id": self._identity.agent_id,
@@ -173,12 +173,12 @@ class ControlLink:
         figures = await asyncio.to_thread(self._meter.sample)
         services: list[dict[str, Json]] = []
         running = total = 0
-        patience = min(ENGINE_SECS, self._transport.heartbeat_interval / 2)
+        limit_secs = min(ENGINE_SECS, self._transport.heartbeat_interval / 2)
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(limit_secs):
                 self._last_views = await self._views.all()
         except (RuntimeFailure, TimeoutError) as away:
-            log.warning("engine does not answer", extra={"reason": _why(away, patience)})
+            log.warning("engine does not answer", extra={"reason": _reason(away, limit_secs)})
         for view in self._last_views:
             services += [container_status(view, replica, self._runtime) for replica in view.replicas]
             running += sum(1 for replica in view.replicas if replica.is_running)
@@ -193,20 +193,20 @@ class ControlLink:
         }
 
     async def _deliver(self, message: Envelope) -> None:
-        # What was queued while nobody was there is older, and must not take the place of what is sent now.
+        # Deployments queued while the agent was offline are older: they must not replace newer ones.
         await self._pending.join()
         assert self._router is not None, "cannot happen because the router is set before the connection runs"
         await self._router.handle(message.type, message.id, message.payload, self)
 
-    async def _take_pending(self) -> None:
+    async def _deliver_pending(self) -> None:
         while True:
             payload = await self._pending.get()
             assert self._router is not None, "cannot happen because the router is set before the connection runs"
             try:
-                # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
+                # A queued deployment has no request id. Derive one from its deployment id, so that it runs once.
                 await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
-            except AgentError as unkept:
-                log.error("cannot deliver a queued deployment", extra={"reason": str(unkept)})
+            except AgentError as failed:
+                log.error("cannot deliver a queued deployment", extra={"reason": str(failed)})
             finally:
                 self._pending.task_done()
 
@@ -249,8 +249,8 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
     )
 
 
-def _why(away: Exception, patience: float) -> str:
-    return str(away) or f"no answer within {patience:g} s"
+def _reason(away: Exception, limit_secs: float) -> str:
+    return str(away) or f"no answer within {limit_secs:g} s"
 
 
 def _text(path: object) -> str | None:

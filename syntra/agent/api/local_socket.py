@@ -1,7 +1,7 @@
-"""The local unix socket: the same messages and the same router as the control-plane connection, one JSON per line.
+"""The local unix socket: the same messages and router as the control-plane connection, one JSON object per line.
 
-Only root and the agent's own user may speak on it: the file is 0600, and the peer's credentials are checked as well,
-since a directory above it may be more open than meant.
+Only root and the agent's own user may use it. The file's mode is 0600, and the peer's credentials are checked as well,
+since the file's mode may be changed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_CONNECTIONS = 64
-# What is held for a client that reads slowly: answers and streams wait for room, and a client that lets statuses, which
-# wait for nobody, pile up is cut off.
+# The buffer for a client that reads slowly. Answers and streams wait for space; statuses do not wait, so a client that
+# does not read them is disconnected.
 QUEUE_BYTES = 1024 * 1024
 QUEUE_MESSAGES = 1000
 SEND_SECS = 30.0
@@ -48,12 +48,12 @@ class LocalSocket:
         self._router = router
         self._reports = reports
         self._server: asyncio.Server | None = None
-        # Each connection's task, and what ends it.
+        # The task of each connection, and the function that ends the connection.
         self._connections: dict[asyncio.Task[object], Callable[[], None]] = {}
 
     async def open(self) -> None:
-        """Bind the socket; raises SocketInUse or AgentError."""
-        await self._clear_way()
+        """Bind the socket. Raises SocketInUse or AgentError."""
+        await self._remove_stale_socket()
         old = os.umask(0o177)
         try:
             self._server = await asyncio.start_unix_server(self._connected, self._path, limit=MAX_LINE_BYTES)
@@ -65,15 +65,15 @@ class LocalSocket:
             os.umask(old)
 
     def stop_accepting(self) -> None:
-        """Take no new clients; those that are here hear the rest of what they asked for."""
+        """Accept no new clients; connected ones still receive the rest of their answers."""
         if self._server is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
 
     async def close(self) -> None:
-        """Close every connection once it has been sent what was said so far."""
+        """Send each connection its queued messages, then close it."""
         self.stop_accepting()
-        # Ended rather than cancelled: asyncio 3.11 logs a cancelled connection as an error.
+        # End connections, do not cancel them: asyncio 3.11 logs a cancelled connection as an error.
         for end in list(self._connections.values()):
             end()
         if self._connections:
@@ -81,7 +81,7 @@ class LocalSocket:
         for task in self._connections:
             task.cancel()
 
-    async def _clear_way(self) -> None:
+    async def _remove_stale_socket(self) -> None:
         try:
             self._path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
         except OSError as refused:
@@ -97,7 +97,7 @@ class LocalSocket:
             self._path.unlink(missing_ok=True)
             return
         except (OSError, TimeoutError) as busy:
-            # A full backlog or a missing right is no proof that nobody listens.
+            # With a full backlog or a missing permission, another process may still listen.
             raise SocketInUse(
                 f"cannot listen on {self._path}: something holds it ({busy or 'no answer'}); stop it or set `socket`"
             ) from busy
@@ -123,7 +123,7 @@ class LocalSocket:
 
 
 class _Connection:
-    """One client. A peer of the router; its writer is the only one that touches the socket."""
+    """One client, a peer of the router. Only its writer task writes to the socket."""
 
     origin = LOCAL
 
@@ -135,7 +135,7 @@ class _Connection:
         self._router = router
         self._reports = reports
         self._outgoing = _Outgoing()
-        self._listening: dict[str, Callable[[], None]] = {}
+        self._subscriptions: dict[str, Callable[[], None]] = {}
 
     async def run(self) -> None:
         """Serve until the client closes."""
@@ -143,18 +143,18 @@ class _Connection:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._write(), name="local socket writer")
                 await self._read()
-                # What was said so far goes out; a client that only closed its sending side still hears it.
+                # Send what is queued: a client that only closed its sending side still receives it.
                 self._outgoing.end()
         except* (ConnectionError, TimeoutError, PeerGone) as ended:
             log.debug("local connection ended", extra={"reason": str(ended.exceptions[0])})
         finally:
             self._outgoing.end()
             self._router.forget(self)
-            for end in self._listening.values():
+            for end in self._subscriptions.values():
                 end()
 
     def end(self) -> None:
-        """Send what was said so far, then close."""
+        """Send the queued messages, then close."""
         self._outgoing.end()
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
@@ -163,7 +163,7 @@ class _Connection:
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
         await self._outgoing.put(envelope(kind, payload))
 
-    def _hear(self, kind: str, payload: Mapping[str, Json]) -> None:
+    def _notify(self, kind: str, payload: Mapping[str, Json]) -> None:
         if not self._outgoing.offer(envelope(kind, payload)):
             log.warning("local client reads too slowly; connection closed")
             self._writer.transport.abort()
@@ -192,8 +192,8 @@ class _Connection:
             failure = Failure(code="MALFORMED", message="not an envelope: {id, type, payload} on one line")
             await self.respond(refusal("", failure))
             return
-        if request_id not in self._listening:
-            self._listening[request_id] = self._reports.listen(request_id, self._hear)
+        if request_id not in self._subscriptions:
+            self._subscriptions[request_id] = self._reports.listen(request_id, self._notify)
         await self._router.handle(kind, message_id, payload, self)
 
     async def _write(self) -> None:
@@ -201,12 +201,12 @@ class _Connection:
             self._writer.write(text.encode() + b"\n")
             async with asyncio.timeout(SEND_SECS):
                 await self._writer.drain()
-        # The reader's wait ends with the socket.
+        # This also ends the reader's wait.
         self._writer.close()
 
 
 class _Outgoing:
-    """Messages on their way to one client."""
+    """The queue of messages to one client."""
 
     def __init__(self) -> None:
         self._texts: deque[str] = deque()
@@ -215,7 +215,7 @@ class _Outgoing:
         self._changed = asyncio.Event()
 
     async def put(self, text: str) -> None:
-        """Add a message; waits while QUEUE_BYTES are held. Raises PeerGone once the connection has ended."""
+        """Add a message; waits while the queue holds QUEUE_BYTES. Raises PeerGone once the connection has ended."""
         while self._size >= QUEUE_BYTES and not self._ended:
             await self._changed.wait()
         if self._ended:
@@ -223,19 +223,19 @@ class _Outgoing:
         self._add(text)
 
     def offer(self, text: str) -> bool:
-        """Add a message at once; False when QUEUE_MESSAGES are held already."""
+        """Add a message without waiting; False when the queue holds QUEUE_MESSAGES."""
         if not self._ended and len(self._texts) < QUEUE_MESSAGES:
             self._add(text)
             return True
         return self._ended
 
     def end(self) -> None:
-        """Take nothing more; what is held may still be taken."""
+        """Accept no more messages; queued ones can still be taken."""
         self._ended = True
         self._announce()
 
     async def take(self) -> str | None:
-        """The next message; None when there will be none."""
+        """Wait for the next message; None after the last one."""
         while not self._texts:
             if self._ended:
                 return None

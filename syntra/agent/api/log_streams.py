@@ -1,4 +1,4 @@
-"""Subscriptions to a service's log lines: every replica merged, new replicas joined as they come."""
+"""Subscriptions to a service's log lines: the replicas' logs merged; new replicas are added as they start."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
-# Lines held between the engine and a subscriber; when they are full, reading from the engine stops.
+# Lines queued between the engine and a subscriber; when the queue is full, reading from the engine pauses.
 QUEUE_LINES = 1000
 BATCH_LINES = 500
-# A character takes up to 12 bytes of JSON, and a frame may have 16 MiB.
+# A character takes up to 12 bytes in JSON, and a frame may have 16 MiB.
 BATCH_CHARS = 1024 * 1024
-# How long a line may wait for company before it is sent.
+# How long a line waits for others to share its batch.
 BATCH_SECS = 0.1
-# New replicas are noticed by events; this is for those that an event was lost for.
-LOOK_AGAIN_SECS = 5.0
+# Events announce new replicas; this finds those whose event was lost.
+RECHECK_SECS = 5.0
 
-# What one subscription may make the agent hold.
+# The most characters that the agent holds for one subscription.
 MAX_CHARS = 16 * 1024 * 1024
 
 Send = Callable[[Mapping[str, Json]], Awaitable[None]]
 
 
 class LogSource(Replicas, Logs, Availability, Protocol):
-    """Whose lines are streamed."""
+    """The runtime's capabilities that log streams need."""
 
 
 class LogSubscription:
@@ -54,7 +54,7 @@ class LogSubscription:
         self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
 
     async def run(self) -> None:
-        """Send the lines; raises what the adapter or `send` raises. Always ends with `done` unless cancelled."""
+        """Send the lines; raises the errors of the runtime and `send`. Always ends with `done` unless cancelled."""
         replicas = await self._source.observe(self._command.service_id)
         if self._command.follow:
             await self._follow(replicas)
@@ -65,10 +65,10 @@ class LogSubscription:
         await self._send(self._payload([], done=True))
 
     async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[LogLine]]:
-        """What the engine holds, in batches: one log as it is read, several by time."""
+        """The lines that the engine has, in batches: one log in its order, several sorted by time."""
         if len(replicas) == 1:
             batch: list[LogLine] = []
-            async with self._source.logs(replicas[0].container_id, self._wanted()) as lines:
+            async with self._source.logs(replicas[0].container_id, self._range()) as lines:
                 async for line in lines:
                     batch.append(line)
                     if len(batch) == BATCH_LINES:
@@ -79,7 +79,7 @@ class LogSubscription:
             return
         newest = NewestLines(self._command.tail)
         for replica in replicas:
-            async with self._source.logs(replica.container_id, self._wanted()) as lines:
+            async with self._source.logs(replica.container_id, self._range()) as lines:
                 async for line in lines:
                     newest.add(line)
         if newest.cut is not None:
@@ -89,7 +89,7 @@ class LogSubscription:
         while batch := list(itertools.islice(kept, BATCH_LINES)):
             yield batch
 
-    def _wanted(self) -> LogRange:
+    def _range(self) -> LogRange:
         command = self._command
         return LogRange(tail=command.tail, follow=False, since=command.since, until=command.until)
 
@@ -106,12 +106,12 @@ class LogSubscription:
                             self._pump(replica, self._command.tail if first else None), name=f"logs {replica.name}"
                         )
                 first = False
-                await self._changes.wait(LOOK_AGAIN_SECS)
+                await self._changes.wait(RECHECK_SECS)
                 with suppress(RuntimeUnavailable):
                     replicas = await self._source.observe(self._command.service_id)
 
     async def _pump(self, replica: Replica, tail: int | None) -> None:
-        # A replica that joins later is read from its first line; `since` is about those that were there.
+        # A later replica is read from its first line; `since` applies to the first replicas only.
         since = self._command.since if tail is not None else None
         wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since)
         while True:
@@ -128,7 +128,7 @@ class LogSubscription:
                 return
             except RuntimeUnavailable as away:
                 await self._note(f"the log of {replica.name} is interrupted: {away}")
-            # From the last line on, once the engine is back; a container that did not survive ends its log.
+            # Resume after the last line once the engine is back; the log of a container that is gone ends.
             await until_back(self._source)
 
     async def _note(self, sentence: str) -> None:
@@ -158,7 +158,7 @@ class LogSubscription:
 
 
 async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]:
-    """Lines from a queue in batches: what is there, and what comes within BATCH_SECS of the first."""
+    """Lines from a queue in batches; a batch has the lines that arrive within BATCH_SECS of its first."""
     while True:
         batch = [await queue.get()]
         with suppress(TimeoutError):
@@ -169,21 +169,21 @@ async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]
 
 
 class NewestLines:
-    """Keeps the last `count` lines by their time, and no more than `chars` characters of them."""
+    """Keeps the newest `count` lines, and at most `chars` characters in all."""
 
     def __init__(self, count: int, chars: int = MAX_CHARS) -> None:
         self._count = count
         self._chars = chars
         self._held = 0
-        self._given = 0
+        self._added = 0
         self._heap: list[tuple[str, int, LogLine]] = []
         self.cut: LogLine | None = None
-        """The newest line that had to go because all of them together were too long."""
+        """The newest line that was dropped because all lines together were too long."""
 
     def add(self, line: LogLine) -> None:
-        """Take a line, of any log; those of one moment keep the order in which they are added."""
-        heapq.heappush(self._heap, (line.timestamp, self._given, line))
-        self._given += 1
+        """Add a line of any log; lines with equal timestamps keep their order."""
+        heapq.heappush(self._heap, (line.timestamp, self._added, line))
+        self._added += 1
         self._held += len(line.message)
         while len(self._heap) > self._count or (self._held > self._chars and len(self._heap) > 1):
             too_many = len(self._heap) > self._count
@@ -193,7 +193,7 @@ class NewestLines:
                 self.cut = oldest
 
     def taken(self) -> Iterator[LogLine]:
-        """The lines, oldest first; they are held no longer."""
+        """Remove and return the lines, oldest first."""
         while self._heap:
             _, _, line = heapq.heappop(self._heap)
             yield line

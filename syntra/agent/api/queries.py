@@ -1,4 +1,4 @@
-"""Answers to questions that change nothing: status, services, figures, plans."""
+"""Answers read-only queries: status, services, metrics, plans."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
 
 MIB = 1024 * 1024
-# Who asks wants to know that the engine does not answer, and what is known without it.
+# `status` must answer while the engine hangs, with what is known without it.
 ENGINE_SECS = 5.0
 
 
 @frozen
 class Identity:
-    """Who this agent is."""
+    """The agent's ids, data directory and start time."""
 
     agent_id: str
     server_id: str
@@ -41,7 +41,7 @@ class Identity:
 
 
 class Queries:
-    """Reads; never writes. `control_plane` gives the connection's status, `alerts` those that are open."""
+    """Answers queries; never writes. `control_plane` returns the connection's status, `alerts` the open alerts."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Queries:
         self._warnings = warnings
 
     async def answer(self, query: Query) -> dict[str, Json]:
-        """The data of the response; raises RequestError, StepFailed or RuntimeUnavailable."""
+        """Returns the data of the response. Raises RequestError, StepFailed or RuntimeUnavailable."""
         match query.kind:
             case QueryKind.STATUS:
                 return await self._status()
@@ -98,7 +98,7 @@ class Queries:
                 "detail": str(away),
             }
             services = []
-            # What runs asks more often than people do, so it has mostly said this already.
+            # The engine check has usually added this warning already.
             if str(away) not in warnings:
                 warnings = [*warnings, str(away)]
         return {

@@ -1,6 +1,6 @@
-"""Where every command goes, whoever it came from: the control plane, its pending list or the local socket.
+"""Routes every command, from the control plane, its pending list or the local socket.
 
-A request id that is known gets the answer it had; one that is new is parsed, journaled and carried out.
+A known request id gets its stored answer; a new command is parsed, journaled and carried out.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from syntra.utils.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
 
-# Execs, queries and log streams run beside each other; more than this is refused rather than queued unseen.
-MAX_ERRANDS = 64
+# Execs, queries and log streams run concurrently; more than this are refused, not queued.
+MAX_REQUESTS = 64
 
 
 class ProxyControls(Protocol):
-    """What `ProxyControl` asks for; see `agent.proxy.verbs`."""
+    """Carries out `ProxyControl` commands; implemented by `agent.proxy.verbs`."""
 
     async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
-        """The data of the response; `say` takes a sentence about what is under way. Raises AgentError."""
+        """Returns the data of the response; `say` takes progress sentences. Raises AgentError."""
 
 
 class Router:
-    """Dispatches commands. Errands (exec, queries, streams) are tasks of `group`, named and bounded."""
+    """Dispatches commands. Requests (exec, queries, streams) are tasks of `group`, named and bounded."""
 
     def __init__(
         self,
@@ -86,21 +86,21 @@ class Router:
         self._check_override = check_override
         self._reports = reports
         self._group = group
-        # Finding an id and accepting it must not be separated by another arrival of the same id.
+        # Find and accept a request id under one lock: the same id may arrive twice at once.
         self._admission = KeyedLock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
 
     async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
-        """Take one message. Returns once it is answered or under way; never raises for what the peer sent.
+        """Handle one message. Returns once it is answered or running; an invalid message does not raise.
 
-        Raises AgentError when not even a refusal can be kept.
+        Raises AgentError when not even a refusal can be stored.
         """
         try:
             request_id = request_id_of(envelope_id, payload)
         except RequestError as broken:
             if not envelope_id:
-                # An answer without an id would tell nobody anything.
+                # A client cannot match an answer without an id.
                 log.warning("message without an id ignored", extra={"kind": kind[:60]})
                 return
             await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
@@ -116,13 +116,13 @@ class Router:
             await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
 
     def forget(self, peer: Peer) -> None:
-        """The peer is gone: its streams end."""
+        """End the streams of a peer that has disconnected."""
         for (owner, _), (_, task) in list(self._streams.items()):
             if owner == id(peer):
                 task.cancel()
 
-    def end_errands(self) -> None:
-        """The agent stops: execs, queries and streams end."""
+    def cancel_requests(self) -> None:
+        """End execs, queries and streams, when the agent stops."""
         for task in list(self._tasks):
             task.cancel()
 
@@ -141,32 +141,32 @@ class Router:
                 async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):
                         return
-                    self._check_errands()
+                    self._check_limit()
                     await self._accept_exec(command, kind, peer, payload)
-                self._errand(self._exec(command, peer), f"exec {command.service_id}")
+                self._start_request(self._exec(command, peer), f"exec {command.service_id}")
             case ConfigureHealthCheck():
                 async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
                         response = await self._check_override.carry_out(command, peer.origin)
-                        self._reports.tell(command.request_id, "command_response", response)
+                        self._reports.notify(command.request_id, "command_response", response)
             case LogsSubscribe():
                 if (id(peer), command.request_id) in self._streams:
                     log.info("request repeated", extra={"request_id": command.request_id, "answered": True})
                     return
-                self._check_errands()
-                task = self._errand(self._stream(command, peer), f"logs {command.service_id}")
+                self._check_limit()
+                task = self._start_request(self._stream(command, peer), f"logs {command.service_id}")
                 self._streams[id(peer), command.request_id] = (command.service_id, task)
             case LogsUnsubscribe():
                 await self._unsubscribe(command, peer)
             case Query():
-                self._check_errands()
-                self._errand(self._answer(command, peer), f"query {command.kind.value}")
+                self._check_limit()
+                self._start_request(self._answer(command, peer), f"query {command.kind.value}")
             case ProxyControl():
                 if peer.origin == CONTROL_PLANE or self._proxy is None:
-                    # What listens on the machine's ports is its operator's decision.
+                    # The server's operator decides what listens on its ports, not the control plane.
                     raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
-                self._check_errands()
-                self._errand(self._control_proxy(command, self._proxy, peer), kind)
+                self._check_limit()
+                self._start_request(self._control_proxy(command, self._proxy, peer), kind)
 
     async def _admit(self, command: Operation | CanaryCommand, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -177,19 +177,19 @@ class Router:
             work.close()
 
     async def _uncancelled(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work that does not end with whoever asked for it: what is journaled must also be carried out."""
+        """Await work that continues when the caller is cancelled: a journaled command must be carried out."""
 
-        async def kept() -> BaseException | None:
-            # The agent's task group must not fail by it.
+        async def outcome() -> BaseException | None:
+            # An error must not end the agent's task group.
             outcomes = await asyncio.gather(work, return_exceptions=True)
             return outcomes[0]
 
-        failed = await asyncio.shield(self._group.create_task(kept(), name="command"))
+        failed = await asyncio.shield(self._group.create_task(outcome(), name="command"))
         if failed is not None:
             raise failed
 
     async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
-        """Give a known request its answer again; False when it is new. Work under way answers when it is done."""
+        """Send a known request's stored answer again; False when the id is new. Running work answers at its end."""
         remembered = await self._journal.find(request_id)
         if remembered is None:
             return False
@@ -206,16 +206,16 @@ class Router:
         else:
             await peer.stream("deploy_status", report)
 
-    def _check_errands(self) -> None:
-        if len(self._tasks) >= MAX_ERRANDS:
+    def _check_limit(self) -> None:
+        if len(self._tasks) >= MAX_REQUESTS:
             raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
 
-    def _errand(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def _start_request(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = self._group.create_task(self._guarded(work, name), name=name)
         self._tasks.add(task)
 
         def ended(_: asyncio.Task[None]) -> None:
-            # A task that is cancelled before its first step never runs its own `finally`.
+            # A task that is cancelled before it starts never runs its `finally`.
             work.close()
             self._tasks.discard(task)
             for key in [key for key, (_, stream) in self._streams.items() if stream is task]:
@@ -225,15 +225,15 @@ class Router:
         return task
 
     async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        # Errands share the agent's task group: what goes wrong in one of them is its own affair.
+        # Requests share the agent's task group: an error in one must not end the agent.
         try:
             await work
         except* PeerGone:
-            log.debug("peer is gone", extra={"errand": name})
+            log.debug("peer is gone", extra={"request": name})
         except* AgentError as failed:
-            log.error("request failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
-        except* Exception:  # a bug of ours
-            log.exception("request failed unexpectedly", extra={"errand": name})
+            log.error("request failed", extra={"request": name, "reason": str(failed.exceptions[0])})
+        except* Exception:  # a bug in the agent
+            log.exception("request failed unexpectedly", extra={"request": name})
 
     async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
         await self._journal.accept(
@@ -241,7 +241,7 @@ class Router:
             kind=kind,
             service_id=command.service_id,
             origin=peer.origin,
-            # What was run is of no use after a restart (it is never run again), and may be secret.
+            # An exec never runs again after a restart, and its command may be secret: do not store it.
             payload={},
             response=None,
             deployment=None,
@@ -256,7 +256,7 @@ class Router:
             await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
         except AgentError as lost:
             log.error("cannot store the exec result", extra={"reason": str(lost)})
-        self._reports.tell(command.request_id, "command_response", response)
+        self._reports.notify(command.request_id, "command_response", response)
 
     async def _exec_response(self, command: Exec) -> dict[str, Json]:
         try:
@@ -310,7 +310,7 @@ class Router:
 
     async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
         async def say(sentence: str) -> None:
-            # What was begun goes on without its client.
+            # The command continues when its client disconnects.
             with suppress(PeerGone):
                 await peer.stream("proxy_progress", {"request_id": command.request_id, "message": sentence})
 

@@ -78,7 +78,7 @@ class Outbox:
         await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
 
     async def replace(self, seq: int, text: str | None) -> None:
-        """Keep a short form of a message that cannot be delivered; None drops it."""
+        """Replace a message that cannot be delivered by a short one; None deletes it."""
 
         def write(connection: sqlite3.Connection) -> None:
             if text is None:

@@ -1,4 +1,4 @@
-"""Which deployment an operation is about, and with how many replicas; refused when there is none."""
+"""Finds the deployment and the number of replicas for an operation; refuses it when there is none."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from syntra.runtime.runtime import Replicas
 
 
 class Targets:
-    """Looks them up in the journal; every method may raise RequestError."""
+    """Reads targets from the journal. Every method may raise RequestError."""
 
     def __init__(self, journal: Journal, replicas: Replicas) -> None:
         self._journal = journal
         self._replicas = replicas
 
     async def of(self, command: Operation, *, resumed: bool = False) -> tuple[Deployment | None, int]:
-        """Deployment and number of replicas. `resumed`: the operation was accepted before, so its own traces count."""
+        """Deployment and number of replicas. `resumed`: accepted before, so its own deployment may be stored."""
         match command:
             case Deploy(deployment=deployment):
                 if not resumed:
@@ -51,7 +51,7 @@ class Targets:
         found = await self._journal.current(command.service_id)
         deployment = await self._rollback_target(command, found)
         replicas = found.row.replicas if found and not found.row.stopped else deployment.spec.replicas
-        # A target that holds a host port has a place for one.
+        # A deployment with a host port can have one replica only.
         return deployment, min(replicas, 1) if deployment.spec.host_port is not None else replicas
 
     async def _rollback_target(self, command: Rollback, found: CurrentService | None) -> Deployment:
@@ -65,7 +65,7 @@ class Targets:
                 )
         deployment = await self._journal.deployment(service_id, target) if target in kept else None
         if deployment is None and command.image is not None and found is not None:
-            # Not kept, but the control plane knows what it ran: the current settings with that image.
+            # The deployment is not kept. Use the current settings with the image that the control plane sent.
             _, current = await current_of(service_id, self._journal)
             spec = dataclasses.replace(current.spec, image=command.image)
             deployment = dataclasses.replace(current, deployment_id=target, spec=spec)
@@ -78,7 +78,7 @@ class Targets:
 
 
 async def current_of(service_id: ServiceId, journal: Journal) -> tuple[CurrentService, Deployment]:
-    """A service's desired state and its deployment; raises RequestError (SERVICE_NOT_FOUND) when there is none."""
+    """A service's desired state and its deployment. Raises RequestError (SERVICE_NOT_FOUND) when there is none."""
     found = await journal.current(service_id)
     if found is None or found.deployment is None:
         raise _unknown(service_id)
@@ -86,9 +86,9 @@ async def current_of(service_id: ServiceId, journal: Journal) -> tuple[CurrentSe
 
 
 async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
-    """Raise RequestError (DEPLOYMENT_EXISTS) when the id is kept with another spec.
+    """Raise RequestError (DEPLOYMENT_EXISTS) when the id is stored with another spec.
 
-    Replicas are told apart by deployment id; one id with two specs would make a rollback ambiguous.
+    The deployment id identifies replicas: with two specs for one id, a rollback would be ambiguous.
     """
     spec = deployment.spec
     known = await journal.deployment(spec.service_id, deployment.deployment_id)

@@ -314,7 +314,7 @@ async def test_a_client_that_lets_statuses_pile_up_is_cut_off(tmp_path: Path) ->
         client.send("restart", "r1", service_id="web")
         await client.receive()
         for _ in range(3000):
-            agent.agent.reports.tell(next(iter(agent.agent.reports._listeners)), "deploy_status", {"x": "y" * 2000})
+            agent.agent.reports.notify(next(iter(agent.agent.reports._listeners)), "deploy_status", {"x": "y" * 2000})
             if not agent.agent.reports._listeners:
                 break
         await asyncio.sleep(1)

@@ -13,8 +13,8 @@ import pytest
 from syntra.agent.api.log_streams import (
     BATCH_LINES,
     BATCH_SECS,
-    LOOK_AGAIN_SECS,
     QUEUE_LINES,
+    RECHECK_SECS,
     LogSubscription,
     Send,
     batches,
@@ -163,7 +163,7 @@ async def test_a_replica_whose_event_was_lost_is_found_all_the_same() -> None:
         announce, adapter._announce = adapter._announce, lambda: None  # type: ignore[method-assign] # loses events
         later, _ = await adapter.create(deployment(), 2)
         adapter.containers[later].say("hello")
-        await asyncio.sleep(LOOK_AGAIN_SECS + 1)
+        await asyncio.sleep(RECHECK_SECS + 1)
         adapter._announce = announce  # type: ignore[method-assign] # as it was
         assert sink.messages == ["hello"]
 

@@ -1,4 +1,4 @@
-"""Errands of the router: execs, log streams and queries, which run beside each other and fail alone."""
+"""Requests of the router: execs, log streams and queries, which run concurrently and fail alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.api.router import MAX_ERRANDS
+from syntra.agent.api.router import MAX_REQUESTS
 from syntra.model.ids import ContainerId, RequestId
 from syntra.model.status import Figures
 from tests.agent.agent_rig import ControlPeer, LocalPeer, running
@@ -104,12 +104,12 @@ async def test_an_exec_with_much_output_says_that_it_was_cut(tmp_path: Path) -> 
 
 
 @virtual_time
-async def test_errands_are_bounded_and_a_refused_exec_is_forgotten(tmp_path: Path) -> None:
+async def test_requests_are_bounded_and_a_refused_exec_is_forgotten(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")
         hold = adapter.hold("execute")
-        for number in range(MAX_ERRANDS):
+        for number in range(MAX_REQUESTS):
             await agent.send("exec", f"e{number}", **said("pwd"))
         await agent.send("exec", "one-more", **said("pwd"))
         await agent.ask("status", "query")
@@ -158,7 +158,7 @@ async def test_an_answer_that_cannot_be_kept_costs_nobody_else_anything(tmp_path
 
 
 @virtual_time
-async def test_a_stopping_agent_ends_its_errands(tmp_path: Path) -> None:
+async def test_a_stopping_agent_ends_its_requests(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.operations.execution import UNWIND_SECS
+from syntra.agent.operations.execution import ROLLBACK_SECS
 from syntra.model.ids import RequestId, ServiceId
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_engine import FakeEngine
@@ -230,7 +230,7 @@ async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_w
         hold.release.set()
         begun = now()
         await agent.done()
-        assert now() - begun == pytest.approx(30 + UNWIND_SECS, abs=5)
+        assert now() - begun == pytest.approx(30 + ROLLBACK_SECS, abs=5)
         end = await agent.end_of("r")
         assert (end["status"], end["error"]["code"]) == ("failed", "DEADLINE")
         assert "the rollback did not finish in time" in end["message"]
