@@ -141,7 +141,7 @@ def _traffic(
     readiness: HealthWatch,
     names: NameService | None,
 ) -> TrafficSwitch | None:
-    """The traffic switch for these settings; None when the agent writes no routes and serves no names."""
+    """The traffic switch for these settings; None when the agent neither writes routes nor answers for names."""
     networking = settings.networking
     proxy: ProxyRoutes | None = None
     if networking.proxy == "traefik-file":

@@ -26,7 +26,7 @@ from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
 
 MIB = 1024 * 1024
-# `status` must answer while the engine hangs, with what is known without it.
+# `status` must answer while the engine hangs, without the engine's part.
 ENGINE_SECS = 5.0
 
 

@@ -1,4 +1,4 @@
-"""The published containers: those that receive requests and that names resolve to, and how they change. Pure.
+"""The published containers, which receive requests and to which names resolve, and how they change. Pure.
 
 Published is not the same as running: a new container may not be published yet, and a withdrawn one runs while it
 drains. A table is immutable and each change returns a new one, so a change that cannot be written has no effect.

@@ -1,4 +1,4 @@
-"""Which service owns which domain: published ones, reserved ones, and those that a rollback may need."""
+"""Which service owns which domain: by its published routes, by a reservation, or for a possible rollback."""
 
 from __future__ import annotations
 

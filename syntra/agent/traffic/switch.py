@@ -135,8 +135,8 @@ class TrafficSwitch:
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
         async def change(table: EndpointTable) -> EndpointTable:
-            # Inspect inside the lock. A container that exits before would stay published, as the reconcile that its
-            # exit triggers is over by then.
+            # Inspect inside the lock. A container that exits before the lock is free would stay published, as the
+            # reconcile for its exit has already run.
             found = {container_id: await self._reached(container_id, spec) for container_id in containers}
             return endpoints.published(table, spec, found, share=share)
 
