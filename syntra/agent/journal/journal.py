@@ -137,7 +137,7 @@ class Journal(DesiredState):
 
         await self._write(write)
 
-    async def unwinding(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
+    async def begin_rollback(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
         """Store that the operation failed and rolls back; `reason` is the failure to report."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{request_id}").hex()
         await self._write(

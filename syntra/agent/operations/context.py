@@ -43,7 +43,7 @@ class PlanContext:
 
     async def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
         # A deploy has its own health check: no override applies.
-        if isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.UNWINDING:
+        if isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.ROLLING_BACK:
             return spec
         change = await self._journal.health_changes.of(self.service_id)
         return spec if change is None else change.applied(spec)

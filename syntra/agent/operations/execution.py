@@ -86,7 +86,7 @@ class Execution:
         """Run the job until it is reported. Cancellation parks it: the next start resumes it from the journal."""
         job = self._job
         try:
-            if job.phase is OperationPhase.UNWINDING:
+            if job.phase is OperationPhase.ROLLING_BACK:
                 failure, logs = _stored_failure(job.reason)
                 await self._roll_back_and_report(failure, logs)
                 return
@@ -133,8 +133,8 @@ class Execution:
             return
         reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
         reason["logs"] = [line.message for line in logs]
-        await self._journal.unwinding(self._job.command.request_id, reason)
-        self._job.phase, self._job.reason = OperationPhase.UNWINDING, json.dumps(reason)
+        await self._journal.begin_rollback(self._job.command.request_id, reason)
+        self._job.phase, self._job.reason = OperationPhase.ROLLING_BACK, json.dumps(reason)
         await self._roll_back_and_report(failure, logs)
 
     async def _roll_back_and_report(self, failure: Failure, logs: Sequence[LogLine]) -> None:
@@ -241,7 +241,7 @@ class Execution:
 
     async def _commit(self) -> None:
         job = self._job
-        if job.phase is OperationPhase.UNWINDING:
+        if job.phase is OperationPhase.ROLLING_BACK:
             return
         row = await self._journal.service(job.service_id)
         deployment_id = job.deployment_id or (row.deployment_id if row else job.deployment_id)

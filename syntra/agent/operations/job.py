@@ -22,7 +22,8 @@ class OperationPhase(enum.Enum):
     WAITING = "waiting"
     RUNNING = "running"
     COMMITTED = "committed"
-    UNWINDING = "unwinding"
+    # Its older name is stored in journals.
+    ROLLING_BACK = "unwinding"
 
 
 class Interruption(enum.Enum):
@@ -103,7 +104,7 @@ class Job:
 
         After the commit and during a rollback, only a shutdown has an effect: the remaining work must be done.
         """
-        is_decided = self.phase in (OperationPhase.COMMITTED, OperationPhase.UNWINDING)
+        is_decided = self.phase in (OperationPhase.COMMITTED, OperationPhase.ROLLING_BACK)
         if is_decided and cause is not Interruption.SHUTDOWN:
             return
         if self.interruption is None or cause is Interruption.SHUTDOWN:
@@ -154,7 +155,7 @@ class Job:
             prior=self.prior,
             begun_at=self.begun_at or 0.0,
             is_committed=self.phase is OperationPhase.COMMITTED,
-            is_rolling_back=self.phase is OperationPhase.UNWINDING,
+            is_rolling_back=self.phase is OperationPhase.ROLLING_BACK,
             stage=self.stage,
         )
 

@@ -121,7 +121,7 @@ async def test_an_unwinding_operation_remembers_why(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await accept(journal, R1)
         await journal.journal.begin(R1, frozenset(), [])
-        await journal.journal.unwinding(R1, {"code": "HEALTH_CHECK_FAILED", "message": CANARY})
+        await journal.journal.begin_rollback(R1, {"code": "HEALTH_CHECK_FAILED", "message": CANARY})
     async with opened(tmp_path) as journal:
         [item] = await journal.journal.unfinished()
         assert (item.phase, item.reason) == (
@@ -317,7 +317,7 @@ async def test_no_secret_stands_in_the_clear_in_any_file(tmp_path: Path) -> None
             messages=[f"says {CANARY}"],
         )
         await journal.journal.begin(R1, frozenset(), [f"begins {CANARY}"])
-        await journal.journal.unwinding(R1, {"message": CANARY})
+        await journal.journal.begin_rollback(R1, {"message": CANARY})
         images = [after_a_kill(directory, "running")]
         await journal.journal.finish(R1, response=None, report={"logs": [CANARY]}, messages=[f"ends {CANARY}"])
         await accept(journal, R2, kind="stop", response=None, deployment=None, payload={"x": CANARY}, messages=[])

@@ -138,7 +138,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def unwind(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from(self.model.open("running")))
-        self.run(self.journal.unwinding(RequestId(request_id), {"code": "FAILED"}))
+        self.run(self.journal.begin_rollback(RequestId(request_id), {"code": "FAILED"}))
         self.model.commands[request_id].phase = "unwinding"
 
     @precondition(lambda self: self.model.open("waiting", "running", "committed", "unwinding"))
