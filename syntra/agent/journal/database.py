@@ -77,7 +77,7 @@ class JournalError(AgentError):
 
 
 class JournalAccess(Protocol):
-    """What the parts of the journal do with the database."""
+    """The database as the journal's parts use it."""
 
     @property
     def warning(self) -> str:

@@ -19,7 +19,7 @@ class EpisodeStore:
     """The rows; encrypted, since a container's last log lines may hold secrets."""
 
     def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
-        # People are told of a full disk too.
+        # Alerts about a full disk must work on a full disk.
         self._database = database.without_disk()
         self._outbox = outbox
 

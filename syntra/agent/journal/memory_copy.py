@@ -1,4 +1,4 @@
-"""A copy of the journal in memory, for the time in which its disk is full. Used in the journal's thread only."""
+"""A copy of the journal in memory, for as long as its disk is full. Used in the journal's thread only."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 
 log = logging.getLogger(__name__)
 
-# How often writing back is tried. It copies the whole journal.
+# How often to try to write back, which copies the whole journal.
 TRY_EVERY_SECS = 1.0
-# A full tmpfs, or a quota, is a failed write for SQLite at times (sqlite.org, "Result and Error Codes").
+# SQLite sometimes reports a full tmpfs or a quota as a failed write (sqlite.org, "Result and Error Codes").
 _FAILED_WRITES = (
     sqlite3.SQLITE_IOERR_WRITE,
     sqlite3.SQLITE_IOERR_FSYNC,
@@ -20,7 +20,7 @@ _FAILED_WRITES = (
 
 
 class MemoryCopy:
-    """The copy, and the way back to the file: one transaction, which happens whole or not at all."""
+    """The copy. It is written back to the file in one transaction."""
 
     def __init__(self) -> None:
         self._copy: sqlite3.Connection | None = None
@@ -28,17 +28,17 @@ class MemoryCopy:
 
     @property
     def is_used(self) -> bool:
-        """Whether the newest state is in memory only."""
+        """Whether the newest state is only in memory."""
         return self._copy is not None
 
     def connection_for(self, file: sqlite3.Connection) -> sqlite3.Connection:
-        """Where the newest state is: the file, or the copy while the disk is still full."""
+        """The connection with the newest state: the file, or the copy while the disk is full."""
         if self._copy is not None and time.monotonic() >= self._next_try:
             self.give_back(file)
         return self._copy or file
 
     def begin(self, file: sqlite3.Connection) -> None:
-        """Continue in memory."""
+        """Copy the file to memory and continue there."""
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         file.backup(copy)
         self._copy = copy
@@ -46,7 +46,7 @@ class MemoryCopy:
         log.error("the journal's disk is full; it continues in memory")
 
     def give_back(self, file: sqlite3.Connection) -> bool:
-        """Write the copy to the file, if there is one; False when the disk has no space for it."""
+        """Write the copy, if there is one, to the file. Returns False when the disk has no space for it."""
         if self._copy is None:
             return True
         self._next_try = time.monotonic() + TRY_EVERY_SECS
@@ -62,6 +62,6 @@ class MemoryCopy:
 
 
 def is_full(error: sqlite3.Error) -> bool:
-    """Whether the disk, or a quota, has no space left; SQLite sees a full tmpfs as a failed write at times."""
+    """Whether the disk or a quota is full; SQLite sometimes reports a full tmpfs as a failed write."""
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and (code & 0xFF == sqlite3.SQLITE_FULL or code in _FAILED_WRITES)

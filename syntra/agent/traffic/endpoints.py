@@ -166,7 +166,7 @@ def reconciled_during_canary(
 
 
 def only_ends_services(before: EndpointTable, after: EndpointTable) -> bool:
-    """Whether every service that changes has no replica left afterwards: no request of it can be served any more."""
+    """Whether each service that changes has no published replica afterwards, so that it gets no requests."""
     return all(
         (now := after.get(service_id)) is None or not now.reached or now == before.get(service_id)
         for service_id in {*before, *after}

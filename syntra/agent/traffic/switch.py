@@ -274,7 +274,7 @@ class TrafficSwitch:
         except StepFailed as unwritten:
             if not endpoints.only_ends_services(self._endpoints, wanted):
                 raise
-            # A service can be stopped while the disk is full. The file is written again later, see `_look_again`.
+            # A service can be stopped while the disk is full. `_check_files_and_networks` writes the file later.
             log.error("routes to stopped services stay in the file", extra={"reason": str(unwritten)})
             self._endpoints = wanted
             self._names.show(endpoints.named(wanted))
