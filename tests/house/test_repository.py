@@ -49,7 +49,14 @@ PURE = (
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 
-PLAIN_PROSE = ("syntra/agent",)
+PLAIN_PROSE = (
+    "syntra/agent",
+    "syntra/connection",
+    "syntra/health",
+    "syntra/networking",
+    "syntra/runtime",
+    "syntra/utils",
+)
 """Packages whose docstrings and comments use plain words too; a package is added once its words are mended."""
 
 

@@ -44,7 +44,7 @@ class _Sender(Protocol):
 
 
 class NameServer:
-    """Serves on the addresses of `listen` until `close`. Its tasks run in the given group and never fail it."""
+    """Answers on the addresses of `listen` until `close`. Its tasks run in the given group and never fail it."""
 
     def __init__(
         self, group: asyncio.TaskGroup, settings: DnsSettings, forwarder: Forwarder, *, rng: random.Random

@@ -89,7 +89,7 @@ class ContainerRollout:
 
     def is_restored(self) -> bool:
         desired = self._context.desired
-        # If nothing is to be restored, the previous replicas may still run: they were not stopped yet.
+        # If the operation restores nothing, the previous replicas may still run: they were not stopped yet.
         still_up = all(replica.is_up for replica in self._observed if replica.container_id in desired.prior)
         return bool(desired.prior) and (_restores(desired) or still_up)
 

@@ -58,7 +58,7 @@ def alive(family: frozenset[Process], container_id: str, proc: Path = PROC) -> f
 
 
 def send_signal(family: frozenset[Process], container_id: str, number: signal.Signals, proc: Path = PROC) -> None:
-    """Signal the processes that still run; skip those that have ended or may not be signalled."""
+    """Signal the processes that still run; a process that has ended, or is not ours to signal, is skipped."""
     for process in alive(family, container_id, proc):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, number)
