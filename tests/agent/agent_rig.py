@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.traffic.port import NoTraffic, Traffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
-from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.runtime import Runtime
 from syntra.utils.redact import Redactor
@@ -91,7 +90,7 @@ class Agent:
         self,
         directory: Path,
         journal: Journal,
-        engine: ContainerEngine,
+        engine: FakeEngine,
         group: asyncio.TaskGroup,
         *,
         proxy: ProxyControls | None = None,
@@ -102,6 +101,7 @@ class Agent:
         """`runtime` is another than the engine's."""
         self.directory = directory
         self.journal = journal
+        self.engine = engine
         self.reports = Reports("srv_1")
         self.redactor = Redactor()
         clock = asyncio.get_running_loop().time
@@ -152,21 +152,32 @@ class Agent:
         self.local.listen(request_id)
         await self.router.handle(kind, f"envelope-{request_id}", {"request_id": request_id, **payload}, self.local)
 
+    async def carry_out(self, kind: str, request_id: str, **payload: Json) -> None:
+        """Send, and return when nothing of the service is under way."""
+        await self.send(kind, request_id, **{"service_id": "web", **payload})
+        await self.done(str(payload.get("service_id", "web")))
+
     async def deploy(self, request_id: str, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
         await self.send("deploy", request_id, **deploy_payload(deployment_id, service_id, **changes))
+
+    async def deploy_to_end(
+        self, request_id: str, deployment_id: str, service_id: str = "web", **changes: Any
+    ) -> dict[str, Any]:
+        """Deploy, and return the one terminal report."""
+        await self.deploy(request_id, deployment_id, service_id, **changes)
+        await self.done(service_id)
+        return await self.end_of(request_id)
 
     async def deployed(self, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
         """Deploy and see that it succeeds."""
         request_id = f"setup-{service_id}-{deployment_id}"
-        await self.deploy(request_id, deployment_id, service_id, **changes)
-        await self.done(service_id)
-        assert (await self.end_of(request_id))["status"] == "running"
+        assert (await self.deploy_to_end(request_id, deployment_id, service_id, **changes))["status"] == "running"
 
-    async def killed_or_done(self, adapter: FakeEngine) -> bool:
+    async def killed_or_done(self) -> bool:
         """Return when the engine has called the end, or nothing is under way any more; whether it was the former."""
-        while not adapter.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
+        while not self.engine.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
             await asyncio.sleep(0.05)
-        return adapter.killed.is_set()
+        return self.engine.killed.is_set()
 
     async def done(self, *services: str) -> None:
         """Return when nothing of the services (`web` when none is named) is under way."""
@@ -194,6 +205,12 @@ class Agent:
         assert statuses[-1] is end
         return end
 
+    async def failed(self, request_id: str, status: str, code: str, *words: str) -> None:
+        """See that the one terminal report tells this failure, in a message with these words."""
+        end = await self.end_of(request_id)
+        assert (end["status"], end["error"]["code"]) == (status, code), end
+        assert all(word in end["message"] for word in words), end["message"]
+
     async def outcome(self, request_id: str) -> str:
         """`running`, or the error code of the one terminal report."""
         end = await self.end_of(request_id)
@@ -218,6 +235,21 @@ async def running(
         await agent.deployer.queues.drain(drain_secs)
         agent.router.cancel_requests()
         agent.events.cancel()
+
+
+@dataclass
+class Machine:
+    """A data directory and an engine, which outlive the agents on them. No agent finds a hold of an earlier one."""
+
+    directory: Path
+    engine: FakeEngine = field(default_factory=FakeEngine)
+
+    def running(self, **parts: Any) -> AbstractAsyncContextManager[Agent]:
+        self.engine.holds.clear()
+        return running(self.directory, self.engine, **parts)
+
+    def until_killed(self, **parts: Any) -> AbstractAsyncContextManager[Agent]:
+        return until_killed(self.directory, self.engine, **parts)
 
 
 class Killed(Exception):

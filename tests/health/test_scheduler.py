@@ -21,7 +21,9 @@ from syntra.health.result import ProbeResult
 from syntra.health.scheduler import SLOW_SECS, HealthScheduler, Target, Transition, slack_secs
 from syntra.model.status import Health
 from syntra.utils.errors import AgentError
-from tests.agent.virtual_time import VirtualLoop, now, virtual_time
+from tests.agent.virtual_time import VirtualLoop, now
+
+pytestmark = pytest.mark.virtual_time
 
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
 EPSILON = 1e-6
@@ -114,7 +116,6 @@ def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-@virtual_time
 async def test_the_first_probe_comes_soon_and_the_second_within_an_interval() -> None:
     rig = Rig()
     async with rig.running():
@@ -128,7 +129,6 @@ async def test_the_first_probe_comes_soon_and_the_second_within_an_interval() ->
     assert len(rig.containers.begun) == 200
 
 
-@virtual_time
 async def test_the_first_probe_comes_within_the_interval_when_that_is_short() -> None:
     rig = Rig()
     async with rig.running():
@@ -140,7 +140,6 @@ async def test_the_first_probe_comes_within_the_interval_when_that_is_short() ->
         assert len(rig.containers.begun) == 50
 
 
-@virtual_time
 async def test_targets_put_at_one_moment_are_spread_over_the_time() -> None:
     rig = Rig()
     async with rig.running():
@@ -154,7 +153,6 @@ async def test_targets_put_at_one_moment_are_spread_over_the_time() -> None:
     assert max(seconds.values()) <= 175  # 50 a second would be even; half of the time is used
 
 
-@virtual_time
 async def test_over_hours_the_rhythm_does_not_drift_though_probes_take_time() -> None:
     rig = Rig()
     rig.put("a")
@@ -167,7 +165,6 @@ async def test_over_hours_the_rhythm_does_not_drift_though_probes_take_time() ->
     assert len(begun) in (1000, 1001, 1002) and rig.scheduler.missed == 0
 
 
-@virtual_time
 async def test_a_slow_target_is_never_asked_twice_at_once_and_what_passed_is_left_out() -> None:
     rig = Rig()
     rig.put("a", interval_secs=1.0, timeout_secs=60.0)
@@ -180,7 +177,6 @@ async def test_a_slow_target_is_never_asked_twice_at_once_and_what_passed_is_lef
     assert rig.scheduler.missed >= 60
 
 
-@virtual_time
 async def test_targets_that_hang_do_not_delay_those_that_answer() -> None:
     rig = Rig(at_once=8)
     for key in range(30):
@@ -203,7 +199,6 @@ async def test_targets_that_hang_do_not_delay_those_that_answer() -> None:
     assert min(counts) >= 10 and max(counts) <= 2 * min(counts)
 
 
-@virtual_time
 async def test_the_only_slot_goes_round() -> None:
     rig = Rig(at_once=1)
     for key in "abc":
@@ -214,7 +209,6 @@ async def test_the_only_slot_goes_round() -> None:
     assert rig.containers.most == 1 and min(len(rig.containers.begun[key]) for key in "abc") >= 5
 
 
-@virtual_time
 async def test_a_slow_target_that_recovers_is_fast_again() -> None:
     rig = Rig(at_once=4)
     for key in range(20):
@@ -230,7 +224,6 @@ async def test_a_slow_target_that_recovers_is_fast_again() -> None:
         assert rig.scheduler.missed == missed
 
 
-@virtual_time
 async def test_failures_turn_it_after_retries_and_successes_after_recoveries() -> None:
     rig = Rig()
     rig.put("a")
@@ -249,7 +242,6 @@ async def test_failures_turn_it_after_retries_and_successes_after_recoveries() -
         assert [result.ok for at, _, result in rig.results if at <= healthy_at][-3:] == [False, True, True]
 
 
-@virtual_time
 async def test_one_failure_or_one_success_turns_nothing() -> None:
     rig = Rig()
     rig.then = lambda key: rig.containers.broken.update({key: len(rig.results) % 3 == 1})
@@ -259,7 +251,6 @@ async def test_one_failure_or_one_success_turns_nothing() -> None:
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
 async def test_failures_in_the_start_period_are_reported_and_do_not_count() -> None:
     rig = Rig()
     rig.containers.broken["a"] = True
@@ -272,7 +263,6 @@ async def test_failures_in_the_start_period_are_reported_and_do_not_count() -> N
     assert len([result for at, _, result in rig.results if at < began + 60]) >= 5
 
 
-@virtual_time
 async def test_a_success_ends_the_start_period() -> None:
     rig = Rig()
     rig.put("a", start_period_secs=3600.0, retries=2)
@@ -283,7 +273,6 @@ async def test_a_success_ends_the_start_period() -> None:
     assert rig.turned() == [("a", HEALTHY), ("a", UNHEALTHY)]
 
 
-@virtual_time
 async def test_a_failure_counts_from_one_interval_after_the_start_on() -> None:
     rig = Rig()
     rig.containers.broken["a"] = True
@@ -294,7 +283,6 @@ async def test_a_failure_counts_from_one_interval_after_the_start_on() -> None:
     assert rig.turned() == [("a", UNHEALTHY)] and rig.turns[0][0] - began >= 10
 
 
-@virtual_time
 async def test_a_replica_that_passed_its_gate_begins_healthy_and_without_start_period() -> None:
     rig = Rig()
     rig.containers.broken["a"] = True
@@ -305,7 +293,6 @@ async def test_a_replica_that_passed_its_gate_begins_healthy_and_without_start_p
     assert rig.turned() == [("a", UNHEALTHY)]
 
 
-@virtual_time
 async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_executor() -> None:
     rig = Rig()
     rig.put("a")
@@ -321,7 +308,6 @@ async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_exec
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
 async def test_another_check_applies_at_once_and_keeps_the_condition_until_it_has_decided() -> None:
     rig = Rig()
     rig.put("a", interval_secs=3600.0)
@@ -339,7 +325,6 @@ async def test_another_check_applies_at_once_and_keeps_the_condition_until_it_ha
 
 
 @pytest.mark.parametrize("change", [{"process": 2}, {"address": "10.0.0.9"}])
-@virtual_time
 async def test_another_process_or_address_is_judged_from_the_beginning(change: dict[str, Any]) -> None:
     rig = Rig()
     rig.put("a", process=1, start_period_secs=30.0)
@@ -353,7 +338,6 @@ async def test_another_process_or_address_is_judged_from_the_beginning(change: d
     assert rig.turned() == [("a", HEALTHY), ("a", UNHEALTHY)] and rig.turns[1][0] - changed >= 30
 
 
-@virtual_time
 async def test_removing_a_target_ends_its_probe_and_reports_nothing() -> None:
     rig = Rig()
     rig.containers.took["a"] = 3.0
@@ -369,7 +353,6 @@ async def test_removing_a_target_ends_its_probe_and_reports_nothing() -> None:
     assert {key for _, key, _ in rig.results} == {"b"}
 
 
-@virtual_time
 async def test_removing_a_target_whose_probe_has_not_taken_a_step_frees_its_slot() -> None:
     rig = Rig(at_once=1)
     rig.put("a", interval_secs=1000.0)
@@ -390,7 +373,6 @@ async def test_removing_a_target_whose_probe_has_not_taken_a_step_frees_its_slot
     assert rig.containers.most == 1 and {"a", "b", "c"} <= {key for _, key, _ in rig.results}
 
 
-@virtual_time
 async def test_a_target_removed_while_it_waits_for_a_slot_is_not_asked() -> None:
     rig = Rig(at_once=1)
     rig.put("hangs")
@@ -405,7 +387,6 @@ async def test_a_target_removed_while_it_waits_for_a_slot_is_not_asked() -> None
     assert set(rig.containers.begun) == {"hangs"} and rig.results == []
 
 
-@virtual_time
 async def test_a_listener_may_remove_and_change_what_it_hears_of() -> None:
     rig = Rig()
 
@@ -425,7 +406,6 @@ async def test_a_listener_may_remove_and_change_what_it_hears_of() -> None:
     assert heard.count("removed") == 1 and heard.count("changed") >= 15 and heard.count("kept") >= 3
 
 
-@virtual_time
 async def test_set_targets_makes_these_all_there_are() -> None:
     rig = Rig()
     for key in "abc":
@@ -441,7 +421,6 @@ async def test_set_targets_makes_these_all_there_are() -> None:
         rig.scheduler.set_targets({"x": rig.target("y")})
 
 
-@virtual_time
 async def test_it_sleeps_when_there_is_nothing_and_wakes_for_the_first_target() -> None:
     rig = Rig()
     async with rig.running():
@@ -451,7 +430,6 @@ async def test_it_sleeps_when_there_is_nothing_and_wakes_for_the_first_target() 
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
 async def test_it_can_be_run_again_and_remembers_conditions() -> None:
     rig = Rig()
     rig.put("a")
@@ -469,7 +447,6 @@ async def test_it_can_be_run_again_and_remembers_conditions() -> None:
     assert len(rig.results) - mark >= 5
 
 
-@virtual_time
 async def test_an_executor_that_raises_anything_is_one_failed_result(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
@@ -484,7 +461,6 @@ async def test_an_executor_that_raises_anything_is_one_failed_result(caplog: pyt
     assert [key for _, key, _ in rig.results].count("b") >= 3
 
 
-@virtual_time
 async def test_a_listener_that_raises_ends_the_run_and_every_probe() -> None:
     rig = Rig(at_once=5)
     for key in range(50):
@@ -501,7 +477,6 @@ async def test_a_listener_that_raises_ends_the_run_and_every_probe() -> None:
     assert raised.group_contains(LookupError) and rig.containers.now == 0
 
 
-@virtual_time
 async def test_what_was_removed_does_not_pile_up() -> None:
     rig = Rig()
     async with rig.running():
@@ -629,6 +604,7 @@ class Heard:
             task.cancel()
 
 
+@pytest.mark.virtual_time(False)
 async def test_a_real_server_turns_unhealthy_and_recovers() -> None:
     answer = [OK]
     async with web(lambda: answer[0]) as (port, heads):
@@ -644,6 +620,7 @@ async def test_a_real_server_turns_unhealthy_and_recovers() -> None:
     assert all(b"\r\nConnection: close\r\n" in head for head in heads)
 
 
+@pytest.mark.virtual_time(False)
 async def test_a_real_server_that_is_gone_turns_unhealthy() -> None:
     heard = Heard()
     async with web(lambda: OK) as (port, _):
@@ -653,6 +630,7 @@ async def test_a_real_server_that_is_gone_turns_unhealthy() -> None:
     assert heard.details["web"] == f"connection refused at 127.0.0.1:{port}"
 
 
+@pytest.mark.virtual_time(False)
 async def test_five_hundred_real_targets_are_all_asked() -> None:
     async with web(lambda: OK) as (port, heads):
         heard = Heard()
@@ -663,7 +641,6 @@ async def test_five_hundred_real_targets_are_all_asked() -> None:
     assert len({head.split(b" ")[1] for head in heads}) == 500
 
 
-@virtual_time
 async def test_five_hundred_targets_of_which_a_tenth_hangs_keep_their_rhythm() -> None:
     rig = Rig()
     for key in range(500):

@@ -20,7 +20,6 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import all_in_virtual_time
 from tests.engine import busybox_image, engine_token
 from tests.runtime.runtime_contract import RuntimeContract, RuntimeRig
 from tests.runtime.tiny_runtime import TinyRuntime
@@ -75,7 +74,7 @@ def rig_of(
     )
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestFakeEngine(RuntimeContract):
     """Containers in memory."""
 
@@ -86,7 +85,7 @@ class TestFakeEngine(RuntimeContract):
         yield rig_of(engine, away, ServiceId("web"), "shop", "shop/web")
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestTinyRuntime(RuntimeContract):
     """A cluster in memory."""
 

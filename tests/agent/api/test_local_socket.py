@@ -33,7 +33,9 @@ from syntra.utils.errors import AgentError
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deploy_payload
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 CLIENT_BYTES = 1024 * 1024
 
@@ -98,7 +100,6 @@ async def served(tmp_path: Path, adapter: FakeEngine | None = None) -> AsyncIter
             assert not path.exists()
 
 
-@virtual_time
 async def test_the_socket_is_private_whatever_the_umask_and_gone_at_the_end(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
@@ -110,7 +111,6 @@ async def test_the_socket_is_private_whatever_the_umask_and_gone_at_the_end(tmp_
         os.umask(old)
 
 
-@virtual_time
 async def test_a_command_is_answered_and_its_story_told_on_its_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client, agent.client() as other:
         client.send("deploy", "r1", **deploy_payload("d1"))
@@ -128,7 +128,6 @@ async def test_a_command_is_answered_and_its_story_told_on_its_connection(tmp_pa
         assert message["payload"]["request_id"] == "r3"
 
 
-@virtual_time
 async def test_without_a_request_id_the_envelope_names_the_request(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send_raw(b'{"id": "e1", "type": "list_services"}\n')
@@ -154,7 +153,6 @@ GARBAGE = [
 ]
 
 
-@virtual_time
 async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         for garbage in GARBAGE:
@@ -169,7 +167,6 @@ async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) ->
         assert (await client.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_line_that_is_too_long_is_refused_and_the_connection_closed(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send_raw(b"x" * (MAX_LINE_BYTES + 1))
@@ -180,7 +177,6 @@ async def test_a_line_that_is_too_long_is_refused_and_the_connection_closed(tmp_
             assert (await other.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Path) -> None:
     line = json.dumps({"id": "r1", "type": "deploy", "payload": deploy_payload("d1")}).encode()
     adapter = FakeEngine()
@@ -198,7 +194,6 @@ async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Pa
             await agent.agent.done()
 
 
-@virtual_time
 async def test_a_client_that_only_stops_sending_hears_what_was_said(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         for number in range(5):
@@ -207,7 +202,6 @@ async def test_a_client_that_only_stops_sending_hears_what_was_said(tmp_path: Pa
         assert [m["payload"]["request_id"] for m in await client.rest()] == [f"r{n}" for n in range(5)]
 
 
-@virtual_time
 async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -225,7 +219,6 @@ async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Pat
         assert adapter.calls.count("create") == 1
 
 
-@virtual_time
 async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as one, agent.client() as two:
@@ -242,7 +235,6 @@ async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end
         assert adapter.calls.count("stop") == 1
 
 
-@virtual_time
 async def test_a_client_that_goes_away_does_not_stop_its_deployment(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent:
@@ -272,7 +264,6 @@ class Chatty(FakeEngine):
             yield LogLine(timestamp=f"{self.said:020}", stream="stdout", message="x" * 1000)
 
 
-@virtual_time
 async def test_a_client_that_reads_slowly_holds_up_its_own_log_and_nothing_else(tmp_path: Path) -> None:
     adapter = Chatty()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -295,7 +286,6 @@ async def test_a_client_that_reads_slowly_holds_up_its_own_log_and_nothing_else(
             assert (await other.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_client_that_does_not_read_at_all_is_cut_off(tmp_path: Path) -> None:
     adapter = Chatty()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -308,7 +298,6 @@ async def test_a_client_that_does_not_read_at_all_is_cut_off(tmp_path: Path) -> 
         assert not agent.local._connections
 
 
-@virtual_time
 async def test_a_client_that_lets_statuses_pile_up_is_cut_off(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send("restart", "r1", service_id="web")
@@ -322,7 +311,6 @@ async def test_a_client_that_lets_statuses_pile_up_is_cut_off(tmp_path: Path) ->
         assert not agent.local._connections
 
 
-@virtual_time
 async def test_more_connections_than_allowed_are_told_so_and_make_room_when_they_end(tmp_path: Path) -> None:
     async with served(tmp_path) as agent:
         held = [await asyncio.open_unix_connection(agent.path) for _ in range(MAX_CONNECTIONS)]
@@ -341,7 +329,6 @@ async def test_more_connections_than_allowed_are_told_so_and_make_room_when_they
             assert (await client.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_second_agent_on_the_socket_is_refused_and_the_first_serves_on(tmp_path: Path) -> None:
     async with served(tmp_path) as agent:
         second = LocalSocket(agent.path, agent.agent.router, agent.agent.reports)
@@ -353,7 +340,6 @@ async def test_a_second_agent_on_the_socket_is_refused_and_the_first_serves_on(t
             assert (await client.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_socket_that_a_dead_agent_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "run" / "agent.sock"
     path.parent.mkdir()
@@ -364,7 +350,6 @@ async def test_a_socket_that_a_dead_agent_left_is_replaced(tmp_path: Path) -> No
         assert (await client.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run" / "agent.sock"
     path.parent.mkdir()
@@ -395,6 +380,7 @@ CLIENT = """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.virtual_time(False)
 async def test_another_user_is_refused_by_the_file_and_by_the_credentials() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
@@ -420,7 +406,6 @@ async def _as_nobody(path: Path) -> str:
     return done.stdout
 
 
-@virtual_time
 async def test_a_closing_agent_ends_its_connections(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path / "data", adapter) as agent:

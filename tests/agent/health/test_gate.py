@@ -14,7 +14,9 @@ from syntra.model.status import Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.fake_engine import FakeEngine, replica
 from tests.agent.samples import deployment
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 EXEC: dict[str, Any] = {"type": "exec", "command": ["wget"], "interval_seconds": 2, "retries": 3, "timeout_seconds": 1}
 
@@ -39,14 +41,12 @@ async def secs_to_pass(adapter: FakeEngine, ids: list[ContainerId], **changes: A
     return now() - begun
 
 
-@virtual_time
 async def test_without_a_check_staying_up_is_the_proof() -> None:
     adapter = FakeEngine()
     assert 2.0 <= await secs_to_pass(adapter, await started(adapter)) < 2.2
     await gate(adapter).wait(await started(adapter), None)
 
 
-@virtual_time
 async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
     adapter = FakeEngine()
     check: dict[str, Any] = {"config": {"health_check": EXEC}}
@@ -55,7 +55,6 @@ async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
     assert 6.0 <= await secs_to_pass(adapter, await started(adapter, **slow), **slow) < 9
 
 
-@virtual_time
 async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> None:
     adapter = FakeEngine()
     assert await secs_to_pass(adapter, await started(adapter, 20)) < 2.2
@@ -76,7 +75,6 @@ async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> No
         ("unhealthy", "HEALTH_CHECK_FAILED", "the health check failed 3 times in a row: exit code 1"),
     ],
 )
-@virtual_time
 async def test_a_failure_names_the_container_and_why(fail: str, code: str, word: str) -> None:
     adapter = FakeEngine()
     changes: dict[str, Any] = {"env": {"FAIL": fail}, "config": {"health_check": EXEC}}
@@ -88,7 +86,6 @@ async def test_a_failure_names_the_container_and_why(fail: str, code: str, word:
     assert word in str(caught.value)
 
 
-@virtual_time
 async def test_failing_takes_the_retries_and_the_start_period_that_were_given() -> None:
     adapter = FakeEngine()
     check = {**EXEC, "start_period_seconds": 20}
@@ -100,7 +97,6 @@ async def test_failing_takes_the_retries_and_the_start_period_that_were_given() 
     assert now() - begun == pytest.approx(20 + 2 * 2, abs=1.5)
 
 
-@virtual_time
 async def test_a_container_that_somebody_removes_is_not_waited_for() -> None:
     adapter = FakeEngine()
     [container_id] = await started(adapter)
@@ -117,7 +113,6 @@ async def _failure(adapter: FakeEngine, container_id: ContainerId) -> str:
     return caught.value.code
 
 
-@virtual_time
 async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
     class Removing(FakeEngine):
         async def execute(self, container_id: ContainerId, *args: Any, **kwargs: Any) -> Any:
@@ -133,7 +128,6 @@ async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
     assert caught.value.code == "CONTAINER_NOT_FOUND"
 
 
-@virtual_time
 async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
     adapter = FakeEngine()
     ids = await started(adapter, 3)
@@ -142,7 +136,6 @@ async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
         await gate(adapter).wait(ids, deployment().spec)
 
 
-@virtual_time
 async def test_a_wait_can_be_left_at_any_moment() -> None:
     adapter = FakeEngine()
     ids = await started(adapter, 3, env={"FAIL": "slow", "SLOW": "1000"}, config={"health_check": EXEC})
@@ -152,7 +145,6 @@ async def test_a_wait_can_be_left_at_any_moment() -> None:
                 await gate(adapter).wait(ids, deployment(config={"health_check": {**EXEC, "retries": 99}}).spec)
 
 
-@virtual_time
 async def test_looking_does_not_tire_the_engine() -> None:
     adapter = FakeEngine()
     changes: dict[str, Any] = {
@@ -166,6 +158,7 @@ async def test_looking_does_not_tire_the_engine() -> None:
     assert adapter.calls.count("execute") < 60
 
 
+@pytest.mark.virtual_time(False)
 async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_address() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -196,7 +189,6 @@ async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_addr
                 await checker.wait([container_id], wanted.spec)
 
 
-@virtual_time
 async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> None:
     class Stuck(FakeEngine):
         async def execute(self, *args: Any, **kwargs: Any) -> Any:

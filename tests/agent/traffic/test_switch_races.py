@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import pytest
+
 from syntra.agent.changes import Changes
 from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.proxy.routes import ProxyRoutes
@@ -23,7 +25,6 @@ from tests.agent.fake_engine import Hold
 from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.journal.opened import opened
 from tests.agent.traffic.test_switch import NOBODY, PROXY, Addressed, Rig, deployed, routed
-from tests.agent.virtual_time import virtual_time
 
 
 async def commit(rig: Rig, of: Deployment, request: str) -> None:
@@ -163,7 +164,7 @@ async def _outcome(traffic: TrafficSwitch, of: Deployment, container_id: Contain
     return ""
 
 
-@virtual_time
+@pytest.mark.virtual_time
 async def test_a_replica_without_a_health_check_returns_as_soon_as_it_has_stayed_up(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         rig, base = Rig(tmp_path, journal), routed()
@@ -223,7 +224,7 @@ async def many(rig: Rig, count: int) -> list[tuple[Deployment, ContainerId]]:
     return found
 
 
-@virtual_time
+@pytest.mark.virtual_time
 async def test_services_that_change_at_once_wait_for_a_slow_proxy_together(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         rig = Rig(tmp_path, journal)
@@ -245,7 +246,7 @@ async def test_services_that_change_at_once_wait_for_a_slow_proxy_together(tmp_p
         assert len(rig.servers()) == 3
 
 
-@virtual_time
+@pytest.mark.virtual_time
 async def test_what_fails_or_is_cut_off_leaves_the_others_their_change(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         rig = Rig(tmp_path, journal)
@@ -279,7 +280,7 @@ class Unseen(Addressed):
         return dataclasses.replace(found, pid=0) if found else None
 
 
-@virtual_time
+@pytest.mark.virtual_time
 async def test_what_leaves_is_drained_by_what_it_was_deployed_with(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         rig, of = Rig(tmp_path, journal), routed()

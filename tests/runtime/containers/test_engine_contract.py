@@ -18,7 +18,6 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import all_in_virtual_time
 from tests.engine import LocalRegistry, busybox_image, engine_token
 from tests.runtime.containers.engine_contract import EngineContract, Rig
 
@@ -27,7 +26,7 @@ __all__ = ["engine_token"]
 AUTH = RegistryAuth(username="ann", password="s3cret-of-ann")
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestFakeEngine(EngineContract):
     """In memory."""
 

@@ -21,8 +21,10 @@ from syntra.runtime.docker.watch import (
     RECONNECT_MAX_SECS,
     ContainerWatch,
 )
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
 from tests.runtime.docker.fake_engine import FakeEngine, Peer, answer, fake_engine
+
+pytestmark = pytest.mark.virtual_time
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
 
@@ -84,7 +86,6 @@ class Stage:
         await self.end.wait()
 
 
-@virtual_time
 async def test_an_event_is_told_and_drops_that_container_only(tmp_path: Path) -> None:
     stage, told = Stage(), Told()
     async with watching(tmp_path, stage.script, told) as (watch, _engine):
@@ -99,7 +100,6 @@ async def test_an_event_is_told_and_drops_that_container_only(tmp_path: Path) ->
         assert watch.remembered("b") == details("b")
 
 
-@virtual_time
 @pytest.mark.parametrize("action", ["connect", "disconnect"])
 async def test_a_container_that_changes_its_network_is_looked_at_again(tmp_path: Path, action: str) -> None:
     stage, told = Stage(), Told()
@@ -114,7 +114,6 @@ async def test_a_container_that_changes_its_network_is_looked_at_again(tmp_path:
         assert watch.remembered("b") == details("b")
 
 
-@virtual_time
 async def test_what_is_not_ours_is_not_told(tmp_path: Path) -> None:
     stage, told = Stage(), Told()
     async with watching(tmp_path, stage.script, told) as (watch, _engine):
@@ -126,7 +125,6 @@ async def test_what_is_not_ours_is_not_told(tmp_path: Path) -> None:
         assert watch.remembered("a") is not None
 
 
-@virtual_time
 async def test_an_inspection_that_an_event_overtook_is_not_kept(tmp_path: Path) -> None:
     stage = Stage()
     async with watching(tmp_path, stage.script) as (watch, _engine):
@@ -139,7 +137,6 @@ async def test_an_inspection_that_an_event_overtook_is_not_kept(tmp_path: Path) 
         assert watch.remembered("a") is not None
 
 
-@virtual_time
 async def test_what_happens_while_the_stream_is_being_opened_is_asked_for(tmp_path: Path) -> None:
     stage = Stage()
     async with watching(tmp_path, stage.script) as (_watch, engine):
@@ -150,7 +147,6 @@ async def test_what_happens_while_the_stream_is_being_opened_is_asked_for(tmp_pa
         assert "exec_start" not in str(filters)
 
 
-@virtual_time
 async def test_memory_does_not_outlive_its_time_nor_its_container(tmp_path: Path) -> None:
     stage = Stage()
     async with watching(tmp_path, stage.script) as (watch, _engine):
@@ -165,7 +161,6 @@ async def test_memory_does_not_outlive_its_time_nor_its_container(tmp_path: Path
         assert watch.remembered("a") is None
 
 
-@virtual_time
 async def test_a_broken_stream_forgets_everything_is_told_and_is_opened_again(tmp_path: Path) -> None:
     stage, told = Stage(), Told()
     async with watching(tmp_path, stage.script, told) as (watch, engine):
@@ -184,7 +179,6 @@ async def test_a_broken_stream_forgets_everything_is_told_and_is_opened_again(tm
         assert watch.remembered("a") is not None
 
 
-@virtual_time
 async def test_an_engine_that_stays_away_is_asked_less_and_less_often(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
@@ -197,7 +191,6 @@ async def test_an_engine_that_stays_away_is_asked_less_and_less_often(tmp_path: 
         assert now() - begun > 6 * RECONNECT_MAX_SECS
 
 
-@virtual_time
 async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> None:
     stage = Stage()
     stage.backlog = event("a")
@@ -208,7 +201,6 @@ async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> No
             await asyncio.sleep(1.5)
 
 
-@virtual_time
 async def test_a_burst_of_changes_is_told_at_once_and_once_more_at_its_end(tmp_path: Path) -> None:
     stage, told = Stage(), Told()
     async with watching(tmp_path, stage.script, told):
@@ -222,7 +214,6 @@ async def test_a_burst_of_changes_is_told_at_once_and_once_more_at_its_end(tmp_p
         assert [round(at - begun, 2) for at in told.times] == [0.0, ANNOUNCE_PAUSE_SECS]
 
 
-@virtual_time
 async def test_a_look_at_everything_holds_until_something_changes(tmp_path: Path) -> None:
     stage = Stage()
     async with watching(tmp_path, stage.script) as (watch, _):
@@ -240,7 +231,6 @@ async def test_a_look_at_everything_holds_until_something_changes(tmp_path: Path
         assert watch.remembered_all() is None
 
 
-@virtual_time
 async def test_containers_of_another_agent_wake_nobody(tmp_path: Path) -> None:
     stage = Stage()
     async with (
