@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.messages import CONTROL_PLANE, LOCAL, PeerGone, Reports, envelope
 from syntra.agent.operations.canary import CanaryTools
 from syntra.agent.operations.deployer import Deployer
@@ -31,7 +32,7 @@ from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.runtime import Runtime
 from syntra.utils.redact import Redactor
-from tests.agent.fake_engine import FakeEngine
+from tests.agent.fake_engine import FakeEngine, Hold
 from tests.agent.journal.opened import after_a_kill, opened
 from tests.agent.samples import deploy_payload
 
@@ -168,6 +169,21 @@ class Agent:
         await self.done(service_id)
         return await self.end_of(request_id)
 
+    async def reach(self, method: str, command: Awaitable[object]) -> Hold:
+        """Hold a method of the engine, and return when the work of `command` has come to it."""
+        hold = self.engine.hold(method)
+        await command
+        await hold.arrived.wait()
+        return hold
+
+    @asynccontextmanager
+    async def held_at(self, method: str, command: Awaitable[object]) -> AsyncIterator[None]:
+        """The block runs while the work of `command` is held at a method of the engine; then all work is finished."""
+        hold = await self.reach(method, command)
+        yield
+        hold.release.set()
+        await self.done()
+
     async def deployed(self, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
         """Deploy and see that it succeeds."""
         request_id = f"setup-{service_id}-{deployment_id}"
@@ -192,6 +208,17 @@ class Agent:
 
     async def responses(self, request_id: str) -> list[dict[str, Any]]:
         return [payload for kind, payload in await self.said(request_id) if kind == "command_response"]
+
+    async def answer(self, request_id: str) -> dict[str, Any]:
+        """The one response."""
+        [answer] = await self.responses(request_id)
+        return answer
+
+    async def service(self) -> ServiceRow:
+        """What the journal tells of `web`."""
+        row = await self.journal.service(ServiceId("web"))
+        assert row is not None
+        return row
 
     async def ends(self, request_id: str) -> list[dict[str, Any]]:
         """The terminal reports of a deploy, rollback or scale."""

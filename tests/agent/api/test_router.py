@@ -70,9 +70,7 @@ async def test_an_exec_that_cannot_run_is_refused_with_a_code(agent: Agent) -> N
 
 async def test_what_an_exec_runs_is_not_kept(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("execute")
-    await agent.send("exec", "e1", **said(f"echo {CANARY}"), env={"SECRET": CANARY})
-    await hold.arrived.wait()
+    hold = await agent.reach("execute", agent.send("exec", "e1", **said(f"echo {CANARY}"), env={"SECRET": CANARY}))
     rows = await agent.journal._database.transact(
         lambda c: c.execute("SELECT payload FROM commands WHERE request_id = 'e1'").fetchall()
     )

@@ -23,23 +23,16 @@ from syntra.agent.journal.database import FILE_NAME, KEY_NAME, SCHEMA_VERSION, D
 from syntra.model.ids import RequestId, ServiceId
 from syntra.utils.errors import AgentError
 from tests.agent.journal.opened import Opened, after_a_kill, opened
+from tests.agent.journal.samples import accept
 from tests.agent.samples import deploy_payload, deployment
 
 
 async def fill(journal: Opened, count: int = 30) -> None:
     """Commands in every state, kept deployments and messages."""
     for number in range(count):
-        await journal.journal.accept(
-            RequestId(f"r{number}"),
-            kind="deploy",
-            service_id=ServiceId("web"),
-            origin="control-plane",
-            payload=deploy_payload(f"d{number}", env={"PAD": "x" * 500}),
-            response={"success": True},
-            deployment=deployment(f"d{number}", env={"PAD": "x" * 500}),
-            is_operation=True,
-            messages=[f"message {number}"],
-        )
+        padded = {"env": {"PAD": "x" * 500}}
+        payload, of = deploy_payload(f"d{number}", **padded), deployment(f"d{number}", **padded)
+        await accept(journal, f"r{number}", of, payload=payload, messages=[f"message {number}"])
         if number % 2:
             await journal.journal.finish(RequestId(f"r{number}"), response=None, report={"n": number}, messages=[])
 
@@ -341,21 +334,20 @@ async def test_a_path_that_cannot_be_used_is_an_error_with_a_next_step(tmp_path:
             pass
 
 
-async def test_a_transaction_that_raises_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_transaction_that_raises_leaves_nothing_and_the_next_one_works(journal: Opened) -> None:
 
-        def work(connection: sqlite3.Connection) -> None:
-            write_rows(3)(connection)
-            raise ValueError("midway")
+    def work(connection: sqlite3.Connection) -> None:
+        write_rows(3)(connection)
+        raise ValueError("midway")
 
-        with pytest.raises(ValueError, match="midway"):
-            await journal.database.transact(work)
-        assert await steps(journal.database) == 0
-        with pytest.raises(JournalError, match="cannot write"):
-            await journal.database.transact(lambda c: (write_rows(3)(c), c.execute("INSERT INTO nowhere VALUES (1)")))
-        assert await steps(journal.database) == 0
-        await journal.database.transact(write_rows(2))
-        assert await steps(journal.database) == 2
+    with pytest.raises(ValueError, match="midway"):
+        await journal.database.transact(work)
+    assert await steps(journal.database) == 0
+    with pytest.raises(JournalError, match="cannot write"):
+        await journal.database.transact(lambda c: (write_rows(3)(c), c.execute("INSERT INTO nowhere VALUES (1)")))
+    assert await steps(journal.database) == 0
+    await journal.database.transact(write_rows(2))
+    assert await steps(journal.database) == 2
 
 
 async def test_a_kill_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path) -> None:
@@ -377,24 +369,23 @@ async def test_a_kill_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path) 
         assert await steps(journal.database) == 1
 
 
-async def test_a_cancelled_caller_does_not_tear_its_transaction(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        begun, go = asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
+async def test_a_cancelled_caller_does_not_tear_its_transaction(journal: Opened) -> None:
+    begun, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-        def work(connection: sqlite3.Connection) -> None:
-            write_rows(1)(connection)
-            loop.call_soon_threadsafe(begun.set)
-            go.wait(10)
-            write_rows(1)(connection)
+    def work(connection: sqlite3.Connection) -> None:
+        write_rows(1)(connection)
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(10)
+        write_rows(1)(connection)
 
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(journal.database.transact(work), name="transaction")
-            await begun.wait()
-            task.cancel()
-            go.set()
-        assert task.cancelled()
-        assert await steps(journal.database) == 2
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(journal.database.transact(work), name="transaction")
+        await begun.wait()
+        task.cancel()
+        go.set()
+    assert task.cancelled()
+    assert await steps(journal.database) == 2
 
 
 async def test_another_process_that_holds_the_file_is_an_error_and_costs_nothing(data_dir: Path) -> None:

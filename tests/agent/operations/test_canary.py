@@ -185,7 +185,7 @@ async def test_what_cannot_be_a_canary_is_refused_when_it_comes(
     outside.counter.away = True
     await agent.deployed("d1", **REACHED)
     await agent.deploy("r", "d2", **{**canary(), **changes})
-    [answer] = await agent.responses("r")
+    answer = await agent.answer("r")
     # A host port that nobody holds is no obstacle.
     assert answer["success"] is (code == "")
     if code:
@@ -197,7 +197,7 @@ async def test_a_limit_of_errors_without_metrics_is_refused_and_names_the_key(tm
     outside = Outside(has_metrics=False)
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
         await agent.deploy("r", "d2", **canary(max_error_percent=1))
-        [answer] = await agent.responses("r")
+        answer = await agent.answer("r")
         assert answer["error"]["code"] == "INVALID_PAYLOAD"
         assert "set networking.traefik_metrics" in answer["error"]["message"]
 
@@ -210,7 +210,7 @@ async def test_a_canary_beside_a_held_port_is_refused_also_when_it_is_only_plann
     for kind, request_id in (("deploy", "r"), ("plan", "q")):
         await agent.send(kind, request_id, **deploy_payload("d2", **{**canary(), **one}))
         await asyncio.sleep(0.1)
-        [answer] = await agent.responses(request_id)
+        answer = await agent.answer(request_id)
         assert answer["error"]["code"] == "INVALID_PAYLOAD"
         assert "strategy: a canary is impossible here: host port 80" in answer["error"]["message"]
 
@@ -394,7 +394,7 @@ async def test_an_aborted_canary_gives_back_what_was_whatever_was_wished_for_fai
     assert outside.served() == ["d1"] * 4
     for request_id, kind in (("p2", "promote"), ("a2", "abort")):
         await agent.send(kind, request_id, service_id="web")
-        [answer] = await agent.responses(request_id)
+        answer = await agent.answer(request_id)
         assert answer["error"] == {
             "code": "NO_CANARY",
             "message": f"cannot {kind} web: no canary of it is under way; deploy one with strategy canary",
@@ -404,14 +404,10 @@ async def test_an_aborted_canary_gives_back_what_was_whatever_was_wished_for_fai
 @pytest.mark.parametrize("strategy", ["rolling", "blue_green", "instant"])
 async def test_only_a_canary_can_be_steered(agent: Agent, outside: Outside, strategy: str) -> None:
     await agent.deployed("d1", **FOUR)
-    hold = outside.adapter.hold("create")
-    await agent.deploy("r", "d2", strategy=strategy, **FOUR)
-    await hold.arrived.wait()
-    for kind in ("promote", "abort"):
-        await agent.send(kind, kind, service_id="web")
-        assert await error_of(agent, kind) == "NO_CANARY"
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("create", agent.deploy("r", "d2", strategy=strategy, **FOUR)):
+        for kind in ("promote", "abort"):
+            await agent.send(kind, kind, service_id="web")
+            assert await error_of(agent, kind) == "NO_CANARY"
     assert await agent.outcome("r") == "running"
 
 

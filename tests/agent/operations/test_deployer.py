@@ -64,13 +64,9 @@ async def test_an_id_is_known_whatever_it_asks_for_the_second_time(agent: Agent)
 
 
 async def test_an_id_of_a_local_client_and_of_the_control_plane_is_one_request(agent: Agent) -> None:
-    hold = agent.engine.hold("start")
-    await agent.ask("deploy", "r1", **deploy_payload("d1"))
-    await hold.arrived.wait()
-    await agent.deploy("r1", "d1")
-    assert [answer["success"] for answer in await agent.responses("r1")] == [True]
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("start", agent.ask("deploy", "r1", **deploy_payload("d1"))):
+        await agent.deploy("r1", "d1")
+        assert [answer["success"] for answer in await agent.responses("r1")] == [True]
     heard = [payload.get("status") for _, payload in agent.local.heard]
     assert heard[0] is None
     assert heard[1] == "pending"
@@ -80,15 +76,10 @@ async def test_an_id_of_a_local_client_and_of_the_control_plane_is_one_request(a
 
 async def test_a_request_repeated_while_its_work_goes_on_is_answered_when_it_is_done(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("stop")
-    await agent.send("stop", "r1", service_id="web")
-    await hold.arrived.wait()
-    await agent.send("stop", "r1", service_id="web")
-    assert await agent.responses("r1") == []
-    hold.release.set()
-    await agent.done()
-    [answer] = await agent.responses("r1")
-    assert answer["data"] == {"service_id": "web", "completed": True, "removed": False}
+    async with agent.held_at("stop", agent.send("stop", "r1", service_id="web")):
+        await agent.send("stop", "r1", service_id="web")
+        assert await agent.responses("r1") == []
+    assert (await agent.answer("r1"))["data"] == {"service_id": "web", "completed": True, "removed": False}
 
 
 async def test_a_refused_request_may_be_sent_again(agent: Agent) -> None:
@@ -160,15 +151,11 @@ async def test_old_replicas_are_replaced_and_never_too_few_serve(agent: Agent) -
 
 async def test_a_newer_deploy_takes_the_place_of_the_waiting_and_of_the_running_one(agent: Agent) -> None:
     await agent.deployed("d0")
-    hold = agent.engine.hold("create")
-    await agent.deploy("r1", "d1")
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d2")
-    await agent.deploy("r3", "d3")
-    assert await agent.outcome("r2") == "SUPERSEDED"
-    assert await agent.ends("r1") == []
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("create", agent.deploy("r1", "d1")):
+        await agent.deploy("r2", "d2")
+        await agent.deploy("r3", "d3")
+        assert await agent.outcome("r2") == "SUPERSEDED"
+        assert await agent.ends("r1") == []
     assert [await agent.outcome(request) for request in ("r1", "r3")] == ["SUPERSEDED", "running"]
     assert (await agent.end_of("r1"))["status"] == "rolled_back"
     assert agent.engine.up("web") == ["d3"]
@@ -196,30 +183,20 @@ async def test_a_long_wait_is_left_at_once_for_a_newer_deploy(agent: Agent, wher
 
 async def test_a_stop_takes_the_place_of_a_deploy(agent: Agent) -> None:
     await agent.deployed("d0")
-    hold = agent.engine.hold("create")
-    await agent.deploy("r1", "d1")
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d2")
-    await agent.send("stop", "r3", service_id="web")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("create", agent.deploy("r1", "d1")):
+        await agent.deploy("r2", "d2")
+        await agent.send("stop", "r3", service_id="web")
     assert [await agent.outcome(request) for request in ("r1", "r2")] == ["SUPERSEDED", "SUPERSEDED"]
-    [answer] = await agent.responses("r3")
-    assert answer["success"]
+    assert (await agent.answer("r3"))["success"]
     assert agent.engine.up("web") == []
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert (row.deployment_id, row.stopped) == ("d0", True)
 
 
 async def test_what_is_proven_is_not_taken_back_for_a_newer_deploy(agent: Agent) -> None:
     await agent.deployed("d0")
-    hold = agent.engine.hold("stop")
-    await agent.deploy("r1", "d1")
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d2")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("stop", agent.deploy("r1", "d1")):
+        await agent.deploy("r2", "d2")
     assert [await agent.outcome(request) for request in ("r1", "r2")] == ["running", "running"]
     assert [c.deployment.deployment_id for c in agent.engine.of("web")] == ["d2"]
 
@@ -245,24 +222,16 @@ async def test_a_newer_deploy_that_comes_while_the_commit_is_written_leaves_the_
 
 async def test_stops_and_restarts_under_way_are_finished_first(agent: Agent) -> None:
     await agent.deployed("d0")
-    hold = agent.engine.hold("restart")
-    await agent.send("restart", "r1", service_id="web")
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d1")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("restart", agent.send("restart", "r1", service_id="web")):
+        await agent.deploy("r2", "d1")
     assert [answer["success"] for answer in await agent.responses("r1")] == [True]
     assert await agent.outcome("r2") == "running"
 
 
 async def test_a_deploy_that_waited_for_a_removal_is_kept_like_any_other(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("stop")
-    await agent.send("stop", "r1", service_id="web", remove=True)
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d2")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("stop", agent.send("stop", "r1", service_id="web", remove=True)):
+        await agent.deploy("r2", "d2")
     assert await agent.outcome("r2") == "running"
     assert await agent.journal.kept(WEB) == ["d2"]
     assert agent.engine.pins == {("web", "d2")}
@@ -285,46 +254,31 @@ async def test_services_do_not_wait_for_each_other(agent: Agent) -> None:
 
 async def test_a_scale_that_waited_for_a_deploy_scales_the_new_deployment(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("create")
-    await agent.deploy("r2", "d2")
-    await hold.arrived.wait()
-    await agent.send("scale", "r3", service_id="web", replicas=3)
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("create", agent.deploy("r2", "d2")):
+        await agent.send("scale", "r3", service_id="web", replicas=3)
     assert [await agent.outcome(request) for request in ("r2", "r3")] == ["running", "running"]
     assert agent.engine.up("web") == ["d2", "d2", "d2"]
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert (row.deployment_id, row.replicas) == ("d2", 3)
 
 
 @pytest.mark.parametrize("kind", ["restart", "stop"])
 async def test_a_restart_or_stop_that_waited_leaves_the_new_deployment_current(agent: Agent, kind: str) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("stop" if kind == "stop" else "create")
-    await agent.deploy("r2", "d2")
-    await hold.arrived.wait()
-    await agent.send(kind, "r3", service_id="web")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("stop" if kind == "stop" else "create", agent.deploy("r2", "d2")):
+        await agent.send(kind, "r3", service_id="web")
     assert [answer["success"] for answer in await agent.responses("r3")] == [True]
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert (row.deployment_id, row.stopped) == ("d2", kind == "stop")
 
 
 async def test_a_scale_whose_service_was_removed_before_its_turn_fails_with_one_report(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("stop")
-    await agent.send("stop", "r2", service_id="web", remove_container=True)
-    await hold.arrived.wait()
-    await agent.send("scale", "r3", service_id="web", replicas=2)
-    await agent.send("restart", "r4", service_id="web")
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("stop", agent.send("stop", "r2", service_id="web", remove_container=True)):
+        await agent.send("scale", "r3", service_id="web", replicas=2)
+        await agent.send("restart", "r4", service_id="web")
     assert await agent.outcome("r3") == "SERVICE_NOT_FOUND"
-    [answer] = await agent.responses("r4")
-    assert answer["error"]["code"] == "SERVICE_NOT_FOUND"
+    assert (await agent.answer("r4"))["error"]["code"] == "SERVICE_NOT_FOUND"
 
 
 # Deadlines
@@ -377,8 +331,7 @@ async def test_a_failed_start_first_deployment_costs_only_the_new_containers(
     assert WEB not in agent.engine.least_up or agent.engine.least_up[WEB] >= 2
     alerts = [payload for kind, payload in await agent.said("r2") if kind == "alert"]
     assert [alert["type"] for alert in alerts] == ["deployment_failed"]
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert row.deployment_id == "d1"
     assert await agent.journal.kept(WEB) == ["d1"]
 
@@ -490,8 +443,7 @@ async def test_scaling_goes_up_and_down_and_to_nothing_and_back(agent: Agent) ->
         assert agent.engine.up("web") == ["d1"] * replicas
         if replicas == 2:
             assert first in [c.container_id for c in agent.engine.of("web")]
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert row.replicas == 3
 
 
@@ -502,8 +454,7 @@ async def test_a_scale_up_that_fails_takes_back_only_what_it_added(agent: Agent)
     await agent.failed("r2", "rolled_back", "START_FAILED")
     assert agent.engine.up("web") == ["d1"]
     assert len(agent.engine.of("web")) == 1
-    row = await agent.journal.service(WEB)
-    assert row is not None
+    row = await agent.service()
     assert row.replicas == 1
 
 
@@ -537,7 +488,7 @@ async def test_a_rollback_returns_to_the_one_before_or_to_a_named_one(agent: Age
     await agent.carry_out("rollback", "named", target_deployment_id="d1")
     assert agent.engine.up("web") == ["d1"]
     await agent.send("rollback", "wrong", service_id="web", target_deployment_id="d9")
-    [answer] = await agent.responses("wrong")
+    answer = await agent.answer("wrong")
     assert answer["error"]["code"] == "DEPLOYMENT_NOT_FOUND"
     assert "d1, d2, d3" in answer["error"]["message"]
 
@@ -554,8 +505,7 @@ async def test_a_stop_that_the_engine_refuses_is_a_failure(agent: Agent) -> None
     await agent.deployed("d1")
     agent.engine.refuse("stop", "STOP_FAILED")
     await agent.carry_out("stop", "r2")
-    [answer] = await agent.responses("r2")
-    assert answer["error"]["code"] == "STOP_FAILED"
+    assert (await agent.answer("r2"))["error"]["code"] == "STOP_FAILED"
     assert agent.engine.up("web") == ["d1"]
 
 
@@ -566,7 +516,7 @@ async def test_a_removed_service_leaves_no_container_no_image_and_no_row(agent: 
     await agent.deployed("d1", "db")
     agent.engine.refuse(refused, "REFUSED")
     await agent.carry_out("stop", "r3", remove_container=True)
-    [answer] = await agent.responses("r3")
+    answer = await agent.answer("r3")
     assert answer["success"]
     assert answer["data"]["removed"]
     assert agent.engine.of("web") == []
@@ -609,7 +559,7 @@ async def test_a_stop_that_takes_long_is_answered_before_the_control_plane_gives
     await asyncio.sleep(19)
     assert await agent.responses("r2") == []
     await asyncio.sleep(2)
-    [answer] = await agent.responses("r2")
+    answer = await agent.answer("r2")
     assert answer == {"request_id": "r2", "success": True, "data": {"accepted": True, "completed": False}}
     await agent.done()
     assert now() - begun >= 45

@@ -201,9 +201,7 @@ async def rest(agent: Agent, up: list[str]) -> None:
 
 async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(agent: Agent) -> None:
     await prepare(agent)
-    hold = agent.engine.hold("create")
-    await agent.deploy("r", "d2", timeout_seconds=600, **CHECKED)
-    await hold.arrived.wait()
+    hold = await agent.reach("create", agent.deploy("r", "d2", timeout_seconds=600, **CHECKED))
     agent.engine.away = True
     hold.release.set()
     await asyncio.sleep(300)
@@ -215,9 +213,7 @@ async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(ag
 
 async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_with_a_report(agent: Agent) -> None:
     await prepare(agent)
-    hold = agent.engine.hold("start")
-    await agent.deploy("r", "d2", timeout_seconds=30, **CHECKED)
-    await hold.arrived.wait()
+    hold = await agent.reach("start", agent.deploy("r", "d2", timeout_seconds=30, **CHECKED))
     agent.engine.away = True
     hold.release.set()
     begun = now()
@@ -230,9 +226,7 @@ async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_w
 
 async def test_an_engine_that_is_away_when_work_begins_is_waited_for(agent: Agent) -> None:
     await prepare(agent)
-    hold = agent.engine.hold("observe")
-    await agent.deploy("r", "d2", **CHECKED)
-    await hold.arrived.wait()
+    hold = await agent.reach("observe", agent.deploy("r", "d2", **CHECKED))
     agent.engine.away = True
     hold.release.set()
     await asyncio.sleep(10)
@@ -247,9 +241,7 @@ async def test_an_engine_that_is_away_when_work_begins_is_waited_for(agent: Agen
 async def test_a_stopped_agent_parks_its_work_and_the_next_one_finishes_it(machine: Machine, method: str) -> None:
     async with machine.running() as agent:
         await prepare(agent)
-        hold = machine.engine.hold(method)
-        await agent.deploy("r", "d2", **CHECKED)
-        await hold.arrived.wait()
+        await agent.reach(method, agent.deploy("r", "d2", **CHECKED))
         await agent.deploy("db", "d1", "db")
     async with machine.running() as agent:
         await agent.done("web", "db")
@@ -276,17 +268,14 @@ async def test_an_operation_that_does_not_come_to_a_safe_point_is_cut_off(machin
     assert now() - begun < 15
     async with machine.running() as agent:
         await agent.done()
-        [answer] = await agent.responses("r")
-        assert answer["success"]
+        assert (await agent.answer("r"))["success"]
         assert machine.engine.up("web") == []
 
 
 async def test_what_waits_behind_other_work_is_resumed_in_order(machine: Machine) -> None:
     async with machine.until_killed() as agent:
         await prepare(agent)
-        hold = machine.engine.hold("create")
-        await agent.deploy("r1", "d2", **CHECKED)
-        await hold.arrived.wait()
+        await agent.reach("create", agent.deploy("r1", "d2", **CHECKED))
         await agent.send("scale", "r2", service_id="web", replicas=3)
         await agent.send("restart", "r3", service_id="web")
     async with machine.running() as agent:
@@ -299,9 +288,7 @@ async def test_what_waits_behind_other_work_is_resumed_in_order(machine: Machine
 async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_the_newer_one(machine: Machine) -> None:
     async with machine.until_killed() as agent:
         await prepare(agent)
-        hold = machine.engine.hold("create")
-        await agent.deploy("r1", "d2", **CHECKED)
-        await hold.arrived.wait()
+        await agent.reach("create", agent.deploy("r1", "d2", **CHECKED))
         await agent.deploy("r2", "d3", **CHECKED)
     async with machine.running() as agent:
         await agent.done()
@@ -312,12 +299,10 @@ async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_
 async def test_an_exec_that_was_cut_off_is_answered_honestly_and_not_run_again(machine: Machine) -> None:
     async with machine.until_killed() as agent:
         await prepare(agent)
-        hold = machine.engine.hold("execute")
-        await agent.send("exec", "e1", service_id="web", command=["sh", "-c", f"echo {CANARY}"])
-        await hold.arrived.wait()
+        await agent.reach("execute", agent.send("exec", "e1", service_id="web", command=["sh", "-c", f"echo {CANARY}"]))
     before = machine.engine.calls.count("execute")
     async with machine.running() as agent:
-        [answer] = await agent.responses("e1")
+        answer = await agent.answer("e1")
         assert answer["error"]["code"] == "INTERRUPTED"
         await agent.send("exec", "e1", service_id="web", command=["sh", "-c", "echo again"])
         assert await agent.responses("e1") == [answer, answer]
@@ -399,16 +384,12 @@ async def test_an_agent_that_stops_while_the_journal_is_full_parks_what_is_not_r
 
 async def test_a_superseded_operation_is_reported_when_the_journal_can_be_written_again(agent: Agent) -> None:
     await prepare(agent)
-    hold = agent.engine.hold("create")
-    await agent.deploy("r1", "d2", **CHECKED)
-    await hold.arrived.wait()
-    await agent.deploy("r2", "d3", **CHECKED)
-    room_again = await refuse_writes(agent, "UPDATE ON commands")
-    await agent.deploy("r3", "d4", **CHECKED)
-    assert await agent.ends("r2") == []
-    await room_again()
-    hold.release.set()
-    await agent.done()
+    async with agent.held_at("create", agent.deploy("r1", "d2", **CHECKED)):
+        await agent.deploy("r2", "d3", **CHECKED)
+        room_again = await refuse_writes(agent, "UPDATE ON commands")
+        await agent.deploy("r3", "d4", **CHECKED)
+        assert await agent.ends("r2") == []
+        await room_again()
     outcomes = [await agent.outcome(request) for request in ("r1", "r2", "r3")]
     assert outcomes == ["SUPERSEDED", "SUPERSEDED", "running"]
     assert sorted(agent.engine.up("web")) == ["d4", "d4"]
@@ -433,7 +414,7 @@ async def test_a_late_answer_that_cannot_be_kept_leaves_the_work_alone(agent: Ag
     await asyncio.sleep(20)
     await room_again()
     await agent.done()
-    [answer] = await agent.responses("r")
+    answer = await agent.answer("r")
     assert answer["data"]["completed"]
     found = await agent.journal.find(RequestId("r"))
     assert found is not None
@@ -447,9 +428,7 @@ async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_
     machine: Machine,
 ) -> None:
     async with machine.until_killed() as agent:
-        hold = machine.engine.hold("obtain_image")
-        await agent.deploy("r1", "d1")
-        await hold.arrived.wait()
+        await agent.reach("obtain_image", agent.deploy("r1", "d1"))
     machine.engine.holds.clear()
     async with opened(machine.directory) as journal, asyncio.TaskGroup() as group:
         agent = Agent(machine.directory, journal.journal, machine.engine, group)

@@ -57,7 +57,7 @@ async def test_the_control_plane_is_refused(tmp_path: Path) -> None:
     verbs = Verbs()
     async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         await agent.send("proxy_up", "u1")
-        [answer] = await agent.responses("u1")
+        answer = await agent.answer("u1")
         assert (answer["success"], answer["error"]["code"]) == (False, "UNSUPPORTED")
         assert verbs.asked == []
 

@@ -81,9 +81,7 @@ async def test_images_of_deployments_that_are_not_kept_go(agent: Agent) -> None:
 async def test_a_service_that_is_being_worked_on_is_left_alone(agent: Agent) -> None:
     await with_left_over(agent)
     agent.engine.pins.add((ServiceId("web"), deployment("old").deployment_id))
-    hold = agent.engine.hold("restart")
-    await agent.send("restart", "r", service_id="web")
-    await hold.arrived.wait()
+    hold = await agent.reach("restart", agent.send("restart", "r", service_id="web"))
     assert await garbage_collector(agent).collect() == 0
     assert len(agent.engine.of("web")) == 2
     hold.release.set()

@@ -228,14 +228,10 @@ async def test_an_operation_that_arrives_waits_for_the_action_and_no_longer_than
 async def test_a_service_with_an_operation_under_way_is_left_to_it(agent: Agent) -> None:
     await agent.deployed("d1")
     async with reconciling(agent, Told()):
-        hold = agent.engine.hold("obtain_image")
-        await agent.deploy("r2", "d2", image="shop/web:2")
-        await hold.arrived.wait()
-        gone(agent, agent.engine.of("web")[0])
-        await asyncio.sleep(20)
-        assert agent.engine.of("web") == []
-        hold.release.set()
-        await agent.done()
+        async with agent.held_at("obtain_image", agent.deploy("r2", "d2", image="shop/web:2")):
+            gone(agent, agent.engine.of("web")[0])
+            await asyncio.sleep(20)
+            assert agent.engine.of("web") == []
         assert agent.engine.up("web") == ["d2"]
 
 
