@@ -241,6 +241,32 @@ class ControlPlane:
                 return message
 
 
+@asynccontextmanager
+async def linked(
+    *behaviours: Behaviour, ack: dict[str, Any] | None = None, **changes: Any
+) -> AsyncIterator[tuple[ControlPlane, Agent]]:
+    """A control plane with these behaviours, and an agent with these changes that dials it."""
+    async with (
+        ControlPlane(*behaviours, ack=ack).serving() as plane,
+        Agent(plane.endpoint(), **changes).running() as agent,
+    ):
+        yield plane, agent
+
+
+@asynccontextmanager
+async def connected(*behaviours: Behaviour, **changes: Any) -> AsyncIterator[tuple[ControlPlane, Agent]]:
+    """The same, once the control plane has accepted the agent."""
+    async with linked(*behaviours, **changes) as (plane, agent):
+        await get(agent.ready)
+        yield plane, agent
+
+
+async def acknowledge(connection: ServerConnection) -> None:
+    """Take the hello and accept it."""
+    await connection.recv()
+    await connection.send(frame("hello_ack"))
+
+
 def frame(type_: str, payload: Mapping[str, Any] | None = None, *, id: str = "cp-1") -> str:
     return json.dumps({"id": id, "type": type_, "timestamp": "2026-01-01T00:00:00Z", "payload": payload or {}})
 

@@ -36,6 +36,12 @@ def unavailable(reason: str) -> None:
     pytest.skip(reason)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What asks for the endpoint needs an engine."""
+    if "endpoint" in getattr(item, "fixturenames", ()):
+        item.add_marker("engine")
+
+
 @pytest.fixture(scope="session")
 def endpoint() -> Endpoint:
     """A real engine."""

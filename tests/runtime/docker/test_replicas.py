@@ -174,7 +174,6 @@ def test_anything_unexpected_in_an_answer_is_passed_over(value: object) -> None:
         assert replica_of(container_details(odd)) is not None
 
 
-@pytest.mark.engine
 async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoint: Endpoint, image: str) -> None:
     service = fresh_name()
     wanted = deployment(
