@@ -79,7 +79,7 @@ class TestFakeEngine(RuntimeContract):
     """Containers in memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         engine, away = FakeEngine(registry=["shop/web:1"]), FakeEngine()
         away.away = True
         yield rig_of(engine, away, ServiceId("web"), "shop", "shop/web")
@@ -90,7 +90,7 @@ class TestTinyRuntime(RuntimeContract):
     """A cluster in memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         away = TinyRuntime()
         away.away = True
         yield RuntimeRig(
@@ -109,7 +109,7 @@ class TestDocker(RuntimeContract):
         self.count = 0
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         self.count += 1
         await asyncio.to_thread(busybox_image, f"{self.token}/app:1")
         service_id = ServiceId(f"svc-{self.token}-{self.count}")

@@ -31,7 +31,7 @@ class TestFakeEngine(EngineContract):
     """In memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def open_rig(self) -> AsyncIterator[Rig]:
         engine = FakeEngine(registry=["shop/pushed:1"])
         engine.images["shop/local:1"] = False
         engine.password = AUTH.password
@@ -72,7 +72,7 @@ class TestDockerAdapter(EngineContract):
         self.folder = tmp_path
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def open_rig(self) -> AsyncIterator[Rig]:
         token, registry = self.token, self.registry
         local = f"{token}/app:1"
         image = await asyncio.to_thread(busybox_image, local)
