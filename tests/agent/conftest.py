@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +24,14 @@ def agent(tmp_path: Path) -> OnLoop[Agent]:
 def machine(tmp_path: Path) -> Machine:
     """Where one agent runs after another."""
     return Machine(tmp_path / "data")
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """A directory in memory: what a kill leaves there is the same, and hundreds of runs take seconds."""
+    memory = Path("/dev/shm")
+    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path)

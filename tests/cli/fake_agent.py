@@ -10,6 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
+from syntra.cli.main import main
+
 DEADLINE = 10.0
 
 SERVICE: dict[str, Any] = {
@@ -118,6 +122,20 @@ class FakeAgent:
                 except Exception as exc:  # noqa: BLE001 - a script's mistake shows in the test, not in a thread
                     self._failures.append(exc)
                 peer._file.close()
+
+
+class Cli:
+    """Runs verbs against the agent at `path`, after the words that all of them begin with."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+        self.path = path
+        self._capsys = capsys
+        self._words = words
+
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        code = main(["--socket", str(self.path), *self._words, *argv])
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
 
 
 def list_services(peer: Peer) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from syntra.cli.main import main
-from tests.cli.fake_agent import SERVICE, FakeAgent, Peer, Script, answering, deploying
+from tests.cli.fake_agent import SERVICE, Cli, FakeAgent, Peer, Script, answering, deploying
 
 STATUS = {
     "agent": {
@@ -40,24 +39,6 @@ STATUS = {
     ],
     "warnings": ["disk is 91 % full; remove old images"],
 }
-
-
-class Cli:
-    """Runs verbs against one agent."""
-
-    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.path = path
-        self.capsys = capsys
-
-    def __call__(self, *argv: str) -> tuple[int, str, str]:
-        code = main(["--socket", str(self.path), *argv])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
-
-
-@pytest.fixture
-def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(tmp_path / "s", capsys)
 
 
 @pytest.fixture

@@ -75,6 +75,16 @@ def make(outbox: MemoryOutbox, *, stream_limit: int = 2, max_frame_bytes: int = 
     return Writer(outbox, max_frame_bytes=max_frame_bytes, stream_limit=stream_limit)
 
 
+def begun(*texts: str, stream_limit: int = 2, held: bool = True) -> tuple[MemoryOutbox, Wire, Writer]:
+    """A writer of an accepted connection, and a wire that takes nothing while it is `held`."""
+    outbox, wire = MemoryOutbox(*texts), Wire()
+    writer = make(outbox, stream_limit=stream_limit)
+    writer.ready()
+    if held:
+        wire.open.clear()
+    return outbox, wire, writer
+
+
 async def test_only_control_leaves_before_ready() -> None:
     outbox, wire = MemoryOutbox("result"), Wire()
     writer = make(outbox)
@@ -125,10 +135,7 @@ async def test_a_long_outbox_lets_a_heartbeat_out_between_two_batches() -> None:
 
 
 async def test_an_item_is_taken_only_after_it_left() -> None:
-    outbox, wire = MemoryOutbox("r1", "r2"), Wire()
-    writer = make(outbox)
-    writer.ready()
-    wire.open.clear()
+    outbox, wire, writer = begun("r1", "r2")
     async with writing(writer, wire):
         await wire.busy.wait()
         assert set(outbox.items) == {1, 2}
@@ -189,9 +196,7 @@ async def test_what_did_not_leave_is_sent_again_on_the_next_connection() -> None
 
 
 async def test_new_items_are_sent_as_they_come() -> None:
-    outbox, wire = MemoryOutbox(), Wire()
-    writer = make(outbox)
-    writer.ready()
+    outbox, wire, writer = begun(held=False)
     async with writing(writer, wire):
         for number in range(20):
             outbox.add(f"r{number}")
@@ -260,9 +265,7 @@ async def test_the_item_that_is_being_sent_when_the_peer_closes_is_the_one_to_bl
 
 
 async def test_a_heartbeat_is_dropped_while_the_previous_one_has_not_left() -> None:
-    writer, wire = make(MemoryOutbox()), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun()
     async with writing(writer, wire):
         writer.heartbeat("h1")
         await wire.busy.wait()
@@ -276,9 +279,7 @@ async def test_a_heartbeat_is_dropped_while_the_previous_one_has_not_left() -> N
 
 
 async def test_a_full_stream_makes_its_senders_wait_in_order() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=2), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=2)
     async with asyncio.TaskGroup() as group, writing(writer, wire):
         senders = [group.create_task(writer.stream(f"s{n}"), name=f"s{n}") for n in range(8)]
         await wire.busy.wait()
@@ -292,9 +293,7 @@ async def test_a_full_stream_makes_its_senders_wait_in_order() -> None:
 
 
 async def test_waiting_senders_are_told_when_the_connection_ends() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=2), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=2)
     outcomes: list[str] = []
 
     async def sender(text: str) -> None:
@@ -313,9 +312,7 @@ async def test_waiting_senders_are_told_when_the_connection_ends() -> None:
 
 
 async def test_a_cancelled_sender_withdraws_its_frame() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=4), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=4)
     async with asyncio.TaskGroup() as group, writing(writer, wire):
         first = group.create_task(writer.stream("first"), name="first")
         second = group.create_task(writer.stream("second"), name="second")

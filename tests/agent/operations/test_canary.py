@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -489,17 +487,6 @@ async def test_a_decision_that_was_answered_outlives_the_agent(tmp_path: Path, k
         assert await agent.outcome("r") == ("running" if kind == "promote" else "ABORTED")
         assert outside.served() == (["d2"] if kind == "promote" else ["d1"]) * 4
         assert len(await agent.responses("s")) == 1
-
-
-@pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory: what a kill leaves there is the same, and many runs take seconds."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 async def end(agent: Agent, name: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,17 +103,6 @@ async def assert_ended(agent: Agent, story: Story, name: str) -> None:
     else:
         assert (await agent.end_of("r"))["status"] == story.status
         assert len(await agent.responses("r")) == 1
-
-
-@pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory: what a kill leaves there is the same, and hundreds of runs take seconds."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
 
 
 def some_calls(name: str, after: bool) -> Iterator[int]:

@@ -20,6 +20,7 @@ from syntra.runtime.docker.jsonlines import JsonStream
 from syntra.runtime.docker.paths import Query, path
 from syntra.runtime.docker.pull import PullProgress
 from syntra.runtime.docker.records import RegistryAuth
+from tests.narrow import present
 from tests.runtime.docker.conftest import Registry
 from tests.runtime.docker.fake_engine import Peer, answer, asked
 from tests.runtime.docker.scratch import container
@@ -71,20 +72,17 @@ async def test_an_image_is_pulled_by_tag_and_by_digest(endpoint: Endpoint, image
         assert await images.inspect(f"{repository}:v1") is None
         seen: list[PullProgress] = []
         await images.pull(repository, "v1", inactivity_secs=30, on_progress=seen.append)
-        found = await images.inspect(f"{repository}:v1")
-        assert found is not None
+        found = present(await images.inspect(f"{repository}:v1"))
         assert (found.repo_tags, found.repo_digests) == ((f"{repository}:v1",), (f"{repository}@{digest}",))
         assert found.env["BUILT"] == "yes"
         assert (seen[-1].percent, seen[-1].layers_done, seen[-1].layers_total) == (100.0, 2, 2)
         assert 0 < seen[-1].bytes_done == seen[-1].bytes_total
         await images.remove(f"{repository}:v1")
         await images.pull(repository, digest, inactivity_secs=30)
-        found = await images.inspect(f"{repository}@{digest}")
-        assert found is not None
+        found = present(await images.inspect(f"{repository}@{digest}"))
         assert found.repo_tags == (), "an image pulled by digest has no tag"
         await images.tag(found.id, repository, "kept")
-        found = await images.inspect(found.id)
-        assert found is not None
+        found = present(await images.inspect(found.id))
         assert found.repo_tags == (f"{repository}:kept",)
 
 
@@ -153,8 +151,7 @@ async def test_names_are_given_listed_and_taken_away(endpoint: Endpoint, image: 
         await images.tag(image, repository, "v2")
         (row,) = await images.list(reference=f"{repository}:*")
         assert f"{repository}:v2" in row.repo_tags
-        details = await images.inspect(image)
-        assert details is not None
+        details = present(await images.inspect(image))
         assert (row.id, row.size_bytes > 0) == (details.id, True)
         assert await images.list(labels={"syntra.test": "none"}) == []
         assert await images.remove(f"{repository}:v2"), "another name is left"

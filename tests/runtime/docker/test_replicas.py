@@ -19,6 +19,7 @@ from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.parsing import container_details
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from tests.model.samples import deployment, json_values, quick
+from tests.narrow import present
 from tests.runtime.docker.scratch import fresh_name
 
 WANTED = deployment(
@@ -71,8 +72,7 @@ def inspected(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_running_replica_is_read_whole() -> None:
-    found = replica_of(container_details(inspected()))
-    assert found is not None
+    found = present(replica_of(container_details(inspected())))
     assert (found.container_id, found.name) == ("c1", "syn-svc_123-dep_abc1-2")
     assert (found.service_id, found.deployment_id, found.index) == ("svc_123", "dep_abc12345", 2)
     assert found.spec_hash == fingerprint(WANTED.spec)
@@ -104,15 +104,13 @@ def test_whom_a_replica_asks_for_names_stands_in_its_label(label: str | None, so
     labels.pop("syntra.names")
     if label is not None:
         labels["syntra.names"] = label
-    found = replica_of(container_details(described))
-    assert found is not None
+    found = present(replica_of(container_details(described)))
     assert found.names is source
 
 
 def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> None:
     stopped = inspected(Status="exited", Running=False, Pid=0, ExitCode=137, OOMKilled=True, Error="no space")
-    found = replica_of(container_details(stopped))
-    assert found is not None
+    found = present(replica_of(container_details(stopped)))
     assert (found.state, found.exit_code, found.oom_killed, found.error) == (
         ContainerState.EXITED,
         137,
@@ -124,15 +122,13 @@ def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> N
 
 def test_a_replica_that_never_started_has_no_start() -> None:
     created = inspected(Status="created", Running=False, StartedAt="0001-01-01T00:00:00Z")
-    found = replica_of(container_details(created))
-    assert found is not None
+    found = present(replica_of(container_details(created)))
     assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
 
 
 @pytest.mark.parametrize("status", ContainerState)
 def test_every_state_of_the_engine_is_known(status: ContainerState) -> None:
-    found = replica_of(container_details(inspected(Status=status.value)))
-    assert found is not None
+    found = present(replica_of(container_details(inspected(Status=status.value))))
     assert found.state is status
 
 
@@ -148,8 +144,7 @@ def test_a_container_without_our_labels_is_no_replica() -> None:
 def test_an_index_that_is_none_is_the_first(index: str) -> None:
     odd = inspected()
     odd["Config"]["Labels"][body.REPLICA] = index
-    found = replica_of(container_details(odd))
-    assert found is not None
+    found = present(replica_of(container_details(odd)))
     assert found.index == 1
 
 
@@ -157,8 +152,7 @@ def test_ports_that_the_engine_chooses_are_not_asked_for() -> None:
     for bindings in (None, {}, {"80/tcp": None}, {"80/tcp": [{"HostPort": ""}, {"HostPort": "9" * 5000}, None]}):
         chosen = inspected()
         chosen["HostConfig"]["PortBindings"] = bindings
-        found = replica_of(container_details(chosen))
-        assert found is not None
+        found = present(replica_of(container_details(chosen)))
         assert found.host_ports == frozenset()
 
 
@@ -205,8 +199,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
             details = await containers.inspect(container_id)
         finally:
             await containers.remove(container_id, force=True)
-    found = replica_of(details)
-    assert found is not None
+    found = present(replica_of(details))
     assert (found.name, found.service_id, found.index) == (name, service, 2)
     assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
     assert found.host_ports == {18443}
