@@ -74,8 +74,8 @@ class FakeEngine:
 
     Faults: `away` (nothing answers), `away_from` (methods that find nobody), `away_at` (numbers of calls, from 1, that
     find nobody), `lost_at` (calls that have
-    their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method), `kill_at` (the
-    call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
+    their effect and lose their answer), `refusals` (by method, used up in order), `bugs` and `holds` (by method),
+    `kill_at` (the call at which the agent is killed, before or after its effect: it never returns, `killed` is set).
     """
 
     name = "fake"
@@ -101,6 +101,7 @@ class FakeEngine:
         self.kill_after_effect = False
         self.killed = asyncio.Event()
         self.refusals: dict[str, list[StepFailed]] = {}
+        self.bugs: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.most_up = 0
         self.least_up: dict[ServiceId, int] = {}
@@ -422,6 +423,8 @@ class FakeEngine:
             await hold.release.wait()
         if self.away or number in self.away_at or method in self.away_from:
             raise RuntimeUnavailable(f"cannot {method}: the engine does not answer; check that it runs")
+        if method in self.bugs:
+            raise self.bugs[method]
         if self.refusals.get(method):
             raise self.refusals[method].pop(0)
         self._catch_up()

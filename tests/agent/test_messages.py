@@ -6,15 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from syntra.agent.messages import (
-    MAX_REPORT_LINES,
-    Progress,
-    Reports,
-    deploy_status,
-    envelope,
-    refusal,
-    success,
-)
+from syntra.agent.messages import MAX_REPORT_LINES, Progress, Reports, deploy_status, envelope, refusal, success
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.status import DeployState, Failure, LogLine, Phase

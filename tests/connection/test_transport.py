@@ -298,10 +298,7 @@ async def test_a_slow_reader_slows_the_senders_down_and_loses_nothing() -> None:
         async for text in connection:
             plane.frames.put_nowait(json.loads(text))
 
-    async with (
-        linked(slow, stream_queue=2) as (plane, agent),
-        asyncio.TaskGroup() as group,
-    ):
+    async with linked(slow, stream_queue=2) as (plane, agent), asyncio.TaskGroup() as group:
         await get(agent.ready)
         big = {"data": "x" * 1_000_000}
         done: list[int] = []

@@ -273,10 +273,7 @@ TELEMETRY_BATCH = shape(
     }
 )
 
-EXEC_DATA = shape(
-    {"exit_code": whole(-(2**31), 2**31), "stdout": text, "stderr": text},
-    added={"truncated": flag},
-)
+EXEC_DATA = shape({"exit_code": whole(-(2**31), 2**31), "stdout": text, "stderr": text}, added={"truncated": flag})
 """`command_response.data` of an exec; the others' data is free."""
 
 PAYLOADS: Mapping[str, Check] = {

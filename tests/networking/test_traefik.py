@@ -168,12 +168,7 @@ def test_without_tls_or_an_entrypoint_for_it_nothing_is_redirected(proxy: ProxyS
 
 
 def test_the_file_is_yaml_and_json_and_says_who_wrote_it() -> None:
-    table = RouteTable(
-        (
-            route("a", "a.example", groups=(group(endpoint()),)),
-            route("b", "b.example"),
-        )
-    )
+    table = RouteTable((route("a", "a.example", groups=(group(endpoint()),)), route("b", "b.example")))
     text = render(table, ProxySettings()).decode("ascii")
     assert text.startswith("# Written by syntra-agent")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))

@@ -65,12 +65,7 @@ class RuntimeRig:
     of: Callable[..., Deployment]
 
     def context(
-        self,
-        command: Operation,
-        deployment: Deployment | None,
-        replicas: int,
-        *,
-        previous: Deployment | None = None,
+        self, command: Operation, deployment: Deployment | None, replicas: int, *, previous: Deployment | None = None
     ) -> Context:
         desired = Desired(command=command, deployment=deployment, replicas=replicas)
         return Context(desired=desired, service_id=self.service_id, previous=previous)

@@ -16,16 +16,7 @@ from typing import ClassVar
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import (
-    ContainerExits,
-    DeployState,
-    ExecResult,
-    Figures,
-    LogLine,
-    Phase,
-    Replica,
-    ReplicaStatus,
-)
+from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica, ReplicaStatus
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import (
     Commit,

@@ -89,11 +89,7 @@ async def test_a_crash_is_told_with_its_code_and_last_lines_and_its_end_after_ca
         await asyncio.sleep(20)
         [_, end] = await alerts_of(agent)
         assert end["metadata"]["recovered"] is True
-        assert (end["metadata"]["times"], end["severity"], end["title"]) == (
-            3,
-            "critical",
-            "web replica 1 runs again",
-        )
+        assert (end["metadata"]["times"], end["severity"], end["title"]) == (3, "critical", "web replica 1 runs again")
         assert agent.ledger.shown() == []
 
 
@@ -170,10 +166,7 @@ async def test_an_alert_does_not_outlive_what_it_is_about(agent: Agent) -> None:
         assert agent.ledger.shown() == []
         recovered = [alert["message"] for alert in await alerts_of(agent) if "recovered" in alert["metadata"]]
         *earlier, last = recovered
-        assert sorted(earlier) == [
-            "the service has no such replica any more",
-            *["the service was stopped"] * 2,
-        ]
+        assert sorted(earlier) == ["the service has no such replica any more", *["the service was stopped"] * 2]
         # A removal begins with the stop; which of the two is seen is a matter of the moment.
         assert last in {"the service was stopped", "the service was removed"}
 

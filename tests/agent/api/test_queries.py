@@ -13,9 +13,9 @@ from syntra.agent.api.service_views import PROBE_MAX_AGE_SECS, VIEW_PROBE_SECS, 
 from syntra.model.command import Query, QueryKind
 from syntra.model.container import Container
 from syntra.model.errors import RequestError
-from syntra.model.ids import ContainerId, RequestId, ServiceId
-from syntra.model.status import Figures, Health
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.ids import RequestId, ServiceId
+from syntra.model.status import Health
+from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deployment
@@ -162,24 +162,14 @@ async def test_health_is_probed_for_a_view_and_remembered_for_a_moment(agent: Ag
     assert (await view(agent)).overall_health is Health.UNHEALTHY
 
 
-async def test_slow_checks_do_not_hold_up_a_view_for_long(tmp_path: Path) -> None:
-    class Stuck(FakeEngine):
-        stuck = False
-
-        async def execute(self, *args: Any, **kwargs: Any) -> Any:
-            if self.stuck:
-                await asyncio.sleep(3600)
-            return await super().execute(*args, **kwargs)
-
-    adapter = Stuck()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 20, "health_check": {**CHECK, "timeout_seconds": 60}})
-        await asyncio.sleep(PROBE_MAX_AGE_SECS)
-        adapter.stuck = True
-        begun = now()
-        assert (await view(agent)).overall_health is Health.UNHEALTHY
-        # Ten at once, so twenty take two turns.
-        assert now() - begun < 2 * (VIEW_PROBE_SECS + 1.5)
+async def test_slow_checks_do_not_hold_up_a_view_for_long(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 20, "health_check": {**CHECK, "timeout_seconds": 60}})
+    await asyncio.sleep(PROBE_MAX_AGE_SECS)
+    agent.engine.hold("execute")
+    begun = now()
+    assert (await view(agent)).overall_health is Health.UNHEALTHY
+    # Ten at once, so twenty take two turns.
+    assert now() - begun < 2 * (VIEW_PROBE_SECS + 1.5)
 
 
 async def test_a_service_without_a_check_has_no_known_health(agent: Agent) -> None:
@@ -214,27 +204,16 @@ async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None
         assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1", "syn-web-d1-2", "syn-web-d1-3"]
 
 
-async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(
-    tmp_path: Path,
-) -> None:
-    class Vanishing(FakeEngine):
-        async def figures(self, container_id: ContainerId) -> Figures | None:
-            if container_id == self.of("web")[0].container_id:
-                raise self.error
-            return await super().figures(container_id)
-
-        error = StepFailed("CONTAINER_NOT_FOUND", "no such container")
-
-    adapter = Vanishing()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 2})
-        figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
-        assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1-2"]
-        assert figures["containers"][0]["memory_limit_mb"] is None
-        adapter.error = StepFailed("METRICS_FAILED", "cannot measure")
-        await agent.ask("metrics", "m1", service_id="web")
-        await asyncio.sleep(1)
-        assert agent.local.responses()[0]["error"]["code"] == "METRICS_FAILED"
+async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    agent.engine.refuse("figures", "CONTAINER_NOT_FOUND")
+    figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
+    assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1-2"]
+    assert figures["containers"][0]["memory_limit_mb"] is None
+    agent.engine.refuse("figures", "METRICS_FAILED")
+    await agent.ask("metrics", "m1", service_id="web")
+    await asyncio.sleep(1)
+    assert agent.local.responses()[0]["error"]["code"] == "METRICS_FAILED"
 
 
 async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:

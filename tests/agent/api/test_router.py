@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.api.router import MAX_REQUESTS
-from syntra.model.ids import ContainerId, RequestId
-from syntra.model.status import Figures
+from syntra.agent.api.router import MAX_ERRANDS
+from syntra.model.ids import RequestId
 from tests.agent.agent_rig import Agent, ControlPeer, LocalPeer, running
 from tests.agent.fake_engine import FakeEngine, Hold
 from tests.agent.samples import CANARY, deploy_payload
@@ -106,20 +105,15 @@ async def test_errands_are_bounded_and_a_refused_exec_is_forgotten(agent: Agent)
     assert [answer["success"] for answer in answers] == [False, True]
 
 
-async def test_a_query_that_breaks_costs_nobody_else_anything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Buggy(FakeEngine):
-        async def figures(self, container_id: ContainerId) -> Figures | None:
-            raise ZeroDivisionError("a bug")
-
-    adapter = Buggy()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1")
-        await agent.ask("metrics", "m1", service_id="web")
-        await quiet()
-        assert "request failed unexpectedly" in [record.getMessage() for record in caplog.records]
-        await agent.ask("status", "s1")
-        await quiet()
-        assert [answer["request_id"] for answer in agent.local.responses()] == ["s1"]
+async def test_a_query_that_breaks_costs_nobody_else_anything(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    agent.engine.bugs["figures"] = ZeroDivisionError("a bug")
+    await agent.deployed("d1")
+    await agent.ask("metrics", "m1", service_id="web")
+    await quiet()
+    assert "request failed unexpectedly" in [record.getMessage() for record in caplog.records]
+    await agent.ask("status", "s1")
+    await quiet()
+    assert [answer["request_id"] for answer in agent.local.responses()] == ["s1"]
 
 
 async def test_an_answer_that_cannot_be_kept_costs_nobody_else_anything(agent: Agent) -> None:

@@ -193,10 +193,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
         {"SYNTRA_TELEMETRY__OTLP_HTP_PORT": "1"},
         "SYNTRA_TELEMETRY__OTLP_HTP_PORT: no such key, did you mean SYNTRA_TELEMETRY__OTLP_HTTP_PORT?",
     ),
-    "one underscore": (
-        {"SYNTRA_RUNTIME_DOCKER_SOCKET": "/x"},
-        "did you mean SYNTRA_RUNTIME__DOCKER_SOCKET?",
-    ),
+    "one underscore": ({"SYNTRA_RUNTIME_DOCKER_SOCKET": "/x"}, "did you mean SYNTRA_RUNTIME__DOCKER_SOCKET?"),
     "no section": ({"SYNTRA_TOKEN": SECRET}, "SYNTRA_TOKEN: no such key, did you mean SYNTRA_CONTROL_PLANE__TOKEN?"),
     "top-level slip": ({"SYNTRA_DATADIR": "/x"}, "did you mean SYNTRA_DATA_DIR?"),
     "unlike anything": ({"SYNTRA_X__Y": "1"}, "SYNTRA_X__Y: no such key"),

@@ -190,11 +190,8 @@ async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_addr
 
 
 async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> None:
-    class Stuck(FakeEngine):
-        async def execute(self, *args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(3600)
-
-    adapter = Stuck()
+    adapter = FakeEngine()
+    adapter.hold("execute")
     [container_id] = await started(adapter)
     found = replica(adapter.containers[container_id])
     spec = deployment(config={"health_check": {**EXEC, "timeout_seconds": 100}}).spec

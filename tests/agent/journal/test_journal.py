@@ -88,10 +88,7 @@ async def test_an_unwinding_operation_remembers_why(tmp_path: Path) -> None:
         await journal.journal.begin_rollback(R1, {"code": "HEALTH_CHECK_FAILED", "message": CANARY})
     async with opened(tmp_path) as journal:
         [item] = await journal.journal.unfinished()
-        assert (item.phase, item.reason) == (
-            "unwinding",
-            f'{{"code": "HEALTH_CHECK_FAILED", "message": "{CANARY}"}}',
-        )
+        assert (item.phase, item.reason) == ("unwinding", f'{{"code": "HEALTH_CHECK_FAILED", "message": "{CANARY}"}}')
 
 
 async def test_the_first_answer_stays_and_a_late_one_is_added(journal: Opened) -> None:
@@ -255,12 +252,7 @@ async def test_no_secret_stands_in_the_clear_in_any_file(tmp_path: Path) -> None
     secret = deployment(env={"PASSWORD": CANARY})
     async with opened(directory) as journal:
         await accept(
-            journal,
-            R1,
-            payload={"env": CANARY},
-            response={"data": CANARY},
-            of=secret,
-            messages=[f"says {CANARY}"],
+            journal, R1, payload={"env": CANARY}, response={"data": CANARY}, of=secret, messages=[f"says {CANARY}"]
         )
         await journal.journal.begin(R1, frozenset(), [f"begins {CANARY}"])
         await journal.journal.begin_rollback(R1, {"message": CANARY})

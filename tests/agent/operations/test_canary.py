@@ -500,17 +500,13 @@ async def end(agent: Agent, name: str) -> None:
         await asyncio.sleep(0.25)
 
 
+@pytest.mark.parametrize("stride", [10, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", ["in time", "promote", "abort"])
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
-async def test_a_canary_killed_at_any_tenth_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(3 + 5 * after, 10))
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("name", ["in time", "promote", "abort"])
-@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
-async def test_a_canary_killed_at_any_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(3))
+async def test_a_canary_killed_at_any_call_goes_on_where_it_was(
+    quick_path: Path, name: str, after: bool, stride: int
+) -> None:
+    await kill(quick_path, name, after, itertools.count(3 + 5 * after * (stride > 1), stride))
 
 
 async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> None:

@@ -46,11 +46,7 @@ async def test_a_request_runs_once_however_often_it_arrives_and_gets_one_answer(
     await agent.deploy("r1", "d1")
     answers = await agent.responses("r1")
     assert answers == [answers[0]] * 6
-    assert answers[0] == {
-        "request_id": "r1",
-        "success": True,
-        "data": {"accepted": True, "deployment_id": "d1"},
-    }
+    assert answers[0] == {"request_id": "r1", "success": True, "data": {"accepted": True, "deployment_id": "d1"}}
     ends = await agent.ends("r1")
     assert ends == [ends[0]] * 2
     assert agent.engine.calls.count("create") == 1
@@ -628,15 +624,9 @@ async def test_a_registry_password_is_used_and_never_kept(agent: Agent) -> None:
     assert all(CANARY not in str(message) for message in await agent.said("r1"))
 
 
-async def test_a_bug_costs_its_operation_and_not_the_lane(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    class Buggy(FakeEngine):
-        async def ensure_network(self, project: str) -> None:
-            raise ZeroDivisionError("a bug")
-
-    adapter = Buggy()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deploy_to_end("r1", "d1")
-        assert await agent.outcome("r1") == "INTERNAL"
-        await agent.deploy_to_end("r2", "d2")
-        assert await agent.outcome("r2") == "INTERNAL"
+async def test_a_bug_costs_its_operation_and_not_the_lane(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    agent.engine.bugs["ensure_network"] = ZeroDivisionError("a bug")
+    for request_id, deployment_id in (("r1", "d1"), ("r2", "d2")):
+        await agent.deploy_to_end(request_id, deployment_id)
+        assert await agent.outcome(request_id) == "INTERNAL"
     assert "operation failed unexpectedly" in [record.getMessage() for record in caplog.records]

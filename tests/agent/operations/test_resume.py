@@ -105,46 +105,36 @@ async def assert_ended(agent: Agent, story: Story, name: str) -> None:
         assert len(await agent.responses("r")) == 1
 
 
-def some_calls(name: str, after: bool) -> Iterator[int]:
+def calls(name: str, after: bool, every: bool) -> Iterator[int]:
     """One call in thirteen, beginning elsewhere for each story; the soak run takes every one.
 
     The first call proves that the engine is there: away at that, a command is refused.
     """
-    return itertools.count(2 + (list(STORIES).index(name) + 6 * after) % STRIDE, STRIDE)
+    first = 0 if every else (list(STORIES).index(name) + 6 * after) % STRIDE
+    return itertools.count(2 + first, 1 if every else STRIDE)
 
 
 every_story = pytest.mark.parametrize("name", STORIES)
 sides = pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+at_calls = pytest.mark.parametrize(
+    "every", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["at some calls", "at any call"]
+)
 
 
+@at_calls
 @sides
 @every_story
-async def test_an_engine_that_is_away_at_some_call_changes_nothing_about_the_end(
-    quick_path: Path, name: str, after: bool
+async def test_an_engine_that_is_away_changes_nothing_about_the_end(
+    quick_path: Path, name: str, after: bool, every: bool
 ) -> None:
-    await away(quick_path, name, after, some_calls(name, after))
+    await away(quick_path, name, after, calls(name, after, every))
 
 
-@pytest.mark.soak
+@at_calls
 @sides
 @every_story
-async def test_an_engine_that_is_away_at_any_call_changes_nothing_about_the_end(
-    quick_path: Path, name: str, after: bool
-) -> None:
-    await away(quick_path, name, after, itertools.count(2))
-
-
-@sides
-@every_story
-async def test_an_agent_killed_at_some_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, some_calls(name, after))
-
-
-@pytest.mark.soak
-@sides
-@every_story
-async def test_an_agent_killed_at_any_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(2))
+async def test_a_killed_agent_goes_on_where_it_was(quick_path: Path, name: str, after: bool, every: bool) -> None:
+    await kill(quick_path, name, after, calls(name, after, every))
 
 
 async def away(path: Path, name: str, lost: bool, numbers: Iterator[int]) -> None:

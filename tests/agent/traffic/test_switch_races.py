@@ -26,6 +26,16 @@ def next_of(of: Deployment) -> Deployment:
     return dataclasses.replace(of, deployment_id=DeploymentId("d-next"), spec=spec)
 
 
+async def committed_during_a_look(rig: Rig, request_id: str, of: Deployment) -> None:
+    hold = rig.adapter.hold("observe")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rig.traffic.reconcile())
+        await hold.arrived.wait()
+        await committed(rig.journal, request_id, of)
+        rig.busy = set()
+        hold.release.set()
+
+
 async def test_a_deployment_that_is_committed_during_a_look_keeps_its_routes(rig: Rig, of: Deployment) -> None:
     [one] = await deployed(rig, of, 1)
     await rig.traffic.publish(of.spec, [one])
@@ -34,13 +44,7 @@ async def test_a_deployment_that_is_committed_during_a_look_keeps_its_routes(rig
     two = await rig.replica(after, 1)
     rig.busy = {of.spec.service_id}
     await rig.traffic.publish(after.spec, [two])
-    rig.adapter.holds["observe"] = hold = Hold()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(rig.traffic.reconcile())
-        await hold.arrived.wait()
-        await committed(rig.journal, "r2", after)
-        rig.busy = set()
-        hold.release.set()
+    await committed_during_a_look(rig, "r2", after)
     assert rig.domains() == ["next.example.com"]
 
 
@@ -50,13 +54,7 @@ async def test_a_first_deployment_that_is_committed_during_a_look_keeps_its_rout
     one = await rig.replica(of, 1)
     rig.busy = {of.spec.service_id}
     await rig.traffic.publish(of.spec, [one])
-    rig.adapter.holds["observe"] = hold = Hold()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(rig.traffic.reconcile())
-        await hold.arrived.wait()
-        await committed(rig.journal, "r1", of)
-        rig.busy = set()
-        hold.release.set()
+    await committed_during_a_look(rig, "r1", of)
     assert rig.servers() == ["http://172.30.0.2:8080"]
 
 

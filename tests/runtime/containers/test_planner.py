@@ -79,15 +79,7 @@ def rolling_back_brief(wanted: Goal, observed: Sequence[Container], *, restore: 
 
 def test_rolling_from_one_to_three_replaces_the_old_by_the_first_new() -> None:
     planned = plan.deploy(goal(3, prior=1), olds(1))
-    assert texts(planned.steps) == [
-        *PREPARE,
-        *new(1),
-        "stop dep_old-1",
-        *new(2),
-        *new(3),
-        COMMIT,
-        "remove dep_old-1",
-    ]
+    assert texts(planned.steps) == [*PREPARE, *new(1), "stop dep_old-1", *new(2), *new(3), COMMIT, "remove dep_old-1"]
     assert planned.notes == ()
 
 
@@ -128,11 +120,7 @@ def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
     ]
 
 
-TENTH = [
-    *new(1),
-    "send 10 % of the requests to replica 1",
-    "hold the canary at 10 % of the requests for 60 s",
-]
+TENTH = [*new(1), "send 10 % of the requests to replica 1", "hold the canary at 10 % of the requests for 60 s"]
 HALF = [
     *new(2),
     "send 50 % of the requests to replica 1, replica 2",
@@ -237,10 +225,7 @@ def test_instant_stops_the_old_before_the_new_starts_and_creates_before_both() -
     [
         ({"host_port": 443}, "host port 443 can be held by one container at a time"),
         ({"volumes": (DATA,)}, "volume data has a single writer"),
-        (
-            {"volumes": (dataclasses.replace(DATA, host_path="/srv/data"),)},
-            "volume /srv/data has a single writer",
-        ),
+        ({"volumes": (dataclasses.replace(DATA, host_path="/srv/data"),)}, "volume /srv/data has a single writer"),
     ],
 )
 def test_where_two_cannot_run_side_by_side_the_old_stops_first_and_the_note_says_why(
@@ -386,11 +371,7 @@ def scenarios(draw: Callable[..., Any]) -> Scenario:
         made = replica(number, deployment_id=deployment_id, state=state, index=index, spec_hash=hash_, **held)
         replicas.append(made)
     return Scenario(
-        wanted=wanted,
-        replicas=tuple(replicas),
-        cuts=draw(CUTS),
-        backwards=draw(st.booleans()),
-        exclusive=exclusive,
+        wanted=wanted, replicas=tuple(replicas), cuts=draw(CUTS), backwards=draw(st.booleans()), exclusive=exclusive
     )
 
 

@@ -12,14 +12,7 @@ from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
-from syntra.runtime.docker.errors import (
-    BadParameter,
-    Conflict,
-    DockerError,
-    EngineTimeout,
-    NotFound,
-    StreamBroken,
-)
+from syntra.runtime.docker.errors import BadParameter, Conflict, DockerError, EngineTimeout, NotFound, StreamBroken
 from syntra.runtime.docker.stats import container_figures, is_empty
 from tests.runtime.docker.fake_engine import Peer, answer, asked, replying
 from tests.runtime.docker.scratch import container, fresh_name

@@ -34,8 +34,7 @@ async def test_events_of_a_container_arrive_in_order_and_can_be_asked_for_again(
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
-    [(b'{"Type":"container","Action":"die"}\n', StreamBroken), (b"{}x", EngineProtocolError)],
+    ("body", "kind"), [(b'{"Type":"container","Action":"die"}\n', StreamBroken), (b"{}x", EngineProtocolError)]
 )
 async def test_the_end_of_the_stream_is_an_error(tmp_path: Path, body: bytes, kind: type[Exception]) -> None:
     async with asked(tmp_path, replying(b"HTTP/1.1 200 OK\r\n\r\n" + body)) as (engine, client):

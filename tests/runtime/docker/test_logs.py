@@ -76,10 +76,7 @@ async def test_following_across_restarts_goes_on_and_ends_with_the_removal(endpo
     script = "echo run >> /tmp/runs; echo hello from $(cat /tmp/runs | tr -d '\\n'); exec sleep 1000"
     async with container(endpoint, image, ["sh", "-c", script]) as made:
         logs = Logs(made.client)
-        async with (
-            aclosing(logs.follow_restarts(made.id, poll_secs=0.1)) as records,
-            asyncio.timeout(30),
-        ):
+        async with aclosing(logs.follow_restarts(made.id, poll_secs=0.1)) as records, asyncio.timeout(30):
             assert (await anext(records)).message == "hello from run"
             await made.containers.restart(made.id, 0)
             assert (await anext(records)).message == "hello from runrun"

@@ -14,13 +14,7 @@ import pytest
 from syntra.runtime.docker import parsing
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.records import ContainerDetails
-from syntra.runtime.docker.watch import (
-    ANNOUNCE_PAUSE_SECS,
-    LIST_SECS,
-    MEMORY_SECS,
-    RECONNECT_MAX_SECS,
-    ContainerWatch,
-)
+from syntra.runtime.docker.watch import ANNOUNCE_PAUSE_SECS, LIST_SECS, MEMORY_SECS, RECONNECT_MAX_SECS, ContainerWatch
 from tests.agent.virtual_time import now
 from tests.runtime.docker.fake_engine import FakeEngine, Peer, answer, fake_engine
 
