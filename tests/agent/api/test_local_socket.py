@@ -86,6 +86,12 @@ class Served:
         finally:
             writer.close()
 
+    async def serves(self) -> bool:
+        """Whether a new client is answered."""
+        async with self.client() as client:
+            client.send("status", "serves")
+            return bool((await client.receive())["payload"]["success"])
+
 
 @asynccontextmanager
 async def served(tmp_path: Path, adapter: FakeEngine | None = None) -> AsyncIterator[Served]:
@@ -172,9 +178,7 @@ async def test_a_line_that_is_too_long_is_refused_and_the_connection_closed(tmp_
         client.send_raw(b"x" * (MAX_LINE_BYTES + 1))
         [message] = await client.rest()
         assert message["payload"]["error"]["code"] == "TOO_LARGE"
-        async with agent.client() as other:
-            other.send("status", "r1")
-            assert (await other.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
 async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Path) -> None:
@@ -281,9 +285,7 @@ async def test_a_client_that_reads_slowly_holds_up_its_own_log_and_nothing_else(
             numbers = [int(line["timestamp"]) for line in payload["logs"]]
             assert numbers == list(range(seen + 1, seen + 1 + len(numbers)))
             seen += len(numbers)
-        async with agent.client() as other:
-            other.send("status", "r2")
-            assert (await other.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
 async def test_a_client_that_does_not_read_at_all_is_cut_off(tmp_path: Path) -> None:
@@ -324,9 +326,7 @@ async def test_more_connections_than_allowed_are_told_so_and_make_room_when_they
         for _, writer in held:
             writer.close()
         await asyncio.sleep(1)
-        async with agent.client() as client:
-            client.send("status", "r1")
-            assert (await client.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
 async def test_a_second_agent_on_the_socket_is_refused_and_the_first_serves_on(tmp_path: Path) -> None:
@@ -335,9 +335,7 @@ async def test_a_second_agent_on_the_socket_is_refused_and_the_first_serves_on(t
         with pytest.raises(SocketInUse, match="another agent answers there"):
             await second.open()
         await second.close()
-        async with agent.client() as client:
-            client.send("status", "r1")
-            assert (await client.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
 async def test_a_socket_that_a_dead_agent_left_is_replaced(tmp_path: Path) -> None:
@@ -345,9 +343,8 @@ async def test_a_socket_that_a_dead_agent_left_is_replaced(tmp_path: Path) -> No
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    async with served(tmp_path) as agent, agent.client() as client:
-        client.send("status", "r1")
-        assert (await client.receive())["payload"]["success"]
+    async with served(tmp_path) as agent:
+        assert await agent.serves()
 
 
 async def test_a_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:

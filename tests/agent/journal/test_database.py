@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ from tests.agent.samples import deploy_payload, deployment
 async def fill(journal: Opened, count: int = 30) -> None:
     """Commands in every state, kept deployments and messages."""
     for number in range(count):
-        padded = {"env": {"PAD": "x" * 500}}
+        padded: dict[str, Any] = {"env": {"PAD": "x" * 500}}
         payload, of = deploy_payload(f"d{number}", **padded), deployment(f"d{number}", **padded)
         await accept(journal, f"r{number}", of, payload=payload, messages=[f"message {number}"])
         if number % 2:
@@ -404,6 +405,7 @@ async def test_another_process_that_holds_the_file_is_an_error_and_costs_nothing
 FULL_DISK = """
 import asyncio, json, resource, signal, sys
 from pathlib import Path
+from typing import Any
 from syntra.agent.journal.database import Database, JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
