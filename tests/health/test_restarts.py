@@ -22,9 +22,10 @@ from syntra.health.restarts import (
     Seen,
     StartDown,
 )
-from syntra.model.container import Container, ContainerState
+from syntra.model.container import ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import Health
+from tests.runtime.containers import world
 
 WEB, DEP = ServiceId("svc_web"), DeploymentId("dep_2")
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
@@ -41,17 +42,7 @@ def replica(
     serving: bool | None = None,
     **changes: Any,
 ) -> Seen:
-    made = Container(
-        container_id=ContainerId(f"c{index}"),
-        name=f"web-{index}",
-        service_id=WEB,
-        deployment_id=DEP,
-        index=index,
-        spec_hash="",
-        state=state,
-        created_ns=index,
-    )
-    made = dataclasses.replace(made, **changes)
+    made = world.replica(index, **{"service_id": WEB, "deployment_id": DEP, "state": state, **changes})
     return Seen(replica=made, health=health, serving=health is HEALTHY if serving is None else serving)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.traffic.port import NoTraffic
-from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, Routing, ServiceSpec, Strategy
+from syntra.model.spec import Deployment
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
@@ -21,6 +22,7 @@ from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
 from tests.engine import busybox_image, engine_token
+from tests.model.samples import deployment
 from tests.runtime.runtime_contract import RuntimeContract, RuntimeRig
 from tests.runtime.tiny_runtime import TinyRuntime
 
@@ -31,32 +33,17 @@ def _of(service_id: ServiceId, project: str, image: str) -> Callable[..., Deploy
     """Deployments by id, which work or fail."""
 
     def of(deployment_id: str, *, fails: bool = False) -> Deployment:
-        spec = ServiceSpec(
+        made = deployment(
+            deployment_id,
             service_id=service_id,
             service_name="web",
             project_name=project,
             image=ImageRef(registry="", repository=image, tag="1"),
-            command=(),
             port=8080,
-            replicas=1,
-            cpu_nanos=None,
             memory_bytes=64 * 1024 * 1024,
             env={"FAIL": "exit"} if fails else {"VERSION": deployment_id},
-            labels={},
-            volumes=(),
-            health=None,
-            domains=(),
-            routing=Routing(),
-            internal_hostname=None,
-            host_port=None,
         )
-        return Deployment(
-            deployment_id=DeploymentId(deployment_id),
-            spec=spec,
-            strategy=Strategy.ROLLING,
-            rollback_on_failure=True,
-            timeout_secs=60.0,
-        )
+        return dataclasses.replace(made, timeout_secs=60.0)
 
     return of
 

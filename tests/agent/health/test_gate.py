@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from syntra.agent.health.gate import HealthGate
-from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
 from syntra.model.status import Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.fake_engine import FakeEngine, replica
 from tests.agent.samples import deployment
 from tests.agent.virtual_time import now
+from tests.runtime.containers import world
 
 pytestmark = pytest.mark.virtual_time
 
@@ -199,15 +199,8 @@ async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> 
     assert await gate(adapter).health_now(found, spec, 2.0) is Health.UNHEALTHY
     assert now() - begun < 4
     assert await gate(adapter).health_now(found, deployment().spec, 2.0) is Health.UNKNOWN
-    homeless = Container(
-        container_id=container_id,
-        name="x",
-        service_id=spec.service_id,
-        deployment_id=deployment().deployment_id,
-        index=1,
-        spec_hash="",
-        state=ContainerState.RUNNING,
-        created_ns=0,
+    homeless = world.replica(
+        container_id=container_id, deployment_id=deployment().deployment_id, service_id=spec.service_id
     )
     http = deployment(config={"health_check": {"type": "http", "path": "/"}}).spec
     assert await gate(adapter).health_now(homeless, http, 2.0) is Health.UNHEALTHY

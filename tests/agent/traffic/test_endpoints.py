@@ -9,10 +9,11 @@ import pytest
 from syntra.agent.traffic import endpoints
 from syntra.agent.traffic.endpoints import EndpointTable, ReplicaEndpoint, ServiceEndpoints
 from syntra.model.container import Container, ContainerState
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health
 from tests.model.samples import spec
+from tests.runtime.containers import world
 
 WEB = spec(service_id=ServiceId("web"), domains=("web.example.com",))
 A, B, C = ContainerId("a"), ContainerId("b"), ContainerId("c")
@@ -22,15 +23,12 @@ def replica(
     container_id: ContainerId, *, state: ContainerState = ContainerState.RUNNING, address: str = ""
 ) -> Container:
     number = ord(container_id[0]) - ord("a") + 1
-    return Container(
+    return world.replica(
+        number,
         container_id=container_id,
-        name=f"syn-web-{number}",
         service_id=ServiceId("web"),
-        deployment_id=DeploymentId("d1"),
-        index=number,
-        spec_hash="",
+        deployment_id="d1",
         state=state,
-        created_ns=number,
         addresses={"net": address or f"10.0.0.{number}"},
     )
 

@@ -16,12 +16,14 @@ import pytest
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, RegistryAuth, Routing, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec import Deployment, RegistryAuth, Strategy, VolumeMount
 from syntra.model.status import ContainerExit, LogLine
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
+from tests.model import samples
 from tests.on_loop import OnLoop
+from tests.runtime.containers.world import replica
 
 WAIT_SECS = 20.0
 
@@ -54,32 +56,24 @@ class Rig:
         host_port: int | None = None,
         volumes: tuple[VolumeMount, ...] = (),
     ) -> Deployment:
-        spec = ServiceSpec(
+        made = samples.deployment(
+            deployment_id,
+            strategy=Strategy.BLUE_GREEN,
             service_id=self.service_id,
             service_name="web",
             project_name=self.project,
             image=image or self.local,
-            command=(),
             port=8080,
-            replicas=1,
             cpu_nanos=500_000_000,
             memory_bytes=64 * 1024 * 1024,
             env={"KEY": "a=b\nc", **(env or {})},
             labels={"team": "shop"},
             volumes=volumes,
-            health=None,
             domains=("shop.example.com",),
-            routing=Routing(),
             internal_hostname="web.shop.internal",
             host_port=host_port,
         )
-        return Deployment(
-            deployment_id=DeploymentId(deployment_id),
-            spec=spec,
-            strategy=Strategy.BLUE_GREEN,
-            rollback_on_failure=False,
-            timeout_secs=77.0,
-        )
+        return replace(made, rollback_on_failure=False, timeout_secs=77.0)
 
     async def obtained(self, deployment: Deployment) -> Deployment:
         await self.engine.obtain_image(deployment, None, _ignore)
@@ -460,20 +454,7 @@ class EngineContract:
         ):
             with pytest.raises(RuntimeUnavailable):
                 await attempt
-        assert away.quick_figures(_down()) is None
-
-
-def _down() -> Container:
-    return Container(
-        container_id=ContainerId("0" * 64),
-        name="syn-web-d1",
-        service_id=ServiceId("web"),
-        deployment_id=DeploymentId("d1"),
-        index=1,
-        spec_hash="",
-        state=ContainerState.EXITED,
-        created_ns=0,
-    )
+        assert away.quick_figures(replica(container_id=some, state=ContainerState.EXITED)) is None
 
 
 async def _read(engine: ContainerEngine, container_id: ContainerId, wanted: LogRange) -> list[LogLine]:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from syntra.model.container import NameSource
-from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment
@@ -62,18 +62,13 @@ class Rig:
         return found.names
 
     def deployment(self, service: str, deployment_id: str) -> Deployment:
-        base = deployment()
-        spec = dataclasses.replace(
-            base.spec,
+        return deployment(
+            deployment_id,
             service_id=ServiceId(f"{service}-{self.token}"),
             service_name=service,
             project_name=self.token,
             image=ImageRef(registry="", repository=f"{self.token}/app", tag="1"),
-            command=(),
-            host_port=None,
-            volumes=(),
         )
-        return dataclasses.replace(base, deployment_id=DeploymentId(deployment_id), spec=spec)
 
 
 @asynccontextmanager
