@@ -209,8 +209,8 @@ async def test_a_domain_is_held_from_the_check_and_while_it_may_come_back(rig: R
 
 
 async def test_services_without_domains_come_and_go_without_the_proxy(rig: Rig, of: Deployment, tmp_path: Path) -> None:
-    [one] = await deployed(rig, of, 1)
-    await rig.traffic.publish(of.spec, [one])
+    one, two = await deployed(rig, of, 2)
+    await rig.traffic.publish(of.spec, [one, two])
     plain = dataclasses.replace(of.spec, service_id=ServiceId("db"), domains=())
     (tmp_path / "dynamic").rename(tmp_path / "aside")
     (tmp_path / "dynamic").write_text("no directory")
