@@ -267,7 +267,7 @@ async def test_a_disk_is_told_of_as_it_fills_and_when_it_has_room_again(agent: A
     disks = DiskWatch(agent.ledger, agent.engine, tmp_path, usage=lambda _: Usage(device=1, percent=used))
     for percent in (84.9, 85.0, 90.0, 95.1, 96.0, 84.0, 82.9):
         used = percent
-        await disks.look()
+        await disks.check()
     told = [(alert["severity"], alert["metadata"].get("recovered", False)) for alert in await alerts_of(agent)]
     assert told == [("warning", False), ("critical", False), ("critical", True)]
     assert (await alerts_of(agent))[0]["metadata"]["resource"] == f"disk:{tmp_path}", "one file system, told of once"
@@ -283,10 +283,10 @@ async def test_two_file_systems_are_told_apart_and_one_that_cannot_be_asked_says
 
     disks = DiskWatch(agent.ledger, agent.engine, tmp_path, usage=usage)
     agent.engine.away = True
-    await disks.look()
+    await disks.check()
     assert await alerts_of(agent) == []
     agent.engine.away = False
-    await disks.look()
+    await disks.check()
     assert [episode.severity for episode in agent.ledger.opened] == [Severity.CRITICAL]
     assert [episode.subject.key for episode in agent.ledger.opened] == ["disk:/"]
 
@@ -325,12 +325,12 @@ async def test_a_disk_that_is_one_with_another_by_now_leaves_no_alert_open(agent
         return Usage(device=1 if path == tmp_path else device, percent=percent[path])
 
     disks = DiskWatch(agent.ledger, agent.engine, tmp_path, usage=usage)
-    await disks.look()
+    await disks.check()
     device = 0
-    await disks.look()
+    await disks.check()
     assert agent.ledger.opened, "one that does not answer may still be full"
     device, percent[Path("/")] = 1, 50.0
-    await disks.look()
+    await disks.check()
     assert agent.ledger.shown() == []
 
 

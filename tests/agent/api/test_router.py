@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.api.router import MAX_ERRANDS
+from syntra.agent.api.router import MAX_REQUESTS
 from syntra.model.ids import RequestId
 from tests.agent.agent_rig import Agent, ControlPeer, LocalPeer, running
 from tests.agent.fake_engine import FakeEngine, Hold
@@ -87,10 +87,10 @@ async def test_an_exec_with_much_output_says_that_it_was_cut(agent: Agent) -> No
 # Bounds and faults
 
 
-async def test_errands_are_bounded_and_a_refused_exec_is_forgotten(agent: Agent) -> None:
+async def test_requests_are_bounded_and_a_refused_exec_is_forgotten(agent: Agent) -> None:
     await agent.deployed("d1")
     hold = agent.engine.hold("execute")
-    for number in range(MAX_ERRANDS):
+    for number in range(MAX_REQUESTS):
         await agent.send("exec", f"e{number}", **said("pwd"))
     await agent.send("exec", "one-more", **said("pwd"))
     await agent.ask("status", "query")
@@ -129,7 +129,7 @@ async def test_an_answer_that_cannot_be_kept_costs_nobody_else_anything(agent: A
     assert (await agent.responses("s2"))[0]["success"]
 
 
-async def test_a_stopping_agent_ends_its_errands(tmp_path: Path) -> None:
+async def test_a_stopping_agent_ends_its_requests(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
         await agent.deployed("d1")

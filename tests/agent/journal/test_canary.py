@@ -78,7 +78,7 @@ async def test_what_comes_after_the_end_is_not_kept(journal: Opened, end: str) -
         case "committed":
             assert await journal.journal.commit(OPERATION, ROW)
         case "unwinding":
-            await journal.journal.unwinding(OPERATION, {"code": "X"})
+            await journal.journal.begin_rollback(OPERATION, {"code": "X"})
         case _:
             await journal.journal.finish(OPERATION, response=None, report={}, messages=[])
     assert not await journal.journal.canary.promote(OPERATION, 3, command())

@@ -196,7 +196,7 @@ async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_w
     hold.release.set()
     begun = now()
     await agent.done()
-    assert now() - begun == pytest.approx(30 + UNWIND_SECS, abs=5)
+    assert now() - begun == pytest.approx(30 + ROLLBACK_SECS, abs=5)
     await agent.failed("r", "failed", "DEADLINE", "the rollback did not finish in time")
     agent.engine.away = False
     assert agent.engine.up("web") == ["d1", "d1"]

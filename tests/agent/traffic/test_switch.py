@@ -209,12 +209,28 @@ async def test_a_domain_is_held_from_the_check_and_while_it_may_come_back(rig: R
 
 
 async def test_services_without_domains_come_and_go_without_the_proxy(rig: Rig, of: Deployment, tmp_path: Path) -> None:
-    one, two = await deployed(rig, of, 2)
-    await rig.traffic.publish(of.spec, [one, two])
+    [one] = await deployed(rig, of, 1)
+    await rig.traffic.publish(of.spec, [one])
     plain = dataclasses.replace(of.spec, service_id=ServiceId("db"), domains=())
-    (tmp_path / "dynamic").rename(tmp_path / "aside")
-    (tmp_path / "dynamic").write_text("no directory")
+    unwritable(tmp_path)
     await rig.traffic.publish(plain, [one])
     assert rig.traffic.is_serving(one)
+
+
+def unwritable(folder: Path) -> None:
+    (folder / "dynamic").rename(folder / "aside")
+    (folder / "dynamic").write_text("no directory")
+
+
+async def test_without_a_file_a_replica_is_not_withdrawn_unless_it_is_the_last_of_its_service(
+    rig: Rig, of: Deployment, tmp_path: Path
+) -> None:
+    one, two = await deployed(rig, of, 2)
+    await rig.traffic.publish(of.spec, [one, two])
+    unwritable(tmp_path)
     with pytest.raises(StepFailed, match="cannot make"):
         await rig.traffic.withdraw(of.spec.service_id, [one])
+    assert rig.traffic.is_serving(one)
+    await rig.traffic.withdraw(of.spec.service_id, [one, two])
+    assert not rig.traffic.is_serving(one)
+    assert not rig.traffic.is_serving(two)
