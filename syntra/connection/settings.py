@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import field
 from urllib.parse import urlsplit
 
+from syntra.connection.codec import MAX_FRAME_BYTES
 from syntra.connection.errors import ConnectionSettingsError
 from syntra.utils.frozen import frozen
 
@@ -48,7 +49,7 @@ class ConnectionSettings:
     heartbeat_interval_secs: float = 30.0
     reconnect_max_delay_secs: float = 60.0
     tls: TlsSettings = field(default_factory=TlsSettings)
-    max_frame_bytes: int = 16 * 1024 * 1024
+    max_frame_bytes: int = MAX_FRAME_BYTES
     stream_queue: int = 16  # the most stream messages that wait; each may be as large as a telemetry batch
     timings: Timings = field(default_factory=Timings)
 

@@ -96,6 +96,7 @@ async def test_garbage_frames_are_survived() -> None:
             b"\xff\xfe\x00",
             '{"type":[]}',
             '{"type":"x","payload":1}',
+            '{"type":"x","payload":{"a":[' + "[]," * 1_000_000 + "[]]}}",
         ]
         for item in garbage:
             await connection.send(item)
