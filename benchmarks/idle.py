@@ -25,7 +25,7 @@ from benchmarks.engine import PrivateEngine, enter_own_network
 from benchmarks.figures import ratio, result, say
 from benchmarks.processes import cpu_secs, memory_kb, tree
 from syntra.cli.agent_client import ask, operate
-from syntra.controlplane.client import ControlPlaneClient
+from tests.controlplane.client import ControlPlaneClient
 from tests.engine import PORT
 
 TARGET_PSS_MB = 45.0

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from scripts.demo_story.control_plane import ControlPlane
 from scripts.demo_story.engine import Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
-from syntra.controlplane.client import ControlPlaneClient
 
 AGENT_PROGRAM = Path(sys.executable).parent / "syntra-agent"
 PREFIX = "syntra-demo-"
@@ -112,7 +112,7 @@ class Stage:
         self._start("registry", ["docker-registry", "serve", str(self._path("registry.yml"))])
         self.await_from("registry", lambda: _status("127.0.0.1", port, "/v2/") == 200, "the registry answers")
 
-    def start_control_plane(self) -> ControlPlaneClient:
+    def start_control_plane(self) -> ControlPlane:
         """Start the reference control plane on a free port; return a client with the operator's token."""
         data_dir = str(self._path("control-plane"))
         self._start(
@@ -122,7 +122,7 @@ class Stage:
         pattern = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
         found = self.await_from("control-plane", lambda: pattern.search(said.read_text()), "the control plane listens")
         self.control_plane_url = found[1]
-        return ControlPlaneClient.from_token_file(self.control_plane_url, self.operator_token_path)
+        return ControlPlane(self.control_plane_url, self.operator_token_path)
 
     def start_proxy(self) -> bool:
         """Start Traefik on loopback, watching a directory of the agent's; False when it is not installed."""

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scripts.demo_story.control_plane import ControlPlane
 from scripts.demo_story.engine import PORT, Container, Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
 from scripts.demo_story.stage import Stage, wait_until
 from scripts.demo_story.traffic import Traffic, containers_of, proxy_at
-from syntra.controlplane.client import ControlPlaneClient
-from syntra.utils.errors import AgentError
 
 BROKEN_VARIABLE = "SYNTRA_DEMO_BROKEN"
 OVER = ("running", "failed", "rolled_back")
@@ -33,7 +32,7 @@ class Story:
         self._engine: Engine = stage.engine
         self._service_id = stage.names.service_id
         self._server_id = stage.names.server_id
-        self._plane: ControlPlaneClient | None = None
+        self._plane: ControlPlane | None = None
         self._broken = os.environ.get(BROKEN_VARIABLE, "v3").split()
         token = stage.names.token
         self.first, self.second, self.bad, self.again = (f"dep_{name}_{token}" for name in ("v1", "v2", "v3", "v1b"))
@@ -60,7 +59,7 @@ class Story:
             begun = time.monotonic()
             try:
                 sentences = step() if step not in loaded or self._is_naive else self._under_load(step)
-            except (StoryFailed, AgentError, OSError, http.client.HTTPException) as failed:
+            except (StoryFailed, OSError, http.client.HTTPException) as failed:
                 raise StoryFailed(f"cannot {title}: {failed}") from failed
             seconds = f"{time.monotonic() - begun:5.1f} s"
             for sentence in sentences:
@@ -102,7 +101,7 @@ class Story:
         plane = self._stage.start_control_plane()
         self._plane = plane
         has_proxy = self._stage.start_proxy()
-        self._stage.configure_agent(plane.create_token(self._server_id, "demo")["token"])
+        self._stage.configure_agent(plane.create_token(self._server_id, "demo"))
         pid = self._stage.start_agent()
         self._await_agent()
         sentence = f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in"
@@ -219,7 +218,7 @@ class Story:
     # Helpers
 
     @property
-    def _control_plane(self) -> ControlPlaneClient:
+    def _control_plane(self) -> ControlPlane:
         assert self._plane is not None, "cannot happen because every step that asks comes after `_connect`"
         return self._plane
 
@@ -239,7 +238,7 @@ class Story:
         }
 
     def _is_connected(self) -> bool:
-        return bool(self._control_plane.server(self._server_id)["connected"])
+        return self._control_plane.is_connected(self._server_id)
 
     def _await_agent(self) -> None:
         self._stage.await_from("agent", self._is_connected, "the control plane says that it is connected")

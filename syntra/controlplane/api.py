@@ -13,7 +13,7 @@ from dataclasses import field
 from typing import NoReturn
 from urllib.parse import parse_qs, unquote
 
-from syntra.controlplane import views
+from syntra.controlplane import listings, views
 from syntra.controlplane.clock import Clock
 from syntra.controlplane.errors import Conflict, LimitReached, ServerAbsent, StoreError
 from syntra.controlplane.fleet import Fleet
@@ -31,8 +31,6 @@ from syntra.model.ids import service_id
 from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
-
-_PAGE = 1000
 
 
 @frozen
@@ -140,8 +138,9 @@ class Api:
         return Response(status=201, body={"token": token, "server_id": server})
 
     async def _servers(self, call: Call) -> Response:
-        servers = await self._store.run(Store.servers)
-        return Response(status=200, body={"servers": [self._server_view(server) for server in servers]})
+        after = call.query.get("after", "")
+        body = await self._store.run(listings.servers, after, self._fleet.connected(), self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _server(self, call: Call) -> Response:
         return Response(status=200, body=self._server_view(await self._known_server(call.argument)))
@@ -173,30 +172,30 @@ class Api:
         return Response(status=200, body=await self._await_answer(call.argument, self._wait(call)))
 
     async def _deployment(self, call: Call) -> Response:
+        after = _after(call)
         key = f"deployment {call.argument}"
-        view = await self._parts.waiters.until(key, self._wait(call), lambda: self._look_at_deployment(call.argument))
-        return Response(status=200, body=view)
+        head = await self._parts.waiters.until(key, self._wait(call), lambda: self._look_at_deployment(call.argument))
+        body = await self._store.run(listings.deployment, call.argument, after, head, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _alerts(self, call: Call) -> Response:
-        server = await self._known_server(call.argument)
         after = _after(call)
-        alerts = await self._store.run(Store.alerts, server.server_id, after, _PAGE)
-        return Response(status=200, body=views.alerts_view(alerts, after))
+        server = await self._known_server(call.argument)
+        body = await self._store.run(listings.alerts, server.server_id, after, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _logs(self, call: Call) -> Response:
         after = _after(call)
 
-        async def look() -> tuple[bool, dict[str, object]]:
-            # The flag before the lines: lines that come in between are in this page or the next.
-            command = await self._store.run(Store.command, call.argument)
-            if command is None:
+        async def look() -> tuple[bool, None]:
+            state = await self._store.run(Store.log_state, call.argument, after)
+            if state is None:
                 raise Refused(404, "NOT_FOUND", f"there is no command {call.argument[:200]}")
-            lines = await self._store.run(Store.log_lines, call.argument, after, _PAGE)
-            done = command.stream_done and len(lines) < _PAGE
-            return bool(lines) or done, views.logs_view(lines, after, done=done)
+            return state.has_lines or state.done, None
 
-        view = await self._parts.waiters.until(f"logs {call.argument}", self._wait(call), look)
-        return Response(status=200, body=view)
+        await self._parts.waiters.until(f"logs {call.argument}", self._wait(call), look)
+        body = await self._store.run(listings.log_lines, call.argument, after, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     # Parts of actions
 
@@ -227,13 +226,12 @@ class Api:
         deployment = await self._store.run(Store.deployment, deployment_id)
         if deployment is None:
             raise Refused(404, "NOT_FOUND", f"there is no deployment {deployment_id[:200]}")
-        events = await self._store.run(Store.events, deployment_id)
         command = await self._store.run(Store.command, deployment.request_id) if deployment.request_id else None
         state = self._fleet.state_of(command) if command is not None else None
         reported = deployment.status is not None and deployment.status.is_terminal
         # A refused deploy reports no status at all.
         refused = command is not None and command.was_refused
-        return reported or refused, views.deployment_view(deployment, events, command, state)
+        return reported or refused, views.deployment_view(deployment, command, state)
 
     def _wait(self, call: Call) -> float:
         text = call.query.get("wait", "0")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from syntra.connection.codec import Envelope, encode
 from syntra.controlplane.clock import Clock
 from syntra.controlplane.errors import ServerAbsent
+from syntra.controlplane.fitting import fitted
 from syntra.controlplane.records import Command, CommandState, JsonObject, QueuedDeploy
 from syntra.controlplane.settings import ControlPlaneSettings
 from syntra.controlplane.store import Store
@@ -72,6 +73,10 @@ class Fleet:
         """The server's connection while it is usable."""
         slot = self._slots.get(server_id)
         return slot.link if slot and slot.link and slot.link.socket.is_open else None
+
+    def connected(self) -> dict[str, str]:
+        """The servers with a usable connection, and since when."""
+        return {server_id: link.connected_at for server_id in self._slots if (link := self.link(server_id))}
 
     async def admit(self, link: AgentLink, server_name: str) -> None:
         """Give the server to this link: the older link is closed first, then the hello is acknowledged with what was
@@ -136,7 +141,8 @@ class Fleet:
 
     async def answered(self, server_id: str, request_id: str, response: JsonObject) -> bool:
         """Keep an answer, even a late one, and wake who waits for it. False: no such command of this server."""
-        known = await self._store.run(Store.answer, server_id, request_id, json.dumps(response), self._clock())
+        text = fitted(response, self._settings.limits.response_bytes)
+        known = await self._store.run(Store.answer, server_id, request_id, text, self._clock())
         if known:
             self._deadlines.pop(request_id, None)
             self._waiters.notify(f"command {request_id}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import field
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import h11
 
+from syntra.controlplane.pages import json_bytes
 from syntra.controlplane.settings import Limits, Timings
 from syntra.utils.frozen import frozen
 
@@ -51,10 +51,10 @@ class Head:
 
 @frozen
 class Response:
-    """A JSON response."""
+    """A JSON response. A `body` of bytes is JSON already."""
 
     status: int
-    body: Mapping[str, object] = field(repr=False)
+    body: Mapping[str, object] | bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -211,7 +211,7 @@ class HttpConnection:
         return bool(data)
 
     async def _send(self, response: Response, *, keep: bool) -> None:
-        content = json.dumps(response.body, separators=(",", ":")).encode()
+        content = response.body if isinstance(response.body, bytes) else json_bytes(response.body)
         headers = {
             "content-type": "application/json",
             "content-length": str(len(content)),

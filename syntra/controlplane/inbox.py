@@ -10,6 +10,7 @@ import logging
 
 from syntra.connection.codec import Envelope
 from syntra.controlplane.clock import Clock
+from syntra.controlplane.fitting import fitted
 from syntra.controlplane.fleet import AgentLink, Fleet
 from syntra.controlplane.records import LogLine
 from syntra.controlplane.settings import Limits
@@ -27,7 +28,11 @@ HEARTBEAT = "heartbeat"
 
 _STATES = {state.value: state for state in DeployState}
 _MOST_LINES = 10_000
+# In characters.
 _LONGEST_LINE = 64 * 1024
+_LONGEST_TIMESTAMP = 64
+_LONGEST_STREAM = 16
+_LONGEST_NAME = 256
 
 
 class Inbox:
@@ -65,7 +70,7 @@ class Inbox:
             case "log_stream":
                 return await self._log_stream(link, envelope)
             case "alert":
-                text = json.dumps(dict(envelope.payload))
+                text = fitted(envelope.payload, self._limits.report_bytes)
                 await self._store.run(Store.add_alert, link.server_id, text, self._clock())
                 return True
             case "telemetry_batch":
@@ -105,9 +110,9 @@ class Inbox:
             Store.add_event,
             server_id=link.server_id,
             deployment_id=deployment,
-            service_id=fields.optional_text("service_id"),
+            service_id=(fields.optional_text("service_id") or "")[:_LONGEST_NAME] or None,
             status=fields.choice("status", among=_STATES),
-            event=json.dumps(dict(envelope.payload)),
+            event=fitted(envelope.payload, self._limits.report_bytes),
             now=self._clock(),
         )
         if known:
@@ -118,7 +123,12 @@ class Inbox:
         fields = Fields(envelope.payload)
         request_id = fields.text("request_id")
         lines = [
-            LogLine(seq=0, timestamp=line.text("timestamp"), stream=line.text("stream"), message=_message(line))
+            LogLine(
+                seq=0,
+                timestamp=line.text("timestamp")[:_LONGEST_TIMESTAMP],
+                stream=line.text("stream")[:_LONGEST_STREAM],
+                message=_message(line),
+            )
             for line in fields.sections("logs", limit=_MOST_LINES)
         ]
         done = fields.boolean("done", default=False)

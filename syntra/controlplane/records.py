@@ -96,3 +96,11 @@ class LogLine:
     timestamp: str
     stream: str
     message: str = field(repr=False)
+
+
+@frozen
+class LogState:
+    """Whether the agent has said that no more lines come, and whether lines beyond the ones read are there."""
+
+    done: bool
+    has_lines: bool

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import field
 from pathlib import Path
 
+from syntra.connection.codec import MAX_FRAME_BYTES
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -39,19 +40,29 @@ class Timings:
 
 @frozen
 class Limits:
-    """Bounds on what peers and operators can make us hold."""
+    """Bounds on what agents, operators and strangers can make the control plane hold. Sizes in bytes."""
 
     body_bytes: int = 4 * 1024 * 1024
-    message_bytes: int = 4 * 1024 * 1024
-    # One frame to an agent. Agents accept 1 MiB; the rest is room for the envelope.
-    command_bytes: int = 1_000_000
+    # One answer of the API; the agents' frames have the same limit.
+    answer_bytes: int = MAX_FRAME_BYTES
+    # Records in one answer that lists something.
+    answer_records: int = 1000
+    message_bytes: int = MAX_FRAME_BYTES
+    # A deploy that was queued travels inside `hello_ack`; the difference is room for the rest of that message.
+    command_bytes: int = MAX_FRAME_BYTES - 64 * 1024
     hello_bytes: int = 64 * 1024
     heartbeat_bytes: int = 1024 * 1024
+    # Stored texts. A deployment is answered with its command's response and at least one event: together they fit.
+    response_bytes: int = 14 * 1024 * 1024
+    report_bytes: int = 1024 * 1024
+    # Connections that have not shown a token; then those that have, in all and of one server.
+    strangers: int = 64
     connections: int = 512
+    connections_per_server: int = 16
     servers: int = 1000
     tokens_per_server: int = 16
     queued_per_server: int = 64
-    # Rows and bytes kept per table; the oldest go first.
+    # Rows and bytes kept per table. Beyond them each server keeps its share, see `retention`.
     kept_commands: int = 10_000
     kept_deployments: int = 10_000
     kept_events: int = 50_000

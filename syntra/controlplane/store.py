@@ -7,29 +7,30 @@ Every method is one transaction. Times are ISO 8601 text given by the caller. JS
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from syntra.controlplane import rows
 from syntra.controlplane.errors import Conflict, LimitReached
 from syntra.controlplane.records import (
     Command,
     CommandState,
     Deployment,
     Entry,
-    JsonObject,
     LogLine,
+    LogState,
     QueuedDeploy,
     Server,
 )
 from syntra.controlplane.schema import open_database
 from syntra.controlplane.settings import Limits
+from syntra.controlplane.trimming import Trimmer
 from syntra.model.status import DeployState
 from syntra.utils.sealed_box import SealedBox
 
-# Trimming sums a whole table: once per this many insertions into it.
-_TRIM_EVERY = 64
+# What a log line takes besides its message: time, stream, and the row itself.
+_LINE_OVERHEAD = 128
 
 
 class Store:
@@ -39,7 +40,7 @@ class Store:
         self._limits = limits
         self.database = open_database(path)
         self._box = SealedBox.open_or_create(path.with_suffix(".key"))
-        self._insertions: dict[str, int] = {}
+        self._trimmer = Trimmer(self.database, limits)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close."""
@@ -74,14 +75,17 @@ class Store:
         row = self.database.execute("SELECT server_id FROM tokens WHERE token_hash = ?", (token_hash,)).fetchone()
         return row["server_id"] if row else None
 
-    def servers(self) -> list[Server]:
-        """All servers, by id."""
-        return [_server(row) for row in self.database.execute("SELECT * FROM servers ORDER BY server_id")]
+    def servers(self, after: str) -> Iterator[Server]:
+        """Servers whose id is greater than `after`, by id. Read row by row, in the thread of the store."""
+        return map(
+            rows.server,
+            self.database.execute("SELECT * FROM servers WHERE server_id > ? ORDER BY server_id", (after,)),
+        )
 
     def server(self, server_id: str) -> Server | None:
         """One server."""
         row = self.database.execute("SELECT * FROM servers WHERE server_id = ?", (server_id,)).fetchone()
-        return _server(row) if row else None
+        return rows.server(row) if row else None
 
     def record_hello(self, server_id: str, hello: str, now: str) -> str:
         """Keep the newest hello; returns the server's name."""
@@ -167,8 +171,8 @@ class Store:
                     raise Conflict(
                         f"cannot start deployment {deployment_id}: the id belongs to another server; choose another"
                     )
-            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
-            self._trim("deployments", self._limits.kept_deployments)
+            self._trimmer.added("commands")
+            self._trimmer.added("deployments", rows=int(deployment_id is not None))
 
     def queue_unsent(self, request_id: str, payload: str) -> None:
         """Turn a command that certainly was not written to any socket into a queued one."""
@@ -220,13 +224,13 @@ class Store:
                 " WHERE request_id = ?3 AND server_id = ?4",
                 (response, now, request_id, server_id),
             ).rowcount
-            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
+            self._trimmer.added("commands", rows=0, size=len(response))
         return found > 0
 
     def command(self, request_id: str) -> Command | None:
         """One command."""
         row = self.database.execute("SELECT * FROM commands WHERE request_id = ?", (request_id,)).fetchone()
-        return _command(row) if row else None
+        return rows.command(row) if row else None
 
     # What agents report
 
@@ -246,22 +250,27 @@ class Store:
             if not row:
                 return False
             database.execute(
-                "INSERT INTO events (deployment_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
-                (deployment_id, now, event),
+                "INSERT INTO events (deployment_id, received_at, payload, size, server_id)"
+                " VALUES (?1, ?2, ?3, length(?3), ?4)",
+                (deployment_id, now, event, server_id),
             )
-            self._trim("deployments", self._limits.kept_deployments)
-            self._trim("events", self._limits.kept_events)
+            self._trimmer.added("deployments")
+            self._trimmer.added("events", size=len(event))
         return True
 
     def deployment(self, deployment_id: str) -> Deployment | None:
         """One deployment."""
         row = self.database.execute("SELECT * FROM deployments WHERE deployment_id = ?", (deployment_id,)).fetchone()
-        return _deployment(row) if row else None
+        return rows.deployment(row) if row else None
 
-    def events(self, deployment_id: str) -> list[Entry]:
-        """A deployment's reports, oldest first."""
-        rows = self.database.execute("SELECT * FROM events WHERE deployment_id = ? ORDER BY seq", (deployment_id,))
-        return [_entry(row) for row in rows]
+    def events(self, deployment_id: str, after: int) -> Iterator[Entry]:
+        """A deployment's reports beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.entry,
+            self.database.execute(
+                "SELECT * FROM events WHERE deployment_id = ? AND seq > ? ORDER BY seq", (deployment_id, after)
+            ),
+        )
 
     def add_alert(self, server_id: str, alert: str, now: str) -> None:
         """Keep an alert."""
@@ -270,14 +279,16 @@ class Store:
                 "INSERT INTO alerts (server_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
                 (server_id, now, alert),
             )
-            self._trim("alerts", self._limits.kept_alerts)
+            self._trimmer.added("alerts", size=len(alert))
 
-    def alerts(self, server_id: str, after: int, limit: int) -> list[Entry]:
-        """Alerts of a server beyond `after`, oldest first."""
-        rows = self.database.execute(
-            "SELECT * FROM alerts WHERE server_id = ? AND seq > ? ORDER BY seq LIMIT ?", (server_id, after, limit)
+    def alerts(self, server_id: str, after: int) -> Iterator[Entry]:
+        """Alerts of a server beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.entry,
+            self.database.execute(
+                "SELECT * FROM alerts WHERE server_id = ? AND seq > ? ORDER BY seq", (server_id, after)
+            ),
         )
-        return [_entry(row) for row in rows]
 
     def add_log_lines(self, server_id: str, request_id: str, lines: Sequence[LogLine], done: bool) -> bool:
         """Keep lines of a subscription of this server. False: no such subscription."""
@@ -288,22 +299,35 @@ class Store:
             ).rowcount
             if not found:
                 return False
+            sizes = [len(line.message.encode()) + _LINE_OVERHEAD for line in lines]
             database.executemany(
-                "INSERT INTO log_lines (request_id, timestamp, stream, message, size) VALUES (?, ?, ?, ?, ?)",
-                [(request_id, line.timestamp, line.stream, line.message, len(line.message) + 64) for line in lines],
+                "INSERT INTO log_lines (request_id, timestamp, stream, message, size, server_id)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (request_id, line.timestamp, line.stream, line.message, size, server_id)
+                    for line, size in zip(lines, sizes, strict=True)
+                ],
             )
-            self._trim("log_lines", self._limits.kept_log_lines, count=len(lines))
+            self._trimmer.added("log_lines", rows=len(lines), size=sum(sizes))
         return True
 
-    def log_lines(self, request_id: str, after: int, limit: int) -> list[LogLine]:
-        """Lines of a subscription beyond `after`, oldest first."""
-        rows = self.database.execute(
-            "SELECT * FROM log_lines WHERE request_id = ? AND seq > ? ORDER BY seq LIMIT ?", (request_id, after, limit)
+    def log_lines(self, request_id: str, after: int) -> Iterator[LogLine]:
+        """Lines of a subscription beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.log_line,
+            self.database.execute(
+                "SELECT * FROM log_lines WHERE request_id = ? AND seq > ? ORDER BY seq", (request_id, after)
+            ),
         )
-        return [
-            LogLine(seq=row["seq"], timestamp=row["timestamp"], stream=row["stream"], message=row["message"])
-            for row in rows
-        ]
+
+    def log_state(self, request_id: str, after: int) -> LogState | None:
+        """How far a subscription is; None when there is no such command."""
+        row = self.database.execute(
+            "SELECT stream_done, EXISTS (SELECT 1 FROM log_lines WHERE request_id = ?1 AND seq > ?2) AS has_lines"
+            " FROM commands WHERE request_id = ?1",
+            (request_id, after),
+        ).fetchone()
+        return LogState(done=bool(row["stream_done"]), has_lines=bool(row["has_lines"])) if row else None
 
     # Inside
 
@@ -316,68 +340,3 @@ class Store:
             self.database.execute("ROLLBACK")
             raise
         self.database.execute("COMMIT")
-
-    def _trim(self, table: str, rows: int, *, count: int = 1, keep: str = "TRUE") -> None:
-        """Delete the oldest beyond `rows` and beyond the byte budget; `keep` selects what may go at all."""
-        self._insertions[table] = self._insertions.get(table, 0) + count
-        if self._insertions[table] < min(_TRIM_EVERY, rows):
-            return
-        self._insertions[table] = 0
-        self.database.execute(
-            f"DELETE FROM {table} WHERE {keep} AND seq <= coalesce((SELECT max(seq) FROM ("
-            "SELECT seq, row_number() OVER newest AS place, sum(size) OVER newest AS bytes"
-            f" FROM {table} WINDOW newest AS (ORDER BY seq DESC)) WHERE place > ? OR bytes > ?), 0)",
-            (rows, self._limits.kept_bytes),
-        )
-
-
-def _server(row: sqlite3.Row) -> Server:
-    return Server(
-        server_id=row["server_id"],
-        name=row["name"],
-        created_at=row["created_at"],
-        hello=_json(row["hello"]),
-        hello_at=row["hello_at"],
-        heartbeat=_json(row["heartbeat"]),
-        heartbeat_at=row["heartbeat_at"],
-        telemetry_batches=row["telemetry_batches"],
-        telemetry_bytes=row["telemetry_bytes"],
-        ignored_messages=row["ignored_messages"],
-    )
-
-
-def _command(row: sqlite3.Row) -> Command:
-    return Command(
-        request_id=row["request_id"],
-        server_id=row["server_id"],
-        type=row["type"],
-        deployment_id=row["deployment_id"],
-        state=CommandState(row["state"]),
-        created_at=row["created_at"],
-        response=_json(row["response"]),
-        answered_at=row["answered_at"],
-        stream_done=bool(row["stream_done"]),
-    )
-
-
-def _deployment(row: sqlite3.Row) -> Deployment:
-    return Deployment(
-        deployment_id=row["deployment_id"],
-        server_id=row["server_id"],
-        service_id=row["service_id"],
-        request_id=row["request_id"],
-        status=DeployState(row["status"]) if row["status"] is not None else None,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(seq=row["seq"], received_at=row["received_at"], payload=json.loads(row["payload"]))
-
-
-def _json(text: str | None) -> JsonObject | None:
-    if text is None:
-        return None
-    value: JsonObject = json.loads(text)
-    return value

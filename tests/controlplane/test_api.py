@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from syntra.controlplane.client import ControlPlaneClientError
 from syntra.controlplane.settings import Limits
+from tests.controlplane.client import ControlPlaneClientError
 from tests.controlplane.harness import Plane, deploy_payload, json_body, running
 
 ROUTES = [

@@ -10,7 +10,6 @@ from typing import cast
 
 import pytest
 
-from syntra.controlplane.client import ControlPlaneClientError
 from syntra.controlplane.errors import ServerAbsent
 from syntra.controlplane.fleet import AgentLink, Fleet
 from syntra.controlplane.orders import order_for
@@ -20,6 +19,7 @@ from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.waiters import Waiters
 from syntra.controlplane.websocket import NotSent, WebSocket
+from tests.controlplane.client import ControlPlaneClientError
 from tests.controlplane.harness import CLOCK, PATIENCE, Agent, Plane, deploy_payload, hello, running
 
 

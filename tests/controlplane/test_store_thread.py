@@ -19,7 +19,7 @@ async def test_methods_run_on_one_thread_that_ends_with_it(tmp_path: Path) -> No
         names = {await thread.run(lambda store: threading.current_thread().name) for _ in range(3)}
         assert len(names) == 1
         assert names != {threading.current_thread().name}
-        assert await thread.run(Store.servers) == []
+        assert await thread.run(Store.server, "srv_1") is None
     assert not names & {running.name for running in threading.enumerate()}
 
 
