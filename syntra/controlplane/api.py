@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 from syntra.controlplane import listings, views
 from syntra.controlplane.clock import Clock
+from syntra.controlplane.connections import OPERATOR
 from syntra.controlplane.errors import Conflict, LimitReached, ServerAbsent, StoreError
 from syntra.controlplane.fleet import Fleet
 from syntra.controlplane.http import Head, Refused, Response, error_response
@@ -76,6 +77,10 @@ class Api:
             ("GET", "/api/v1/logs/([^/]+)", self._logs),
         ]
         self._routes = [(method, re.compile(pattern), action) for method, pattern, action in routes]
+
+    def owner(self, head: Head) -> str | None:
+        """The operator, when the request has the operator's token."""
+        return OPERATOR if self._is_operator(head) else None
 
     def refusal(self, head: Head) -> Response | None:
         """Unauthorized, unknown path, wrong method: in that order, so that strangers learn nothing of the routes."""

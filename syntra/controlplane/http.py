@@ -14,6 +14,8 @@ from typing import Protocol
 
 import h11
 
+from syntra.controlplane.connections import Place
+from syntra.controlplane.framing import framing_fault
 from syntra.controlplane.pages import json_bytes
 from syntra.controlplane.settings import Limits, Timings
 from syntra.utils.frozen import frozen
@@ -43,6 +45,11 @@ class Head:
     def query(self) -> str:
         return self.target.partition("?")[2]
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the request has a Transfer-Encoding; h11 refuses all but `chunked`."""
+        return any(key == "transfer-encoding" for key, _ in self.headers)
+
     def header(self, name: str) -> str | None:
         """The value of a header that occurs exactly once; None when absent or repeated."""
         values = [value for key, value in self.headers if key == name]
@@ -67,7 +74,10 @@ class Upgrade:
 
 
 class Handler(Protocol):
-    """What answers requests. Neither method may raise for what a client did."""
+    """What answers requests. No method may raise because of what a client sent."""
+
+    def owner(self, head: Head) -> str | None:
+        """The owner of the request's valid token; None when it has none. See `connections`."""
 
     def refusal(self, head: Head) -> Response | None:
         """A response when the head alone settles it; the body is then not read."""
@@ -102,6 +112,7 @@ class HttpConnection:
         writer: asyncio.StreamWriter,
         handler: Handler,
         upgrade_path: str,
+        place: Place,
         limits: Limits,
         timings: Timings,
     ) -> None:
@@ -109,6 +120,7 @@ class HttpConnection:
         self._writer = writer
         self._handler = handler
         self._upgrade_path = upgrade_path
+        self._place = place
         self._limits = limits
         self._timings = timings
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
@@ -122,14 +134,20 @@ class HttpConnection:
                     head = await self._head()
                     if head.path == self._upgrade_path:
                         # A body would be taken for frames; the handshake refuses what is not an upgrade.
+                        if head.is_chunked:
+                            raise Refused(400, "BAD_REQUEST", "an upgrade has no body")
                         await self._body(head, 0)
                         return Upgrade(head=head, buffered=self._http.trailing_data[0])
+                    owner = self._handler.owner(head)
+                    if owner is not None and not self._place.claim(owner):
+                        raise Refused(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
                     response = self._handler.refusal(head)
                     finished = False
                     if response is None:
                         body = await self._body(head, self._limits.body_bytes)
                         response = await self._handler.respond(head, body)
-                        finished = True
+                        # Parsers disagree on where some chunked bodies end, so nothing is read after one.
+                        finished = not head.is_chunked
                 except Refused as refused:
                     response, finished = refused.response, False
                 await self._send(response, keep=finished)
@@ -141,30 +159,33 @@ class HttpConnection:
             return None
 
     async def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer without reading a request, and end: for when there are too many connections."""
+        """Refuse the upgrade that `serve` returned, and end."""
         with contextlib.suppress(_Gone):
             await self._send(error_response(status, code, message), keep=False)
             await self._linger()
 
     async def _head(self) -> Head:
-        started = bool(self._http.trailing_data[0])
+        received = self._http.trailing_data[0]
         try:
             async with asyncio.timeout(self._timings.request_head):
                 while True:
                     event = self._next_event()
                     if event is h11.NEED_DATA:
-                        started = await self._read() or started
+                        received += await self._read()
                     elif isinstance(event, h11.Request):
-                        return Head(
+                        head = Head(
                             method=event.method.decode("ascii"),
                             target=event.target.decode("ascii"),
                             version=event.http_version.decode("ascii"),
                             headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers],
                         )
+                        rest = len(self._http.trailing_data[0])
+                        _check_framing(head, received[: len(received) - rest])
+                        return head
                     else:
                         raise _Gone
         except TimeoutError as exc:
-            if not started:
+            if not received:
                 raise _Gone from exc
             raise Refused(408, "TIMEOUT", "the request head did not arrive in time; send it at once") from exc
 
@@ -201,14 +222,14 @@ class HttpConnection:
                 raise _Gone from exc
             raise Refused(exc.error_status_hint, "BAD_REQUEST", f"not HTTP/1.1: {exc}") from exc
 
-    async def _read(self) -> bool:
+    async def _read(self) -> bytes:
         try:
             data = await self._reader.read(_READ_BYTES)
         except OSError as exc:
             raise _Gone from exc
         self._ended = not data
         self._http.receive_data(data)
-        return bool(data)
+        return data
 
     async def _send(self, response: Response, *, keep: bool) -> None:
         content = response.body if isinstance(response.body, bytes) else json_bytes(response.body)
@@ -247,3 +268,11 @@ class HttpConnection:
                     pass
         except (TimeoutError, OSError):
             _log.debug("client did not close after its refusal")
+
+
+def _check_framing(head: Head, received: bytes) -> None:
+    if head.version not in ("1.0", "1.1"):
+        raise Refused(505, "BAD_REQUEST", "this server speaks HTTP/1.1")
+    fault = framing_fault(received, head.version, [name for name, _ in head.headers])
+    if fault is not None:
+        raise Refused(400, "BAD_REQUEST", f"the request is ambiguous: {fault}")

@@ -10,16 +10,17 @@ import logging
 import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from syntra.controlplane.agent_session import AgentSessions
 from syntra.controlplane.api import Api, ApiParts
 from syntra.controlplane.clock import Clock, utc_now
+from syntra.controlplane.connections import Place, Places
 from syntra.controlplane.errors import StoreError
 from syntra.controlplane.fleet import Fleet
 from syntra.controlplane.http import HttpConnection, Upgrade
 from syntra.controlplane.inbox import Inbox
-from syntra.controlplane.settings import ControlPlaneSettings
+from syntra.controlplane.settings import ControlPlaneSettings, Timings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.tokens import bearer_token, read_or_create_operator_token, token_hash
@@ -53,6 +54,7 @@ class ControlPlane:
         self._waiters = Waiters()
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._places = Places(settings.limits)
         self._sockets: dict[WebSocket, asyncio.Task[None]] = {}
         self._stopping = False
 
@@ -60,7 +62,7 @@ class ControlPlane:
         settings = self._settings
         async with AsyncExitStack() as opened:
             operator_hash = _prepare_data_dir(settings)
-            tls = _tls(settings)
+            self._tls = _tls(settings)
             self.store = await opened.enter_async_context(
                 StoreThread(settings.database_path, settings.limits, settings.timings.store)
             )
@@ -85,14 +87,8 @@ class ControlPlane:
             )
             await self._group.__aenter__()
             try:
-                self._listener = await asyncio.start_server(
-                    self._accept,
-                    settings.host,
-                    settings.port,
-                    ssl=tls,
-                    ssl_handshake_timeout=settings.timings.request_head if tls else None,
-                    ssl_shutdown_timeout=settings.timings.close if tls else None,
-                )
+                # Without TLS here: a client in its handshake would not be known yet, and could not be displaced.
+                self._listener = await asyncio.start_server(self._accept, settings.host, settings.port)
             except OSError as exc:
                 await self._group.__aexit__(None, None, None)
                 raise AgentError(
@@ -100,7 +96,9 @@ class ControlPlane:
                     "choose another address or stop what uses it"
                 ) from exc
             self._opened = opened.pop_all()
-        _log.info("control plane listening", extra={"host": settings.host, "port": self.port, "tls": tls is not None})
+        _log.info(
+            "control plane listening", extra={"host": settings.host, "port": self.port, "tls": self._tls is not None}
+        )
         return self
 
     async def __aexit__(
@@ -139,31 +137,58 @@ class ControlPlane:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # A plain function: given a coroutine, asyncio would start a task that nobody owns.
-        # Up to the limit connections are served, up to twice the limit they are told why not.
-        if self._stopping or len(self._tasks) >= 2 * self._settings.limits.connections:
+        if self._stopping:
             writer.transport.abort()
             return
+        if self._tls is not None:
+            # What is read before `start_tls` would be missing in the handshake.
+            cast(asyncio.ReadTransport, writer.transport).pause_reading()
         task = self._group.create_task(self._serve(reader, writer), name="controlplane connection")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         settings = self._settings
+        # Below TLS, if there is any. The plain writer closes its transport when it is collected, so it is kept.
+        plain = writer
+        place = self._places.enter(plain.transport.abort)
         try:
-            http = HttpConnection(reader, writer, self._api, AGENT_PATH, settings.limits, settings.timings)
-            if len(self._tasks) > settings.limits.connections:
-                await http.refuse(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
-                return
+            if self._tls is not None:
+                reader, writer = await _over_tls(plain.transport, self._tls, settings.timings)
+            http = HttpConnection(reader, writer, self._api, AGENT_PATH, place, settings.limits, settings.timings)
             upgrade = await http.serve()
             if upgrade is not None:
-                await self._serve_agent(reader, writer, upgrade)
+                await self._serve_agent(reader, writer, http, upgrade, place)
+        except _NoTls as exc:
+            _log.debug("TLS handshake failed", extra={"reason": str(exc)[:200]})
         except Exception:  # noqa: BLE001 - one connection's bug ends that connection, not the control plane
             _log.exception("connection failed")
         finally:
-            await _close(writer, settings.timings.close)
+            try:
+                await _close(writer, settings.timings.close)
+            finally:
+                place.leave()
 
-    async def _serve_agent(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upgrade: Upgrade) -> None:
+    async def _serve_agent(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        http: HttpConnection,
+        upgrade: Upgrade,
+        place: Place,
+    ) -> None:
         head = upgrade.head
+        try:
+            # Before the upgrade, so that an agent with a token leaves the places of strangers as early as it can.
+            server_id = await self._server_of(writer, bearer_token(head.header("authorization")))
+        except StoreError as exc:
+            _log.error("agent refused", extra={"reason": str(exc)})
+            await http.refuse(503, exc.code, "the control plane cannot read its tokens; try again later")
+            return
+        if server_id is not None and not place.claim(server_id):
+            _log.warning("agent refused", extra={"server_id": server_id, "reason": "too many connections"})
+            await http.refuse(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
+            return
         response = handshake(head.target, head.headers, head.method, head.version)
         writer.write(response.serialize())
         if response.status_code != 101:
@@ -174,13 +199,7 @@ class ControlPlane:
         self._sockets[socket] = task
         try:
             # A bad token is answered after the upgrade, with a close code: what deployed control planes do.
-            await self._sessions.serve(
-                socket, await self._server_of(writer, bearer_token(head.header("authorization")))
-            )
-        except StoreError as exc:
-            _log.error("agent refused", extra={"reason": str(exc)})
-            socket.begin_close(4000, "the control plane cannot read its tokens now")
-            await socket.finish()
+            await self._sessions.serve(socket, server_id)
         finally:
             del self._sockets[socket]
 
@@ -190,6 +209,35 @@ class ControlPlane:
             if channel is None or not channel.getpeercert(binary_form=True):
                 return None
         return await self.store.run(Store.server_of_token, token_hash(token)) if token is not None else None
+
+
+class _NoTls(Exception):
+    """The TLS handshake failed, or the client was displaced in the middle of it."""
+
+
+async def _over_tls(
+    transport: asyncio.WriteTransport, context: ssl.SSLContext, timings: Timings
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    # `StreamWriter.start_tls` loses a connection that ends during the handshake, and its reader would not hold back
+    # the client.
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    try:
+        secure = await loop.start_tls(
+            transport,
+            protocol,
+            context,
+            server_side=True,
+            ssl_handshake_timeout=timings.request_head,
+            ssl_shutdown_timeout=timings.close,
+        )
+    except OSError as exc:
+        raise _NoTls(str(exc)) from exc
+    if secure is None:
+        raise _NoTls("the connection was lost")
+    protocol.connection_made(secure)
+    return reader, asyncio.StreamWriter(secure, protocol, reader, loop)
 
 
 async def _close(writer: asyncio.StreamWriter, deadline: float) -> None:
