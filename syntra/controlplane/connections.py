@@ -1,4 +1,4 @@
-"""The places for connections: a few for clients that have not shown a token, the others for those with one. Pure."""
+"""The places for connections: a few for unauthenticated clients, the others for clients with a valid token. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OPERATOR = ""
 
 
 class Place:
-    """The place of one connection. `displace` is called when a newer stranger takes it."""
+    """The place of one connection. `displace` is called when a newer unauthenticated client takes the place."""
 
     def __init__(self, places: Places, displace: Callable[[], None]) -> None:
         self._places = places
@@ -22,7 +22,7 @@ class Place:
     def claim(self, owner: str) -> bool:
         """Count the connection as one of `owner`, a server or the operator, from now on.
 
-        False when there is no place for it, or a stranger has displaced it.
+        False when there is no place for it, or a newer client has displaced it.
         """
         return self.owner == owner or self._places.claim(self, owner)
 
@@ -32,23 +32,23 @@ class Place:
 
 
 class Places:
-    """All places. Clients without a token can only displace each other."""
+    """All places. Unauthenticated clients can only displace each other."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        # A dict keeps the order in which they came.
-        self._strangers: dict[Place, None] = {}
+        # A dict, because it keeps the order in which clients connected.
+        self._unauthenticated: dict[Place, None] = {}
         self._owned: dict[str, int] = {}
 
     def enter(self, displace: Callable[[], None]) -> Place:
-        """A place for a new connection. When those for strangers are taken, the oldest stranger loses its own."""
-        if len(self._strangers) >= self._limits.strangers:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
+        """A place for a new connection. If none is free, the oldest unauthenticated client is displaced."""
+        if len(self._unauthenticated) >= self._limits.unauthenticated:
+            oldest = next(iter(self._unauthenticated))
+            del self._unauthenticated[oldest]
             oldest.is_lost = True
             oldest.displace()
         place = Place(self, displace)
-        self._strangers[place] = None
+        self._unauthenticated[place] = None
         return place
 
     def claim(self, place: Place, owner: str) -> bool:
@@ -59,14 +59,14 @@ class Places:
             return False
         if owner != OPERATOR and self._owned.get(owner, 0) >= self._limits.connections_per_server:
             return False
-        del self._strangers[place]
+        del self._unauthenticated[place]
         self._owned[owner] = self._owned.get(owner, 0) + 1
         place.owner = owner
         return True
 
     def leave(self, place: Place) -> None:
         """See `Place.leave`."""
-        self._strangers.pop(place, None)
+        self._unauthenticated.pop(place, None)
         if place.owner is not None:
             self._owned[place.owner] -= 1
             if not self._owned[place.owner]:

@@ -15,8 +15,8 @@ _ROOM_FOR_NAMES = 16 * 1024
 def fitted(message: JsonObject, limit: int) -> str:
     """Return the message as ASCII JSON of at most `limit` bytes (32 KiB or more).
 
-    Of a message that is larger, the small members remain, so that a report about a failure still says so. `omitted`
-    then has the first names of the members that were left out.
+    A larger message keeps its small members, so that a failed deployment is still reported as failed. Its member
+    `omitted` then has the first names of the members that were left out.
     """
     text = json.dumps(dict(message))
     if len(text) <= limit:

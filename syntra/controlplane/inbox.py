@@ -1,6 +1,6 @@
-"""What agents say after their hello, message by message, into the store.
+"""The messages of agents after their hello: checked, and written into the store.
 
-A message that is not understood is counted, logged and ignored: one odd field must not cost the connection.
+A message that is not understood is counted, logged and ignored; the connection stays open.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LONGEST_NAME = 256
 
 
 class Inbox:
-    """Takes every message of every agent."""
+    """Takes the messages of all agents."""
 
     def __init__(self, store: StoreThread, fleet: Fleet, waiters: Waiters, limits: Limits, clock: Clock) -> None:
         self._store = store
@@ -46,10 +46,10 @@ class Inbox:
         self._clock = clock
 
     async def take(self, link: AgentLink, envelope: Envelope, size: int) -> None:
-        """Act on one message of `size` bytes. Raises StoreError, and WebSocketClosed where an answer cannot go out."""
+        """Process one message of `size` bytes. Raises StoreError, and WebSocketClosed when an answer cannot be sent."""
         try:
             understood = await self._dispatch(link, envelope, size)
-            reason = "unknown type, or about something this server was not asked"
+            reason = "unknown type, or not about a command or deployment of this server"
         except InvalidField as exc:
             understood, reason = False, str(exc)
         if not understood:
@@ -77,14 +77,14 @@ class Inbox:
                 await self._store.run(Store.count_telemetry, link.server_id, size)
                 return True
             case "pong":
-                # A ping is a command whose request id is the envelope's.
+                # A ping is a command whose request id is the id of the envelope.
                 response = {"request_id": envelope.id, "success": True, "data": dict(envelope.payload)}
                 return await self._fleet.answered(link.server_id, envelope.id, response)
             case _:
                 return False
 
     async def _heartbeat(self, link: AgentLink, envelope: Envelope, size: int) -> bool:
-        # Answered first: the agent measures the round trip, and the database is not part of it.
+        # Answered first: the agent measures the round trip, which must not include the database.
         await self._fleet.pong(link, envelope.id)
         if size > self._limits.heartbeat_bytes:
             raise InvalidField("heartbeat", f"{size} bytes are more than {self._limits.heartbeat_bytes}")
@@ -139,7 +139,7 @@ class Inbox:
 
 
 def _message(line: Fields) -> str:
-    """Any text, NUL included (containers print it); cut where it would only be bulk."""
+    """The message, which may be any string: containers print NUL too. A long one is cut."""
     path, value = line.raw("message")
     if value is None:
         return ""

@@ -1,6 +1,6 @@
-"""The control plane as one object: the listener, the connections' tasks, and what they share.
+"""The control plane: the listener, the tasks of its connections, and the objects that they share.
 
-One port speaks HTTP for operators and, at `/agent/ws`, WebSocket for agents.
+One port serves HTTP to operators and, at `/agent/ws`, WebSocket to agents.
 """
 
 from __future__ import annotations
@@ -34,18 +34,15 @@ AGENT_PATH = "/agent/ws"
 
 
 async def serve(settings: ControlPlaneSettings) -> None:
-    """Run a control plane until cancelled; agents are then told that it goes away.
-
-    Raises AgentError when it cannot start.
-    """
+    """Run a control plane until it is cancelled. Raises AgentError when it cannot start."""
     async with ControlPlane(settings) as plane:
         await plane.run()
 
 
 class ControlPlane:
-    """An async context manager: entered, it listens; left, every agent was closed with 1001 and nothing is left open.
+    """An async context manager: it listens after `__aenter__`, and has closed every agent (1001) after `__aexit__`.
 
-    Enter and leave it in the same task. Leaving takes at most a little over the close deadline.
+    Enter and leave it in the same task. Leaving takes little more than the close deadline.
     """
 
     def __init__(self, settings: ControlPlaneSettings, *, clock: Clock = utc_now) -> None:
@@ -87,7 +84,7 @@ class ControlPlane:
             )
             await self._group.__aenter__()
             try:
-                # Without TLS here: a client in its handshake would not be known yet, and could not be displaced.
+                # Without TLS: asyncio would not report a client before its handshake, so it could not be displaced.
                 self._listener = await asyncio.start_server(self._accept, settings.host, settings.port)
             except OSError as exc:
                 await self._group.__aexit__(None, None, None)
@@ -110,13 +107,13 @@ class ControlPlane:
             finally:
                 for task in self._tasks:
                     task.cancel()
-                # Not given the body's exception: the group's own tasks end above, and it would wrap it.
+                # Without the body's exception, which the group would wrap; its own tasks are cancelled above.
                 await self._group.__aexit__(None, None, None)
         _log.info("control plane stopped")
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port of the listener."""
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
@@ -136,12 +133,12 @@ class ControlPlane:
             await asyncio.wait(agents, timeout=self._settings.timings.close + 1.0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A plain function: given a coroutine, asyncio would start a task that nobody owns.
+        # Not a coroutine function: asyncio would start a task for it outside of the group.
         if self._stopping:
             writer.transport.abort()
             return
         if self._tls is not None:
-            # What is read before `start_tls` would be missing in the handshake.
+            # Bytes that are read before `start_tls` would be missing in the handshake.
             cast(asyncio.ReadTransport, writer.transport).pause_reading()
         task = self._group.create_task(self._serve(reader, writer), name="controlplane connection")
         self._tasks.add(task)
@@ -149,7 +146,7 @@ class ControlPlane:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         settings = self._settings
-        # Below TLS, if there is any. The plain writer closes its transport when it is collected, so it is kept.
+        # The writer below TLS. It must live until the end: it closes its transport when it is garbage-collected.
         plain = writer
         place = self._places.enter(plain.transport.abort)
         try:
@@ -161,7 +158,7 @@ class ControlPlane:
                 await self._serve_agent(reader, writer, http, upgrade, place)
         except _NoTls as exc:
             _log.debug("TLS handshake failed", extra={"reason": str(exc)[:200]})
-        except Exception:  # noqa: BLE001 - one connection's bug ends that connection, not the control plane
+        except Exception:  # noqa: BLE001 - a bug in one connection must not end the control plane
             _log.exception("connection failed")
         finally:
             try:
@@ -179,7 +176,7 @@ class ControlPlane:
     ) -> None:
         head = upgrade.head
         try:
-            # Before the upgrade, so that an agent with a token leaves the places of strangers as early as it can.
+            # Before the upgrade, so that an agent with a token is authenticated as early as possible.
             server_id = await self._server_of(writer, bearer_token(head.header("authorization")))
         except StoreError as exc:
             _log.error("agent refused", extra={"reason": str(exc)})
@@ -193,12 +190,15 @@ class ControlPlane:
         writer.write(response.serialize())
         if response.status_code != 101:
             return
-        socket = WebSocket(reader, writer, upgrade.buffered, self._settings.limits, self._settings.timings)
+        limits = self._settings.limits
+        # Without a valid token the client only gets its close code; what it sends meanwhile must not need much memory.
+        max_bytes = limits.message_bytes if server_id is not None else limits.hello_bytes
+        socket = WebSocket(reader, writer, upgrade.buffered, max_bytes, self._settings.timings)
         task = asyncio.current_task()
         assert task is not None
         self._sockets[socket] = task
         try:
-            # A bad token is answered after the upgrade, with a close code: what deployed control planes do.
+            # A bad token gets a close code after the upgrade, as from deployed control planes.
             await self._sessions.serve(socket, server_id)
         finally:
             del self._sockets[socket]
@@ -241,7 +241,7 @@ async def _over_tls(
 
 
 async def _close(writer: asyncio.StreamWriter, deadline: float) -> None:
-    """Flush and close; a peer that does not read what is left is cut off at the deadline."""
+    """Flush and close. At the deadline, drop what the peer has not read."""
     writer.close()
     try:
         async with asyncio.timeout(deadline):
@@ -268,7 +268,7 @@ def _tls(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
         if settings.client_ca is not None:
-            # Optional in the handshake, demanded of agents: operators come without one through the same port.
+            # Optional in the handshake: operators use the same port without one. Agents are checked later.
             context.verify_mode = ssl.CERT_OPTIONAL
             context.load_verify_locations(settings.client_ca)
     except (OSError, ssl.SSLError) as exc:

@@ -1,7 +1,7 @@
-"""The database: tokens (hashed), servers, commands, deployments, and what agents reported. One thread owns it.
+"""The database: tokens (hashed), servers, commands, deployments, and reports of agents. One thread owns it.
 
-Every method is one transaction. Times are ISO 8601 text given by the caller. JSON arrives and is kept as text that
-`json.dumps` made (ASCII), so nothing a peer sends can fail to be stored for its characters.
+Every method is one transaction. The caller gives times as ISO 8601 text, and JSON as ASCII text of `json.dumps`, so
+that every string of a peer can be stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syntra.controlplane.trimming import Trimmer
 from syntra.model.status import DeployState
 from syntra.utils.sealed_box import SealedBox
 
-# What a log line takes besides its message: time, stream, and the row itself.
+# The size of a log line besides its message: time, stream, and the row itself.
 _LINE_OVERHEAD = 128
 
 
@@ -52,7 +52,7 @@ class Store:
     # Tokens and servers
 
     def add_token(self, token_hash: bytes, server_id: str, name: str, now: str) -> None:
-        """Let a token speak for a server, which is made when it is new."""
+        """Add a token of a server, and the server when it is new."""
         with self._transaction() as database:
             servers, tokens = database.execute(
                 "SELECT (SELECT count(*) FROM servers WHERE server_id != ?1),"
@@ -62,7 +62,7 @@ class Store:
             if servers >= self._limits.servers or tokens >= self._limits.tokens_per_server:
                 raise LimitReached(
                     f"cannot create a token for {server_id}: {servers} other servers and {tokens} tokens of this one "
-                    "are the most that are kept; use an existing token"
+                    "are the limit; use an existing token"
                 )
             database.execute(
                 "INSERT INTO servers (server_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -71,7 +71,7 @@ class Store:
             database.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token_hash, server_id, now))
 
     def server_of_token(self, token_hash: bytes) -> str | None:
-        """The server a token speaks for."""
+        """The server that a token belongs to."""
         row = self.database.execute("SELECT server_id FROM tokens WHERE token_hash = ?", (token_hash,)).fetchone()
         return row["server_id"] if row else None
 
@@ -88,20 +88,20 @@ class Store:
         return rows.server(row) if row else None
 
     def record_hello(self, server_id: str, hello: str, now: str) -> str:
-        """Keep the newest hello; returns the server's name."""
+        """Store the newest hello; returns the server's name."""
         with self._transaction() as database:
             database.execute("UPDATE servers SET hello = ?, hello_at = ? WHERE server_id = ?", (hello, now, server_id))
             row = database.execute("SELECT name FROM servers WHERE server_id = ?", (server_id,)).fetchone()
         return str(row["name"])
 
     def record_heartbeat(self, server_id: str, heartbeat: str, now: str) -> None:
-        """Keep the newest heartbeat."""
+        """Store the newest heartbeat."""
         self.database.execute(
             "UPDATE servers SET heartbeat = ?, heartbeat_at = ? WHERE server_id = ?", (heartbeat, now, server_id)
         )
 
     def count_telemetry(self, server_id: str, size: int) -> None:
-        """One more batch of `size` bytes."""
+        """Count one batch of `size` bytes."""
         self.database.execute(
             "UPDATE servers SET telemetry_batches = telemetry_batches + 1, telemetry_bytes = telemetry_bytes + ?"
             " WHERE server_id = ?",
@@ -109,7 +109,7 @@ class Store:
         )
 
     def count_ignored(self, server_id: str) -> None:
-        """One more message that was not understood."""
+        """Count one message that was not understood."""
         self.database.execute(
             "UPDATE servers SET ignored_messages = ignored_messages + 1 WHERE server_id = ?", (server_id,)
         )
@@ -127,10 +127,10 @@ class Store:
         queued_payload: str | None,
         now: str,
     ) -> None:
-        """Record a command before it is sent (`queued_payload` None), or queue it; with its deployment if it has one.
+        """Record a command before it is sent (`queued_payload` None), or queue it, together with its deployment.
 
-        A deployment id may come again for the same server: the way to repeat a deploy that was lost on its way.
-        Raises Conflict for a request id that was used, or a deployment id of another server.
+        A deployment id may be repeated for the same server, to send a deploy again that was lost.
+        Raises Conflict when the request id was used, or the deployment id belongs to another server, and LimitReached.
         """
         with self._transaction() as database:
             queued = "SELECT count(*) FROM commands WHERE server_id = ? AND state = 'queued'"
@@ -139,7 +139,7 @@ class Store:
                 and database.execute(queued, (server_id,)).fetchone()[0] >= self._limits.queued_per_server
             ):
                 raise LimitReached(
-                    f"cannot queue a deploy for {server_id}: {self._limits.queued_per_server} are waiting already; "
+                    f"cannot queue a deploy for {server_id}: {self._limits.queued_per_server} are queued already; "
                     "start the server's agent first"
                 )
             state = CommandState.SENT if queued_payload is None else CommandState.QUEUED
@@ -175,22 +175,22 @@ class Store:
             self._trimmer.added("deployments", rows=int(deployment_id is not None))
 
     def queue_unsent(self, request_id: str, payload: str) -> None:
-        """Turn a command that certainly was not written to any socket into a queued one."""
+        """Queue a command that was certainly not written to a socket."""
         self.database.execute(
             "UPDATE commands SET state = 'queued', queued_payload = ? WHERE request_id = ?",
             (self._sealed(request_id, payload), request_id),
         )
 
     def _sealed(self, request_id: str, payload: str | None) -> bytes | None:
-        # A deploy carries environment values and registry credentials, and may wait for days.
+        # A deploy has environment values and registry credentials, and may be queued for days.
         return None if payload is None else self._box.seal(payload.encode(), f"queued/{request_id}")
 
     def forget_unsent(self, request_id: str) -> None:
-        """Remove a command that certainly was not written to any socket."""
+        """Remove a command that was certainly not written to a socket."""
         self.database.execute("DELETE FROM commands WHERE request_id = ?", (request_id,))
 
     def take_queued(self, server_id: str, limit_bytes: int) -> list[QueuedDeploy]:
-        """Queued deploys, oldest first, at least one and else within `limit_bytes`; they count as sent from now on."""
+        """Mark queued deploys as sent and return them, oldest first: at least one, more within `limit_bytes`."""
         taken: list[QueuedDeploy] = []
         size = 0
         with self._transaction() as database:
@@ -217,7 +217,7 @@ class Store:
         return taken
 
     def answer(self, server_id: str, request_id: str, response: str, now: str) -> bool:
-        """Keep the answer to a command of this server; a repeated answer replaces. False: no such command."""
+        """Store the response to a command; it replaces an earlier one. False when this server has no such command."""
         with self._transaction() as database:
             found = database.execute(
                 "UPDATE commands SET state = 'answered', response = ?1, answered_at = ?2, size = length(?1)"
@@ -232,12 +232,12 @@ class Store:
         row = self.database.execute("SELECT * FROM commands WHERE request_id = ?", (request_id,)).fetchone()
         return rows.command(row) if row else None
 
-    # What agents report
+    # Reports of agents
 
     def add_event(
         self, *, server_id: str, deployment_id: str, service_id: str | None, status: DeployState, event: str, now: str
     ) -> bool:
-        """Keep a `deploy_status`. False: the deployment is another server's."""
+        """Store a `deploy_status`. False when the deployment belongs to another server."""
         with self._transaction() as database:
             row = database.execute(
                 "INSERT INTO deployments (deployment_id, server_id, service_id, status, created_at, updated_at)"
@@ -273,7 +273,7 @@ class Store:
         )
 
     def add_alert(self, server_id: str, alert: str, now: str) -> None:
-        """Keep an alert."""
+        """Store an alert."""
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO alerts (server_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
@@ -291,7 +291,7 @@ class Store:
         )
 
     def add_log_lines(self, server_id: str, request_id: str, lines: Sequence[LogLine], done: bool) -> bool:
-        """Keep lines of a subscription of this server. False: no such subscription."""
+        """Store lines of a subscription. False when this server has no such subscription."""
         with self._transaction() as database:
             found = database.execute(
                 "UPDATE commands SET stream_done = max(stream_done, ?) WHERE request_id = ? AND server_id = ?",
@@ -321,7 +321,7 @@ class Store:
         )
 
     def log_state(self, request_id: str, after: int) -> LogState | None:
-        """How far a subscription is; None when there is no such command."""
+        """The state of a subscription; None when there is no such command."""
         row = self.database.execute(
             "SELECT stream_done, EXISTS (SELECT 1 FROM log_lines WHERE request_id = ?1 AND seq > ?2) AS has_lines"
             " FROM commands WHERE request_id = ?1",
@@ -329,7 +329,7 @@ class Store:
         ).fetchone()
         return LogState(done=bool(row["stream_done"]), has_lines=bool(row["has_lines"])) if row else None
 
-    # Inside
+    # Internals
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -22,7 +22,7 @@ class _Table:
 
 
 class Trimmer:
-    """Counts what is added to each table, and trims the table from time to time. Use it inside a transaction."""
+    """Counts the rows that are added to each table, and trims the table at intervals. Use it inside a transaction."""
 
     def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
         self._database = database

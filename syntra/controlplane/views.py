@@ -1,4 +1,4 @@
-"""Records as the API shows them."""
+"""Records in the form of the API."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from syntra.controlplane.settings import Limits, Timings
 from tests.controlplane.client import ControlPlaneClientError
 from tests.controlplane.harness import PATIENCE, Plane, running
 
-LIMITS = Limits(strangers=3, connections=4, connections_per_server=2)
+LIMITS = Limits(unauthenticated=3, connections=4, connections_per_server=2)
 
 
 class Visitor:
@@ -32,14 +32,14 @@ class Visitor:
         self.displaced += 1
 
 
-def test_the_oldest_stranger_is_displaced_by_the_newest() -> None:
+def test_the_oldest_unauthenticated_client_is_displaced_by_the_newest() -> None:
     places = Places(LIMITS)
     visitors = [Visitor(places) for _ in range(5)]
     assert [visitor.displaced for visitor in visitors] == [1, 1, 0, 0, 0]
     assert not visitors[0].place.claim("srv_1")
 
 
-def test_a_client_with_a_token_is_never_displaced_and_leaves_its_place_to_strangers() -> None:
+def test_a_client_with_a_token_is_never_displaced_and_leaves_its_place_to_others() -> None:
     places = Places(LIMITS)
     agent = Visitor(places)
     assert agent.place.claim("srv_1")
@@ -88,7 +88,7 @@ def test_the_bounds_hold_whatever_happens(steps: list[tuple[str, int, str]]) -> 
         assert len(owners) <= LIMITS.connections
         assert all(owners.count(name) <= LIMITS.connections_per_server for name in "ab")
         present = [v for v in visitors if v not in gone and not v.displaced and v.place.owner is None]
-        assert len(present) <= LIMITS.strangers
+        assert len(present) <= LIMITS.unauthenticated
         assert all(visitor.displaced <= 1 for visitor in visitors)
 
 
@@ -114,8 +114,8 @@ async def _is_ended(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_strangers_displace_each_other_and_neither_agents_nor_operators(tmp_path: Path) -> None:
-    limits = Limits(strangers=4, connections=2)
+async def test_unauthenticated_clients_displace_each_other_and_neither_agents_nor_operators(tmp_path: Path) -> None:
+    limits = Limits(unauthenticated=4, connections=2)
     async with running(tmp_path, limits=limits) as plane:
         token = await plane.token()
         async with plane.agent(token=token) as agent, strangers(plane, 20) as readers:
@@ -132,28 +132,41 @@ async def test_strangers_displace_each_other_and_neither_agents_nor_operators(tm
             )
 
 
-async def test_agents_with_a_wrong_token_are_strangers(tmp_path: Path) -> None:
-    limits, timings = Limits(strangers=2), Timings(close=30)
-    opening = (
-        b"GET /agent/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        b"Authorization: Bearer syn_agt_wrong\r\n"
-        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-    )
+WRONG_TOKEN = (
+    b"GET /agent/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Authorization: Bearer syn_agt_wrong\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+async def _refused_agent(plane: Plane) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """An agent that has its close code, and does not answer it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+    writer.write(WRONG_TOKEN)
+    async with asyncio.timeout(PATIENCE):
+        assert b"missing or bad token" in await reader.readuntil(b"token")
+    return reader, writer
+
+
+async def test_agents_with_a_wrong_token_are_unauthenticated(tmp_path: Path) -> None:
+    limits, timings = Limits(unauthenticated=2), Timings(close=30)
     async with running(tmp_path, limits=limits, timings=timings) as plane:
-        opened = []
-        for _ in range(6):
-            reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
-            writer.write(opening)
-            # The close code comes, and the client does not answer it.
-            async with asyncio.timeout(PATIENCE):
-                assert b"missing or bad token" in await reader.readuntil(b"token")
-            opened.append((reader, writer))
+        opened = [await _refused_agent(plane) for _ in range(6)]
         for reader, _ in opened[:4]:
             assert await _is_ended(reader)
         async with plane.agent() as agent:
             await agent.settled()
         for _, writer in opened:
             writer.transport.abort()
+
+
+async def test_an_agent_with_a_wrong_token_cannot_send_large_messages(tmp_path: Path) -> None:
+    async with running(tmp_path, timings=Timings(close=30)) as plane:
+        reader, writer = await _refused_agent(plane)
+        # The header of a frame of 1 MiB: the control plane ends the connection instead of waiting for the rest.
+        writer.write(b"\x81\xff" + (2**20).to_bytes(8) + b"mask")
+        assert await _is_ended(reader)
+        writer.transport.abort()
 
 
 async def test_one_server_has_a_bounded_number_of_connections(tmp_path: Path) -> None:
@@ -169,7 +182,7 @@ async def test_one_server_has_a_bounded_number_of_connections(tmp_path: Path) ->
 
 
 async def test_an_operators_connection_keeps_its_place_between_requests(tmp_path: Path) -> None:
-    async with running(tmp_path, limits=Limits(strangers=2, connections=1)) as plane:
+    async with running(tmp_path, limits=Limits(unauthenticated=2, connections=1)) as plane:
         await plane.token()
         reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
         for _ in range(3):
@@ -189,14 +202,14 @@ async def test_an_operators_connection_keeps_its_place_between_requests(tmp_path
                 pass
 
 
-async def test_clients_that_do_not_finish_their_tls_handshake_are_strangers(tmp_path: Path) -> None:
+async def test_clients_that_do_not_finish_their_tls_handshake_are_unauthenticated(tmp_path: Path) -> None:
     ca = trustme.CA()
     server_cert = ca.issue_cert("127.0.0.1")
     server_cert.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
     server_cert.private_key_pem.write_to_path(tmp_path / "key.pem")
     async with running(
         tmp_path / "data",
-        limits=Limits(strangers=3),
+        limits=Limits(unauthenticated=3),
         tls_cert=tmp_path / "cert.pem",
         tls_key=tmp_path / "key.pem",
     ) as plane:
