@@ -16,6 +16,7 @@ from syntra.controlplane.retention import fair_share
 from syntra.controlplane.settings import Limits
 from syntra.controlplane.store import Store
 from syntra.model.status import DeployState
+from tests.controlplane.harness import running
 
 SMALL = Limits(kept_commands=30, kept_deployments=30, kept_events=30, kept_alerts=30, kept_log_lines=30)
 NOW = "2026-01-02T03:04:05.000Z"
@@ -97,6 +98,25 @@ def test_large_records_are_trimmed_long_before_many_rows_came(tmp_path: Path) ->
         most = max(most, store.database.execute("SELECT sum(size) FROM alerts").fetchone()[0])
     assert most == 1_000_000
     store.close()
+
+
+async def test_an_agent_that_sends_many_alerts_deletes_none_of_another(tmp_path: Path) -> None:
+    async with (
+        running(tmp_path, limits=replace(SMALL, kept_alerts=20)) as plane,
+        plane.agent("srv_quiet") as quiet,
+        plane.agent("srv_busy") as busy,
+    ):
+        for number in range(5):
+            await quiet.send("alert", {"number": number})
+        await quiet.settled()
+        for number in range(200):
+            await busy.send("alert", {"number": number})
+        await busy.settled()
+        kept = (await plane.call(plane.client.alerts, "srv_quiet"))["alerts"]
+        assert [alert["number"] for alert in kept] == [0, 1, 2, 3, 4]
+        kept = (await plane.call(plane.client.alerts, "srv_busy"))["alerts"]
+        assert kept[-1]["number"] == 199
+        assert 15 <= len(kept) < 40
 
 
 def _report(store: Store, server_id: str, count: int) -> None:

@@ -52,6 +52,7 @@ PURE = (
 PLAIN_PROSE = (
     "syntra/agent",
     "syntra/connection",
+    "syntra/controlplane",
     "syntra/health",
     "syntra/networking",
     "syntra/runtime",
