@@ -9,7 +9,7 @@ import sys
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import follow
 from syntra.cli.options import add_json, path, socket_path
-from syntra.cli.service_file import read_service
+from syntra.cli.service_file import STDIN, read_service
 
 UNDO_SECS = 120.0
 """Longest silence beyond the deployment's own timeout, which does not include the rollback."""
@@ -20,7 +20,9 @@ PASSWORD_MAX = 64 * 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --registry-user, --registry-password-stdin, --json."""
-    parser.add_argument("file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json")
+    parser.add_argument(
+        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; - reads YAML or JSON from stdin"
+    )
     parser.add_argument("--registry-user", metavar="NAME", help="user for pulling the image")
     parser.add_argument(
         "--registry-password-stdin",
@@ -32,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Deploy and follow the deployment to its end."""
+    if str(args.file) == STDIN and args.registry_password_stdin:
+        raise CliError(
+            f"cannot read both the service file and the password from stdin; set {PASSWORD_VARIABLE}", ExitCode.USAGE
+        )
     payload = dict(read_service(args.file))
     if auth := registry_auth(args):
         payload["registry_auth"] = auth

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from syntra.cli.exit_codes import CliError, ExitCode
 
+MAX_SECONDS = 3600.0
 LEVELS = ("debug", "info", "warn", "error")
 
 
@@ -41,7 +42,7 @@ def seconds(given: str) -> float:
         value = float(given)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds; give 0 to 3600") from None
-    if not 0 <= value <= 3600:
+    if not 0 <= value <= MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range; give 0 to 3600 seconds")
     return value
 

@@ -21,7 +21,10 @@ Place = tuple[str | int, ...]
 
 @frozen
 class Parsed:
-    """A parsed file. Only YAML sets `lines` (1-based) and `spellings` (plain scalars as written)."""
+    """A parsed file. Only YAML sets `lines` (1-based).
+
+    `spellings` are plain scalars as written: all of them in YAML, numbers with a fraction in TOML and JSON.
+    """
 
     value: object
     lines: dict[Place, int] = field(default_factory=dict)
@@ -36,10 +39,22 @@ class Unreadable(Exception):
         self.line = line
 
 
+class _Spelled(float):
+    """A number with a point or an exponent, as it was written."""
+
+    spelling: str
+
+    @classmethod
+    def read(cls, text: str) -> _Spelled:
+        number = cls(text)
+        number.spelling = text
+        return number
+
+
 def parse_toml(text: str) -> Parsed:
     """Raises Unreadable."""
     try:
-        return _bounded(tomllib.loads(text))
+        return _bounded(tomllib.loads(text, parse_float=_Spelled.read))
     except tomllib.TOMLDecodeError as exc:
         raise Unreadable(str(exc)) from exc
     except (RecursionError, ValueError) as exc:
@@ -60,7 +75,9 @@ def parse_json(text: str) -> Parsed:
         raise Unreadable(f"{name} is not JSON")
 
     try:
-        value: object = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        value: object = json.loads(
+            text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=_Spelled.read
+        )
     except json.JSONDecodeError as exc:
         raise Unreadable(exc.msg, exc.lineno) from exc
     except (RecursionError, ValueError) as exc:
@@ -69,15 +86,20 @@ def parse_json(text: str) -> Parsed:
 
 
 def _bounded(value: object) -> Parsed:
-    level, count = [value], 0
+    level: list[tuple[Place, object]] = [((), value)]
+    count = 0
+    spellings: dict[Place, str] = {}
     for _ in range(DEPTH_MAX):
         count += len(level)
         if count > VALUES_MAX:
             raise Unreadable(f"it holds more than {VALUES_MAX} values")
-        below: list[object] = []
-        for item in level:
-            below += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        below: list[tuple[Place, object]] = []
+        for place, item in level:
+            if isinstance(item, _Spelled):
+                spellings[place] = item.spelling
+            pairs = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+            below += [((*place, step), inner) for step, inner in pairs]
         if not below:
-            return Parsed(value=value)
+            return Parsed(value=value, spellings=spellings)
         level = below
     raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep")

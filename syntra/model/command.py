@@ -35,11 +35,14 @@ class Deploy:
 
 @frozen
 class Stop:
-    """Stop every container of a service; `remove` takes them away too. `grace_secs` is between SIGTERM and SIGKILL."""
+    """Stop every container of a service; `remove` removes them too.
+
+    `grace_secs` is the time from the stop signal to SIGKILL; None means what each container was created with.
+    """
 
     request_id: RequestId
     service_id: ServiceId
-    grace_secs: float
+    grace_secs: float | None
     remove: bool
 
 
@@ -55,11 +58,11 @@ class Scale:
 
 @frozen
 class Restart:
-    """Restart the replicas one after another."""
+    """Restart the replicas one after another. `grace_secs` is as in Stop."""
 
     request_id: RequestId
     service_id: ServiceId
-    grace_secs: float
+    grace_secs: float | None
 
 
 @frozen

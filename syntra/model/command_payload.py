@@ -31,9 +31,9 @@ from syntra.model.fields import Fields, Json
 from syntra.model.health_change import parse_health_change
 from syntra.model.ids import RequestId, ServiceId
 from syntra.model.image_payload import read_image
+from syntra.model.paths import absolute_path
 from syntra.model.spec_payload import (
     MAX_REPLICAS,
-    absolute_path,
     parse_deployment,
     parse_env,
     parse_registry_auth,
@@ -170,8 +170,10 @@ def _service(payload: Fields) -> ServiceId:
     return ids.service_id(payload.at("service_id"), payload.text("service_id"))
 
 
-def _grace(payload: Fields) -> float:
-    return payload.number("timeout_seconds", "timeout", default=10.0, low=0, high=MAX_GRACE_SECS)
+def _grace(payload: Fields) -> float | None:
+    if not payload.has("timeout_seconds", "timeout"):
+        return None
+    return payload.number("timeout_seconds", "timeout", low=0, high=MAX_GRACE_SECS)
 
 
 def _time(payload: Fields, key: str) -> str | None:

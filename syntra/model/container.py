@@ -10,6 +10,9 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import ReplicaStatus
 from syntra.utils.frozen import frozen
 
+DEFAULT_STOP_GRACE_SECS = 10.0
+"""Where neither the command nor the container's spec says it; Docker's own default."""
+
 
 class ContainerState(enum.Enum):
     """The engine's container states."""
@@ -34,7 +37,10 @@ class NameSource(enum.Enum):
 
 @frozen
 class Container:
-    """A replica on a container engine. Times in epoch nanoseconds; addresses by network name."""
+    """A replica on a container engine. Times in epoch nanoseconds; addresses by network name.
+
+    `stop_grace_secs` is what it was created with: the time from the stop signal to SIGKILL.
+    """
 
     container_id: ContainerId
     name: str
@@ -54,6 +60,7 @@ class Container:
     host_ports: frozenset[int] = frozenset()
     writable_mounts: frozenset[str] = frozenset()
     names: NameSource = NameSource.ENGINE
+    stop_grace_secs: float = DEFAULT_STOP_GRACE_SECS
 
     @property
     def is_up(self) -> bool:

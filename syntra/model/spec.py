@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import field
 
+from syntra.model.container_options import ContainerOptions
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.utils.frozen import frozen
@@ -105,6 +106,7 @@ class ServiceSpec:
     routing: Routing
     internal_hostname: str | None
     host_port: int | None
+    options: ContainerOptions = ContainerOptions()
 
 
 @frozen

@@ -159,7 +159,6 @@ def test_stop_sends_grace_and_removal(cli: Cli) -> None:
         assert agent.last("stop") | {"request_id": ""} == {
             "request_id": "",
             "service_id": "svc_shop_api",
-            "timeout_seconds": 10.0,
             "remove_container": False,
         }
         assert cli("stop", "api", "--remove", "--timeout", "3") == (0, "removed api\n", "")

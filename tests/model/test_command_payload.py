@@ -58,7 +58,7 @@ def test_a_deploy_carries_its_deployment_and_its_credentials() -> None:
 
 COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
     "stop": ("stop", {"timeout_seconds": 3, "remove_container": True}, Stop(**OF, grace_secs=3.0, remove=True)),
-    "stop with nothing": ("stop", {}, Stop(**OF, grace_secs=10.0, remove=False)),
+    "stop with nothing": ("stop", {}, Stop(**OF, grace_secs=None, remove=False)),
     "older stop": ("stop", {"container_id": "abc", "timeout": 0}, Stop(**OF, grace_secs=0.0, remove=False)),
     "scale": ("scale", {"replicas": 3, "strategy": "rolling"}, Scale(**OF, replicas=3, pace=Pace.ROLLING)),
     "older scale": ("scale", {"replicas": 0}, Scale(**OF, replicas=0, pace=Pace.IMMEDIATE)),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields
 from syntra.model.image import ImageRef
+from syntra.model.paths import absolute_path
 from syntra.model.spec import (
     Deployment,
     HealthKind,
@@ -24,7 +25,6 @@ from syntra.model.spec import (
     VolumeMount,
 )
 from syntra.model.spec_payload import (
-    absolute_path,
     fingerprint,
     parse_deployment,
     parse_env,

@@ -21,6 +21,7 @@ from syntra.agent.operations.engine_away import until_back, why_away
 from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, abort_reason
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS
 from syntra.model.fields import Json
 from syntra.model.status import Failure, LogLine, Phase
 from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable, StepFailed
@@ -220,7 +221,11 @@ class Execution:
             case _ if step.phase is Phase.PULL_IMAGE:
                 await alongside(self._rollout.perform(step, deadline.at), self._progress.pump())
             case _:
+                begun = _now()
                 await self._rollout.perform(step, deadline.at)
+                if step.phase is Phase.STOP_OLD and self._job.phase is OperationPhase.COMMITTED:
+                    # An old replica may take all of its grace, however long; removing it is still to come.
+                    deadline.at += _now() - begun
 
     async def _hold(self, step: Hold, deadline: Deadline) -> None:
         job = self._job
@@ -268,7 +273,10 @@ class Execution:
         deployment = self._job.deployment
         allowed = deployment.timeout_secs if deployment else CLEANUP_SECS
         if isinstance(command, Stop | Restart):
-            allowed = max(command.grace_secs * 2 + 60.0, allowed)
+            grace = command.grace_secs
+            if grace is None:
+                grace = (deployment.spec.options.stop_grace_secs if deployment else None) or DEFAULT_STOP_GRACE_SECS
+            allowed = max(grace * 2 + 60.0, allowed)
         spent = max(0.0, time.time() - (self._job.begun_at or time.time()))
         if self._job.is_canary:
             # Holds do not count, and an earlier run of the agent spent its time mostly on holds.

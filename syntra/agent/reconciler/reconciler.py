@@ -24,7 +24,6 @@ from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.containers.rollout import RETIRE_GRACE_SECS
 from syntra.runtime.errors import RuntimeFailure
 from syntra.utils.errors import AgentError
 
@@ -167,10 +166,11 @@ class Reconciler:
         match action:
             case RestartUnhealthy(container_id=container_id):
                 async with self._holding(action, ACTION_SECS + self._drain_secs):
-                    if not await self._needs_restart(action):
+                    replica = await self._needs_restart(action)
+                    if replica is None:
                         return False
                     await self._traffic.withdraw(action.service_id, [container_id])
-                    await self._engine.restart(container_id, RETIRE_GRACE_SECS)
+                    await self._engine.restart(container_id, replica.stop_grace_secs)
             case StartDown(container_id=container_id):
                 async with self._holding(action, ACTION_SECS):
                     if not await self._needs_start(action):
@@ -181,19 +181,21 @@ class Reconciler:
                     return await self._create(action)
         return True
 
-    async def _needs_restart(self, action: RestartUnhealthy) -> bool:
+    async def _needs_restart(self, action: RestartUnhealthy) -> Container | None:
+        """The replica as it is now; None when it is to be left alone."""
         desired_state = await self._desired_state(action)
         now = await self._engine.inspect(action.container_id)
         if desired_state is None or now is None or not now.is_running:
-            return False
+            return None
         row, deployment = desired_state
         spec = _effective(deployment.spec, await self._journal.health_changes.all())
         if now.deployment_id != row.deployment_id or spec.health is None or not spec.health.restart_unhealthy:
-            return False
+            return None
         existing = await self._engine.observe(action.service_id)
         serving = {r.container_id for r in existing if self._traffic.is_serving(r.container_id)}
         # Check last, with no await after it: do not restart a replica that has recovered, or the only published one.
-        return self._readiness.readiness(now, spec) is Health.UNHEALTHY and serving != {action.container_id}
+        is_needed = self._readiness.readiness(now, spec) is Health.UNHEALTHY and serving != {action.container_id}
+        return now if is_needed else None
 
     async def _needs_start(self, action: StartDown) -> bool:
         desired_state = await self._desired_state(action)

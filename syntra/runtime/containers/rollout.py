@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
-from syntra.model.container import Container
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.model.spec_payload import fingerprint
@@ -39,8 +39,6 @@ from syntra.utils.frozen import frozen
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, Traffic
 
-# Between SIGTERM and SIGKILL for replicas that a deployment retires; `stop` and `restart` have their own.
-RETIRE_GRACE_SECS = 10.0
 STOPS_AT_ONCE = 5
 
 
@@ -99,11 +97,12 @@ class ContainerRollout:
     async def perform(self, step: Step, deadline: float) -> None:
         match step:
             case StopReplicas(replicas=refs):
-                await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace()))
+                await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace(container_id)))
             case RemoveReplicas(replicas=refs):
                 await self._each(refs, self._engine.remove)
             case RestartReplica(replica=ref):
-                await self._engine.restart(self._resolve(ref), self._grace())
+                container_id = self._resolve(ref)
+                await self._engine.restart(container_id, self._grace(container_id))
             case StartReplica(replica=ref):
                 await self._engine.start(self._resolve(ref))
             case AwaitHealthy(replicas=refs):
@@ -203,9 +202,13 @@ class ContainerRollout:
         if failures:
             raise failures[0]
 
-    def _grace(self) -> float:
+    def _grace(self, container_id: ContainerId) -> float:
         command = self._context.desired.command
-        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
+        if isinstance(command, Stop | Restart) and command.grace_secs is not None:
+            return command.grace_secs
+        # Each container goes by what it was created with: the old version may need another time than the new one.
+        own = (replica.stop_grace_secs for replica in self._observed if replica.container_id == container_id)
+        return next(own, DEFAULT_STOP_GRACE_SECS)
 
     def _resolve(self, ref: Ref) -> ContainerId:
         return self._created[ref.index] if ref.container_id is None else ref.container_id

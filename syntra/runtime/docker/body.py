@@ -7,10 +7,12 @@ the spec without its environment values (they are in the container's own Env).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import field, replace
 
 from syntra.model.container import NameSource
+from syntra.model.container_options import ContainerOptions
 from syntra.model.errors import RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import DeploymentId, ServiceId
@@ -93,7 +95,8 @@ def create_body(deployment: Deployment, index: int, context: ContainerContext) -
         "HostConfig": _host_config(spec, context),
         "NetworkingConfig": {"EndpointsConfig": {context.network: {"Aliases": _aliases(spec, context)}}},
         # Without an explicit stop signal, a manual `docker kill -s HUP` switches the restart policy off (moby#41302).
-        "StopSignal": context.stop_signal or "SIGTERM",
+        "StopSignal": spec.options.stop_signal or context.stop_signal or "SIGTERM",
+        **_own_options(spec.options),
     }
     if spec.command:
         body["Cmd"] = list(spec.command)
@@ -179,6 +182,35 @@ def _host_config(spec: ServiceSpec, context: ContainerContext) -> dict[str, Json
         config["Dns"] = list(context.dns.servers)
         config["DnsSearch"] = list(context.dns.search)
         config["DnsOptions"] = list(context.dns.options)
+    config |= _host_options(spec.options)
     if context.logging_driver == "json-file":
         config["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
     return config
+
+
+def _own_options(options: ContainerOptions) -> dict[str, Json]:
+    """What is asked of the container itself; only what is set."""
+    found: dict[str, Json] = {
+        "Entrypoint": list(options.entrypoint),
+        "User": options.user,
+        "WorkingDir": options.working_dir,
+    }
+    set_ = {key: value for key, value in found.items() if value}
+    if options.stop_grace_secs is not None:
+        # The engine counts whole seconds. A person's `docker stop` keeps to it too.
+        set_["StopTimeout"] = math.ceil(options.stop_grace_secs)
+    return set_
+
+
+def _host_options(options: ContainerOptions) -> dict[str, Json]:
+    """What is asked of the host; only what is set."""
+    found: dict[str, Json] = {
+        "Init": options.init,
+        "ShmSize": options.shm_bytes,
+        "Tmpfs": {mount.path: mount.options for mount in options.tmpfs},
+        "Ulimits": [{"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard} for limit in options.ulimits],
+        "ExtraHosts": [f"{host.name}:{host.address}" for host in options.extra_hosts],
+        "ReadonlyRootfs": options.read_only,
+        "CapDrop": list(options.cap_drop),
+    }
+    return {key: value for key, value in found.items() if value}

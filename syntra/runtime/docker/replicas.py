@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from syntra.model.container import Container, ContainerState, NameSource
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
@@ -42,6 +42,7 @@ def replica_of(details: ContainerDetails) -> Container | None:
         host_ports=_host_ports(details.raw),
         writable_mounts=_writable_mounts(details.raw),
         names=_NAMES.get(labels.get(body.NAMES, ""), NameSource.ENGINE),
+        stop_grace_secs=_stop_grace(details.raw),
     )
 
 
@@ -60,6 +61,11 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
             if isinstance(port, str) and (number := _number(port)):
                 found.add(number)
     return frozenset(found)
+
+
+def _stop_grace(raw: Mapping[str, object]) -> float:
+    timeout = _mapping(raw.get("Config")).get("StopTimeout")
+    return float(timeout) if isinstance(timeout, int) and timeout >= 0 else DEFAULT_STOP_GRACE_SECS
 
 
 def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:

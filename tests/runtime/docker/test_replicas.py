@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from syntra.model.container import ContainerState, NameSource
+from syntra.model.container_options import ContainerOptions, ExtraHost, Tmpfs, Ulimit
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.docker import body
@@ -16,6 +17,7 @@ from syntra.runtime.docker.body import ContainerContext, container_name, create_
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.parsing import container_details
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from tests.model.samples import deployment, json_values, quick
@@ -205,4 +207,56 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
     assert found.host_ports == {18443}
     assert found.writable_mounts == {"/usr"}
     assert found.spec_hash == fingerprint(wanted.spec)
+    assert deployment_of(details) == wanted
+
+
+@pytest.mark.engine
+async def test_every_option_of_a_spec_is_in_effect_on_an_engine(endpoint: Endpoint, image: str) -> None:
+    options = ContainerOptions(
+        entrypoint=("sh", "-c"),
+        user="65534:65534",
+        working_dir="/tmp/work",
+        init=True,
+        stop_signal="SIGQUIT",
+        stop_grace_secs=2.5,
+        shm_bytes=2**20,
+        tmpfs=(Tmpfs(path="/mem", options="size=64k"), Tmpfs(path="/plain")),
+        ulimits=(Ulimit(name="nofile", soft=100, hard=200),),
+        extra_hosts=(ExtraHost(name="db", address="10.0.0.5"),),
+        read_only=True,
+        cap_drop=("ALL",),
+    )
+    script = (
+        "id -u; id -g; pwd; ulimit -n; ulimit -Hn; grep -c 10.0.0.5.*db /etc/hosts; touch /x 2>/dev/null || echo no;"
+        " grep CapBnd /proc/self/status | cut -f2; df -k /dev/shm | tail -1 | awk '{print $2}';"
+        " df -k /mem | tail -1 | awk '{print $2}'; cat /proc/1/comm"
+    )
+    wanted = deployment(service_id=fresh_name(), command=(script,), options=options)
+    around = Surroundings(
+        owner="o",
+        image=image,
+        stop_signal=None,
+        network="bridge",
+        otlp_endpoint="http://x:1",
+        logging_driver="json-file",
+    )
+    created: dict[str, Any] = create_body(wanted, 1, around)
+    del created["NetworkingConfig"]
+    created["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    async with EngineClient(endpoint) as client:
+        containers = Containers(client)
+        container_id = await containers.create(fresh_name(), created)
+        try:
+            await containers.start(container_id)
+            await containers.wait(container_id, deadline=30)
+            said = [line.message async for line in Logs(client).follow(container_id, tail=None, follow=False)]
+            details = await containers.inspect(container_id)
+        finally:
+            await containers.remove(container_id, force=True)
+    unable = "0" * 16
+    assert said[:-1] == ["65534", "65534", "/tmp/work", "100", "200", "1", "no", unable, "1024", "64"]
+    assert "init" in said[-1]
+    found = replica_of(details)
+    assert found is not None
+    assert found.stop_grace_secs == 3.0, "whole seconds, never fewer than asked for"
     assert deployment_of(details) == wanted
