@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.status import ReplicaStatus
+from syntra.model.status import Health, ReplicaStatus
 from syntra.utils.frozen import frozen
 
 DEFAULT_STOP_GRACE_SECS = 10.0
@@ -39,7 +39,9 @@ class NameSource(enum.Enum):
 class Container:
     """A replica on a container engine. Times in epoch nanoseconds; addresses by network name.
 
-    `stop_grace_secs` is what it was created with: the time from the stop signal to SIGKILL.
+    `stop_grace_secs` is what it was created with: the time from the stop signal to SIGKILL. `image_health` is what the
+    engine says by the image's own HEALTHCHECK, unknown while that is starting, None where there is none;
+    `image_health_output` is the last output of that check, as the image wrote it.
     """
 
     container_id: ContainerId
@@ -61,6 +63,8 @@ class Container:
     writable_mounts: frozenset[str] = frozenset()
     names: NameSource = NameSource.ENGINE
     stop_grace_secs: float = DEFAULT_STOP_GRACE_SECS
+    image_health: Health | None = None
+    image_health_output: str = field(default="", repr=False)
 
     @property
     def is_up(self) -> bool:

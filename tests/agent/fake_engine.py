@@ -20,7 +20,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, Health, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
@@ -514,6 +514,14 @@ class FakeEngine:
             listener()
 
 
+def _image_health(container: FakeContainer) -> Health | None:
+    """Of an image whose own check passes, or fails, so many seconds after the start: IMAGE_CHECK=healthy:3."""
+    verdict, _, secs = container.env.get("IMAGE_CHECK", "").partition(":")
+    if not verdict or container.deployment.spec.health is not None or container.started_ns is None:
+        return None
+    return Health(verdict) if _now() - container.began >= float(secs or 0) else Health.UNKNOWN
+
+
 def replica(container: FakeContainer) -> Container:
     """What is seen of a container."""
     spec = container.deployment.spec
@@ -533,6 +541,8 @@ def replica(container: FakeContainer) -> Container:
         addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
         host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
         writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+        image_health=_image_health(container),
+        image_health_output=container.env.get("IMAGE_CHECK_SAYS", ""),
     )
 
 

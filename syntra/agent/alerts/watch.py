@@ -187,7 +187,7 @@ class AlertWatch:
                 continue
             subject = view.subject(replica.service_id, replica.index)
             events += episodes.up(now, subject)
-            if view.specs[replica.service_id].health is not None:
+            if self._readiness.has_check(replica, view.specs[replica.service_id]):
                 serving = sum(
                     healths[other.container_id] is Health.HEALTHY
                     for other in view.replicas
@@ -197,7 +197,7 @@ class AlertWatch:
                     now,
                     subject,
                     healths[replica.container_id],
-                    self._readiness.detail(replica.container_id),
+                    self._readiness.detail(replica),
                     serving=serving,
                 )
         return [*events, *self._obsolete_alerts(episodes, now, view), *episodes.tick(now)]
@@ -218,9 +218,11 @@ class AlertWatch:
             return "the service was removed"
         if row.stopped:
             return "the service was stopped"
-        if kind is AlertKind.HEALTH_CHECK_FAILED and spec.health is None:
+        replicas = [replica for replica in view.replicas if replica.service_id == service_id]
+        is_checked = spec.health is not None or any(self._readiness.has_check(replica, spec) for replica in replicas)
+        if kind is AlertKind.HEALTH_CHECK_FAILED and not is_checked:
             return "the service has no health check any more"
-        indexes = {f"{service_id}/{r.index}" for r in view.replicas if r.service_id == service_id}
+        indexes = {f"{service_id}/{replica.index}" for replica in replicas}
         if key not in indexes and len(indexes) >= row.replicas and not self._is_busy(service_id):
             return "the service has no such replica any more"
         return None

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from syntra.health.checks import Check, CheckTiming, ExecCheck, HttpCheck, TcpCheck
 from syntra.health.probes import ExecOutcome, Prober, probe
-from syntra.health.result import ProbeResult
+from syntra.health.result import ProbeResult, bounded
 from syntra.health.verdict import Observation, StartupGate, VerdictState
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId
@@ -44,7 +44,10 @@ class GateSource(Containers, Exec, Protocol):
 
 
 class HealthGate:
-    """Judges starting replicas by their health check, or by staying up for `min_healthy_secs` without one."""
+    """Judges starting replicas by their health check, else by the image's own, else by staying up.
+
+    Each has to hold for `min_healthy_secs`.
+    """
 
     def __init__(
         self,
@@ -76,9 +79,11 @@ class HealthGate:
             raise failures.exceptions[0] from None
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
-        """One probe of a running replica; unknown without a health check."""
-        if spec.health is None or not isinstance(replica, Container):
+        """One probe of a running replica, or what the image's own check says; unknown without a health check."""
+        if not isinstance(replica, Container):
             return Health.UNKNOWN
+        if spec.health is None:
+            return replica.image_health or Health.UNKNOWN
         try:
             async with asyncio.timeout(at_most_secs + LEAST_PAUSE_SECS):
                 result = await self._probe(replica, spec, spec.health, at_most_secs)
@@ -104,7 +109,11 @@ class HealthGate:
                     replica = after
             now = self._clock()
             verdict = gate.observe(_observation(now, replica, result))
-            if verdict.state is VerdictState.HEALTHY:
+            image_health = replica.image_health if health is None and replica.is_running else None
+            if image_health is Health.UNHEALTHY:
+                sentence = f"{replica.name}: {image_health_detail(replica)}"
+                raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
+            if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
                 self._passed[container_id] = replica.started_ns
                 if len(self._passed) > MOST_PASSED:
                     del self._passed[next(iter(self._passed))]
@@ -126,6 +135,14 @@ class HealthGate:
             return ProbeResult(ok=False, detail="the container has no address yet", status_code=None, duration_secs=0.0)
         executor = ExecInContainer(self._engine, replica.container_id)
         return await self._prober(address or "", check, min(health.timeout, at_most_secs), executor)
+
+
+def image_health_detail(replica: Container) -> str:
+    """What the image's own check found, as a sentence; its output is cut, and without control characters."""
+    output = " ".join(bounded(replica.image_health_output).split())
+    if replica.image_health is Health.UNHEALTHY:
+        return f"the image's health check failed: {output or 'it wrote nothing'}"
+    return f"the image's health check {'passes' if replica.image_health is Health.HEALTHY else 'is starting'}"
 
 
 def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from syntra.agent.changes import Changes
-from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, timing_of
+from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, image_health_detail, timing_of
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.journal import Journal
 from syntra.health.probes import Prober, ProbeResult, probe
@@ -57,17 +57,29 @@ class HealthWatch:
         if not replica.is_running or replica.started_ns is None:
             return Health.UNHEALTHY
         if self.effective_spec(spec).health is None:
+            image_health = _image_health(replica)
+            if image_health is not None:
+                return image_health
             has_stayed_up = time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
             return Health.HEALTHY if has_stayed_up else Health.UNKNOWN
-        return self.known(replica)
-
-    def known(self, replica: Replica) -> Health:
-        """The health by probes; unknown without a check, and until they have a result."""
         return self._scheduler.state(replica.container_id)
 
-    def detail(self, container_id: ContainerId) -> str:
+    def has_check(self, replica: Replica, spec: ServiceSpec) -> bool:
+        """Whether a health check decides, of the spec or of the image; if not, staying up does."""
+        return self.effective_spec(spec).health is not None or _image_health(replica) is not None
+
+    def known(self, replica: Replica) -> Health:
+        """The health by probes or the image's own check; unknown without one, and until there is a result."""
+        if replica.container_id in self._services:
+            return self._scheduler.state(replica.container_id)
+        return _image_health(replica) or Health.UNKNOWN
+
+    def detail(self, replica: Replica) -> str:
         """The last result as a sentence; empty before the first."""
-        return self._details.get(container_id, "")
+        probed = self._details.get(replica.container_id)
+        if probed is None and isinstance(replica, Container) and replica.image_health is not None:
+            return image_health_detail(replica)
+        return probed or ""
 
     def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec with the check that probes use: an override replaces the deployment's."""
@@ -160,3 +172,7 @@ class HealthWatch:
             },
         )
         self._changes.announce()
+
+
+def _image_health(replica: Replica) -> Health | None:
+    return replica.image_health if isinstance(replica, Container) else None

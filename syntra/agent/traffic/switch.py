@@ -219,6 +219,7 @@ class TrafficSwitch:
                 wanted = change(wanted, spec, current, self._readiness.readiness)
                 self._is_staying_up |= spec.health is None and any(
                     self._readiness.readiness(replica, spec) is Health.UNKNOWN
+                    and not self._readiness.has_check(replica, spec)
                     for replica in current
                     if not endpoints.is_reached(wanted, replica.container_id)
                 )

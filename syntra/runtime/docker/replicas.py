@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
+from syntra.model.status import Health
 from syntra.runtime.docker import body
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.errors import AgentError
@@ -14,6 +15,9 @@ from syntra.utils.timestamps import parse_ns
 
 _STATES = {state.value: state for state in ContainerState}
 _NAMES = {source.value: source for source in NameSource}
+# The engine's words (Engine API, State.Health.Status); `none` and anything else is no check.
+_HEALTH = {"starting": Health.UNKNOWN, "healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+_MAX_OUTPUT = 4096
 
 
 def replica_of(details: ContainerDetails) -> Container | None:
@@ -43,6 +47,8 @@ def replica_of(details: ContainerDetails) -> Container | None:
         writable_mounts=_writable_mounts(details.raw),
         names=_NAMES.get(labels.get(body.NAMES, ""), NameSource.ENGINE),
         stop_grace_secs=_stop_grace(details.raw),
+        image_health=_HEALTH.get(state.health_status or ""),
+        image_health_output=_health_output(details.raw),
     )
 
 
@@ -66,6 +72,12 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
 def _stop_grace(raw: Mapping[str, object]) -> float:
     timeout = _mapping(raw.get("Config")).get("StopTimeout")
     return float(timeout) if isinstance(timeout, int) and timeout >= 0 else DEFAULT_STOP_GRACE_SECS
+
+
+def _health_output(raw: Mapping[str, object]) -> str:
+    log = _mapping(_mapping(raw.get("State")).get("Health")).get("Log")
+    last = _mapping(log[-1]).get("Output") if isinstance(log, list) and log else None
+    return last[:_MAX_OUTPUT] if isinstance(last, str) else ""
 
 
 def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:

@@ -44,6 +44,8 @@ _ACTIONS = (
     "destroy",
     "update",
     "rename",
+    # Without the status behind it the engine's filter takes every status.
+    "health_status",
 )
 _NETWORK_ACTIONS = ("connect", "disconnect")
 _OUR_NETWORKS = network_name("")

@@ -86,6 +86,34 @@ async def test_a_failure_names_the_container_and_why(fail: str, code: str, word:
     assert word in str(caught.value)
 
 
+IMAGE: dict[str, Any] = {"env": {"IMAGE_CHECK": "healthy:5"}}
+IMAGE_FAILS: dict[str, Any] = {"env": {"IMAGE_CHECK": "unhealthy:5", "IMAGE_CHECK_SAYS": "no\x1b[31m database\n"}}
+
+
+async def test_without_a_check_of_the_spec_the_image_s_own_has_to_pass() -> None:
+    adapter = FakeEngine()
+    assert 5.0 <= await secs_to_pass(adapter, await started(adapter, 2, **IMAGE), **IMAGE) < 6.5
+
+
+async def test_an_image_whose_own_check_fails_is_refused_with_what_it_said() -> None:
+    adapter = FakeEngine()
+    [container_id] = await started(adapter, **IMAGE_FAILS)
+    begun = now()
+    with pytest.raises(StepFailed) as caught:
+        await gate(adapter).wait([container_id], deployment(**IMAGE_FAILS).spec)
+    assert 5.0 <= now() - begun < 6.5
+    assert (caught.value.code, caught.value.container_id) == ("HEALTH_CHECK_FAILED", container_id)
+    assert str(caught.value) == "syn-web-d1: the image's health check failed: no[31m database"
+
+
+async def test_a_check_of_the_spec_takes_the_place_of_the_image_s() -> None:
+    adapter = FakeEngine()
+    both: dict[str, Any] = {**IMAGE_FAILS, "config": {"health_check": EXEC}}
+    ids = await started(adapter, **both)
+    await asyncio.sleep(6)
+    assert await secs_to_pass(adapter, ids, **both) < 5
+
+
 async def test_failing_takes_the_retries_and_the_start_period_that_were_given() -> None:
     adapter = FakeEngine()
     check = {**EXEC, "start_period_seconds": 20}

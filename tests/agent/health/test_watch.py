@@ -62,3 +62,22 @@ async def test_a_replica_that_passed_its_gate_is_ready_from_the_first_look_on_an
         [container] = adapter.of("web")
         assert watch.readiness(replica(container), of.spec) is Health.HEALTHY
         running.cancel()
+
+
+async def test_without_a_check_of_the_spec_the_image_s_own_is_followed(tmp_path: Path) -> None:
+    adapter = FakeEngine()
+    of = deployment("d1", env={"IMAGE_CHECK": "unhealthy", "IMAGE_CHECK_SAYS": "no\x07 database\n"})
+    starting = deployment("d2", env={"IMAGE_CHECK": "healthy:60"})
+    plain = deployment("d3")
+    async with opened(tmp_path) as journal:
+        watch = HealthWatch(journal.journal, adapter, Changes(), min_healthy_secs=0.0)
+        for each in (of, starting, plain):
+            await adapter.obtain_image(each, None, lambda *_: None)
+            container_id, _ = await adapter.create(each, 1)
+            await adapter.start(container_id)
+        sick, new, unchecked = (replica(container) for container in adapter.of("web"))
+        assert watch.readiness(sick, of.spec) is watch.known(sick) is Health.UNHEALTHY
+        assert watch.detail(sick) == "the image's health check failed: no database"
+        assert watch.readiness(new, starting.spec) is watch.known(new) is Health.UNKNOWN
+        assert watch.readiness(unchecked, plain.spec) is Health.HEALTHY
+        assert [watch.has_check(each, of.spec) for each in (sick, new, unchecked)] == [True, True, False]

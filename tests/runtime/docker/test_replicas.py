@@ -12,6 +12,7 @@ from syntra.model.container import ContainerState, NameSource
 from syntra.model.container_options import ContainerOptions, ExtraHost, Tmpfs, Ulimit
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
+from syntra.model.status import Health
 from syntra.runtime.docker import body
 from syntra.runtime.docker.body import ContainerContext, container_name, create_body
 from syntra.runtime.docker.client import EngineClient
@@ -158,10 +159,35 @@ def test_ports_that_the_engine_chooses_are_not_asked_for() -> None:
         assert found.host_ports == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("said", "health"),
+    [
+        ("starting", Health.UNKNOWN),
+        ("healthy", Health.HEALTHY),
+        ("unhealthy", Health.UNHEALTHY),
+        ("none", None),
+        ("", None),
+        ("other", None),
+    ],
+)
+def test_the_image_s_own_check_is_read_with_its_last_output(said: str, health: Health | None) -> None:
+    log = [{"ExitCode": 1, "Output": "first"}, {"ExitCode": 1, "Output": "x" * 5000}]
+    found = replica_of(container_details(inspected(Health={"Status": said, "FailingStreak": 2, "Log": log})))
+    assert found is not None
+    assert (found.image_health, found.image_health_output) == (health, "x" * 4096)
+
+
 @quick
 @given(json_values)
 def test_anything_unexpected_in_an_answer_is_passed_over(value: object) -> None:
-    for path in (["Mounts"], ["HostConfig", "PortBindings"], ["HostConfig"], ["State", "StartedAt"], ["Created"]):
+    for path in (
+        ["Mounts"],
+        ["HostConfig", "PortBindings"],
+        ["HostConfig"],
+        ["State", "StartedAt"],
+        ["Created"],
+        ["State", "Health"],
+    ):
         odd: Any = copy.deepcopy(inspected())
         at = odd
         for step in path[:-1]:

@@ -1,0 +1,109 @@
+"""Service files through the user's door: a real agent, a real engine, the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.agent_process import AgentProcess
+from tests.engine import api, busybox_image, cleanup, new_token, require_engine, wait_until
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
+
+HEALTHCHECK = "HEALTHCHECK --interval=1s --timeout=5s --retries=2 CMD test -e /tmp/ready || { echo not ready; false; }"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    token: str
+    agent: AgentProcess
+
+    def run(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        """The command line, against the agent's socket."""
+        argv = [sys.executable, "-m", "syntra", *words, "--socket", str(self.agent.socket)]
+        return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=200)
+
+    def file(self, *, timeout: int = 120, **keys: Any) -> str:
+        """A service file as JSON."""
+        return json.dumps(
+            {"name": "web", "project": self.token, "image": f"{self.token}:v1", "timeout_seconds": timeout, **keys}
+        )
+
+    def containers(self) -> list[dict[str, Any]]:
+        query = {"all": "1", "filters": json.dumps({"label": [f"syntra.project={self.token}"]})}
+        found: list[dict[str, Any]] = api("GET", "/containers/json", query=query)
+        return found
+
+    def only(self) -> dict[str, Any]:
+        [listed] = self.containers()
+        inspected: dict[str, Any] = api("GET", f"/containers/{listed['Id']}/json")
+        return inspected
+
+    def run_in(self, container: str, *argv: str) -> None:
+        made = api("POST", f"/containers/{container}/exec", {"Cmd": [*argv]})
+        api("POST", f"/exec/{made['Id']}/start", {"Detach": True})
+
+    def health(self) -> list[str]:
+        [service] = json.loads(self.run("ps", "--json").stdout)["services"]
+        return [str(replica["health"]) for replica in service["containers"]]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    require_engine()
+    token = new_token()
+    busybox_image(f"{token}:v1", "v1")
+    try:
+        with AgentProcess(tmp_path) as agent:
+            yield Stage(token=token, agent=agent)
+    finally:
+        cleanup(token)
+
+
+def test_a_service_file_on_standard_input_is_deployed_with_its_options(stage: Stage) -> None:
+    options: dict[str, Any] = {
+        "user": 65534,
+        "read_only": True,
+        "tmpfs": "/www",
+        "cap_drop": ["ALL"],
+        "stop_grace_seconds": 1,
+    }
+    ended = stage.run("deploy", "-", text=stage.file(port=8080, env={"FAIL": "deaf", "V": 1.5}, **options))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    made = stage.only()
+    assert made["Config"]["User"] == "65534"
+    assert "V=1.5" in made["Config"]["Env"]
+    assert made["HostConfig"]["ReadonlyRootfs"] is True
+    # It does not hear the signal: what ends it is its own grace, not the ten seconds of others.
+    assert stage.run("stop", "web").returncode == 0
+    stopped = stage.only()["State"]
+    assert stopped["ExitCode"] == 137
+    refused = stage.run("deploy", "-", text=stage.file(privileged=True))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "standard input: privileged: is refused: a privileged container" in refused.stderr
+
+
+def test_an_image_with_a_check_of_its_own_is_waited_for_and_followed(stage: Stage) -> None:
+    busybox_image(f"{stage.token}:v1", "v1", changes=[HEALTHCHECK])
+    never = stage.run("deploy", "-", text=stage.file())
+    assert never.returncode == 1, never
+    assert "the image's health check failed: not ready" in never.stderr + never.stdout
+    assert stage.containers() == []
+
+    ready = ["sh", "-c", "sleep 1; touch /tmp/ready; exec sleep 1000"]
+    assert stage.run("deploy", "-", text=stage.file(command=ready)).returncode == 0
+    made = stage.only()
+    assert made["State"]["Health"]["Status"] == "healthy"
+    assert stage.health() == ["healthy"]
+    stage.run_in(made["Id"], "rm", "/tmp/ready")
+    wait_until(lambda: stage.health() == ["unhealthy"], "ps follows the image's check", 30)
+    wait_until(
+        lambda: "health_check_failed" in stage.run("status", "--json").stdout, "an alert about the image's check", 30
+    )
