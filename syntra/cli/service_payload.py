@@ -48,7 +48,7 @@ _CONFIG = {
         name: name
         for name in (
             *("entrypoint", "user", "working_dir", "init", "stop_signal", "stop_grace_seconds", "shm_size", "tmpfs"),
-            *("ulimits", "extra_hosts", "read_only", "cap_drop"),
+            *("ulimits", "extra_hosts", "read_only", "cap_drop", "release_command"),
         )
     },
 }

@@ -200,6 +200,7 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "labels": _texts_by_name,
     "command": _words,
     "entrypoint": _words,
+    "release_command": _words,
     "domains": _list_of_texts,
     "env_file": _list_of_texts,
     "cap_drop": _list_of_texts,

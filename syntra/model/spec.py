@@ -107,6 +107,8 @@ class ServiceSpec:
     internal_hostname: str | None
     host_port: int | None
     options: ContainerOptions = ContainerOptions()
+    release_command: tuple[str, ...] = ()
+    """Run once by each deploy, before anything of the new version starts. Ours, and optional in every payload."""
 
 
 @frozen

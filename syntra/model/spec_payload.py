@@ -83,6 +83,7 @@ def parse_deployment(payload: Fields) -> Deployment:
         host_port=host_port,
         # From this section alone: in the flat shapes a `user` may be about something else.
         options=parse_options(payload.section("config")),
+        release_command=config.texts("release_command"),
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -137,6 +138,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             ],
             "health_check": render_health(spec.health) if spec.health is not None else None,
             **render_options(spec.options),
+            **({"release_command": list(spec.release_command)} if spec.release_command else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -154,9 +156,10 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them: a new domain needs no new container.
+    The number of replicas is none, nor is how the proxy reaches them, nor what a deploy runs before: a new domain needs
+    no new container.
     """
-    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing())
+    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=())
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),

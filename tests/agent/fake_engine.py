@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -82,6 +83,8 @@ class FakeEngine:
 
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
         self.containers: dict[ContainerId, FakeContainer] = {}
+        self.releases: dict[ContainerId, FakeContainer] = {}
+        self.released: list[DeploymentId] = []
         # Reference to whether it came from a registry.
         self.images: dict[str, bool] = {}
         self.registry = set(registry)
@@ -152,6 +155,7 @@ class FakeEngine:
         """Another engine in the same state, without the faults."""
         twin = FakeEngine(registry=sorted(self.registry))
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
+        twin.releases, twin.released = dict(self.releases), list(self.released)
         twin.images, twin.pins = dict(self.images), set(self.pins)
         twin.networks_made, twin.volumes = set(self.networks_made), set(self.volumes)
         twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
@@ -277,6 +281,40 @@ class FakeEngine:
             self._announce()
             return container_id, name
 
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        """A shell's script: `sleep N` makes it take so many seconds instead of one, `exit N` is its code."""
+        async with self._asked("run_release"):
+            mine = [c for c in self.releases.values() if _pin(c.deployment) == _pin(deployment)]
+            if not mine:
+                number = next(self._ids)
+                made = FakeContainer(
+                    container_id=ContainerId(f"{number:064x}"),
+                    name=f"release-{deployment.deployment_id}",
+                    deployment=deployment,
+                    index=1,
+                    created_ns=time.time_ns(),
+                )
+                made.say("releasing")
+                script = deployment.spec.release_command[-1]
+                exits, sleeps = re.search(r"exit (\d+)", script), re.search(r"sleep (\d+)", script)
+                made.exit_code = int(exits[1]) if exits else 0
+                made.ends_at = _now() + (float(sleeps[1]) if sleeps else 1.0)
+                self.releases[made.container_id] = made
+                self.released.append(deployment.deployment_id)
+                mine = [made]
+        [container] = mine
+        left = max((container.ends_at or 0.0) - _now(), 0.0)
+        await asyncio.sleep(min(left, limit_secs))
+        if left > limit_secs or container.exit_code:
+            sentence = "the release command failed"
+            raise StepFailed("RELEASE_FAILED", sentence, container_id=container.container_id)
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        async with self._asked("remove_releases"):
+            gone = [i for i, c in self.releases.items() if c.deployment.spec.service_id == service_id]
+            for container_id in gone:
+                del self.releases[container_id]
+
     async def start(self, container_id: ContainerId) -> None:
         async with self._asked("start"):
             container = self._known(container_id)
@@ -312,7 +350,7 @@ class FakeEngine:
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
         async with self._asked("tail"):
-            return self._known(container_id).lines[-lines:]
+            return (self.releases.get(container_id) or self._known(container_id)).lines[-lines:]
 
     @asynccontextmanager
     async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:

@@ -27,7 +27,7 @@ class Stage:
 
     def run(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """The command line, against the agent's socket."""
-        argv = [sys.executable, "-m", "syntra", *words, "--socket", str(self.agent.socket)]
+        argv = [sys.executable, "-m", "syntra", "--socket", str(self.agent.socket), *words]
         return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=200)
 
     def file(self, *, timeout: int = 120, **keys: Any) -> str:
@@ -40,6 +40,10 @@ class Stage:
         query = {"all": "1", "filters": json.dumps({"label": [f"syntra.project={self.token}"]})}
         found: list[dict[str, Any]] = api("GET", "/containers/json", query=query)
         return found
+
+    def kinds(self) -> list[str | None]:
+        """What runs: None for a replica."""
+        return [item["Labels"].get("syntra.kind") for item in self.containers() if item["State"] == "running"]
 
     def only(self) -> dict[str, Any]:
         [listed] = self.containers()
@@ -107,3 +111,61 @@ def test_an_image_with_a_check_of_its_own_is_waited_for_and_followed(stage: Stag
     wait_until(
         lambda: "health_check_failed" in stage.run("status", "--json").stdout, "an alert about the image's check", 30
     )
+
+
+def migration(stage: Stage, script: str, timeout: int = 120, **keys: Any) -> str:
+    """A service file with a release command that leaves a line in the service's volume."""
+    volumes = [f"{stage.token}-data:/data"]
+    options: dict[str, Any] = {"init": True, "stop_grace_seconds": 1, "volumes": volumes, **keys}
+    return stage.file(timeout=timeout, release_command=["sh", "-c", script], **options)
+
+
+def runs(stage: Stage) -> list[str]:
+    return stage.run("exec", "web", "--", "cat", "/data/runs").stdout.split()
+
+
+def test_a_release_command_runs_before_the_new_version_and_its_failure_changes_nothing(
+    stage: Stage, tmp_path: Path
+) -> None:
+    file = tmp_path / "web.json"
+    file.write_text(migration(stage, "echo first-$V >> /data/runs", env={"V": "1"}))
+    planned = stage.run("plan", str(file))
+    assert "run the release command: sh -c" in planned.stdout
+    assert stage.run("deploy", str(file)).returncode == 0
+    serving = stage.only()
+    assert runs(stage) == ["first-1"]
+
+    failed = stage.run(
+        "deploy", "-", text=migration(stage, "echo second >> /data/runs; echo no such table >&2; exit 7")
+    )
+    assert failed.returncode == 1, failed
+    said = failed.stdout + failed.stderr
+    assert "the release command exited with code 7" in said
+    assert "no such table" in said
+    slow = stage.run("deploy", "-", text=migration(stage, "echo waiting for a lock; sleep 300", timeout=5))
+    assert slow.returncode == 1, slow
+    assert "the release command was not done within" in slow.stdout + slow.stderr
+    assert "waiting for a lock" in slow.stdout + slow.stderr
+    now = stage.only()
+    assert (now["Id"], now["State"]["StartedAt"]) == (serving["Id"], serving["State"]["StartedAt"])
+    assert runs(stage) == ["first-1", "second"]
+    # What it returns to has been released before.
+    assert stage.run("deploy", "-", text=migration(stage, "echo third >> /data/runs")).returncode == 0
+    assert stage.run("rollback", "web").returncode == 0
+    assert runs(stage) == ["first-1", "second", "third"]
+
+
+def test_a_release_command_goes_on_while_the_agent_is_killed_and_is_not_run_again(stage: Stage) -> None:
+    text = migration(stage, "sleep 4; echo once >> /data/runs")
+    argv = [sys.executable, "-m", "syntra", "deploy", "-", "--socket", str(stage.agent.socket)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as deploy:
+        assert deploy.stdin is not None
+        deploy.stdin.write(text.encode())
+        deploy.stdin.close()
+        wait_until(lambda: stage.kinds() == ["release"], "the release command runs")
+        assert json.loads(stage.run("ps", "--json").stdout)["services"] == []
+        stage.agent.kill()
+    stage.agent.start()
+    wait_until(lambda: stage.kinds() == [None], "the new version runs", 60)
+    wait_until(lambda: len(stage.containers()) == 1, "the release container is gone")
+    assert runs(stage) == ["once"]

@@ -285,6 +285,7 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             internal_hostname=draw(st.none() | _hosts),
             host_port=host_port,
             options=draw(container_options()),
+            release_command=tuple(draw(st.lists(_texts, max_size=2))),
         ),
         strategy=strategy,
         rollback_on_failure=draw(st.booleans()),

@@ -540,7 +540,7 @@ def test_the_fingerprints_of_specs_that_run_somewhere_stay_what_they_are() -> No
 
 def test_a_new_domain_or_route_needs_no_new_container() -> None:
     routed = spec(domains=("a.example",), routing=Routing(path_prefix="/v1", sticky=True))
-    assert fingerprint(routed) == fingerprint(spec())
+    assert fingerprint(routed) == fingerprint(spec(release_command=("migrate",))) == fingerprint(spec())
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_variables() -> None:

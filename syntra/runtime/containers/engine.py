@@ -58,6 +58,19 @@ class Images(Protocol):
         """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
 
 
+class Releases(Protocol):
+    """Release commands: one container per deployment, which is no replica."""
+
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        """Run the release command to its end. One that runs already, or has run for this deployment, is not run again.
+
+        Raises StepFailed (RELEASE_FAILED) when it exits non-zero or is not done in time.
+        """
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        """Remove what release commands of the service have left; one that still runs is stopped first."""
+
+
 class Networks(Protocol):
     """The networks of projects."""
 
@@ -89,6 +102,7 @@ class ContainerEngine(
     Containers,
     Lifecycle,
     Images,
+    Releases,
     Networks,
     Volumes,
     Connections,

@@ -13,6 +13,7 @@ Two rules hold for every plan:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from syntra.model.command import Pace
@@ -25,14 +26,19 @@ from syntra.runtime.containers.steps import (
     EnsureNetwork,
     EnsureVolume,
     ObtainImage,
+    RemoveRelease,
     RemoveReplicas,
     RestartReplica,
+    RunRelease,
     Shift,
     StartReplica,
     StopReplicas,
 )
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
 from syntra.utils.frozen import frozen
+
+MAX_SHOWN = 80
+"""Characters of a command in a plan."""
 
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
 # The engine has begun to remove these; they cannot be started, stopped or updated.
@@ -45,7 +51,8 @@ class Goal:
 
     `spec_hash` distinguishes replicas of this spec from others with the same deployment id. `prior` are the containers
     that were up when the operation began; `roll_back` returns to them. `pinned`: the image already exists here under
-    the agent's tag. `stage` is the number of canary steps that are done.
+    the agent's tag. `stage` is the number of canary steps that are done. `releases`: this operation
+    runs the deployment's release command, where it has one.
     """
 
     deployment: Deployment
@@ -54,6 +61,11 @@ class Goal:
     prior: frozenset[ContainerId] = frozenset()
     pinned: bool = False
     stage: int = 0
+    releases: bool = False
+
+    @property
+    def release_command(self) -> tuple[str, ...]:
+        return self.deployment.spec.release_command if self.releases else ()
 
 
 def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False) -> Plan:
@@ -61,6 +73,14 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
 
     With `committed` the new replicas are already healthy, and only the old ones are left to retire.
     """
+    plan = _deploy(goal, observed, committed=committed)
+    if not goal.release_command:
+        return plan
+    # Its container stays until here: planning again finds by it that the command has run.
+    return Plan(steps=(*plan.steps, RemoveRelease()), notes=plan.notes)
+
+
+def _deploy(goal: Goal, observed: Sequence[Container], *, committed: bool) -> Plan:
     fresh, old = _split(goal, observed)
     # A deployment may be repeated with fewer replicas: keep running replicas, the oldest first.
     fresh.sort(key=lambda replica: (not replica.is_up, replica.created_ns, replica.index))
@@ -77,6 +97,8 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
         notes.append(f"the old container stops before the new one starts: {reason}")
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
     steps: list[Step] = [*_prepare(goal, missing)]
+    if goal.release_command and missing and not fresh:
+        steps.append(RunRelease(command=_shown(goal.release_command)))
     if reason or strategy is Strategy.INSTANT:
         steps += [CreateReplica(index=index) for index in missing]
         steps += _stop(retire)
@@ -105,6 +127,13 @@ def roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Pl
     With `restore` false, old replicas that were stopped are removed too: an `instant` deploy without
     `rollback_on_failure`.
     """
+    plan = _unwind(goal, observed, restore=restore)
+    if not goal.release_command:
+        return plan
+    return Plan(steps=(RemoveRelease(), *plan.steps), notes=plan.notes)
+
+
+def _unwind(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     prior = [replica for replica in observed if replica.container_id in goal.prior]
     if not restore:
@@ -188,6 +217,11 @@ def canary_obstacle(deployment: Deployment, observed: Sequence[Container]) -> st
     """Why a canary of the deployment cannot run beside the running replicas; None when it can."""
     old = [r for r in observed if r.is_up and r.deployment_id != deployment.deployment_id]
     return stop_first_reason(deployment.spec, old)
+
+
+def _shown(command: Sequence[str]) -> str:
+    text = " ".join(shlex.join(command).split())
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:

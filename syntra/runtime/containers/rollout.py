@@ -25,8 +25,10 @@ from syntra.runtime.containers.steps import (
     EnsureVolume,
     ObtainImage,
     Publish,
+    RemoveRelease,
     RemoveReplicas,
     RestartReplica,
+    RunRelease,
     Shift,
     StartReplica,
     StopReplicas,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, Traffic
 
 STOPS_AT_ONCE = 5
+# Beyond the deployment's deadline: a release command that was not done is stopped, with its grace.
+RELEASE_SLACK_SECS = 3600.0 + 60.0
 
 
 @frozen
@@ -125,6 +129,10 @@ class ContainerRollout:
                 await self._traffic.prepare(self._deployment.spec)
             case EnsureVolume(name=name):
                 await self._engine.ensure_volume(name)
+            case RunRelease():
+                await self._run_release(deadline)
+            case RemoveRelease():
+                await self._engine.remove_releases(self._context.service_id, self._deployment_grace())
             case CreateReplica(index=index):
                 self._created[index], _ = await self._engine.create(self._deployment, index)
             case ForgetService():
@@ -145,6 +153,12 @@ class ContainerRollout:
             note = await self._engine.obtain_image(self._deployment, auth, self._context.report_pull)
         if note:
             self._context.remark(note)
+
+    async def _run_release(self, deadline: float) -> None:
+        # The command's own limit comes first, so that its last lines are in the report.
+        async with self._context.interruptible(deadline + RELEASE_SLACK_SECS):
+            limit = max(deadline - asyncio.get_running_loop().time(), 0.0)
+            await self._engine.run_release(self._deployment, limit)
 
     async def _by_spec(self, refs: Sequence[Ref]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
         containers = self.resolve(refs)
@@ -210,6 +224,10 @@ class ContainerRollout:
         own = (replica.stop_grace_secs for replica in self._observed if replica.container_id == container_id)
         return next(own, DEFAULT_STOP_GRACE_SECS)
 
+    def _deployment_grace(self) -> float:
+        own = self._deployment.spec.options.stop_grace_secs
+        return DEFAULT_STOP_GRACE_SECS if own is None else own
+
     def _resolve(self, ref: Ref) -> ContainerId:
         return self._created[ref.index] if ref.container_id is None else ref.container_id
 
@@ -248,6 +266,8 @@ def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
         prior=desired.prior,
         pinned=observed.has_image,
         stage=desired.stage,
+        # A rollback returns to a version whose command has run.
+        releases=isinstance(desired.command, Deploy),
     )
 
 

@@ -46,6 +46,29 @@ class EnsureVolume:
 
 
 @frozen
+class RunRelease:
+    """Run the release command once, from the new image, before anything of the new version starts."""
+
+    command: str
+    phase: ClassVar = Phase.START_CONTAINER
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"run the release command: {self.command}"
+
+
+@frozen
+class RemoveRelease:
+    """Remove the container that ran the release command; one that still runs is stopped first."""
+
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return "remove the container of the release command"
+
+
+@frozen
 class CreateReplica:
     """Create the container of one replica, without starting it."""
 
@@ -158,6 +181,8 @@ ContainerStep = (
     ObtainImage
     | EnsureNetwork
     | EnsureVolume
+    | RunRelease
+    | RemoveRelease
     | CreateReplica
     | StartReplica
     | RestartReplica

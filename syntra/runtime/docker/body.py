@@ -30,6 +30,9 @@ SPEC_HASH = "syntra.spec_hash"
 SPEC = "syntra.spec"
 PROJECT = "syntra.project"
 NAMES = "syntra.names"
+KIND = "syntra.kind"
+"""Only on containers of ours that are no replicas."""
+RELEASE = "release"
 
 KEEP_PREFIX = "syntra-keep/"
 # The engine's default log driver never deletes logs; a service must not fill its host's disk.
@@ -58,6 +61,11 @@ def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: in
     """`syn-{service}-{deployment[:8]}` for the first replica; the others get `-{index}` appended."""
     base = f"syn-{service_id}-{deployment_id[:8]}"
     return base if index == 1 else f"{base}-{index}"
+
+
+def release_name(service_id: ServiceId, deployment_id: DeploymentId) -> str:
+    """The name of the container that runs a deployment's release command."""
+    return f"{container_name(service_id, deployment_id, 1)}-release"
 
 
 def network_name(project: str) -> str:
@@ -103,6 +111,32 @@ def create_body(deployment: Deployment, index: int, context: ContainerContext) -
     if spec.health is not None:
         body["Healthcheck"] = {"Test": ["NONE"]}
     return body
+
+
+def release_body(deployment: Deployment, context: ContainerContext) -> dict[str, Json]:
+    """The create body for the release command: a replica's, but for what makes it one.
+
+    It has no name that others would find it by, no port, no routes and no check, and is never started again.
+    """
+    spec = replace(
+        deployment.spec, command=deployment.spec.release_command, port=None, host_port=None, labels={}, health=None
+    )
+    wanted = create_body(replace(deployment, spec=spec), 1, replace(context, route_labels={}))
+    host = wanted["HostConfig"]
+    assert isinstance(host, dict), "cannot happen because create_body builds it"
+    host["RestartPolicy"] = {"Name": "no"}
+    wanted["NetworkingConfig"] = {"EndpointsConfig": {context.network: {}}}
+    wanted["Healthcheck"] = {"Test": ["NONE"]}
+    wanted["Labels"] = {
+        MANAGED: "true",
+        OWNER: context.owner,
+        KIND: RELEASE,
+        SERVICE: spec.service_id,
+        DEPLOYMENT: deployment.deployment_id,
+        PROJECT: spec.project_name,
+        NAMES: _name_source(context).value,
+    }
+    return wanted
 
 
 def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deployment | None:

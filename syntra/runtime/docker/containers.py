@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from syntra.model.ids import ContainerId
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
 from syntra.runtime.docker.errors import Conflict, EngineTimeout, NotFound, StreamBroken
@@ -59,6 +61,18 @@ class Containers:
         for warning in fields.texts(answer, "Warnings"):
             _log.warning("the engine warns about a new container", extra={"container": name, "warning": warning})
         return fields.text(answer, "Id")
+
+    async def create_free(self, name: str, body: Mapping[str, object]) -> tuple[ContainerId, str]:
+        """Create by that name or, where it is taken, by one with a suffix; id and name."""
+        try:
+            return ContainerId(await self.create(name, body)), name
+        except Conflict as clash:
+            if "name" not in clash.message.lower():
+                raise
+            # The name is held by a container that is being removed, or by another owner's: names are for people, labels
+            # say what is ours.
+            name = f"{name}-{secrets.token_hex(2)}"
+            return ContainerId(await self.create(name, body)), name
 
     async def start(self, container: str) -> bool:
         """False when it already runs. BadParameter for a bad command, EngineError for a host port in use."""

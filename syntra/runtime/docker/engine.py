@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 from decimal import Decimal
 
 from syntra.model.container import Container
+from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
@@ -24,7 +24,7 @@ from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import Conflict, EngineError, NotFound, translated
+from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.images import Images
@@ -32,6 +32,7 @@ from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
 from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
+from syntra.runtime.docker.releases import Releases
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
@@ -86,6 +87,7 @@ class DockerEngine:
         self._containers = Containers(client)
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
+        self._releases = Releases(self._containers, owner=owner)
         self._networks = Networks(client)
         self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
         self._volumes = Volumes(client)
@@ -189,46 +191,59 @@ class DockerEngine:
             await self._volumes.ensure(name, {body.MANAGED: "true"})
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        project = deployment.spec.project_name
+        async with self._creating_in(deployment.spec.project_name):
+            try:
+                return await self._create(deployment, index)
+            finally:
+                self._watch.touched()
+
+    @asynccontextmanager
+    async def _creating_in(self, project: str) -> AsyncIterator[None]:
+        """The project's network stays."""
         async with self._releasing.holding(project):
             self._creating[project] += 1
         try:
-            return await self._create(deployment, index)
+            yield
         finally:
             self._creating[project] -= 1
-            self._watch.touched()
+
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        async def wanted() -> dict[str, Json]:
+            return body.release_body(deployment, await self._context(deployment))
+
+        async with self._creating_in(deployment.spec.project_name):
+            with translated("RELEASE_FAILED"):
+                await self._releases.run(deployment, wanted, limit_secs)
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        with translated("REMOVE_FAILED"):
+            await self._releases.remove(service_id, grace_secs)
 
     async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
         spec = deployment.spec
         with translated("CREATE_FAILED"):
-            network = await self._network(spec.project_name)
-            image = await self._images.inspect(self._pins.of(deployment))
-            if image is None:
-                raise StepFailed(
-                    "IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again"
-                )
-            dns, with_aliases = await self._naming.of(deployment, network)
-            context = body.ContainerContext(
-                owner=self._owner,
-                image=self._pins.of(deployment),
-                stop_signal=image.stop_signal or None,
-                network=network.name,
-                otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
-                logging_driver=await self._driver(),
-                route_labels=self._route_labels(spec),
-                dns=dns,
-                with_aliases=with_aliases,
-            )
-            wanted = body.create_body(deployment, index, context)
+            wanted = body.create_body(deployment, index, await self._context(deployment))
             name = body.container_name(spec.service_id, deployment.deployment_id, index)
-            try:
-                return ContainerId(await self._containers.create(name, wanted)), name
-            except Conflict as clash:
-                if "name" not in clash.message.lower():
-                    raise
-                # A container that is being removed, or another owner's, has the name. Names are only for people.
-                name = f"{name}-{secrets.token_hex(2)}"
-                return ContainerId(await self._containers.create(name, wanted)), name
+            return await self._containers.create_free(name, wanted)
+
+    async def _context(self, deployment: Deployment) -> body.ContainerContext:
+        spec = deployment.spec
+        network = await self._network(spec.project_name)
+        image = await self._images.inspect(self._pins.of(deployment))
+        if image is None:
+            raise StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again")
+        dns, with_aliases = await self._naming.of(deployment, network)
+        return body.ContainerContext(
+            owner=self._owner,
+            image=self._pins.of(deployment),
+            stop_signal=image.stop_signal or None,
+            network=network.name,
+            otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
+            logging_driver=await self._driver(),
+            route_labels=self._route_labels(spec),
+            dns=dns,
+            with_aliases=with_aliases,
+        )
 
     async def start(self, container_id: ContainerId) -> None:
         with self._touching(container_id), translated("START_FAILED", container_id):
@@ -325,20 +340,7 @@ class DockerEngine:
             before = await self._containers.stats(container_id)
             await asyncio.sleep(STATS_PAUSE_SECS)
             found = stats.container_figures(before, await self._containers.stats(container_id))
-        if found is None:
-            return None
-        return Figures(
-            container_id=container_id,
-            name=details.name,
-            cpu_percent=found.cpu_percent,
-            memory_bytes=found.memory_bytes,
-            memory_limit_bytes=found.memory_limit_bytes or None,
-            network_rx_bytes=found.network_rx_bytes,
-            network_tx_bytes=found.network_tx_bytes,
-            block_read_bytes=found.block_read_bytes,
-            block_write_bytes=found.block_write_bytes,
-            pids=found.pids,
-        )
+        return None if found is None else stats.figures_of(container_id, details.name, found)
 
     async def open_connections(self, container: Container, port: int) -> int | None:
         return await asyncio.to_thread(self._count_connections, container.pid, port)
@@ -352,7 +354,7 @@ class DockerEngine:
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
         with translated("GARBAGE_FAILED"):
-            return await self._pins.collect(keep, known)
+            return await self._pins.collect(keep, known) + await self._releases.collect(known)
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
         labels = self._ours if service_id is None else {**self._ours, body.SERVICE: service_id}

@@ -72,6 +72,9 @@ class ExitTracker:
         labels = event.attributes
         if event.id in self._asked or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
             return
+        if body.KIND in labels:
+            # No replica: it ends when it is done, and whoever waits for it hears of it.
+            return
         if len(self._ends) == self._ends.maxlen:
             self.dropped += 1
             self._complete = False

@@ -23,6 +23,8 @@ _MAX_OUTPUT = 4096
 def replica_of(details: ContainerDetails) -> Container | None:
     """The replica in a container; None when its labels do not describe one."""
     labels = details.labels
+    if body.KIND in labels:
+        return None
     if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
         return None
     index = labels.get(body.REPLICA, "1")

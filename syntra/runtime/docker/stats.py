@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from syntra.model.ids import ContainerId
+from syntra.model.status import Figures
 from syntra.runtime.docker import fields
 from syntra.utils.frozen import frozen
 
@@ -30,6 +32,22 @@ class ContainerFigures:
     block_read_bytes: int
     block_write_bytes: int
     pids: int
+
+
+def figures_of(container_id: ContainerId, name: str, found: ContainerFigures) -> Figures:
+    """The same, as the agent tells them of a replica."""
+    return Figures(
+        container_id=container_id,
+        name=name,
+        cpu_percent=found.cpu_percent,
+        memory_bytes=found.memory_bytes,
+        memory_limit_bytes=found.memory_limit_bytes or None,
+        network_rx_bytes=found.network_rx_bytes,
+        network_tx_bytes=found.network_tx_bytes,
+        block_read_bytes=found.block_read_bytes,
+        block_write_bytes=found.block_write_bytes,
+        pids=found.pids,
+    )
 
 
 def container_figures(previous: Mapping[str, object] | None, current: Mapping[str, object]) -> ContainerFigures | None:

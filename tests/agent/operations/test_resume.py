@@ -36,6 +36,10 @@ CHECK: dict[str, Any] = {
 CHECKED: dict[str, Any] = {"config": {"health_check": CHECK, "replicas": 2}}
 
 
+def releasing(script: str) -> dict[str, Any]:
+    return {"config": {**CHECKED["config"], "release_command": ["sh", "-c", script]}}
+
+
 @dataclass(frozen=True)
 class Story:
     """A command on a service that runs two replicas of d1, deployed after d0, and how it ends."""
@@ -56,6 +60,16 @@ STORIES = {
         ["d1", "d1"],
         "rolled_back",
         least_up=0,
+    ),
+    "releasing": Story(
+        lambda a: a.deploy("r", "d2", **releasing("exit 0")),
+        ["d2", "d2"],
+        "running",
+    ),
+    "release failing": Story(
+        lambda a: a.deploy("r", "d2", strategy="instant", **releasing("exit 3")),
+        ["d1", "d1"],
+        "rolled_back",
     ),
     "scale up": Story(lambda a: a.send("scale", "r", service_id="web", replicas=4), ["d1"] * 4, "running"),
     "scale down": Story(lambda a: a.send("scale", "r", service_id="web", replicas=1), ["d1"], "running", least_up=1),
@@ -88,6 +102,8 @@ async def assert_ended(agent: Agent, story: Story, name: str) -> None:
     assert len(left) == len(story.up) or name == "stop", left
     assert agent.engine.least_up.get(WEB, 2) >= story.least_up
     assert await agent.journal.unfinished() == []
+    assert adapter.releases == {}
+    assert len(adapter.released) <= 1, "a kill is no reason to run a release command again"
     row = await agent.journal.service(WEB)
     if name == "remove":
         assert row is None

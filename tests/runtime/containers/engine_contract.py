@@ -75,6 +75,12 @@ class Rig:
         )
         return replace(made, rollback_on_failure=False, timeout_secs=77.0)
 
+    def releasing(self, script: str) -> Deployment:
+        wanted = self.deployment()
+        options = replace(wanted.spec.options, stop_grace_secs=1.0)
+        spec = replace(wanted.spec, release_command=("sh", "-c", script), options=options)
+        return replace(wanted, spec=spec)
+
     async def obtained(self, deployment: Deployment) -> Deployment:
         await self.engine.obtain_image(deployment, None, _ignore)
         return deployment
@@ -418,6 +424,30 @@ class EngineContract:
         }
         assert surveyed == made
 
+    async def test_a_release_command_runs_once_per_deployment_and_is_no_replica(self, rig: Rig) -> None:
+        rig.engine.drain_exits()
+        wanted = await rig.obtained(rig.releasing("echo releasing; exit 0"))
+        await rig.engine.run_release(wanted, 30.0)
+        begun = asyncio.get_running_loop().time()
+        await rig.engine.run_release(wanted, 30.0)
+        assert asyncio.get_running_loop().time() - begun < 0.9, "it is known to have run"
+        assert await rig.engine.observe(rig.service_id) == []
+        assert all(item.replica.service_id != rig.service_id for item in await rig.engine.survey())
+        assert all(end.service_id != rig.service_id for end in rig.engine.drain_exits().ended)
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+
+    async def test_a_release_command_that_fails_is_there_for_its_last_lines(self, rig: Rig) -> None:
+        for script, limit in (("echo releasing; exit 3", 30.0), ("echo releasing; sleep 60", 2.0)):
+            wanted = await rig.obtained(rig.releasing(script))
+            with pytest.raises(StepFailed) as caught:
+                await rig.engine.run_release(wanted, limit)
+            assert caught.value.code == "RELEASE_FAILED"
+            assert caught.value.container_id is not None
+            [line] = await rig.engine.tail(caught.value.container_id, 10)
+            assert line.message == "releasing"
+            await rig.engine.remove_releases(rig.service_id, 1.0)
+
     async def test_a_change_is_told(self, rig: Rig) -> None:
         deployment = await rig.obtained(rig.deployment())
         told = asyncio.Event()
@@ -447,6 +477,8 @@ class EngineContract:
             away.stop(some, 1.0),
             away.restart(some, 1.0),
             away.remove(some),
+            away.run_release(deployment, 1.0),
+            away.remove_releases(rig.service_id, 1.0),
             away.tail(some, 1),
             away.execute(some, ["pwd"], env={}, working_dir=None, deadline_secs=1.0),
             away.figures(some),

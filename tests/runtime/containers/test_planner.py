@@ -587,6 +587,47 @@ def test_stopping_keeps_every_container_down_also_when_the_engine_starts_again()
     assert texts(plan.stop([], remove=False).steps) == [COMMIT]
 
 
+RELEASE = ("bin/migrate", "up  now")
+RUN, TIDY = "run the release command: bin/migrate 'up now'", "remove the container of the release command"
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.INSTANT, Strategy.BLUE_GREEN])
+def test_a_release_command_runs_before_anything_starts_or_stops_and_its_container_goes_last(strategy: Strategy) -> None:
+    # Stop-first by a shared volume, too: nothing of the old version is stopped for a release that fails.
+    wanted = dataclasses.replace(goal(1, strategy, prior=1, release_command=RELEASE, volumes=(DATA,)), releases=True)
+    steps = texts(plan.deploy(wanted, olds(1, writable_mounts=frozenset({"data"}))).steps)
+    assert steps[:4] == [*PREPARE, "ensure volume data", RUN]
+    assert steps[-1] == TIDY
+    assert steps.count(RUN) == steps.count(TIDY) == 1
+
+
+def test_a_deploy_taken_up_again_after_its_release_does_not_run_it_again() -> None:
+    wanted = dataclasses.replace(goal(2, prior=1, release_command=RELEASE), releases=True)
+    steps = texts(plan.deploy(wanted, [*olds(1), replica(2, deployment_id=NEW, index=1)]).steps)
+    assert RUN not in steps
+    assert steps[-1] == TIDY
+    assert texts(plan.deploy(wanted, olds(1), committed=True).steps)[-1] == TIDY
+
+
+def test_a_rollback_or_a_service_without_one_runs_no_release_command() -> None:
+    rollback = goal(1, prior=1, release_command=RELEASE)
+    without = dataclasses.replace(goal(1, prior=1), releases=True)
+    for wanted in (rollback, without):
+        assert not {RUN, TIDY} & {*texts(plan.deploy(wanted, olds(1)).steps)}
+
+
+def test_undoing_begins_with_the_release_command() -> None:
+    wanted = dataclasses.replace(goal(1, prior=1, release_command=RELEASE), releases=True)
+    assert texts(plan.unwind(wanted, olds(1), restore=True).steps) == [TIDY]
+
+
+def test_a_long_command_is_cut_in_the_plan() -> None:
+    wanted = dataclasses.replace(goal(1, release_command=("sh", "-c", "x" * 200)), releases=True)
+    [step] = [text for text in texts(plan.deploy(wanted, []).steps) if text.startswith("run the release")]
+    assert step.endswith("x…")
+    assert len(step) < 120
+
+
 @quick
 @given(scenarios(), st.booleans())
 def test_a_stop_killed_anywhere_stops_everything(scenario: Scenario, remove: bool) -> None:

@@ -235,3 +235,38 @@ def test_a_pin_is_a_lower_case_name_that_tells_whose_it_is(service: str, of: str
 )
 def test_a_name_that_is_no_pin_of_ours_is_nobody_s(name: str) -> None:
     assert kept_by("o", name) is None
+
+
+def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes_it_a_replica() -> None:
+    wanted = deployment(
+        command=("serve",),
+        release_command=("migrate", "up"),
+        env={"A": "1"},
+        labels={"team": "x"},
+        host_port=443,
+        memory_bytes=2**29,
+        volumes=(VolumeMount(name="data", host_path=None, container_path="/data", read_only=False),),
+    )
+    around = dataclasses.replace(AROUND, route_labels={"traefik.enable": "true"})
+    release, replica = body.release_body(wanted, around), made(wanted)
+    assert release["Cmd"] == ["migrate", "up"]
+    for same in ("Image", "Env", "StopSignal"):
+        assert release[same] == replica[same]
+    host: Any = release["HostConfig"]
+    assert host == {
+        **{key: replica["HostConfig"][key] for key in ("NetworkMode", "Mounts", "Memory", "LogConfig")},
+        "RestartPolicy": {"Name": "no"},
+    }
+    assert release["ExposedPorts"] == {}
+    assert release["NetworkingConfig"] == {"EndpointsConfig": {"syntra-shop": {}}}
+    assert release["Healthcheck"] == {"Test": ["NONE"]}
+    assert release["Labels"] == {
+        "syntra.managed": "true",
+        "syntra.owner": OWNER,
+        "syntra.kind": "release",
+        "syntra.service_id": "svc_123",
+        "syntra.deployment_id": "dep_abc12345",
+        "syntra.project": "shop",
+        "syntra.names": "engine",
+    }
+    assert body.release_name(ServiceId("svc_123"), DeploymentId("dep_abc12345")) == "syn-svc_123-dep_abc1-release"

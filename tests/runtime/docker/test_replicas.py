@@ -159,6 +159,13 @@ def test_ports_that_the_engine_chooses_are_not_asked_for() -> None:
         assert found.host_ports == frozenset()
 
 
+def test_a_container_of_another_kind_is_no_replica() -> None:
+    release = inspected()
+    release["Config"]["Labels"] = {**release["Config"]["Labels"], "syntra.kind": "release"}
+    assert replica_of(container_details(inspected())) is not None
+    assert replica_of(container_details(release)) is None
+
+
 @pytest.mark.parametrize(
     ("said", "health"),
     [
