@@ -26,6 +26,7 @@ from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
 from syntra.model.network import ContainerDns
 from syntra.networking.connections import open_connections
 from syntra.networking.file_writer import FileWriter
+from syntra.networking.port_check import port_holder
 from syntra.networking.proxy import ProxyObserver
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
@@ -100,6 +101,7 @@ def build(
         container_dns=container_dns,
         with_aliases=networking.dns.mode != "off",
         count_connections=open_connections,
+        find_process=port_holder,
     )
     if networking.dns.mode == "agent":
         names = build_name_service(networking.dns, engine, group)

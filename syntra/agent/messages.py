@@ -137,10 +137,17 @@ def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
 
 def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | None = None) -> dict[str, Json]:
     """A `command_response` for a command that failed, with the reason."""
-    error: dict[str, Json] = {"code": failure.code, "message": failure.message}
+    error = _error(failure)
     if details:
         error["details"] = dict(details)
     return {"request_id": request_id, "success": False, "error": error}
+
+
+def _error(failure: Failure) -> dict[str, Json]:
+    error: dict[str, Json] = {"code": failure.code, "message": failure.message}
+    if failure.details:
+        error["details"] = {"runtime": failure.details}
+    return error
 
 
 def deploy_status(progress: Progress) -> dict[str, Json]:
@@ -162,6 +169,6 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
     if progress.logs:
         payload["logs"] = [line.message[:MAX_REPORT_LINE_CHARS] for line in progress.logs[-MAX_REPORT_LINES:]]
     if progress.failure is not None:
-        payload["error"] = {"code": progress.failure.code, "message": progress.failure.message}
+        payload["error"] = _error(progress.failure)
         payload["error_message"] = progress.failure.message
     return payload

@@ -51,7 +51,9 @@ def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
     reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
     code = text(error, "code", "")
     undone = "; the previous version is running again" if status == "rolled_back" else ""
-    err(f"cannot {kind} {subject}: {reason}{f' ({code})' if code else ''}{undone}")
+    # A reason may say by itself what could not be done.
+    said = reason if reason.startswith(f"cannot {kind} ") else f"cannot {kind} {subject}: {reason}"
+    err(f"{said}{f' ({code})' if code else ''}{undone}")
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")
     found = of_error(code)

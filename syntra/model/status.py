@@ -131,10 +131,11 @@ class DeployState(enum.Enum):
 
 @frozen
 class Failure:
-    """Why something failed: the contract's error object."""
+    """Why something failed: the contract's error object. `details` is the runtime's own text, empty without one."""
 
     code: str
     message: str
+    details: str = ""
 
 
 @frozen

@@ -32,7 +32,7 @@ def obstacle(listener: Listener) -> str | None:
         except OSError as exc:
             match exc.errno:
                 case errno.EADDRINUSE:
-                    return f"{_holder(listener.port) or 'another process'} has it"
+                    return f"{port_holder(listener.port) or 'another process'} has it"
                 case errno.EADDRNOTAVAIL:
                     return "no interface of this machine has that address"
                 case errno.EACCES | errno.EPERM:
@@ -43,7 +43,7 @@ def obstacle(listener: Listener) -> str | None:
     return None
 
 
-def _holder(port: int) -> str:
+def port_holder(port: int) -> str:
     """Name and pid of a process that listens on the port; "" when this user cannot see it."""
     import psutil
 

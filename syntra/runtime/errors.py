@@ -24,9 +24,13 @@ class RuntimeUnavailable(RuntimeFailure):
 
 
 class StepFailed(RuntimeFailure):
-    """A step was refused or failed permanently. `container_id`, if set, is the container whose logs may explain it."""
+    """A step was refused or failed permanently. `container_id`, if set, is the container whose logs may explain it.
 
-    def __init__(self, code: str, sentence: str, *, container_id: ContainerId | None = None) -> None:
+    `details` is the runtime's own text where the sentence is not that.
+    """
+
+    def __init__(self, code: str, sentence: str, *, container_id: ContainerId | None = None, details: str = "") -> None:
         super().__init__(sentence)
         self.code = code
+        self.details = details
         self.container_id = container_id

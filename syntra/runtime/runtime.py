@@ -206,6 +206,9 @@ class Rollouts(Protocol):
         With `reserve`, exclusive resources such as domains are reserved for the operation that is about to begin.
         """
 
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        """Why the deployment would fail here as things are now, one sentence each, for a plan; not a promise."""
+
 
 class Availability(Protocol):
     """Whether the runtime answers, and its version."""

@@ -281,6 +281,9 @@ class FakeEngine:
             self._announce()
             return container_id, name
 
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return []
+
     async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
         """A shell's script: `sleep N` makes it take so many seconds instead of one, `exit N` is its code."""
         async with self._asked("run_release"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -169,3 +170,24 @@ def test_a_release_command_goes_on_while_the_agent_is_killed_and_is_not_run_agai
     wait_until(lambda: stage.kinds() == [None], "the new version runs", 60)
     wait_until(lambda: len(stage.containers()) == 1, "the release container is gone")
     assert runs(stage) == ["once"]
+
+
+def test_a_taken_port_and_a_missing_source_are_foreseen_and_named(stage: Stage, tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("0.0.0.0", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        text = stage.file(port=8080, expose_port=port, volumes=["/nonesuch/x:/x"])
+        planned = stage.run("plan", "-", text=text)
+        assert planned.returncode == 0
+        assert f"note: the deploy would fail: host port {port} is taken by " in planned.stdout
+        assert "(pid " in planned.stdout
+        assert "note: the deploy would fail: /nonesuch/x does not exist on this server" in planned.stdout
+        failed = stage.run("deploy", "-", "--json", text=stage.file(port=8080, expose_port=port))
+    assert failed.returncode == 1
+    error = json.loads(failed.stdout.splitlines()[-1])["error"]
+    assert error["code"] == "START_FAILED"
+    assert error["message"].startswith(f"cannot start the container: host port {port} is taken by ")
+    assert "(pid " in error["message"]
+    assert "address already in use" in error["details"]["runtime"]
+    assert stage.containers() == []

@@ -119,6 +119,9 @@ class TinyRuntime:
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         return
 
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return []
+
     async def info(self) -> RuntimeInfo:
         self._ask()
         return RuntimeInfo(name=self.name, version="0.1", api_version="1.0")

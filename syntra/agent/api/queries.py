@@ -167,7 +167,7 @@ class Queries:
             "deployment_id": deployment.deployment_id,
             "strategy": deployment.strategy.value,
             "steps": [{"phase": step.phase.value, "text": str(step)} for step in planned.steps],
-            "notes": list(planned.notes),
+            "notes": [*planned.notes, *await self._runtime.obstacles(deployment)],
         }
 
 

@@ -100,7 +100,9 @@ class Execution:
                 Failure(code=interrupted.cause.name, message=_interruption_message(interrupted.cause, job)), ()
             )
         except RuntimeFailure as failed:
-            await self._fail(Failure(code=failed.code, message=str(failed)), await self._last_lines(failed))
+            details = failed.details if isinstance(failed, StepFailed) else ""
+            failure = Failure(code=failed.code, message=str(failed), details=details)
+            await self._fail(failure, await self._last_lines(failed))
 
     async def _carry_out(self) -> None:
         job = self._job
@@ -133,6 +135,8 @@ class Execution:
             await self._progress.finish(self._outcome(failure, logs))
             return
         reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
+        if failure.details:
+            reason["details"] = failure.details
         reason["logs"] = [line.message for line in logs]
         await self._journal.begin_rollback(self._job.command.request_id, reason)
         self._job.phase, self._job.reason = OperationPhase.ROLLING_BACK, json.dumps(reason)
@@ -312,6 +316,8 @@ def _interruption_message(cause: Interruption, job: Job) -> str:
 def _stored_failure(reason: str) -> tuple[Failure, list[LogLine]]:
     stored = json.loads(reason or "{}")
     failure = Failure(
-        code=stored.get("code", "INTERRUPTED"), message=stored.get("message", "the agent stopped before it finished")
+        code=stored.get("code", "INTERRUPTED"),
+        message=stored.get("message", "the agent stopped before it finished"),
+        details=stored.get("details", ""),
     )
     return failure, [LogLine(timestamp="", stream="stdout", message=line) for line in stored.get("logs", [])]

@@ -91,6 +91,13 @@ class Volumes(Protocol):
         """Create a named volume when it is missing."""
 
 
+class Obstacles(Protocol):
+    """What can be seen before it is tried."""
+
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        """Why the deployment would fail as things are now, one sentence each; what cannot be known is left out."""
+
+
 class Connections(Protocol):
     """Open connections of containers."""
 
@@ -105,6 +112,7 @@ class ContainerEngine(
     Releases,
     Networks,
     Volumes,
+    Obstacles,
     Connections,
     Availability,
     Survey,

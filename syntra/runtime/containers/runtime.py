@@ -57,6 +57,7 @@ class ContainerRuntime:
         self.info = engine.info
         self.ping = engine.ping
         self.observe = engine.observe
+        self.obstacles = engine.obstacles
         self.inspect = engine.inspect
         self.survey = engine.survey
         self.tail = engine.tail

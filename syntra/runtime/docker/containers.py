@@ -42,9 +42,17 @@ class Containers:
     def __init__(self, client: EngineClient) -> None:
         self._client = client
 
-    async def list(self, *, labels: Mapping[str, str | None], all: bool = True) -> list[ContainerSummary]:
-        """Containers with all these labels (None: any value); `all` includes stopped ones."""
-        query: Query = {"all": all, "filters": {"label": label_filter(labels)}}
+    async def list(
+        self, *, labels: Mapping[str, str | None], all: bool = True, published: int | None = None
+    ) -> list[ContainerSummary]:
+        """Containers with all these labels (None: any value); `all` includes stopped ones.
+
+        With `published` only those that publish this port of the host.
+        """
+        filters: dict[str, object] = {"label": label_filter(labels)} if labels else {}
+        if published is not None:
+            filters["publish"] = [str(published)]
+        query: Query = {"all": all, "filters": filters}
         response = await self._client.request("GET", "/containers/json", query=query)
         return [parsing.container_summary(row) for row in fields.array({"rows": response.json()}, "rows")]
 

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from decimal import Decimal
 
 from syntra.model.container import Container
 from syntra.model.fields import Json
@@ -24,14 +23,17 @@ from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import EngineError, NotFound, translated
+from syntra.runtime.docker.errors import EngineError, NotFound, refused, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
+from syntra.runtime.docker.explanations import port_is_taken, taken_port
 from syntra.runtime.docker.images import Images
-from syntra.runtime.docker.logs import Logs
+from syntra.runtime.docker.logs import Logs, as_timestamp, log_lines
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
 from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.obstacles import obstacles
 from syntra.runtime.docker.pins import Pins
+from syntra.runtime.docker.port_holders import FindProcess, PortHolders
 from syntra.runtime.docker.releases import Releases
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
@@ -41,7 +43,6 @@ from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.keyed_lock import KeyedLock
-from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ class DockerEngine:
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
         count_connections: CountConnections = lambda _pid, _port: None,
+        find_process: FindProcess = lambda _: "",
     ) -> None:
         """`container_dns` returns the DNS settings of a project's containers; where it returns None, `with_aliases`
-        decides whether the engine resolves names. `count_connections` counts those open at a port of a process."""
+        decides whether the engine resolves names. `count_connections` counts those open at a port of a process,
+        `find_process` names the process that listens at a port of the host."""
         self._client = client
         self._count_connections = count_connections
         self._route_labels = route_labels
@@ -88,6 +91,7 @@ class DockerEngine:
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
         self._releases = Releases(self._containers, owner=owner)
+        self._port_holders = PortHolders(self._containers, find_process)
         self._networks = Networks(client)
         self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
         self._volumes = Volumes(client)
@@ -250,7 +254,17 @@ class DockerEngine:
             details = await self._containers.inspect(container_id)
             if details.restart_policy != "always":
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
-            await self._containers.start(container_id)
+            try:
+                await self._containers.start(container_id)
+            except EngineError as error:
+                port = taken_port(error.message)
+                if port is None:
+                    raise
+                meaning = port_is_taken(port, await self._port_holders.of(port))
+                raise refused("START_FAILED", error, container_id, meaning) from error
+
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return await obstacles(deployment, self._port_holders)
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
         self._exits.expected(container_id, time.time_ns())
@@ -299,15 +313,19 @@ class DockerEngine:
     async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
         tail = wanted.tail if wanted.tail >= 0 else None
         if wanted.follow:
-            resume = LogResume(_timestamp(wanted.since)) if wanted.since else None
+            resume = LogResume(as_timestamp(wanted.since)) if wanted.since else None
             source = self._logs.follow_restarts(container_id, tail=tail, resume=resume)
         else:
             source = self._logs.follow(
-                container_id, tail=tail, since=_timestamp(wanted.since), until=_timestamp(wanted.until), follow=False
+                container_id,
+                tail=tail,
+                since=as_timestamp(wanted.since),
+                until=as_timestamp(wanted.until),
+                follow=False,
             )
         with translated("LOGS_FAILED", container_id):
             async with aclosing(source) as records_:
-                yield _lines(records_)
+                yield log_lines(records_)
 
     async def execute(
         self,
@@ -387,15 +405,3 @@ class DockerEngine:
         if self._logging_driver is None:
             self._logging_driver = (await self._system.info()).logging_driver
         return self._logging_driver
-
-
-async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogLine]:
-    async for record in source:
-        yield LogLine(timestamp=record.timestamp, stream=record.stream.value, message=record.message)
-
-
-def _timestamp(text: str | None) -> str | None:
-    """Convert a time from a person or a control plane, RFC 3339 or epoch seconds, to RFC 3339."""
-    if text is None or not text.replace(".", "", 1).isdigit():
-        return text
-    return format_ns(int(Decimal(text) * 1_000_000_000))

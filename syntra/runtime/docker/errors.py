@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 from syntra.model.ids import ContainerId
+from syntra.runtime.docker.explanations import Explanation, explained, shortened
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
@@ -202,6 +203,33 @@ class ExecTimeout(DockerError):
         super().__init__(f"cannot finish the command in {container[:12]}: it ran longer than {seconds:g} s; {step}")
 
 
+# What was being done, by the code of the failure.
+_DOING = {
+    "CREATE_FAILED": "create the container",
+    "START_FAILED": "start the container",
+    "STOP_FAILED": "stop the container",
+    "RESTART_FAILED": "restart the container",
+    "REMOVE_FAILED": "remove the container",
+    "RELEASE_FAILED": "run the release command",
+    "NETWORK_FAILED": "make the network",
+    "VOLUME_FAILED": "make the volume",
+}
+
+
+def refused(
+    code: str, error: EngineError, container_id: ContainerId | None, meaning: Explanation | None = None
+) -> StepFailed:
+    """The executor's error for an engine's refusal: what it means, with the engine's own text as a detail."""
+    meaning = meaning or explained(error.message)
+    doing = _DOING.get(code)
+    if doing is None:
+        return StepFailed(code, shortened(str(error)), container_id=container_id)
+    text = shortened(error.message)
+    reason = str(meaning) if meaning is not None else f"the engine says {error.status} {text}"
+    details = f"{error.status} {text}" if meaning is not None else ""
+    return StepFailed(code, f"cannot {doing}: {reason}", container_id=container_id, details=details)
+
+
 @contextmanager
 def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
     """Translate the client's errors to the executor's."""
@@ -210,12 +238,16 @@ def translated(code: str, container_id: ContainerId | None = None) -> Iterator[N
     except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
         raise RuntimeUnavailable(str(away)) from away
     except NotFound as gone:
-        missing = "CONTAINER_NOT_FOUND" if "container" in gone.message.lower() else code
-        raise StepFailed(missing, str(gone), container_id=container_id) from gone
+        if "container" not in gone.message.lower():
+            raise refused(code, gone, container_id) from gone
+        raise StepFailed("CONTAINER_NOT_FOUND", shortened(str(gone)), container_id=container_id) from gone
     except Conflict as clash:
-        down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
-        raise StepFailed(down, str(clash), container_id=container_id) from clash
+        if code != "EXEC_FAILED":
+            raise refused(code, clash, container_id) from clash
+        raise StepFailed("CONTAINER_NOT_RUNNING", shortened(str(clash)), container_id=container_id) from clash
     except (PullFailed, ExecTimeout) as failed:
         raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
-    except (EngineError, DockerError) as refused:
-        raise StepFailed(code, str(refused), container_id=container_id) from refused
+    except EngineError as error:
+        raise refused(code, error, container_id) from error
+    except DockerError as failed:
+        raise StepFailed(code, str(failed), container_id=container_id) from failed

@@ -7,9 +7,11 @@ Close the generators with `contextlib.aclosing`: that closes the connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from decimal import Decimal
 
+from syntra.model.status import LogLine
 from syntra.runtime.docker import fields
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
@@ -18,6 +20,7 @@ from syntra.runtime.docker.frames import LineJoiner, demultiplexer
 from syntra.runtime.docker.paths import Query, path
 from syntra.runtime.docker.records import ContainerState, LogRecord
 from syntra.runtime.docker.resume import LogResume, since_parameter
+from syntra.utils.timestamps import format_ns
 
 POLL_SECS = 1.0
 """How often to check whether a stopped container was started again."""
@@ -137,3 +140,16 @@ class Logs:
             pause = min(pause * 2, poll_secs)
             if state.status == "running":
                 return state
+
+
+async def log_lines(source: AsyncIterator[LogRecord]) -> AsyncIterator[LogLine]:
+    """The lines as the agent passes them on."""
+    async for record in source:
+        yield LogLine(timestamp=record.timestamp, stream=record.stream.value, message=record.message)
+
+
+def as_timestamp(text: str | None) -> str | None:
+    """RFC 3339 of what a person or a control plane gave: that already, or epoch seconds."""
+    if text is None or not text.replace(".", "", 1).isdigit():
+        return text
+    return format_ns(int(Decimal(text) * 1_000_000_000))

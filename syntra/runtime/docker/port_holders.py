@@ -1,0 +1,42 @@
+"""Who holds a port of this host: a container by its name, else a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from syntra.runtime.docker import body
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.errors import DockerError
+from syntra.runtime.docker.records import ContainerSummary
+
+# Of a port: what listens there, such as `nginx (pid 12)`, or "". Blocks for milliseconds.
+FindProcess = Callable[[int], str]
+
+
+class PortHolders:
+    """Asks the engine first, then the host."""
+
+    def __init__(self, containers: Containers, find_process: FindProcess) -> None:
+        self._containers = containers
+        self._find_process = find_process
+
+    async def of(self, port: int, *, service_id: str = "") -> str:
+        """Who has the port, in words; "" when nobody does or it cannot be known.
+
+        What the service itself holds does not count: it is stopped before it is replaced.
+        """
+        try:
+            listed = await self._containers.list(labels={}, all=False, published=port)
+        except DockerError:
+            return ""
+        if any(item.labels.get(body.SERVICE) == service_id for item in listed if service_id):
+            return ""
+        if listed:
+            return _container(listed[0])
+        return await asyncio.to_thread(self._find_process, port)
+
+
+def _container(item: ContainerSummary) -> str:
+    service = item.labels.get(body.SERVICE)
+    return f"container {item.name}" + (f" of service {service}" if service else "")
