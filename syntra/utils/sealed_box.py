@@ -30,6 +30,10 @@ class Unsealable(AgentError):
     """This key and context do not open a sealed value: it was altered, cut, moved, or sealed with another key."""
 
 
+class DamagedKey(AgentError):
+    """The key file is ours and private, and has another length than a key: what it held is lost."""
+
+
 class SealedBox:
     """Seals and unseals byte strings with one key. Thread-safe."""
 
@@ -52,6 +56,7 @@ class SealedBox:
         If several processes create it at once, one key wins and all use it. A crash leaves a complete key or none.
         Raises AgentError for a key that other users can read, that belongs to another user, or that is not a regular
         file of 32 bytes (a symlink is refused): a key that another user could have placed or copied protects nothing.
+        It is a DamagedKey when only its length is wrong.
         """
         path = Path(key_path)
         try:
@@ -113,7 +118,7 @@ def _read_key(path: Path) -> bytes:
         if info.st_uid not in (0, os.geteuid()):
             raise AgentError(f"cannot use key {path}: it belongs to user id {info.st_uid}; chown it to the agent")
         if info.st_size != _KEY_BYTES:
-            raise AgentError(
+            raise DamagedKey(
                 f"cannot use key {path}: it has {info.st_size} bytes, not {_KEY_BYTES}; restore the key from a backup"
             )
         return os.read(handle, _KEY_BYTES + 1)

@@ -101,7 +101,7 @@ def test_a_service_without_domains_is_not_routed() -> None:
 def test_a_wildcard_names_its_certificate_and_comes_after_exact_hosts() -> None:
     found = tree(route("a", "*.example.com", "www.example.com"))["routers"]
     wildcard, exact = found["syn-a~*.example.com"], found["syn-a~www.example.com"]
-    assert wildcard["rule"] == r"HostRegexp(`^[^.]+\.example\.com$`)"
+    assert wildcard["rule"] == r"HostRegexp(`^[^.]+\.example\.com\.?$`)"
     assert wildcard["tls"] == {"certResolver": "letsencrypt", "domains": [{"main": "*.example.com"}]}
     assert exact["tls"] == {"certResolver": "letsencrypt"}
     assert exact["priority"] > wildcard["priority"]
@@ -222,6 +222,8 @@ def test_a_rule_holds_exactly_the_hosts_and_the_path(wanted: list[str], prefix: 
     assert len(patterns) == len(wildcards)
     for pattern, wildcard in zip(patterns, wildcards, strict=True):
         assert re.fullmatch(pattern, wildcard.replace("*", "any"))
+        assert re.fullmatch(pattern, wildcard.replace("*", "any") + "."), "as Traefik takes a plain name"
+        assert not re.fullmatch(pattern, wildcard.replace("*", "any") + "..")
         for other in (
             wildcard.removeprefix("*."),
             "a.b" + wildcard[1:],

@@ -197,7 +197,7 @@ class AlertWatch:
                     now,
                     subject,
                     healths[replica.container_id],
-                    self._readiness.detail(replica),
+                    self._clean(self._readiness.detail(replica)),
                     serving=serving,
                 )
         return [*events, *self._obsolete_alerts(episodes, now, view), *episodes.tick(now)]

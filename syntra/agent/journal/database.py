@@ -19,7 +19,7 @@ from typing import Protocol, TypeVar
 
 from syntra.agent.journal.memory_copy import MemoryCopy, is_full
 from syntra.utils.errors import AgentError
-from syntra.utils.sealed_box import SealedBox, Unsealable
+from syntra.utils.sealed_box import DamagedKey, SealedBox, Unsealable
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -207,6 +207,9 @@ class Database:
             ) from refused
 
     def _opened(self) -> sqlite3.Connection:
+        if self._path.is_symlink():
+            # Whoever may place one could have the journal written elsewhere, and its mode changed there.
+            raise AgentError(f"cannot use journal {self._path}: it is a symlink; put the file itself there")
         existed = self._path.exists()
         if not existed:
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -224,7 +227,7 @@ class Database:
             elif version != SCHEMA_VERSION:
                 raise JournalError(f"schema version {version} is not {SCHEMA_VERSION}")
             _migrate(connection)
-            self._box = SealedBox.open_or_create(self._key)
+            self._box = self._opened_key()
             self._check_key(connection)
             self._check_rows(connection)
             self.is_surveyed = connection.execute("SELECT 1 FROM meta WHERE key = 'surveyed'").fetchone() is not None
@@ -232,6 +235,16 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _opened_key(self) -> SealedBox:
+        try:
+            return SealedBox.open_or_create(self._key)
+        except DamagedKey as damaged:
+            # As lost as one that is missing: nothing that was sealed with it can be read.
+            kept = Path(f"{self._key}.broken-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+            self._key.rename(kept)
+            log.error("journal key is damaged and was set aside", extra={"reason": str(damaged), "kept": kept.name})
+            return SealedBox.open_or_create(self._key)
 
     def _check_key(self, connection: sqlite3.Connection) -> None:
         # Detect a replaced key at start, not in the middle of a rollback.

@@ -306,10 +306,9 @@ async def test_two_broken_journals_of_one_second_are_both_kept(data_dir: Path) -
     "spoil",
     [
         lambda key: key.chmod(0o644),
-        lambda key: key.write_bytes(b"short"),
         lambda key: (key.unlink(), key.symlink_to("/etc/passwd")),
     ],
-    ids=["readable by others", "short", "a symlink"],
+    ids=["readable by others", "a symlink"],
 )
 async def test_a_key_that_protects_nothing_is_refused_and_the_journal_left_alone(
     data_dir: Path, spoil: Callable[[Path], object]
@@ -321,6 +320,37 @@ async def test_a_key_that_protects_nothing_is_refused_and_the_journal_left_alone
             pass
     assert (data_dir / FILE_NAME).read_bytes() == before
     assert not list(data_dir.glob("*.broken-*"))
+
+
+@pytest.mark.parametrize("key", [b"", b"short", bytes(31), bytes(33), bytes(4096)], ids=len)
+async def test_a_key_of_another_length_is_as_lost_as_a_missing_one(data_dir: Path, key: bytes) -> None:
+    (data_dir / KEY_NAME).write_bytes(key)
+    async with opened(data_dir) as journal:
+        assert journal.database.was_rebuilt
+        assert await journal.journal.services() == []
+        [kept] = data_dir.glob(f"{KEY_NAME}.broken-*")
+        assert kept.read_bytes() == key
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        await fill(journal, 1)
+    async with opened(data_dir) as again:
+        assert again.database.was_rebuilt == ""
+
+
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+async def test_a_journal_that_is_a_symlink_is_refused_and_its_target_left_alone(data_dir: Path, target: str) -> None:
+    journal, elsewhere = data_dir / FILE_NAME, data_dir / "elsewhere"
+    if target == "there":
+        journal.rename(elsewhere)
+        elsewhere.chmod(0o644)
+    else:
+        journal.unlink()
+    journal.symlink_to(elsewhere)
+    with pytest.raises(AgentError, match=r"cannot use journal .*: it is a symlink; put the file itself there"):
+        async with opened(data_dir):
+            pass
+    assert journal.is_symlink()
+    assert elsewhere.exists() == (target == "there")
+    assert target == "nowhere" or stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
 
 
 async def test_a_path_that_cannot_be_used_is_an_error_with_a_next_step(tmp_path: Path) -> None:
