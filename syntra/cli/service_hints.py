@@ -1,4 +1,4 @@
-"""Keys of other tools' files: which key of ours says the same, or why there is none."""
+"""Keys of other tools' files: the service file's key for the same thing, or why there is none."""
 
 from __future__ import annotations
 
@@ -66,6 +66,6 @@ def refusal(key: str) -> str | None:
 
 
 def unknown_key(key: str, known: list[str], *, inside: str = "") -> str:
-    """The sentence for a key that is not ours; `inside` names the mapping it is in."""
+    """The sentence for an unknown key; `inside` names the mapping it is in."""
     advice = _BY_MAPPING.get(inside, {}).get(key)
     return f"unknown key; {advice}" if advice is not None else f"unknown key{hint(key, known)}"

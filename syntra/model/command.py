@@ -80,7 +80,7 @@ class Rollback:
 
 @frozen
 class Promote:
-    """End all holds of the canary under way: once its replicas are proven, it gets every request."""
+    """End all holds of the canary under way: once its replicas are healthy, it gets every request."""
 
     request_id: RequestId
     service_id: ServiceId
@@ -172,7 +172,7 @@ class ProxyControl:
 
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
-# What changes how an operation under way goes on.
+# Commands that decide how an operation under way continues.
 CanaryCommand = Promote | Abort
 Command = (
     Operation | CanaryCommand | Exec | LogsSubscribe | LogsUnsubscribe | ConfigureHealthCheck | Query | ProxyControl

@@ -177,7 +177,7 @@ def _grace(payload: Fields) -> float | None:
 
 
 def _time(payload: Fields, key: str) -> str | None:
-    # Epoch seconds or any RFC 3339 come in, one form goes on: runtimes need not know how many there are.
+    # Accepts epoch seconds and any RFC 3339; runtimes get one form.
     text = payload.quantity(key)
     if not text:
         return None

@@ -27,12 +27,12 @@ class ContainerState(enum.Enum):
 
 
 class NameSource(enum.Enum):
-    """Who answers for names: whom a container asks, and whether the engine tells others the container's own."""
+    """What resolves names for a container, and whether the engine resolves the container's own names."""
 
     ENGINE = "engine"
     AGENT = "agent"
     BOTH = "agent+engine"
-    """It asks the agent, and the engine tells its names to those that do not."""
+    """It asks the agent; the engine resolves its names for containers that ask the engine."""
 
 
 @frozen

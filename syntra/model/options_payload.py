@@ -1,6 +1,7 @@
 """Container options from and to the `config` section of a deploy payload.
 
-Every key is ours and optional, and only what is set is rendered: containers are recognised by the fingerprint of it.
+Every key is the agent's own and optional. Only what is set is rendered: containers are recognised by the fingerprint of
+it.
 What would take a container out of its isolation is refused by name, so that it is not thought to be in effect.
 """
 

@@ -45,7 +45,7 @@ class HealthSpec:
     retries: int
     start_period: float
     restart_unhealthy: bool = False
-    """Restart a replica that turned unhealthy. Ours, and optional in every payload."""
+    """Restart a replica that became unhealthy. The agent's own, and optional in every payload."""
 
 
 @frozen
@@ -68,7 +68,7 @@ class RateLimit:
 
 @frozen
 class Routing:
-    """How the proxy reaches a service, beside its domains. Ours, and optional in every payload.
+    """How the proxy reaches a service, beside its domains. The agent's own, and optional in every payload.
 
     `priority` None is by precision: an exact host with a path first, a wildcard last.
     """
@@ -108,7 +108,7 @@ class ServiceSpec:
     host_port: int | None
     options: ContainerOptions = ContainerOptions()
     release_command: tuple[str, ...] = ()
-    """Run once by each deploy, before anything of the new version starts. Ours, and optional in every payload."""
+    """Run once by each deploy, before the new version starts. The agent's own, and optional in every payload."""
 
 
 @frozen

@@ -19,7 +19,7 @@ class Health(enum.Enum):
 
 
 class ReplicaStatus(enum.Enum):
-    """What people are told of a replica, in the contract's words."""
+    """The state of a replica, in the contract's words."""
 
     RUNNING = "running"
     RESTARTING = "restarting"
@@ -80,7 +80,7 @@ class Replica(Protocol):
 
 @frozen
 class ContainerExit:
-    """A container of ours that ended, and not by our stop, restart or removal."""
+    """A container of the agent's that ended, and not by the agent's stop, restart or removal."""
 
     container_id: ContainerId
     service_id: ServiceId
@@ -89,7 +89,7 @@ class ContainerExit:
     exit_code: int | None
     oom_killed: bool = False
     signal: str = ""
-    """What another hand sent it by the engine before, such as SIGTERM; empty when it ended by itself."""
+    """The signal that was sent to it outside the agent before, such as SIGTERM; empty when it ended by itself."""
 
 
 @frozen

@@ -250,7 +250,7 @@ def _priority(domain: str, routing: Routing) -> int:
 def _host(domain: str) -> str:
     if not domain.startswith("*."):
         return f"Host(`{domain}`)"
-    # Host(`*.…`) exists since Traefik 3.7; every v3 understands this. Of a plain name Traefik itself takes the form with
-    # a final dot (RFC 1034 section 3.1), of a pattern it does not.
+    # Host(`*.…`) exists since Traefik 3.7; every v3 understands this. Of a plain name Traefik itself takes the form
+    # with a final dot (RFC 1034 section 3.1), of a pattern it does not.
     suffix = domain.removeprefix("*").replace(".", r"\.")
     return rf"HostRegexp(`^[^.]+{suffix}\.?$`)"

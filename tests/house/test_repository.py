@@ -54,6 +54,7 @@ PLAIN_PROSE = (
     "syntra/connection",
     "syntra/controlplane",
     "syntra/health",
+    "syntra/model",
     "syntra/networking",
     "syntra/runtime",
     "syntra/utils",

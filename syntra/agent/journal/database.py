@@ -208,7 +208,7 @@ class Database:
 
     def _opened(self) -> sqlite3.Connection:
         if self._path.is_symlink():
-            # Whoever may place one could have the journal written elsewhere, and its mode changed there.
+            # A user who can place one could have the journal written elsewhere, and the mode of that file changed.
             raise AgentError(f"cannot use journal {self._path}: it is a symlink; put the file itself there")
         existed = self._path.exists()
         if not existed:

@@ -182,7 +182,7 @@ class Reconciler:
         return True
 
     async def _needs_restart(self, action: RestartUnhealthy) -> Container | None:
-        """The replica as it is now; None when it is to be left alone."""
+        """The replica as it is now; None when it needs no restart."""
         desired_state = await self._desired_state(action)
         now = await self._engine.inspect(action.container_id)
         if desired_state is None or now is None or not now.is_running:

@@ -127,13 +127,13 @@ def roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Pl
     With `restore` false, old replicas that were stopped are removed too: an `instant` deploy without
     `rollback_on_failure`.
     """
-    plan = _unwind(goal, observed, restore=restore)
+    plan = _roll_back(goal, observed, restore=restore)
     if not goal.release_command:
         return plan
     return Plan(steps=(RemoveRelease(), *plan.steps), notes=plan.notes)
 
 
-def _unwind(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
+def _roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     prior = [replica for replica in observed if replica.container_id in goal.prior]
     if not restore:

@@ -31,7 +31,7 @@ SPEC = "syntra.spec"
 PROJECT = "syntra.project"
 NAMES = "syntra.names"
 KIND = "syntra.kind"
-"""Only on containers of ours that are no replicas."""
+"""Only on the agent's containers that are not replicas."""
 RELEASE = "release"
 
 KEEP_PREFIX = "syntra-keep/"

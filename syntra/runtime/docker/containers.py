@@ -47,7 +47,7 @@ class Containers:
     ) -> list[ContainerSummary]:
         """Containers with all these labels (None: any value); `all` includes stopped ones.
 
-        With `published` only those that publish this port of the host.
+        With `published`, only containers that publish this port of the host.
         """
         filters: dict[str, object] = {"label": label_filter(labels)} if labels else {}
         if published is not None:

@@ -23,10 +23,10 @@ from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import EngineError, NotFound, refused, translated
+from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
-from syntra.runtime.docker.explanations import port_is_taken, taken_port
+from syntra.runtime.docker.explanations import taken_port
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs, as_timestamp, log_lines
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
@@ -57,10 +57,6 @@ INSPECTS_AT_ONCE = 4
 CountConnections = Callable[[int, int], int | None]
 
 
-def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
-    return {}
-
-
 class DockerEngine:
     """One Docker engine. Run `watch` beside it; without it every observation queries the engine."""
 
@@ -72,7 +68,7 @@ class DockerEngine:
         *,
         owner: str,
         otlp_http_port: int,
-        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
+        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = lambda _: {},
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
         count_connections: CountConnections = lambda _pid, _port: None,
@@ -196,10 +192,7 @@ class DockerEngine:
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
         async with self._creating_in(deployment.spec.project_name):
-            try:
-                return await self._create(deployment, index)
-            finally:
-                self._watch.touched()
+            return await self._create(deployment, index)
 
     @asynccontextmanager
     async def _creating_in(self, project: str) -> AsyncIterator[None]:
@@ -210,6 +203,7 @@ class DockerEngine:
             yield
         finally:
             self._creating[project] -= 1
+            self._watch.touched()
 
     async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
         async def wanted() -> dict[str, Json]:
@@ -257,11 +251,9 @@ class DockerEngine:
             try:
                 await self._containers.start(container_id)
             except EngineError as error:
-                port = taken_port(error.message)
-                if port is None:
+                if (port := taken_port(error.message)) is None:
                     raise
-                meaning = port_is_taken(port, await self._port_holders.of(port))
-                raise refused("START_FAILED", error, container_id, meaning) from error
+                raise await self._port_holders.refusal(port, error, container_id) from error
 
     async def obstacles(self, deployment: Deployment) -> list[str]:
         return await obstacles(deployment, self._port_holders)

@@ -73,7 +73,7 @@ class ExitTracker:
         if event.id in self._asked or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
             return
         if body.KIND in labels:
-            # No replica: it ends when it is done, and whoever waits for it hears of it.
+            # Not a replica: it ends when it is done, and its operation waits for it.
             return
         if len(self._ends) == self._ends.maxlen:
             self.dropped += 1

@@ -31,6 +31,6 @@ def _is_missing(path: str) -> bool:
     except FileNotFoundError:
         return True
     except OSError:
-        # What the agent may not look at, the engine still may.
+        # The engine may have access where the agent has none.
         return False
     return False

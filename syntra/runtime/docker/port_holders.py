@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from syntra.model.ids import ContainerId
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import DockerError
+from syntra.runtime.docker.errors import DockerError, EngineError, refused
+from syntra.runtime.docker.explanations import port_is_taken
 from syntra.runtime.docker.records import ContainerSummary
+from syntra.runtime.errors import StepFailed
 
 # Of a port: what listens there, such as `nginx (pid 12)`, or "". Blocks for milliseconds.
 FindProcess = Callable[[int], str]
@@ -21,8 +24,12 @@ class PortHolders:
         self._containers = containers
         self._find_process = find_process
 
+    async def refusal(self, port: int, error: EngineError, container_id: ContainerId) -> StepFailed:
+        """The executor's error for a start that the engine refused because of the port."""
+        return refused("START_FAILED", error, container_id, port_is_taken(port, await self.of(port)))
+
     async def of(self, port: int, *, service_id: str = "") -> str:
-        """Who has the port, in words; "" when nobody does or it cannot be known.
+        """Who has the port, in words; "" when the port is free or that cannot be known.
 
         What the service itself holds does not count: it is stopped before it is replaced.
         """

@@ -102,8 +102,8 @@ async def assert_ended(agent: Agent, story: Story, name: str) -> None:
     assert len(left) == len(story.up) or name == "stop", left
     assert agent.engine.least_up.get(WEB, 2) >= story.least_up
     assert await agent.journal.unfinished() == []
-    assert adapter.releases == {}
-    assert len(adapter.released) <= 1, "a kill is no reason to run a release command again"
+    assert agent.engine.releases == {}
+    assert len(agent.engine.released) <= 1, "a kill is no reason to run a release command again"
     row = await agent.journal.service(WEB)
     if name == "remove":
         assert row is None

@@ -618,7 +618,7 @@ def test_a_rollback_or_a_service_without_one_runs_no_release_command() -> None:
 
 def test_undoing_begins_with_the_release_command() -> None:
     wanted = dataclasses.replace(goal(1, prior=1, release_command=RELEASE), releases=True)
-    assert texts(plan.unwind(wanted, olds(1), restore=True).steps) == [TIDY]
+    assert texts(plan.roll_back(wanted, olds(1), restore=True).steps) == [TIDY]
 
 
 def test_a_long_command_is_cut_in_the_plan() -> None:

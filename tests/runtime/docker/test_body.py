@@ -247,8 +247,8 @@ def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes
         memory_bytes=2**29,
         volumes=(VolumeMount(name="data", host_path=None, container_path="/data", read_only=False),),
     )
-    around = dataclasses.replace(AROUND, route_labels={"traefik.enable": "true"})
-    release, replica = body.release_body(wanted, around), made(wanted)
+    context = dataclasses.replace(CONTEXT, route_labels={"traefik.enable": "true"})
+    release, replica = body.release_body(wanted, context), made(wanted)
     assert release["Cmd"] == ["migrate", "up"]
     for same in ("Image", "Env", "StopSignal"):
         assert release[same] == replica[same]

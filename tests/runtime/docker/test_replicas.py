@@ -265,7 +265,7 @@ async def test_every_option_of_a_spec_is_in_effect_on_an_engine(endpoint: Endpoi
         " df -k /mem | tail -1 | awk '{print $2}'; cat /proc/1/comm"
     )
     wanted = deployment(service_id=fresh_name(), command=(script,), options=options)
-    around = Surroundings(
+    context = ContainerContext(
         owner="o",
         image=image,
         stop_signal=None,
@@ -273,7 +273,7 @@ async def test_every_option_of_a_spec_is_in_effect_on_an_engine(endpoint: Endpoi
         otlp_endpoint="http://x:1",
         logging_driver="json-file",
     )
-    created: dict[str, Any] = create_body(wanted, 1, around)
+    created: dict[str, Any] = create_body(wanted, 1, context)
     del created["NetworkingConfig"]
     created["HostConfig"]["RestartPolicy"] = {"Name": "no"}
     async with EngineClient(endpoint) as client:
