@@ -43,9 +43,17 @@ def run(args: argparse.Namespace) -> int:
         payload["registry_auth"] = auth
     timeout = payload["timeout_seconds"]
     assert isinstance(timeout, int | float), "the service file was checked"
+    config = payload["config"]
+    assert isinstance(config, dict), "the service file was checked"
+    grace = float(config.get("stop_grace_seconds", 0))
     subject = str(payload["service_name"])
     return follow(
-        socket_path(args), "deploy", payload, subject=subject, as_json=args.json, idle=float(timeout) + UNDO_SECS
+        socket_path(args),
+        "deploy",
+        payload,
+        subject=subject,
+        as_json=args.json,
+        idle=float(timeout) + grace + UNDO_SECS,
     )
 
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from syntra.model.container import Container, ContainerState
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
@@ -582,6 +582,9 @@ def replica(container: FakeContainer) -> Container:
         addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
         host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
         writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+        stop_grace_secs=DEFAULT_STOP_GRACE_SECS
+        if spec.options.stop_grace_secs is None
+        else spec.options.stop_grace_secs,
         image_health=_image_health(container),
         image_health_output=container.env.get("IMAGE_CHECK_SAYS", ""),
     )

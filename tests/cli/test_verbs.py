@@ -481,3 +481,9 @@ def test_rollback_succeeds_when_it_ends_where_it_was_meant_to(script: Script, co
         assert "target_deployment_id" not in agent.last("rollback")
         assert cli("rollback", "api", "dep_0")[0] == code
         assert agent.last("rollback")["target_deployment_id"] == "dep_0"
+
+
+def test_standard_input_is_either_the_service_file_or_the_password(cli: Cli) -> None:
+    code, _, err = cli("deploy", "-", "--registry-user", "u", "--registry-password-stdin")
+    assert code == 2
+    assert "cannot read both the service file and the password from stdin; set SYNTRA_REGISTRY_PASSWORD" in err

@@ -630,3 +630,29 @@ async def test_a_bug_costs_its_operation_and_not_the_lane(agent: Agent, caplog: 
         await agent.deploy_to_end(request_id, deployment_id)
         assert await agent.outcome(request_id) == "INTERNAL"
     assert "operation failed unexpectedly" in [record.getMessage() for record in caplog.records]
+
+
+# The time to stop
+
+
+async def stopping_takes(agent: Agent, command: str, **payload: Any) -> float:
+    begun = now()
+    await agent.send(command, f"{command}-{begun}", service_id="web", **payload)
+    await agent.done()
+    return now() - begun
+
+
+async def test_a_container_stops_within_the_grace_of_its_own_spec_unless_the_command_says_otherwise(
+    agent: Agent,
+) -> None:
+    deaf: dict[str, Any] = {"env": {"FAIL": "deaf"}}
+    await agent.deployed("d1", **deaf, config={"stop_grace_seconds": 40})
+    assert 40 <= await stopping_takes(agent, "restart") < 50
+    assert 3 <= await stopping_takes(agent, "restart", timeout_seconds=3) < 10
+    # What the new version asks for is about the new version.
+    begun = now()
+    await agent.deployed("d2", **deaf, config={"stop_grace_seconds": 0})
+    assert 40 <= now() - begun < 50
+    assert await stopping_takes(agent, "stop") < 5
+    await agent.deployed("d3", **deaf)
+    assert 10 <= await stopping_takes(agent, "stop") < 15
