@@ -13,11 +13,13 @@ from websockets.asyncio.server import ServerConnection
 
 from syntra.agent.api import control_link
 from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.config.settings import ControlPlaneSettings, Settings, TelemetrySettings
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.database import JournalError
+from syntra.agent.journal.dialects import RememberedDialects
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
@@ -36,6 +38,7 @@ async def linked(
     adapter: FakeEngine,
     router: object = None,
     results: HealthResults | None = None,
+    dialect: str = "auto",
 ) -> AsyncIterator[None]:
     """The agent's router, or another, linked to the control plane."""
     control_plane = ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")
@@ -45,6 +48,7 @@ async def linked(
         runtime=adapter,
         views=agent.views,
         outbox=agent.journal.outbox,
+        door=DialectDoor(dialect, plane.endpoint(), RememberedDialects(agent.journal._database)),
         log_handle=cast(LogHandle, None),
         health_results=(results or HealthResults()).drain,
     )

@@ -1,0 +1,33 @@
+"""A dialect, and the one that changes nothing: the wire contract 1.0 itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from syntra.connection.codec import Envelope
+
+
+class Dialect(Protocol):
+    """Both directions of one control plane's language. Neither raises, whatever JSON a message holds."""
+
+    name: str
+    """What `control_plane.dialect` calls it."""
+
+    def incoming(self, message: Envelope, now: float) -> Sequence[Envelope]:
+        """The commands that a frame of the control plane stands for. `now` is epoch seconds."""
+
+    def outgoing(self, message: Envelope) -> Sequence[Envelope]:
+        """The frames that tell the control plane what a message of the agent says; empty when it must not hear it."""
+
+
+class Contract:
+    """The wire contract: every frame is what it says."""
+
+    name = "contract"
+
+    def incoming(self, message: Envelope, now: float) -> Sequence[Envelope]:
+        return (message,)
+
+    def outgoing(self, message: Envelope) -> Sequence[Envelope]:
+        return (message,)
