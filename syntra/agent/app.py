@@ -146,6 +146,7 @@ class AgentApp:
                 reports=reports,
                 group=group,
                 proxy=host.proxy,
+                certificates=host.certificates,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syntra.connection.codec import Envelope, decode
@@ -368,6 +368,7 @@ KEYS = sorted({key for message in FRAMES for key in message.payload} | {"service
 PAYLOADS = st.dictionaries(st.sampled_from(KEYS), JSON, max_size=6)
 
 
+@settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(KINDS), payload=PAYLOADS, now=st.floats(0, 4e9))
 def test_no_payload_makes_it_raise(kind: str, payload: dict[str, Any], now: float) -> None:
     message = frame(kind, **payload)
@@ -377,6 +378,7 @@ def test_no_payload_makes_it_raise(kind: str, payload: dict[str, Any], now: floa
     json.dumps(dict(translated[0].payload))
 
 
+@settings(max_examples=60, deadline=None)
 @given(kind=st.text(min_size=1, max_size=20).filter(lambda kind: kind not in KINDS), payload=PAYLOADS)
 def test_a_frame_that_is_not_known_passes_through(kind: str, payload: dict[str, Any]) -> None:
     message = frame(kind, **payload)

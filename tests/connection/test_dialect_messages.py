@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syntra.connection.codec import Envelope
@@ -147,6 +147,7 @@ PAYLOADS = st.dictionaries(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(kind=st.sampled_from(["deploy_status", "command_response", "alert", "heartbeat"]), payload=PAYLOADS)
 def test_no_status_leaves_that_the_hub_does_not_know(kind: str, payload: dict[str, Any]) -> None:
     for frame in Hub().outgoing(message(kind, **payload)):
@@ -158,6 +159,7 @@ def test_no_status_leaves_that_the_hub_does_not_know(kind: str, payload: dict[st
 DETAILS = st.dictionaries(st.just("deployment_id"), JSON)
 
 
+@settings(max_examples=60, deadline=None)
 @given(error=st.fixed_dictionaries({"code": JSON, "message": JSON, "details": DETAILS}), success=st.booleans())
 def test_a_refusal_of_any_shape_is_survived(error: dict[str, Any], success: bool) -> None:
     one = message("command_response", success=success, error=error)
