@@ -43,16 +43,7 @@ from syntra.connection.websocket import Socket, SocketEnded, dial
 from syntra.connection.writer import Outbox, OutboxItem, Writer
 from syntra.utils.errors import AgentError
 
-__all__ = [
-    "ConnectionSettings",
-    "ConnectionStatus",
-    "Outbox",
-    "OutboxItem",
-    "Provider",
-    "Timings",
-    "TlsSettings",
-    "Transport",
-]
+__all__ = ["ConnectionSettings", "ConnectionStatus", "Outbox", "OutboxItem", "Provider", "TlsSettings", "Transport"]
 
 T = TypeVar("T")
 

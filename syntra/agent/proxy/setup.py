@@ -50,7 +50,7 @@ class ProxySetup:
                 "networking.proxy",
                 f"is {networking.proxy}, and a proxy of ours reads files only; set it to traefik-file",
             )
-        if self.acme_dir.is_relative_to(self.dynamic_dir):
+        if any(private.is_relative_to(self.dynamic_dir) for private in (self.acme_dir, self.certificates_dir)):
             raise InvalidStatic(
                 "networking.traefik_dynamic_dir", "is above the directory of the certificates' keys; choose another"
             )

@@ -62,7 +62,8 @@ def _end_of_row(message: Envelope) -> Sequence[Envelope]:
     service_id = details.get("service_id")
     payload: dict[str, Any] = {
         "deployment_id": deployment_id,
-        "service_id": service_id if isinstance(service_id, str) else "",
+        # The hub does not read it; the contract has it in every status.
+        "service_id": service_id if isinstance(service_id, str) and service_id else "unknown",
         "status": "running" if runs else "failed",
         "phase": "cleanup" if runs else "pull_image",
         "progress_percent": 100 if runs else 0,
