@@ -36,7 +36,7 @@ from syntra.connection.inbox import Inbox
 from syntra.connection.messages import HelloAck
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import STOP_REASON, Session, State
-from syntra.connection.settings import ConnectionSettings, Timings, TlsSettings
+from syntra.connection.settings import ConnectionSettings, TlsSettings
 from syntra.connection.status import ConnectionStatus, describe
 from syntra.connection.tls import TlsFiles
 from syntra.connection.websocket import Socket, SocketEnded, dial
