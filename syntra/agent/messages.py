@@ -146,9 +146,9 @@ def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | Non
 
 
 def about_deployment(kind: str, payload: Mapping[str, Json]) -> dict[str, Json]:
-    """The details of a refusal: which deployment it ends, where the command is about one.
+    """The details of a refusal: the deployment that the command names.
 
-    A control plane that keeps no list of its commands knows the deployment by nothing else.
+    A control plane that does not track its commands needs them to find the deployment.
     """
     key = {"deploy": "deployment_id", "rollback": "target_deployment_id", "cancel": "deployment_id"}.get(kind)
     deployment_id = payload.get(key) if key is not None else None

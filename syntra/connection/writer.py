@@ -74,7 +74,7 @@ class Writer:
         stream_limit: int,
         translate: Callable[[str], Sequence[str]] = lambda text: (text,),
     ) -> None:
-        """`translate` gives the frames that an item of the outbox becomes when it is sent; none: it counts as sent."""
+        """`translate` returns the frames to send for an outbox item. An item without frames counts as sent."""
         self._outbox = outbox
         self._translate = translate
         self._max_frame_bytes = max_frame_bytes

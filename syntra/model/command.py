@@ -79,7 +79,7 @@ class Rollback:
 class Promote:
     """End all holds of the canary under way: once its replicas are proven, it gets every request.
 
-    `percent` ends the holds before the step with this share only; None is the last step.
+    `percent` ends only the holds before the step with this share; None means the last step.
     """
 
     request_id: RequestId

@@ -1,6 +1,6 @@
-"""Certificates that are sent for a domain: whether they can serve it, before anything is done with them.
+"""Checks whether a certificate and its key can serve a domain.
 
-Nothing here quotes what was sent: a private key ends up in the wrong field easily.
+Errors never quote the input: a private key may be in the wrong field.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ MAX_CHAIN = 10
 
 
 class InvalidCertificate(AgentError):
-    """A certificate or key that cannot serve the domain; the message names the field."""
+    """The certificate or key cannot serve the domain. The message names the field."""
 
     code = "INVALID_CERTIFICATE"
 
 
 @frozen
 class CheckedCertificate:
-    """A chain and its key, in PEM of our own rendering. `not_after` is epoch seconds; `digest` is the leaf's."""
+    """A chain and its key, re-encoded as PEM. `not_after` is epoch seconds; `digest` is of the leaf."""
 
     domain: str
     chain: bytes = field(repr=False)
@@ -36,8 +36,8 @@ class CheckedCertificate:
 
 
 def check(domain: str, certificate: str, private_key: str, now: float) -> CheckedCertificate:
-    """The certificate (PEM, leaf first) and key, when they can serve `domain` at `now`; raises InvalidCertificate."""
-    # Imported when there is one to check: it costs a start more than all else here.
+    """Check a certificate (PEM, leaf first) and its key at `now` (epoch seconds). Raises InvalidCertificate."""
+    # A slow import that most agents never need.
     from cryptography import x509
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
@@ -77,7 +77,7 @@ def check(domain: str, certificate: str, private_key: str, now: float) -> Checke
 
 
 def expires_at(chain: bytes) -> float | None:
-    """When the first certificate of a PEM file ends, in epoch seconds; None when it cannot be read."""
+    """The expiry of the first certificate of a PEM file, in epoch seconds; None when it is unreadable."""
     from cryptography import x509
 
     try:
@@ -87,7 +87,7 @@ def expires_at(chain: bytes) -> float | None:
 
 
 def covers(name: str, domain: str) -> bool:
-    """Whether a certificate's name stands for the domain: a wildcard for exactly one label (RFC 6125 section 6.4.3)."""
+    """Whether a certificate's name covers the domain. A wildcard covers exactly one label (RFC 6125 section 6.4.3)."""
     name = name.lower().rstrip(".")
     if name == domain:
         return True
@@ -98,7 +98,7 @@ def _names(leaf: x509.Certificate) -> list[str]:
     from cryptography import x509
 
     try:
-        # Browsers have stopped looking at the common name (RFC 6125 section 6.4.4).
+        # Browsers ignore the common name (RFC 6125 section 6.4.4).
         alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return []

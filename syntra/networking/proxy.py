@@ -30,7 +30,7 @@ class ProxyObserver:
         proxy: ProxySettings,
         certificates: Callable[[], Sequence[ServedCertificate]] = tuple,
     ) -> None:
-        """`certificates` gives those that are written beside the table."""
+        """`certificates` returns the certificates that are written with the table."""
         self._api = ApiClient(api_url)
         self._proxy = proxy
         self._certificates = certificates

@@ -72,7 +72,7 @@ class ProxySettings:
 
 @frozen
 class ServedCertificate:
-    """A certificate of ours for a domain, as paths that the proxy can read."""
+    """A certificate that the agent installed for a domain: paths that the proxy can read."""
 
     domain: str
     cert_path: str
@@ -82,7 +82,7 @@ class ServedCertificate:
 def configuration(table: RouteTable, proxy: ProxySettings, certificates: Sequence[ServedCertificate] = ()) -> Json:
     """The dynamic configuration: Traefik's `http` tree, `generation` included, and `tls` when there are certificates.
 
-    A certificate is left out while no service is reached by its domain.
+    A certificate is left out while its domain has no route.
     """
     routed = {domain for route in table.routes for domain in route.domains}
     used = [one for one in certificates if one.domain in routed and proxy.cert_resolver]
@@ -215,7 +215,7 @@ def _routers(
     if middlewares:
         main["middlewares"] = list(middlewares)
     if own_certificate:
-        # Nothing is asked of an authority for it.
+        # No ACME request for a domain with its own certificate.
         main["tls"] = {}
     elif proxy.cert_resolver:
         tls: Json = {"certResolver": proxy.cert_resolver}

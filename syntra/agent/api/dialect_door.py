@@ -1,7 +1,7 @@
-"""The door through which frames of the control plane enter and leave: behind it everything is the contract's.
+"""Translates every frame from and to the control plane; all other code knows only the contract.
 
-With `control_plane.dialect = "auto"` the first frame that only the hub sends decides, and is remembered for its
-endpoint. What waits in the outbox is translated when it is sent: the dialect may not be known when it is queued.
+With `control_plane.dialect = "auto"` the first frame that only the hub sends selects the hub's dialect, which is stored
+per endpoint. Outbox messages are translated when they are sent: at queue time the dialect may not be known.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DIALECTS: dict[str, Callable[[], Dialect]] = {Contract.name: Contract, Hub.name:
 
 
 class DialectDoor:
-    """One per connection setting. `load` it before the first frame."""
+    """One per endpoint. Call `load` before the first frame."""
 
     def __init__(
         self, configured: str, endpoint: str, remembered: RememberedDialects, clock: Callable[[], float] = time.time
@@ -39,11 +39,11 @@ class DialectDoor:
 
     @property
     def name(self) -> str:
-        """The dialect that is spoken now."""
+        """The name of the current dialect."""
         return self._dialect.name
 
     async def load(self) -> None:
-        """Take up what an earlier run recognised at this endpoint."""
+        """Load the dialect that an earlier run recognised at this endpoint."""
         if not self._is_open:
             return
         try:
@@ -56,7 +56,7 @@ class DialectDoor:
             self._dialect = DIALECTS[known]()
 
     async def incoming(self, frame: Envelope) -> Sequence[Envelope]:
-        """The commands that a frame stands for."""
+        """The commands that a frame becomes."""
         if self._is_open and is_hubs(frame):
             await self._recognise(Hub(), frame.type)
         return self._dialect.incoming(frame, self._clock())
@@ -78,7 +78,7 @@ class DialectDoor:
         return (text,) if translated == (message,) else [encode(one) for one in translated]
 
     async def _recognise(self, dialect: Dialect, kind: str) -> None:
-        # First in the journal: an agent that is killed in between would greet it in the wrong dialect again.
+        # Store first: after a kill, the next run must use the dialect from its first message.
         try:
             await self._remembered.remember(self._endpoint, dialect.name)
         except JournalError as unwritable:

@@ -81,10 +81,10 @@ class ProxyControls(Protocol):
 
 
 class Certificates(Protocol):
-    """Who serves domains with certificates that are sent; see `agent.proxy.certificates`."""
+    """Installs certificates; see `agent.proxy.certificates`."""
 
     async def install(self, command: InstallCertificate) -> dict[str, Json]:
-        """The data of the response. Raises AgentError, never with the key in it."""
+        """Returns the data of the response. Raises AgentError, never with the key in it."""
 
 
 class Router:
@@ -175,8 +175,9 @@ class Router:
                     raise RequestError(
                         "UNSUPPORTED", "cannot install a certificate: networking.proxy is not traefik-file"
                     )
-                self._check_errands()
-                self._errand(self._install(command, self._certificates, peer), f"certificate {command.service_id}")
+                self._check_limit()
+                work = self._install(command, self._certificates, peer)
+                self._start_request(work, f"certificate {command.service_id}")
             case Exec():
                 async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):
@@ -210,7 +211,7 @@ class Router:
 
     async def _dispatch_indirect(self, command: IndirectCommand, peer: Peer) -> None:
         if await self._journal.find(command.request_id) is not None:
-            # Answered as before: what it named then may be gone by now.
+            # Answer as before: the container or deployment may be gone by now.
             await self._repeat(command.request_id, peer)
             return
         found = await self._indirect.resolve(command)

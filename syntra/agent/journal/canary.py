@@ -55,7 +55,7 @@ class CanaryRows:
         return await self._write(write)
 
     async def abort(self, operation: RequestId, reason: Mapping[str, Json], command: Answered) -> bool:
-        """Roll the operation back for `reason`. Returns False and stores nothing unless it runs and is not committed."""
+        """Roll the operation back for `reason`. Returns False and stores nothing once it is committed."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{operation}").hex()
 
         def write(connection: sqlite3.Connection) -> bool:

@@ -1,20 +1,20 @@
-"""Which dialect the control plane at an endpoint was heard to speak: kept, so that the first messages are right."""
+"""The recognised dialect of each endpoint, stored so that the first messages after a restart are right."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import JournalAccess
 
 
 class RememberedDialects:
-    """One word per endpoint. Every method is one transaction; raises JournalError."""
+    """One dialect name per endpoint. Every method is one transaction and raises JournalError."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: JournalAccess) -> None:
         self._database = database
 
     async def of(self, endpoint: str) -> str | None:
-        """What was remembered for the endpoint."""
+        """The stored dialect of the endpoint."""
 
         def read(connection: sqlite3.Connection) -> str | None:
             row = connection.execute("SELECT value FROM meta WHERE key = ?", (_key(endpoint),)).fetchone()
@@ -23,7 +23,7 @@ class RememberedDialects:
         return await self._database.transact(read)
 
     async def remember(self, endpoint: str, dialect: str) -> None:
-        """From now on this is what the endpoint speaks."""
+        """Store the dialect of the endpoint."""
         await self._database.transact(
             lambda connection: connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES (?, ?)", (_key(endpoint), dialect)

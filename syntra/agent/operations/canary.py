@@ -231,7 +231,7 @@ async def decide_canary(
 
 
 def _stage_of(command: Promote, job: Job, canary: Canary) -> int:
-    """How many steps are over at the share that is asked for; raises RequestError when there is no way there."""
+    """The number of complete steps at the wanted share. Raises RequestError when the canary cannot go there."""
     percents = [step.percent for step in canary.steps]
     if command.percent is None or command.percent == percents[-1]:
         return len(percents)

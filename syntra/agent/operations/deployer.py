@@ -115,7 +115,7 @@ class Deployer:
         await decide_canary(command, kind, origin, job=job, journal=self._journal, reports=self._reports)
 
     async def cancel(self, command: Cancel, kind: str, origin: str) -> None:
-        """End a deployment that waits or runs, or raise RequestError. The answer is sent by the time this returns."""
+        """Cancel a waiting or running deployment, or raise RequestError. The answer is stored before this returns."""
         job = self.queues.find(command.deployment_id)
         if job is None:
             raise await not_under_way(command, self._journal)
@@ -131,12 +131,12 @@ class Deployer:
             messages=for_control_plane(origin, "command_response", response),
         )
         await self._cancel(job, answered)
-        self._reports.tell(command.request_id, "command_response", response)
+        self._reports.notify(command.request_id, "command_response", response)
 
     async def _cancel(self, job: Job, answered: Answered) -> None:
         failure = cancel_reason(job)
         if self.queues.withdraw(job):
-            # Reported first: a kill in between must not leave it to be carried out after all.
+            # Report first: after a kill in between, the next start must not carry it out.
             try:
                 await self._end_unbegun(job, failure)
             except JournalError:
@@ -148,7 +148,7 @@ class Deployer:
         if await self._journal.canary.abort(job.command.request_id, reason, answered):
             job.interrupt(Interruption.CANCELLED)
             return
-        if job.phase not in (OperationPhase.WAITING, OperationPhase.UNWINDING):
+        if job.phase not in (OperationPhase.WAITING, OperationPhase.ROLLING_BACK):
             raise already_deployed(job.deployment_id)
         job.interrupt(Interruption.CANCELLED)
         await self._journal.canary.answered(answered)

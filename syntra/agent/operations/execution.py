@@ -188,7 +188,7 @@ class Execution:
         for note in plan.notes:
             self._progress.remark(note)
         self._holds.begin()
-        # What was decided until now is in the plan.
+        # The plan includes every decision made before it.
         self._job.promoted.clear()
         decisions = self._job.decisions
         for number, step in enumerate(plan.steps):

@@ -1,7 +1,6 @@
-"""Commands that name a container, a deployment or a result: found out here which operation on which service they are.
+"""Resolves commands that name a container, a deployment or a share of the traffic to operations on a service.
 
-Nothing is touched for what is not ours: containers are looked for among the agent's own replicas, deployments in the
-journal.
+Only the agent's own replicas and the deployments in its journal are considered; other containers are never touched.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Resolved:
-    """The command that is to be carried out, with the kind and payload that the journal knows it by."""
+    """The command to carry out, with its kind and payload for the journal."""
 
     command: Operation | CanaryCommand
     kind: str
@@ -43,13 +42,13 @@ class Resolved:
 
 @frozen
 class Settled:
-    """There is nothing to do: it is so already. `data` is the answer's."""
+    """Nothing to do: the wanted state holds already. `data` is the data of the response."""
 
     data: dict[str, Json]
 
 
 class IndirectCommands:
-    """Resolves them. Raises RequestError for what is not ours or cannot be done, and RuntimeFailure."""
+    """Resolves indirect commands. Raises RequestError when that is not possible, and RuntimeFailure."""
 
     def __init__(self, journal: Journal, replicas: Replicas, queues: ServiceQueues) -> None:
         self._journal = journal
@@ -57,7 +56,7 @@ class IndirectCommands:
         self._queues = queues
 
     async def resolve(self, command: IndirectCommand) -> Resolved | Settled:
-        """What the command amounts to now."""
+        """The operation that carries out the command now, or Settled."""
         match command:
             case RestartContainer():
                 replica = await self._replica(command.container_id)
@@ -74,7 +73,7 @@ class IndirectCommands:
                 return self._split(command)
 
     async def _replica(self, container_id: ContainerId) -> Replica | None:
-        # Never asked for by its id: the engine would tell of anyone's.
+        # Not by inspecting the id: the engine would also find containers of others.
         found = [item for item in await self._replicas.observe() if item.container_id.startswith(container_id)]
         return found[0] if len(found) == 1 else None
 
@@ -96,7 +95,7 @@ class IndirectCommands:
             )
         row = await self._journal.service(service_id)
         if row is not None and row.deployment_id != replica.deployment_id:
-            # What replaced it stops and removes it, once its open requests have ended.
+            # The deploy that replaced it drains, stops and removes it.
             return _gone_already(service_id, "an earlier deployment's containers are stopped by what replaced it")
         return _stop(command.request_id, service_id, command.grace_secs, remove=command.remove)
 
@@ -124,7 +123,7 @@ class IndirectCommands:
         row = await self._journal.service(service_id)
         if row is not None and row.deployment_id == target and not row.stopped and job is None:
             return Settled(data={"service_id": service_id, "deployment_id": target, "completed": True})
-        # Whether it is kept is checked with every rollback.
+        # The rollback checks that the deployment is kept.
         return Resolved(
             command=Rollback(request_id=command.request_id, service_id=service_id, target=target),
             kind="rollback",
@@ -164,7 +163,7 @@ class IndirectCommands:
 
 
 def _brings(job: Job, deployment_id: DeploymentId) -> bool:
-    """Whether the job is to make this deployment the service's."""
+    """Whether the job makes this deployment the current one of its service."""
     return job.brings_deployment and job.deployment_id == deployment_id
 
 

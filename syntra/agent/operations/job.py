@@ -67,7 +67,7 @@ class Job:
     # The number of canary steps that are complete.
     stage: int = 0
     is_holding: bool = False
-    # Set when the hold that lasts now is to end; `decisions` counts how often.
+    # Set to end the running hold; `decisions` counts how often that happened.
     promoted: asyncio.Event = field(default_factory=asyncio.Event)
     decisions: int = 0
     _scopes: list[asyncio.Timeout] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Job:
 
     @property
     def brings_deployment(self) -> bool:
-        """Whether it is to make another deployment the service's."""
+        """Whether it makes another deployment the current one of its service."""
         return isinstance(self.command, Deploy | Rollback)
 
     @property
@@ -170,7 +170,7 @@ class Job:
 
 
 def cancel_reason(job: Job) -> Failure:
-    """What is reported of a deployment that was cancelled."""
+    """The failure to report for a cancelled deployment."""
     return Failure(code=Interruption.CANCELLED.name, message=f"the {job.kind} of {job.service_id} was cancelled")
 
 

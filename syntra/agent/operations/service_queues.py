@@ -79,7 +79,7 @@ class ServiceQueues:
             self._start_next(job.service_id)
 
     def withdraw(self, job: Job) -> bool:
-        """Take a job that waits out of its lane; False when it does not wait. It has yet to be reported."""
+        """Remove a waiting job, unreported, from its queue. Returns False when it does not wait."""
         lane = self._waiting.get(job.service_id, deque())
         if job not in lane:
             return False
@@ -87,12 +87,12 @@ class ServiceQueues:
         return True
 
     def of(self, service_id: ServiceId) -> list[Job]:
-        """What runs and what waits for the service, in this order."""
+        """The running job of the service, then the waiting ones."""
         running = self._running.get(service_id)
         return [*([running] if running is not None else []), *self._waiting.get(service_id, ())]
 
     def find(self, deployment_id: DeploymentId) -> Job | None:
-        """What is to make this deployment a service's, running or waiting."""
+        """The running or waiting job that deploys or rolls back to this deployment."""
         jobs = [job for service_id in {*self._running, *self._waiting} for job in self.of(service_id)]
         return next((job for job in jobs if job.brings_deployment and job.deployment_id == deployment_id), None)
 

@@ -100,7 +100,7 @@ async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
 
 
 async def not_under_way(command: Cancel, journal: Journal) -> RequestError:
-    """Why a deployment cannot be cancelled that no operation is about."""
+    """The refusal to cancel a deployment that no job deploys."""
     deployment_id = command.deployment_id
     rows = await journal.services()
     if any(row.deployment_id == deployment_id and not row.stopped for row in rows):
@@ -114,7 +114,7 @@ async def not_under_way(command: Cancel, journal: Journal) -> RequestError:
 
 
 def already_deployed(deployment_id: DeploymentId) -> RequestError:
-    """A cancel that came too late."""
+    """The refusal of a cancel that came too late."""
     return RequestError(
         "ALREADY_DEPLOYED",
         f"cannot cancel deployment {deployment_id}: it is deployed already; roll back or stop the service",

@@ -1,7 +1,7 @@
-"""Certificates that a control plane sends for routed domains: kept in files that the proxy alone reads, and served.
+"""Certificates that a control plane sends for routed domains: stored in files and served by the proxy.
 
-The key is in its file (0600, in a directory with 0700) and nowhere else: not in the journal, a log, an error or an
-answer. A file's name carries the certificate's digest: the proxy reads a file again only when its routes name another.
+A private key is only in its file (0600, in a directory with 0700): never in the journal, a log, an error or a response.
+File names contain the certificate's digest, because the proxy reads a file again only when the routes name another.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _WILDCARD = "_wildcard"
 
 
 class CertificateStore:
-    """The files, and which of them are served. Methods that touch files block on the disk."""
+    """The certificate files, and which of them are served. `load`, `write` and `remove` block on the disk."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._served: dict[str, ServedCertificate] = {}
 
     def served(self) -> Sequence[ServedCertificate]:
-        """What the proxy is to serve, for domains that are routed."""
+        """The certificates for the proxy to serve."""
         return tuple(self._served[domain] for domain in sorted(self._served))
 
     def load(self, now: float) -> None:
-        """Take up what an earlier run wrote, but for what has expired by `now` (epoch seconds)."""
+        """Load the files of earlier runs, except certificates that have expired by `now` (epoch seconds)."""
         try:
             found = sorted(self._directory.glob("*.crt"), key=lambda path: path.stat().st_mtime)
         except OSError as unread:
@@ -64,7 +64,7 @@ class CertificateStore:
                 log.warning("certificate is not served", extra={"file": path.name, "expired": ends is not None})
 
     def write(self, checked: CheckedCertificate) -> ServedCertificate:
-        """Write both files; raises AgentError. Not served until `serve`."""
+        """Write both files, without serving them yet. Raises AgentError."""
         served = self._entry(checked.domain, checked.digest)
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,20 +76,20 @@ class CertificateStore:
         return served
 
     def serve(self, served: ServedCertificate) -> ServedCertificate | None:
-        """From now on the domain has this one; returns what it had."""
+        """Serve this certificate for its domain. Returns the previous one."""
         before = self._served.get(served.domain)
         self._served[served.domain] = served
         return before
 
     def withdraw(self, served: ServedCertificate, before: ServedCertificate | None) -> None:
-        """The domain has again what it had."""
+        """Undo `serve`."""
         if before is None:
             self._served.pop(served.domain, None)
         else:
             self._served[served.domain] = before
 
     def remove(self, old: ServedCertificate) -> None:
-        """Delete the files of one that is no longer served."""
+        """Delete the files of a certificate that is no longer served."""
         for path in (old.key_path, old.cert_path):
             with contextlib.suppress(OSError):
                 Path(path).unlink()
@@ -106,7 +106,7 @@ class CertificateStore:
 
 
 class ProxyCertificates:
-    """`agent.api.router.Certificates`, for an agent that writes the proxy's routes."""
+    """Implements `agent.api.router.Certificates` for an agent that writes the proxy's routes."""
 
     def __init__(
         self,
@@ -122,11 +122,11 @@ class ProxyCertificates:
         self._traffic = traffic
         self._routes = routes
         self._clock = clock
-        # Two certificates for a domain at once: the later one stays.
+        # One installation per domain at a time.
         self._lock = KeyedLock()
 
     async def install(self, command: InstallCertificate) -> dict[str, Json]:
-        """Check, keep and serve it; the data of the response. Raises AgentError, never with the key in it."""
+        """Check, store and serve the certificate. Returns the data of the response. Raises AgentError."""
         domain = read_domain("domain", command.domain)
         if len(domain) > MAX_DOMAIN:
             raise InvalidField("domain", f"{len(domain)} characters are more than {MAX_DOMAIN}")
@@ -160,7 +160,7 @@ class ProxyCertificates:
         )
 
     async def _serve(self, checked: CheckedCertificate) -> bool:
-        """Whether the proxy was seen to work with it; False when it cannot be asked. Raises AgentError."""
+        """Returns whether the proxy has applied it; False when the proxy is unreachable. Raises AgentError."""
         served = await asyncio.to_thread(self._store.write, checked)
         before = self._store.serve(served)
         try:
@@ -173,7 +173,7 @@ class ProxyCertificates:
         try:
             applied = await self._routes.wait_applied(APPLY_SECS)
         except ProxyUnreachable:
-            # It reads the file when it comes back.
+            # It reads the file when it starts.
             return False
         if not applied:
             raise RequestError(

@@ -41,7 +41,7 @@ class ProxyRoutes:
         certificates: Callable[[], Sequence[traefik.ServedCertificate]] = tuple,
         unobserved_secs: float = UNOBSERVED_SECS,
     ) -> None:
-        """`certificates` gives those that the proxy is to serve; the observer must have the same."""
+        """`certificates` returns the certificates to serve; the observer must get the same."""
         self._settings = settings
         self._writer = writer
         self._observer = observer

@@ -39,7 +39,7 @@ class ProxySetup:
 
     @property
     def certificates_dir(self) -> Path:
-        """Certificates that a control plane sent, with their keys; beside the watched directory, as `acme_dir` is."""
+        """The directory of certificates that a control plane sent, with their keys."""
         return certificates_dir(self.settings)
 
     def static(self) -> StaticSettings:
@@ -70,7 +70,7 @@ class ProxySetup:
         binds = [Bind(source=str(self.dynamic_dir), target=DYNAMIC_AT, read_only=True)]
         if static.cert_resolver:
             binds.append(Bind(source=str(self.acme_dir), target=ACME_AT, read_only=False))
-            # Where it is on the host too: the routes name these files in one way, whosever proxy reads them.
+            # The same path as on the host, so that the routes name these files in one way for every proxy.
             at = str(self.certificates_dir)
             binds.append(Bind(source=at, target=at, read_only=True))
         return WantedProxy(
@@ -100,5 +100,5 @@ class ProxySetup:
 
 
 def certificates_dir(settings: Settings) -> Path:
-    """Where certificates that were sent are kept."""
+    """The directory of certificates that a control plane sent."""
     return settings.data_dir / "traefik" / "certificates"

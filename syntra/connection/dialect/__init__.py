@@ -1,4 +1,4 @@
-"""What a control plane says and understands, where that differs from the wire contract: frames to frames, and pure.
+"""Pure translation between the wire contract and what a control plane really sends and understands.
 
-It holds no state, does no input or output, and knows no service. Used at the door of the connection, and nowhere else.
+No state, no input or output, no knowledge of services. Only `agent.api.dialect_door` uses it.
 """

@@ -1,4 +1,4 @@
-"""A dialect, and the one that changes nothing: the wire contract 1.0 itself."""
+"""The dialect protocol, and the dialect that changes nothing: the wire contract 1.0."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from syntra.connection.codec import Envelope
 
 
 class Dialect(Protocol):
-    """Both directions of one control plane's language. Neither raises, whatever JSON a message holds."""
+    """Translates both directions. Neither method raises, whatever JSON a message holds."""
 
     name: str
     """What `control_plane.dialect` calls it."""
 
     def incoming(self, message: Envelope, now: float) -> Sequence[Envelope]:
-        """The commands that a frame of the control plane stands for. `now` is epoch seconds."""
+        """The commands that a frame of the control plane becomes. `now` is epoch seconds."""
 
     def outgoing(self, message: Envelope) -> Sequence[Envelope]:
-        """The frames that tell the control plane what a message of the agent says; empty when it must not hear it."""
+        """The frames that a message of the agent becomes; empty when it must not be sent."""
 
 
 class Contract:

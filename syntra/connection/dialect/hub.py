@@ -1,4 +1,4 @@
-"""The dialect of the deployed hub: the contract's messages, with shapes, units and expectations of its own."""
+"""The dialect of the deployed hub: contract messages with other shapes, units and expectations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from syntra.connection.dialect import hub_commands, hub_messages
 
 
 class Hub:
-    """`connection.dialect.contract.Dialect`. What the contract has as well passes unchanged."""
+    """Implements `contract.Dialect`. Messages that the contract has too pass unchanged."""
 
     name = "hub"
 
@@ -25,5 +25,5 @@ class Hub:
 
 
 def is_stub(pending: Mapping[str, Any]) -> bool:
-    """Whether an item of `hello_ack.pending_deployments` only names a deployment: nothing in it can be carried out."""
+    """Whether an item of `hello_ack.pending_deployments` only names a deployment, so that it cannot be carried out."""
     return "queued_at" in pending and not any(key in pending for key in ("image", "service", "docker"))

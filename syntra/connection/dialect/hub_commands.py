@@ -1,7 +1,6 @@
-"""Frames of the deployed hub as commands of ours, and what tells that a frame is the hub's.
+"""Translates frames of the deployed hub to the agent's commands, and recognises the hub by them.
 
-Payloads come from outside: a field of another shape than expected is left as it is, and refused where every other
-command is refused.
+Payloads are untrusted: a field of an unexpected shape is passed on unchanged, and the command parser refuses it.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ DEFAULT_INTERVAL_SECS = 30
 """The defaults of the hub's own schema, for keys that it leaves out. An explicit null means: none."""
 
 LONGEST_EXEC_SECS = 1000
-"""The hub sends `exec.timeout` in milliseconds or in seconds, and names no unit. From here on it is milliseconds."""
+"""The hub sends `exec.timeout` in milliseconds or in seconds, without a unit. From this value on: milliseconds."""
 CONTRACT_EXEC_SECS = 3600
-"""More than this is no time in seconds that the contract's exec may take."""
+"""The longest exec of the contract. A greater timeout cannot be in seconds."""
 
 _DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,9})?(?:ms|s|m|h|d|w)){1,6}", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
@@ -30,7 +29,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604
 
 
 def is_hubs(message: Envelope) -> bool:
-    """Whether this frame is one that only the hub sends."""
+    """Whether only the hub sends such a frame."""
     payload = message.payload
     if message.type in _RENAMED:
         return True
@@ -50,7 +49,7 @@ def is_hubs(message: Envelope) -> bool:
 
 
 def command(kind: str, payload: Payload, now: float) -> tuple[str, Payload]:
-    """The kind and payload of the command that a frame stands for. `now` is epoch seconds."""
+    """The kind and payload of the command that a frame becomes. `now` is epoch seconds."""
     if kind in _RENAMED:
         return _RENAMED[kind](payload)
     match kind:
@@ -77,7 +76,7 @@ def _deploy(payload: Payload) -> Payload:
 
 
 def _paired(pair: Payload) -> Payload:
-    """`image` and `tag`; where the tag is a whole reference, what stands beside it is the service's name."""
+    """`image` and `tag`, repaired: when the tag is a whole reference, `image` is only the service's name."""
     if isinstance(pair.get("image"), dict) or not _is_reference(pair.get("tag")):
         return pair
     return {**{key: value for key, value in pair.items() if key != "tag"}, "image": pair["tag"]}
@@ -96,7 +95,7 @@ def _stop(payload: Payload) -> tuple[str, Payload]:
     if _names_deployment_only(payload):
         return "stop_deployment", payload
     if payload.get("reason") == "service_deleted":
-        # The service is gone from the hub: nothing there could remove its containers later.
+        # The hub forgets the service, so it cannot remove the containers later.
         return "stop", {"remove_container": True, **payload}
     return "stop", payload
 

@@ -1,7 +1,7 @@
-"""Messages of the agent as the deployed hub understands them.
+"""Translates the agent's messages for the deployed hub.
 
-The hub stores every status that it does not know as `running`, and announces it as a success. It ends a deployment's
-row by a `deploy_status` alone, and takes the end of an alert for one more alert.
+The hub stores every status that it does not know as `running`, and announces a success. Only a `deploy_status` ends the
+row of a deployment. The end of an alert counts as one more alert.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from syntra.connection.codec import Envelope
 Payload = Mapping[str, Any]
 
 STATUSES = frozenset({"pulling", "creating", "starting", "running", "failed", "building", "deploying", "stopped"})
-"""What the hub knows. All else is dropped, but for `rolled_back`, which is `failed` to it."""
+"""The statuses that the hub knows. `rolled_back` becomes `failed`; all others are dropped."""
 ALREADY_DEPLOYED = "ALREADY_DEPLOYED"
-"""The error code of a cancel that came too late: the deployment runs."""
+"""The error code of a cancel that came too late: the deployment is running."""
 _WITHOUT_A_REASON = "the deployment failed; see the agent's log"
 
 
 def translated(message: Envelope) -> Sequence[Envelope]:
-    """The frames that say the same to the hub."""
+    """The frames to send to the hub."""
     match message.type:
         case "deploy_status":
             return _status(message)
@@ -35,7 +35,7 @@ def translated(message: Envelope) -> Sequence[Envelope]:
 
 def _status(message: Envelope) -> Sequence[Envelope]:
     payload = message.payload
-    # A scale's report would be taken for one about the deployment that it scales, which runs whatever came of it.
+    # The hub would store the result of a scale as the state of the deployment, which keeps running.
     if payload.get("operation") == "scale":
         return ()
     status = "failed" if payload.get("status") == "rolled_back" else payload.get("status")
@@ -52,7 +52,7 @@ def _reason(payload: Payload) -> str:
 
 
 def _end_of_row(message: Envelope) -> Sequence[Envelope]:
-    """What a refusal about a deployment says of the deployment's row: the hub does not read the refusal itself."""
+    """The status that ends the row of a refused deployment: the hub does not read the refusal."""
     error = _mapping(message.payload.get("error"))
     details = _mapping(error.get("details"))
     deployment_id = details.get("deployment_id")
@@ -62,7 +62,7 @@ def _end_of_row(message: Envelope) -> Sequence[Envelope]:
     service_id = details.get("service_id")
     payload: dict[str, Any] = {
         "deployment_id": deployment_id,
-        # The hub does not read it; the contract has it in every status.
+        # Required by the contract; the hub does not read it.
         "service_id": service_id if isinstance(service_id, str) and service_id else "unknown",
         "status": "running" if runs else "failed",
         "phase": "cleanup" if runs else "pull_image",
@@ -78,7 +78,7 @@ def _end_of_row(message: Envelope) -> Sequence[Envelope]:
 
 
 def _derived(message_id: str) -> str:
-    """An id in the form of a UUID, the same whenever the message is sent again."""
+    """An id in UUID form, the same every time the message is sent."""
     digits = hashlib.sha256(f"{message_id}/deploy_status".encode(errors="replace")).hexdigest()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:32]))
 
