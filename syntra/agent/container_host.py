@@ -122,10 +122,13 @@ def build(
         names=names,
         certificates=store.served,
     )
+    proxy = ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic)
     routes = PublishedRoutes.of(traffic)
     certificates: ProxyCertificates | None = None
     if traffic is not None and routes is not None:
-        certificates = ProxyCertificates(store, proxy_settings(settings), traffic, routes)
+        certificates = ProxyCertificates(
+            store, proxy_settings(settings), traffic, routes, warnings=lambda: proxy.watch.warnings
+        )
     reconciler = Reconciler(
         engine,
         journal,
@@ -142,7 +145,7 @@ def build(
         gate=gate,
         traffic=traffic,
         names=names,
-        proxy=ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic),
+        proxy=proxy,
         certificates=certificates,
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),

@@ -12,15 +12,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from syntra.agent.proxy.routes import PublishedRoutes
-from syntra.agent.traffic.switch import TrafficSwitch
 from syntra.model.command import InstallCertificate
 from syntra.model.domain import is_domain, read_domain
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Json
 from syntra.networking.certificates import CheckedCertificate, check, expires_at
 from syntra.networking.errors import ProxyUnreachable
+from syntra.networking.routes import RouteTable
 from syntra.networking.traefik import ProxySettings, ServedCertificate
 from syntra.utils import atomic_file
 from syntra.utils.errors import AgentError
@@ -105,6 +105,23 @@ class CertificateStore:
         return ServedCertificate(domain=domain, cert_path=f"{base}.crt", key_path=f"{base}.key")
 
 
+class RoutedTable(Protocol):
+    """The routes; see `agent.traffic.switch`."""
+
+    async def table(self) -> RouteTable:
+        """The current route table. Raises RuntimeUnavailable."""
+
+
+class WrittenRoutes(Protocol):
+    """The routes file; see `agent.proxy.routes.PublishedRoutes`."""
+
+    async def write(self) -> None:
+        """Write the file again. Raises AgentError."""
+
+    async def wait_applied(self, secs: float) -> bool:
+        """Whether the proxy applies it within `secs`. Raises ProxyUnreachable."""
+
+
 class ProxyCertificates:
     """Implements `agent.api.router.Certificates` for an agent that writes the proxy's routes."""
 
@@ -112,22 +129,25 @@ class ProxyCertificates:
         self,
         store: CertificateStore,
         settings: ProxySettings,
-        traffic: TrafficSwitch,
-        routes: PublishedRoutes,
+        traffic: RoutedTable,
+        routes: WrittenRoutes,
         *,
+        warnings: Callable[[], Sequence[str]] = tuple,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`warnings` returns what is wrong with the proxy: a container from before may not mount the directory."""
         self._store = store
         self._settings = settings
         self._traffic = traffic
         self._routes = routes
+        self._warnings = warnings
         self._clock = clock
         # One installation per domain at a time.
         self._lock = KeyedLock()
 
     async def install(self, command: InstallCertificate) -> dict[str, Json]:
         """Check, store and serve the certificate. Returns the data of the response. Raises AgentError."""
-        domain = read_domain("domain", command.domain)
+        domain = _domain(command)
         if len(domain) > MAX_DOMAIN:
             raise InvalidField("domain", f"{len(domain)} characters are more than {MAX_DOMAIN}")
         if not self._settings.cert_resolver:
@@ -142,12 +162,15 @@ class ProxyCertificates:
             "certificate installed",
             extra={"domain": domain, "service_id": command.service_id, "digest": checked.digest, "applied": applied},
         )
-        return {
+        data: dict[str, Json] = {
             "domain": domain,
             "service_id": command.service_id,
             "not_after": format_secs(checked.not_after),
             "applied": applied,
         }
+        if notes := self._warnings():
+            data["notes"] = list(notes)
+        return data
 
     async def _require_route(self, command: InstallCertificate, domain: str) -> None:
         table = await self._traffic.table()
@@ -182,3 +205,11 @@ class ProxyCertificates:
         if before is not None and before != served:
             await asyncio.to_thread(self._store.remove, before)
         return True
+
+
+def _domain(command: InstallCertificate) -> str:
+    try:
+        return read_domain("domain", command.domain)
+    except InvalidField:
+        # Without the value: it may be the key, in the wrong field.
+        raise InvalidField("domain", "is not a domain name") from None

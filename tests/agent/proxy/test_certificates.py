@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
-from syntra.agent.proxy.certificates import CertificateStore
+import pytest
+
+from syntra.agent.proxy.certificates import CertificateStore, ProxyCertificates
+from syntra.model.command import InstallCertificate
+from syntra.model.errors import RequestError
+from syntra.model.ids import RequestId, ServiceId
 from syntra.networking.certificates import check
-from syntra.networking.traefik import ServedCertificate
+from syntra.networking.errors import ProxyUnreachable
+from syntra.networking.routes import RouteTable
+from syntra.networking.traefik import ProxySettings, ServedCertificate, render
+from syntra.runtime.errors import StepFailed
+from syntra.utils.errors import AgentError
 from tests.networking.own_certificates import self_signed
+from tests.networking.samples import endpoint, group, route
 
 
 def kept(store: CertificateStore, domain: str, days: float = 30) -> ServedCertificate:
@@ -74,3 +86,113 @@ def test_what_could_not_be_served_gives_way_to_what_was(tmp_path: Path) -> None:
 
 def test_no_directory_is_no_certificates(tmp_path: Path) -> None:
     assert loaded(tmp_path / "absent") == []
+
+
+# Installed
+
+
+class Published:
+    """Routes of one service, in a real file; the proxy behind it applies them, not yet, or is away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = CertificateStore(folder / "certificates")
+        self.settings = ProxySettings()
+        self.routes = RouteTable((route("web", "shop.example.com", groups=(group(endpoint()),)),))
+        self.file = folder / "syntra.yml"
+        self.full = self.away = False
+        self.applies = True
+
+    async def table(self) -> RouteTable:
+        return self.routes
+
+    async def write(self) -> None:
+        if self.full:
+            raise StepFailed("ROUTE_FAILED", "cannot write syntra.yml: No space left on device")
+        self.file.write_bytes(render(self.routes, self.settings, self.store.served()))
+
+    async def wait_applied(self, secs: float) -> bool:
+        if self.away:
+            raise ProxyUnreachable("cannot ask the proxy: it is away")
+        return self.applies
+
+    def certificates(self, **settings: Any) -> ProxyCertificates:
+        given = dataclasses.replace(self.settings, **settings)
+        return ProxyCertificates(self.store, given, self, self, warnings=lambda: ("run `proxy up`",))
+
+    def files(self) -> set[str]:
+        return {path.suffix for path in (self.file.parent / "certificates").glob("*")}
+
+
+def sent(domain: str = "shop.example.com", service: str = "web", **changes: Any) -> InstallCertificate:
+    certificate, key = self_signed("shop.example.com", "elsewhere.example.com")
+    given = {"domain": domain, "certificate": certificate, "private_key": key, **changes}
+    return InstallCertificate(request_id=RequestId("r1"), service_id=ServiceId(service), **given)
+
+
+async def test_an_installed_certificate_is_in_the_routes_and_the_answer_says_until_when(tmp_path: Path) -> None:
+    published = Published(tmp_path)
+    command = sent("SHOP.example.com")
+    answer = await published.certificates().install(command)
+    assert answer.pop("not_after")
+    assert answer == {
+        "domain": "shop.example.com",
+        "service_id": "web",
+        "applied": True,
+        "notes": ["run `proxy up`"],
+    }
+    [served] = published.store.served()
+    assert served.cert_path in published.file.read_text() and served.key_path in published.file.read_text()
+    assert Path(served.cert_path).read_text() == command.certificate
+    assert Path(served.key_path).read_text() == command.private_key
+    assert command.private_key not in repr(command)
+    # The next one takes its place, and its files.
+    await published.certificates().install(sent())
+    [renewed] = published.store.served()
+    assert renewed != served and not Path(served.key_path).exists() and not Path(served.cert_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "words"),
+    [
+        ({"domain": "elsewhere.example.com"}, "ROUTE_NOT_FOUND", "elsewhere.example.com is not routed to service web"),
+        ({"service": "api"}, "ROUTE_NOT_FOUND", "shop.example.com is not routed to service api"),
+        ({"domain": "-----BEGIN PRIVATE KEY-----"}, "INVALID_PAYLOAD", "domain: is not a domain name"),
+        ({"domain": f"{'a.' * 110}example.com"}, "INVALID_PAYLOAD", "domain: 231 characters are more than 200"),
+        ({"private_key": "PEM"}, "INVALID_CERTIFICATE", "private_key: is not a private key"),
+    ],
+)
+async def test_what_cannot_be_served_is_refused_and_nothing_is_written(
+    tmp_path: Path, changes: dict[str, Any], code: str, words: str
+) -> None:
+    published = Published(tmp_path)
+    with pytest.raises(AgentError) as refused:
+        await published.certificates().install(sent(**changes))
+    assert refused.value.code == code and words in str(refused.value)
+    assert "PRIVATE" not in str(refused.value)
+    assert not published.file.exists() and published.files() == set()
+
+
+async def test_without_tls_there_is_nothing_to_serve_it_on(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"set networking\.cert_resolver"):
+        await Published(tmp_path).certificates(cert_resolver="").install(sent())
+
+
+async def test_routes_that_cannot_be_written_leave_the_certificate_of_before(tmp_path: Path) -> None:
+    published = Published(tmp_path)
+    certificates = published.certificates()
+    await certificates.install(sent())
+    before = list(published.store.served())
+    published.full = True
+    with pytest.raises(StepFailed):
+        await certificates.install(sent())
+    assert list(published.store.served()) == before == loaded(tmp_path / "certificates")
+
+
+async def test_a_proxy_that_is_away_reads_it_later_and_one_that_does_not_take_it_is_an_error(tmp_path: Path) -> None:
+    published = Published(tmp_path)
+    published.away = True
+    answer = await published.certificates().install(sent())
+    assert answer["applied"] is False
+    published.away, published.applies = False, False
+    with pytest.raises(RequestError, match="has not taken the certificate within 10 s"):
+        await published.certificates().install(sent())
