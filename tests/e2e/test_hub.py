@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import ssl
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from tests.engine import (
     start_container,
     wait_until,
 )
-from tests.networking.own_certificates import self_signed
+from tests.networking.own_certificates import peer_certificate, self_signed
 from tests.networking.real_traefik import RealTraefik
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
@@ -290,16 +288,4 @@ def secret_lines(*keys: str) -> list[str]:
 
 
 def served_certificate(proxy: RealTraefik, host: str) -> str:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return peer_certificate(proxy.websecure, host, context)
-
-
-def peer_certificate(port: int, host: str, context: ssl.SSLContext) -> str:
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
-        context.wrap_socket(raw, server_hostname=host) as secured,
-    ):
-        found = secured.getpeercert(binary_form=True)
-    assert found is not None
-    return ssl.DER_cert_to_PEM_cert(found)
+    return peer_certificate(proxy.websecure, host)

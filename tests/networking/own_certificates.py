@@ -1,7 +1,9 @@
-"""Certificates made by a test, each with a key of its own."""
+"""Certificates made by a test, each with a key of its own, and the one that a server shows."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -32,3 +34,16 @@ def self_signed(
     pem = serialization.Encoding.PEM
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return certificate.public_bytes(pem).decode(), secret.decode()
+
+
+def peer_certificate(port: int, host: str) -> str:
+    """The certificate (PEM) that a server on loopback shows for a host name."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=host) as secured,
+    ):
+        found = secured.getpeercert(binary_form=True)
+    assert found is not None
+    return ssl.DER_cert_to_PEM_cert(found)
