@@ -11,7 +11,9 @@ import pytest
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.operations.test_canary import FOUR, Outside, canary, held
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 STEPS = ((10, 3600.0), (30, 3600.0), (60, 3600.0))
 
@@ -28,7 +30,6 @@ async def code(agent: Agent, request_id: str) -> str:
 # A share of the requests
 
 
-@virtual_time
 async def test_a_split_goes_to_the_step_with_that_share_and_holds_it(tmp_path: Path) -> None:
     outside = Outside()
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
@@ -47,7 +48,6 @@ async def test_a_split_goes_to_the_step_with_that_share_and_holds_it(tmp_path: P
         assert outside.traffic.shares == [10, 60, 100]
 
 
-@virtual_time
 async def test_one_split_after_another_goes_on_from_where_it_is(tmp_path: Path) -> None:
     outside = Outside()
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
@@ -69,7 +69,6 @@ async def test_one_split_after_another_goes_on_from_where_it_is(tmp_path: Path) 
         assert outside.traffic.shares == [10, 30, 60, 100]
 
 
-@virtual_time
 async def test_a_split_outlives_a_kill(tmp_path: Path) -> None:
     outside = Outside()
     directory = tmp_path / "agent"
@@ -95,7 +94,6 @@ async def test_a_split_outlives_a_kill(tmp_path: Path) -> None:
         ({"deployment_id": "d2", "percent": 101}, "INVALID_PAYLOAD", "percent: 101 is out of range"),
     ],
 )  # fmt: skip
-@virtual_time
 async def test_a_split_that_cannot_be_is_refused_with_the_reason(
     tmp_path: Path, payload: dict[str, Any], expected: str, words: str
 ) -> None:
@@ -115,7 +113,6 @@ async def test_a_split_that_cannot_be_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("payload", [{"deployment_id": "d2", "percent": 0}, {"deployment_id": None, "percent": 0}])
-@virtual_time
 async def test_a_split_of_nothing_ends_the_canary(tmp_path: Path, payload: dict[str, Any]) -> None:
     outside = Outside()
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
@@ -133,7 +130,6 @@ async def test_a_split_of_nothing_ends_the_canary(tmp_path: Path, payload: dict[
 # All requests
 
 
-@virtual_time
 async def test_a_switch_to_the_canary_promotes_it_and_a_switch_back_rolls_back(tmp_path: Path) -> None:
     outside = Outside()
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
@@ -155,7 +151,6 @@ async def test_a_switch_to_the_canary_promotes_it_and_a_switch_back_rolls_back(t
 # A deployment
 
 
-@virtual_time
 async def test_a_deployment_that_waits_is_cancelled_before_it_begins(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
@@ -172,7 +167,6 @@ async def test_a_deployment_that_waits_is_cancelled_before_it_begins(tmp_path: P
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
 
 
-@virtual_time
 async def test_a_cancelled_deployment_returns_to_what_ran_whatever_was_wished_for_a_failure(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
@@ -191,7 +185,6 @@ async def test_a_cancelled_deployment_returns_to_what_ran_whatever_was_wished_fo
         assert len({str(response) for response in await agent.responses("c")}) == 1, "the id is known"
 
 
-@virtual_time
 async def test_a_cancel_outlives_a_kill(tmp_path: Path) -> None:
     adapter = FakeEngine()
     directory = tmp_path / "agent"
@@ -208,7 +201,6 @@ async def test_a_cancel_outlives_a_kill(tmp_path: Path) -> None:
         assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
 
 
-@virtual_time
 async def test_what_is_not_under_way_cannot_be_cancelled_and_the_refusal_says_what_became_of_it(tmp_path: Path) -> None:
     async with running(tmp_path, FakeEngine()) as agent:
         await agent.deployed("d1")
@@ -225,7 +217,6 @@ async def test_what_is_not_under_way_cannot_be_cancelled_and_the_refusal_says_wh
         assert await code(agent, "stopped") == "DEPLOYMENT_FINISHED"
 
 
-@virtual_time
 async def test_a_refused_deploy_names_the_deployment_for_the_control_plane_alone(tmp_path: Path) -> None:
     async with running(tmp_path, FakeEngine()) as agent:
         await agent.deploy("far", "d1", config={"port": 70_000})
@@ -238,7 +229,6 @@ async def test_a_refused_deploy_names_the_deployment_for_the_control_plane_alone
         assert "details" not in (await answer(agent, "stop"))["error"]
 
 
-@virtual_time
 async def test_a_deployment_under_way_is_stopped_with_its_service(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
@@ -255,7 +245,6 @@ async def test_a_deployment_under_way_is_stopped_with_its_service(tmp_path: Path
 # A container
 
 
-@virtual_time
 async def test_a_container_that_a_deploy_is_bringing_is_not_stopped_on_its_own(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter) as agent:
@@ -274,7 +263,6 @@ async def test_a_container_that_a_deploy_is_bringing_is_not_stopped_on_its_own(t
 
 
 @pytest.mark.parametrize("container_id", ["", "4", "z" * 64, "a" * 65, "../x", None, 7])
-@virtual_time
 async def test_what_is_no_containers_id_is_refused(tmp_path: Path, container_id: Any) -> None:
     async with running(tmp_path, FakeEngine()) as agent:
         await agent.deployed("d1")
