@@ -18,6 +18,7 @@ from syntra.agent.alerts.engine_check import EngineCheck
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.alerts.watch import AlertWatch
 from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.local_socket import LocalSocket
 from syntra.agent.api.queries import Identity, Queries
 from syntra.agent.api.router import Router
@@ -29,6 +30,7 @@ from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import Database
+from syntra.agent.journal.dialects import RememberedDialects
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import Reports
@@ -124,7 +126,7 @@ class AgentApp:
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
-            link = self._link(identity, journal, host, views)
+            link = self._link(identity, journal, host, views, RememberedDialects(database))
             queries = Queries(
                 identity=identity,
                 journal=journal,
@@ -144,6 +146,7 @@ class AgentApp:
                 reports=reports,
                 group=group,
                 proxy=host.proxy,
+                certificates=host.certificates,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
@@ -184,9 +187,15 @@ class AgentApp:
         log.info("agent stopped")
 
     def _link(
-        self, identity: Identity, journal: Journal, host: container_host.ContainerHost, views: ServiceViews
+        self,
+        identity: Identity,
+        journal: Journal,
+        host: container_host.ContainerHost,
+        views: ServiceViews,
+        remembered: RememberedDialects,
     ) -> ControlLink | None:
-        if self._settings.control_plane is None:
+        control_plane = self._settings.control_plane
+        if control_plane is None:
             return None
         return ControlLink(
             self._settings,
@@ -194,6 +203,7 @@ class AgentApp:
             runtime=host.runtime,
             views=views,
             outbox=journal.outbox,
+            door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from syntra.agent.changes import Changes
@@ -17,7 +17,9 @@ from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.operations.service_queues import ServiceQueues
-from syntra.agent.proxy.routes import ProxyRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.certificates import CertificateStore, ProxyCertificates
+from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.setup import certificates_dir
 from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
 from syntra.agent.reconciler.reconciler import Reconciler
@@ -28,6 +30,7 @@ from syntra.networking.connections import open_connections
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.port_check import port_holder
 from syntra.networking.proxy import ProxyObserver
+from syntra.networking.traefik import ServedCertificate
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.engine import DockerEngine
@@ -45,6 +48,7 @@ class ContainerHost:
     traffic: TrafficSwitch | None
     names: NameService | None
     proxy: ProxyVerbs
+    certificates: ProxyCertificates | None
     reconciler: Reconciler
     garbage_collector: GarbageCollector
 
@@ -108,9 +112,25 @@ def build(
     least = settings.runtime.min_healthy_secs
     gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic)
     readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least, has_passed=gate.has_passed)
+    store = CertificateStore(certificates_dir(settings))
+    store.load(time.time())
     traffic = _traffic(
-        settings, engine=engine, journal=journal, changes=changes, queues=queues, readiness=readiness, names=names
+        settings,
+        engine=engine,
+        journal=journal,
+        changes=changes,
+        queues=queues,
+        readiness=readiness,
+        names=names,
+        certificates=store.served,
     )
+    proxy = ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic)
+    routes = PublishedRoutes.of(traffic)
+    certificates: ProxyCertificates | None = None
+    if traffic is not None and routes is not None:
+        certificates = ProxyCertificates(
+            store, proxy_settings(settings), traffic, routes, warnings=lambda: proxy.watch.warnings
+        )
     reconciler = Reconciler(
         engine,
         journal,
@@ -127,7 +147,8 @@ def build(
         gate=gate,
         traffic=traffic,
         names=names,
-        proxy=ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic),
+        proxy=proxy,
+        certificates=certificates,
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),
     )
@@ -142,6 +163,7 @@ def _traffic(
     queues: ServiceQueues,
     readiness: HealthWatch,
     names: NameService | None,
+    certificates: Callable[[], Sequence[ServedCertificate]],
 ) -> TrafficSwitch | None:
     """The traffic switch for these settings; None when the agent neither writes routes nor answers for names."""
     networking = settings.networking
@@ -151,7 +173,8 @@ def _traffic(
         proxy = ProxyRoutes(
             named,
             writer=FileWriter(networking.dynamic_dir(settings.data_dir)),
-            observer=ProxyObserver(networking.traefik_api, named),
+            observer=ProxyObserver(networking.traefik_api, named, certificates),
+            certificates=certificates,
         )
     if proxy is None and names is None:
         return None

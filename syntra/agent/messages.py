@@ -55,6 +55,8 @@ class Progress:
     request_id: RequestId
     deployment_id: DeploymentId
     service_id: ServiceId
+    operation: str
+    """Which command it is about: `deploy`, `rollback` or `scale`."""
     state: DeployState
     phase: Phase
     percent: int
@@ -150,12 +152,29 @@ def _error(failure: Failure) -> dict[str, Json]:
     return error
 
 
+def about_deployment(kind: str, payload: Mapping[str, Json]) -> dict[str, Json]:
+    """The details of a refusal: the deployment that the command names.
+
+    A control plane that does not track its commands needs them to find the deployment.
+    """
+    key = {"deploy": "deployment_id", "rollback": "target_deployment_id", "cancel": "deployment_id"}.get(kind)
+    deployment_id = payload.get(key) if key is not None else None
+    if not isinstance(deployment_id, str) or not deployment_id:
+        return {}
+    service = payload.get("service")
+    nested = service.get("id") if isinstance(service, Mapping) else None
+    service_id = payload.get("service_id") or nested
+    about = {"service_id": service_id[:100]} if isinstance(service_id, str) else {}
+    return {"deployment_id": deployment_id[:100], **about}
+
+
 def deploy_status(progress: Progress) -> dict[str, Json]:
     """The `deploy_status` payload. `error_message` repeats the error for control planes that read that field."""
     payload: dict[str, Json] = {
         "request_id": progress.request_id,
         "deployment_id": progress.deployment_id,
         "service_id": progress.service_id,
+        "operation": progress.operation,
         "status": progress.state.value,
         "phase": progress.phase.value,
         "progress_percent": progress.percent,

@@ -13,7 +13,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -36,23 +36,14 @@ from syntra.connection.inbox import Inbox
 from syntra.connection.messages import HelloAck
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import STOP_REASON, Session, State
-from syntra.connection.settings import ConnectionSettings, Timings, TlsSettings
+from syntra.connection.settings import ConnectionSettings, TlsSettings
 from syntra.connection.status import ConnectionStatus, describe
 from syntra.connection.tls import TlsFiles
 from syntra.connection.websocket import Socket, SocketEnded, dial
 from syntra.connection.writer import Outbox, OutboxItem, Writer
 from syntra.utils.errors import AgentError
 
-__all__ = [
-    "ConnectionSettings",
-    "ConnectionStatus",
-    "Outbox",
-    "OutboxItem",
-    "Provider",
-    "Timings",
-    "TlsSettings",
-    "Transport",
-]
+__all__ = ["ConnectionSettings", "ConnectionStatus", "Outbox", "OutboxItem", "Provider", "TlsSettings", "Transport"]
 
 T = TypeVar("T")
 
@@ -68,7 +59,7 @@ class Transport:
     """Keeps the agent connected. Call `run` once.
 
     `deliver` gets every message that the connection does not handle itself, in order; it should start long work in
-    other tasks. `on_ready` and `on_lost` are plain calls that alternate; they must not block.
+    other tasks. `translate`, `on_ready` and `on_lost` must not block; the last two alternate.
     """
 
     def __init__(
@@ -81,6 +72,7 @@ class Transport:
         on_ready: Callable[[HelloAck], None],
         on_lost: Callable[[str], None],
         outbox: Outbox,
+        translate: Callable[[str], Sequence[str]] = lambda text: (text,),
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -92,7 +84,12 @@ class Transport:
         self._on_lost = on_lost
         self._clock = clock
         self._tls = TlsFiles(settings.tls)
-        self._writer = Writer(outbox, max_frame_bytes=settings.max_frame_bytes, stream_limit=settings.stream_queue)
+        self._writer = Writer(
+            outbox,
+            max_frame_bytes=settings.max_frame_bytes,
+            stream_limit=settings.stream_queue,
+            translate=translate,
+        )
         self._session = Session(
             backoff=Backoff(
                 uniform=(rng or random.SystemRandom()).uniform, max_delay_secs=settings.reconnect_max_delay_secs

@@ -66,8 +66,17 @@ class _Waiting:
 class Writer:
     """The queues, for successive connections: call `begin`, `ready`, `end`; meanwhile run `run`, `watch`, `confirm`."""
 
-    def __init__(self, outbox: Outbox, *, max_frame_bytes: int, stream_limit: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        max_frame_bytes: int,
+        stream_limit: int,
+        translate: Callable[[str], Sequence[str]] = lambda text: (text,),
+    ) -> None:
+        """`translate` returns the frames to send for an outbox item. An item without frames counts as sent."""
         self._outbox = outbox
+        self._translate = translate
         self._max_frame_bytes = max_frame_bytes
         self._stream_limit = stream_limit
         self._wake = asyncio.Event()
@@ -230,7 +239,8 @@ class Writer:
         # Otherwise all of them are unconfirmed, and `confirm` will check the outbox again.
 
     async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
-        if len(item.text) > self._max_frame_bytes:
+        frames = self._translate(item.text)
+        if any(len(text) > self._max_frame_bytes for text in frames):
             # The peer would close the connection because of it every time, and block everything behind it.
             short = await self._replace(item, f"it is larger than {self._max_frame_bytes} bytes")
             if short is not None:
@@ -238,7 +248,8 @@ class Writer:
             return
         # A peer may close the connection in the middle of a frame.
         self._sending = item
-        await send(item.text)
+        for text in frames:
+            await send(text)
         self._sending = None
         self._last_seq = item.seq
         self._unconfirmed.append(item)

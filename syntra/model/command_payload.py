@@ -9,10 +9,12 @@ from decimal import Decimal
 from syntra.model import ids
 from syntra.model.command import (
     Abort,
+    Cancel,
     Command,
     ConfigureHealthCheck,
     Deploy,
     Exec,
+    InstallCertificate,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
@@ -22,14 +24,19 @@ from syntra.model.command import (
     Query,
     QueryKind,
     Restart,
+    RestartContainer,
     Rollback,
     Scale,
+    SplitTraffic,
     Stop,
+    StopContainer,
+    StopDeployment,
+    SwitchTraffic,
 )
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.health_change import parse_health_change
-from syntra.model.ids import RequestId, ServiceId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.image_payload import read_image
 from syntra.model.paths import absolute_path
 from syntra.model.spec_payload import (
@@ -43,6 +50,7 @@ from syntra.utils.timestamps import format_ns, parse_ns
 
 MAX_GRACE_SECS = 3600.0
 MAX_TAIL = 100_000
+_CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 _EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
@@ -98,11 +106,65 @@ def _rollback(request_id: RequestId, payload: Fields) -> Command:
 
 
 def _promote(request_id: RequestId, payload: Fields) -> Command:
-    return Promote(request_id=request_id, service_id=_service(payload))
+    percent = payload.integer("percent", low=1, high=100) if payload.has("percent") else None
+    return Promote(request_id=request_id, service_id=_service(payload), percent=percent)
 
 
 def _abort(request_id: RequestId, payload: Fields) -> Command:
     return Abort(request_id=request_id, service_id=_service(payload))
+
+
+def _restart_container(request_id: RequestId, payload: Fields) -> Command:
+    return RestartContainer(request_id=request_id, container_id=_container(payload), grace_secs=_grace(payload))
+
+
+def _stop_container(request_id: RequestId, payload: Fields) -> Command:
+    return StopContainer(
+        request_id=request_id,
+        container_id=_container(payload),
+        deployment_id=_deployment(payload) if payload.has("deployment_id") else None,
+        grace_secs=_grace(payload),
+        remove=payload.boolean("remove_container", "remove", default=False),
+    )
+
+
+def _stop_deployment(request_id: RequestId, payload: Fields) -> Command:
+    return StopDeployment(
+        request_id=request_id,
+        deployment_id=_deployment(payload),
+        grace_secs=_grace(payload),
+        remove=payload.boolean("remove_container", "remove", default=False),
+    )
+
+
+def _cancel(request_id: RequestId, payload: Fields) -> Command:
+    return Cancel(request_id=request_id, deployment_id=_deployment(payload))
+
+
+def _switch_traffic(request_id: RequestId, payload: Fields) -> Command:
+    return SwitchTraffic(request_id=request_id, service_id=_service(payload), deployment_id=_deployment(payload))
+
+
+def _split_traffic(request_id: RequestId, payload: Fields) -> Command:
+    return SplitTraffic(
+        request_id=request_id,
+        service_id=_service(payload),
+        deployment_id=_deployment(payload) if payload.has("deployment_id") else None,
+        percent=payload.integer("percent", low=0, high=100),
+    )
+
+
+def _install_certificate(request_id: RequestId, payload: Fields) -> Command:
+    key = payload.secret("private_key")
+    if not key:
+        raise InvalidField(payload.at("private_key"), "is missing")
+    return InstallCertificate(
+        request_id=request_id,
+        service_id=_service(payload),
+        domain=payload.text("domain"),
+        certificate=payload.text("certificate"),
+        private_key=key,
+    )
 
 
 def _exec(request_id: RequestId, payload: Fields) -> Command:
@@ -176,6 +238,17 @@ def _grace(payload: Fields) -> float | None:
     return payload.number("timeout_seconds", "timeout", low=0, high=MAX_GRACE_SECS)
 
 
+def _deployment(payload: Fields) -> DeploymentId:
+    return ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id"))
+
+
+def _container(payload: Fields) -> ContainerId:
+    text = payload.text("container_id")
+    if _CONTAINER_ID.fullmatch(text) is None:
+        raise InvalidField(payload.at("container_id"), f"{text[:40]!r} is not a container's id (12 to 64 hex digits)")
+    return ContainerId(text)
+
+
 def _time(payload: Fields, key: str) -> str | None:
     # Accepts epoch seconds and any RFC 3339; runtimes get one form.
     text = payload.quantity(key)
@@ -198,6 +271,13 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "rollback": _rollback,
     "promote": _promote,
     "abort": _abort,
+    "restart_container": _restart_container,
+    "stop_container": _stop_container,
+    "stop_deployment": _stop_deployment,
+    "cancel": _cancel,
+    "switch_traffic": _switch_traffic,
+    "split_traffic": _split_traffic,
+    "install_certificate": _install_certificate,
     "exec": _exec,
     "logs_subscribe": _logs,
     "logs": _logs,

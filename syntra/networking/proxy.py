@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from syntra.networking.api_client import ApiClient
 from syntra.networking.errors import ProxyUnreachable
 from syntra.networking.routes import RouteTable
-from syntra.networking.traefik import GENERATION, GENERATION_HEADER, ProxySettings, configuration, generation
+from syntra.networking.traefik import (
+    GENERATION,
+    GENERATION_HEADER,
+    ProxySettings,
+    ServedCertificate,
+    configuration,
+    generation,
+)
 
 FIRST_WAIT_SECS = 0.02
 LONGEST_WAIT_SECS = 0.2
@@ -17,9 +24,16 @@ LONGEST_WAIT_SECS = 0.2
 class ProxyObserver:
     """Compares route tables with the file provider's state in Traefik's API. Holds no connection and no state."""
 
-    def __init__(self, api_url: str, proxy: ProxySettings) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        proxy: ProxySettings,
+        certificates: Callable[[], Sequence[ServedCertificate]] = tuple,
+    ) -> None:
+        """`certificates` returns the certificates that are written with the table."""
         self._api = ApiClient(api_url)
         self._proxy = proxy
+        self._certificates = certificates
 
     async def applied(self, table: RouteTable) -> bool:
         """Whether the proxy uses exactly this table: its generation, and every server, weight and router.
@@ -27,7 +41,7 @@ class ProxyObserver:
         A router that the proxy rejects (for an unknown entrypoint, say) counts as applied, as waiting would not change
         it; `problems` reports it. Raises ProxyUnreachable. Safe to cancel.
         """
-        return await self._works_with(configuration(table, self._proxy))
+        return await self._works_with(configuration(table, self._proxy, self._certificates()))
 
     async def wait_applied(self, table: RouteTable, seconds: float) -> bool:
         """Poll `applied` every 20 ms, later every 200 ms, until it is true; False when `seconds` are over.
@@ -37,7 +51,7 @@ class ProxyObserver:
         may be the first. Safe to cancel.
         """
         loop = asyncio.get_running_loop()
-        wanted = configuration(table, self._proxy)
+        wanted = configuration(table, self._proxy, self._certificates())
         deadline = loop.time() + seconds
         wait = FIRST_WAIT_SECS
         seen = 0
@@ -63,7 +77,7 @@ class ProxyObserver:
         Reports nothing about a table that is not applied yet, but does report conflicts with another file in the
         directory. Raises ProxyUnreachable. Safe to cancel.
         """
-        wanted = configuration(table, self._proxy)
+        wanted = configuration(table, self._proxy, self._certificates())
         if await self._generation() != generation(wanted):
             return ()
         raw = await self._raw()

@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Routing, ServiceSpec
@@ -70,14 +70,30 @@ class ProxySettings:
         return bool(at and self.cert_resolver) and at not in self.entrypoints
 
 
-def configuration(table: RouteTable, proxy: ProxySettings) -> Json:
-    """The dynamic configuration as Traefik's `http` tree, including `generation`."""
-    tree = _tree(table, proxy)
-    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+@frozen
+class ServedCertificate:
+    """A certificate that the agent installed for a domain: paths that the proxy can read."""
+
+    domain: str
+    cert_path: str
+    key_path: str
+
+
+def configuration(table: RouteTable, proxy: ProxySettings, certificates: Sequence[ServedCertificate] = ()) -> Json:
+    """The dynamic configuration: Traefik's `http` tree, `generation` included, and `tls` when there are certificates.
+
+    A certificate is left out while its domain has no route.
+    """
+    routed = {domain for route in table.routes for domain in route.domains}
+    used = [one for one in certificates if one.domain in routed and proxy.cert_resolver]
+    tree = _tree(table, proxy, frozenset(one.domain for one in used))
+    entries = [{"certFile": one.cert_path, "keyFile": one.key_path} for one in used]
+    tls: Json = {"tls": {"certificates": entries}} if used else {}
+    digest = hashlib.sha256(json.dumps({**tree, **tls}, sort_keys=True).encode()).hexdigest()[:16]
     middlewares = tree["middlewares"]
     assert isinstance(middlewares, dict), "cannot happen because _tree builds it"
     middlewares[GENERATION] = {"headers": {"customResponseHeaders": {GENERATION_HEADER: digest}}}
-    return {"http": tree}
+    return {"http": tree, **tls}
 
 
 def generation(tree: Mapping[str, object]) -> str:
@@ -89,15 +105,17 @@ def generation(tree: Mapping[str, object]) -> str:
     return str(at)
 
 
-def render(table: RouteTable, proxy: ProxySettings) -> bytes:
-    """Render the file. The same table and settings give the same bytes."""
-    http = configuration(table, proxy)["http"]
+def render(table: RouteTable, proxy: ProxySettings, certificates: Sequence[ServedCertificate] = ()) -> bytes:
+    """Render the file. The same arguments give the same bytes."""
+    made = configuration(table, proxy, certificates)
+    http = made["http"]
     assert isinstance(http, dict), "cannot happen because configuration() builds it"
     sections = []
     for name, entries in sorted(http.items()):
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in sorted(entries.items()))
         sections.append(f'"{name}": {{\n{lines}\n}}')
-    text = _HEADER + '{"http": {\n' + ",\n".join(sections) + "\n}}\n"
+    tls = f',\n"tls": {json.dumps(made["tls"])}' if "tls" in made else ""
+    text = _HEADER + '{"http": {\n' + ",\n".join(sections) + f"\n}}{tls}}}\n"
     # Traefik runs the file as a template, whose functions can read its environment.
     assert "{{" not in text, "cannot happen because the route table refuses it"
     return text.encode("ascii")
@@ -158,7 +176,7 @@ def url(endpoint: Endpoint) -> str:
     return f"http://{f'[{endpoint.address}]' if is_v6 else endpoint.address}:{endpoint.port}"
 
 
-def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
+def _tree(table: RouteTable, proxy: ProxySettings, with_certificate: frozenset[str]) -> Json:
     routers: Json = {}
     middlewares: Json = {}
     services: Json = {}
@@ -169,7 +187,8 @@ def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
         middlewares.update(own)
         services.update(_services(route, proxy))
         for domain in route.domains:
-            routers.update(_routers(route, domain, tuple(own), proxy))
+            own_certificate = domain in with_certificate
+            routers.update(_routers(route, domain, tuple(own), proxy, own_certificate=own_certificate))
     if proxy.redirects:
         middlewares[HTTPS] = {"redirectScheme": {"scheme": "https", "permanent": True}}
     transport: Json = {
@@ -183,7 +202,9 @@ def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
     return tree | ({"routers": routers, "services": services} if routers else {})
 
 
-def _routers(route: ServiceRoute, domain: str, middlewares: tuple[str, ...], proxy: ProxySettings) -> Json:
+def _routers(
+    route: ServiceRoute, domain: str, middlewares: tuple[str, ...], proxy: ProxySettings, *, own_certificate: bool
+) -> Json:
     """One router per domain: if one certificate cannot be obtained, the other domains keep theirs."""
     name = f"{service_name(route)}~{domain}"
     common: Json = {
@@ -193,7 +214,10 @@ def _routers(route: ServiceRoute, domain: str, middlewares: tuple[str, ...], pro
     main: Json = {**common, "entryPoints": list(proxy.entrypoints), "service": service_name(route)}
     if middlewares:
         main["middlewares"] = list(middlewares)
-    if proxy.cert_resolver:
+    if own_certificate:
+        # No ACME request for a domain with its own certificate.
+        main["tls"] = {}
+    elif proxy.cert_resolver:
         tls: Json = {"certResolver": proxy.cert_resolver}
         if domain.startswith("*."):
             tls["domains"] = [{"main": domain}]

@@ -25,6 +25,7 @@ def progress(
     logs: tuple[LogLine, ...] = (),
 ) -> Progress:
     return Progress(
+        operation="deploy",
         request_id=REQUEST,
         deployment_id=DeploymentId("dep_1"),
         service_id=ServiceId("svc_1"),
@@ -49,6 +50,7 @@ def test_a_status_on_the_way_says_where_the_deployment_is() -> None:
         "request_id": "req_1",
         "deployment_id": "dep_1",
         "service_id": "svc_1",
+        "operation": "deploy",
         "status": "pulling",
         "phase": "pull_image",
         "progress_percent": 40,

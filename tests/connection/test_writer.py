@@ -337,3 +337,26 @@ async def test_a_flood_of_pings_earns_no_memory() -> None:
     for _ in range(CONTROL_MAX + 10):
         writer.control("pong")
     assert writer.dropped_pongs == 10
+
+
+# Translated
+
+
+async def test_an_item_is_translated_when_it_is_sent_and_one_that_becomes_nothing_counts_as_sent() -> None:
+    outbox, wire = MemoryOutbox("drop", "keep", "double"), Wire()
+    frames = {"drop": (), "keep": ("keep",), "double": ("one", "two")}
+    asked: list[str] = []
+
+    def translate(text: str) -> tuple[str, ...]:
+        asked.append(text)
+        return frames[text]
+
+    writer = Writer(outbox, max_frame_bytes=1000, stream_limit=4, translate=translate)
+    async with writing(writer, wire):
+        assert asked == []
+        writer.ready()
+        assert await wire.until(3) == ["keep", "one", "two"]
+        async with asyncio.timeout(5):
+            while await outbox.pending(10):
+                await asyncio.sleep(0)
+    assert asked == ["drop", "keep", "double"]

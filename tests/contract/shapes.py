@@ -227,7 +227,7 @@ DEPLOY_STATUS = shape(
         "error": shape({"code": code, "message": filled}, {"stack": text}),
         "error_message": filled,
     },
-    added={"request_id": filled},
+    added={"request_id": filled, "operation": one_of("deploy", "rollback", "scale")},
 )
 
 ALERT = shape(

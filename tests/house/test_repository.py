@@ -29,6 +29,8 @@ PURE = (
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",
     "syntra/connection/messages.py",
+    "syntra/connection/dialect/*.py",
+    "syntra/networking/certificates.py",
     "syntra/networking/routes.py",
     "syntra/networking/traefik.py",
     "syntra/networking/traefik_static.py",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from syntra import __version__
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceView, ServiceViews, container_status
@@ -18,6 +19,7 @@ from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
 from syntra.connection.codec import Envelope
+from syntra.connection.dialect.hub import is_stub
 from syntra.connection.errors import NotConnected
 from syntra.connection.messages import HelloAck
 from syntra.connection.session import State
@@ -74,15 +76,17 @@ class ControlLink:
         runtime: LinkSource,
         views: ServiceViews,
         outbox: Outbox,
+        door: DialectDoor,
         log_handle: LogHandle,
         health_results: Callable[[], Sequence[HealthResult]],
     ) -> None:
-        """`health_results` returns the probe results since its last call."""
+        """`door` translates frames; `health_results` returns the probe results since its last call."""
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
         self._runtime = runtime
         self._views = views
         self._outbox = outbox
+        self._door = door
         self._log_handle = log_handle
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
@@ -99,6 +103,7 @@ class ControlLink:
             on_ready=self._ready,
             on_lost=self._lost,
             outbox=outbox,
+            translate=door.translate,
         )
         self._shipping = HealthShipping(
             identity.agent_id,
@@ -114,6 +119,7 @@ class ControlLink:
 
     async def run(self) -> None:
         """Stay connected until `stop`, or until cancelled."""
+        await self._door.load()
         async with asyncio.TaskGroup() as group:
             pending = group.create_task(self._deliver_pending(), name="pending deployments")
             shipping = group.create_task(self._shipping.run(), name="health results")
@@ -135,6 +141,7 @@ class ControlLink:
             "since_seconds": round(status.since_secs, 1),
             "round_trip_ms": round(status.round_trip_secs * 1000, 1) if status.round_trip_secs is not None else None,
             "attempts": status.attempts,
+            "dialect": self._door.name,
         }
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
@@ -143,7 +150,8 @@ class ControlLink:
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
         message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
         try:
-            await self._transport.send_stream(message)
+            for frame in self._door.outgoing(message):
+                await self._transport.send_stream(frame)
         except NotConnected as gone:
             raise PeerGone(str(gone)) from gone
 
@@ -195,16 +203,20 @@ class ControlLink:
     async def _deliver(self, message: Envelope) -> None:
         # Deployments queued while the agent was offline are older: they must not replace newer ones.
         await self._pending.join()
+        await self._enter(message)
+
+    async def _enter(self, frame: Envelope) -> None:
         assert self._router is not None, "cannot happen because the router is set before the connection runs"
-        await self._router.handle(message.type, message.id, message.payload, self)
+        for message in await self._door.incoming(frame):
+            await self._router.handle(message.type, message.id, message.payload, self)
 
     async def _deliver_pending(self) -> None:
         while True:
             payload = await self._pending.get()
-            assert self._router is not None, "cannot happen because the router is set before the connection runs"
+            # A queued deployment has no request id. Derive one from its deployment id, so that it runs once.
+            known_as = f"pending-{payload.get('deployment_id')}"
             try:
-                # A queued deployment has no request id. Derive one from its deployment id, so that it runs once.
-                await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
+                await self._enter(Envelope(id=known_as, type="deploy", timestamp="", payload=payload))
             except AgentError as failed:
                 log.error("cannot deliver a queued deployment", extra={"reason": str(failed)})
             finally:
@@ -219,6 +231,10 @@ class ControlLink:
         if ack.log_level is not None:
             self._log_handle.set_level(ack.log_level)
         for payload in ack.pending_deployments:
+            if is_stub(payload):
+                deployment_id = str(payload.get("deployment_id"))[:100]
+                log.warning("pending deployment names no image; skipped", extra={"deployment_id": deployment_id})
+                continue
             try:
                 self._pending.put_nowait(payload)
             except asyncio.QueueFull:

@@ -17,15 +17,29 @@ from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import CONTROL_PLANE, Peer, PeerGone, Reports, envelope, for_control_plane, refusal, success
+from syntra.agent.messages import (
+    CONTROL_PLANE,
+    Peer,
+    PeerGone,
+    Reports,
+    about_deployment,
+    envelope,
+    for_control_plane,
+    refusal,
+    success,
+)
 from syntra.agent.operations.deployer import Deployer
+from syntra.agent.operations.indirect import IndirectCommands, Settled
 from syntra.model.command import (
     Abort,
     CanaryCommand,
+    Cancel,
     Command,
     ConfigureHealthCheck,
     Deploy,
     Exec,
+    IndirectCommand,
+    InstallCertificate,
     LogsSubscribe,
     LogsUnsubscribe,
     Operation,
@@ -34,9 +48,14 @@ from syntra.model.command import (
     ProxyControl,
     Query,
     Restart,
+    RestartContainer,
     Rollback,
     Scale,
+    SplitTraffic,
     Stop,
+    StopContainer,
+    StopDeployment,
+    SwitchTraffic,
 )
 from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import RequestError
@@ -61,6 +80,13 @@ class ProxyControls(Protocol):
         """Returns the data of the response; `say` takes progress sentences. Raises AgentError."""
 
 
+class Certificates(Protocol):
+    """Installs certificates; see `agent.proxy.certificates`."""
+
+    async def install(self, command: InstallCertificate) -> dict[str, Json]:
+        """Returns the data of the response. Raises AgentError, never with the key in it."""
+
+
 class Router:
     """Dispatches commands. Requests (exec, queries, streams) are tasks of `group`, named and bounded."""
 
@@ -76,8 +102,11 @@ class Router:
         reports: Reports,
         group: asyncio.TaskGroup,
         proxy: ProxyControls | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._proxy = proxy
+        self._certificates = certificates
+        self._indirect = IndirectCommands(journal, runtime, deployer.queues)
         self._deployer = deployer
         self._journal = journal
         self._runtime = runtime
@@ -103,17 +132,17 @@ class Router:
                 # A client cannot match an answer without an id.
                 log.warning("message without an id ignored", extra={"kind": kind[:60]})
                 return
-            await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
+            await peer.respond(_refused(kind, envelope_id[:200], broken, payload, peer))
             return
         try:
             command = parse_command(kind, request_id, payload)
             await self._dispatch(command, kind, payload, peer)
         except RequestError as refused:
             log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
-            await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
+            await peer.respond(_refused(kind, request_id, refused, payload, peer))
         except (JournalError, RuntimeFailure) as failed:
             log.error("command failed", extra={"kind": kind, "request_id": request_id, "reason": str(failed)})
-            await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
+            await peer.respond(_refused(kind, request_id, failed, payload, peer))
 
     def forget(self, peer: Peer) -> None:
         """End the streams of a peer that has disconnected."""
@@ -137,6 +166,18 @@ class Router:
                 await self._uncancelled(
                     self._admit(command, peer, self._deployer.decide_canary(command, kind, peer.origin))
                 )
+            case Cancel():
+                await self._uncancelled(self._admit(command, peer, self._deployer.cancel(command, kind, peer.origin)))
+            case RestartContainer() | StopContainer() | StopDeployment() | SwitchTraffic() | SplitTraffic():
+                await self._dispatch_indirect(command, peer)
+            case InstallCertificate():
+                if self._certificates is None:
+                    raise RequestError(
+                        "UNSUPPORTED", "cannot install a certificate: networking.proxy is not traefik-file"
+                    )
+                self._check_limit()
+                work = self._install(command, self._certificates, peer)
+                self._start_request(work, f"certificate {command.service_id}")
             case Exec():
                 async with self._admission.holding(command.request_id):
                     if await self._repeat(command.request_id, peer):
@@ -168,7 +209,28 @@ class Router:
                 self._check_limit()
                 self._start_request(self._control_proxy(command, self._proxy, peer), kind)
 
-    async def _admit(self, command: Operation | CanaryCommand, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
+    async def _dispatch_indirect(self, command: IndirectCommand, peer: Peer) -> None:
+        if await self._journal.find(command.request_id) is not None:
+            # Answer as before: the container or deployment may be gone by now.
+            await self._repeat(command.request_id, peer)
+            return
+        found = await self._indirect.resolve(command)
+        if isinstance(found, Settled):
+            await peer.respond(success(command.request_id, found.data))
+        else:
+            await self._dispatch(found.command, found.kind, found.payload, peer)
+
+    async def _install(self, command: InstallCertificate, certificates: Certificates, peer: Peer) -> None:
+        try:
+            response = success(command.request_id, await certificates.install(command))
+        except AgentError as failed:
+            log.warning("certificate refused", extra={"service_id": command.service_id, "reason": str(failed)})
+            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)
+
+    async def _admit(
+        self, command: Operation | CanaryCommand | Cancel, peer: Peer, work: Coroutine[Any, Any, None]
+    ) -> None:
         try:
             async with self._admission.holding(command.request_id):
                 if not await self._repeat(command.request_id, peer):
@@ -320,6 +382,12 @@ class Router:
             log.error("proxy command failed", extra={"kind": command.action.value, "reason": str(failed)})
             response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
+
+
+def _refused(kind: str, request_id: str, why: AgentError, payload: Mapping[str, Json], peer: Peer) -> dict[str, Json]:
+    is_told = peer.origin == CONTROL_PLANE and why.code != "DEPLOYMENT_FINISHED"
+    details = about_deployment(kind, payload) if is_told else None
+    return refusal(request_id, Failure(code=why.code, message=str(why)), details)
 
 
 def _first_of(failures: BaseExceptionGroup[RuntimeFailure]) -> RuntimeFailure:

@@ -28,6 +28,14 @@ class ControlPlaneSettings:
     token_file: Path | None = field(
         default=None, metadata=key(Kind.PATH, "file holding the token, readable by its owner only")
     )
+    dialect: str = field(
+        default="auto",
+        metadata=key(
+            Kind.CHOICE,
+            "what the control plane speaks; auto recognises the deployed hub by its frames",
+            choices=("auto", "contract", "hub"),
+        ),
+    )
     heartbeat_interval_secs: int = field(
         default=30, metadata=key(Kind.INTEGER, "seconds between heartbeats", minimum=1, maximum=3600)
     )

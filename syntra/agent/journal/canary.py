@@ -1,4 +1,4 @@
-"""A canary's stage, and the commands that promote or abort it: stored before they are answered."""
+"""A canary's stage, and the commands that promote, abort or cancel an operation: stored before they are answered."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ class CanaryRows:
 
         def write(connection: sqlite3.Connection) -> bool:
             changed = connection.execute(
-                "UPDATE operations SET stage = ? WHERE request_id = ? AND phase = 'running'", (stage, operation)
+                "UPDATE operations SET stage = max(stage, ?) WHERE request_id = ? AND phase = 'running'",
+                (stage, operation),
             )
             return self._answered(connection, command, is_done=changed.rowcount > 0)
 
         return await self._write(write)
 
     async def abort(self, operation: RequestId, reason: Mapping[str, Json], command: Answered) -> bool:
-        """Roll the canary back for `reason`. Returns False and stores nothing when the canary has ended."""
+        """Roll the operation back for `reason`. Returns False and stores nothing once it is committed."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{operation}").hex()
 
         def write(connection: sqlite3.Connection) -> bool:
@@ -65,6 +66,10 @@ class CanaryRows:
             return self._answered(connection, command, is_done=changed.rowcount > 0)
 
         return await self._write(write)
+
+    async def answered(self, command: Answered) -> None:
+        """The command is done with its answer, and nothing of it is in another row."""
+        await self._write(lambda connection: self._answered(connection, command, is_done=True))
 
     async def _write(self, work: Callable[[sqlite3.Connection], bool]) -> bool:
         done = await self._database.transact(work)

@@ -214,11 +214,13 @@ async def decide_canary(
         response=response,
         messages=for_control_plane(origin, "command_response", response),
     )
-    operation, stage = job.command.request_id, len(job.deployment.canary.steps)
+    operation = job.command.request_id
     if isinstance(command, Promote):
+        stage = _stage_of(command, job, job.deployment.canary)
         if not await journal.canary.promote(operation, stage, answered):
             raise _no_canary(command, kind)
-        job.promote(stage)
+        if stage > job.stage:
+            job.promote(stage)
     else:
         failure = abort_reason(job)
         reason = {"code": failure.code, "message": failure.message}
@@ -226,6 +228,22 @@ async def decide_canary(
             raise _no_canary(command, kind)
         job.interrupt(Interruption.ABORTED)
     reports.notify(command.request_id, "command_response", response)
+
+
+def _stage_of(command: Promote, job: Job, canary: Canary) -> int:
+    """The number of complete steps at the wanted share. Raises RequestError when the canary cannot go there."""
+    percents = [step.percent for step in canary.steps]
+    if command.percent is None or command.percent == percents[-1]:
+        return len(percents)
+    if command.percent not in percents:
+        known = ", ".join(str(percent) for percent in percents)
+        raise RequestError("INVALID_PAYLOAD", f"percent: {command.percent} is not a step of the canary; use {known}")
+    stage = percents.index(command.percent)
+    if stage < job.stage:
+        raise RequestError(
+            "INVALID_PAYLOAD", f"percent: the canary is past {command.percent} % and cannot go back; abort it"
+        )
+    return stage
 
 
 def _no_canary(command: CanaryCommand, kind: str) -> RequestError:

@@ -9,18 +9,19 @@ import time
 from collections.abc import Mapping
 
 from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.journal.canary import Answered
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import Unfinished
-from syntra.agent.messages import CONTROL_PLANE, Reports, for_control_plane, refusal, success
+from syntra.agent.messages import CONTROL_PLANE, Reports, about_deployment, for_control_plane, refusal, success
 from syntra.agent.operations.canary import check_counter, decide_canary
 from syntra.agent.operations.execution import Dependencies, Execution
-from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase
+from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, cancel_reason
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
-from syntra.agent.operations.targets import Targets
+from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
 from syntra.health.episodes import AlertKind
-from syntra.model.command import CanaryCommand, Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.model.command import CanaryCommand, Cancel, Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
@@ -113,6 +114,45 @@ class Deployer:
         job = self.queues.running(command.service_id)
         await decide_canary(command, kind, origin, job=job, journal=self._journal, reports=self._reports)
 
+    async def cancel(self, command: Cancel, kind: str, origin: str) -> None:
+        """Cancel a waiting or running deployment, or raise RequestError. The answer is stored before this returns."""
+        job = self.queues.find(command.deployment_id)
+        if job is None:
+            raise await not_under_way(command, self._journal)
+        response = success(
+            command.request_id, {"accepted": True, "service_id": job.service_id, "deployment_id": job.deployment_id}
+        )
+        answered = Answered(
+            request_id=command.request_id,
+            kind=kind,
+            service_id=job.service_id,
+            origin=origin,
+            response=response,
+            messages=for_control_plane(origin, "command_response", response),
+        )
+        await self._cancel(job, answered)
+        self._reports.notify(command.request_id, "command_response", response)
+
+    async def _cancel(self, job: Job, answered: Answered) -> None:
+        failure = cancel_reason(job)
+        if self.queues.withdraw(job):
+            # Report first: after a kill in between, the next start must not carry it out.
+            try:
+                await self._end_unbegun(job, failure)
+            except JournalError:
+                self.queues.put_back(job)
+                raise
+            await self._journal.canary.answered(answered)
+            return
+        reason = {"code": failure.code, "message": failure.message}
+        if await self._journal.canary.abort(job.command.request_id, reason, answered):
+            job.interrupt(Interruption.CANCELLED)
+            return
+        if job.phase not in (OperationPhase.WAITING, OperationPhase.ROLLING_BACK):
+            raise already_deployed(job.deployment_id)
+        job.interrupt(Interruption.CANCELLED)
+        await self._journal.canary.answered(answered)
+
     async def _add(self, job: Job) -> None:
         for superseded in self.queues.add(job):
             try:
@@ -166,7 +206,8 @@ class Deployer:
         try:
             command = parse_command(row.kind, row.request_id, row.payload)
         except RequestError as broken:
-            response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)))
+            details = about_deployment(row.kind, row.payload) if row.origin == CONTROL_PLANE else None
+            response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)), details)
             messages = for_control_plane(row.origin, "command_response", response)
             await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
             return None
@@ -289,9 +330,11 @@ class Deployer:
         await ProgressReporter(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
     async def _supersede(self, job: Job) -> None:
-        job.begun_at = job.begun_at or time.time()
         message = f"cannot {job.kind} {job.service_id}: replaced by a newer command for the service"
-        failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
+        await self._end_unbegun(job, Failure(code=Interruption.SUPERSEDED.name, message=message))
+
+    async def _end_unbegun(self, job: Job, failure: Failure) -> None:
+        job.begun_at = job.begun_at or time.time()
         await ProgressReporter(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
 

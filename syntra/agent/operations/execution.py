@@ -18,7 +18,14 @@ from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.operations.canary import CanaryHolds, CanaryTools
 from syntra.agent.operations.context import JobContext
 from syntra.agent.operations.engine_away import until_back, why_away
-from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, abort_reason
+from syntra.agent.operations.job import (
+    Interrupted,
+    Interruption,
+    Job,
+    OperationPhase,
+    abort_reason,
+    cancel_reason,
+)
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS
@@ -186,10 +193,12 @@ class Execution:
         for note in plan.notes:
             self._progress.remark(note)
         self._holds.begin()
-        was_promoted = self._job.promoted.is_set()
+        # The plan includes every decision made before it.
+        self._job.promoted.clear()
+        decisions = self._job.decisions
         for number, step in enumerate(plan.steps):
             self._job.safe_point()
-            if self._job.promoted.is_set() is not was_promoted:
+            if self._job.decisions != decisions:
                 return False
             deadline.check()
             await self._perform(step, 100 * number // len(plan.steps), deadline)
@@ -304,6 +313,8 @@ def _now() -> float:
 def _interruption_message(cause: Interruption, job: Job) -> str:
     if cause is Interruption.ABORTED:
         return abort_reason(job).message
+    if cause is Interruption.CANCELLED:
+        return cancel_reason(job).message
     if cause is Interruption.SUPERSEDED:
         return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS

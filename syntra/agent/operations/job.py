@@ -33,6 +33,7 @@ class Interruption(enum.Enum):
     DEADLINE = "deadline"
     SHUTDOWN = "shutdown"
     ABORTED = "aborted"
+    CANCELLED = "cancelled"
 
 
 class Interrupted(AgentError):
@@ -66,7 +67,9 @@ class Job:
     # The number of canary steps that are complete.
     stage: int = 0
     is_holding: bool = False
+    # Set to end the running hold; `decisions` counts how often that happened.
     promoted: asyncio.Event = field(default_factory=asyncio.Event)
+    decisions: int = 0
     _scopes: list[asyncio.Timeout] = field(default_factory=list)
 
     @property
@@ -81,6 +84,11 @@ class Job:
     def reports_deployment(self) -> bool:
         """Whether the terminal report is a `deploy_status`; otherwise it is the response."""
         return isinstance(self.command, Deploy | Rollback | Scale)
+
+    @property
+    def brings_deployment(self) -> bool:
+        """Whether it makes another deployment the current one of its service."""
+        return isinstance(self.command, Deploy | Rollback)
 
     @property
     def is_canary(self) -> bool:
@@ -114,8 +122,9 @@ class Job:
                 scope.reschedule(asyncio.get_running_loop().time())
 
     def promote(self, stage: int) -> None:
-        """End all holds: `stage` steps count as complete. A running hold ends at once."""
+        """`stage` steps count as complete: all, or those before a greater share. A running hold ends at once."""
         self.stage = max(self.stage, stage)
+        self.decisions += 1
         self.promoted.set()
 
     def mark_committed(self) -> None:
@@ -158,6 +167,11 @@ class Job:
             is_rolling_back=self.phase is OperationPhase.ROLLING_BACK,
             stage=self.stage,
         )
+
+
+def cancel_reason(job: Job) -> Failure:
+    """The failure to report for a cancelled deployment."""
+    return Failure(code=Interruption.CANCELLED.name, message=f"the {job.kind} of {job.service_id} was cancelled")
 
 
 def abort_reason(job: Job) -> Failure:

@@ -152,9 +152,10 @@ class ProgressReporter:
             state, percent = DeployState.RUNNING, 100
             message = "; ".join([_done_sentence(job), *self._remarks])
         else:
-            # An abort asks for a rollback, whatever `rollback_on_failure` says.
+            # An abort and a cancel ask for a rollback, whatever `rollback_on_failure` says.
             is_rollback_wanted = job.deployment is not None and job.deployment.rollback_on_failure
-            restored = outcome.restored and (is_rollback_wanted or failure.code == Interruption.ABORTED.name)
+            is_asked_for = failure.code in (Interruption.ABORTED.name, Interruption.CANCELLED.name)
+            restored = outcome.restored and (is_rollback_wanted or is_asked_for)
             state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
             message = "; ".join([failure.message, *self._remarks])
         return self._progress(
@@ -190,6 +191,7 @@ class ProgressReporter:
             request_id=self._job.command.request_id,
             deployment_id=self._job.deployment_id,
             service_id=self._job.service_id,
+            operation=self._job.kind,
             state=state,
             phase=phase,
             percent=percent,

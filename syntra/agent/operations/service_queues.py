@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from syntra.agent.operations.job import Interruption, Job
 from syntra.model.errors import RequestError
-from syntra.model.ids import ServiceId
+from syntra.model.ids import DeploymentId, ServiceId
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,24 @@ class ServiceQueues:
         self._waiting.setdefault(job.service_id, deque()).appendleft(job)
         if not self.is_busy(job.service_id):
             self._start_next(job.service_id)
+
+    def withdraw(self, job: Job) -> bool:
+        """Remove a waiting job, unreported, from its queue. Returns False when it does not wait."""
+        lane = self._waiting.get(job.service_id, deque())
+        if job not in lane:
+            return False
+        lane.remove(job)
+        return True
+
+    def of(self, service_id: ServiceId) -> list[Job]:
+        """The running job of the service, then the waiting ones."""
+        running = self._running.get(service_id)
+        return [*([running] if running is not None else []), *self._waiting.get(service_id, ())]
+
+    def find(self, deployment_id: DeploymentId) -> Job | None:
+        """The running or waiting job that deploys or rolls back to this deployment."""
+        jobs = [job for service_id in {*self._running, *self._waiting} for job in self.of(service_id)]
+        return next((job for job in jobs if job.brings_deployment and job.deployment_id == deployment_id), None)
 
     def running(self, service_id: ServiceId) -> Job | None:
         """The running job of the service."""

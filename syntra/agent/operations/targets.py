@@ -6,9 +6,9 @@ import dataclasses
 
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import CurrentService
-from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.model.command import Cancel, Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.errors import RequestError
-from syntra.model.ids import ServiceId
+from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.runtime import Replicas
@@ -97,6 +97,28 @@ async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
             "DEPLOYMENT_EXISTS",
             f"deployment_id: {deployment.deployment_id} already exists with another spec; use a new deployment_id",
         )
+
+
+async def not_under_way(command: Cancel, journal: Journal) -> RequestError:
+    """The refusal to cancel a deployment that no job deploys."""
+    deployment_id = command.deployment_id
+    rows = await journal.services()
+    if any(row.deployment_id == deployment_id and not row.stopped for row in rows):
+        return already_deployed(deployment_id)
+    kept = await journal.kept_by_service()
+    if any(deployment_id in known for known in kept.values()):
+        return RequestError("DEPLOYMENT_FINISHED", f"cannot cancel deployment {deployment_id}: it is over already")
+    return RequestError(
+        "DEPLOYMENT_NOT_FOUND", f"cannot cancel deployment {deployment_id}: it is not under way and nothing of it runs"
+    )
+
+
+def already_deployed(deployment_id: DeploymentId) -> RequestError:
+    """The refusal of a cancel that came too late."""
+    return RequestError(
+        "ALREADY_DEPLOYED",
+        f"cannot cancel deployment {deployment_id}: it is deployed already; roll back or stop the service",
+    )
 
 
 def _unknown(service_id: ServiceId) -> RequestError:

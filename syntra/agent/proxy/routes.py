@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.config.settings import Settings
 from syntra.agent.traffic.switch import TrafficSwitch
@@ -38,18 +38,22 @@ class ProxyRoutes:
         *,
         writer: FileWriter,
         observer: ProxyObserver,
+        certificates: Callable[[], Sequence[traefik.ServedCertificate]] = tuple,
         unobserved_secs: float = UNOBSERVED_SECS,
     ) -> None:
+        """`certificates` returns the certificates to serve; the observer must get the same."""
         self._settings = settings
         self._writer = writer
         self._observer = observer
+        self._certificates = certificates
         self._unobserved_secs = unobserved_secs
         self.problem = ""
 
     async def write(self, table: RouteTable) -> bool:
         """Write the file. Returns whether its content changed. Raises StepFailed; the old file then stays."""
         try:
-            return await asyncio.to_thread(self._writer.write, traefik.render(table, self._settings))
+            data = traefik.render(table, self._settings, self._certificates())
+            return await asyncio.to_thread(self._writer.write, data)
         except AgentError as failed:
             raise StepFailed("ROUTE_FAILED", str(failed)) from failed
 
