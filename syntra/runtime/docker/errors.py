@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from enum import Enum
 
 from syntra.model.ids import ContainerId
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 MAX_MESSAGE_BYTES = 512
@@ -215,7 +215,11 @@ def translated(code: str, container_id: ContainerId | None = None) -> Iterator[N
     except Conflict as clash:
         down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
         raise StepFailed(down, str(clash), container_id=container_id) from clash
-    except (PullFailed, ExecTimeout) as failed:
+    except ExecTimeout as late:
+        raise ExecTimedOut(
+            str(late), container_id=container_id, stdout=late.stdout, stderr=late.stderr, truncated=late.truncated
+        ) from late
+    except PullFailed as failed:
         raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
     except (EngineError, DockerError) as refused:
         raise StepFailed(code, str(refused), container_id=container_id) from refused
