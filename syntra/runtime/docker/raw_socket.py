@@ -30,6 +30,8 @@ class RawSocket:
         if self._rest:
             rest, self._rest = self._rest, b""
             return rest
+        # While there is always something to read, sock_recv never lets the loop run: no deadline would end a `yes`.
+        await asyncio.sleep(0)
         try:
             return await asyncio.get_running_loop().sock_recv(self._socket, READ_BYTES)
         except OSError as exc:

@@ -26,8 +26,9 @@ from syntra.runtime.docker.errors import EngineUnreachable
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.jsonlines import JsonStream
 
-APPLETS = tuple(
-    ["sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env", "stty"]
+APPLETS = (
+    *("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env"),
+    "stty",
 )
 
 

@@ -67,6 +67,15 @@ async def test_a_deadline_ends_the_command_with_its_descendants(endpoint: Endpoi
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root on the engine's host can end the processes of an exec")
+async def test_a_deadline_ends_a_command_that_never_stops_talking(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        with pytest.raises(ExecTimeout) as caught:
+            await Execs(made.client).run(made.id, ["yes"], deadline=0.5, output_limit=LIMIT)
+        assert (caught.value.stdout, caught.value.truncated) == (b"y\n" * (LIMIT // 2), True)
+        assert await marked(made, "yes") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root on the engine's host can end the processes of an exec")
 async def test_cancelling_ends_the_command(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, FOREVER) as made:
         run = Execs(made.client).run(made.id, ["sleep", "775"], deadline=60, output_limit=LIMIT)

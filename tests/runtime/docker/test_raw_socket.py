@@ -58,3 +58,22 @@ async def test_reading_has_a_deadline_and_loses_nothing_by_it(tmp_path: Path) ->
         say.set()
         assert await stream.read(5) == b"late"
         assert await stream.read(5) == b""
+
+
+async def test_output_without_end_leaves_the_loop_to_others(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(UPGRADE)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await peer.send(b"o" * 1_000_000)
+
+    async with (
+        fake_engine(tmp_path, script) as engine,
+        EngineClient(engine.endpoint) as client,
+        client.hijack("POST", "/exec/x/start") as stream,
+    ):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                while await stream.read():
+                    continue
