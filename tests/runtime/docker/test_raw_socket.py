@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
 
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.errors import EngineTimeout, StreamBroken
+from syntra.runtime.docker.raw_socket import RawSocket
 from tests.runtime.docker.fake_engine import Peer, fake_engine
 
 UPGRADE = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"
@@ -60,20 +62,25 @@ async def test_reading_has_a_deadline_and_loses_nothing_by_it(tmp_path: Path) ->
         assert await stream.read(5) == b""
 
 
-async def test_output_without_end_leaves_the_loop_to_others(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(UPGRADE)
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await peer.send(b"o" * 1_000_000)
+async def test_there_is_time_for_other_tasks_between_two_reads() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, contextlib.closing(RawSocket(ours.fileno(), b"", what="a stream")) as raw:
+        theirs.sendall(b"o" * 100_000)
+        turns = 0
 
-    async with (
-        fake_engine(tmp_path, script) as engine,
-        EngineClient(engine.endpoint) as client,
-        client.hijack("POST", "/exec/x/start") as stream,
-    ):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                while await stream.read():
-                    continue
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with asyncio.TaskGroup() as group:
+            beside = group.create_task(others(), name="others")
+            await asyncio.sleep(0)
+            for _ in range(10):
+                # There is always something to read, so reading itself never waits.
+                theirs.sendall(b"o" * 100_000)
+                before = turns
+                assert await raw.read()
+                assert turns > before
+            beside.cancel()
