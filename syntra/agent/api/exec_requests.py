@@ -72,26 +72,31 @@ class ExecRequests:
         session = ExecSession(self._runtime, command, streams, channel)
         left = "cannot tell how the command ended: its client left, or the agent stopped"
         response = refusal(command.request_id, Failure(code="INTERRUPTED", message=left))
+        end = b""
         try:
-            replica = await self._replica(command)
-            accepted = success(
-                command.request_id,
-                {"attached": True, "container_id": replica.container_id, "replica": replica.index},
-            )
-            exit_code = await session.run(replica.container_id, accepted)
-            response = success(command.request_id, {"exit_code": exit_code})
-            await channel.send(exec_frames.exited(exit_code))
-        except RuntimeFailure as failed:
-            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
-            if session.is_accepted:
-                await channel.send(exec_frames.failed(failed.code, str(failed)))
-            else:
+            try:
+                replica = await self._replica(command)
+                accepted = success(
+                    command.request_id,
+                    {"attached": True, "container_id": replica.container_id, "replica": replica.index},
+                )
+                exit_code = await session.run(replica.container_id, accepted)
+                response = success(command.request_id, {"exit_code": exit_code})
+                end = exec_frames.exited(exit_code)
+            except RuntimeFailure as failed:
+                response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+                end = exec_frames.failed(failed.code, str(failed))
+            except PeerGone:
+                log.debug("exec client is gone", extra={"request_id": command.request_id})
+            finally:
+                # First kept, then sent, as every answer.
+                await self._keep(command, response, [])
+            if not session.is_accepted:
                 await peer.respond(response)
-        except PeerGone:
-            log.debug("exec client is gone", extra={"request_id": command.request_id})
+            elif end:
+                await channel.send(end)
         finally:
             channel.close()
-            await self._keep(command, response, [])
 
     async def _response(self, command: Exec) -> dict[str, Json]:
         try:
