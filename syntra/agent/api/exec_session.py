@@ -23,6 +23,10 @@ from syntra.runtime.errors import RuntimeFailure, StepFailed
 
 log = logging.getLogger(__name__)
 
+# After a short piece of output more is waited for, for too short a time to be noticed at a keyboard.
+SHORT_BYTES = 16 * 1024
+GATHER_SECS = 0.001
+
 
 class ExecInput:
     """What the client has sent and the command has not taken. Everything on the event loop."""
@@ -132,12 +136,13 @@ class ExecSession:
                 if self._streams.tty:
                     beside.append(group.create_task(self._resize(session), name="exec size"))
                 while output := await session.read():
-                    await self._channel.send(
-                        b"".join(
-                            encoded(FrameKind.STDERR if is_error else FrameKind.STDOUT, data)
-                            for is_error, data in output
-                        )
+                    frames = b"".join(
+                        encoded(FrameKind.STDERR if is_error else FrameKind.STDOUT, data) for is_error, data in output
                     )
+                    await self._channel.send(frames)
+                    if len(frames) < SHORT_BYTES:
+                        # Read as fast as they come, pieces of a few KiB cost more time than what is in them.
+                        await asyncio.sleep(GATHER_SECS)
                 exit_code = await session.exit_code()
                 for task in beside:
                     task.cancel()
