@@ -146,6 +146,9 @@ class AgentConnection:
         try:
             self._socket.settimeout(ANSWER_SECS)
             data = self._socket.recv(256 * 1024)
+        except ConnectionResetError:
+            # It closed while input was on its way to it.
+            data = b""
         except OSError as exc:
             raise broken(f"the connection failed ({exc.strerror})") from exc
         if not data:
