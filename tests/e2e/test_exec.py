@@ -1,11 +1,10 @@
-"""`exec` and `logs` through the command line of a real agent, as people use `docker exec`: backups above all."""
+"""`exec` through the command line of a real agent, as people use `docker exec`: backups above all."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import pty
 import re
@@ -300,25 +299,6 @@ def test_without_a_terminal_of_its_own_a_commands_output_is_escaped_on_ours(stag
     with terminal(stage, "web", "printf", "a\\033[2Jb\\n") as shown:
         shown.expect(r"a\\x1b\[2Jb\r\n")
         assert shown.process.wait(DEADLINE) == 0
-
-
-def test_the_log_of_several_replicas_says_whose_line_it_is_and_where_it_was_cut(stage: Stage) -> None:
-    def logs(*words: str) -> list[str]:
-        command = [sys.executable, "-m", "syntra", "--socket", str(stage.agent.socket), "logs", "web", *words]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=DEADLINE, check=True)
-        return ended.stdout.decode().splitlines()
-
-    script = "head -c 70000 /dev/zero | tr '\\0' x > /proc/1/fd/1; echo > /proc/1/fd/1"
-    assert stage.exec("--replica", "2", "web", "sh", "-c", script).returncode == 0
-    wait_until(lambda: any("xxx" in line for line in logs()), "the long line", 20)
-    lines = logs()
-    assert all(line.startswith(("web-1  | ", "web-2  | ")) for line in lines)
-    assert {line.partition("  | ")[0] for line in lines} == {"web-1", "web-2"}
-    [long] = [line for line in lines if "xxx" in line]
-    assert long == f"web-2  | {'x' * 65536} … (cut at 64 KiB)"
-    assert not any(line.startswith("web-") for line in logs("--no-log-prefix"))
-    [cut] = [line for line in map(json.loads, logs("--json")) if line.get("truncated")]
-    assert (cut["replica"], len(cut["message"])) == (2, 65536)
 
 
 def _resident_kib(pid: int) -> int:
