@@ -37,9 +37,10 @@ class PeerGone(AgentError):
 
 
 class Peer(Protocol):
-    """The sender of a command. `origin` is CONTROL_PLANE or LOCAL."""
+    """The sender of a command. `origin` is CONTROL_PLANE or LOCAL; peers of one `share` have one limit of requests."""
 
     origin: str
+    share: str
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
         """Send a `command_response` that is not in the journal."""

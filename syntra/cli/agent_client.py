@@ -91,11 +91,11 @@ class AgentConnection:
             self._socket.settimeout(ANSWER_SECS)
             self._socket.sendall(line)
         except TimeoutError as exc:
-            raise _broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+            raise broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
         except OSError as exc:
             # The agent may have sent the reason before it closed; receive() finds it, or the end of the stream.
             if not isinstance(exc, BrokenPipeError | ConnectionResetError):
-                raise _broken(exc.strerror or "the connection failed") from exc
+                raise broken(exc.strerror or "the connection failed") from exc
         return request_id
 
     def receive(self, timeout: float | None) -> Envelope:
@@ -103,7 +103,7 @@ class AgentConnection:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (line := self._line()) is None:
             if len(self._buffer) > LINE_MAX:
-                raise _broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
+                raise broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
             remaining = None if deadline is None else deadline - time.monotonic()
             try:
                 if remaining is not None and remaining <= 0:
@@ -113,11 +113,47 @@ class AgentConnection:
             except TimeoutError as exc:
                 raise _late(timeout) from exc
             except OSError as exc:
-                raise _broken(f"the connection failed ({exc.strerror})") from exc
+                raise broken(f"the connection failed ({exc.strerror})") from exc
             if not data:
-                raise _broken("it closed the connection before it was done")
+                raise broken("it closed the connection before it was done")
             self._buffer += data
         return _opened(line)
+
+    def fileno(self) -> int:
+        """The socket, to wait for it."""
+        return self._socket.fileno()
+
+    def rest(self) -> bytes:
+        """What was received behind the last envelope, when the connection carries no more of them."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes that are no envelope. An agent that hung up is noticed by receiving: it may have said why."""
+        try:
+            self._socket.settimeout(ANSWER_SECS)
+            self._socket.sendall(data)
+        except TimeoutError as exc:
+            raise broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except OSError as exc:
+            raise broken(exc.strerror or "the connection failed") from exc
+
+    def receive_bytes(self) -> bytes:
+        """What has arrived, at least one byte; raises CliError when the agent closed the connection."""
+        try:
+            self._socket.settimeout(ANSWER_SECS)
+            data = self._socket.recv(256 * 1024)
+        except ConnectionResetError:
+            # It closed while input was on its way to it.
+            data = b""
+        except OSError as exc:
+            raise broken(f"the connection failed ({exc.strerror})") from exc
+        if not data:
+            raise broken("it closed the connection before it was done")
+        return data
 
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\n", self._searched)
@@ -159,14 +195,21 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
                 return
 
 
-def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) -> Iterator[Json]:
-    """Subscribe to logs; yields each `log_stream` payload up to the one with `done`."""
+def subscribe(
+    path: Path,
+    payload: Mapping[str, object],
+    *,
+    idle: float | None,
+    on_accepted: Callable[[Json], object] = lambda _: None,
+) -> Iterator[Json]:
+    """Subscribe to logs; yields each `log_stream` payload up to the one that is done. `on_accepted` gets the answer."""
     with AgentConnection.open(path) as connection:
         request_id = connection.send("logs_subscribe", payload)
         while True:
             envelope = connection.receive(idle)
             if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
                 raise_for_error(envelope.payload)
+                on_accepted(section(envelope.payload, "data"))
             elif envelope.type == "log_stream" and _is_for(envelope.payload, request_id):
                 yield envelope.payload
                 if envelope.payload.get("done") is True:
@@ -204,6 +247,7 @@ def raise_for_error(response: Json) -> None:
         text(error, "code", "UNKNOWN"),
         text(error, "message", "the agent refused without a reason"),
         details if isinstance(details, str) else json.dumps(details) if details else "",
+        data=section(error, "details"),
     )
 
 
@@ -216,15 +260,16 @@ def _opened(line: bytes) -> Envelope:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        raise _broken("it sent something that is not JSON") from exc
+        raise broken("it sent something that is not JSON") from exc
     if isinstance(message, dict):
         kind, payload = message.get("type"), message.get("payload", {})
         if isinstance(kind, str) and isinstance(payload, dict):
             return Envelope(type=kind, payload=payload)
-    raise _broken("it sent something that is not an envelope")
+    raise broken("it sent something that is not an envelope")
 
 
-def _broken(reason: str) -> CliError:
+def broken(reason: str) -> CliError:
+    """An agent that does not keep to the protocol, or went away."""
     return CliError(
         f"cannot get an answer from the agent: {reason}; see the agent's log (journalctl -u syntra-agent)",
         ExitCode.UNAVAILABLE,
@@ -232,7 +277,7 @@ def _broken(reason: str) -> CliError:
 
 
 def _late(timeout: float | None) -> CliError:
-    return _broken(f"it did not answer within {timeout or 0:.3g} s")
+    return broken(f"it did not answer within {timeout or 0:.3g} s")
 
 
 def _unreachable(path: Path, exc: OSError) -> CliError:

@@ -6,6 +6,7 @@ Numbers from 64 up are those of sysexits.h, which systemd names in its logs; 130
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from syntra.utils.errors import AgentError
@@ -71,8 +72,10 @@ class CliError(AgentError):
 
 
 class CommandFailed(CliError):
-    """The `error` object of a `command_response`; its code decides the exit code."""
+    """The `error` object of a `command_response`; its code decides the exit code. `data` is its `details`."""
 
-    def __init__(self, code: str, message: str, details: str = "") -> None:
+    def __init__(self, code: str, message: str, details: str = "", data: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{message} ({code})" + (f"\n{details}" if details else ""), of_error(code))
         self.code = code
+        self.message = message
+        self.data = data or {}

@@ -63,10 +63,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     add_common(parser, top=False)
     verb.add_arguments(parser)
     rest: list[str] = args.rest
-    if name == "exec" and "--" in rest:
-        # Split by hand: argparse drops every `--`, and the command may hold one of its own.
-        cut = rest.index("--")
-        rest, args.command = rest[:cut], rest[cut + 1 :]
+    if name == "exec":
+        # Split by hand: argparse would take the command's options for its own.
+        from syntra.cli.exec_words import split_exec
+
+        rest, args.command = split_exec(rest)
     parser.set_defaults(run=verb.run)
     return parser.parse_args(rest, args)
 

@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     _line("agent", _agent(section(data, "agent")))
     _line("control plane", _control_plane(section(data, "control_plane")))
     _line("runtime", _runtime(section(data, "runtime")))
+    if dropped := number(section(data, "journal"), "dropped"):
+        _line("warning", f"{dropped:.0f} messages to the control plane were dropped: too many or too large to keep")
     for warning in texts(data, "warnings"):
         _line("warning", warning)
     for alert in rows(data, "alerts"):

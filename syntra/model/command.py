@@ -167,15 +167,31 @@ class InstallCertificate:
 
 
 @frozen
+class ExecStreams:
+    """An exec whose streams are the client's. `rows` and `columns` are its terminal's size; 0 where it is unknown."""
+
+    stdin: bool
+    tty: bool
+    rows: int = 0
+    columns: int = 0
+
+
+@frozen
 class Exec:
-    """Run a command in one container of a service. Arguments and environment may be secret."""
+    """Run a command in one container of a service. Arguments and environment may be secret.
+
+    `replica` is a number of `ps`; None takes the newest that runs. Without `streams` the output is bounded and answered
+    at the end. `timeout_secs` None is without end, for streams only.
+    """
 
     request_id: RequestId
     service_id: ServiceId
     argv: tuple[str, ...] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     working_dir: str | None
-    timeout_secs: float
+    timeout_secs: float | None
+    replica: int | None = None
+    streams: ExecStreams | None = None
 
 
 @frozen

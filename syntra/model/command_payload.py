@@ -14,6 +14,7 @@ from syntra.model.command import (
     ConfigureHealthCheck,
     Deploy,
     Exec,
+    ExecStreams,
     InstallCertificate,
     LogsSubscribe,
     LogsUnsubscribe,
@@ -49,6 +50,8 @@ from syntra.utils.errors import AgentError
 from syntra.utils.timestamps import format_ns, parse_ns
 
 MAX_GRACE_SECS = 3600.0
+MAX_STREAM_SECS = 7 * 24 * 3600.0
+MAX_TERMINAL_SIZE = 65535
 MAX_TAIL = 100_000
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 _EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
@@ -169,7 +172,7 @@ def _install_certificate(request_id: RequestId, payload: Fields) -> Command:
 
 def _exec(request_id: RequestId, payload: Fields) -> Command:
     if payload.boolean("interactive", default=False):
-        raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are not supported; send interactive false")
+        raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are `stream` on the local socket only")
     argv = payload.texts("command")
     if not argv or not argv[0]:
         raise InvalidField(payload.at("command"), "is missing; a list of at least one word")
@@ -177,13 +180,31 @@ def _exec(request_id: RequestId, payload: Fields) -> Command:
     # A working directory below /proc/self/fd escapes the container on old runc (CVE-2024-21626), however it is spelt.
     if working_dir is not None and absolute_path(working_dir, outside=("proc",)) is None:
         raise InvalidField(payload.at("working_dir"), "is not an absolute path outside /proc, without `..`")
+    streams = _streams(payload) if payload.boolean("stream", default=False) else None
+    timeout: float | None
+    if streams is None:
+        timeout = payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS)
+    else:
+        # A backup takes as long as it takes; 0 stands for no timeout.
+        timeout = payload.number("timeout_seconds", "timeout", default=0.0, low=0, high=MAX_STREAM_SECS) or None
     return Exec(
         request_id=request_id,
         service_id=_service(payload),
         argv=argv,
         env=parse_env(payload, "env"),
         working_dir=working_dir,
-        timeout_secs=payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS),
+        timeout_secs=timeout,
+        replica=payload.integer("replica", low=1, high=MAX_REPLICAS) if payload.has("replica") else None,
+        streams=streams,
+    )
+
+
+def _streams(payload: Fields) -> ExecStreams:
+    return ExecStreams(
+        stdin=payload.boolean("stdin", default=False),
+        tty=payload.boolean("tty", default=False),
+        rows=payload.integer("rows", default=0, low=0, high=MAX_TERMINAL_SIZE),
+        columns=payload.integer("columns", default=0, low=0, high=MAX_TERMINAL_SIZE),
     )
 
 

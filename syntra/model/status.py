@@ -140,11 +140,15 @@ class Failure:
 
 @frozen
 class LogLine:
-    """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds."""
+    """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds.
+
+    `truncated` says that the line was longer, and is cut.
+    """
 
     timestamp: str
     stream: str
     message: str
+    truncated: bool = False
 
 
 @frozen
@@ -152,8 +156,8 @@ class ExecResult:
     """How an exec ended. `truncated` says that output beyond the limit was dropped."""
 
     exit_code: int
-    stdout: str = field(repr=False)
-    stderr: str = field(repr=False)
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(repr=False)
     truncated: bool = False
 
 

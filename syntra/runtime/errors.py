@@ -3,6 +3,7 @@
 RuntimeFailure
 ├── RuntimeUnavailable   the runtime did not answer; the same step may succeed later
 └── StepFailed           the runtime answered and refused; `code` is the contract's error code
+    └── ExecTimedOut     a command ran longer than it may
 """
 
 from __future__ import annotations
@@ -34,3 +35,15 @@ class StepFailed(RuntimeFailure):
         self.code = code
         self.details = details
         self.container_id = container_id
+
+
+class ExecTimedOut(StepFailed):
+    """A command outlived its deadline; what it wrote until then is the beginning of its output."""
+
+    def __init__(
+        self, sentence: str, *, container_id: ContainerId | None, stdout: bytes, stderr: bytes, truncated: bool
+    ) -> None:
+        super().__init__("EXEC_TIMEOUT", sentence, container_id=container_id)
+        self.stdout = stdout
+        self.stderr = stderr
+        self.truncated = truncated

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
-from syntra.model.command import Operation
+from syntra.model.command import ExecStreams, Operation
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica
@@ -251,8 +251,38 @@ class Logs(Protocol):
         """Lines as they arrive; with `follow`, across restarts until the replica is removed. Reads only on demand."""
 
 
+class ExecSession(Protocol):
+    """A command that runs in a replica, with its streams. Reading and writing may happen at the same time."""
+
+    async def read(self) -> Sequence[tuple[bool, bytes]]:
+        """The next output, as (whether it is standard error, bytes); empty once it has ended. Not read, it waits."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to its input, waiting while it does not read. Raises RuntimeFailure once it takes no more."""
+
+    def end_input(self) -> None:
+        """Close its input."""
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+
+    async def exit_code(self) -> int:
+        """Wait for its end, after its output's; the exit code."""
+
+
 class Exec(Protocol):
     """Commands inside replicas."""
+
+    def attach(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        streams: ExecStreams,
+    ) -> AbstractAsyncContextManager[ExecSession]:
+        """Start a command; the block has its streams. Leaving the block before `exit_code` returned ends it."""
 
     async def execute(
         self,
@@ -263,7 +293,10 @@ class Exec(Protocol):
         working_dir: str | None,
         deadline_secs: float,
     ) -> ExecResult:
-        """Run a command. At the deadline, end its process and raise StepFailed (EXEC_TIMEOUT)."""
+        """Run a command and keep the beginning of its output.
+
+        At the deadline its processes are ended and ExecTimedOut is raised, with the output so far.
+        """
 
 
 class Usage(Protocol):

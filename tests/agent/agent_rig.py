@@ -46,6 +46,7 @@ class ControlPeer:
 
     journal: Journal
     origin: str = CONTROL_PLANE
+    share: str = CONTROL_PLANE
     streamed: list[Message] = field(default_factory=list)
     gone: bool = False
 
@@ -64,6 +65,7 @@ class LocalPeer:
 
     reports: Reports
     origin: str = LOCAL
+    share: str = "uid 0"
     heard: list[Message] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from syntra.model.command import ExecStreams
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
@@ -23,9 +24,10 @@ from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, Health, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.timestamps import format_ns
+from tests.agent.fake_session import FakeSession
 from tests.agent.tiny_shell import Ended, run
 
 EXIT_CODES = {"exit": 3, "crash": 4}
@@ -96,6 +98,7 @@ class FakeEngine:
         self.networks_made: set[str] = set()
         self.volumes: set[str] = set()
         self.calls: list[str] = []
+        self.sessions: list[FakeSession] = []
         self.away = False
         self.away_at: set[int] = set()
         self.away_from: set[str] = set()
@@ -394,15 +397,42 @@ class FakeEngine:
             if container.state is not ContainerState.RUNNING:
                 raise StepFailed("CONTAINER_NOT_RUNNING", f"cannot exec in {container.name}: it does not run")
             if argv[0] == "wget":
-                return ExecResult(exit_code=0 if self._is_healthy(container) else 1, stdout="", stderr="")
+                return ExecResult(exit_code=0 if self._is_healthy(container) else 1, stdout=b"", stderr=b"")
             try:
                 async with asyncio.timeout(deadline_secs):
                     ended: Ended = await run(argv, {**container.env, **env}, working_dir or "/")
             except TimeoutError:
-                raise StepFailed("EXEC_TIMEOUT", f"cannot finish the command: over {deadline_secs:g} s") from None
+                late = f"cannot finish the command: over {deadline_secs:g} s"
+                raise ExecTimedOut(
+                    late, container_id=container_id, stdout=b"before\n", stderr=b"", truncated=False
+                ) from None
             return ExecResult(
-                exit_code=ended.exit_code, stdout=ended.stdout, stderr=ended.stderr, truncated=ended.truncated
+                exit_code=ended.exit_code,
+                stdout=ended.stdout.encode("latin-1"),
+                stderr=ended.stderr.encode("latin-1"),
+                truncated=ended.truncated,
             )
+
+    @asynccontextmanager
+    async def attach(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        streams: ExecStreams,
+    ) -> AsyncIterator[FakeSession]:
+        async with self._asked("attach"):
+            container = self._known(container_id)
+            if container.state is not ContainerState.RUNNING:
+                raise StepFailed("CONTAINER_NOT_RUNNING", f"cannot exec in {container.name}: it does not run")
+        session = FakeSession(argv)
+        self.sessions.append(session)
+        try:
+            yield session
+        finally:
+            session.has_ended = True
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
         async with self._asked("figures"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 
 from syntra.cli.main import main
+from syntra.model.exec_frames import ExecFrame, ExecFrames
 
 DEADLINE = 10.0
 
@@ -60,6 +61,12 @@ class Peer:
 
     def status(self, status: str, **more: object) -> None:
         self.send("deploy_status", {"deployment_id": "dep_1", "service_id": "svc_shop_api", "status": status, **more})
+
+    def frames(self) -> Iterator[ExecFrame]:
+        """The client's frames of an attached exec, up to its end."""
+        decoder = ExecFrames()
+        while data := self._file.read1():
+            yield from decoder.feed(data)
 
     def wait_for_end(self) -> None:
         """Until the other side closes."""
@@ -155,5 +162,16 @@ def deploying(*statuses: Mapping[str, object]) -> Script:
         peer.respond({"accepted": True, "deployment_id": "dep_1"})
         for status in statuses:
             peer.send("deploy_status", {"deployment_id": "dep_1", "service_id": "svc_shop_api", **status})
+
+    return script
+
+
+def attaching(*frames: bytes) -> Script:
+    """A script that accepts an exec with its streams and then sends frames."""
+
+    def script(peer: Peer) -> None:
+        peer.respond({"attached": True, "container_id": "c1", "replica": 1})
+        for frame in frames:
+            peer.raw(frame)
 
     return script

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.fake_agent import FakeAgent, Peer, answering, deploying
+from syntra.model.exec_frames import FrameKind, encoded, exited
+from tests.cli.fake_agent import FakeAgent, Peer, attaching, deploying
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "syntra"]
@@ -122,8 +123,8 @@ def test_an_interrupt_ends_with_130_and_without_a_traceback(verb: list[str], tmp
 
 
 def test_exec_is_transparent(tmp_path: Path) -> None:
-    data = {"exit_code": 42, "stdout": "out\x1b[1m", "stderr": "err"}
-    with FakeAgent(tmp_path / "s", exec=answering(data)) as agent:
+    frames = [encoded(FrameKind.STDOUT, b"out\x1b[1m"), encoded(FrameKind.STDERR, b"err"), exited(42)]
+    with FakeAgent(tmp_path / "s", exec=attaching(*frames)) as agent:
         result = run("exec", "api", "--socket", str(agent.path), "--", "sh", "-c", "exit 42")
         assert (result.returncode, result.stdout, result.stderr) == (42, "out\x1b[1m", "err")
         assert agent.last("exec")["command"] == ["sh", "-c", "exit 42"]

@@ -185,7 +185,7 @@ class RuntimeContract:
         ended = await rig.runtime.execute(
             replica.container_id, ["echo", "hello"], env={}, working_dir=None, deadline_secs=10.0
         )
-        assert (ended.exit_code, ended.stdout) == (0, "hello\n")
+        assert (ended.exit_code, ended.stdout) == (0, b"hello\n")
         figures = await rig.runtime.figures(replica.container_id)
         assert figures is not None and figures.memory_bytes > 0
         assert rig.runtime.quick_figures(replica) is not None

@@ -67,6 +67,7 @@ class ControlLink:
     """The router's peer for all commands of the control plane."""
 
     origin = CONTROL_PLANE
+    share = CONTROL_PLANE
 
     def __init__(
         self,

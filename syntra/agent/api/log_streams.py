@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from syntra.agent.changes import Changes
 from syntra.agent.operations.engine_away import until_back
@@ -37,6 +37,9 @@ RECHECK_SECS = 5.0
 MAX_CHARS = 16 * 1024 * 1024
 
 Send = Callable[[Mapping[str, Json]], Awaitable[None]]
+# A line and the number of the replica that wrote it; 0 for what the agent says about all of them.
+Said = tuple[int, LogLine]
+T = TypeVar("T")
 
 
 class LogSource(Replicas, Logs, Availability, Protocol):
@@ -51,7 +54,7 @@ class LogSubscription:
         self._changes = changes.follow()
         self._command = command
         self._send = send
-        self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
+        self._lines: asyncio.Queue[Said] = asyncio.Queue(QUEUE_LINES)
 
     async def run(self) -> None:
         """Send the lines; raises the errors of the runtime and `send`. Always ends with `done` unless cancelled."""
@@ -64,13 +67,14 @@ class LogSubscription:
                 await self._send_lines(batch)
         await self._send(self._payload([], done=True))
 
-    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[LogLine]]:
+    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[Said]]:
         """The lines that the engine has, in batches: one log in its order, several sorted by time."""
         if len(replicas) == 1:
-            batch: list[LogLine] = []
-            async with self._source.logs(replicas[0].container_id, self._range()) as lines:
+            [only] = replicas
+            batch: list[Said] = []
+            async with self._source.logs(only.container_id, self._range()) as lines:
                 async for line in lines:
-                    batch.append(line)
+                    batch.append((only.index, line))
                     if len(batch) == BATCH_LINES:
                         yield batch
                         batch = []
@@ -81,10 +85,10 @@ class LogSubscription:
         for replica in replicas:
             async with self._source.logs(replica.container_id, self._range()) as lines:
                 async for line in lines:
-                    newest.add(line)
+                    newest.add(line, replica.index)
         if newest.cut is not None:
             sentence = f"lines up to {newest.cut.timestamp} are left out: all together are too long; ask for fewer"
-            yield [LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}")]
+            yield [(0, LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}"))]
         kept = newest.taken()
         while batch := list(itertools.islice(kept, BATCH_LINES)):
             yield batch
@@ -120,44 +124,53 @@ class LogSubscription:
                     async for line in lines:
                         if self._command.until is not None and line.timestamp > self._command.until:
                             return
-                        await self._lines.put(line)
+                        await self._lines.put((replica.index, line))
                         wanted = LogRange(tail=-1, follow=True, since=line.timestamp)
                 return
             except StepFailed as ended:
-                await self._note(f"the log of {replica.name} ends here: {ended}")
+                await self._note(replica, f"the log of {replica.name} ends here: {ended}")
                 return
             except RuntimeUnavailable as away:
-                await self._note(f"the log of {replica.name} is interrupted: {away}")
+                await self._note(replica, f"the log of {replica.name} is interrupted: {away}")
             # Resume after the last line once the engine is back; the log of a container that is gone ends.
             await until_back(self._source)
 
-    async def _note(self, sentence: str) -> None:
+    async def _note(self, replica: Replica, sentence: str) -> None:
         line = LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=f"[syntra] {sentence}")
-        await self._lines.put(line)
+        await self._lines.put((replica.index, line))
 
     async def _flush(self) -> None:
         async for batch in batches(self._lines):
             await self._send_lines(batch)
 
-    async def _send_lines(self, lines: Sequence[LogLine]) -> None:
+    async def _send_lines(self, lines: Sequence[Said]) -> None:
         begin = chars = 0
-        for number, line in enumerate(lines):
+        for number, (_, line) in enumerate(lines):
             chars += len(line.message)
             if chars > BATCH_CHARS and number > begin:
                 await self._send(self._payload(lines[begin:number], done=False))
                 begin, chars = number, len(line.message)
         await self._send(self._payload(lines[begin:], done=False))
 
-    def _payload(self, lines: Sequence[LogLine], *, done: bool) -> dict[str, Json]:
+    def _payload(self, lines: Sequence[Said], *, done: bool) -> dict[str, Json]:
         return {
             "request_id": self._command.request_id,
             "service_id": self._command.service_id,
-            "logs": [{"timestamp": x.timestamp, "stream": x.stream, "message": x.message} for x in lines],
+            "logs": [_line(number, line) for number, line in lines],
             "done": done,
         }
 
 
-async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]:
+def _line(replica: int, line: LogLine) -> dict[str, Json]:
+    shown: dict[str, Json] = {"timestamp": line.timestamp, "stream": line.stream, "message": line.message}
+    if replica:
+        shown["replica"] = replica
+    if line.truncated:
+        shown["truncated"] = True
+    return shown
+
+
+async def batches(queue: asyncio.Queue[T]) -> AsyncIterator[list[T]]:
     """Lines from a queue in batches; a batch has the lines that arrive within BATCH_SECS of its first."""
     while True:
         batch = [await queue.get()]
@@ -176,24 +189,24 @@ class NewestLines:
         self._chars = chars
         self._held = 0
         self._added = 0
-        self._heap: list[tuple[str, int, LogLine]] = []
+        self._heap: list[tuple[str, int, LogLine, int]] = []
         self.cut: LogLine | None = None
         """The newest line that was dropped because all lines together were too long."""
 
-    def add(self, line: LogLine) -> None:
+    def add(self, line: LogLine, replica: int = 0) -> None:
         """Add a line of any log; lines with equal timestamps keep their order."""
-        heapq.heappush(self._heap, (line.timestamp, self._added, line))
+        heapq.heappush(self._heap, (line.timestamp, self._added, line, replica))
         self._added += 1
         self._held += len(line.message)
         while len(self._heap) > self._count or (self._held > self._chars and len(self._heap) > 1):
             too_many = len(self._heap) > self._count
-            _, _, oldest = heapq.heappop(self._heap)
+            _, _, oldest, _ = heapq.heappop(self._heap)
             self._held -= len(oldest.message)
             if not too_many:
                 self.cut = oldest
 
-    def taken(self) -> Iterator[LogLine]:
-        """Remove and return the lines, oldest first."""
+    def taken(self) -> Iterator[Said]:
+        """Remove and return the lines with their replicas, oldest first."""
         while self._heap:
-            _, _, line = heapq.heappop(self._heap)
-            yield line
+            _, _, line, replica = heapq.heappop(self._heap)
+            yield replica, line

@@ -11,8 +11,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
+from syntra.agent.api.exec_session import ExecChannel
 from syntra.agent.api.log_streams import LogSubscription
 from syntra.agent.api.queries import Queries
+from syntra.agent.api.running_requests import RunningRequests, Work
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import JournalError
@@ -24,7 +27,6 @@ from syntra.agent.messages import (
     Reports,
     about_deployment,
     envelope,
-    for_control_plane,
     refusal,
     success,
 )
@@ -69,9 +71,6 @@ from syntra.utils.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
 
-# Execs, queries and log streams run concurrently; more than this are refused, not queued.
-MAX_REQUESTS = 64
-
 
 class ProxyControls(Protocol):
     """Carries out `ProxyControl` commands; implemented by `agent.proxy.verbs`."""
@@ -88,7 +87,7 @@ class Certificates(Protocol):
 
 
 class Router:
-    """Dispatches commands. Requests (exec, queries, streams) are tasks of `group`, named and bounded."""
+    """Dispatches commands. RunningRequests (exec, queries, streams) are tasks of `group`; see `running_requests`."""
 
     def __init__(
         self,
@@ -117,7 +116,8 @@ class Router:
         self._group = group
         # Find and accept a request id under one lock: the same id may arrive twice at once.
         self._admission = KeyedLock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = RunningRequests(group)
+        self._execs = ExecRequests(runtime, journal, reports)
         self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
 
     async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
@@ -151,9 +151,8 @@ class Router:
                 task.cancel()
 
     def cancel_requests(self) -> None:
-        """End execs, queries and streams, when the agent stops."""
-        for task in list(self._tasks):
-            task.cancel()
+        """The agent stops: execs, queries and streams end."""
+        self._requests.end()
 
     async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
         await self._deployer.until_resumed()
@@ -175,16 +174,11 @@ class Router:
                     raise RequestError(
                         "UNSUPPORTED", "cannot install a certificate: networking.proxy is not traefik-file"
                     )
-                self._check_limit()
+                self._requests.check(peer.share)
                 work = self._install(command, self._certificates, peer)
-                self._start_request(work, f"certificate {command.service_id}")
+                self._requests.start(work, f"certificate {command.service_id}", peer.share)
             case Exec():
-                async with self._admission.holding(command.request_id):
-                    if await self._repeat(command.request_id, peer):
-                        return
-                    self._check_limit()
-                    await self._accept_exec(command, kind, peer, payload)
-                self._start_request(self._exec(command, peer), f"exec {command.service_id}")
+                await self._take_exec(command, kind, peer)
             case ConfigureHealthCheck():
                 async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
@@ -194,20 +188,47 @@ class Router:
                 if (id(peer), command.request_id) in self._streams:
                     log.info("request repeated", extra={"request_id": command.request_id, "answered": True})
                     return
-                self._check_limit()
-                task = self._start_request(self._stream(command, peer), f"logs {command.service_id}")
-                self._streams[id(peer), command.request_id] = (command.service_id, task)
+                self._requests.check(peer.share)
+                self._stream_to(peer, command.request_id, command.service_id, self._stream(command, peer), "logs")
             case LogsUnsubscribe():
                 await self._unsubscribe(command, peer)
             case Query():
-                self._check_limit()
-                self._start_request(self._answer(command, peer), f"query {command.kind.value}")
+                self._requests.query(
+                    self._answer(command, peer),
+                    f"query {command.kind.value}",
+                    peer.share,
+                    lambda late: peer.respond(refusal(command.request_id, Failure(code=late.code, message=str(late)))),
+                )
             case ProxyControl():
                 if peer.origin == CONTROL_PLANE or self._proxy is None:
                     # The server's operator decides what listens on its ports, not the control plane.
                     raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
-                self._check_limit()
-                self._start_request(self._control_proxy(command, self._proxy, peer), kind)
+                self._requests.check(peer.share)
+                self._requests.start(self._control_proxy(command, self._proxy, peer), kind, peer.share)
+
+    async def _take_exec(self, command: Exec, kind: str, peer: Peer) -> None:
+        channel: ExecChannel | None = None
+        async with self._admission.holding(command.request_id):
+            if await self._repeat(command.request_id, peer):
+                return
+            self._requests.check(peer.share)
+            if command.streams is not None:
+                if not isinstance(peer, AttachablePeer):
+                    raise RequestError("UNSUPPORTED", "cannot exec with `stream`: the local socket alone takes it")
+                channel = peer.attach()
+            await self._execs.accept(command, kind, peer)
+        if command.streams is None or channel is None:
+            self._requests.start(self._execs.run(command, peer), f"exec {command.service_id}", peer.share)
+            return
+        work = self._execs.attached(command, command.streams, peer, channel)
+        self._stream_to(peer, command.request_id, command.service_id, work, "exec")
+
+    def _stream_to(self, peer: Peer, request_id: RequestId, service_id: ServiceId, work: Work, kind: str) -> None:
+        """Begin work that ends when its peer is gone."""
+        task = self._requests.start(work, f"{kind} {service_id}", peer.share)
+        key = (id(peer), request_id)
+        self._streams[key] = (service_id, task)
+        task.add_done_callback(lambda _: self._streams.pop(key, None))
 
     async def _dispatch_indirect(self, command: IndirectCommand, peer: Peer) -> None:
         if await self._journal.find(command.request_id) is not None:
@@ -256,6 +277,9 @@ class Router:
         if remembered is None:
             return False
         log.info("request repeated", extra={"request_id": request_id, "answered": remembered.response is not None})
+        if remembered.is_forgotten:
+            forgotten = "cannot repeat the answer: the command was carried out, and its answer is no longer kept"
+            await peer.respond(refusal(request_id, Failure(code="ANSWER_FORGOTTEN", message=forgotten)))
         if remembered.response is not None:
             await peer.respond(remembered.response)
         if remembered.report is not None:
@@ -268,88 +292,17 @@ class Router:
         else:
             await peer.stream("deploy_status", report)
 
-    def _check_limit(self) -> None:
-        if len(self._tasks) >= MAX_REQUESTS:
-            raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
-
-    def _start_request(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(self._guarded(work, name), name=name)
-        self._tasks.add(task)
-
-        def ended(_: asyncio.Task[None]) -> None:
-            # A task that is cancelled before it starts never runs its `finally`.
-            work.close()
-            self._tasks.discard(task)
-            for key in [key for key, (_, stream) in self._streams.items() if stream is task]:
-                del self._streams[key]
-
-        task.add_done_callback(ended)
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        # Requests share the agent's task group: an error in one must not end the agent.
-        try:
-            await work
-        except* PeerGone:
-            log.debug("peer is gone", extra={"request": name})
-        except* AgentError as failed:
-            log.error("request failed", extra={"request": name, "reason": str(failed.exceptions[0])})
-        except* Exception:  # a bug in the agent
-            log.exception("request failed unexpectedly", extra={"request": name})
-
-    async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
-        await self._journal.accept(
-            command.request_id,
-            kind=kind,
-            service_id=command.service_id,
-            origin=peer.origin,
-            # An exec never runs again after a restart, and its command may be secret: do not store it.
-            payload={},
-            response=None,
-            deployment=None,
-            is_operation=False,
-            messages=[],
-        )
-
-    async def _exec(self, command: Exec, peer: Peer) -> None:
-        response = await self._exec_response(command)
-        messages = for_control_plane(peer.origin, "command_response", response)
-        try:
-            await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
-        except AgentError as lost:
-            log.error("cannot store the exec result", extra={"reason": str(lost)})
-        self._reports.notify(command.request_id, "command_response", response)
-
-    async def _exec_response(self, command: Exec) -> dict[str, Json]:
-        try:
-            replicas = await self._runtime.observe(command.service_id)
-            running = sorted((r for r in replicas if r.is_running), key=lambda r: (-r.created_ns, r.index))
-            if not running:
-                raise StepFailed(
-                    "CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: it has no running container"
-                )
-            result = await self._runtime.execute(
-                running[0].container_id,
-                command.argv,
-                env=command.env,
-                working_dir=command.working_dir,
-                deadline_secs=command.timeout_secs,
-            )
-        except RuntimeFailure as failed:
-            return refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
-        data: dict[str, Json] = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
-        if result.truncated:
-            data["truncated"] = True
-        return success(command.request_id, data)
-
     async def _stream(self, command: LogsSubscribe, peer: Peer) -> None:
         async def send(payload: Mapping[str, Json]) -> None:
             await peer.stream("log_stream", payload)
 
         try:
-            if not await self._runtime.observe(command.service_id):
+            replicas = await self._runtime.observe(command.service_id)
+            if not replicas:
                 raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
-            await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
+            numbers = sorted({replica.index for replica in replicas})
+            accepted = {"subscribed": True, "follow": command.follow, "replicas": [*numbers]}
+            await peer.respond(success(command.request_id, accepted))
             await LogSubscription(self._runtime, self._changes, command, send).run()
         except* RuntimeFailure as failed:
             first = _first_of(failed)

@@ -36,7 +36,7 @@ class ExecInContainer:
         result = await self._engine.execute(
             self._container_id, argv, env={}, working_dir=None, deadline_secs=timeout_secs
         )
-        return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr).encode()[:output_limit])
+        return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr)[:output_limit])
 
 
 class GateSource(Containers, Exec, Protocol):

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from syntra.agent.journal import budget
 from syntra.agent.journal.memory_copy import MemoryCopy, is_full
 from syntra.utils.errors import AgentError
 from syntra.utils.sealed_box import DamagedKey, SealedBox, Unsealable
@@ -216,6 +217,9 @@ class Database:
         os.chmod(self._path, 0o600)
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=self._lock_secs)
         try:
+            if not self._path.stat().st_size:
+                # Before anything else: later it takes a rewrite, as `budget.prepare` makes it.
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             verdict = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -230,6 +234,7 @@ class Database:
             self._box = self._opened_key()
             self._check_key(connection)
             self._check_rows(connection)
+            budget.prepare(connection)
             self.is_surveyed = connection.execute("SELECT 1 FROM meta WHERE key = 'surveyed'").fetchone() is not None
         except BaseException:
             connection.close()
@@ -282,6 +287,7 @@ class Database:
             result = work(connection)
             if connection is file or not needs_disk or connection.total_changes == before:
                 connection.execute("COMMIT")
+                budget.shrink(connection)
                 return result
         except sqlite3.Error as failed:
             self._roll_back(connection)

@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from syntra.agent.journal import budget
 from syntra.agent.journal.canary import CanaryRows
 from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.desired import DesiredState, put_service
@@ -40,6 +41,8 @@ class Journal(DesiredState):
         self.health_changes = HealthChanges(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self._accepted = 0
+        # Bytes of answers since the budget was last checked.
+        self._added = 0
 
     @property
     def warning(self) -> str:
@@ -55,14 +58,14 @@ class Journal(DesiredState):
 
         def read(connection: sqlite3.Connection) -> Remembered | None:
             row = connection.execute(
-                "SELECT response, report FROM commands WHERE request_id = ?", (request_id,)
+                "SELECT response, report, state FROM commands WHERE request_id = ?", (request_id,)
             ).fetchone()
             if row is None:
                 return None
-            return Remembered(
-                response=self._readable(row[0], f"response/{request_id}"),
-                report=self._readable(row[1], f"report/{request_id}"),
-            )
+            response = self._readable(row[0], f"response/{request_id}")
+            report = self._readable(row[1], f"report/{request_id}")
+            is_forgotten = row[2] == "done" and response is None and report is None
+            return Remembered(response=response, report=report, is_forgotten=is_forgotten)
 
         return await self._database.transact(read)
 
@@ -111,6 +114,7 @@ class Journal(DesiredState):
             self._accepted += 1
             if self._accepted % _PRUNE_EVERY == 1:
                 _prune(connection)
+                budget.forget_answers(connection)
 
         await self._write(write)
 
@@ -181,19 +185,18 @@ class Journal(DesiredState):
         `also` writes more rows in the same transaction.
         """
 
+        answer = self._sealed(response, f"response/{request_id}")
+        said = self._sealed(report, f"report/{request_id}")
+
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM operations WHERE request_id = ?", (request_id,))
             connection.execute("DELETE FROM steps WHERE request_id = ?", (request_id,))
             connection.execute(
                 "UPDATE commands SET state = 'done', payload = NULL, done_at = ?, report = ?, "
                 "response = coalesce(response, ?) WHERE request_id = ?",
-                (
-                    time.time(),
-                    self._sealed(report, f"report/{request_id}"),
-                    self._sealed(response, f"response/{request_id}"),
-                    request_id,
-                ),
+                (time.time(), said, answer, request_id),
             )
+            self._keep_to_budget(connection, len(answer or b"") + len(said or b""))
             if also is not None:
                 also(connection)
             self.outbox.put(connection, messages)
@@ -249,6 +252,12 @@ class Journal(DesiredState):
             return [(RequestId(row[0]), row[1], row[2]) for row in rows]
 
         return await self._database.transact(read)
+
+    def _keep_to_budget(self, connection: sqlite3.Connection, added: int) -> None:
+        self._added += added
+        if self._added > budget.SLACK_BYTES:
+            self._added = 0
+            budget.forget_answers(connection)
 
     def _readable(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
         # A damaged answer must not make the agent repeat the work.

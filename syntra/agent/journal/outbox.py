@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
+from syntra.agent.journal import budget
 from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.connection.writer import OutboxItem
 
@@ -28,6 +29,8 @@ class Outbox:
         self._is_used = is_used
         self._arrived = asyncio.Event()
         self.dropped = 0
+        # Bytes since the budget was last checked; the first message finds what an earlier run left.
+        self._added = budget.SLACK_BYTES
 
     def put(self, connection: sqlite3.Connection, messages: Sequence[str]) -> None:
         """Add messages in the caller's transaction; call `announce` after its commit."""
@@ -36,12 +39,16 @@ class Outbox:
         for text in messages:
             sealed = self._database.seal(text.encode(), "outbox")
             connection.execute("INSERT INTO outbox (message, at) VALUES (?, ?)", (sealed, time.time()))
+            self._added += len(sealed)
         surplus = connection.execute("SELECT count(*) FROM outbox").fetchone()[0] - MAX_MESSAGES
         if surplus > 0:
             connection.execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?)", (surplus,)
             )
             self.dropped += surplus
+        if self._added >= budget.SLACK_BYTES:
+            self._added = 0
+            self.dropped += budget.drop_messages(connection)
 
     def announce(self) -> None:
         """Wake the sender."""

@@ -13,10 +13,14 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Remembered:
-    """The answers to a request id: the response, and the terminal report of an operation once it has ended."""
+    """The answers to a request id: the response, and the terminal report of an operation once it has ended.
+
+    `is_forgotten` says that the command was carried out, and its answers are no longer kept.
+    """
 
     response: Mapping[str, Json] | None = field(repr=False)
     report: Mapping[str, Json] | None = field(repr=False)
+    is_forgotten: bool = False
 
 
 @frozen

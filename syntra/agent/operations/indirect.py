@@ -167,7 +167,7 @@ def _brings(job: Job, deployment_id: DeploymentId) -> bool:
     return job.brings_deployment and job.deployment_id == deployment_id
 
 
-def _restart(request_id: RequestId, service_id: ServiceId, grace_secs: float) -> Resolved:
+def _restart(request_id: RequestId, service_id: ServiceId, grace_secs: float | None) -> Resolved:
     return Resolved(
         command=Restart(request_id=request_id, service_id=service_id, grace_secs=grace_secs),
         kind="restart",
@@ -175,7 +175,7 @@ def _restart(request_id: RequestId, service_id: ServiceId, grace_secs: float) ->
     )
 
 
-def _stop(request_id: RequestId, service_id: ServiceId, grace_secs: float, *, remove: bool) -> Resolved:
+def _stop(request_id: RequestId, service_id: ServiceId, grace_secs: float | None, *, remove: bool) -> Resolved:
     return Resolved(
         command=Stop(request_id=request_id, service_id=service_id, grace_secs=grace_secs, remove=remove),
         kind="stop",

@@ -63,6 +63,7 @@ class ContainerRuntime:
         self.tail = engine.tail
         self.logs = engine.logs
         self.execute = engine.execute
+        self.attach = engine.attach
         self.figures = engine.figures
         self.quick_figures = engine.quick_figures
         self.collect_garbage = engine.collect_garbage

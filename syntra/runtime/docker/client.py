@@ -193,9 +193,14 @@ class EngineClient:
         async with _deadline(call.what, connect_deadline):
             connection, _ = await self._open(call, own=True)
         try:
-            yield HijackedStream(connection)
+            stream = HijackedStream(connection, await connection.leave_transport())
+        except BaseException:
+            connection.abort()
+            raise
+        try:
+            yield stream
         finally:
-            await connection.close()
+            await stream.close()
 
     async def _open(self, call: _Call, *, own: bool) -> tuple[EngineConnection, Head]:
         """Send the call and read its head. Renegotiates once, and replaces a stale pooled connection once."""

@@ -25,6 +25,7 @@ from syntra.runtime.docker.errors import (
     StreamBroken,
 )
 from syntra.runtime.docker.http import Data, Event, FailureKind, Head, ResponseParser
+from syntra.runtime.docker.raw_socket import RawSocket
 
 READ_BYTES = 64 * 1024
 """Size of one read, and half of what the transport buffers before it stops reading."""
@@ -121,6 +122,28 @@ class EngineConnection:
             if self._ended:
                 return b""
             await self._under(idle, self._receive)
+
+    async def leave_transport(self) -> RawSocket | None:
+        """After an upgrade: the socket itself, for both directions. None with TLS, and when the engine has ended."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport), "a stream socket goes both ways"
+        if not self.upgraded or self._endpoint.tls is not None:
+            return None
+        paused = False
+        while True:
+            # What the transport has read already; the reader resumes the transport when it was over its limit.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    while chunk := await self._read():
+                        self._raw_rest += chunk
+            if transport.is_closing() or self._reader.at_eof():
+                return None
+            if paused and not transport.is_reading():
+                break
+            transport.pause_reading()
+            paused = True
+        rest, self._raw_rest = self._raw_rest, b""
+        return RawSocket(self._writer.get_extra_info("socket").fileno(), rest, what=self._what)
 
     async def read_raw(self, idle: float | None = None) -> bytes:
         """The next bytes after an upgrade, b"" when the engine has ended the stream. Cancelling loses no data."""

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
 
 from syntra.model.container import Container
@@ -17,14 +17,14 @@ from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
-from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExits, Figures, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import EngineError, NotFound, translated
-from syntra.runtime.docker.execs import Execs
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.explanations import taken_port
 from syntra.runtime.docker.images import Images
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 
 # The engine answers a ping at once: one that hangs counts as unavailable.
 PING_SECS = 5.0
-EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
 INSPECTS_AT_ONCE = 4
 
@@ -91,7 +90,8 @@ class DockerEngine:
         self._networks = Networks(client)
         self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
         self._volumes = Volumes(client)
-        self._execs = Execs(client)
+        commands = Commands(client)
+        self.execute, self.attach = commands.execute, commands.attach
         self._logs = Logs(client)
         self._system = System(client)
         self._exits = ExitTracker(owner)
@@ -318,31 +318,6 @@ class DockerEngine:
         with translated("LOGS_FAILED", container_id):
             async with aclosing(source) as records_:
                 yield log_lines(records_)
-
-    async def execute(
-        self,
-        container_id: ContainerId,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        working_dir: str | None,
-        deadline_secs: float,
-    ) -> ExecResult:
-        with translated("EXEC_FAILED", container_id):
-            outcome = await self._execs.run(
-                container_id,
-                argv,
-                env=env,
-                working_dir=working_dir,
-                deadline=deadline_secs,
-                output_limit=EXEC_OUTPUT_BYTES,
-            )
-        return ExecResult(
-            exit_code=outcome.exit_code,
-            stdout=outcome.stdout.decode(errors="replace"),
-            stderr=outcome.stderr.decode(errors="replace"),
-            truncated=outcome.truncated,
-        )
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
         with translated("METRICS_FAILED", container_id):

@@ -27,7 +27,7 @@ from enum import Enum
 
 from syntra.model.ids import ContainerId
 from syntra.runtime.docker.explanations import Explanation, explained, shortened
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 MAX_MESSAGE_BYTES = 512
@@ -245,7 +245,11 @@ def translated(code: str, container_id: ContainerId | None = None) -> Iterator[N
         if code != "EXEC_FAILED":
             raise refused(code, clash, container_id) from clash
         raise StepFailed("CONTAINER_NOT_RUNNING", shortened(str(clash)), container_id=container_id) from clash
-    except (PullFailed, ExecTimeout) as failed:
+    except ExecTimeout as late:
+        raise ExecTimedOut(
+            str(late), container_id=container_id, stdout=late.stdout, stderr=late.stderr, truncated=late.truncated
+        ) from late
+    except PullFailed as failed:
         raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
     except EngineError as error:
         raise refused(code, error, container_id) from error

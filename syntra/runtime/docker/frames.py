@@ -76,7 +76,8 @@ class MultiplexedFrames:
             end = start + HEADER_BYTES + length
             if end > len(self._buffer):
                 break
-            payload = bytes(self._buffer[start + HEADER_BYTES : end])
+            with memoryview(self._buffer) as view:
+                payload = bytes(view[start + HEADER_BYTES : end])
             start = end
             if code == FrameType.SYSTEM_ERROR.value:
                 text = payload.decode("utf-8", "replace").strip()

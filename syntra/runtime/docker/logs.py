@@ -145,7 +145,12 @@ class Logs:
 async def log_lines(source: AsyncIterator[LogRecord]) -> AsyncIterator[LogLine]:
     """The lines as the agent passes them on."""
     async for record in source:
-        yield LogLine(timestamp=record.timestamp, stream=record.stream.value, message=record.message)
+        yield LogLine(
+            timestamp=record.timestamp,
+            stream=record.stream.value,
+            message=record.message,
+            truncated=record.truncated,
+        )
 
 
 def as_timestamp(text: str | None) -> str | None:

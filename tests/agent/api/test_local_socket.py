@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from syntra.agent.api.local_socket import (
     LocalSocket,
     SocketInUse,
 )
+from syntra.agent.api.running_requests import MAX_REQUESTS
 from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine
 from syntra.runtime.runtime import LogRange
@@ -418,3 +419,23 @@ async def test_a_closing_agent_ends_its_connections(tmp_path: Path) -> None:
         await client.rest()
         assert not local._connections
         writer.close()
+
+
+async def test_who_follows_many_logs_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    async with served(tmp_path) as agent, AsyncExitStack() as stack:
+        await agent.agent.deployed("d1")
+        for number in range(MAX_REQUESTS):
+            client = await stack.enter_async_context(agent.client())
+            client.send("logs_subscribe", f"l{number}", service_id="web", follow=True)
+            assert (await client.until("command_response"))["success"]
+        async with agent.client() as one_more:
+            one_more.send("logs_subscribe", "more", service_id="web", follow=True)
+            assert (await one_more.until("command_response"))["error"]["code"] == "BUSY"
+        for kind in ("status", "list_services"):
+            async with agent.client() as looking:
+                looking.send(kind, "q1")
+                assert (await looking.until("command_response"))["success"]
+        await agent.agent.send("logs_subscribe", "theirs", service_id="web", follow=True)
+        await asyncio.sleep(0.1)
+        [answer] = await agent.agent.responses("theirs")
+        assert answer["success"], "the control plane has a share of its own"

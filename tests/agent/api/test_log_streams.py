@@ -96,6 +96,22 @@ async def test_the_lines_of_all_replicas_are_merged_by_time_and_cut_to_the_tail(
     assert sink.payloads[-1]["logs"] == []
 
 
+async def test_a_line_says_which_replica_wrote_it_and_whether_it_was_cut() -> None:
+    for follow in (False, True):
+        adapter = await engine(2)
+        one, two = adapter.of("web")
+        one.lines = [line(1, "first")]
+        two.lines = [LogLine(timestamp=line(2).timestamp, stream="stderr", message="second", truncated=True)]
+        sink = Sink()
+        if follow:
+            async with following(adapter, sink):
+                await asyncio.sleep(1)
+        else:
+            await subscription(adapter, wanted(), sink.send).run()
+        said = sorted((entry for p in sink.payloads for entry in p["logs"]), key=lambda entry: str(entry["timestamp"]))
+        assert [(entry["replica"], entry.get("truncated")) for entry in said] == [(1, None), (2, True)]
+
+
 async def test_nothing_wanted_and_nothing_there_is_just_done() -> None:
     for replicas, tail in ((2, 0), (0, 10)):
         adapter = await engine(replicas)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.api.router import MAX_REQUESTS
+from syntra.agent.api.running_requests import MAX_REQUESTS, QUERIES_AT_ONCE, QUERY_WAIT_SECS
 from syntra.model.ids import RequestId
 from tests.agent.agent_rig import Agent, ControlPeer, LocalPeer, running
 from tests.agent.fake_engine import FakeEngine, Hold
@@ -37,9 +37,12 @@ async def test_an_exec_runs_once_however_often_it_arrives(agent: Agent) -> None:
             group.create_task(agent.send("exec", "e1", **said("echo $VERSION;exit 2")), name=f"arrival {number}")
     await quiet()
     await agent.send("exec", "e1", **said("echo $VERSION;exit 2"))
-    answers = await agent.responses("e1")
-    assert answers[0]["data"] == {"exit_code": 2, "stdout": "d1\n", "stderr": ""}
-    assert answers == [answers[0]] * len(answers)
+    first, *again = await agent.responses("e1")
+    assert first["data"] == {"exit_code": 2, "stdout": "d1\n", "stderr": ""}
+    # The journal keeps no output.
+    kept = {"exit_code": 2, "stdout": "", "stderr": "", "output_forgotten": True}
+    assert [answer["data"] for answer in again] == [kept] * len(again)
+    assert again
     assert agent.engine.calls.count("execute") == 1
 
 
@@ -87,22 +90,52 @@ async def test_an_exec_with_much_output_says_that_it_was_cut(agent: Agent) -> No
 # Bounds and faults
 
 
-async def test_requests_are_bounded_and_a_refused_exec_is_forgotten(agent: Agent) -> None:
+async def test_requests_are_bounded_for_each_peer_and_a_refused_exec_is_forgotten(agent: Agent) -> None:
     await agent.deployed("d1")
     hold = agent.engine.hold("execute")
     for number in range(MAX_REQUESTS):
         await agent.send("exec", f"e{number}", **said("pwd"))
     await agent.send("exec", "one-more", **said("pwd"))
+    await agent.send("logs_subscribe", "logs", service_id="web")
+    assert (await agent.responses("logs"))[0]["error"]["code"] == "BUSY"
+    # A question is not refused, and the requests of one peer do not count for another.
+    await agent.send("status", "query")
     await agent.ask("status", "query")
     await agent.ask("logs_subscribe", "logs", service_id="web")
-    assert [answer["error"]["code"] for answer in agent.local.responses()] == ["BUSY", "BUSY"]
+    await quiet()
+    assert (await agent.responses("query"))[0]["success"]
+    assert [answer["success"] for answer in agent.local.responses()] == [True, True]
     hold.release.set()
-    while agent.router._tasks:
+    while agent.router._requests._tasks:
         await quiet()
     await agent.send("exec", "one-more", **said("pwd"))
     await quiet()
     answers = await agent.responses("one-more")
     assert [answer["success"] for answer in answers] == [False, True]
+
+
+async def test_questions_wait_for_their_turn_and_are_refused_only_after_a_while(agent: Agent) -> None:
+    await agent.deployed("d1")
+    hold = agent.engine.hold("figures")
+    for number in range(QUERIES_AT_ONCE):
+        await agent.ask("metrics", f"m{number}", service_id="web")
+    await agent.ask("status", "waits")
+    await agent.send("status", "other")
+    await quiet()
+    assert (await agent.responses("other"))[0]["success"], "another peer's turns are its own"
+    assert agent.local.responses() == []
+    await asyncio.sleep(QUERY_WAIT_SECS / 2)
+    hold.release.set()
+    await asyncio.sleep(2)
+    answers = {answer["request_id"]: answer["success"] for answer in agent.local.responses()}
+    assert answers == {**{f"m{number}": True for number in range(QUERIES_AT_ONCE)}, "waits": True}
+    hold = agent.engine.hold("figures")
+    for number in range(QUERIES_AT_ONCE):
+        await agent.ask("metrics", f"n{number}", service_id="web")
+    await agent.ask("status", "late")
+    await asyncio.sleep(QUERY_WAIT_SECS + 1)
+    assert agent.local.responses()[-1]["error"]["code"] == "BUSY"
+    hold.release.set()
 
 
 async def test_a_query_that_breaks_costs_nobody_else_anything(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,7 +170,7 @@ async def test_a_stopping_agent_ends_its_requests(tmp_path: Path) -> None:
         await agent.send("exec", "e1", **said("pwd"))
         await agent.ask("logs_subscribe", "l1", service_id="web", follow=True)
         await hold.arrived.wait()
-    assert agent.router._tasks == set()
+    assert agent.router._requests._tasks == set()
     assert agent.router._streams == {}
 
 
@@ -165,7 +198,7 @@ async def test_logs_without_follow_are_answered_read_and_done(agent: Agent) -> N
     await agent.ask("logs_subscribe", "l1", service_id="web")
     await quiet()
     response, lines, end = agent.local.heard
-    assert response[1]["data"] == {"subscribed": True, "follow": False}
+    assert response[1]["data"] == {"subscribed": True, "follow": False, "replicas": [1]}
     assert [line["message"] for line in lines[1]["logs"]] == ["starting d1", "serving d1 on 8080"]
     assert end == ("log_stream", {"request_id": "l1", "service_id": "web", "logs": [], "done": True})
 
@@ -184,7 +217,7 @@ async def test_a_subscription_that_arrives_twice_is_one_stream(agent: Agent) -> 
     await agent.ask("logs_unsubscribe", "l1", service_id="web")
     await quiet()
     assert agent.router._streams == {}
-    assert agent.router._tasks == set()
+    assert agent.router._requests._tasks == set()
 
 
 async def test_unsubscribing_ends_ones_own_streams_only(agent: Agent) -> None:
@@ -222,7 +255,7 @@ async def test_a_stream_whose_peer_is_gone_ends(agent: Agent) -> None:
     gone = ControlPeer(agent.journal, gone=True)
     await agent.router.handle("logs_subscribe", "l1", {"service_id": "web", "follow": True}, gone)
     begun = now()
-    while agent.router._tasks:
+    while agent.router._requests._tasks:
         await asyncio.sleep(0.1)
     assert now() - begun < 1
 

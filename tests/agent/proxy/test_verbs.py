@@ -83,6 +83,7 @@ class Away:
     """A client that hung up."""
 
     origin = LOCAL
+    share = "uid 0"
 
     async def respond(self, payload: object) -> None:
         raise PeerGone("hung up")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from syntra.model.command import ExecStreams
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
@@ -345,7 +346,7 @@ class EngineContract:
                 container_id, ["sh", "-c", script], env=env, working_dir="/tmp", deadline_secs=10.0
             )
             assert not ended.truncated
-            return ended.exit_code, ended.stdout, ended.stderr
+            return ended.exit_code, ended.stdout.decode(), ended.stderr.decode()
 
         assert await say("echo out;echo err >&2;exit 7") == (7, "out\n", "err\n")
         assert await say("pwd;echo $EXTRA;echo $SECOND", EXTRA="more", SECOND="x") == (0, "/tmp\nmore\nx\n", "")
@@ -362,7 +363,20 @@ class EngineContract:
         loud = await rig.engine.execute(
             container_id, ["head", "-c", "1500000", "/dev/zero"], env={}, working_dir=None, deadline_secs=10.0
         )
-        assert (loud.exit_code, loud.truncated, len(loud.stdout)) == (0, True, 1024 * 1024)
+        assert (loud.exit_code, loud.truncated, len(loud.stdout)) == (0, True, 256 * 1024)
+
+    async def test_a_command_with_streams_gets_its_input_and_gives_its_output_and_exit_code(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        streams = ExecStreams(stdin=True, tty=False)
+        attached = rig.engine.attach(container_id, ["cat"], env={}, working_dir=None, streams=streams)
+        async with attached as session:
+            await session.write(b"\x00\xff some")
+            session.end_input()
+            output = b""
+            while said := await session.read():
+                assert not any(is_error for is_error, _ in said)
+                output += b"".join(data for _, data in said)
+            assert (output, await session.exit_code()) == (b"\x00\xff some", 0)
 
     async def test_a_command_needs_a_container_that_runs(self, rig: Rig) -> None:
         deployment = await rig.obtained(rig.deployment())

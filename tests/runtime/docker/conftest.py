@@ -26,7 +26,10 @@ from syntra.runtime.docker.errors import EngineUnreachable
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.jsonlines import JsonStream
 
-APPLETS = ("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env")
+APPLETS = (
+    *("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env"),
+    "stty",
+)
 
 
 def unavailable(reason: str) -> None:
