@@ -177,7 +177,7 @@ COMMANDS: dict[int, Command] = {
     5: Cancel(request_id=_id(5), deployment_id=CANCELLED),
     7: Scale(request_id=_id(7), service_id=WEB, replicas=2, pace=Pace.IMMEDIATE),
     8: Scale(request_id=_id(8), service_id=WEB, replicas=1, pace=Pace.IMMEDIATE),
-    9: Restart(request_id=_id(9), service_id=WEB, grace_secs=10.0),
+    9: Restart(request_id=_id(9), service_id=WEB, grace_secs=None),
     # 60000 of the hub's workflows are milliseconds.
     10: _exec(10, "echo", "hello", "there", timeout=60.0),
     11: _exec(11, "id"),
@@ -187,13 +187,13 @@ COMMANDS: dict[int, Command] = {
     14: ConfigureHealthCheck(
         request_id=_id(14), service_id=WEB, change=HealthChange(path="/health", interval=15.0, timeout=4.0, retries=2)
     ),
-    18: RestartContainer(request_id=_id(18), container_id=CONTAINER, grace_secs=10.0),
+    18: RestartContainer(request_id=_id(18), container_id=CONTAINER, grace_secs=None),
     19: StopContainer(request_id=_id(19), container_id=CONTAINER, deployment_id=None, grace_secs=30.0, remove=False),
-    20: StopContainer(request_id=_id(20), container_id=CONTAINER, deployment_id=None, grace_secs=10.0, remove=True),
+    20: StopContainer(request_id=_id(20), container_id=CONTAINER, deployment_id=None, grace_secs=None, remove=True),
     21: StopContainer(
-        request_id=_id(21), container_id=CONTAINER, deployment_id=CANCELLED, grace_secs=10.0, remove=False
+        request_id=_id(21), container_id=CONTAINER, deployment_id=CANCELLED, grace_secs=None, remove=False
     ),
-    22: StopDeployment(request_id=_id(22), deployment_id=CANCELLED, grace_secs=10.0, remove=False),
+    22: StopDeployment(request_id=_id(22), deployment_id=CANCELLED, grace_secs=None, remove=False),
     23: SwitchTraffic(request_id=_id(23), service_id=WEB, deployment_id=CANARY),
     24: SplitTraffic(request_id=_id(24), service_id=WEB, deployment_id=CANARY, percent=10),
     25: SplitTraffic(request_id=_id(25), service_id=WEB, deployment_id=None, percent=0),
@@ -207,10 +207,10 @@ COMMANDS: dict[int, Command] = {
     33: LogsUnsubscribe(request_id=_id(33), service_id=SPEC),
     34: Stop(request_id=_id(34), service_id=SPEC, grace_secs=5.0, remove=True),
     35: Stop(
-        request_id=_id(35), service_id=ServiceId("faf86d16-0ded-41b5-98ca-b2854e3f83ee"), grace_secs=10.0, remove=False
+        request_id=_id(35), service_id=ServiceId("faf86d16-0ded-41b5-98ca-b2854e3f83ee"), grace_secs=None, remove=False
     ),
     # The service is deleted in the hub: nothing there could remove its containers later.
-    36: Stop(request_id=_id(36), service_id=WEB, grace_secs=10.0, remove=True),
+    36: Stop(request_id=_id(36), service_id=WEB, grace_secs=None, remove=True),
 }
 UNCHANGED = {0: "hello_ack", 1: "pong", 15: "update_agent", 16: "ping", 31: "exec"}
 ROLLBACK = 17

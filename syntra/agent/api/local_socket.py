@@ -9,7 +9,6 @@ since the file's mode may be changed.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
@@ -21,6 +20,8 @@ from pathlib import Path
 from syntra.agent.api.exec_session import ExecChannel, ExecInput
 from syntra.agent.api.router import Router
 from syntra.agent.messages import LOCAL, PeerGone, Reports, envelope, refusal
+from syntra.connection.codec import MAX_FRAME_BYTES, decode
+from syntra.connection.errors import MalformedFrame
 from syntra.model.command_payload import request_id_of
 from syntra.model.errors import RequestError
 from syntra.model.exec_frames import BadFrame, ExecFrames
@@ -30,7 +31,7 @@ from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = MAX_FRAME_BYTES
 # Well above the execs and log streams that one user may have open: there is room left for questions.
 MAX_CONNECTIONS = 256
 # The buffer for a client that reads slowly. Answers and streams wait for space; statuses do not wait, so a client that
@@ -211,18 +212,15 @@ class _Connection:
 
     async def _handle(self, line: bytes) -> None:
         try:
-            message = json.loads(line)
-            kind, message_id, payload = message["type"], message["id"], message.get("payload") or {}
-            if not (isinstance(kind, str) and isinstance(message_id, str) and isinstance(payload, dict)):
-                raise TypeError("wrong types")
-            request_id = request_id_of(message_id, payload)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, RequestError):
+            message = decode(line)
+            request_id = request_id_of(message.id, message.payload)
+        except (MalformedFrame, RequestError):
             failure = Failure(code="MALFORMED", message="not an envelope: {id, type, payload} on one line")
             await self.respond(refusal("", failure))
             return
         if request_id not in self._subscriptions:
             self._subscriptions[request_id] = self._reports.listen(request_id, self._notify)
-        await self._router.handle(kind, message_id, payload, self)
+        await self._router.handle(message.type, message.id, message.payload, self)
 
     async def _write(self) -> None:
         while (data := await self._outgoing.take()) is not None:
