@@ -1,4 +1,4 @@
-"""Measurements of the agent, each beside a peer doing the same work in the same run; `scripts/bench NAME` runs one.
+"""Benchmarks of the agent, each next to a peer that does the same work in the same run. `scripts/bench NAME` runs one.
 
-Never part of a test run: a figure depends on the machine and on what else it does.
+They are never part of a test run: a result depends on the machine and its load.
 """

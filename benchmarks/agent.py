@@ -1,4 +1,4 @@
-"""An agent as a process of its own: its own data directory and socket, started and stopped by a benchmark."""
+"""Runs an agent as a separate process, with its own data directory and socket."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ STOP_SECS = 30.0
 
 
 class AgentProcess:
-    """Use as a context manager: started at `__enter__`, which returns when its socket is there; ended at `__exit__`.
+    """Use as a context manager: `__enter__` returns when the agent's socket accepts connections; `__exit__` stops it.
 
-    `config` is text added to the configuration file; keys without a section come first in it.
+    `config` is text to add to the configuration file; keys without a section come first.
     """
 
     def __init__(self, folder: Path, *, config: str = "", command: Sequence[str] = SOURCE) -> None:
@@ -35,7 +35,7 @@ class AgentProcess:
 
     @property
     def pid(self) -> int:
-        """The process that was started; a compiled binary may have made others of it."""
+        """The pid of the started process; a compiled binary may have started child processes."""
         assert self._process is not None, "only a started agent has a pid"
         return self._process.pid
 
@@ -70,7 +70,7 @@ class AgentProcess:
         self.end()
 
     def _listens(self) -> bool:
-        # The path is there a moment before anybody listens.
+        # The path exists a moment before the socket listens.
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.socket))
@@ -80,11 +80,11 @@ class AgentProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self._process is None or self._process.poll() is not None
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL when that does not help."""
+        """SIGTERM, then SIGKILL if it does not end."""
         process = self._process
         if process is None:
             return
@@ -96,13 +96,13 @@ class AgentProcess:
             process.wait()
 
     def log(self) -> str:
-        """The last lines that the agent logged."""
+        """The last lines of the agent's log."""
         return "\n".join((self.folder / "agent.log").read_text(errors="replace").splitlines()[-20:])
 
 
 def environment(cache: Path) -> Mapping[str, str]:
-    """Ours without the agent's variables; a compiled binary unpacks below `cache`."""
+    """This environment without the agent's variables; a compiled binary unpacks below `cache`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SYNTRA_")}
-    # An installed agent has its bytecode; without it most of a start is compiling.
+    # An installed agent has its bytecode; without it, most of a start is compiling.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"XDG_CACHE_HOME": str(cache / "cache")}

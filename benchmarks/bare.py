@@ -1,6 +1,6 @@
-"""A client that asks the engine for exactly what a deployment needs, and does nothing besides.
+"""A client that makes exactly the engine calls that a deployment needs, and nothing else.
 
-One kept connection, no journal, no plan, no statuses, no look at what is there already, nothing undone when it fails.
+One kept connection; no journal, plan, statuses, observation or rollback.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from syntra.networking.dns.resolv_conf import HOST_FILE, RESOLVED_FILE, containe
 from tests.engine import API, PORT, TOKEN_LABEL, UnixConnection
 
 POLL_SECS = 0.002
-"""Between two questions for /health. An answer of the service takes less than a millisecond."""
+"""Pause between two requests to /health. An answer takes less than a millisecond."""
 STOPS_AT_ONCE = 5
-"""The agent's own bound, so that both sides stop and remove equally many at once."""
+"""The agent's own limit, so that both sides stop and remove the same number at once."""
 GRACE_SECS = 10
 
 
 class BareClient:
-    """The engine's calls of one service's life. `token` marks what it makes, for the clean-up."""
+    """The engine calls of one service's life. `token` marks the objects that it creates, for the clean-up."""
 
     def __init__(self, token: str) -> None:
         self._token = token
         self._connection = UnixConnection(timeout=120.0)
-        # Any resolver will do for the work that it is: its address is known without asking.
+        # Any resolver gives the same work: the service's address is already known.
         texts = [Path(file).read_text() for file in (HOST_FILE, RESOLVED_FILE) if Path(file).exists()]
         self._dns = container_dns(gateway="192.0.2.1", project="bare", host_files=texts)
 
@@ -44,7 +44,7 @@ class BareClient:
         self._connection.close()
 
     def deploy(self, image: str, network: str, replicas: int) -> list[str]:
-        """Pull, make the network, then create, start and see healthy one replica after the other; their ids."""
+        """Pull, create the network, then create, start and await one replica after another; returns their ids."""
         repository, _, tag = image.rpartition(":")
         pulled = self._call("POST", "/images/create", query={"fromImage": repository, "tag": tag})
         for line in pulled.splitlines():
@@ -80,7 +80,7 @@ class BareClient:
         return container
 
     def remove(self, containers: Sequence[str], image: str, network: str) -> None:
-        """Stop all, then remove all, as many at once as the agent does; then the image and the network."""
+        """Stop all replicas, then remove them, as many at once as the agent does; then the image and the network."""
         with ThreadPoolExecutor(STOPS_AT_ONCE) as pool:
             list(pool.map(self._stop, containers))
             list(pool.map(self._remove, containers))
@@ -122,9 +122,9 @@ def _await_healthy(address: str) -> None:
 
 
 def settings_of(details: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides how much work a container is, from its inspection: to be the same on both sides."""
+    """The parts of an inspection that determine how much work a container is; they must be the same on both sides."""
     host = {key: value for key, value in details["HostConfig"].items() if key != "NetworkMode"}
-    # How many resolvers and domains, not which.
+    # The number of resolvers and domains, not their names.
     host |= {key: len(host[key] or ()) for key in ("Dns", "DnsSearch")}
     config = details["Config"]
     kept = {key: config.get(key) for key in ("Cmd", "ExposedPorts", "Healthcheck", "StopSignal", "User", "Volumes")}

@@ -1,15 +1,15 @@
-"""Deploying and removing a service through the agent, beside a bare client that makes only the engine's own calls.
+"""Deploys and removes a service through the agent, next to a bare client that makes only the engine calls.
 
-The same on both sides: the engine, the registry (on loopback) and the image, which is gone before every pull; a new
-bridge network per deployment; the containers' settings (compared by inspection in every round); one replica after the
-other, each created, started, and asked for /health until it answers 200; then five at a time stopped (SIGTERM) and
-removed; then the image and the network removed. `deploy` is from the request to the report that all replicas are
-healthy, `removal` from the request to the answer that all is gone.
+Both sides use the same engine, registry (on loopback) and image, which is removed before every pull; a new bridge
+network per deployment; the same container settings (compared by inspection in every round). Replicas are created and
+started one after another, and polled at /health until they answer 200. Then they are stopped (SIGTERM) and removed,
+five at a time; then the image and the network are removed. `deploy` is the time from the request to the report that all
+replicas are healthy, `removal` the time from the request to the answer that all is removed.
 
-Only the agent: a journal that is synced to the disk before each step, statuses over its socket, a look at what exists
-before it plans, a tag that pins the image, a second look at each container after its healthy answer, the restart policy
-switched off before a stop. That is what the ratio prices. `min_healthy_secs` is 0, since the bare client does not wait
-for a container to prove itself either.
+Only the agent does this: it syncs a journal to disk before each step, sends statuses over its socket, observes before
+it plans, pins the image with a tag, inspects each container again after its healthy answer, and switches the restart
+policy off before a stop. The ratio shows what that costs. `min_healthy_secs` is 0, since the bare client does not wait
+either.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ MANAGED_SERVICE = "syntra.service_id"
 
 @dataclass(slots=True)
 class Side:
-    """One side's samples, in seconds."""
+    """The samples of one side, in seconds."""
 
     deploy: list[float] = field(default_factory=list)
     removal: list[float] = field(default_factory=list)
 
     @property
     def total(self) -> list[float]:
-        """Both parts of each round."""
+        """Deploy plus removal, per round."""
         return [a + b for a, b in zip(self.deploy, self.removal, strict=True)]
 
 
@@ -62,7 +62,7 @@ class Comparison:
         self.bare = Side()
 
     def round(self, number: int) -> None:
-        """Both sides once; who is first changes from round to round."""
+        """Run both sides once; the order alternates."""
         sides: list[Callable[[str], dict[str, Any]]] = [self._ours, self._bare]
         if number % 2:
             sides.reverse()
@@ -117,7 +117,7 @@ class Comparison:
         return settings
 
     def figures(self) -> dict[str, object]:
-        """Medians of the whole and of its parts."""
+        """Medians of the total and of its parts."""
         return {
             **compared(self.ours.total, self.bare.total, names=NAMES),
             "deploy": compared(self.ours.deploy, self.bare.deploy, names=NAMES),
@@ -127,13 +127,13 @@ class Comparison:
 
 
 def containers_with(label: str) -> list[str]:
-    """Ids of the containers, running or not, that carry a label."""
+    """Ids of the containers, running or not, that have a label."""
     listed = api("GET", "/containers/json", query={"all": "1", "filters": f'{{"label":["{label}"]}}'})
     return [str(item["Id"]) for item in listed]
 
 
 def image_names(image: str) -> list[str]:
-    """Every name and digest under which the engine still has the image."""
+    """Every tag and digest of the image in the engine."""
     try:
         details = api("GET", f"/images/{urllib.parse.quote(image, safe='')}/json")
     except EngineRefused:
@@ -142,7 +142,7 @@ def image_names(image: str) -> list[str]:
 
 
 def remove_image(image: str) -> None:
-    """See that the next pull brings the layers again."""
+    """Remove the image, so that the next pull transfers the layers again."""
     for name in image_names(image):
         try:
             api("DELETE", f"/images/{urllib.parse.quote(name, safe='')}", query={"force": "1"})
@@ -152,12 +152,12 @@ def remove_image(image: str) -> None:
 
 
 def networks_of(project: str) -> list[str]:
-    """Names of the project's networks, of either side."""
+    """Names of the project's networks, on both sides."""
     return [str(network["Name"]) for network in api("GET", "/networks") if project in network["Name"]]
 
 
 def run(rounds: int, replicas: Sequence[int]) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     token = new_token()
     with tempfile.TemporaryDirectory() as folder:
@@ -178,7 +178,7 @@ def run(rounds: int, replicas: Sequence[int]) -> None:
 
 
 def measure(agent: AgentProcess, image: str, token: str, replicas: int, rounds: int) -> dict[str, object]:
-    """All rounds with one number of replicas; the first one is thrown away: it warms caches on both sides."""
+    """All rounds with one number of replicas; the first is discarded, as it warms caches on both sides."""
     comparison = Comparison(agent, image, token, replicas)
     comparison.round(0)
     comparison.ours, comparison.bare = Side(), Side()

@@ -1,4 +1,4 @@
-"""A Docker engine of one's own for measuring: what it does is done for the benchmark alone. Needs root."""
+"""A private Docker engine that works for the benchmark alone. Needs root."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _CLONE_NEWNET = 0x40000000  # linux/sched.h
 
 
 def enter_own_network() -> None:
-    """Move this process, and all it starts from now on, into a network of its own, with loopback and nothing else.
+    """Move this process and its future children to a new network namespace that has only loopback.
 
-    Two engines in one network take each other's bridges: a second one removes docker0. To be called before the first
-    thread.
+    Two engines in one namespace interfere: the second removes the first one's docker0. Call it before any thread
+    starts.
     """
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
@@ -35,7 +35,7 @@ def enter_own_network() -> None:
 class PrivateEngine:
     """dockerd and containerd with their own data, without firewall rules. A context manager.
 
-    To be started in a network of its own, see `enter_own_network`. Containers are the user's to remove before it ends.
+    Start it in its own namespace, see `enter_own_network`. Remove all containers before it ends.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class PrivateEngine:
 
     @property
     def processes(self) -> list[int]:
-        """dockerd and containerd; not the shims of running containers, which belong to nobody."""
+        """The pids of dockerd and containerd; not those of containers' shims, which they do not own."""
         assert self._process is not None, "only a started engine has processes"
         return tree(self._process.pid)
 

@@ -1,10 +1,10 @@
-"""From the crash of a container to the proxy's routes without it: through the agent, beside Traefik's Docker provider.
+"""Measures the time from a container's crash until the proxy no longer routes to it: agent and Traefik's labels.
 
-One Traefik, with its own defaults, hears of the same containers in two ways: from the agent's file, and from its own
-Docker provider, which is what labels make use of. A container's process is killed with SIGKILL; the clock runs from
-before the kill until the proxy's API shows no server of that address, for each of the two. The API is asked every few
-milliseconds, which is the resolution. The restart policy is switched off before: what the engine starts again within a
-tenth of a second may never leave the routes. Afterwards the container is started again, and the next one is its fellow.
+One Traefik with its defaults gets the same containers in two ways: from the agent's file, and from its own Docker
+provider, which reads labels. A container's process is killed with SIGKILL. For each way, the clock runs from before the
+kill until the proxy's API shows no server with that address. The API is polled every few milliseconds, which is the
+resolution. The restart policy is switched off before the kill: a container that the engine restarts within a tenth of a
+second may never leave the routes. Then the container is started again, and the next round kills the other one.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ OPERATION_SECS = 120.0
 LOST_SECS = 60.0
 LOOK_SECS = 0.003
 QUIET_SECS = 2.5
-"""Longer than Traefik's own pause between two configurations of one provider, so that each crash finds it idle."""
+"""Longer than Traefik's pause between two configurations of one provider, so that it is idle before each crash."""
 
 
 class Watcher:
-    """Asks the proxy's API over a kept connection."""
+    """Polls the proxy's API over a kept connection."""
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
     def servers(self) -> dict[str, set[str]]:
-        """Addresses that requests are sent to, by side."""
+        """The addresses that get requests, by side."""
         self._connection.request("GET", "/api/rawdata")
         services: dict[str, Any] = json.loads(self._connection.getresponse().read()).get("services", {})
         found: dict[str, set[str]] = {side: set() for side in SIDES}
@@ -59,20 +59,20 @@ class Watcher:
 
 
 def replicas(service: str) -> list[dict[str, Any]]:
-    """The running ones."""
+    """The running replicas."""
     filters = json.dumps({"label": [f"syntra.service_id={service}"]})
     listed: list[dict[str, Any]] = api("GET", "/containers/json", query={"filters": filters})
     return sorted(listed, key=lambda item: str(item["Id"]))
 
 
 def address_of(item: dict[str, Any]) -> str:
-    """Where it is on its only network."""
+    """The container's address in its only network."""
     (network,) = item["NetworkSettings"]["Networks"].values()
     return str(network["IPAddress"])
 
 
 def crash(watcher: Watcher, victim: dict[str, Any]) -> dict[str, float]:
-    """Kill it; the seconds until each side's routes were without it."""
+    """Kill it; return the seconds until each side no longer routes to it."""
     api("POST", f"/containers/{victim['Id']}/update", {"RestartPolicy": {"Name": "no"}})
     pid, address = api("GET", f"/containers/{victim['Id']}/json")["State"]["Pid"], address_of(victim)
     left: dict[str, float] = {}
@@ -111,13 +111,13 @@ def service(folder: Path, token: str, count: int) -> Iterator[Watcher]:
 
 
 def whole(watcher: Watcher, token: str, count: int) -> bool:
-    """Whether all replicas run and both sides send requests to exactly those."""
+    """Whether all replicas run and both sides route to exactly those."""
     running = {address_of(item) for item in replicas(token)}
     return len(running) == count and all(servers == running for servers in watcher.servers().values())
 
 
 def run(crashes: int, count: int) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     token = new_token()
     samples: dict[str, list[float]] = {side: [] for side in SIDES}
@@ -133,7 +133,7 @@ def run(crashes: int, count: int) -> None:
                     for side, seconds in left.items():
                         samples[side].append(seconds)
                     say(", ".join(f"{side}: {1000 * seconds:.0f} ms" for side, seconds in left.items()))
-                    # Unless the agent has brought it back, or another in its place.
+                    # Unless the agent has already restarted or replaced it.
                     with contextlib.suppress(EngineRefused):
                         api("POST", f"/containers/{victim['Id']}/start")
         finally:

@@ -1,14 +1,14 @@
-"""What continuous health checks cost: 500 HTTP checks every 10 s through the scheduler, beside bare loops of the same.
+"""Measures the cost of continuous health checks: 500 HTTP checks every 10 s by the scheduler, next to bare loops.
 
-One web server in a process of its own answers all of them on loopback; only the processor time of the asking process
-counts, user and kernel. On loopback the kernel does part of the server's work in the time of whoever sends, so the real
-cost is below. The peers make the same probes with the same code:
+One web server in a separate process answers all of them on loopback. Only the CPU time of the probing process counts,
+user and kernel. On loopback the kernel does part of the server's work in the sender's time, so the real cost is lower.
+The peers make the same probes with the same code:
 
-- `bare`: one after the other without a pause, as many as a second of the schedule holds, times the seconds. It has no
-  rhythm at all, and caches that stay warm.
-- `loops`: one task per target that probes and sleeps, which is what one writes without a scheduler.
+- `bare`: one after another without a pause, as many as one second of the schedule contains, times the seconds. It has
+  no schedule at all, and its caches stay warm.
+- `loops`: one task per target that probes and sleeps, as one would write it without a scheduler.
 
-The sides take turns; who begins changes from round to round. The first round of the schedule is not measured.
+The sides take turns and alternate in starting. The scheduler's first round is not measured.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ asyncio.run(main())
 
 @contextmanager
 def web_server() -> Iterator[int]:
-    """A process that answers every request with 200; its port."""
+    """Start a process that answers every request with 200; return its port."""
     with subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None, "cannot happen: it was asked for"
@@ -67,7 +67,7 @@ def web_server() -> Iterator[int]:
 
 
 class Work:
-    """Probes of one server, counted."""
+    """Probes of one server, and their number."""
 
     def __init__(self, port: int, targets: int, interval: float) -> None:
         self.check = HttpCheck(path="/health", port=port)
@@ -76,22 +76,22 @@ class Work:
         self.done = 0
 
     def took(self, outcome: ProbeResult) -> None:
-        """Count a probe, which must have succeeded."""
+        """Count a probe; it must have succeeded."""
         assert outcome.ok, f"a probe failed: {outcome.detail}"
         self.done += 1
 
     async def probe(self) -> None:
-        """One."""
+        """One probe."""
         self.took(await probe_http(HOME, self.check, TIMEOUT_SECS))
 
     @contextlib.asynccontextmanager
     async def scheduled(self) -> AsyncIterator[None]:
-        """All targets in the scheduler."""
+        """Put all targets in the scheduler."""
 
-        def hear(key: Hashable, outcome: ProbeResult, transition: Transition | None) -> None:
+        def on_result(key: Hashable, outcome: ProbeResult, transition: Transition | None) -> None:
             self.took(outcome)
 
-        scheduler = HealthScheduler(hear, asyncio.get_running_loop().time, random.Random(1), AT_ONCE)
+        scheduler = HealthScheduler(on_result, asyncio.get_running_loop().time, random.Random(1), AT_ONCE)
         timing = CheckTiming(interval_secs=self.interval, timeout_secs=TIMEOUT_SECS, retries=3, start_period_secs=0.0)
         for key in range(self.targets):
             scheduler.put(Target(key=key, address=HOME, check=self.check, timing=timing))
@@ -120,7 +120,7 @@ class Work:
 
 
 async def paced(work: Work, kind: str, seconds: float) -> tuple[float, int]:
-    """Processor seconds and probes of `seconds` in the rhythm, after a round that is not measured."""
+    """CPU seconds and number of probes in `seconds` on schedule, after one round that is not measured."""
     async with work.scheduled() if kind == "ours" else work.loops():
         await asyncio.sleep(work.interval * 1.6)
         probes, before = work.done, time.process_time()
@@ -129,7 +129,7 @@ async def paced(work: Work, kind: str, seconds: float) -> tuple[float, int]:
 
 
 async def bare(work: Work, seconds: float) -> tuple[float, int]:
-    """Processor seconds and probes of as many as the schedule makes in `seconds`, without a pause."""
+    """CPU seconds and number of probes without a pause, as many as the schedule makes in `seconds`."""
     count = round(work.targets / work.interval * seconds)
     for _ in range(count // 10):
         await work.probe()
@@ -140,7 +140,7 @@ async def bare(work: Work, seconds: float) -> tuple[float, int]:
 
 
 def run(seconds: float, rounds: int, targets: int, interval: float) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     costs: dict[str, list[float]] = {"ours": [], "loops": [], "bare": []}
     with web_server() as port:

@@ -1,11 +1,11 @@
-"""What an agent that has nothing to do costs: its memory and processor time, and what it makes the engine do.
+"""Measures the cost of an idle agent: its memory and CPU time, and the work that it causes in the engine.
 
-The agent is connected to the reference control plane (a heartbeat every 30 s), with no container and with 20 services
-of one container, each with an HTTP health check. Memory is the proportional set size of all processes of the agent at
-the end of the interval, beside that of a Python that only sleeps in asyncio, at the same moment. The engine's share is
-the processor time of dockerd and containerd with the agent minus the same without it, intervals of equal length right
-after one another, containers running in both. The engine is the benchmark's own, so nobody else gives it work,
-and everything runs in a network of its own, so that it does not meet another engine's bridges.
+The agent is connected to the reference control plane (a heartbeat every 30 s), first without containers, then with 20
+services of one container, each with an HTTP health check. Memory is the proportional set size of all the agent's
+processes at the end of the interval, next to that of a Python that only sleeps in asyncio, at the same moment. The
+engine's part is the CPU time of dockerd and containerd with the agent minus the same without it: two consecutive
+intervals of equal length, with the containers running in both. The engine is private to the benchmark, and everything
+runs in its own network namespace, separate from other engines' bridges.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from benchmarks.engine import PrivateEngine, enter_own_network
 from benchmarks.figures import ratio, result, say
 from benchmarks.processes import cpu_secs, memory_kb, tree
 from syntra.cli.agent_client import ask, operate
-from syntra.controlplane.client import ControlPlaneClient
+from tests.controlplane.client import ControlPlaneClient
 from tests.engine import PORT
 
 TARGET_PSS_MB = 45.0
 CONTAINERS = (0, 20)
 SETTLE_SECS = 3.0
-"""Until what starting has set off is over; what is measured comes after it."""
+"""Wait before measuring, until the work of starting is done."""
 OPERATION_SECS = 30.0
 SLEEPER = "import asyncio; asyncio.run(asyncio.sleep(100_000))"
 
 
 @contextmanager
 def control_plane(folder: Path) -> Iterator[tuple[str, ControlPlaneClient]]:
-    """The reference control plane as a process; the address agents dial, and a client for operators."""
+    """Start the reference control plane; return its address for agents, and a client for operators."""
     process = subprocess.Popen(
         [*SOURCE, "controlplane", "--listen", "127.0.0.1:0", "--data-dir", str(folder / "plane")],
         cwd=ROOT,
@@ -59,7 +59,7 @@ def control_plane(folder: Path) -> Iterator[tuple[str, ControlPlaneClient]]:
 
 @contextmanager
 def sleeper() -> Iterator[int]:
-    """A Python that only sleeps; its pid."""
+    """Start a Python that only sleeps; return its pid."""
     with subprocess.Popen([SOURCE[0], "-c", SLEEPER], cwd=ROOT) as process:
         try:
             yield process.pid
@@ -68,14 +68,14 @@ def sleeper() -> Iterator[int]:
 
 
 def configuration(endpoint: str, operator: ControlPlaneClient, engine: PrivateEngine) -> str:
-    """The agent's, with a token of its own."""
+    """The agent's configuration, with a new token."""
     made = operator.create_token("srv_bench")
     control_plane = f'[control_plane]\nendpoint = "{endpoint}"\ntoken = "{made["token"]}"\n'
     return f'server_id = "{made["server_id"]}"\n{control_plane}[runtime]\ndocker_socket = "{engine.socket}"\n'
 
 
 def await_connected(agent: AgentProcess, operator: ControlPlaneClient) -> None:
-    """Return when the control plane has accepted the agent."""
+    """Wait until the control plane has accepted the agent."""
     deadline = time.monotonic() + OPERATION_SECS
     while not any(server["connected"] for server in operator.servers()):
         assert not agent.ended and time.monotonic() < deadline, f"the agent did not connect:\n{agent.log()}"
@@ -83,7 +83,7 @@ def await_connected(agent: AgentProcess, operator: ControlPlaneClient) -> None:
 
 
 def fill(agent: AgentProcess, image: str, count: int) -> None:
-    """Deploy services of one container."""
+    """Deploy services with one container each."""
     for number in range(1, count + 1):
         payload = {
             "deployment_id": f"dep_{uuid.uuid4().hex}",
@@ -96,13 +96,13 @@ def fill(agent: AgentProcess, image: str, count: int) -> None:
 
 
 def empty(agent: AgentProcess, count: int) -> None:
-    """Remove them again, also from what the agent knows."""
+    """Remove them, also from the agent's journal."""
     for number in range(1, count + 1):
         ask(agent.socket, "stop", {"service_id": f"idle-{number}", "remove_container": True}, timeout=OPERATION_SECS)
 
 
 def measure(agent: AgentProcess, engine: PrivateEngine, seconds: float) -> dict[str, float]:
-    """One interval with the agent, one without it."""
+    """Measure one interval with the agent and one without."""
     time.sleep(SETTLE_SECS)
     processes = tree(agent.pid)
     with sleeper() as peer:
@@ -128,12 +128,12 @@ def measure(agent: AgentProcess, engine: PrivateEngine, seconds: float) -> dict[
 
 
 def percent(used: float, seconds: float) -> float:
-    """Of one processor."""
+    """Percent of one processor."""
     return round(100 * used / seconds, 3)
 
 
 def run(seconds: float, containers: Sequence[int], command: Sequence[str]) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +145,7 @@ def run(seconds: float, containers: Sequence[int], command: Sequence[str]) -> No
                 with AgentProcess(folder / "agent", config=config, command=command) as agent:
                     fill(agent, "service:1", count)
                 try:
-                    # Started anew: what deploying has left in memory is not what idling costs.
+                    # Restarted: memory that deploying has used is not part of idling.
                     with AgentProcess(folder / "agent", config=config, command=command) as agent:
                         await_connected(agent, operator)
                         figures[f"containers_{count}"] = measure(agent, engine, seconds)

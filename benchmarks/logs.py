@@ -1,9 +1,9 @@
-"""Reading a container's log: lines for each second of processor time, the agent's client beside Docker's own.
+"""Measures reading a container's log: lines per second of CPU time, the agent's client next to Docker's command line.
 
 A container has written LINES lines of 100 characters. Both sides read all of them from the same engine, with
-timestamps, in turns. Only the reader's own processor time counts (user and system), not the engine's: what a reader
-costs is what it takes from the services on its machine. Docker's command line is a compiled program; its start is in
-its figure, and is subtracted as that of `docker version --format x`.
+timestamps, in turns. Only the reader's CPU time counts (user and system), not the engine's: a reader takes it from the
+services on its host. Docker's command line is a compiled program; its start, measured as `docker version --format x`,
+is subtracted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WRITE = "i=0; while [ $i -lt {lines} ]; do echo {text}; i=$((i+1)); done"
 
 
 def written(token: str, lines: int) -> str:
-    """A container that has written its lines and ended."""
+    """A container that has written its lines and exited."""
     busybox_image(f"{token}:v1")
     command = ["sh", "-c", WRITE.format(lines=lines, text="x" * 100)]
     host = {"LogConfig": {"Type": "json-file", "Config": {}}}
@@ -38,7 +38,7 @@ def written(token: str, lines: int) -> str:
 
 
 async def ours(container: str) -> tuple[int, float]:
-    """Lines, and processor seconds."""
+    """Number of lines, and CPU seconds."""
     async with EngineClient(find_endpoint(os.environ)) as client:
         engine = DockerEngine(client, owner="benchmark", otlp_http_port=4318)
         wanted = LogRange(tail=-1, follow=False)
@@ -50,7 +50,7 @@ async def ours(container: str) -> tuple[int, float]:
 
 
 def docker(*arguments: str) -> float:
-    """Processor seconds of one run of Docker's command line."""
+    """CPU seconds of one run of Docker's command line."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(["docker", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,4 +1,4 @@
-"""What processes cost, from /proc: proportional memory and processor time, for whole process trees."""
+"""Measures processes from /proc: proportional memory and CPU time, for whole process trees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def tree(root: int) -> list[int]:
-    """A process and all that descend from it."""
+    """A process and all its descendants."""
     found = [root]
     for pid in found:
         for task in _entries(PROC / str(pid) / "task"):
@@ -20,7 +20,7 @@ def tree(root: int) -> list[int]:
 
 
 def memory_kb(pids: Iterable[int]) -> dict[str, int]:
-    """Sums over the processes, in KiB: `pss` (shared pages split among their users) and `private` (theirs alone)."""
+    """Sums over the processes, in KiB: `pss` (shared pages split among their users) and `private` (unshared pages)."""
     sums = {"pss": 0, "private": 0}
     for pid in pids:
         for line in _text(PROC / str(pid) / "smaps_rollup").splitlines():
@@ -33,10 +33,10 @@ def memory_kb(pids: Iterable[int]) -> dict[str, int]:
 
 
 def cpu_secs(pids: Iterable[int]) -> float:
-    """Processor time of the processes so far, in user and kernel, with that of children they have waited for."""
+    """CPU time of the processes so far, user and kernel, including children that they have waited for."""
     total = 0
     for pid in pids:
-        # The name in parentheses may hold anything; utime, stime, cutime and cstime are fields 14 to 17 (proc(5)).
+        # The name in parentheses may contain anything; utime, stime, cutime and cstime are fields 14 to 17 (proc(5)).
         fields = _text(PROC / str(pid) / "stat").rpartition(")")[2].split()
         total += sum(int(field) for field in fields[11:15])
     return total / _TICKS

@@ -1,10 +1,10 @@
-"""From the start of the process to its hello: how long a server is out of sight when its agent starts again.
+"""Measures the time from the start of the process to its hello: how long a server is offline when its agent restarts.
 
-A WebSocket server in this process takes the time when the `agent_hello` frame has arrived. Beside it, in turn: a bare
-Python program that imports asyncio and the WebSocket library, connects and sends one hello of the same size. The agent
-does all it does before a hello: configuration, journal, engine, local socket, host facts. Its data directory exists
-already, as after an update or a crash; the first start of all is reported apart (`first_s`), for a compiled binary with
-the unpacking of its files.
+A WebSocket server in this process records when the `agent_hello` frame arrives. The peer, in turns: a bare Python
+program that imports asyncio and the WebSocket library, connects and sends one hello of the same size. The agent does
+all its work before a hello: configuration, journal, engine, local socket, host facts. Its data directory already
+exists, as after an update or a crash. The very first start is reported separately (`first_s`); a compiled binary
+unpacks its files then.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ HELLO = json.dumps({"id": "1", "type": "agent_hello", "timestamp": "", "payload"
 
 
 class HelloServer:
-    """Takes the time of the first frame of each connection, and closes it."""
+    """Records the time of the first frame of each connection, and closes it."""
 
     def __init__(self) -> None:
         self._arrived: asyncio.Queue[float] = asyncio.Queue(16)
 
     async def handle(self, connection: ServerConnection) -> None:
-        """One connection."""
+        """Handle one connection."""
         frame = await connection.recv()
         now = time.perf_counter()
         assert json.loads(frame)["type"] == "agent_hello", f"not a hello: {frame!r:.200}"
         self._arrived.put_nowait(now)
 
     async def hello(self) -> float:
-        """When the next hello arrived."""
+        """The time when the next hello arrived."""
         async with asyncio.timeout(HELLO_SECS):
             return await self._arrived.get()
 
     def forget(self) -> None:
-        """Hellos of an agent that dialled again before it ended."""
+        """Discard hellos of an agent that reconnected before it ended."""
         while not self._arrived.empty():
             self._arrived.get_nowait()
 
@@ -88,7 +88,7 @@ def spawn_bare(endpoint: str, folder: Path) -> subprocess.Popen[bytes]:
 
 
 async def bare_start(server: HelloServer, endpoint: str, folder: Path) -> float:
-    """The same of the bare program."""
+    """Seconds from the start of the bare program to its hello."""
     began = time.perf_counter()
     process = spawn_bare(endpoint, folder)
     try:
@@ -98,7 +98,7 @@ async def bare_start(server: HelloServer, endpoint: str, folder: Path) -> float:
 
 
 def command_line(folder: Path, rounds: int) -> dict[str, float]:
-    """Medians of whole commands beside a Python that does nothing: what a person waits for."""
+    """Medians of whole commands, next to a Python that does nothing: the time that a person waits."""
     with AgentProcess(folder) as agent:
         commands = {
             "version_s": [*SOURCE, "version"],
@@ -116,7 +116,7 @@ def command_line(folder: Path, rounds: int) -> dict[str, float]:
 
 
 async def run(rounds: int) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     server = HelloServer()
     with tempfile.TemporaryDirectory() as name:

@@ -1,16 +1,16 @@
-"""What clients notice of a switch to a new version: through our routes, a plain stop-and-start, and Traefik's labels.
+"""Measures what clients notice of a new version: with the agent's routes, a plain stop-and-start, and Traefik's labels.
 
-The same load for the same time on all three, one after the other, through one Traefik with its own defaults: requests
-at a steady rate, some of which take three seconds, and websockets that stay open. Two replicas are replaced:
+All three get the same load for the same time, one after another, through one Traefik with its defaults: requests at a
+steady rate, some of which take three seconds, and websockets that stay open. Two replicas are replaced:
 
 - `file`: a rolling deploy of the agent, with its routes in a file;
-- `stop_start`: one container after the other stopped, removed, made and started again at the same address, which the
-  proxy knows from a file that never changes;
-- `labels`: a rolling deploy of the agent, with the routes made by Traefik's Docker provider from labels.
+- `stop_start`: each container is stopped, removed, created and started at the same address, which the proxy knows from
+  a file that never changes;
+- `labels`: a rolling deploy of the agent; Traefik's Docker provider makes the routes from labels.
 
-A websocket counts as cut when it ends while its replica is routed to, or within the drain time after. One that stays
-open for ever ends with its replica in the end: in `file` at the end of the drain time, which is counted apart. The
-others promise no time at all.
+A websocket counts as cut when it ends while its replica is routed to, or within the drain time afterwards. A websocket
+that stays open ends with its replica in any case: with `file` at the end of the drain time, which is counted
+separately. The others promise no drain time.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from tests.networking.real_traefik import RealTraefik
 
 REPLICAS = 2
 SETTLE_SECS = 2.0
-"""Of load before the switch begins, so that slow requests and websockets are open when it does."""
+"""Time under load before the switch begins, so that slow requests and websockets are open by then."""
 OPERATION_SECS = 120.0
 STOP_SECS = 10
 
 
 @dataclass(slots=True)
 class Side:
-    """What became of the load on one side, over all rounds."""
+    """The results of one side, over all rounds."""
 
     host: str
     switch: Callable[[str], None]
@@ -70,7 +70,7 @@ class Side:
 
 
 class AgentSide:
-    """A service of an agent's."""
+    """A service of an agent."""
 
     def __init__(self, agent: AgentProcess, token: str, host: str) -> None:
         self._agent = agent
@@ -78,7 +78,7 @@ class AgentSide:
         self._host = host
 
     def deploy(self, version: str) -> None:
-        """A rolling deploy, to its end."""
+        """Run a rolling deploy to its end."""
         payload = {
             "deployment_id": f"d-{uuid.uuid4().hex[:10]}",
             "service_id": self._host.partition(".")[0],
@@ -98,7 +98,7 @@ class AgentSide:
 
 
 class StopAndStart:
-    """Two containers at addresses that stay, replaced by the engine's own calls."""
+    """Two containers at fixed addresses, replaced by plain engine calls."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -120,18 +120,18 @@ class StopAndStart:
         raise RuntimeError("found no subnet that is free")
 
     def routes(self, host: str) -> dict[str, object]:
-        """What the proxy needs to know, for good."""
+        """The proxy's configuration, which never changes."""
         servers = [{"url": f"http://{address}:{PORT}"} for address in self.addresses]
         router = {"rule": f"Host(`{host}`)", "entryPoints": ["web"], "service": "plain"}
         return {"http": {"routers": {"plain": router}, "services": {"plain": {"loadBalancer": {"servers": servers}}}}}
 
     def start(self, version: str) -> None:
-        """All of them, for the first time."""
+        """Start all of them for the first time."""
         for number in range(REPLICAS):
             self._start(number, version)
 
     def switch(self, version: str) -> None:
-        """One after the other."""
+        """Replace one after another."""
         for number in range(REPLICAS):
             api("POST", f"/containers/{self._name(number)}/stop", query={"t": str(STOP_SECS)})
             api("DELETE", f"/containers/{self._name(number)}", query={"force": "1"})
@@ -154,12 +154,12 @@ class StopAndStart:
 
 
 def answers(proxy: RealTraefik, host: str) -> bool:
-    """Whether the proxy sends requests to the service."""
+    """Whether the proxy routes requests to the service."""
     return proxy.get(host).status == HTTPStatus.OK
 
 
 def config(proxy: RealTraefik, kind: str, drain_secs: float) -> str:
-    """An agent's configuration behind that proxy."""
+    """The configuration of an agent behind that proxy."""
     return (
         f'[networking]\nproxy = "{kind}"\ntraefik_dynamic_dir = "{proxy.directory}"\n'
         f'traefik_api = "{proxy.api_url}"\nentrypoints = ["web"]\ncert_resolver = ""\n'
@@ -168,7 +168,7 @@ def config(proxy: RealTraefik, kind: str, drain_secs: float) -> str:
 
 
 def measure(side: Side, proxy: RealTraefik, version: str, seconds: float, drain_secs: float, load: Any) -> None:
-    """One switch of one side under load."""
+    """Run one switch of one side under load."""
     began = time.monotonic()
     with (
         RouteWatch(proxy.directory / FILE_NAME) as watch,
@@ -190,7 +190,7 @@ def measure(side: Side, proxy: RealTraefik, version: str, seconds: float, drain_
 
 
 def run(rounds: int, seconds: float, drain_secs: float, load: dict[str, Any]) -> None:
-    """Measure and print."""
+    """Run the benchmark and print the result."""
     before = os.getloadavg()[0]
     token = new_token()
     docker = {"exposedByDefault": False, "constraints": f"Label(`syntra.project`, `{token}`)"}

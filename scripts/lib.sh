@@ -1,5 +1,5 @@
-# Shared by the scripts: a Python, its virtual environment, Debian packages, the engine. Sourced, never run.
-# Sets ROOT and VENV and changes to ROOT. Says in one line what is missing and what to do about it.
+# Shared by the scripts: Python, virtual environment, Debian packages, engine. Sourced, never run.
+# Sets ROOT and VENV and changes to ROOT. Prints one line with what is missing and what to do about it.
 # Outside the checkout it touches Debian packages and the engine daemon only, and those only as root.
 # shellcheck shell=bash
 
@@ -7,7 +7,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 ENGINE_SOCKET=/var/run/docker.sock
 cd "$ROOT" || exit 1
-# A slow package index is waited for; an interrupted download is tried again.
+# Wait for a slow package index; retry an interrupted download.
 export PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-120} PIP_RETRIES=${PIP_RETRIES:-8} PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s\n' "$*" >&2; }
@@ -34,7 +34,7 @@ apt_quietly() {
     >>"$log" 2>&1 </dev/null
 }
 
-# ensure_packages PROGRAM:PACKAGE…: installs the packages whose program is not there; false when one stays missing.
+# ensure_packages PROGRAM:PACKAGE…: installs the packages of missing programs; false when one is still missing.
 ensure_packages() {
   local pair wanted=() missing=()
   for pair in "$@"; do command -v "${pair%%:*}" >/dev/null || wanted+=("${pair##*:}"); done
@@ -72,7 +72,7 @@ ensure_venv() {
   fi
   stamp=$(cat requirements/run.txt requirements/dev.txt pyproject.toml | sha256sum | cut -c1-32)
   [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$stamp" ] && return 0
-  # Runs side by side install once.
+  # Concurrent runs install only once.
   (
     flock 9
     [ "$(cat "$VENV/.installed" 2>/dev/null)" = "$stamp" ] && exit 0

@@ -1,9 +1,9 @@
-"""Sum the results of several pytest runs into one plain line; the exit status says whether all is well.
+"""Sums the results of several pytest runs in one line; the exit status is 0 if all passed.
 
     tally.py FOLDER OTHER_FAILURES
 
-FOLDER holds `NAME.xml` (JUnit) and `NAME.status` (pytest's exit status) for every run. A run that went wrong without a
-failed test to show for it counts as one failure. OTHER_FAILURES is added to the failures (gates).
+FOLDER contains `NAME.xml` (JUnit) and `NAME.status` (pytest's exit status) for every run. A run that failed without a
+failed test counts as one failure. OTHER_FAILURES is added to the failures (gates).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 NOTHING_WRONG = (0, 5)
-"""pytest's exit status when all passed, and when nothing was selected."""
+"""pytest's exit status when all passed, and when no test was selected."""
 TESTS_FAILED = 1
 
 
 def outcome(case: ElementTree.Element) -> str:
-    """One test's outcome; a test with an error in its set-up or clean-up has failed, whatever else happened."""
+    """One test's outcome; an error in its set-up or clean-up makes it fail."""
     children = {child.tag for child in case}
     if children & {"failure", "error"}:
         return "failed"
@@ -26,7 +26,7 @@ def outcome(case: ElementTree.Element) -> str:
 
 
 def outcomes(path: Path) -> list[str]:
-    """One outcome per test in a JUnit file. A test reported twice (call, clean-up) counts once, with the worse one."""
+    """One outcome per test in a JUnit file. A test reported twice (call, clean-up) counts once, as the worse one."""
     worst: dict[tuple[str | None, str | None], str] = {}
     try:
         cases = list(ElementTree.parse(path).iter("testcase"))
@@ -40,7 +40,7 @@ def outcomes(path: Path) -> list[str]:
 
 
 def tally(folder: Path) -> dict[str, int]:
-    """Tests by outcome over every run in `folder`."""
+    """Tests by outcome, over all runs in `folder`."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
     for path in sorted(folder.glob("*.status")):
         results = outcomes(path.with_suffix(".xml"))

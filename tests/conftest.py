@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from typing import Any
 
 import pytest
+
+from tests.agent.virtual_time import VirtualLoop
+from tests.on_loop import run
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run `async def` tests with asyncio.run; fail when the test leaves a task running."""
+    """Run `async def` tests on a loop of their own, in virtual time where the mark `virtual_time` asks for it.
+
+    The mark of a module may be taken back by `virtual_time(False)` at a test.
+    """
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames
-    arguments: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
-
-    async def run() -> None:
-        await pyfuncitem.obj(**arguments)
-        left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        assert not left, f"the test left tasks running: {left}"
-
-    asyncio.run(run())
+    mark = pyfuncitem.get_closest_marker("virtual_time")
+    is_virtual = mark is not None and mark.args != (False,)
+    with asyncio.Runner(loop_factory=VirtualLoop if is_virtual else None) as runner:
+        runner.run(run(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names}))
     return True

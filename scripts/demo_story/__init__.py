@@ -1,4 +1,4 @@
-"""The demo behind `scripts/demo`: real processes, a real registry, a real engine, judged from outside the product.
+"""The demo of `scripts/demo`: real processes, a real registry, a real engine, checked from outside the product.
 
-`story` is what happens, `stage` the processes it happens with, `engine` and `traffic` how it is looked at.
+`story` contains the steps, `stage` the processes; `engine` and `traffic` check the results.
 """

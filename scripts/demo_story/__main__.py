@@ -1,4 +1,4 @@
-"""Runs the story, and leaves nothing behind however it ends: `python -m scripts.demo_story [--keep | --clean DIR]`."""
+"""Runs the story and cleans up, however it ends: `python -m scripts.demo_story [--keep | --clean DIR]`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_LOG_LINES = 8
 
 
 class Interrupted(BaseException):
-    """A signal ends the story; a BaseException, so that no step takes it for a failure of its own."""
+    """A signal ends the story. A BaseException, so that no step handles it as a failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -28,7 +28,7 @@ class Interrupted(BaseException):
 
 
 def main() -> int:
-    """Run or clean up; the exit status: 0, 1 for a step that failed, 128 + n for a signal."""
+    """Run or clean up; returns the exit status: 0, 1 for a failed step, 128 + n for a signal."""
     parser = argparse.ArgumentParser(prog="scripts/demo", allow_abbrev=False)
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--keep", action="store_true", help="leave the last version running")
@@ -48,7 +48,7 @@ def main() -> int:
         print(f"interrupted by {interrupted}; cleaning up", file=sys.stderr)
         keep, status = False, 128 + interrupted.number
     finally:
-        # One signal is enough; the clean-up has an end of its own.
+        # Ignore further signals; the clean-up has its own deadline.
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if keep:

@@ -1,6 +1,6 @@
-"""The Docker engine as an onlooker uses it: import and push images, find a service's containers, remove what is ours.
+"""The Docker engine as an outside client uses it: import and push images, find a service's containers, clean up.
 
-Everything the demo makes carries its token in a label or a name, and nothing else is ever removed.
+Everything that the demo creates has its token in a label or name; nothing else is ever removed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Container:
 
 
 class Engine:
-    """One engine on a unix socket. Raises StoryFailed when it refuses, OSError when it is not there."""
+    """One engine on a unix socket. Raises StoryFailed when it refuses, OSError when it does not exist."""
 
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
@@ -73,7 +73,7 @@ class Engine:
         ]
 
     def images(self, token: str) -> list[str]:
-        """The ids of the images made with this token."""
+        """The ids of the images with this token."""
         found = self._json("GET", "/images/json", query={"filters": _label_filter(DEMO_LABEL, token)})
         return [item["Id"] for item in found]
 
@@ -83,20 +83,20 @@ class Engine:
         return [item["Id"] for item in found]
 
     def publish(self, repository: str, version: str, *, broken: bool, token: str) -> None:
-        """Import the sample service in one version, push it as REPOSITORY:VERSION, and forget it here."""
+        """Import one version of the sample service, push it as REPOSITORY:VERSION, and remove it from the engine."""
         changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", f"EXPOSE {PORT}", f"LABEL {DEMO_LABEL}={token}"]
         query = {"fromSrc": "-", "repo": repository, "tag": version, "changes": changes}
         body = sample_service(version, broken=broken)
         _progress(self._call("POST", "/images/create", body, query=query, kind="application/x-tar"))
-        nobody = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
+        no_credentials = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
         path = f"/images/{repository}/push"
-        _progress(self._call("POST", path, query={"tag": version}, headers=nobody))
+        _progress(self._call("POST", path, query={"tag": version}, headers=no_credentials))
         self._call("DELETE", f"/images/{repository}:{version}")
 
     def remove_all(self, *, service_id: str, project: str, token: str) -> bool:
-        """Remove the service's containers, the project's network and the token's images; true when there were none.
+        """Remove the service's containers, the project's network and the token's images; True when there were any.
 
-        What the engine refuses, or is removing already, is there at the next call or not.
+        An object that the engine refuses to remove, or is removing already, is tried again in the next call.
         """
         paths = [f"/containers/{container.id}" for container in self.containers(service_id)]
         paths += [f"/networks/{network}" for network in self.networks(project)]
@@ -144,7 +144,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0, host: str = "") -> tuple[int, str]:
-    """Status and text of one plain HTTP GET; raises OSError or HTTPException when nobody answers."""
+    """Status and text of one plain HTTP GET; raises OSError or HTTPException when there is no answer."""
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         connection.request("GET", path, headers={"Host": host} if host else {})
@@ -155,19 +155,19 @@ def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0
 
 
 def sample_service(version: str, *, broken: bool) -> bytes:
-    """A root file system, as a tar: static busybox, and a web service that says its version at `/`.
+    """A root file system as a tar: static busybox, and a web service that returns its version at `/`.
 
-    A broken one says that it is, and has no `/health`.
+    A broken version says so, and has no `/health`.
     """
     busybox = shutil.which("busybox")
     if busybox is None:
         raise StoryFailed("there is no busybox to make an image of; install busybox-static")
     program = Path(busybox).read_bytes()
-    # The interpreter of a dynamic program stands near its start (elf(5), PT_INTERP); the image has none.
+    # A dynamic program has its interpreter's path near the start (elf(5), PT_INTERP); the image has no interpreter.
     if re.search(rb"/ld-(linux|musl)", program[:4096]):
         raise StoryFailed(f"{busybox} is not static, and an image of it alone would not run; install busybox-static")
     greeting = f"{version} starts, but finds no settings" if broken else f"{version} starts"
-    # -v writes a line per request, for the logs; a broken one's last words are to be its own.
+    # -v logs each request; a broken version must end its log with its own message.
     options = "-f" if broken else "-f -v"
     files = {
         "bin/busybox": program,
@@ -194,7 +194,7 @@ def _label_filter(label: str, value: str) -> str:
 
 
 def _progress(content: bytes) -> None:
-    # An import or a push that failed says so inside its answer, with status 200.
+    # A failed import or push reports its error in the body, with status 200.
     for line in content.splitlines():
         if line.strip() and "error" in (said := json.loads(line)):
             raise StoryFailed(f"the engine failed: {said['error']}")

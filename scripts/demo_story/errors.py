@@ -1,4 +1,4 @@
-"""The one way a demo ends badly."""
+"""The demo's only error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the story happens with: a private directory, and a registry, a control plane, an agent and, where there is a
-program, Traefik, all as real processes.
+"""The processes of the story, in a private directory: a registry, a control plane, an agent and, where it is installed,
+Traefik.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from scripts.demo_story.control_plane import ControlPlane
 from scripts.demo_story.engine import Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
-from syntra.controlplane.client import ControlPlaneClient
 
 AGENT_PROGRAM = Path(sys.executable).parent / "syntra-agent"
 PREFIX = "syntra-demo-"
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What everything of one demo is called; all of it follows from the directory's name."""
+    """The names of one demo's objects; all follow from the directory's name."""
 
     directory: Path
     token: str
@@ -64,12 +64,12 @@ class Names:
 
     @property
     def host(self) -> str:
-        """By which the service is asked for through the proxy."""
+        """The host name by which the proxy knows the service."""
         return f"hello-{self.token}.example.com"
 
 
 class Stage:
-    """The processes, each with a log and a pid file in the directory. Nothing starts before it is asked for."""
+    """The processes, each with a log and a pid file in the directory. None starts until it is requested."""
 
     def __init__(self, names: Names, engine: Engine) -> None:
         self.names = names
@@ -77,14 +77,14 @@ class Stage:
         self.registry = ""
         self.control_plane_url = ""
         self.proxy_port: int | None = None
-        """Where Traefik takes requests; None without one."""
+        """Traefik's port for requests; None without Traefik."""
         self._proxy_api = ""
-        # Held only so that nobody but `Process` waits for them.
+        # Kept so that only `Process` waits for them.
         self._children: list[subprocess.Popen[bytes]] = []
 
     @classmethod
     def new(cls, engine: Engine) -> Stage:
-        """A stage in a new private directory below TMPDIR."""
+        """Create a stage in a new private directory below TMPDIR."""
         directory = Path(tempfile.gettempdir()) / f"{PREFIX}{secrets.token_hex(4)}"
         directory.mkdir(mode=0o700)
         return cls(Names.of(directory), engine)
@@ -98,7 +98,7 @@ class Stage:
         return self._path("agent.sock")
 
     def start_registry(self) -> None:
-        """Debian's docker-registry on loopback; engines accept plain HTTP there."""
+        """Start Debian's docker-registry on loopback; engines accept plain HTTP there."""
         port = _free_ports(1)[0]
         self.registry = f"127.0.0.1:{port}"
         config = {
@@ -107,13 +107,13 @@ class Stage:
             "storage": {"filesystem": {"rootdirectory": str(self._path("registry"))}},
             "http": {"addr": self.registry},
         }
-        # JSON is YAML too.
+        # JSON is valid YAML.
         self._path("registry.yml").write_text(json.dumps(config))
         self._start("registry", ["docker-registry", "serve", str(self._path("registry.yml"))])
         self.await_from("registry", lambda: _status("127.0.0.1", port, "/v2/") == 200, "the registry answers")
 
-    def start_control_plane(self) -> ControlPlaneClient:
-        """The reference control plane on a port of its choice, and a client with the operator's token."""
+    def start_control_plane(self) -> ControlPlane:
+        """Start the reference control plane on a free port; return a client with the operator's token."""
         data_dir = str(self._path("control-plane"))
         self._start(
             "control-plane", [str(AGENT_PROGRAM), "controlplane", "--listen", "127.0.0.1:0", "--data-dir", data_dir]
@@ -122,10 +122,10 @@ class Stage:
         pattern = re.compile(r"^listening on (http://\S+)$", re.MULTILINE)
         found = self.await_from("control-plane", lambda: pattern.search(said.read_text()), "the control plane listens")
         self.control_plane_url = found[1]
-        return ControlPlaneClient.from_token_file(self.control_plane_url, self.operator_token_path)
+        return ControlPlane(self.control_plane_url, self.operator_token_path)
 
     def start_proxy(self) -> bool:
-        """Traefik on loopback, watching a directory of the agent's; False where there is no program of it."""
+        """Start Traefik on loopback, watching a directory of the agent's; False when it is not installed."""
         program = shutil.which(PEERS / "traefik") or shutil.which("traefik")
         if program is None:
             return False
@@ -148,7 +148,7 @@ class Stage:
         return True
 
     def configure_agent(self, token: str) -> None:
-        """Write the agent's configuration and its token's file."""
+        """Write the agent's configuration and its token file."""
         token_file = self._path("agent-token")
         token_file.touch(mode=0o600)
         token_file.write_text(token)
@@ -177,16 +177,16 @@ class Stage:
             f"traefik_dynamic_dir = {json.dumps(str(self._routes))}\n"
             f'traefik_api = "{self._proxy_api}"\n'
             'entrypoints = ["web"]\n'
-            # No certificates: nobody could get one for a name of the documentation's.
+            # No certificates: an example domain cannot get one.
             'cert_resolver = ""\n'
         )
 
     def start_agent(self) -> int:
-        """Start the agent; its pid."""
+        """Start the agent; return its pid."""
         return self._start("agent", [str(AGENT_PROGRAM), "--config", str(self._path("agent.toml")), "start"])
 
     def kill_agent(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """Send SIGKILL and wait until the process is gone."""
         process = self._process("agent")
         expect(process is not None, "the agent is not running any more")
         assert process is not None, "cannot happen because it was expected above"
@@ -194,15 +194,15 @@ class Stage:
         wait_until(lambda: not process.is_alive(), "the killed agent is gone", STOP_SECS)
 
     def await_from(self, name: str, look: Callable[[], T | None], what: str) -> T:
-        """Wait for something that a process does soon after its start; raises StoryFailed at once when it ended."""
+        """Wait for a condition soon after a process's start; raises StoryFailed at once when the process has ended."""
 
-        def look_while_alive() -> T | None:
+        def poll_while_alive() -> T | None:
             alive = self._process(name) is not None
             seen = look()
             expect(seen or alive, f"the {name} ended, before {what}")
             return seen
 
-        return wait_until(look_while_alive, what, START_SECS)
+        return wait_until(poll_while_alive, what, START_SECS)
 
     def last_log_lines(self, count: int) -> list[str]:
         """The end of the agent's log."""
@@ -212,7 +212,7 @@ class Stage:
             return []
 
     def clear(self) -> None:
-        """End the processes, remove every object of the demo from the engine, and the directory last."""
+        """Stop the processes, remove the demo's objects from the engine, and finally the directory."""
         for name in ("agent", "proxy", "control-plane", "registry"):
             process = self._process(name)
             if process is not None:
@@ -234,7 +234,7 @@ class Stage:
 
     def _start(self, name: str, command: Sequence[str]) -> int:
         with self._path(f"{name}.log").open("ab") as log:
-            # A session of its own: a Ctrl-C is for the demo, which ends the others in order.
+            # Its own session: Ctrl-C reaches only the demo, which stops the others in order.
             process = subprocess.Popen(
                 command, env=_environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
@@ -253,13 +253,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process of the demo, told from a later one of the same pid by its start time."""
+    """A process of the demo; its start time distinguishes it from a later process with the same pid."""
 
     pid: int
     started: str
 
     def is_alive(self) -> bool:
-        # A child that ended stays in the table until it is waited for.
+        # A child that has ended stays a zombie until it is waited for.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         return self.started != "" and _start_time(self.pid) == self.started
@@ -269,7 +269,7 @@ class Process:
             os.kill(self.pid, number)
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL when that does not end it."""
+        """SIGTERM, then SIGKILL if it does not end."""
         self.signal(signal.SIGTERM)
         try:
             wait_until(lambda: not self.is_alive(), f"process {self.pid} ends", STOP_SECS)
@@ -279,7 +279,7 @@ class Process:
 
 
 def wait_until(look: Callable[[], T | None], what: str, seconds: float, every: float = 0.05) -> T:
-    """Look until the answer is true, and return it; raises StoryFailed after `seconds`."""
+    """Poll until the result is true, and return it; raises StoryFailed after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         if time.monotonic() > deadline:
@@ -289,7 +289,7 @@ def wait_until(look: Callable[[], T | None], what: str, seconds: float, every: f
 
 
 def _environment() -> dict[str, str]:
-    # Without what would reach into the agent: SYNTRA_…, DOCKER_HOST, a service manager's sockets.
+    # Without variables that would affect the agent: SYNTRA_…, DOCKER_HOST, a service manager's sockets.
     return {name: os.environ[name] for name in ("HOME", "LANG", "PATH", "TMPDIR", "TZ") if name in os.environ}
 
 
@@ -307,11 +307,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start_time(pid: int) -> str:
-    """When a process started, in the kernel's ticks (proc(5), field 22); "" when there is none."""
+    """A process's start time in clock ticks (proc(5), field 22); "" when it does not exist."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    # The second field, the name, may hold anything; what follows its last parenthesis is plain.
+    # The second field, the name, may contain anything; parse after its last parenthesis.
     state, *rest = stat.rpartition(")")[2].split()
     return "" if state == "Z" else rest[18]

@@ -1,4 +1,4 @@
-"""The story: what is done to one service, what is then to be seen, and the sentence that says it."""
+"""The story: the steps on one service, their expected results, and the sentences that report them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from scripts.demo_story.control_plane import ControlPlane
 from scripts.demo_story.engine import PORT, Container, Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
 from scripts.demo_story.stage import Stage, wait_until
 from scripts.demo_story.traffic import Traffic, containers_of, proxy_at
-from syntra.controlplane.client import ControlPlaneClient
-from syntra.utils.errors import AgentError
 
 BROKEN_VARIABLE = "SYNTRA_DEMO_BROKEN"
 OVER = ("running", "failed", "rolled_back")
@@ -25,7 +24,7 @@ Tell = Callable[[str], None]
 
 
 class Story:
-    """One run. Each step raises StoryFailed when it did not do what it says; `tell` gets the sentences."""
+    """One run. Each step raises StoryFailed when its result is not as expected; `tell` gets the sentences."""
 
     def __init__(self, stage: Stage, tell: Tell) -> None:
         self._stage = stage
@@ -33,13 +32,13 @@ class Story:
         self._engine: Engine = stage.engine
         self._service_id = stage.names.service_id
         self._server_id = stage.names.server_id
-        self._plane: ControlPlaneClient | None = None
+        self._plane: ControlPlane | None = None
         self._broken = os.environ.get(BROKEN_VARIABLE, "v3").split()
         token = stage.names.token
         self.first, self.second, self.bad, self.again = (f"dep_{name}_{token}" for name in ("v1", "v2", "v3", "v1b"))
 
     def run(self, *, keep: bool) -> None:
-        """All steps in order. With `keep` the service is left running at the end."""
+        """Run all steps in order. With `keep` the service is left running at the end."""
         steps = [
             ("publish three versions", self._publish),
             ("connect an agent", self._connect),
@@ -54,13 +53,13 @@ class Story:
         ]
         if not keep:
             steps.append(("stop and remove", self._stop))
-        # A proxy in front makes all of these unnoticed; the client without one follows an update only.
+        # With a proxy all of these go unnoticed; the client without one tolerates only an update.
         loaded = (self._refuse, self._scale, self._crash, self._roll_back)
         for title, step in steps:
             begun = time.monotonic()
             try:
                 sentences = step() if step not in loaded or self._is_naive else self._under_load(step)
-            except (StoryFailed, AgentError, OSError, http.client.HTTPException) as failed:
+            except (StoryFailed, OSError, http.client.HTTPException) as failed:
                 raise StoryFailed(f"cannot {title}: {failed}") from failed
             seconds = f"{time.monotonic() - begun:5.1f} s"
             for sentence in sentences:
@@ -69,7 +68,7 @@ class Story:
 
     @property
     def _is_naive(self) -> bool:
-        """No proxy is there: requests go to the containers' own addresses."""
+        """There is no proxy: requests go to the containers' own addresses."""
         return self._stage.proxy_port is None
 
     def _traffic(self) -> Traffic:
@@ -102,7 +101,7 @@ class Story:
         plane = self._stage.start_control_plane()
         self._plane = plane
         has_proxy = self._stage.start_proxy()
-        self._stage.configure_agent(plane.create_token(self._server_id, "demo")["token"])
+        self._stage.configure_agent(plane.create_token(self._server_id, "demo"))
         pid = self._stage.start_agent()
         self._await_agent()
         sentence = f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in"
@@ -216,10 +215,10 @@ class Story:
         expect(not images, f"{len(images)} images of the service are left after a stop with removal")
         return ["stopped and removed: no container and no image of it is left in the engine"]
 
-    # What steps are made of
+    # Helpers
 
     @property
-    def _control_plane(self) -> ControlPlaneClient:
+    def _control_plane(self) -> ControlPlane:
         assert self._plane is not None, "cannot happen because every step that asks comes after `_connect`"
         return self._plane
 
@@ -239,13 +238,13 @@ class Story:
         }
 
     def _is_connected(self) -> bool:
-        return bool(self._control_plane.server(self._server_id)["connected"])
+        return self._control_plane.is_connected(self._server_id)
 
     def _await_agent(self) -> None:
         self._stage.await_from("agent", self._is_connected, "the control plane says that it is connected")
 
     def _answered(self, kind: str, payload: Mapping[str, object]) -> JsonObject:
-        """The command with its response, which says yes."""
+        """The command with a successful response."""
         answer = self._control_plane.command(self._server_id, kind, payload, wait=30)
         response = answer.get("response") or {}
         if not response.get("success"):
@@ -254,16 +253,16 @@ class Story:
         return answer
 
     def _reported(self, kind: str, payload: Mapping[str, object]) -> JsonObject:
-        """Carry out long work; its terminal report."""
+        """Run a long operation; return its final report."""
         answer = self._answered(kind, payload)
         request = answer["request_id"]
-        # A deployment has reports of several commands: its deploy, later scalings, a rollback to it.
+        # A deployment gets reports of several commands: its deploy, later scalings, a rollback to it.
         return self._await_report(
             answer["response"]["data"]["deployment_id"], lambda event: event.get("request_id") == request
         )
 
     def _deployed(self, kind: str, payload: Mapping[str, object]) -> None:
-        """Carry out long work that must end with everything running."""
+        """Run a long operation that must end with everything running."""
         report = self._reported(kind, payload)
         expect(report["status"] == "running", f"{kind} ended as {report['status']}: {report['message']}")
 
@@ -280,7 +279,7 @@ class Story:
         return events
 
     def _running(self, deployment_id: str, count: int) -> list[Container]:
-        """Exactly `count` containers, all of this deployment and running; whatever else there is is a failure."""
+        """Exactly `count` containers, all of this deployment and running; anything else is a failure."""
         found = self._engine.containers(self._service_id)
         fitting = [c for c in found if c.running and c.deployment_id == deployment_id]
         names = ", ".join(f"{c.name} {'runs' if c.running else 'is down'}" for c in found) or "none"
@@ -297,7 +296,7 @@ class Story:
 
 
 def _short(text: str) -> str:
-    """One line of it, however many it has."""
+    """Join its lines to one."""
     line = " ".join(text.split())
     return line if len(line) <= 100 else f"{line[:100]}…"
 

@@ -1,4 +1,4 @@
-"""Requests in a loop: to a proxy when there is one, else as a naive client that tries one container after another."""
+"""Sends requests in a loop: to a proxy if there is one, else as a naive client that tries each container in turn."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from scripts.demo_story.engine import PORT, Engine, ask
 from scripts.demo_story.errors import StoryFailed
 
 PAUSE_SECS = 0.005
-# The address of a container that just went answers nothing at all; a refused connection needs no patience.
+# The address of a removed container does not answer at all; a refused connection fails at once.
 PATIENCE_SECS = 1.0
 PROXY_PATIENCE_SECS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where a request may go; `host` is the name it asks for, empty for the address itself."""
+    """A target of requests; `host` is the requested name, empty for the address itself."""
 
     address: str
     port: int
@@ -31,7 +31,7 @@ class Target:
 
 
 Targets = Callable[[], Sequence[Target]]
-"""Looked up anew before every request."""
+"""Called before every request."""
 
 
 def containers_of(engine: Engine, service_id: str) -> Targets:
@@ -44,12 +44,12 @@ def containers_of(engine: Engine, service_id: str) -> Targets:
 
 
 def proxy_at(port: int, host: str) -> Targets:
-    """A proxy on loopback, asked for one name."""
+    """A proxy on loopback, with one host name."""
     return lambda: [Target(address="127.0.0.1", port=port, host=host, patience_secs=PROXY_PATIENCE_SECS)]
 
 
 class Traffic:
-    """Requests in a loop for as long as the context lasts; the counts are final after it."""
+    """Sends requests in a loop while the context lasts; the counts are final afterwards."""
 
     def __init__(self, targets: Targets) -> None:
         self._targets = targets
@@ -57,13 +57,13 @@ class Traffic:
         self._thread = threading.Thread(target=self._run, name="traffic", daemon=True)
         self._broken: Exception | None = None
         self.answers: Counter[str] = Counter()
-        """How often each version answered."""
+        """How many answers each version gave."""
         self.second_tries = 0
-        """Requests whose first target did not answer and whose second or later one did."""
+        """Requests that only a second or later target answered."""
         self.failures = 0
         """Requests that no target answered with 200."""
         self.slowest_secs = 0.0
-        """The longest that a request took, with all its tries."""
+        """The longest time of a request, including all attempts."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -89,7 +89,7 @@ class Traffic:
                 begun = time.monotonic()
                 self._request(turn)
                 self.slowest_secs = max(self.slowest_secs, time.monotonic() - begun)
-        except Exception as broken:  # noqa: BLE001 - handed to the thread that reads the counts
+        except Exception as broken:  # noqa: BLE001 - passed to the thread that reads the counts
             self._broken = broken
 
     def _request(self, turn: int) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from syntra import __version__
@@ -18,6 +18,7 @@ from syntra.agent.alerts.engine_check import EngineCheck
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.alerts.watch import AlertWatch
 from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.local_socket import LocalSocket
 from syntra.agent.api.queries import Identity, Queries
 from syntra.agent.api.router import Router
@@ -29,6 +30,7 @@ from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import Database
+from syntra.agent.journal.dialects import RememberedDialects
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import Reports
@@ -53,6 +55,8 @@ log = logging.getLogger(__name__)
 
 # How long a running operation may continue after SIGTERM before it is parked for the next start.
 DRAIN_SECS = 10.0
+# How long the start waits for the engine to list the services of a lost journal.
+REBUILD_SECS = 5.0
 
 
 class AgentApp:
@@ -71,7 +75,7 @@ class AgentApp:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
         _require_docker(self._loaded)
-        # Before anything is begun: until then a signal ends the process in the middle of whatever it does.
+        # First of all: without a handler, a signal kills the process in the middle of its work.
         self._handle_signals()
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
@@ -103,13 +107,12 @@ class AgentApp:
             )
             runtime, readiness = host.runtime, host.readiness
 
-            async def survey() -> None:
+            async def rebuild_journal() -> None:
                 if services := await rebuild_if_lost(database, journal, runtime):
                     missing = f"the journal was missing; {services} services are rebuilt from their containers' labels"
                     self._warnings.setdefault("journal", missing)
 
-            await survey()
-            engine_check = EngineCheck(runtime, journal, reports, on_answer=survey)
+            engine_check = EngineCheck(runtime, journal, reports, on_answer=rebuild_journal)
             counter = CanaryRequests(settings.networking.metrics_url)
             dependencies = Dependencies(
                 runtime=runtime,
@@ -121,17 +124,17 @@ class AgentApp:
             alerts = AlertWatch(
                 ledger, journal, runtime, readiness, changes, is_busy=queues.is_busy, clean=self._redactor.clean
             )
-            disks = DiskWatch(ledger, runtime, settings.data_dir)
+            disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
-            link = self._link(identity, journal, host, views)
+            link = self._link(identity, journal, host, views, RememberedDialects(database))
             queries = Queries(
                 identity=identity,
                 journal=journal,
                 runtime=runtime,
                 views=views,
-                control_plane=link.status if link else _alone,
+                control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
-                warnings=lambda: self._current_warnings(engine_check, host),
+                warnings=lambda: self._current_warnings(engine_check, host, journal),
             )
             router = Router(
                 deployer=deployer,
@@ -143,17 +146,22 @@ class AgentApp:
                 reports=reports,
                 group=group,
                 proxy=host.proxy,
+                certificates=host.certificates,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
-            early = [
+            # While the engine does not answer, the engine check tries again.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REBUILD_SECS):
+                    await rebuild_journal()
+            before_resume = [
                 ("engine events", runtime.watch(changes.announce)),
                 ("engine check", engine_check.run()),
                 *host.before_operations(),
                 ("alerts", alerts.run()),
                 ("disks", disks.run()),
             ]
-            background = [group.create_task(work, name=name) for name, work in early]
+            background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             background += [group.create_task(work, name=name) for name, work in host.after_operations()]
             if link is not None:
@@ -169,7 +177,7 @@ class AgentApp:
             self._notifier.stopping("finishing operations")
             socket.stop_accepting()
             await queues.drain(DRAIN_SECS)
-            router.end_errands()
+            router.cancel_requests()
             await socket.close()
             if link is not None:
                 await link.stop()
@@ -179,9 +187,15 @@ class AgentApp:
         log.info("agent stopped")
 
     def _link(
-        self, identity: Identity, journal: Journal, host: container_host.ContainerHost, views: ServiceViews
+        self,
+        identity: Identity,
+        journal: Journal,
+        host: container_host.ContainerHost,
+        views: ServiceViews,
+        remembered: RememberedDialects,
     ) -> ControlLink | None:
-        if self._settings.control_plane is None:
+        control_plane = self._settings.control_plane
+        if control_plane is None:
             return None
         return ControlLink(
             self._settings,
@@ -189,6 +203,7 @@ class AgentApp:
             runtime=host.runtime,
             views=views,
             outbox=journal.outbox,
+            door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
         )
@@ -196,7 +211,7 @@ class AgentApp:
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs
         while not self._stop.is_set():
-            # The watchdog tells that this loop turns, never that somebody can be reached.
+            # The watchdog reports that the event loop runs, not that the engine or control plane is reachable.
             self._notifier.watchdog()
             try:
                 async with asyncio.timeout(interval / 3 if interval else None):
@@ -215,7 +230,7 @@ class AgentApp:
         self._stop.set()
 
     def _reload(self) -> None:
-        """Take what can change while running; say what cannot."""
+        """Apply the settings that are reloadable; log the others that changed."""
         try:
             fresh = reload(self._loaded, environ=os.environ)
             self._log_handle.set_level(fresh.settings.logging.level)
@@ -226,13 +241,13 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost) -> list[str]:
-        away = [engine.warning] if engine.warning else []
-        return [*self._loaded.warnings, *self._warnings.values(), *away, *host.warnings]
+    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost, journal: Journal) -> list[str]:
+        now = [warning for warning in (engine.warning, journal.warning) if warning]
+        return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
 def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
-    """Run the agent until a signal ends it; the exit code."""
+    """Run the agent until a signal ends it. Returns the exit code."""
     app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
     try:
         asyncio.run(app.run())
@@ -241,7 +256,7 @@ def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
     return 0
 
 
-def _alone() -> Mapping[str, Json]:
+def _standalone_status() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
 
 

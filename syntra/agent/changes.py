@@ -1,7 +1,7 @@
 """One signal for everything that changes desired or observed state.
 
-Engine events, commits, operations that end, health that changes and configuration all raise it. Whoever keeps
-something true to that state follows it, each at its own pace, and looks for itself: the signal says when, never what.
+Engine events, commits, the end of operations, health changes and configuration raise it. Each control loop follows it
+at its own pace and reads the state for itself: the signal says when something changed, never what.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ import asyncio
 
 
 class Changes:
-    """Everything on the event loop."""
+    """The signal. Use it on the event loop only."""
 
     def __init__(self) -> None:
         self._count = 0
         self._news = asyncio.Event()
 
     def announce(self) -> None:
-        """Something changed. Cheap; to be called after the change can be seen."""
+        """Wake all followers. Cheap; call it after the change is visible."""
         self._count += 1
         self._news.set()
         self._news = asyncio.Event()
 
     def follow(self) -> Follower:
-        """A view of its own, which has seen everything until now."""
+        """A new follower, which ignores all earlier changes."""
         return Follower(self)
 
 
 class Follower:
-    """One follower's view. `wait` between two looks: what changed during a look ends the next wait at once."""
+    """One follower. Call `wait` between two passes: a change during a pass ends the next wait at once."""
 
     def __init__(self, changes: Changes) -> None:
         self._changes = changes
         self._seen = changes._count
 
     async def wait(self, at_most_secs: float) -> None:
-        """Return when something changed since the last call returned, or after `at_most_secs`. Safe to cancel."""
+        """Wait until something changes after the last call returned, at most `at_most_secs`. Safe to cancel."""
         if self._seen == self._changes._count:
             try:
                 async with asyncio.timeout(at_most_secs):

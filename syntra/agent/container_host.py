@@ -1,13 +1,13 @@
-"""What an agent runs on a container engine only: health checks, traffic, service discovery, proxy, reconciler.
+"""The parts that only a container engine needs: health checks, traffic, service discovery, proxy, reconciler.
 
-A cluster does these itself, so an agent there has none of them.
+A cluster does this work itself, so an agent on a cluster has none of these parts.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from syntra.agent.changes import Changes
@@ -17,7 +17,9 @@ from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.operations.service_queues import ServiceQueues
-from syntra.agent.proxy.routes import ProxyRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.certificates import CertificateStore, ProxyCertificates
+from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.setup import certificates_dir
 from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
 from syntra.agent.reconciler.reconciler import Reconciler
@@ -27,7 +29,9 @@ from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
 from syntra.model.network import ContainerDns
 from syntra.networking.connections import open_connections
 from syntra.networking.file_writer import FileWriter
+from syntra.networking.port_check import port_holder
 from syntra.networking.proxy import ProxyObserver
+from syntra.networking.traefik import ServedCertificate
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.engine import DockerEngine
@@ -37,7 +41,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ContainerHost:
-    """The parts. `readiness` knows the health of running replicas, `gate` that of starting ones."""
+    """The parts. `readiness` knows the health of running replicas, `gate` the health of starting ones."""
 
     engine: DockerEngine
     runtime: ContainerRuntime
@@ -46,24 +50,25 @@ class ContainerHost:
     traffic: TrafficSwitch | None
     names: NameService | None
     proxy: ProxyVerbs
+    certificates: ProxyCertificates | None
     reconciler: Reconciler
     garbage_collector: GarbageCollector
 
     def before_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """What runs from the start, by name."""
+        """The tasks that run from the start, by name."""
         return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
 
     def after_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        """What runs once it is known which operations resume.
+        """The tasks that start after unfinished operations resume, by name.
 
-        Before that a service looks idle that an operation works on: its canary would lose its share.
+        Before that, a service with a running operation looks idle, and its canary would lose its share of traffic.
         """
         routes = [("routes", self.traffic.run()), ("proxy", self.proxy.watch.run())] if self.traffic is not None else []
         return [*routes, ("reconciler", self.reconciler.run())]
 
     @property
     def warnings(self) -> list[str]:
-        """Sentences for the status."""
+        """Warnings for `status`, one sentence each."""
         strays = self.garbage_collector.stray
         return [
             *(self.traffic.problems if self.traffic is not None else ()),
@@ -73,7 +78,7 @@ class ContainerHost:
         ]
 
     def close(self) -> None:
-        """Stop answering for names. Its tasks are the caller's to cancel."""
+        """Close the name server's sockets. The caller cancels the tasks."""
         if self.names is not None:
             self.names.close()
 
@@ -88,7 +93,7 @@ def build(
     queues: ServiceQueues,
     group: asyncio.TaskGroup,
 ) -> ContainerHost:
-    """The parts of an agent with these settings."""
+    """Build the parts for these settings."""
     networking = settings.networking
     names: NameService | None = None
 
@@ -103,15 +108,32 @@ def build(
         container_dns=container_dns,
         with_aliases=networking.dns.mode != "off",
         count_connections=open_connections,
+        find_process=port_holder,
     )
     if networking.dns.mode == "agent":
         names = build_name_service(networking.dns, engine, group)
     least = settings.runtime.min_healthy_secs
     gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic)
     readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least, has_passed=gate.has_passed)
+    store = CertificateStore(certificates_dir(settings))
+    store.load(time.time())
     traffic = _traffic(
-        settings, engine=engine, journal=journal, changes=changes, queues=queues, readiness=readiness, names=names
+        settings,
+        engine=engine,
+        journal=journal,
+        changes=changes,
+        queues=queues,
+        readiness=readiness,
+        names=names,
+        certificates=store.served,
     )
+    proxy = ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic)
+    routes = PublishedRoutes.of(traffic)
+    certificates: ProxyCertificates | None = None
+    if traffic is not None and routes is not None:
+        certificates = ProxyCertificates(
+            store, proxy_settings(settings), traffic, routes, warnings=lambda: proxy.watch.warnings
+        )
     reconciler = Reconciler(
         engine,
         journal,
@@ -134,7 +156,8 @@ def build(
         gate=gate,
         traffic=traffic,
         names=names,
-        proxy=ProxyVerbs.of(settings, ProxyContainers(client, owner=owner), traffic),
+        proxy=proxy,
+        certificates=certificates,
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),
     )
@@ -149,8 +172,9 @@ def _traffic(
     queues: ServiceQueues,
     readiness: HealthWatch,
     names: NameService | None,
+    certificates: Callable[[], Sequence[ServedCertificate]],
 ) -> TrafficSwitch | None:
-    """The switch of an agent with these settings; None when it routes nothing anywhere."""
+    """The traffic switch for these settings; None when the agent neither writes routes nor answers for names."""
     networking = settings.networking
     proxy: ProxyRoutes | None = None
     if networking.proxy == "traefik-file":
@@ -158,7 +182,8 @@ def _traffic(
         proxy = ProxyRoutes(
             named,
             writer=FileWriter(networking.dynamic_dir(settings.data_dir)),
-            observer=ProxyObserver(networking.traefik_api, named),
+            observer=ProxyObserver(networking.traefik_api, named, certificates),
+            certificates=certificates,
         )
     if proxy is None and names is None:
         return None

@@ -1,7 +1,7 @@
-"""What is said about commands: responses, deployment statuses and alerts in the contract's shapes, and who hears them.
+"""Messages about commands: responses, deployment statuses and alerts in the contract's form, and their local listeners.
 
-A message to the control plane goes into the journal's outbox inside the transaction that it tells of; a local
-listener is told after that transaction has ended.
+A message to the control plane enters the journal's outbox in the transaction that it reports. Local listeners receive
+it after that transaction.
 """
 
 from __future__ import annotations
@@ -25,26 +25,28 @@ log = logging.getLogger(__name__)
 
 CONTROL_PLANE = "control-plane"
 LOCAL = "local"
-# Enough to see why a program died; the whole log is a `logs` away.
+# Enough to see why a program died; `logs` shows the rest.
 MAX_REPORT_LINES = 50
+MAX_REPORT_LINE_CHARS = 4096
 
 Listener = Callable[[str, Mapping[str, Json]], None]
 
 
 class PeerGone(AgentError):
-    """The peer of a stream is no longer there."""
+    """The peer of a stream has disconnected."""
 
 
 class Peer(Protocol):
-    """Who asked. `origin` is CONTROL_PLANE or LOCAL."""
+    """The sender of a command. `origin` is CONTROL_PLANE or LOCAL; peers of one `share` have one limit of requests."""
 
     origin: str
+    share: str
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
-        """Send a `command_response` that is in no journal transaction."""
+        """Send a `command_response` that is not in the journal."""
 
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
-        """Send a message that is not kept; waits while the peer reads slowly, raises PeerGone when it is gone."""
+        """Send a message that is not in the journal. Waits for a slow peer; raises PeerGone when it disconnects."""
 
 
 @frozen
@@ -54,6 +56,8 @@ class Progress:
     request_id: RequestId
     deployment_id: DeploymentId
     service_id: ServiceId
+    operation: str
+    """Which command it is about: `deploy`, `rollback` or `scale`."""
     state: DeployState
     phase: Phase
     percent: int
@@ -66,14 +70,14 @@ class Progress:
 
 
 class Reports:
-    """Renders messages and keeps the local listeners. One instance; everything on the event loop."""
+    """Renders messages and keeps the local listeners. One instance; use it on the event loop only."""
 
     def __init__(self, server_id: str) -> None:
         self._server_id = server_id
         self._listeners: dict[RequestId, list[Listener]] = {}
 
     def listen(self, request_id: RequestId, listener: Listener) -> Callable[[], None]:
-        """Call `listener(type, payload)` for everything said about a request; returns what ends that."""
+        """Call `listener(type, payload)` for each message about a request. Returns the function that unsubscribes."""
         self._listeners.setdefault(request_id, []).append(listener)
 
         def end() -> None:
@@ -85,8 +89,8 @@ class Reports:
 
         return end
 
-    def tell(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
-        """Tell local listeners, after the fact is in the journal."""
+    def notify(self, request_id: RequestId, kind: str, payload: Mapping[str, Json]) -> None:
+        """Notify the local listeners; call it after the journal's commit."""
         for listener in list(self._listeners.get(request_id, ())):
             listener(kind, payload)
 
@@ -100,8 +104,8 @@ class Reports:
         service_id: ServiceId | None,
         metadata: Mapping[str, Json],
     ) -> str:
-        """An `alert` as it goes over the wire."""
-        # Fields that the contract calls optional are left out, never null.
+        """Render an `alert` frame."""
+        # The contract's optional fields are left out, never null.
         about = {"service_id": service_id} if service_id is not None else {}
         payload = {
             "alert_id": f"alr_{uuid.uuid4().hex[:16]}",
@@ -118,36 +122,60 @@ class Reports:
 
 
 def envelope(kind: str, payload: Mapping[str, Json], *, message_id: str | None = None) -> str:
-    """One frame of the wire contract."""
+    """Render one frame of the wire contract."""
     return json.dumps(
         {"id": message_id or str(uuid.uuid4()), "type": kind, "timestamp": format_secs(time.time()), "payload": payload}
     )
 
 
 def for_control_plane(origin: str, kind: str, payload: Mapping[str, Json]) -> list[str]:
-    """The message as it goes into the outbox, when the request came from the control plane; else nothing."""
+    """The message for the outbox when the request came from the control plane; otherwise an empty list."""
     return [envelope(kind, payload)] if origin == CONTROL_PLANE else []
 
 
 def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
-    """A `command_response` that says yes."""
+    """A `command_response` for a command that succeeded."""
     return {"request_id": request_id, "success": True, "data": dict(data)}
 
 
 def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | None = None) -> dict[str, Json]:
-    """A `command_response` that says no, and why."""
-    error: dict[str, Json] = {"code": failure.code, "message": failure.message}
+    """A `command_response` for a command that failed, with the reason."""
+    error = _error(failure)
     if details:
         error["details"] = dict(details)
     return {"request_id": request_id, "success": False, "error": error}
 
 
+def _error(failure: Failure) -> dict[str, Json]:
+    error: dict[str, Json] = {"code": failure.code, "message": failure.message}
+    if failure.details:
+        error["details"] = {"runtime": failure.details}
+    return error
+
+
+def about_deployment(kind: str, payload: Mapping[str, Json]) -> dict[str, Json]:
+    """The details of a refusal: the deployment that the command names.
+
+    A control plane that does not track its commands needs them to find the deployment.
+    """
+    key = {"deploy": "deployment_id", "rollback": "target_deployment_id", "cancel": "deployment_id"}.get(kind)
+    deployment_id = payload.get(key) if key is not None else None
+    if not isinstance(deployment_id, str) or not deployment_id:
+        return {}
+    service = payload.get("service")
+    nested = service.get("id") if isinstance(service, Mapping) else None
+    service_id = payload.get("service_id") or nested
+    about = {"service_id": service_id[:100]} if isinstance(service_id, str) else {}
+    return {"deployment_id": deployment_id[:100], **about}
+
+
 def deploy_status(progress: Progress) -> dict[str, Json]:
-    """The `deploy_status` payload; `error_message` repeats the sentence for a control plane that reads that name."""
+    """The `deploy_status` payload. `error_message` repeats the error for control planes that read that field."""
     payload: dict[str, Json] = {
         "request_id": progress.request_id,
         "deployment_id": progress.deployment_id,
         "service_id": progress.service_id,
+        "operation": progress.operation,
         "status": progress.state.value,
         "phase": progress.phase.value,
         "progress_percent": progress.percent,
@@ -159,8 +187,8 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
     if progress.container_id is not None:
         payload["container_id"] = progress.container_id
     if progress.logs:
-        payload["logs"] = [line.message for line in progress.logs[-MAX_REPORT_LINES:]]
+        payload["logs"] = [line.message[:MAX_REPORT_LINE_CHARS] for line in progress.logs[-MAX_REPORT_LINES:]]
     if progress.failure is not None:
-        payload["error"] = {"code": progress.failure.code, "message": progress.failure.message}
+        payload["error"] = _error(progress.failure)
         payload["error_message"] = progress.failure.message
     return payload

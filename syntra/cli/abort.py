@@ -1,4 +1,4 @@
-"""`abort`: end a canary, and return to what served before."""
+"""`abort`: end a canary and return to the previous version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decide, and say that it was taken on; the deployment's own report tells how it ends."""
+    """Print that the command was accepted; the deployment's own report tells the result."""
     socket = socket_path(args)
     data = ask(socket, "abort", {"service_id": find(socket, args.service)})
     if args.json:

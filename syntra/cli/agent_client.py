@@ -1,9 +1,9 @@
-"""The client half of the local socket: one request per connection, newline-delimited JSON envelopes.
+"""The client of the local socket: one request per connection, newline-delimited JSON envelopes.
 
     {"id": "<uuid>", "type": "<message type>", "timestamp": "<ISO 8601 UTC>", "payload": {…}}
 
-Blocking sockets on purpose: a verb waits for one thing, Ctrl-C interrupts a blocking read at once, and no event loop
-has to start. A connection that ends before the answer is complete is an error, never an empty answer.
+It uses blocking sockets on purpose: a verb waits for one answer, Ctrl-C interrupts a blocking read at once, and no
+event loop has to start. A connection that ends before the answer is complete is an error, never an empty answer.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from syntra.cli.reading import Json, section, text
 from syntra.utils.frozen import frozen
 
 LINE_MAX = 16 * 1024 * 1024
-"""Longest envelope in either direction, line end included; the agent has the same bound."""
+"""The longest envelope in either direction, including the line end; the agent has the same limit."""
 
 CONNECT_SECS = 5.0
 ANSWER_SECS = 30.0
-"""The contract's own bound for an answer to a command."""
+"""The contract's time limit for an answer to a command."""
 
 EARLY_MAX = 100
-"""Statuses kept that overtake their acceptance; the last ones matter."""
+"""The most statuses kept that arrive before the acceptance; the last ones matter."""
 
 TERMINAL = frozenset({"running", "failed", "rolled_back"})
 
 
 @frozen
 class Envelope:
-    """What the agent sent, opened as far as every message has it."""
+    """A message of the agent; only the fields that all messages have are parsed."""
 
     type: str
     payload: Json
@@ -54,7 +54,7 @@ class AgentConnection:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Connect within CONNECT_SECS; the CliError says why not, and what to do."""
+        """Connect within CONNECT_SECS; raises CliError with reason and next step."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             sock.settimeout(CONNECT_SECS)
@@ -91,19 +91,19 @@ class AgentConnection:
             self._socket.settimeout(ANSWER_SECS)
             self._socket.sendall(line)
         except TimeoutError as exc:
-            raise _broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+            raise broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
         except OSError as exc:
-            # The agent may have said why before it hung up; receive() finds that, or the end of the stream.
+            # The agent may have sent the reason before it closed; receive() finds it, or the end of the stream.
             if not isinstance(exc, BrokenPipeError | ConnectionResetError):
-                raise _broken(exc.strerror or "the connection failed") from exc
+                raise broken(exc.strerror or "the connection failed") from exc
         return request_id
 
     def receive(self, timeout: float | None) -> Envelope:
-        """The next envelope. `timeout` in seconds bounds the whole of it, trickling or not; None waits for ever."""
+        """The next envelope. `timeout` in seconds limits the whole of it, however slowly it arrives; None: no limit."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (line := self._line()) is None:
             if len(self._buffer) > LINE_MAX:
-                raise _broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
+                raise broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
             remaining = None if deadline is None else deadline - time.monotonic()
             try:
                 if remaining is not None and remaining <= 0:
@@ -113,16 +113,52 @@ class AgentConnection:
             except TimeoutError as exc:
                 raise _late(timeout) from exc
             except OSError as exc:
-                raise _broken(f"the connection failed ({exc.strerror})") from exc
+                raise broken(f"the connection failed ({exc.strerror})") from exc
             if not data:
-                raise _broken("it closed the connection before it was done")
+                raise broken("it closed the connection before it was done")
             self._buffer += data
         return _opened(line)
+
+    def fileno(self) -> int:
+        """The socket, to wait for it."""
+        return self._socket.fileno()
+
+    def rest(self) -> bytes:
+        """What was received behind the last envelope, when the connection carries no more of them."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes that are no envelope. An agent that hung up is noticed by receiving: it may have said why."""
+        try:
+            self._socket.settimeout(ANSWER_SECS)
+            self._socket.sendall(data)
+        except TimeoutError as exc:
+            raise broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except OSError as exc:
+            raise broken(exc.strerror or "the connection failed") from exc
+
+    def receive_bytes(self) -> bytes:
+        """What has arrived, at least one byte; raises CliError when the agent closed the connection."""
+        try:
+            self._socket.settimeout(ANSWER_SECS)
+            data = self._socket.recv(256 * 1024)
+        except ConnectionResetError:
+            # It closed while input was on its way to it.
+            data = b""
+        except OSError as exc:
+            raise broken(f"the connection failed ({exc.strerror})") from exc
+        if not data:
+            raise broken("it closed the connection before it was done")
+        return data
 
     def _line(self) -> bytes | None:
         end = self._buffer.find(b"\n", self._searched)
         if end < 0 or end > LINE_MAX:
-            # What was searched once is not searched again, or a long line costs quadratic time.
+            # Searched bytes are not searched again: a long line would cost quadratic time.
             self._searched = len(self._buffer)
             return None
         line = bytes(self._buffer[:end])
@@ -132,15 +168,15 @@ class AgentConnection:
 
 
 def ask(path: Path, kind: str, payload: Mapping[str, object], *, timeout: float = ANSWER_SECS) -> Json:
-    """Send a request that is answered once; returns its data. Raises CommandFailed for a refusal, CliError else."""
+    """Send a request that has one answer; return its data. Raises CommandFailed for a refusal, CliError otherwise."""
     with AgentConnection.open(path) as connection:
         return await_response(connection, connection.send(kind, payload), timeout=timeout)
 
 
 def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float) -> Iterator[Json]:
-    """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the terminal one.
+    """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the last one.
 
-    `idle` bounds the wait for each. Raises CommandFailed for a refusal, CliError when the agent goes away in between.
+    `idle` limits the wait for each. Raises CommandFailed for a refusal, CliError when the agent disconnects.
     """
     early: deque[Envelope] = deque(maxlen=EARLY_MAX)
     with AgentConnection.open(path) as connection:
@@ -159,14 +195,21 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
                 return
 
 
-def subscribe(path: Path, payload: Mapping[str, object], *, idle: float | None) -> Iterator[Json]:
-    """Subscribe to logs; yields each `log_stream` payload up to the one that is done."""
+def subscribe(
+    path: Path,
+    payload: Mapping[str, object],
+    *,
+    idle: float | None,
+    on_accepted: Callable[[Json], object] = lambda _: None,
+) -> Iterator[Json]:
+    """Subscribe to logs; yields each `log_stream` payload up to the one that is done. `on_accepted` gets the answer."""
     with AgentConnection.open(path) as connection:
         request_id = connection.send("logs_subscribe", payload)
         while True:
             envelope = connection.receive(idle)
             if envelope.type == "command_response" and _is_for(envelope.payload, request_id):
                 raise_for_error(envelope.payload)
+                on_accepted(section(envelope.payload, "data"))
             elif envelope.type == "log_stream" and _is_for(envelope.payload, request_id):
                 yield envelope.payload
                 if envelope.payload.get("done") is True:
@@ -180,9 +223,9 @@ def await_response(
     timeout: float = ANSWER_SECS,
     on_other: Callable[[Envelope], object] = lambda _: None,
 ) -> Json:
-    """The data of the `command_response` to a request; what comes before it is given to `on_other`.
+    """The data of the `command_response` to a request; messages before it are passed to `on_other`.
 
-    `timeout` in seconds bounds all of it together.
+    `timeout` in seconds limits the total time.
     """
     deadline = time.monotonic() + timeout
     while (remaining := deadline - time.monotonic()) > 0:
@@ -204,11 +247,12 @@ def raise_for_error(response: Json) -> None:
         text(error, "code", "UNKNOWN"),
         text(error, "message", "the agent refused without a reason"),
         details if isinstance(details, str) else json.dumps(details) if details else "",
+        data=section(error, "details"),
     )
 
 
 def _is_for(payload: Json, request_id: str) -> bool:
-    # A refusal of an envelope that the agent could not read names no request; the connection carries only ours.
+    # If the agent could not parse the envelope, its refusal has no request id; the connection has only one request.
     return payload.get("request_id") in (request_id, "", None)
 
 
@@ -216,15 +260,16 @@ def _opened(line: bytes) -> Envelope:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as exc:
-        raise _broken("it sent something that is not JSON") from exc
+        raise broken("it sent something that is not JSON") from exc
     if isinstance(message, dict):
         kind, payload = message.get("type"), message.get("payload", {})
         if isinstance(kind, str) and isinstance(payload, dict):
             return Envelope(type=kind, payload=payload)
-    raise _broken("it sent something that is not an envelope")
+    raise broken("it sent something that is not an envelope")
 
 
-def _broken(reason: str) -> CliError:
+def broken(reason: str) -> CliError:
+    """An agent that does not keep to the protocol, or went away."""
     return CliError(
         f"cannot get an answer from the agent: {reason}; see the agent's log (journalctl -u syntra-agent)",
         ExitCode.UNAVAILABLE,
@@ -232,7 +277,7 @@ def _broken(reason: str) -> CliError:
 
 
 def _late(timeout: float | None) -> CliError:
-    return _broken(f"it did not answer within {timeout or 0:.3g} s")
+    return broken(f"it did not answer within {timeout or 0:.3g} s")
 
 
 def _unreachable(path: Path, exc: OSError) -> CliError:

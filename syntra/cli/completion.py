@@ -1,4 +1,4 @@
-"""How a stop or a restart ended: these are answered once, when they are done or when they take long."""
+"""Prints how a stop or restart ended. The agent answers these once: when they are done, or when they take long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from syntra.cli.terminal import err, out, out_json, printable
 
 
 def report(data: Json, *, kind: str, done: str, subject: str, as_json: bool) -> ExitCode:
-    """Print the answer's data. TEMPORARY when the agent is still at it: how it ends, the services tell."""
+    """Print the answer's data. TEMPORARY when the operation still runs; `services` then shows how it ends."""
     if as_json:
         out_json(data)
     unfinished = data.get("completed") is False

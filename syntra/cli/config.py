@@ -1,4 +1,4 @@
-"""`config check` and `config show`: whether the configuration holds, and what it amounts to."""
+"""`config check` and `config show`: validate the configuration, and print the effective one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load as `start` would; a mistake ends in exit code 78."""
+    """Load as `start` would; an error gives exit code 78."""
     command_line = {"logging.level": args.log_level} if args.log_level else {}
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
@@ -51,7 +51,7 @@ def _source(loaded: Loaded) -> str:
 
 
 def masked(loaded: Loaded) -> dict[str, Value | None]:
-    """Every value by dotted key, secrets as stars whatever their length."""
+    """Every value by dotted key; secrets are masked, whatever their length."""
     values = flatten(loaded.settings)
     return {name: MASK if BY_DOTTED[name].secret and value is not None else value for name, value in values.items()}
 
@@ -69,7 +69,7 @@ def _as_json(loaded: Loaded, *, with_values: bool) -> dict[str, object]:
 
 
 def _as_toml(loaded: Loaded) -> Iterator[str]:
-    """TOML that loads again (apart from the mask), each value with its origin; absent keys as comments."""
+    """TOML that can be loaded again (except masked secrets), each value with its origin; absent keys as comments."""
     values = masked(loaded)
     section = ""
     for key in KEYS:
@@ -78,7 +78,7 @@ def _as_toml(loaded: Loaded) -> Iterator[str]:
             yield ""
             yield f"[{section}]"
         value = values[key.dotted]
-        # JSON's texts and numbers are TOML's too, but for escaped surrogate pairs.
+        # JSON strings and numbers are valid TOML, except for escaped surrogate pairs.
         shown = printable(json.dumps(value, ensure_ascii=False))
         written = f"# {key.name} =" if value is None else f"{key.name} = {shown}"
         yield f"{written:50} # {loaded.origins[key.dotted]}"

@@ -1,4 +1,4 @@
-"""`controlplane`: the small reference control plane, for development and one-person fleets."""
+"""`controlplane`: the small reference control plane, for development and small fleets."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal ends it; SIGTERM is the orderly way and gives 0."""
-    # Here rather than on top: asking for help needs no server.
+    """Serve until a signal arrives; SIGTERM stops in order and gives 0."""
+    # Imported here, as --help needs no server.
     import asyncio
 
     from syntra.controlplane.settings import ControlPlaneSettings
@@ -86,7 +86,7 @@ async def _serve(settings: ControlPlaneSettings) -> ExitCode:
 
 
 def listen(given: str) -> tuple[str, int]:
-    """HOST:PORT, or [IPv6]:PORT; port 0 lets the system choose."""
+    """HOST:PORT, or [IPv6]:PORT; port 0 picks a free port."""
     host, colon, port = given.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:

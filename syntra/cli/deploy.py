@@ -1,4 +1,4 @@
-"""`deploy`: a service file, followed to the end."""
+"""`deploy`: deploy a service file, and follow the deployment to its end."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import follow
 from syntra.cli.options import add_json, path, socket_path
-from syntra.cli.service_file import read_service
+from syntra.cli.service_file import STDIN, read_service
 
 UNDO_SECS = 120.0
-"""Silence beyond the deployment's own bound: taking the new containers back is not part of it."""
+"""Longest silence beyond the deployment's own timeout, which does not include the rollback."""
 
 PASSWORD_VARIABLE = "SYNTRA_REGISTRY_PASSWORD"
 PASSWORD_MAX = 64 * 1024
@@ -20,7 +20,9 @@ PASSWORD_MAX = 64 * 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --registry-user, --registry-password-stdin, --json."""
-    parser.add_argument("file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json")
+    parser.add_argument(
+        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; - reads YAML or JSON from stdin"
+    )
     parser.add_argument("--registry-user", metavar="NAME", help="user for pulling the image")
     parser.add_argument(
         "--registry-password-stdin",
@@ -31,20 +33,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy and follow it to the end."""
+    """Deploy and follow the deployment to its end."""
+    if str(args.file) == STDIN and args.registry_password_stdin:
+        raise CliError(
+            f"cannot read both the service file and the password from stdin; set {PASSWORD_VARIABLE}", ExitCode.USAGE
+        )
     payload = dict(read_service(args.file))
     if auth := registry_auth(args):
         payload["registry_auth"] = auth
     timeout = payload["timeout_seconds"]
     assert isinstance(timeout, int | float), "the service file was checked"
+    config = payload["config"]
+    assert isinstance(config, dict), "the service file was checked"
+    grace = float(config.get("stop_grace_seconds", 0))
     subject = str(payload["service_name"])
     return follow(
-        socket_path(args), "deploy", payload, subject=subject, as_json=args.json, idle=float(timeout) + UNDO_SECS
+        socket_path(args),
+        "deploy",
+        payload,
+        subject=subject,
+        as_json=args.json,
+        idle=float(timeout) + grace + UNDO_SECS,
     )
 
 
 def registry_auth(args: argparse.Namespace) -> dict[str, str] | None:
-    """Credentials for the pull, or None. The password comes from stdin or the environment, both invisible to `ps`."""
+    """Credentials for the pull, or None. The password comes from stdin or the environment, which `ps` does not show."""
     if not args.registry_user:
         if args.registry_password_stdin:
             raise CliError("cannot use the registry password: --registry-user is missing", ExitCode.USAGE)

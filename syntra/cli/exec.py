@@ -1,71 +1,156 @@
-"""`exec`: a command in one container of a service; its output and exit code become this process's own."""
+"""`exec`: a command in one container of a service; its streams and exit code become this process's own."""
 
 from __future__ import annotations
 
 import argparse
+import base64
+import binascii
+import os
 import re
 import sys
+from pathlib import Path
 
-from syntra.cli.agent_client import ask
-from syntra.cli.exit_codes import CliError, ExitCode
-from syntra.cli.options import add_json, seconds, socket_path
-from syntra.cli.reading import text
+from syntra.cli.agent_client import AgentConnection, await_response
+from syntra.cli.attached import Attached
+from syntra.cli.exit_codes import CliError, CommandFailed, ExitCode
+from syntra.cli.options import add_json, count, socket_path
+from syntra.cli.raw_terminal import size_of_terminal
+from syntra.cli.reading import Json, text
 from syntra.cli.services import find
-from syntra.cli.terminal import err, out_json, printable, write
+from syntra.cli.terminal import err, out_json
+
+ACCEPT_SECS = 60.0
+"""Longest wait for an attached command to start: the engine is asked several times for it."""
+BOUNDED_SECS = 30.0
+MAX_SECS = 7 * 24 * 3600.0
 
 _VARIABLE = re.compile(r"[^=\s]+=.*", re.DOTALL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SERVICE -- COMMAND…, --workdir, --env, --timeout, --json."""
-    parser.usage = "%(prog)s [options] SERVICE -- COMMAND [ARGUMENT …]"
-    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    # Taken only to be answered with what was meant.
-    parser.add_argument("misplaced", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--workdir", metavar="PATH", help="working directory in the container")
-    parser.add_argument(
-        "--env", metavar="NAME=VALUE", type=_variable, action="append", default=[], help="set an environment variable"
+    """SERVICE, -i, -t, -w, -e, --replica, --timeout, --json; the command is split off before."""
+    parser.usage = "%(prog)s [options] SERVICE [--] COMMAND [ARGUMENT …]"
+    parser.epilog = (
+        "Options come before SERVICE; everything after it is the command. Standard input is passed on when it is a "
+        "pipe or a file, and with -i from a terminal. In a loop that reads its input, add </dev/null."
     )
-    parser.add_argument("--timeout", type=seconds, default=30.0, metavar="SECONDS", help="command timeout (default 30)")
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input from a terminal, too")
+    parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal (-it for a shell)")
+    parser.add_argument("-w", "--workdir", metavar="PATH", help="working directory in the container")
+    parser.add_argument(
+        *("-e", "--env"),
+        metavar="NAME=VALUE",
+        type=_variable,
+        action="append",
+        default=[],
+        help="set an environment variable",
+    )
+    parser.add_argument("--replica", type=_replica, metavar="N", help="replica of that number (default: the newest)")
+    parser.add_argument(
+        "--timeout", type=_timeout, metavar="SECONDS", help="end the command after this time (default: none; --json 30)"
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     command: list[str] = getattr(args, "command", [])
-    if args.misplaced:
-        example = printable(" ".join([args.service, "--", *args.misplaced])[:80])
-        raise CliError(f"cannot exec: put the command after --; try `exec {example}`", ExitCode.USAGE)
     if not command:
-        raise CliError("cannot exec: no command; put it after --, as in `exec SERVICE -- ls /`", ExitCode.USAGE)
+        raise CliError("cannot exec: no command; put it after SERVICE, as in `exec SERVICE ls /`", ExitCode.USAGE)
+    has_terminal = _has_terminal()
+    if args.tty and args.json:
+        raise CliError("cannot exec: --json shows the output at the end; leave out -t or --json", ExitCode.USAGE)
+    if args.tty and not has_terminal:
+        raise CliError("cannot exec: standard input is not a terminal; leave out -t", ExitCode.USAGE)
     socket = socket_path(args)
-    payload = {
+    payload: dict[str, object] = {
         "service_id": find(socket, args.service),
         "command": command,
         "env": dict(variable.split("=", 1) for variable in args.env),
-        "timeout_seconds": args.timeout,
-        "interactive": False,
     }
     if args.workdir:
         payload["working_dir"] = args.workdir
-    data = ask(socket, "exec", payload, timeout=args.timeout + 10)
+    if args.replica is not None:
+        payload["replica"] = args.replica
+    if args.json:
+        return _bounded(socket, {**payload, "timeout_seconds": args.timeout or BOUNDED_SECS})
+    if args.timeout is not None:
+        payload["timeout_seconds"] = args.timeout
+    return _attached(socket, payload, stdin=args.interactive or _has_input(), tty=args.tty)
+
+
+def _attached(socket: Path, payload: dict[str, object], *, stdin: bool, tty: bool) -> int:
+    payload |= {"stream": True, "stdin": stdin, "tty": tty}
+    if tty:
+        payload["rows"], payload["columns"] = size_of_terminal(0)
+    with AgentConnection.open(socket) as connection:
+        accepted = await_response(connection, connection.send("exec", payload), timeout=ACCEPT_SECS)
+        if accepted.get("attached") is not True:
+            raise CliError("cannot exec: the agent does not know attached commands; update it", ExitCode.UNAVAILABLE)
+        end = Attached(connection, stdin=stdin, tty=tty).run()
+    return _exit_code(end)
+
+
+def _bounded(socket: Path, payload: dict[str, object]) -> int:
+    timeout = payload["timeout_seconds"]
+    assert isinstance(timeout, float), "cannot happen because the option is a number"
+    with AgentConnection.open(socket) as connection:
+        try:
+            data = await_response(connection, connection.send("exec", payload), timeout=timeout + 10)
+        except CommandFailed as failed:
+            if failed.data:
+                # The output up to the timeout is a result, too.
+                out_json({**failed.data, "timed_out": True})
+            raise CommandFailed(failed.code, failed.message) from None
+    out_json(data)
+    if data.get("truncated") is True:
+        shown = sum(_size(data, name) for name in ("stdout", "stderr"))
+        err(f"only the first {shown // 1024} KiB of the output are shown; leave out --json to see all")
+    return _exit_code(data)
+
+
+def _exit_code(data: Json) -> int:
     exit_code = data.get("exit_code")
     if isinstance(exit_code, bool) or not isinstance(exit_code, int):
         raise CliError("cannot tell how the command ended: the agent sent no exit code", ExitCode.UNAVAILABLE)
-    if args.json:
-        out_json(data)
-        return exit_code & 0xFF
-    for stream, name in ((sys.stdout, "stdout"), (sys.stderr, "stderr")):
-        output = text(data, name, "")
-        # A program reading the pipe wants the bytes; a terminal would obey them.
-        write(stream, printable(output, keep="\n\t") if stream.isatty() else output)
-    if data.get("truncated") is True:
-        shown = sum(len(text(data, name, "").encode()) for name in ("stdout", "stderr"))
-        err(f"only the first {shown // 1024} KiB of the output are shown; have the command write a file to see all")
     return exit_code & 0xFF
+
+
+def _size(data: Json, name: str) -> int:
+    said = text(data, name, "")
+    try:
+        return len(base64.b64decode(said)) if data.get("encoding") == "base64" else len(said.encode())
+    except binascii.Error:
+        return len(said)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and os.isatty(0)
+
+
+def _has_input() -> bool:
+    """Whether standard input is a pipe or a file; a terminal is read only when asked to, and it may be closed."""
+    return sys.stdin is not None and not os.isatty(0)
 
 
 def _variable(given: str) -> str:
     if not _VARIABLE.fullmatch(given):
         raise argparse.ArgumentTypeError("is not NAME=VALUE")
     return given
+
+
+def _replica(given: str) -> int:
+    if (number := count(given)) < 1:
+        raise argparse.ArgumentTypeError("counts from 1")
+    return number
+
+
+def _timeout(given: str) -> float:
+    try:
+        value = float(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds") from None
+    if not 0.1 <= value <= MAX_SECS:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range (0.1–{MAX_SECS:.0f} seconds)")
+    return value

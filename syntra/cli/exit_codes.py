@@ -1,18 +1,19 @@
-"""The exit codes of the command line, and the errors that carry them: scripts and unit files may rely on them.
+"""The exit codes of the command line, and the errors that carry them. Scripts and unit files may rely on them.
 
 Numbers from 64 up are those of sysexits.h, which systemd names in its logs; 130 and 141 are the shell's 128 + signal.
-`exec` is the exception: once the command ran, its own exit code passes through.
+`exec` is the exception: once its command has run, it exits with the command's exit code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from syntra.utils.errors import AgentError
 
 
 class ExitCode(IntEnum):
-    """How a run of the command line ended."""
+    """How the command line ended."""
 
     OK = 0
     FAILED = 1
@@ -58,12 +59,12 @@ _BY_ERROR_CODE = {
 
 
 def of_error(code: str) -> ExitCode:
-    """The exit code for the machine-readable code of an error; anything not listed is a plain failure."""
+    """The exit code for an error's machine-readable code; a code that is not listed is a general failure."""
     return _BY_ERROR_CODE.get(code, ExitCode.FAILED)
 
 
 class CliError(AgentError):
-    """One sentence for stderr and the exit code that goes with it."""
+    """One sentence for stderr, and the exit code."""
 
     def __init__(self, sentence: str, exit_code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(sentence)
@@ -71,8 +72,10 @@ class CliError(AgentError):
 
 
 class CommandFailed(CliError):
-    """The `error` object of a `command_response`: its code decides the exit code."""
+    """The `error` object of a `command_response`; its code decides the exit code. `data` is its `details`."""
 
-    def __init__(self, code: str, message: str, details: str = "") -> None:
+    def __init__(self, code: str, message: str, details: str = "", data: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{message} ({code})" + (f"\n{details}" if details else ""), of_error(code))
         self.code = code
+        self.message = message
+        self.data = data or {}

@@ -1,4 +1,4 @@
-"""Following a deployment to its end: one updating line on a terminal, plain lines in a pipe, JSON for programs."""
+"""Follows a deployment to its end: one updating line on a terminal, plain lines in a pipe, JSON with --json."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from syntra.cli.reading import Json, number, section, text, texts
 from syntra.cli.terminal import err, out, out_json, printable, write
 
 IDLE_SECS = 3600.0
-"""Longest silence between two reports where the deployment's own bound is not known here: a slow pull is silent."""
+"""Longest silence between two reports when the deployment's own timeout is unknown: a slow pull reports nothing."""
 
 LOG_LINES = 20
-"""Last lines of a failed container that are shown."""
+"""How many of the last lines of a failed container are shown."""
 
 
 def follow(
     socket: Path, kind: str, payload: Mapping[str, object], *, subject: str, as_json: bool, idle: float
 ) -> ExitCode:
-    """Ask for the work and report on it. OK only when it ended in `running`.
+    """Send the request and show its reports. OK only when it ended in `running`.
 
-    Interrupting or losing the connection leaves the agent at work: it was accepted.
+    Interrupting, or losing the connection, does not stop the operation: the agent has accepted it.
     """
     report = _Json() if as_json else _Line() if sys.stdout.isatty() else _Plain()
     accepted, last = False, dict[str, object]()
@@ -45,17 +45,19 @@ def follow(
 
 def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
     status, error = text(last, "status"), section(last, "error")
-    # Where going back is what was asked for, ending there without an error is the success.
+    # A rollback that was requested ends in `rolled_back`: without an error that is the success.
     if status == "running" or (kind == "rollback" and status == "rolled_back" and not error):
         return ExitCode.OK
     reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
     code = text(error, "code", "")
     undone = "; the previous version is running again" if status == "rolled_back" else ""
-    err(f"cannot {kind} {subject}: {reason}{f' ({code})' if code else ''}{undone}")
+    # A reason may say by itself what could not be done.
+    said = reason if reason.startswith(f"cannot {kind} ") else f"cannot {kind} {subject}: {reason}"
+    err(f"{said}{f' ({code})' if code else ''}{undone}")
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")
     found = of_error(code)
-    # The agent was reached and did accept: only "the engine is away" is told apart from a failure.
+    # The agent accepted the operation, so only "the engine is unavailable" is distinguished from a failure.
     return found if found is ExitCode.UNAVAILABLE else ExitCode.FAILED
 
 
@@ -72,18 +74,18 @@ class _Plain:
         self._before = line
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """No line is open."""
 
 
 class _Line:
-    """One line that is written over, for a terminal; what it ends as stays."""
+    """One line that is overwritten, for a terminal; its last content stays."""
 
     def __init__(self) -> None:
         self._open = False
 
     def show(self, event: Json) -> None:
         width = shutil.get_terminal_size().columns - 1
-        # CR and "erase in line" (ECMA-48 8.3.41); a line wider than the terminal could not be taken back.
+        # CR and "erase in line" (ECMA-48 8.3.41). A line wider than the terminal could not be erased.
         write(sys.stdout, f"\r\x1b[2K{_sentence(event)[:width]}")
         self._open = True
 
@@ -100,11 +102,11 @@ class _Json:
         out_json(event)
 
     def close(self) -> None:
-        """Nothing is left open."""
+        """No line is open."""
 
 
 _LATE_PHASES = {"stop_old": "stopping", "cleanup": "finishing"}
-"""The contract has no status of their own for the last phases: `starting: stop …` would contradict itself."""
+"""The contract has no status for these phases: `starting: stop …` would contradict itself."""
 
 
 def _sentence(event: Json) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 
 from syntra.cli.agent_client import subscribe
@@ -16,6 +18,10 @@ from syntra.cli.terminal import out, out_json, printable
 IDLE_SECS = 60.0
 """Longest silence while past lines are read; following is silent for as long as the service is."""
 
+LINE_KIB = 64
+"""What the agent keeps of a line."""
+
+_COLOURS = (36, 33, 32, 35, 34, 31)
 _AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -27,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tail", type=count, default=100, metavar="N", help="number of recent lines (default 100)")
     parser.add_argument("--since", type=since, metavar="TIME", help="15m, 2h, 1d, or 2024-05-01T12:00:00Z")
     parser.add_argument("-t", "--timestamps", action="store_true", help="show when each line was written")
+    parser.add_argument("--no-log-prefix", action="store_true", help="do not show which replica wrote a line")
     add_json(parser)
 
 
@@ -36,13 +43,42 @@ def run(args: argparse.Namespace) -> int:
     payload = {"service_id": find(socket, args.service), "follow": args.follow, "tail": args.tail}
     if args.since is not None:
         payload["since"] = args.since
-    for batch in subscribe(socket, payload, idle=None if args.follow else IDLE_SECS):
+    prefixes = _Prefixes(args.service.rpartition("/")[2])
+    for batch in subscribe(socket, payload, idle=None if args.follow else IDLE_SECS, on_accepted=prefixes.expect):
         for line in rows(batch, "logs"):
             if args.json:
                 out_json(line)
             else:
-                out(_shown(line, timestamps=args.timestamps))
+                prefix = "" if args.no_log_prefix else prefixes.of(line)
+                out(prefix + _shown(line, timestamps=args.timestamps))
     return ExitCode.OK
+
+
+class _Prefixes:
+    """Whose line it is, as `docker compose logs` shows it: from the moment when there are several replicas."""
+
+    def __init__(self, name: str) -> None:
+        self._name = printable(name)
+        self._known: set[int] = set()
+        self._has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def expect(self, accepted: Json) -> None:
+        """Learn the replicas that were there at the beginning."""
+        numbers = accepted.get("replicas")
+        self._known |= {number for number in numbers if isinstance(number, int)} if isinstance(numbers, list) else set()
+
+    def of(self, line: Json) -> str:
+        """What stands before a line."""
+        number = line.get("replica")
+        if not isinstance(number, int):
+            return ""
+        self._known.add(number)
+        if len(self._known) < 2:
+            return ""
+        width = len(f"{self._name}-{max(self._known)}")
+        prefix = f"{f'{self._name}-{number}':{width}}  | "
+        # SGR of ECMA-48 8.3.117; the same replica has the same colour in every call.
+        return f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{prefix}\x1b[0m" if self._has_colours else prefix
 
 
 def since(given: str) -> str:
@@ -61,4 +97,6 @@ def since(given: str) -> str:
 
 def _shown(line: Json, *, timestamps: bool) -> str:
     message = printable(text(line, "message", ""), keep="\t")
+    if line.get("truncated") is True:
+        message += f" … (cut at {LINE_KIB} KiB)"
     return f"{printable(text(line, 'timestamp'))} {message}" if timestamps else message

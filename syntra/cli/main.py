@@ -1,4 +1,4 @@
-"""The entry point: arguments to a verb, errors to one line on stderr, everything to an exit code."""
+"""The entry point: selects the verb, prints errors as one line on stderr, and returns the exit code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from syntra import __version__
 from syntra.cli import terminal
 from syntra.cli.exit_codes import EPILOG, CliError, ExitCode, of_error
 from syntra.cli.options import add_common
+from syntra.cli.parser import Parser
 from syntra.cli.verbs import SUMMARIES, load
 from syntra.utils.errors import AgentError
 
@@ -44,7 +45,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    """Two steps: the options before the verb, then the verb's own parser over the rest."""
+    """Parse in two steps: the options before the verb, then the rest with the verb's own parser."""
     top = _top_parser()
     if not argv:
         top.print_help(sys.stderr)
@@ -52,37 +53,34 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     args = top.parse_args(argv)
     name: str | None = args.verb
     if name is None:
-        top.error(f"no verb; see `{PROGRAM} --help`")
+        top.error("there is no verb")
     if name not in SUMMARIES:
         from syntra.agent.config.suggest import hint
 
-        meant = hint(name, SUMMARIES) or f"; see `{PROGRAM} --help`"
-        top.error(f"unknown verb {terminal.printable(name[:40])}{meant}")
+        top.error(f"unknown verb {name[:40]}{hint(name, SUMMARIES)}")
     verb = load(name)
-    parser = argparse.ArgumentParser(
-        prog=f"{PROGRAM} {name}", description=f"{SUMMARIES[name]}.".capitalize(), allow_abbrev=False
-    )
+    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{SUMMARIES[name]}.".capitalize())
     add_common(parser, top=False)
     verb.add_arguments(parser)
     rest: list[str] = args.rest
-    if name == "exec" and "--" in rest:
-        # Split by hand: argparse drops every `--`, and the command may hold one of its own.
-        cut = rest.index("--")
-        rest, args.command = rest[:cut], rest[cut + 1 :]
+    if name == "exec":
+        # Split by hand: argparse would take the command's options for its own.
+        from syntra.cli.exec_words import split_exec
+
+        rest, args.command = split_exec(rest)
     parser.set_defaults(run=verb.run)
     return parser.parse_args(rest, args)
 
 
-def _top_parser() -> argparse.ArgumentParser:
+def _top_parser() -> Parser:
     width = max(map(len, SUMMARIES))
     verbs = "\n".join(f"  {name:{width}}  {summary}" for name, summary in SUMMARIES.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options] VERB …",
         description="Deploys containers on this server, watches them and reports.",
         epilog=f"verbs (each has --help):\n{verbs}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     add_common(parser, top=True)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="show the version")

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print."""
+    """Query the agent and print."""
     socket = socket_path(args)
     data = ask(socket, "metrics", {"service_id": find(socket, args.service)})
     if args.json:

@@ -1,4 +1,4 @@
-"""Options that every verb has, and what they mean for verbs that talk to the agent."""
+"""The options that all verbs have, and the types of arguments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 from syntra.cli.exit_codes import CliError, ExitCode
 
+MAX_SECONDS = 3600.0
 LEVELS = ("debug", "info", "warn", "error")
 
 
 def add_common(parser: argparse.ArgumentParser, *, top: bool) -> None:
     """--config, --log-level and --socket, before and after the verb.
 
-    Below the top they have no defaults: an absent option after the verb must not undo one before it.
+    Only the top parser sets defaults: an absent option after the verb must not override one before it.
     """
     default = None if top else argparse.SUPPRESS
     group = parser.add_argument_group("common options")
@@ -24,7 +25,7 @@ def add_common(parser: argparse.ArgumentParser, *, top: bool) -> None:
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """--json, for programs that read what people would."""
+    """--json, for programs."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
@@ -40,21 +41,21 @@ def seconds(given: str) -> float:
     try:
         value = float(given)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds") from None
-    if not 0 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range (0–3600 seconds)")
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds; give 0 to 3600") from None
+    if not 0 <= value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range; give 0 to 3600 seconds")
     return value
 
 
 def count(given: str) -> int:
-    """An argument that counts something: 0 or more, in decimal digits."""
+    """A number of objects: 0 or more, in decimal digits."""
     if not given.isascii() or not given.isdigit() or len(given) > 9:
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a count")
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a count; give a whole number such as 2")
     return int(given)
 
 
 def socket_path(args: argparse.Namespace) -> Path:
-    """Where the agent listens: --socket, SYNTRA_SOCKET, the configuration file, the default."""
+    """The agent's socket: --socket, SYNTRA_SOCKET, the configuration file, the default."""
     if args.socket is not None:
         given: Path = args.socket
         if len(os.fsencode(given)) > 107:

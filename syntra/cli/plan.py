@@ -14,12 +14,14 @@ from syntra.cli.terminal import out, out_json, printable
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --json."""
-    parser.add_argument("file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json")
+    parser.add_argument(
+        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; - reads YAML or JSON from stdin"
+    )
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print."""
+    """Query the agent and print."""
     payload = read_service(args.file)
     data = ask(socket_path(args), "plan", payload)
     if args.json:

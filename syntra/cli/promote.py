@@ -1,4 +1,4 @@
-"""`promote`: end the holds of a canary, and give it every request."""
+"""`promote`: end the holds of a canary and send it all requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Decide, and say that it was taken on; the deployment's own report tells how it ends."""
+    """Print that the command was accepted; the deployment's own report tells the result."""
     socket = socket_path(args)
     data = ask(socket, "promote", {"service_id": find(socket, args.service)})
     if args.json:

@@ -13,9 +13,9 @@ from syntra.cli.reading import Json, number, rows, section, text, texts
 from syntra.cli.terminal import err, out, out_json, printable
 
 SILENCE_SECS = 3600.0
-"""Longest wait for a report: pulling the image is silent, and the agent itself bounds a pull that stands still."""
+"""Longest wait for a report: pulling the image reports nothing, and the agent itself ends a stalled pull."""
 DOWN_SECS = 120.0
-"""Two containers, each with its grace."""
+"""Two containers, each with its grace period."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask, follow, print."""
+    """Send the request, follow it, print."""
     socket = socket_path(args)
     match args.action:
         case "up":

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print."""
+    """Query the agent and print."""
     data = ask(socket_path(args), "list_services", {})
     if args.json:
         out_json(data)
@@ -52,6 +52,6 @@ def show_services(services: Sequence[Json]) -> None:
 
 
 def _domains(domains: Sequence[str]) -> str:
-    # All of them are in --json; a service with ten would push every other column out of sight.
+    # --json shows all domains; ten in one row would push the other columns off the screen.
     more = f" +{len(domains) - SHOWN_DOMAINS}" if len(domains) > SHOWN_DOMAINS else ""
     return (" ".join(domains[:SHOWN_DOMAINS]) + more) or "-"

@@ -1,7 +1,7 @@
-"""Tolerant reading of the agent's answers.
+"""Reads the agent's answers tolerantly.
 
-The agent may be older or newer than this command line. A field that is missing or of another type is shown as unknown
-instead of taking the whole answer down.
+The agent may be older or newer than this command line. A field that is missing or has another type is shown as unknown,
+and does not make the whole answer fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ UNKNOWN = "-"
 
 
 def text(source: Json, name: str, default: str = UNKNOWN) -> str:
-    """A text or number as text; anything else, or an empty text, is the default."""
+    """A string or number as text; the default for anything else and for an empty string."""
     value = source.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return default
@@ -34,12 +34,12 @@ def section(source: Json, name: str) -> Json:
 
 
 def rows(source: Json, name: str) -> list[Json]:
-    """The objects of a list; other items are left out."""
+    """The objects in a list; other items are skipped."""
     value = source.get(name)
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def texts(source: Json, name: str) -> list[str]:
-    """The texts of a list; other items are left out."""
+    """The strings in a list; other items are skipped."""
     value = source.get(name)
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []

@@ -6,18 +6,21 @@ import argparse
 
 from syntra.cli.agent_client import ask
 from syntra.cli.completion import report
-from syntra.cli.options import add_json, seconds, socket_path
+from syntra.cli.options import MAX_SECONDS, add_json, seconds, socket_path
 from syntra.cli.services import find
 
 REPLICAS_SECS = 600.0
-"""What restarting and proving the replicas may take on top of the grace; the answer comes when all are done."""
+"""Longest time beyond the grace until the replicas are restarted and healthy; the answer comes after the last."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, --timeout, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
     parser.add_argument(
-        "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="seconds to wait before SIGKILL (default 10)"
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="seconds to wait before SIGKILL (default: the service's stop_grace_seconds, else 10)",
     )
     add_json(parser)
 
@@ -26,6 +29,10 @@ def run(args: argparse.Namespace) -> int:
     """Restart and wait for the agent's answer."""
     socket = socket_path(args)
     service_id = find(socket, args.service)
-    payload = {"service_id": service_id, "timeout_seconds": args.timeout}
-    data = ask(socket, "restart", payload, timeout=args.timeout + REPLICAS_SECS)
+    payload: dict[str, object] = {"service_id": service_id}
+    if args.timeout is not None:
+        payload["timeout_seconds"] = args.timeout
+    # Without one it is the service's own, which the agent knows.
+    grace = MAX_SECONDS if args.timeout is None else args.timeout
+    data = ask(socket, "restart", payload, timeout=grace + REPLICAS_SECS)
     return report(data, kind="restart", done="restarted", subject=args.service, as_json=args.json)

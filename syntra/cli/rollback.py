@@ -1,4 +1,4 @@
-"""`rollback`: back to the deployment before, or to a named one."""
+"""`rollback`: return to the previous deployment, or to a given one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Roll back and follow it to the end."""
+    """Roll back and follow the operation to its end."""
     socket = socket_path(args)
     payload = {"service_id": find(socket, args.service)}
     if args.deployment:

@@ -1,4 +1,4 @@
-"""`scale`: the number of a service's replicas."""
+"""`scale`: set the number of a service's replicas."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Scale and follow it to the end."""
+    """Scale and follow the operation to its end."""
     socket = socket_path(args)
     payload = {
         "service_id": find(socket, args.service),

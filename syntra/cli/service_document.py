@@ -1,7 +1,7 @@
-"""What a service file says, whatever its format, and the bounds that every format keeps.
+"""The parsed content of a service file in any format, and the limits for all formats.
 
-A document is at most 32 levels deep and 10,000 values wide (YAML aliases counted as often as they are used), so no file
-can keep the parser busy for long.
+A document has at most 32 levels and 10,000 values (a YAML alias counts each time it is used), so no file can keep the
+parser busy for long.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ DEPTH_MAX = 32
 VALUES_MAX = 10_000
 
 Place = tuple[str | int, ...]
-"""Where a value stands: keys and indexes from the root."""
+"""The path of a value: keys and indexes from the root."""
 
 
 @frozen
 class Parsed:
-    """What a file says. `lines` (1-based) and `spellings` (plain scalars as written) exist for YAML only."""
+    """A parsed file. Only YAML sets `lines` (1-based).
+
+    `spellings` are plain scalars as written: all of them in YAML, numbers with a fraction in TOML and JSON.
+    """
 
     value: object
     lines: dict[Place, int] = field(default_factory=dict)
@@ -29,17 +32,29 @@ class Parsed:
 
 
 class Unreadable(Exception):
-    """The text does not parse; `line` is 1-based, 0 where nobody knows."""
+    """The text does not parse; `line` is 1-based, 0 when unknown."""
 
     def __init__(self, reason: str, line: int = 0) -> None:
         super().__init__(reason)
         self.line = line
 
 
+class _Spelled(float):
+    """A number with a point or an exponent, as it was written."""
+
+    spelling: str
+
+    @classmethod
+    def read(cls, text: str) -> _Spelled:
+        number = cls(text)
+        number.spelling = text
+        return number
+
+
 def parse_toml(text: str) -> Parsed:
     """Raises Unreadable."""
     try:
-        return _bounded(tomllib.loads(text))
+        return _bounded(tomllib.loads(text, parse_float=_Spelled.read))
     except tomllib.TOMLDecodeError as exc:
         raise Unreadable(str(exc)) from exc
     except (RecursionError, ValueError) as exc:
@@ -60,7 +75,9 @@ def parse_json(text: str) -> Parsed:
         raise Unreadable(f"{name} is not JSON")
 
     try:
-        value: object = json.loads(text, object_pairs_hook=unique, parse_constant=no_constant)
+        value: object = json.loads(
+            text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=_Spelled.read
+        )
     except json.JSONDecodeError as exc:
         raise Unreadable(exc.msg, exc.lineno) from exc
     except (RecursionError, ValueError) as exc:
@@ -69,15 +86,20 @@ def parse_json(text: str) -> Parsed:
 
 
 def _bounded(value: object) -> Parsed:
-    level, count = [value], 0
+    level: list[tuple[Place, object]] = [((), value)]
+    count = 0
+    spellings: dict[Place, str] = {}
     for _ in range(DEPTH_MAX):
         count += len(level)
         if count > VALUES_MAX:
             raise Unreadable(f"it holds more than {VALUES_MAX} values")
-        below: list[object] = []
-        for item in level:
-            below += item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+        below: list[tuple[Place, object]] = []
+        for place, item in level:
+            if isinstance(item, _Spelled):
+                spellings[place] = item.spelling
+            pairs = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+            below += [((*place, step), inner) for step, inner in pairs]
         if not below:
-            return Parsed(value=value)
+            return Parsed(value=value, spellings=spellings)
         level = below
     raise Unreadable(f"it is nested more than {DEPTH_MAX} levels deep")

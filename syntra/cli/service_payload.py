@@ -1,7 +1,7 @@
-"""From what a person writes into a service file to the `deploy` payload of the wire contract.
+"""Converts the content of a service file to the `deploy` payload of the wire contract.
 
-People may write the contract's nested shape or the same keys flat, and leave out what has a sensible default. Names are
-checked here, with hints; values are checked by the parser that the agent itself uses, so both always agree.
+A file may use the contract's nested shape or the same keys flat, and omit keys that have a default. This module checks
+the names of keys and gives hints; the agent's own parser checks the values, so both always agree.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import shlex
 from collections.abc import Callable, Mapping
 
-from syntra.agent.config.suggest import hint
+from syntra.cli.service_document import Place
+from syntra.cli.service_hints import refusal, unknown_key
+from syntra.cli.service_shapes import ServiceMistake, Spellings, dotted, mapping, shaped
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields
 from syntra.model.spec_payload import parse_deployment, render_deployment
-
-Place = tuple[str | int, ...]
-Spellings = Mapping[Place, str]
 
 _ROOT = {
     "service_id": "service_id",
@@ -45,6 +43,14 @@ _CONFIG = {
     "labels": "labels",
     "volumes": "volumes",
     "health_check": "health_check",
+    "env_file": "env_file",
+    **{
+        name: name
+        for name in (
+            *("entrypoint", "user", "working_dir", "init", "stop_signal", "stop_grace_seconds", "shm_size", "tmpfs"),
+            *("ulimits", "extra_hosts", "read_only", "cap_drop", "release_command"),
+        )
+    },
 }
 _NETWORKING = {
     name: name
@@ -54,44 +60,33 @@ _NETWORKING = {
     )
 }
 _SECTIONS = {"config": _CONFIG, "networking": _NETWORKING}
-_IMAGE = ("registry", "repository", "tag", "digest")
-_VOLUME = ("name", "host_path", "container_path", "read_only")
-_HEALTH = (
-    *("type", "path", "port", "command"),
-    *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),
-)
-_RATE_LIMIT = ("average", "burst")
-_CANARY = ("steps", "max_error_percent", "min_requests")
-_CANARY_STEP = ("percent", "hold_seconds")
 _SECRETS = ("registry_auth", "registry_password", "password")
 _ID_MAX = 80
-"""Readable part of a made-up service id: with prefix and digest it stays below the 100 characters of an id."""
+"""The longest readable part of a generated service id: with prefix and digest it fits into an id's 100 characters."""
 
 _STEP = re.compile(r"[^.\[\]]+")
 
 
-class ServiceMistake(Exception):
-    """What is wrong, and at which place of the file; `place` is empty for what the file does not mention."""
+def build_payload(
+    value: object, *, stem: str, spellings: Spellings, env_file: Callable[[str], Mapping[str, str]]
+) -> dict[str, object]:
+    """The complete payload of a parsed file. `stem` is the file's name, the default for the service's name.
 
-    def __init__(self, place: Place, reason: str, *, name: str = "") -> None:
-        super().__init__(f"{dotted(place) or name}: {reason}" if place or name else reason)
-        self.place = place
-
-
-def build_payload(value: object, *, stem: str, spellings: Spellings) -> dict[str, object]:
-    """The complete payload of a parsed file; `stem` is the file's name and names the service if nothing else does.
-
-    `spellings` holds scalars as they were written: `1.10` is an environment value, not a number. Raises ServiceMistake.
+    `spellings` holds scalars as written: `1.10` as an environment value is not a number. `env_file` gives the variables
+    of a file that is named beside the service file. Raises ServiceMistake, and what `env_file` raises.
     """
     found = _collect(value)
     payload: dict[str, object] = {"config": {}, "networking": {}}
     for target, (place, written) in found.items():
-        shaped = _SHAPES.get(target[-1], _as_is)(written, place, spellings)
-        if shaped is not None:
+        item = shaped(target[-1], written, place, spellings)
+        if item is not None:
             owner = payload if len(target) == 1 else payload[str(target[0])]
             assert isinstance(owner, dict), "sections are made above"
-            owner[target[-1]] = shaped
+            owner[target[-1]] = item
+    _read_env_files(payload["config"], found.get(("config", "env_file"), ((), None))[0], env_file)
     payload.setdefault("service_name", re.sub(r"[^A-Za-z0-9]+", "-", stem).strip("-")[:63].strip("-"))
+    if payload["service_name"] == "":
+        raise ServiceMistake((), "is missing", name="name")
     payload.setdefault("project_name", "default")
     payload.setdefault("service_id", service_id(str(payload["project_name"]), str(payload["service_name"])))
     payload.setdefault("deployment_id", f"dep_{secrets.token_hex(6)}")
@@ -103,22 +98,16 @@ def build_payload(value: object, *, stem: str, spellings: Spellings) -> dict[str
 
 
 def service_id(project: str, name: str) -> str:
-    """The same id for the same project and name, on every machine: readable, and distinct for distinct names."""
+    """The same id for the same project and name on every machine: readable, and unique per name."""
     readable = "_".join(re.sub(r"[^a-z0-9]+", "-", part.lower()).strip("-") for part in (project, name))
     if readable != f"{project}_{name}" or len(readable) > _ID_MAX:
-        # The readable form lost something, so two names could meet in it.
+        # The readable form has dropped characters, so two names could have the same one.
         readable = f"{readable[:_ID_MAX]}-{hashlib.sha256(f'{project}/{name}'.encode()).hexdigest()[:8]}"
     return f"svc_{readable}"
 
 
-def dotted(place: Place) -> str:
-    """`volumes[1].name`, as errors write it."""
-    shown = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
-    return shown if len(shown) <= 120 else shown[:119] + "…"
-
-
 def _collect(value: object) -> dict[Place, tuple[Place, object]]:
-    """Every field by its place in the payload, with its place in the file; flat and nested keys come together."""
+    """Every field of the payload, with its place in the file; merges flat and nested keys."""
     if not isinstance(value, dict):
         raise ServiceMistake((), "it is empty" if value is None else "it is not a mapping of keys to values")
     found: dict[Place, tuple[Place, object]] = {}
@@ -133,13 +122,36 @@ def _collect(value: object) -> dict[Place, tuple[Place, object]]:
                 "does not belong into a service file; use `deploy --registry-user NAME --registry-password-stdin`",
             )
         if key in _SECTIONS:
-            for inner, inner_item in _mapping(item, (key,), tuple(_SECTIONS[key])).items():
+            for inner in item if isinstance(item, dict) else ():
+                _refuse((key, inner))
+            for inner, inner_item in mapping(item, (key,), tuple(_SECTIONS[key])).items():
                 _put(found, (key, _SECTIONS[key][inner]), (key, inner), inner_item)
         elif key in flat:
             _put(found, flat[key], (key,), item)
         else:
-            raise ServiceMistake((key,), f"unknown key{hint(str(key), [*flat, *_SECTIONS])}")
+            _refuse((key,))
+            raise ServiceMistake((key,), unknown_key(str(key), [*flat, *_SECTIONS]))
     return found
+
+
+def _refuse(place: Place) -> None:
+    reason = refusal(str(place[-1]))
+    if reason is not None:
+        raise ServiceMistake(place, reason)
+
+
+def _read_env_files(config: object, place: Place, env_file: Callable[[str], Mapping[str, str]]) -> None:
+    assert isinstance(config, dict), "cannot happen because `build_payload` makes it"
+    names = config.pop("env_file", None) or []
+    if not isinstance(names, list) or not all(isinstance(name, str) and name and "\0" not in name for name in names):
+        raise ServiceMistake(place, "is neither a path nor a list of paths")
+    variables: dict[str, object] = {}
+    for name in names:
+        variables |= env_file(name)
+    # What the service file itself says wins.
+    own = config.get("env_vars") or {}
+    if variables:
+        config["env_vars"] = {**variables, **own} if isinstance(own, dict) else own
 
 
 def _put(found: dict[Place, tuple[Place, object]], target: Place, place: Place, item: object) -> None:
@@ -150,119 +162,8 @@ def _put(found: dict[Place, tuple[Place, object]], target: Place, place: Place, 
     found[target] = (place, item)
 
 
-def _mapping(item: object, place: Place, known: tuple[str, ...]) -> dict[str, object]:
-    if item is None:
-        return {}
-    if not isinstance(item, dict):
-        raise ServiceMistake(place, "is not a mapping of keys to values")
-    for key in item:
-        if key not in known:
-            raise ServiceMistake((*place, key), f"unknown key{hint(str(key), known)}")
-    return item
-
-
-def _as_is(written: object, _place: Place, _spellings: Spellings) -> object:
-    return written
-
-
-def _quantity(written: object, place: Place, spellings: Spellings) -> object:
-    return spellings.get(place, written)
-
-
-def _image(written: object, place: Place, spellings: Spellings) -> object:
-    if isinstance(written, str):
-        return written
-    if not isinstance(written, dict):
-        raise ServiceMistake(place, "is neither REGISTRY/REPOSITORY:TAG nor a mapping of these")
-    parts = _mapping(written, place, _IMAGE)
-    # A tag such as 1.10 reads as a number.
-    return {key: spellings.get((*place, key), item) for key, item in parts.items() if item is not None}
-
-
-def _texts_by_name(written: object, place: Place, spellings: Spellings) -> object:
-    if isinstance(written, dict):
-        return {key: spellings.get((*place, key), item) for key, item in written.items()}
-    if not isinstance(written, list):
-        raise ServiceMistake(place, "is neither a mapping nor a list of NAME=VALUE")
-    pairs: dict[str, object] = {}
-    for index, item in enumerate(written):
-        name, equals, value = item.partition("=") if isinstance(item, str) else ("", "", "")
-        if not equals or not name:
-            raise ServiceMistake((*place, index), "is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
-def _command(written: object, place: Place, _spellings: Spellings) -> object:
-    if not isinstance(written, str):
-        return written
-    try:
-        return shlex.split(written)
-    except ValueError as exc:
-        raise ServiceMistake(place, "has a quote that does not end") from exc
-
-
-def _domains(written: object, _place: Place, _spellings: Spellings) -> object:
-    return [written] if isinstance(written, str) else written
-
-
-def _volumes(written: object, place: Place, _spellings: Spellings) -> object:
-    if not isinstance(written, list):
-        raise ServiceMistake(place, "is not a list")
-    return [_volume(item, (*place, index)) for index, item in enumerate(written)]
-
-
-def _volume(item: object, place: Place) -> dict[str, object]:
-    if not isinstance(item, str):
-        return _mapping(item, place, _VOLUME)
-    source, colon, target = item.partition(":")
-    target, _, mode = target.partition(":")
-    if not colon or not source or not target or mode not in ("", "ro", "rw"):
-        raise ServiceMistake(place, "is not NAME:/PATH or /HOST/PATH:/PATH, with :ro for read only")
-    volume: dict[str, object] = {"container_path": target, "read_only": mode == "ro"}
-    if source.startswith("/"):
-        name = re.sub(r"[^A-Za-z0-9]+", "-", source).strip("-") or "root"
-        return {"name": name, "host_path": source, **volume}
-    return {"name": source, **volume}
-
-
-def _rate_limit(written: object, place: Place, _spellings: Spellings) -> object:
-    return _mapping(written, place, _RATE_LIMIT)
-
-
-def _canary(written: object, place: Place, _spellings: Spellings) -> object:
-    parts = _mapping(written, place, _CANARY)
-    steps = parts.get("steps")
-    if isinstance(steps, list):
-        inner = (*place, "steps")
-        parts["steps"] = [_mapping(step, (*inner, index), _CANARY_STEP) for index, step in enumerate(steps)]
-    return parts
-
-
-def _health_check(written: object, place: Place, _spellings: Spellings) -> object:
-    if isinstance(written, str):
-        return {"type": "http", "path": written}
-    return _mapping(written, place, _HEALTH)
-
-
-_SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
-    "image": _image,
-    "cpu_limit": _quantity,
-    "memory_limit": _quantity,
-    "env_vars": _texts_by_name,
-    "labels": _texts_by_name,
-    "command": _command,
-    "domains": _domains,
-    "response_headers": _texts_by_name,
-    "rate_limit": _rate_limit,
-    "canary": _canary,
-    "volumes": _volumes,
-    "health_check": _health_check,
-}
-
-
 def _located(problem: InvalidField, sources: Mapping[Place, Place]) -> ServiceMistake:
-    """The agent's parser names fields of the payload; a person knows the file."""
+    """Translate the parser's field names to the file's."""
     steps: Place = tuple(int(step) if step.isdigit() else step for step in _STEP.findall(problem.field))
     for length in range(len(steps), 0, -1):
         if steps[:length] in sources:

@@ -1,7 +1,7 @@
-"""YAML for service files: the JSON-like core of it, with line numbers and without surprises.
+"""YAML for service files: only its JSON-like core, with line numbers.
 
-Values resolve by YAML 1.2's core schema, where YAML 1.1 would make `no` false, `22:22` a number and `012` ten.
-Tags beyond the core are refused, so nothing in a file can name a Python object.
+Values follow YAML 1.2's core schema; in YAML 1.1 `no` would be false, `22:22` a number and `012` ten.
+Tags beyond the core are refused, so no file can name a Python object.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from syntra.cli.service_document import DEPTH_MAX, VALUES_MAX, Parsed, Place, Un
 
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-# YAML 1.2.2 section 10.3.2; hexadecimal, octal and infinities are left out: no field of ours takes them.
+# YAML 1.2.2 section 10.3.2, without hexadecimal, octal and infinities: no field takes them.
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}", re.ASCII)
 _FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,2})?", re.ASCII)
 _CORE = "tag:yaml.org,2002:"
@@ -40,7 +40,7 @@ def parse_yaml(text: str) -> Parsed:
 
 
 class _Walk:
-    """Turns nodes into values, counting every visit: an alias counts as often as it is used."""
+    """Converts nodes to values and counts every visit: an alias counts each time it is used."""
 
     def __init__(self, parsed: Parsed) -> None:
         self._lines = parsed.lines
@@ -80,7 +80,7 @@ class _Walk:
         text: str = node.value
         if node.tag == _CORE + "str":
             return text
-        # Any other tag was guessed by the rules of YAML 1.1 from a plain scalar, or written down.
+        # Any other tag was inferred from a plain scalar by YAML 1.1's rules, or written in the file.
         if node.tag not in _GUESSED or node.style is not None:
             raise Unreadable("tags are not allowed in a service file", node.start_mark.line + 1)
         self._spellings[place] = text

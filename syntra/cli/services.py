@@ -1,4 +1,4 @@
-"""Which service a person means: `api`, `shop/api` or `svc_shop-api`."""
+"""Resolves the service that the user named: `api`, `shop/api` or `svc_shop-api`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syntra.cli.reading import Json, rows, text
 
 
 def find(socket: Path, given: str) -> str:
-    """The service id for what was given. Raises CliError when no service, or more than one, is called that."""
+    """The service id for a given name. Raises CliError when it matches no service, or several."""
     services = rows(ask(socket, "list_services", {}), "services")
     if any(text(service, "service_id") == given for service in services):
         return given
@@ -24,7 +24,7 @@ def find(socket: Path, given: str) -> str:
             choices = {text(service, "service_id") for service in matches}
         raise CliError(f"cannot tell which {given} is meant: use one of {', '.join(sorted(choices))}", ExitCode.USAGE)
     if given.startswith("svc_"):
-        # An id that is not listed (stopped and removed, say) is the agent's to judge.
+        # The id may be unknown here (stopped and removed, say): the agent decides.
         return given
     names = [text(service, "service_name") for service in services] + [_qualified(service) for service in services]
     raise CliError(f"cannot find service {given}{hint(given, names) or '; see `syntra-agent ps`'}")

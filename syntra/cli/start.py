@@ -1,4 +1,4 @@
-"""`start`: the agent itself, in the foreground, until a signal ends it."""
+"""`start`: run the agent in the foreground until a signal arrives."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Nothing of its own."""
+    """No arguments of its own."""
 
 
 def run(args: argparse.Namespace) -> int:
-    """Load, set up logging, run; returns the agent's exit code."""
+    """Load the configuration, set up logging, run; returns the agent's exit code."""
     command_line = {"logging.level": args.log_level} if args.log_level else {}
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     redactor = Redactor()
     log = _logging(loaded, redactor)
     try:
-        # Here rather than on top: a wrong configuration is reported without loading the whole agent.
+        # Imported here: a configuration error is reported without loading the whole agent.
         from syntra.agent.app import run as run_agent
 
         return run_agent(loaded, log_handle=log, redactor=redactor)

@@ -1,4 +1,4 @@
-"""`status`: the agent, its control plane, its runtime, its services, and what needs attention."""
+"""`status`: the agent, its control plane, its runtime, its services, and problems."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask and print; 0 whenever the agent answered, whatever it said."""
+    """Query the agent and print; 0 whenever the agent answers."""
     data = ask(socket_path(args), "status", {})
     if args.json:
         out_json(data)
@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
     _line("agent", _agent(section(data, "agent")))
     _line("control plane", _control_plane(section(data, "control_plane")))
     _line("runtime", _runtime(section(data, "runtime")))
+    if dropped := number(section(data, "journal"), "dropped"):
+        _line("warning", f"{dropped:.0f} messages to the control plane were dropped: too many or too large to keep")
     for warning in texts(data, "warnings"):
         _line("warning", warning)
     for alert in rows(data, "alerts"):

@@ -1,4 +1,4 @@
-"""`stop`: every container of a service, and with --remove the containers themselves."""
+"""`stop`: stop every container of a service; --remove also removes the containers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 
 from syntra.cli.agent_client import ask
 from syntra.cli.completion import report
-from syntra.cli.options import add_json, seconds, socket_path
+from syntra.cli.options import MAX_SECONDS, add_json, seconds, socket_path
 from syntra.cli.services import find
 
 REPLICAS_SECS = 300.0
-"""What unrouting, draining and stopping the replicas may take on top of the grace."""
+"""Longest time beyond the grace for withdrawing, draining and stopping the replicas."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
     parser.add_argument("--remove", action="store_true", help="also remove the containers; volumes stay")
     parser.add_argument(
-        "--timeout", type=seconds, default=10.0, metavar="SECONDS", help="seconds to wait before SIGKILL (default 10)"
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="seconds to wait before SIGKILL (default: the service's stop_grace_seconds, else 10)",
     )
     add_json(parser)
 
@@ -27,8 +30,12 @@ def run(args: argparse.Namespace) -> int:
     """Stop and wait for the agent's answer."""
     socket = socket_path(args)
     service_id = find(socket, args.service)
-    payload = {"service_id": service_id, "timeout_seconds": args.timeout, "remove_container": args.remove}
-    data = ask(socket, "stop", payload, timeout=args.timeout + REPLICAS_SECS)
+    payload: dict[str, object] = {"service_id": service_id, "remove_container": args.remove}
+    if args.timeout is not None:
+        payload["timeout_seconds"] = args.timeout
+    # Without one it is the service's own, which the agent knows.
+    grace = MAX_SECONDS if args.timeout is None else args.timeout
+    data = ask(socket, "stop", payload, timeout=grace + REPLICAS_SECS)
     return report(
         data, kind="stop", done="removed" if args.remove else "stopped", subject=args.service, as_json=args.json
     )

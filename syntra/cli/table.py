@@ -1,4 +1,4 @@
-"""Rows for people: tables, and small figures as words."""
+"""Tables, and numbers with units."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from syntra.cli.terminal import out, printable
 
 
 def show(headers: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Print a table, or the sentence `empty` when there are no rows. Cells are escaped."""
+    """Print a table, or the sentence `empty` when there are no rows. Escapes the cells."""
     if not rows:
         out(empty)
         return
-    # Here rather than on top: only some verbs print tables, and all of them start faster without it.
+    # Imported here: only some verbs print tables, and the others start faster.
     from tabulate import tabulate
 
     cells = [[printable(str(cell)) for cell in row] for row in rows]
@@ -29,12 +29,12 @@ def size(number: float) -> str:
 
 
 def memory(mebibytes: float) -> str:
-    """MiB, the unit that limits are given in, with GiB from 1024 of them."""
+    """MiB, the unit of limits; GiB from 1024 MiB."""
     return f"{mebibytes:.1f} MiB" if abs(mebibytes) < 1024 else f"{mebibytes / 1024:.1f} GiB"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as their two largest units, as `3d 4h` or `59s`."""
+    """Seconds in their two largest units, such as `3d 4h` or `59s`."""
     rest = int(seconds)
     parts: list[str] = []
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):

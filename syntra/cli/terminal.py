@@ -1,4 +1,4 @@
-"""The only way out: text that others wrote is escaped, lines go to stdout, complaints to stderr."""
+"""All output: escapes foreign text, prints lines to stdout and errors to stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from syntra.cli.exit_codes import CliError
 
 
 def printable(text: str, *, keep: str = "") -> str:
-    """`text` with everything that could move the cursor, recolour, reorder or hide shown as an escape (`\\x1b`).
+    """Escape everything in `text` that could move the cursor, change colours, reorder or hide text (`\\x1b`).
 
     Covers C0, DEL, C1, bidirectional overrides, zero-width characters and lone surrogates; `keep` lists exceptions.
     """
@@ -24,22 +24,22 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def out(line: str = "") -> None:
-    """One line of ours to stdout, already escaped."""
+    """Print one line, already escaped, to stdout."""
     write(sys.stdout, line + "\n")
 
 
 def err(line: str) -> None:
-    """A complaint to stderr, escaped here; line ends stay."""
+    """Print an error to stderr; escapes it, except line ends."""
     write(sys.stderr, printable(line, keep="\n\t") + "\n")
 
 
 def out_json(value: object) -> None:
-    """One JSON value on one line; ASCII only, so it is safe on any terminal and in any locale."""
+    """One JSON value on one line; ASCII only, so it is safe in any terminal and locale."""
     out(json.dumps(value, ensure_ascii=True))
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Write and flush. A closed pipe passes as BrokenPipeError, everything else (a full disk) as CliError."""
+    """Write and flush. A closed pipe raises BrokenPipeError, any other error (a full disk) CliError."""
     try:
         stream.write(text)
         stream.flush()
@@ -50,17 +50,17 @@ def write(stream: TextIO, text: str) -> None:
 
 
 def prepare() -> None:
-    """Let characters that the locale cannot spell come out as escapes instead of an exception."""
+    """Print characters that the locale cannot encode as escapes instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def discard_rest() -> None:
-    """After a closed pipe: keep the interpreter's own flush at exit from complaining once more."""
+    """After a closed pipe: keep the interpreter's flush at exit from printing another error."""
     try:
         descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):  # not a real file: a test's capture
+    except (OSError, ValueError):  # not a real file, such as a test's capture
         return
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)

@@ -1,7 +1,7 @@
-"""The verbs: their names and summaries, and the module that knows the rest.
+"""The verbs: names, summaries and modules.
 
-A verb's module is imported when the verb is chosen, so `version` answers without loading a YAML parser. The imports
-are spelled out, because the compiled binary holds only what a compiler can see.
+A verb's module is imported only when the verb is used, so `version` does not load a YAML parser. The imports are
+written out, because the compiled binary contains only modules that the compiler can see.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ SUMMARIES = {
 
 
 class Verb(Protocol):
-    """What a verb's module has."""
+    """The interface of a verb's module."""
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the verb's own arguments."""
 
     def run(self, args: argparse.Namespace) -> int:
-        """Do it; returns the exit code. Raises AgentError with the sentence to print."""
+        """Run the verb; return the exit code. Raises AgentError with the sentence to print."""
 
 
 def load(name: str) -> Verb:
-    """The module of a verb."""
+    """Import the module of a verb."""
     match name:
         case "start":
             from syntra.cli import start

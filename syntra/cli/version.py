@@ -1,4 +1,4 @@
-"""`version`: what this is, and what it runs on."""
+"""`version`: the version, and the platform it runs on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the version. Touches no file, no agent and no engine."""
+    """Print the version. Uses no file, agent or engine."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     arch = os.uname().machine
-    # The compiler of the binary puts this name into every module it compiles.
+    # The compiler defines this name in every module that it compiles.
     compiled = "__compiled__" in globals()
     if args.json:
         out_json({"version": __version__, "python": python, "arch": arch, "libc": libc(), "compiled": compiled})
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def libc() -> str:
-    """`glibc` or `musl`: only glibc knows that name for itself (confstr(3))."""
+    """`glibc` or `musl`: only glibc supports this name (confstr(3))."""
     try:
         return "glibc" if (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc") else "musl"
     except (ValueError, OSError):

@@ -1,4 +1,4 @@
-"""The control-plane connection: a session that is a pure state machine, and the one adapter that moves its bytes.
+"""The control-plane connection: a pure session state machine, and one adapter that does its input and output.
 
 Knows frames and payload mappings, not deployments. Imports no other feature package.
 """

@@ -1,72 +1,72 @@
-"""What the session asks of the one who moves its bytes. Pure data; `session` says when each is returned."""
+"""The effects that the session returns and the transport performs. Pure data; `session` says when it returns each."""
 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from syntra.connection.codec import Envelope
 from syntra.connection.messages import HelloAck
+from syntra.utils.frozen import frozen
 
 
 class SendKind(enum.Enum):
-    CONTROL = "control"  # hello, pong: before anything else
-    HEARTBEAT = "heartbeat"  # never queued: skipped while the last one has not left
+    CONTROL = "control"  # hello, pong: sent before anything else
+    HEARTBEAT = "heartbeat"  # never queued: skipped while the previous one is unsent
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dial:
-    """Open a connection; answer with `opened` or `dial_failed`."""
+    """Open a connection, then call `opened` or `dial_failed`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Send:
     text: str
     kind: SendKind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deliver:
-    """A message for the router, of whatever type."""
+    """A message for the router, of any type."""
 
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ready:
     ack: HelloAck
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lost:
-    """The READY connection is over."""
+    """The READY connection has ended."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestHeartbeat:
-    """Gather the figures and hand them to `heartbeat_ready`."""
+    """Collect the heartbeat payload and pass it to `heartbeat_ready`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Close:
-    """Close politely. If `closed` does not follow, an `Abort` will."""
+    """Start the closing handshake. If `closed` does not follow in time, the session returns `Abort`."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Abort:
-    """Break the socket, or cancel the dial, without another word."""
+    """Close the socket, or cancel the dial, without a closing handshake."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ignored:
-    """A frame was dropped; for the log."""
+    """A dropped frame, for the log."""
 
     reason: str
     malformed: bool

@@ -1,11 +1,11 @@
 """Errors of the connection.
 
 AgentError
-├── MalformedFrame      a frame of the peer that is no envelope (caught by the session: counted, never fatal)
-├── UnencodableMessage  a message of ours that JSON cannot carry (caught by the session and the router)
-├── NotConnected        there is no accepted connection to send on (caught by the shipper and the log streams)
-├── ConnectionSettingsError  settings that can never dial
-└── TlsFileError        a certificate, key or CA file that cannot be used (caught by the transport)
+├── MalformedFrame      the peer sent a frame that is not an envelope (the session counts it; never fatal)
+├── UnencodableMessage  JSON cannot hold the agent's message (caught by the session and the router)
+├── NotConnected        no accepted connection exists (caught by the shipper and the log streams)
+├── ConnectionSettingsError  settings with which no dial can succeed
+└── TlsFileError        a certificate, key or CA file is unusable (caught by the transport)
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from syntra.utils.errors import AgentError
 
 
 class MalformedFrame(AgentError):
-    """The peer sent something that is no envelope. `str()` is the short reason; it never quotes the frame."""
+    """The peer sent a frame that is not an envelope. `str()` gives a short reason and never quotes the frame."""
 
     code = "MALFORMED_FRAME"
 
 
 class UnencodableMessage(AgentError):
-    """A message of ours holds something JSON cannot carry: a bug on our side, not the peer's."""
+    """The agent's own message holds a value that JSON cannot hold: a bug of the agent, not of the peer."""
 
 
 class NotConnected(AgentError):
-    """Not sent: the control plane has not accepted this agent, or the connection broke before the frame left."""
+    """The message was not sent: no accepted connection exists, or it broke before the frame was written."""
 
     code = "NOT_CONNECTED"
 
 
 class ConnectionSettingsError(AgentError):
-    """The settings can never lead to a connection."""
+    """With these settings no dial can succeed."""
 
     code = "INVALID_CONFIG"
 
 
 class TlsFileError(AgentError):
-    """A TLS file cannot be used. The text names the configuration key."""
+    """A TLS file is unusable. The message names the configuration key."""
 
     code = "INVALID_CONFIG"

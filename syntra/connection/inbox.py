@@ -1,6 +1,6 @@
-"""What arrived and waits for the router: one bounded queue that outlives connections.
+"""Received messages that wait for the router: one bounded queue that outlives connections.
 
-A command is sent at most once, so one that was received is delivered though its connection broke meanwhile.
+The control plane sends a command at most once, so a received command is delivered even if its connection has broken.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from syntra.utils.errors import AgentError
 _log = logging.getLogger(__name__)
 
 INBOX_LIMIT = 64
-"""Messages waiting at most. When it is full the socket is not read: the peer waits, memory does not grow."""
+"""The most messages that wait. When the queue is full, the socket is not read: the peer waits, memory does not grow."""
 
 
 class Inbox:
-    """Filled by the reader of the connection of the day, emptied by one task for the whole run."""
+    """Filled by the reader of the current connection; emptied by one task that lives as long as the agent."""
 
     def __init__(self, deliver: Callable[[Envelope], Awaitable[None]]) -> None:
         self._deliver = deliver
         self._queue: asyncio.Queue[Envelope] = asyncio.Queue(INBOX_LIMIT)
         self.full = False
-        """Whether the reader waits for room. The silence of the peer is our own then."""
+        """Whether the reader waits for room. If so, the agent causes the silence, not the peer."""
 
     async def put(self, envelope: Envelope) -> None:
-        """Queue a message; waits while the queue is full."""
+        """Queue a message. Waits while the queue is full."""
         self.full = self._queue.full()
         try:
             await self._queue.put(envelope)
@@ -36,7 +36,7 @@ class Inbox:
             self.full = False
 
     async def run(self) -> None:
-        """Deliver one message after the other until cancelled. An AgentError of the router costs its message only."""
+        """Deliver messages in order until cancelled. An AgentError of the router is logged and loses one message."""
         while True:
             envelope = await self._queue.get()
             try:

@@ -1,6 +1,6 @@
-"""The messages the connection itself owns (contract 1.0): hello, heartbeat, pong, unsupported; hello_ack read. Pure.
+"""The connection's own messages (contract 1.0): builds hello, heartbeat, pong, unsupported; parses hello_ack. Pure.
 
-Ids and timestamps are arguments. Payloads of commands, deployments and telemetry are made and read elsewhere.
+Ids and timestamps are arguments. Other modules build and parse commands, deployments and telemetry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 _LOG_LEVEL_ALIASES = {"trace": "debug", "warn": "warning", "fatal": "error", "critical": "error"}
 
 MAX_REMOTE_TEXT = 300
-"""Characters kept of a text the peer wrote for people: enough for a sentence, too little to flood a log."""
+"""How many characters of a peer's message are kept: enough for a sentence, too few to flood a log."""
 
 
 def hello(payload: Mapping[str, Any], *, id: str, timestamp: str) -> Envelope:
@@ -31,17 +31,17 @@ def hello(payload: Mapping[str, Any], *, id: str, timestamp: str) -> Envelope:
 
 
 def heartbeat(payload: Mapping[str, Any], *, id: str, timestamp: str) -> Envelope:
-    """The regular sign of life; the peer's `pong` carries its id."""
+    """The periodic heartbeat. The peer's `pong` has the same id."""
     return Envelope(id=id, type=HEARTBEAT, timestamp=timestamp, payload=payload)
 
 
 def pong(ping_id: str, *, timestamp: str) -> Envelope:
-    """The answer to a `ping`: the same id, nothing else."""
+    """The answer to a `ping`, with the same id."""
     return Envelope(id=ping_id, type=PONG, timestamp=timestamp, payload={})
 
 
 def unsupported(message_type: str, *, request_id: str, id: str, timestamp: str) -> Envelope:
-    """The typed answer to a message whose type this agent does not know."""
+    """The error answer to a message of a type that the agent does not know."""
     message = f"cannot handle a {readable(message_type)!r} message: this agent does not know the type; update the agent"
     payload = {"request_id": request_id, "success": False, "error": {"code": "UNSUPPORTED", "message": message}}
     return Envelope(id=id, type="command_response", timestamp=timestamp, payload=payload)
@@ -51,8 +51,8 @@ def unsupported(message_type: str, *, request_id: str, id: str, timestamp: str) 
 class HelloAck:
     """The control plane's answer to hello.
 
-    None in a configuration field means "not given, or unusable": the agent's own setting stands. `problems` are
-    sentences about what was unusable, for the log. `reason` explains a refusal, "" when none was given.
+    None in a configuration field means "missing or invalid": the agent keeps its own setting. `problems` are sentences
+    about invalid fields, for the log. `reason` explains a refusal; "" when none was given.
     """
 
     accepted: bool = True
@@ -70,7 +70,7 @@ class HelloAck:
 
 
 def parse_hello_ack(payload: Mapping[str, Any]) -> HelloAck:
-    """Read a hello_ack payload. Never raises: what cannot be used is left out and named in `problems`."""
+    """Parse a hello_ack payload. Never raises: invalid fields are skipped and named in `problems`."""
     problems: list[str] = []
     config = _mapping(payload.get("config"), "config", problems)
     interval = _number(config, "heartbeat_interval_seconds", 1, 300, problems)
@@ -93,7 +93,7 @@ def parse_hello_ack(payload: Mapping[str, Any]) -> HelloAck:
 
 
 def readable(text: str) -> str:
-    """Text of the peer made fit for a log line: one line, printable, at most MAX_REMOTE_TEXT characters."""
+    """Make the peer's text safe for a log: one line, printable, at most MAX_REMOTE_TEXT characters."""
     line = "".join(char if char.isprintable() else " " for char in text[: MAX_REMOTE_TEXT + 1]).strip()
     return line if len(line) <= MAX_REMOTE_TEXT else line[: MAX_REMOTE_TEXT - 1] + "…"
 

@@ -1,14 +1,14 @@
-"""When to dial again, and what to say about it. Pure: randomness is an argument.
+"""When to dial again, and how to describe the failure. Pure: randomness is an argument.
 
 Three policies:
-- BACKOFF  for what passes by itself: 1 s doubling to the maximum.
-- SLOW     for what a person must mend but dialling does no harm to: 30 s doubling to 600 s.
-- REFUSED  for a token the control plane does not take: SLOW, and hourly after six refusals without an acceptance
-           in between. Workloads keep running; the agent never exits for it.
+- BACKOFF  for failures that pass without help: 1 s, doubling to the maximum.
+- SLOW     for failures that a person must fix: 30 s, doubling to 600 s.
+- REFUSED  for a token that the control plane rejects: SLOW, then hourly after six refusals without an acceptance.
+           Workloads keep running; the agent never exits because of a refusal.
 
-Every delay has full jitter, drawn after the cap: drawn before it, a fleet at the cap would dial in step. The backoff
-starts over only after a connection has been READY for a minute: a control plane that accepts and drops is in trouble.
-A READY connection that breaks usually breaks for the whole fleet at once, so its first wait is spread over 5 s.
+Every delay has full jitter, applied after the cap: applied before, a fleet at the cap would dial in step. The backoff
+resets only after a connection has been READY for a minute: a control plane that accepts and disconnects is in trouble.
+A READY connection usually breaks for the whole fleet at once, so the first wait after it is spread over 5 s.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ SLOW_MAX_SECS = 600.0
 REFUSALS_UNTIL_HOURLY = 6
 HOURLY_SECS = 3600.0
 RETRY_AFTER_MAX_SECS = 3600.0
-"""A longer Retry-After is not believed: a typing error there would lose the server for days."""
+"""The longest Retry-After that is obeyed. A typing error there would lose the server for days."""
 
 
 class FailureKind(enum.Enum):
-    """What ended a dial or the connection it made."""
+    """What ended a dial or its connection."""
 
     NETWORK = "network"  # no TCP, no answer, connection broken
     HTTP = "http"  # an HTTP status instead of the upgrade; `code` is the status
     PROXY = "proxy"
-    TLS = "tls"  # a certificate was not accepted, by either side
+    TLS = "tls"  # one side rejected a certificate
     CLOSE = "close"  # a WebSocket close; `code` is the close code
     REFUSED_HELLO = "refused_hello"  # hello_ack with accepted = false
-    LOCAL = "local"  # this side could not even dial: no hello to say, for one
-    REDIAL = "redial"  # this side wants a new connection; nothing is wrong
+    LOCAL = "local"  # the agent could not dial, for example because it had no hello payload
+    REDIAL = "redial"  # the agent wants a new connection; nothing failed
 
 
 @frozen
 class DialFailure:
-    """Why a dial, or the connection it made, ended. `detail` is a short phrase without secrets."""
+    """Why a dial or its connection ended. `detail` is a short phrase without secrets."""
 
     kind: FailureKind
     detail: str = ""
@@ -64,7 +64,7 @@ class RetryPolicy(enum.Enum):
 
 @frozen
 class Verdict:
-    """How to go on after a failure: the policy, the sentence for status and log, and whether a person should see it."""
+    """What to do after a failure: the policy, a sentence for status and log, and whether a person must act."""
 
     policy: RetryPolicy
     sentence: str
@@ -73,7 +73,7 @@ class Verdict:
 
 
 def classify(failure: DialFailure) -> Verdict:
-    """The verdict on a failure."""
+    """Choose the policy and the sentence for a failure."""
     detail = readable(failure.detail)
     match failure.kind:
         case FailureKind.HTTP:
@@ -104,7 +104,7 @@ def _classify_status(status: int, detail: str, retry_after_secs: float | None) -
     if status == 429 or status >= 500:
         text = f"cannot reach the control plane: it answered {said}; retrying"
         return Verdict(policy=RetryPolicy.BACKOFF, sentence=text, retry_after_secs=retry_after_secs)
-    # Load balancers answer 404 while nothing stands behind them, so these pass by themselves as often as not.
+    # Load balancers answer 404 while they have no backend, so a 404 often passes without help.
     text = f"cannot reach the control plane: it answered {said} instead of a WebSocket; check the endpoint"
     return Verdict(policy=RetryPolicy.BACKOFF, sentence=text, loud=True, retry_after_secs=retry_after_secs)
 
@@ -140,7 +140,7 @@ def _refused(sentence: str) -> Verdict:
 
 
 class Backoff:
-    """The delay before the next dial. One per agent; it outlives connections."""
+    """Computes the delay before the next dial. One per agent; it outlives connections."""
 
     def __init__(self, *, uniform: Uniform, max_delay_secs: float = 60.0) -> None:
         self._uniform = uniform
@@ -152,7 +152,7 @@ class Backoff:
         """Failures since a connection was last READY."""
 
     def delay(self, verdict: Verdict, *, ready_for_secs: float | None) -> float:
-        """Seconds to wait after a failure. `ready_for_secs`: how long the connection had been READY, None if never."""
+        """Seconds to wait after a failure. `ready_for_secs`: how long the connection was READY; None if never."""
         if ready_for_secs is not None:
             self._slow = self._refusals = self.failures = 0
             if ready_for_secs >= STABLE_AFTER_SECS:
@@ -161,7 +161,7 @@ class Backoff:
         window = self._window(verdict.policy, lost_ready=ready_for_secs is not None)
         wait = self._uniform(0.0, window)
         if verdict.retry_after_secs is not None:
-            # The jitter comes on top: the control plane said "not before".
+            # Add the jitter to Retry-After: the control plane said "not before".
             wait += min(max(verdict.retry_after_secs, 0.0), RETRY_AFTER_MAX_SECS)
         return wait
 

@@ -1,6 +1,6 @@
-"""The connection to the control plane as a state machine: no I/O, no clock, no randomness of its own.
+"""The connection to the control plane as a state machine, without I/O, clock or randomness of its own.
 
-Theory. One session lives as long as the agent and goes round:
+One session lives as long as the agent and cycles through these states:
 
     DISCONNECTED ──dial──▶ CONNECTING ──opened──▶ HELLO_SENT ──hello_ack──▶ READY
          ▲                     │                      │                      │
@@ -8,17 +8,16 @@ Theory. One session lives as long as the agent and goes round:
          │                                                          ▼▼
          └───────────────────────── closed ─────────────────────  CLOSING
 
-- Every input takes `now` (monotonic seconds) and returns effects, to be performed in order. The one who performs them
-  reports back what came of it: `Dial` is answered by `opened` or `dial_failed`, `Close` and `Abort` by `closed` (or,
-  when the dial was still on its way, by `dial_failed`), `RequestHeartbeat` by `heartbeat_ready`.
-- A dial is outstanding exactly in CONNECTING (and in CLOSING when it is overtaken there); no socket exists in
-  DISCONNECTED, and `Dial` is only returned on the way out of it. Hence there are never two sockets: today's control
-  planes forget the new connection of a server when its old one closes late.
-- Before READY nothing but hello is sent. Pings that arrive early are answered with the first breath after hello_ack.
-- `Ready` and `Lost` alternate; `Lost` is returned the moment READY is left, whoever left it.
-- Leaving is decided once: the failure that made us leave outlives whatever close code the socket ends with.
-- Input from the peer is never impossible. An input that does not fit the state (a late answer to something overtaken)
-  is without effect.
+- Every input takes `now` (monotonic seconds) and returns effects, which the transport performs in order. It reports
+  each result back: `opened` or `dial_failed` for `Dial`; `closed` for `Close` and `Abort` (or `dial_failed`, if the
+  dial was still pending); `heartbeat_ready` for `RequestHeartbeat`.
+- A dial is pending only in CONNECTING, and in CLOSING if the session left during the dial. No socket exists in
+  DISCONNECTED, and `Dial` is returned only when that state is left. So two sockets never exist at once: current control
+  planes forget a server's new connection when its old one closes late.
+- Before READY only hello is sent. Pings that arrive before hello_ack are answered right after it.
+- `Ready` and `Lost` alternate. The session returns `Lost` as soon as it leaves READY, whichever side caused that.
+- The first failure decides why the session leaves; the close code of the socket does not replace it.
+- Any input from the peer is possible. An input that does not fit the state, such as a late result, has no effect.
 """
 
 from __future__ import annotations
@@ -47,10 +46,10 @@ from syntra.connection.retry import Backoff, DialFailure, FailureKind, Verdict, 
 from syntra.connection.settings import Timings
 
 EARLY_PINGS_MAX = 8
-"""Pings remembered before hello_ack. A control plane that sends more than one there is already odd."""
+"""The most pings stored before hello_ack. A correct control plane sends none there."""
 
 HEARTBEATS_AWAITED_MAX = 4
-"""Heartbeats whose pong is still awaited. After three silent intervals the connection is given up anyway."""
+"""The most heartbeats that wait for a pong. After three silent intervals the connection is closed anyway."""
 
 STOP_REASON = "agent is stopping"
 
@@ -64,7 +63,7 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What moves the state. Several inputs can cause LEAVE: refusal, silence, no answer, redial, shutdown."""
+    """An event that changes the state. LEAVE has several causes: refusal, silence, no answer, redial, shutdown."""
 
     DIAL = "dial"
     DIAL_FAILED = "dial_failed"
@@ -87,11 +86,11 @@ TRANSITIONS: Mapping[tuple[State, Event], State] = {
     (State.CLOSING, Event.CLOSED): State.DISCONNECTED,
     (State.CLOSING, Event.DIAL_FAILED): State.DISCONNECTED,
 }
-"""Every transition there is. A pair that is not here has no effect."""
+"""All transitions. An event that is not listed for a state has no effect."""
 
 
 class Session:
-    """See the module. Not thread-safe; attributes are read-only for others."""
+    """The state machine that the module describes. Not thread-safe; attributes are read-only for callers."""
 
     def __init__(
         self,
@@ -115,15 +114,15 @@ class Session:
         self.state = State.DISCONNECTED
         self.state_since = now
         self.stopping = False
-        self.verdict: Verdict | None = None  # on the last failure; None while READY
-        self.next_dial: float | None = None  # when DISCONNECTED and waiting
+        self.verdict: Verdict | None = None  # of the last failure; None while READY
+        self.next_dial: float | None = None  # set while DISCONNECTED and waiting
         self.round_trip_secs: float | None = None
         self.interval = heartbeat_interval_secs
         self.malformed_frames = 0
         self.frames_received = 0
 
     def _clear(self) -> None:
-        """Forget everything that belongs to one connection."""
+        """Reset the state that belongs to one connection."""
         self._leaving: DialFailure | None = None
         self._deadline: float | None = None  # for hello_ack in HELLO_SENT, for the close in CLOSING
         self._ready_since: float | None = None
@@ -132,7 +131,7 @@ class Session:
         self._next_heartbeat = 0.0
         self._gathering = False
         self._early_pings: list[str] = []
-        self._awaited: dict[str, float] = {}  # heartbeat id -> when it was handed over
+        self._awaited: dict[str, float] = {}  # heartbeat id -> time when it was sent
 
     @property
     def failures(self) -> int:
@@ -142,7 +141,7 @@ class Session:
     # Inputs
 
     def dial(self, now: float) -> list[Effect]:
-        """Dial at once, whatever wait was planned. Without effect unless DISCONNECTED."""
+        """Dial now, even if a wait is planned. No effect unless DISCONNECTED."""
         if self.stopping or not self._move(Event.DIAL, now):
             return []
         self._clear()
@@ -150,15 +149,15 @@ class Session:
         return [Dial()]
 
     def dial_failed(self, failure: DialFailure, now: float) -> list[Effect]:
-        """The dial came to nothing."""
+        """The dial failed."""
         if self._move(Event.DIAL_FAILED, now):
             self._plan_dial(self._leaving or failure, now)
         return []
 
     def opened(self, hello: Mapping[str, Any], now: float) -> list[Effect]:
-        """The WebSocket stands; `hello` is the payload to introduce this agent with."""
+        """The WebSocket is open; `hello` is the payload of the agent's hello message."""
         if self.state is State.CLOSING:
-            return [Abort("the dial was overtaken")]
+            return [Abort(reason="the dial was overtaken")]
         if not self._move(Event.OPENED, now):
             return []
         self._deadline = now + self._timings.ack_timeout_secs
@@ -167,11 +166,11 @@ class Session:
             text = encode(messages.hello(hello, id=self._new_id(), timestamp=self._timestamp()))
         except UnencodableMessage as exc:
             failure = DialFailure(kind=FailureKind.LOCAL, detail=str(exc))
-            return self._leave(failure, Close(1000, "no hello"), now)
-        return [Send(text, SendKind.CONTROL)]
+            return self._leave(failure, Close(code=1000, reason="no hello"), now)
+        return [Send(text=text, kind=SendKind.CONTROL)]
 
     def received(self, frame: str | bytes, now: float) -> list[Effect]:
-        """A text or binary frame arrived. Survives any frame."""
+        """A text or binary frame arrived. Never raises because of its content."""
         if self.state not in (State.HELLO_SENT, State.READY) and not self._redialling():
             return []
         self._last_received = now
@@ -180,12 +179,12 @@ class Session:
             envelope = decode(frame, max_bytes=self._max_frame_bytes)
         except MalformedFrame as exc:
             self.malformed_frames += 1
-            return [Ignored(str(exc), malformed=True)]
+            return [Ignored(reason=str(exc), malformed=True)]
         if self.state is State.HELLO_SENT:
             return self._received_early(envelope, now)
         if self.state is State.CLOSING:
             own = envelope.type in (messages.PING, messages.PONG, messages.HELLO_ACK)
-            return [] if own else [Deliver(envelope)]
+            return [] if own else [Deliver(envelope=envelope)]
         match envelope.type:
             case messages.PING:
                 return [self._pong(envelope.id)]
@@ -193,17 +192,17 @@ class Session:
                 self._measure(envelope.id, now)
                 return []
             case messages.HELLO_ACK:
-                return [Ignored("a second hello_ack", malformed=False)]
+                return [Ignored(reason="a second hello_ack", malformed=False)]
             case _:
-                return [Deliver(envelope)]
+                return [Deliver(envelope=envelope)]
 
-    def heard(self, now: float) -> list[Effect]:
-        """The peer is alive though no frame was taken: our own side is too busy to read."""
+    def peer_alive(self, now: float) -> list[Effect]:
+        """The peer is alive, though no frame was read: the agent itself is too busy to read."""
         self._last_received = now
         return []
 
     def heartbeat_ready(self, payload: Mapping[str, Any] | None, now: float) -> list[Effect]:
-        """The figures for a heartbeat are there; None when they could not be gathered."""
+        """The heartbeat payload was collected; None when that failed."""
         if self.state is not State.READY or not self._gathering:
             return []
         self._gathering = False
@@ -213,14 +212,14 @@ class Session:
         try:
             text = encode(envelope)
         except UnencodableMessage as exc:
-            return [Ignored(str(exc), malformed=False)]
+            return [Ignored(reason=str(exc), malformed=False)]
         while len(self._awaited) >= HEARTBEATS_AWAITED_MAX:
             del self._awaited[next(iter(self._awaited))]
         self._awaited[envelope.id] = now
-        return [Send(text, SendKind.HEARTBEAT)]
+        return [Send(text=text, kind=SendKind.HEARTBEAT)]
 
     def closed(self, code: int, reason: str, now: float) -> list[Effect]:
-        """The socket is gone; 1006 when it broke without a close frame."""
+        """The socket is closed; code 1006 when no close frame was received."""
         lost = self._lost(reason or f"close code {code}", now)
         if not self._move(Event.CLOSED, now):
             return []
@@ -229,39 +228,39 @@ class Session:
         return lost
 
     def redial(self, reason: str, now: float) -> list[Effect]:
-        """Replace a READY connection by a new one, politely; new certificates, for one."""
+        """Close a READY connection and dial a new one, for example to use new certificates."""
         if self.state is not State.READY:
             return []
         failure = DialFailure(kind=FailureKind.REDIAL, detail=reason)
-        return self._leave(failure, Close(1000, reason), now)
+        return self._leave(failure, Close(code=1000, reason=reason), now)
 
     def shutdown(self, now: float) -> list[Effect]:
-        """Stop for good: no dial follows."""
+        """Close the connection permanently; the session does not dial again."""
         self.stopping = True
         self.next_dial = None
         failure = DialFailure(kind=FailureKind.REDIAL, detail=STOP_REASON)
         if self.state is State.CONNECTING:
-            return self._leave(failure, Abort(STOP_REASON), now)
-        return self._leave(failure, Close(1000, STOP_REASON), now)
+            return self._leave(failure, Abort(reason=STOP_REASON), now)
+        return self._leave(failure, Close(code=1000, reason=STOP_REASON), now)
 
     def tick(self, now: float) -> list[Effect]:
-        """Time has passed. Needed at `next_deadline`; harmless at any other time."""
+        """Time has passed. Call it at `next_deadline`; calling it at other times is harmless."""
         match self.state:
             case State.DISCONNECTED:
                 return self.dial(now) if self.next_dial is not None and now >= self.next_dial else []
             case State.HELLO_SENT if self._deadline is not None and now >= self._deadline:
                 failure = _network(f"no hello_ack within {self._timings.ack_timeout_secs:g} s")
-                return self._leave(failure, Abort(failure.detail), now)
+                return self._leave(failure, Abort(reason=failure.detail), now)
             case State.CLOSING if self._deadline is not None and now >= self._deadline:
                 self._deadline = None
-                return [Abort("the peer did not close in time")]
+                return [Abort(reason="the peer did not close in time")]
             case State.READY:
                 return self._tick_ready(now)
             case _:
                 return []
 
     def next_deadline(self, now: float) -> float | None:
-        """When `tick` is due, in the time of `now` and possibly in the past; None: not before another input."""
+        """When `tick` is due, on the clock of `now`, possibly in the past; None when no deadline is set."""
         match self.state:
             case State.DISCONNECTED:
                 return self.next_dial
@@ -272,7 +271,7 @@ class Session:
             case State.CONNECTING:
                 return None
 
-    # The parts
+    # Helpers
 
     def _received_early(self, envelope: Envelope, now: float) -> list[Effect]:
         if envelope.type == messages.PING:
@@ -280,32 +279,32 @@ class Session:
                 self._early_pings.append(envelope.id)
             return []
         if envelope.type != messages.HELLO_ACK:
-            return [Ignored("a message before hello_ack", malformed=False)]
+            return [Ignored(reason="a message before hello_ack", malformed=False)]
         ack = messages.parse_hello_ack(envelope.payload)
         if not ack.accepted:
             failure = DialFailure(kind=FailureKind.REFUSED_HELLO, detail=ack.reason)
-            return self._leave(failure, Close(1000, "hello was refused"), now)
+            return self._leave(failure, Close(code=1000, reason="hello was refused"), now)
         self._move(Event.ACCEPTED, now)
         self._deadline = None
         self._ready_since = now
         self.verdict = None
         self.interval = ack.heartbeat_interval_secs or self._configured_interval
         pongs: list[Effect] = [self._pong(ping_id) for ping_id in self._early_pings]
-        return [Ready(ack), *pongs, self._request_heartbeat(now)]
+        return [Ready(ack=ack), *pongs, self._request_heartbeat(now)]
 
     def _tick_ready(self, now: float) -> list[Effect]:
         if now >= self._silence_ends():
             failure = _network(f"nothing was heard for {now - self._last_received:.0f} s")
-            return self._leave(failure, Abort(failure.detail), now)
+            return self._leave(failure, Abort(reason=failure.detail), now)
         if now < self._next_heartbeat:
             return []
-        if self._gathering:  # the figures are late: one missed heartbeat, not two at once
+        if self._gathering:  # the payload is late: skip this heartbeat
             self._next_heartbeat = now + self.interval
             return []
         return [self._request_heartbeat(now)]
 
     def _redialling(self) -> bool:
-        # Commands are sent at most once: those that cross with our polite close still count.
+        # The control plane sends a command at most once, so commands that arrive during our close still count.
         leaving = self._leaving
         return (
             self.state is State.CLOSING
@@ -323,12 +322,12 @@ class Session:
         return RequestHeartbeat()
 
     def _pong(self, ping_id: str) -> Effect:
-        return Send(encode(messages.pong(ping_id, timestamp=self._timestamp())), SendKind.CONTROL)
+        return Send(text=encode(messages.pong(ping_id, timestamp=self._timestamp())), kind=SendKind.CONTROL)
 
     def _measure(self, pong_id: str, now: float) -> None:
         sent = self._awaited.pop(pong_id, None)
         if sent is None and len(self._awaited) == 1:
-            # A pong under an id of its own can only mean the one heartbeat under way.
+            # The peer gave its pong a new id. With one heartbeat unanswered, the pong belongs to it.
             _, sent = self._awaited.popitem()
         if sent is not None:
             self.round_trip_secs = max(0.0, now - sent)
@@ -346,7 +345,7 @@ class Session:
             return []
         self._ready_for, self._ready_since = now - self._ready_since, None
         self.round_trip_secs = None
-        return [Lost(reason)]
+        return [Lost(reason=reason)]
 
     def _plan_dial(self, failure: DialFailure, now: float) -> None:
         self.verdict = classify(failure)

@@ -1,4 +1,4 @@
-"""The connection as people see it."""
+"""The state of the connection, for `status`."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ConnectionStatus:
-    """The connection at one moment. `detail` is a sentence without secrets; durations are seconds."""
+    """A snapshot of the connection. `detail` is a sentence without secrets; durations are in seconds."""
 
     state: State
     endpoint: str
     detail: str
     since_secs: float
-    """How long the state has lasted."""
+    """How long the connection has been in this state."""
     round_trip_secs: float | None
-    """Of the last heartbeat and its pong; None when not READY or not yet measured."""
+    """Time between the last heartbeat and its pong; None when not READY or not measured yet."""
     attempts: int
-    """Failures since a connection was last accepted."""
+    """Failures since the control plane last accepted the agent."""
     next_attempt_secs: float | None
-    """Until the next dial; None when none is planned."""
+    """Time until the next dial; None when none is planned."""
     malformed_frames: int
 
 
 def describe(session: Session, *, endpoint: str, now: float, clean: Callable[[str], str]) -> ConnectionStatus:
-    """A snapshot. `clean` takes secrets out of a sentence that may quote the peer."""
+    """Take a snapshot. `clean` removes secrets from a sentence that may quote the peer."""
     return ConnectionStatus(
         state=session.state,
         endpoint=endpoint,

@@ -1,8 +1,8 @@
-"""TLS towards the control plane: one fresh SSLContext per dial, built from the files as they are now.
+"""TLS to the control plane: a new SSLContext for every dial, built from the current files.
 
-Because nothing is kept, a renewed certificate needs no reload: the next dial uses it. `changed()` says that such a dial
-is worth making. Whether a client certificate is any good shows late: with TLS 1.3 the client's handshake is over before
-the server has judged the certificate (RFC 8446 §2, figure 1), so a refusal surfaces on the first read.
+Nothing is cached, so a renewed certificate needs no reload: the next dial uses it. `changed()` reports that a new dial
+would use different files. A server's refusal of the client certificate arrives late: with TLS 1.3 the client's
+handshake ends before the server has verified the certificate (RFC 8446 §2, figure 1), so the first read fails.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ TRUST_BUNDLES = (
     "/etc/ssl/ca-bundle.pem",  # SUSE
     "/etc/ssl/cert.pem",  # Alpine, BSDs
 )
-"""Where distributions keep their roots. OpenSSL looks only where it was compiled to; one binary serves them all."""
+"""Where distributions keep their CA bundle. OpenSSL searches only its compiled-in path; one binary runs on all."""
 
 
 class TlsFiles:
-    """Builds contexts and remembers which version of the files the last one was built from."""
+    """Builds contexts and remembers the versions of the files that it built the last one from."""
 
     def __init__(self, settings: TlsSettings, *, bundles: Sequence[str] = TRUST_BUNDLES) -> None:
         self._settings = settings
@@ -37,11 +37,11 @@ class TlsFiles:
         self._seen = self._signature()
 
     def context(self) -> ssl.SSLContext:
-        """A context that verifies certificate and host name, TLS 1.2 at least.
+        """Build a context that verifies certificate and host name, with TLS 1.2 or newer.
 
-        Raises TlsFileError naming the configuration key. Reads files: tens of milliseconds with a large bundle.
+        Raises TlsFileError, naming the configuration key. Reads files: tens of milliseconds with a large bundle.
         """
-        # Taken first: a file that changes while it is read counts as changed afterwards.
+        # Taken before reading: a file that changes during the read counts as changed afterwards.
         self._seen = self._signature()
         settings = self._settings
         context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
@@ -58,11 +58,11 @@ class TlsFiles:
         return context
 
     def changed(self) -> bool:
-        """Whether a file differs (inode, size, modification time) from what the last context, good or bad, saw."""
+        """Whether a file's inode, size or modification time differs from the last context's, valid or not."""
         return self._signature() != self._seen
 
     def renewed(self) -> bool:
-        """Whether the files changed and the new ones work. A change that does not work is logged once."""
+        """Whether the files changed and are valid. An invalid change is logged once."""
         if not self.changed():
             return False
         try:
@@ -88,16 +88,16 @@ def _stamp(path: str | None) -> tuple[int, int, int] | None:
 
 
 def _load_platform_roots(context: ssl.SSLContext, bundles: Sequence[str]) -> bool:
-    """Load the roots where OpenSSL did not find its own; whether there are any."""
+    """Load the roots from `bundles` if OpenSSL found none; return whether any roots exist."""
     if context.get_ca_certs():
         return True
     paths = ssl.get_default_verify_paths()  # honours SSL_CERT_FILE and SSL_CERT_DIR
     if paths.capath is not None and any(Path(paths.capath).glob("*.[0-9]")):
-        return True  # a hashed directory is searched during the handshake
+        return True  # OpenSSL searches a hashed directory during the handshake
     for bundle in bundles:
         try:
             context.load_verify_locations(cafile=bundle)
-        except OSError:  # SSLError included: an unusable bundle is as good as none
+        except OSError:  # includes SSLError: try the next bundle
             continue
         return True
     return False
@@ -124,7 +124,7 @@ def _load_client_certificate(context: ssl.SSLContext, settings: TlsSettings) -> 
     if settings.key_path is not None:
         where += f" with tls.key_path {settings.key_path}"
     try:
-        # Without a password function OpenSSL would ask on the terminal for the one of an encrypted key.
+        # Without a password function OpenSSL would prompt on the terminal for an encrypted key.
         context.load_cert_chain(settings.cert_path, settings.key_path, password=_no_password)
     except ssl.SSLError as exc:
         raise TlsFileError(f"cannot use {where}: {_reason(exc)}") from exc

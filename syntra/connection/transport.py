@@ -1,9 +1,9 @@
-"""Performs what the session decides: the tasks of the connection, from the first dial to the last close.
+"""Performs the effects of the session: runs the connection's tasks from the first dial to the last close.
 
-One task owns the connection: it dials, converses, hangs up, waits, and dials again. The old socket is closed, or broken
-after the close timeout, before the next dial begins. While a connection stands, six tasks serve it: reader, writer,
-confirmation, timer, heartbeat and outbox watch. The messages for the router go through one bounded queue that outlives
-connections: a command that was received is delivered though its connection broke.
+One task owns the connection: it dials, talks, closes, waits, and dials again. It closes the old socket, or aborts it
+after the close timeout, before it dials again. While a connection is open, six tasks run: reader, writer, confirmation,
+timer, heartbeat and outbox watch. Messages for the router pass through one bounded queue that outlives connections: a
+received command is delivered even if its connection has broken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -36,39 +36,30 @@ from syntra.connection.inbox import Inbox
 from syntra.connection.messages import HelloAck
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import STOP_REASON, Session, State
-from syntra.connection.settings import ConnectionSettings, Timings, TlsSettings
+from syntra.connection.settings import ConnectionSettings, TlsSettings
 from syntra.connection.status import ConnectionStatus, describe
 from syntra.connection.tls import TlsFiles
 from syntra.connection.websocket import Socket, SocketEnded, dial
 from syntra.connection.writer import Outbox, OutboxItem, Writer
 from syntra.utils.errors import AgentError
 
-__all__ = [
-    "ConnectionSettings",
-    "ConnectionStatus",
-    "Outbox",
-    "OutboxItem",
-    "Provider",
-    "Timings",
-    "TlsSettings",
-    "Transport",
-]
+__all__ = ["ConnectionSettings", "ConnectionStatus", "Outbox", "OutboxItem", "Provider", "TlsSettings", "Transport"]
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-NO_FAREWELL = (1000, "")
+NORMAL_CLOSE = (1000, "")
 
 Provider = Callable[[], Awaitable[Mapping[str, Any]]]
-"""Gathers a payload. AgentError, OSError and TimeoutError are survived; it is cancelled when it takes too long."""
+"""Collects a payload. AgentError, OSError and TimeoutError are logged; it is cancelled when it takes too long."""
 
 
 class Transport:
-    """Keeps this agent connected. `run` it once.
+    """Keeps the agent connected. Call `run` once.
 
-    `deliver` gets every message that is not the connection's own business, one after the other, in order; it should
-    hand long work on. `on_ready` and `on_lost` are plain calls that alternate; they must not block.
+    `deliver` gets every message that the connection does not handle itself, in order; it should start long work in
+    other tasks. `translate`, `on_ready` and `on_lost` must not block; the last two alternate.
     """
 
     def __init__(
@@ -81,6 +72,7 @@ class Transport:
         on_ready: Callable[[HelloAck], None],
         on_lost: Callable[[str], None],
         outbox: Outbox,
+        translate: Callable[[str], Sequence[str]] = lambda text: (text,),
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -92,7 +84,12 @@ class Transport:
         self._on_lost = on_lost
         self._clock = clock
         self._tls = TlsFiles(settings.tls)
-        self._writer = Writer(outbox, max_frame_bytes=settings.max_frame_bytes, stream_limit=settings.stream_queue)
+        self._writer = Writer(
+            outbox,
+            max_frame_bytes=settings.max_frame_bytes,
+            stream_limit=settings.stream_queue,
+            translate=translate,
+        )
         self._session = Session(
             backoff=Backoff(
                 uniform=(rng or random.SystemRandom()).uniform, max_delay_secs=settings.reconnect_max_delay_secs
@@ -107,24 +104,29 @@ class Transport:
         self._inbox = Inbox(deliver)
         self._running = False
         self._finished = asyncio.Event()
-        self._wake = asyncio.Event()  # deadlines may have moved
-        self._over = asyncio.Event()  # this dial or connection is to end
+        self._wake = asyncio.Event()  # deadlines may have changed
+        self._over = asyncio.Event()  # this dial or connection must end
         self._heartbeat_wanted = asyncio.Event()
         self._dial_due = False
         self._socket: Socket | None = None
-        self._farewell = NO_FAREWELL
+        self._close_args = NORMAL_CLOSE
         self._ended: tuple[int, str] | None = None
         self._last_sentence = ""
 
     @property
     def status(self) -> ConnectionStatus:
-        """A snapshot."""
+        """Take a snapshot."""
         return describe(self._session, endpoint=self._settings.endpoint, now=self._clock(), clean=self._without_token)
+
+    @property
+    def heartbeat_interval(self) -> float:
+        """Seconds between two heartbeats; a heartbeat that takes longer to gather is not sent."""
+        return self._session.interval
 
     async def run(self) -> None:
         """Stay connected until cancelled or stopped. The socket is closed when this returns or raises.
 
-        Raises whatever a bug in an injected callable raises, in an ExceptionGroup; never for anything the peer does.
+        Raises the errors of the injected callables, in an ExceptionGroup. Nothing that the peer does makes it raise.
         """
         if not self._settings.secure and not self._settings.loopback:
             _log.warning(
@@ -145,9 +147,9 @@ class Transport:
             self._finished.set()
 
     async def stop(self, deadline_secs: float | None = None) -> None:
-        """Close with 1000 and let `run` return; after the deadline (default: the close timeout) the socket is broken.
+        """Close with 1000 and let `run` return; after the deadline (default: the close timeout) abort the socket.
 
-        Not to be awaited from one of the injected callables: `run` waits for them.
+        Do not await it from an injected callable: `run` waits for those.
         """
         self._perform(self._session.shutdown(self._clock()))
         self._wake.set()
@@ -157,17 +159,15 @@ class Transport:
             async with asyncio.timeout(self._timings.close_timeout_secs if deadline_secs is None else deadline_secs):
                 await self._finished.wait()
         except TimeoutError:
-            self._perform([Abort(STOP_REASON)])
+            self._perform([Abort(reason=STOP_REASON)])
 
     async def send_stream(self, envelope: Envelope) -> None:
-        """Send telemetry or log lines; returns when the socket has the frame. See `Writer.stream`.
+        """Send telemetry or log lines. Returns when the socket has the frame; see `Writer.stream`.
 
-        Raises NotConnected when not READY, or when the connection breaks first; UnencodableMessage for what JSON, or
-        one frame, cannot carry.
+        Raises NotConnected when not READY or when the connection breaks, UnencodableMessage when JSON or one frame
+        cannot hold the message.
         """
         await self._writer.stream(encode(envelope))
-
-    # Connections, one after the other
 
     async def _stay_connected(self) -> None:
         self._perform(self._session.dial(self._clock()))
@@ -180,8 +180,8 @@ class Transport:
             self._perform(self._session.tick(self._clock()))
 
     async def _connect_once(self) -> None:
-        """Dial, converse, hang up; back in DISCONNECTED afterwards, whatever happens."""
-        self._farewell, self._ended = NO_FAREWELL, None
+        """Dial, run the connection, close. The session is DISCONNECTED afterwards, whatever happens."""
+        self._close_args, self._ended = NORMAL_CLOSE, None
         self._writer.begin()
         failure: DialFailure | None = None
         try:
@@ -190,7 +190,7 @@ class Transport:
                 failure = outcome
             else:
                 self._perform(self._session.opened(outcome, self._clock()))
-                await self._converse()
+                await self._run_connection()
         except asyncio.CancelledError:
             self._perform(self._session.shutdown(self._clock()))
             raise
@@ -203,9 +203,10 @@ class Transport:
             failure = failure or DialFailure(kind=FailureKind.LOCAL, detail="the dial was overtaken")
             effects = self._session.dial_failed(failure, self._clock())
         else:
-            ended = await socket.close(*self._farewell)
+            ended = await socket.close(*self._close_args)
             self._socket = None
             code, reason = self._ended or ended
+            await self._writer.closed(code)
             effects = self._session.closed(code, reason, self._clock())
         self._perform(effects)
         self._writer.end("the connection is over")
@@ -213,7 +214,7 @@ class Transport:
         self._report_failure()
 
     async def _dial_unless_over(self) -> Mapping[str, Any] | DialFailure:
-        """The hello for the socket that now stands, or why there is none. A shutdown cancels the dial."""
+        """Dial; return the hello payload for the open socket, or the failure. A shutdown cancels the dial."""
         async with asyncio.TaskGroup() as group:
             dialling = group.create_task(self._dial(), name="connection.dial")
             overtaken = group.create_task(self._over.wait(), name="connection.overtaken")
@@ -227,7 +228,7 @@ class Transport:
         return dialling.result()
 
     async def _dial(self) -> Mapping[str, Any] | DialFailure:
-        # Gathered before dialling: the control plane gives a new connection 30 s to say hello.
+        # Collected before dialling: the control plane gives a new connection 30 s to send hello.
         hello = await self._gather(self._hello, self._timings.hello_timeout_secs)
         if hello is None:
             return DialFailure(kind=FailureKind.LOCAL, detail="the hello could not be gathered")
@@ -238,11 +239,11 @@ class Transport:
         outcome = await dial(self._settings, context)
         if isinstance(outcome, DialFailure):
             return outcome
-        # Kept at once: between here and the owner of the connection a cancellation must not lose an open socket.
+        # Stored at once: a cancellation before the caller stores it would leak an open socket.
         self._socket = outcome
         return hello
 
-    async def _converse(self) -> None:
+    async def _run_connection(self) -> None:
         socket = self._socket
         assert socket is not None, "cannot happen: the dial has just kept it"
         self._heartbeat_wanted.clear()
@@ -251,15 +252,15 @@ class Transport:
             others = [
                 group.create_task(self._until_broken(self._writer.run, socket.send), name="connection.write"),
                 group.create_task(self._until_broken(self._writer.confirm, socket.probe), name="connection.confirm"),
-                group.create_task(self._keep_time(), name="connection.time"),
+                group.create_task(self._run_timer(), name="connection.time"),
                 group.create_task(self._send_heartbeats(), name="connection.heartbeat"),
                 group.create_task(self._writer.watch(), name="connection.outbox"),
             ]
             await self._over.wait()
             for task in others:
                 task.cancel()
-            await socket.close(*self._farewell)
-            # What arrived before the close is still read; the reader ends by itself with the socket.
+            await socket.close(*self._close_args)
+            # Frames that arrived before the close are still read; the reader ends with the socket.
             await asyncio.wait({reader}, timeout=self._timings.close_timeout_secs)
             reader.cancel()
 
@@ -283,14 +284,14 @@ class Transport:
         try:
             await serve(use)
         except NotConnected as exc:
-            # The reader finds the end of the connection, after what is still to be read.
+            # The reader reports the end of the connection, after it has read the remaining frames.
             _log.debug("writing ended", extra={"reason": str(exc)})
 
-    async def _keep_time(self) -> None:
+    async def _run_timer(self) -> None:
         while True:
             await self._pause()
             if self._inbox.full:
-                self._session.heard(self._clock())
+                self._session.peer_alive(self._clock())
             self._perform(self._session.tick(self._clock()))
 
     async def _send_heartbeats(self) -> None:
@@ -300,10 +301,8 @@ class Transport:
             payload = await self._gather(self._heartbeat, self._session.interval)
             self._perform(self._session.heartbeat_ready(payload, self._clock()))
 
-    # The tasks of the whole run
-
     async def _watch_files(self) -> None:
-        """Dial again when certificates were renewed, but never give up a connection for files that do not work."""
+        """Dial again when certificates were renewed, but never drop a connection for invalid files."""
         tls = self._settings.tls
         if not self._settings.secure or (tls.ca_path is None and tls.cert_path is None and tls.key_path is None):
             return
@@ -315,8 +314,6 @@ class Transport:
                 renewed = False
                 now = self._clock()
                 self._perform(self._session.redial("the TLS files changed", now) or self._session.dial(now))
-
-    # The parts
 
     def _perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:
@@ -335,9 +332,9 @@ class Transport:
                     self._on_lost(self._without_token(reason))
                 case RequestHeartbeat():
                     self._heartbeat_wanted.set()
-                    self._writer.look()  # should the outbox's own news ever be missed, this is when it is noticed
+                    self._writer.check_outbox()  # a fallback, in case the outbox's notification was missed
                 case Close(code=code, reason=reason):
-                    self._farewell = (code, reason)
+                    self._close_args = (code, reason)
                     self._over.set()
                 case Abort():
                     if self._socket is not None:
@@ -368,7 +365,7 @@ class Transport:
             return None
 
     async def _pause(self) -> None:
-        """Until the session's next deadline, or until something changed."""
+        """Wait until the session's next deadline, or until something changes."""
         now = self._clock()
         deadline = self._session.next_deadline(now)
         try:
@@ -384,14 +381,14 @@ class Transport:
             return
         sentence = self._without_token(verdict.sentence)
         level = logging.ERROR if verdict.loud else logging.WARNING
-        # The same sentence again and again is no news.
+        # A repeated sentence is not logged as a warning again.
         level = logging.INFO if sentence == self._last_sentence and not verdict.loud else level
         self._last_sentence = sentence
         extra = {"reason": sentence, "attempts": self._session.failures, "next_secs": self.status.next_attempt_secs}
         _log.log(level, "not connected to the control plane", extra=extra)
 
     def _without_token(self, text: str) -> str:
-        # The peer may quote what it was sent.
+        # The peer may quote the token.
         return text.replace(self._settings.token, "[token]")
 
 

@@ -1,8 +1,8 @@
-"""The edge to the websockets library, which no other module of the package knows: a dial, and the socket it yields.
+"""The adapter to the websockets library; no other module of this package imports it.
 
-What goes wrong leaves here in our words: a dial as `DialFailure`, a socket as `SocketEnded` or NotConnected. Proxies
-come from the environment (HTTPS_PROXY, NO_PROXY and so on, in either case, read at every dial); loopback is dialled
-directly.
+It translates the library's errors: a failed dial to `DialFailure`, a broken socket to `SocketEnded` or NotConnected.
+Proxies come from the environment (HTTPS_PROXY, NO_PROXY and so on, in upper or lower case, read at every dial). It
+dials loopback directly.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from syntra.connection.settings import ConnectionSettings
 
 _log = logging.getLogger(__name__)
 
-# At DEBUG the library logs the headers it sends, the token among them. A logger that is not in the hierarchy cannot be
-# turned up by anybody's logging configuration; what it does say reaches the handlers through its parent.
+# At DEBUG the library logs the headers that it sends, with the token. No logging configuration can change the level of
+# a logger outside the hierarchy; its warnings reach the handlers through its parent.
 _wire_log = logging.Logger("syntra.connection.websocket", level=logging.WARNING)
 _wire_log.parent = _log
 
 
 def _plain(record: logging.LogRecord) -> bool:
-    # The library adds a weak reference to its connection, which a formatter that renders extras may find dead.
+    # The library adds a weak reference to its connection, which may be dead when a formatter renders the record.
     record.__dict__.pop("websocket", None)
     return True
 
@@ -67,14 +67,14 @@ _VERIFY_WRONG_NAME = (62, 64)
 
 
 class _Connect(connect):
-    """The library's connect without redirects: within one origin it would send the token along."""
+    """The library's connect without redirects: it would send the token along within one origin."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         return exc
 
 
 class SocketEnded(Exception):
-    """The socket is closed. `code` and `reason` are of whichever side closed first; 1006 when neither did."""
+    """The socket is closed. `code` and `reason` come from the side that closed first; 1006 when neither did."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"close code {code}: {reason}")
@@ -83,7 +83,7 @@ class SocketEnded(Exception):
 
 
 class Socket:
-    """An open WebSocket. One task receives, one sends."""
+    """An open WebSocket. At most one task receives and one sends."""
 
     def __init__(self, connection: ClientConnection, *, send_timeout_secs: float, close_timeout_secs: float) -> None:
         self._connection = connection
@@ -91,9 +91,9 @@ class Socket:
         self._close_timeout = close_timeout_secs
 
     async def receive(self) -> bytes:
-        """The next frame, text or binary. No deadline: silence is judged by the session. Raises SocketEnded."""
+        """Return the next frame, text or binary. No deadline: the session detects silence. Raises SocketEnded."""
         try:
-            # Bytes, not text: invalid UTF-8 is a malformed frame here, and no reason to lose the connection.
+            # As bytes: the library would close the connection for invalid UTF-8; here that is only a malformed frame.
             return await self._connection.recv(decode=False)
         except ConnectionClosed as exc:
             raise SocketEnded(*_ending(exc)) from exc
@@ -102,9 +102,9 @@ class Socket:
             raise SocketEnded(1006, "the connection broke") from exc
 
     async def send(self, text: str) -> None:
-        """Return when the text frame was handed to the operating system, or nearly (32 KiB may wait).
+        """Return when the operating system has the text frame, except for at most 32 KiB.
 
-        Raises NotConnected when it was not, and breaks the socket first when the peer takes nothing for too long.
+        Raises NotConnected otherwise. Aborts the socket first when the peer reads nothing within the send timeout.
         """
         connection = self._connection
         try:
@@ -119,13 +119,13 @@ class Socket:
             self._fault(exc)
             raise _broken() from exc
         if connection.state is not State.OPEN:
-            # The library accepts a frame for a socket that breaks at that very moment.
+            # The library accepts a frame even while the socket breaks.
             raise _broken()
 
     async def probe(self) -> None:
-        """Return when the peer has read everything sent before, as its pong proves. Raises NotConnected.
+        """Return when the peer's pong shows that it has read everything sent before. Raises NotConnected.
 
-        No deadline: keepalive and the session's watchdog end a connection whose pongs do not come.
+        No deadline: keepalive and the session's silence timeout end a connection without pongs.
         """
         try:
             await (await self._connection.ping())
@@ -136,9 +136,9 @@ class Socket:
             raise _broken() from exc
 
     async def close(self, code: int, reason: str) -> tuple[int, str]:
-        """Close fully, handshake and TCP, or break the socket after the close timeout; returns code and reason.
+        """Close fully (handshake and TCP), or abort the socket after the close timeout; return code and reason.
 
-        Idempotent. When cancelled, the socket is broken at once.
+        Idempotent. When cancelled, it aborts the socket at once.
         """
         connection = self._connection
         try:
@@ -151,24 +151,24 @@ class Socket:
         finally:
             self.abort()
         try:
-            async with asyncio.timeout(self._close_timeout):  # one round of the loop: nothing is left to wait for
+            async with asyncio.timeout(self._close_timeout):  # one iteration of the loop: nothing is left to wait for
                 await connection.wait_closed()
         except TimeoutError:
             _log.error("an aborted socket did not close")
         return connection.close_code or 1006, connection.close_reason or ""
 
     def abort(self) -> None:
-        """Break the TCP connection. Pending and later calls of `receive` and `send` raise. Idempotent."""
+        """Abort the TCP connection. Pending and later calls of `receive` and `send` raise. Idempotent."""
         try:
             self._connection.transport.abort()
-        except Exception as exc:  # noqa: BLE001 - asyncio raises AttributeError where the transport is closed already
+        except Exception as exc:  # noqa: BLE001 - asyncio raises AttributeError when the transport is already closed
             _log.debug("socket is closed already", extra={"reason": f"{type(exc).__name__}: {exc}"})
 
     def _fault(self, exc: Exception) -> None:
-        """Break the connection after an error that the library does not document.
+        """Abort the connection after an error that the library does not document.
 
-        Seen: `send` on a socket that the peer closed with 1009 in the middle of a large frame. The library aborts the
-        transport, which asyncio has closed already, and an AttributeError comes out.
+        Known case: `send` on a socket that the peer closed with 1009 during a large frame. The library aborts the
+        transport, which asyncio has already closed, and AttributeError is raised.
         """
         _log.warning("websocket failed unexpectedly", extra={"reason": f"{type(exc).__name__}: {exc}"})
         self.abort()
@@ -179,11 +179,11 @@ def _broken() -> NotConnected:
 
 
 async def dial(settings: ConnectionSettings, context: ssl.SSLContext | None) -> Socket | DialFailure:
-    """An open WebSocket, its owner being the caller, or why there is none. Cancelling breaks what was begun."""
+    """Open a WebSocket, which the caller then owns, or return why that failed. Cancelling aborts the dial."""
     broken_by: list[Exception] = []
 
     class Recording(ClientConnection):
-        """Keeps what broke the TCP connection: the library reports only that the answer was cut short."""
+        """Records why the TCP connection broke: the library reports only that the answer was cut short."""
 
         def connection_lost(self, exc: Exception | None) -> None:
             if exc is not None:
@@ -196,7 +196,7 @@ async def dial(settings: ConnectionSettings, context: ssl.SSLContext | None) -> 
         connection = await _Connect(
             settings.endpoint,
             additional_headers={"Authorization": f"Bearer {settings.token}", "X-Agent-Version": settings.version},
-            compression=None,  # what is large is compressed already
+            compression=None,  # large payloads are already compressed
             proxy=None if settings.loopback else True,
             open_timeout=timings.open_timeout_secs,
             ping_interval=timings.ping_interval_secs,
@@ -235,7 +235,7 @@ def _failure(exc: Exception, broken_by: list[Exception], settings: ConnectionSet
         case ProxyError():
             return _proxy_failure("it does not speak HTTP")
         case InvalidProxy():
-            return _proxy_failure(exc.msg)  # not str(exc): that holds the address and with it a password
+            return _proxy_failure(exc.msg)  # not str(exc): it contains the proxy's address, which may hold a password
         case ImportError():
             return _proxy_failure("SOCKS is not supported, an HTTP proxy is")
         case InvalidMessage():
@@ -254,7 +254,7 @@ def _failure(exc: Exception, broken_by: list[Exception], settings: ConnectionSet
             return _network(readable((exc.strerror or str(exc)).lower()))
         case UnicodeError():
             return _network("its host name is not valid")
-        case _:  # ValueError of a port that is no number
+        case _:  # ValueError: the port is not a number
             return _proxy_failure("its address is not valid")
 
 
@@ -263,7 +263,7 @@ def _cut_short(cause: Exception | None, settings: ConnectionSettings) -> str:
     if cause is not None and str(cause):
         text += f" ({readable(str(cause))})"
     if settings.secure:
-        # The refusal of a client certificate can be overtaken by the reset that follows it.
+        # A reset can overtake the server's alert that rejects the client certificate.
         text += "; if it asks for a client certificate, check tls.cert_path"
     return text
 
@@ -293,11 +293,11 @@ def _verification_hint(code: int) -> str:
 
 
 def _retry_after(headers: Headers) -> float | None:
-    """Seconds of a Retry-After in either of its forms (RFC 9110 §10.2.3)."""
+    """Seconds of a Retry-After header in either form (RFC 9110 §10.2.3)."""
     value = next(iter(headers.get_all("Retry-After")), "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
-    from email.utils import parsedate_to_datetime  # for a refusal alone
+    from email.utils import parsedate_to_datetime  # imported only when needed
 
     try:
         moment = parsedate_to_datetime(value)
@@ -321,7 +321,7 @@ def _proxy_failure(detail: str) -> DialFailure:
 
 
 def _ending(exc: ConnectionClosed) -> tuple[int, str]:
-    """Close code and reason of whichever side closed first; 1006 when neither did."""
+    """Close code and reason of the side that closed first; 1006 when neither did."""
     first = exc.sent if exc.rcvd is None or exc.rcvd_then_sent is False else exc.rcvd
     if first is not None:
         return first.code, first.reason

@@ -1,13 +1,14 @@
-"""What leaves, in which order: one writer per connection, four lanes.
+"""The order in which messages are sent: one writer with four queues, for one connection at a time.
 
-control (hello, pong) > outbox (durable results) > heartbeat > stream (telemetry, logs). Streams never delay a result,
-and a long outbox never silences the heartbeat: one that is due goes out between two batches of the outbox.
+control (hello, pong) > outbox (durable results) > heartbeat > stream (telemetry, logs). Streams never delay a result. A
+long outbox never silences the heartbeat: a due heartbeat is sent between two batches of the outbox.
 
-An outbox item is taken when the peer's WebSocket has read it, which the pong to a ping sent after it proves (RFC 6455
-§5.5.3): what a dead link swallows for minutes without complaint is sent again. At most one batch is under way unproved.
+An outbox item counts as taken when the peer's WebSocket has read it: when the pong to a later ping arrives (RFC 6455
+§5.5.3). So items that a dead link swallowed are sent again. At most one batch is unconfirmed. Items that were
+unconfirmed when a connection ended are sent one at a time on the next: see `undelivered`.
 
-Every lane is bounded: control drops (a ping flood earns no memory), outbox is read in batches, heartbeat is one slot,
-stream makes its callers wait.
+Every queue is bounded: control drops messages (a ping flood cannot grow memory), outbox is read in batches, heartbeat
+holds one message, stream makes its callers wait.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
+from syntra.connection.undelivered import Suspicion, replacement
 from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
@@ -29,27 +31,30 @@ CONTROL_MAX = 64
 
 @frozen
 class OutboxItem:
-    """One durable message: its place in the outbox, increasing and never used again, and the encoded frame."""
+    """A durable message: its sequence number in the outbox (increasing, never reused) and the encoded frame."""
 
     seq: int
     text: str
 
 
 class Outbox(Protocol):
-    """Durable messages that are sent until the connection has taken them, oldest first: at least once each."""
+    """Durable messages, sent at least once each, oldest first, until the peer has taken them."""
 
     async def pending(self, limit: int) -> Sequence[OutboxItem]:
-        """The oldest items not yet taken, at most `limit`, in order. Empty when there are none."""
+        """The oldest untaken items, in order, at most `limit`. Empty when there are none."""
 
     async def taken(self, seq: int) -> None:
-        """The peer has read the frame of this item: it need not be sent again. Called in order, once per item."""
+        """The peer has read this item's frame, so it is not sent again. Called in order, once per item."""
+
+    async def replace(self, seq: int, text: str | None) -> None:
+        """Replace the text of this item; with None, drop the item and count it."""
 
     async def wait(self) -> None:
-        """Return when something is pending; at once if something already is. Cancelled freely."""
+        """Return when an item is pending, at once if one already is. Safe to cancel."""
 
 
 class _Waiting:
-    """A stream message and the future its sender waits on."""
+    """A stream message and the future that its sender awaits."""
 
     __slots__ = ("left", "text")
 
@@ -59,10 +64,19 @@ class _Waiting:
 
 
 class Writer:
-    """The lanes, for one connection after another: `begin`, `ready`, `end`; meanwhile `run`, `watch` and `confirm`."""
+    """The queues, for successive connections: call `begin`, `ready`, `end`; meanwhile run `run`, `watch`, `confirm`."""
 
-    def __init__(self, outbox: Outbox, *, max_frame_bytes: int, stream_limit: int) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        max_frame_bytes: int,
+        stream_limit: int,
+        translate: Callable[[str], Sequence[str]] = lambda text: (text,),
+    ) -> None:
+        """`translate` returns the frames to send for an outbox item. An item without frames counts as sent."""
         self._outbox = outbox
+        self._translate = translate
         self._max_frame_bytes = max_frame_bytes
         self._stream_limit = stream_limit
         self._wake = asyncio.Event()
@@ -73,32 +87,35 @@ class Writer:
         self._control: deque[str] = deque()
         self._stream: deque[_Waiting] = deque()
         self._batch: deque[OutboxItem] = deque()
-        self._under_way: deque[int] = deque()  # seqs that left and are not known to have arrived
+        self._unconfirmed: deque[OutboxItem] = deque()  # sent and not confirmed
+        self._sending: OutboxItem | None = None
+        self._suspicion = Suspicion()
         self._left = asyncio.Event()
         self.begin()
 
     def begin(self) -> None:
-        """A new connection: nothing but control leaves until `ready`."""
+        """Start a connection: only control messages are sent until `ready`."""
         self._ready = False
         self._heartbeat: str | None = None
         self._heartbeat_owed = False
         self._outbox_due = False
         self._control.clear()
         self._batch.clear()
-        self._under_way.clear()
+        self._unconfirmed.clear()
+        self._sending = None
         self._last_seq = -1
         self._wake.clear()
         self._drained.clear()
         self._left.clear()
 
     def ready(self) -> None:
-        """The control plane accepted us: all lanes open, the outbox first."""
+        """The control plane accepted the agent: all queues are sent, the outbox first."""
         self._ready = True
         self._room.set()
-        self.look()
+        self.check_outbox()
 
     def end(self, reason: str) -> None:
-        """The connection is over: whoever waits gets NotConnected; what was not taken stays in the outbox."""
+        """The connection has ended: waiting senders get NotConnected; untaken items stay in the outbox."""
         self._ready = False
         self._heartbeat = None
         self._batch.clear()
@@ -109,6 +126,12 @@ class Writer:
             if not item.left.done():
                 item.left.set_exception(_not_connected(reason))
 
+    async def closed(self, code: int) -> None:
+        """The socket was closed with this code: replace the item that the peer refuses, once it is identified."""
+        unconfirmed = [*self._unconfirmed, *([self._sending] if self._sending is not None else ())]
+        if unconfirmed and self._suspicion.blames(code, [item.seq for item in unconfirmed]):
+            await self._replace(unconfirmed[0], f"the control plane closed the connection over it ({code})")
+
     def control(self, text: str) -> None:
         """Queue a hello or pong."""
         if len(self._control) >= CONTROL_MAX:
@@ -118,23 +141,23 @@ class Writer:
         self._wake.set()
 
     def heartbeat(self, text: str) -> None:
-        """Hand in a heartbeat; dropped when the previous one has not left yet."""
+        """Queue a heartbeat; skip it when the previous one is still unsent."""
         if not self._ready or self._heartbeat is not None:
             self.skipped_heartbeats += 1
             return
         self._heartbeat = text
         self._wake.set()
 
-    def look(self) -> None:
-        """Have a look at the outbox, whether or not its `wait` returned."""
+    def check_outbox(self) -> None:
+        """Read the outbox again, even if its `wait` has not returned."""
         self._outbox_due = True
         self._wake.set()
 
     async def stream(self, text: str) -> None:
-        """Return when the frame was handed to the socket.
+        """Return when the socket has the frame.
 
-        Waits while the lane is full. Raises NotConnected when it did not leave, UnencodableMessage when it never can.
-        Cancelling withdraws a frame that is still waiting; one that is being written leaves all the same.
+        Waits while the queue is full. Raises NotConnected when the frame was not sent, UnencodableMessage when it is
+        too large. Cancelling removes a frame that still waits; a frame that is being written is sent anyway.
         """
         if len(text) > self._max_frame_bytes:
             raise UnencodableMessage(f"cannot send a message: it is larger than {self._max_frame_bytes} bytes")
@@ -157,36 +180,38 @@ class Writer:
                 pass
 
     async def watch(self) -> None:
-        """Pass on the outbox's news until cancelled."""
+        """Watch the outbox for new items until cancelled."""
         while True:
             await self._outbox.wait()
             self._drained.clear()
-            self.look()
+            self.check_outbox()
             await self._drained.wait()
 
     async def confirm(self, probe: Callable[[], Awaitable[None]]) -> None:
-        """Mark as taken what has arrived, until cancelled or until `probe` raises.
+        """Mark confirmed items as taken, until cancelled or until `probe` raises.
 
         `probe` returns when the peer has read everything that was sent before the call.
         """
         while True:
             await self._left.wait()
             self._left.clear()
-            count = len(self._under_way)
+            count = len(self._unconfirmed)
             await probe()
             for _ in range(count):
-                # Removed only afterwards: a cancellation in between costs a repetition, not an item.
-                await self._outbox.taken(self._under_way[0])
-                self._under_way.popleft()
-            self.look()
+                # Removed only afterwards: a cancellation in between repeats a call, but loses no item.
+                await self._outbox.taken(self._unconfirmed[0].seq)
+                self._unconfirmed.popleft()
+            self.check_outbox()
 
     async def _write_one(self, send: Callable[[str], Awaitable[None]]) -> bool:
-        """Send the next frame, or fetch the next batch; False when there is nothing to do."""
+        """Send the next frame, or read the next batch; False when there is nothing to do."""
         if self._control:
             await send(self._control.popleft())
             return True
         if not self._ready:
             return False
+        if self._unconfirmed and self._suspicion.must_go_alone(self._unconfirmed[0].seq):
+            return False  # `confirm` will check the outbox again
         if self._batch:
             await self._write_durable(self._batch.popleft(), send)
             self._heartbeat_owed = not self._batch
@@ -211,17 +236,31 @@ class Writer:
         elif not items:
             self._heartbeat_owed = False
             self._drained.set()
-        # Otherwise all of them are under way, and `confirm` will look again.
+        # Otherwise all of them are unconfirmed, and `confirm` will check the outbox again.
 
     async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
-        if len(item.text) > self._max_frame_bytes:
-            # The peer would close the connection for it, again and again: nothing behind it would ever arrive.
-            _log.error("dropped an outbox item that is larger than a frame", extra={"seq": item.seq})
-        else:
-            await send(item.text)
+        frames = self._translate(item.text)
+        if any(len(text) > self._max_frame_bytes for text in frames):
+            # The peer would close the connection because of it every time, and block everything behind it.
+            short = await self._replace(item, f"it is larger than {self._max_frame_bytes} bytes")
+            if short is not None:
+                self._batch.appendleft(OutboxItem(seq=item.seq, text=short))
+            return
+        # A peer may close the connection in the middle of a frame.
+        self._sending = item
+        for text in frames:
+            await send(text)
+        self._sending = None
         self._last_seq = item.seq
-        self._under_way.append(item.seq)
+        self._unconfirmed.append(item)
         self._left.set()
+
+    async def _replace(self, item: OutboxItem, reason: str) -> str | None:
+        short = replacement(item.text)
+        extra = {"seq": item.seq, "chars": len(item.text), "reason": reason}
+        _log.error("cannot deliver a message; it is %s", "dropped" if short is None else "shortened", extra=extra)
+        await self._outbox.replace(item.seq, short)
+        return short
 
     async def _write_stream(self, send: Callable[[str], Awaitable[None]]) -> bool:
         while self._stream:

@@ -1,5 +1,5 @@
 """The reference control plane: the same wire contract, kept small, for development, tests and one-person fleets.
 
-It knows the contract and its own database, never the agent's code: only `connection.codec` is shared, so that the two
-ends check each other. `server` is the way in, `client` the way to ask it something.
+It implements the contract and has its own database. Of the agent's code it shares `connection.codec` only, so that each
+end checks the other. The entry point is `server`.
 """

@@ -1,4 +1,4 @@
-"""The life of one agent's connection: token, hello, messages, heartbeat deadline, close code.
+"""One agent's connection, from its token and hello to its close code.
 
 Close codes: 4000 connection error, 4001 missing or bad token, 4002 no or wrong hello, 4003 malformed hello,
 4004 heartbeat timeout.
@@ -32,7 +32,7 @@ _OURS = (1, 0)
 
 
 class _Close(Exception):
-    """This connection ends here, for this reason."""
+    """Ends the connection with a close code."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -42,7 +42,7 @@ class _Close(Exception):
 
 @frozen
 class AgentSessions:
-    """What every session needs."""
+    """Serves agents; one object for all sessions."""
 
     store: StoreThread
     fleet: Fleet
@@ -52,7 +52,10 @@ class AgentSessions:
     clock: Clock
 
     async def serve(self, socket: WebSocket, server_id: str | None) -> None:
-        """Serve one agent until its connection ends; finishes the socket. `server_id` None: it has no valid token."""
+        """Serve one agent until its connection ends, and finish the socket.
+
+        `server_id` is the server that the agent's token belongs to, None without a valid token.
+        """
         ended = "cancelled"
         try:
             if server_id is None:
@@ -77,14 +80,14 @@ class AgentSessions:
                 frame = await socket.receive()
         except TimeoutError as exc:
             raise _Close(4002, f"no agent_hello within {self.timings.hello:g} s") from exc
+        if len(frame) > self.limits.hello_bytes:
+            raise _Close(4003, "agent_hello is too large")
         try:
             hello = decode(frame)
         except MalformedFrame as exc:
             raise _Close(4003, "the first frame is not an envelope") from exc
         if hello.type != "agent_hello":
             raise _Close(4002, "the first message is not agent_hello")
-        if len(frame) > self.limits.hello_bytes:
-            raise _Close(4003, "agent_hello is too large")
         fields = Fields(hello.payload)
         try:
             fields.text("agent_id")
@@ -95,9 +98,9 @@ class AgentSessions:
         except InvalidField as exc:
             raise _Close(4003, f"malformed agent_hello: {exc}") from exc
         if claimed != server_id:
-            raise _Close(4001, "the token is another server's")
+            raise _Close(4001, "the token belongs to another server")
         if not needs <= _OURS <= speaks:
-            # Said in words first: a version problem is for people to read.
+            # People need to read this in the agent's log, so it is not only a close code.
             ack = self.fleet.hello_ack(server_id, server_id, accepted=False, pending=[])
             await socket.send(encode(ack))
             raise _Close(4003, "protocol 1.0 is not supported by the agent")

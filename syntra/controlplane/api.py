@@ -13,12 +13,14 @@ from dataclasses import field
 from typing import NoReturn
 from urllib.parse import parse_qs, unquote
 
-from syntra.controlplane import views
+from syntra.connection.codec import MAX_VALUES, count_values
+from syntra.controlplane import listings, views
 from syntra.controlplane.clock import Clock
-from syntra.controlplane.errors import Conflict, LimitReached, ServerAbsent, StoreError
+from syntra.controlplane.connections import OPERATOR
+from syntra.controlplane.errors import Conflict, LimitReached, ServerNotConnected, StoreError
 from syntra.controlplane.fleet import Fleet
 from syntra.controlplane.http import Head, Refused, Response, error_response
-from syntra.controlplane.orders import order_for
+from syntra.controlplane.outgoing import outgoing_command
 from syntra.controlplane.records import CommandState, Server
 from syntra.controlplane.settings import ControlPlaneSettings
 from syntra.controlplane.store import Store
@@ -32,12 +34,10 @@ from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
 
-_PAGE = 1000
-
 
 @frozen
 class Call:
-    """A request that has found its route."""
+    """A request whose path and method match a route."""
 
     argument: str
     query: Mapping[str, str]
@@ -49,7 +49,7 @@ Action = Callable[[Call], Awaitable[Response]]
 
 @frozen
 class ApiParts:
-    """What the API works on."""
+    """The objects that the API uses."""
 
     settings: ControlPlaneSettings
     store: StoreThread
@@ -79,8 +79,15 @@ class Api:
         ]
         self._routes = [(method, re.compile(pattern), action) for method, pattern, action in routes]
 
+    def owner(self, head: Head) -> str | None:
+        """The operator, when the request has the operator's token."""
+        return OPERATOR if self._is_operator(head) else None
+
     def refusal(self, head: Head) -> Response | None:
-        """Unauthorized, unknown path, wrong method: in that order, so that strangers learn nothing of the routes."""
+        """The response for a wrong token, path or method.
+
+        The token is checked first, so that clients without one do not learn which paths exist.
+        """
         if head.path != "/healthz" and not self._is_operator(head):
             return error_response(
                 401, "UNAUTHORIZED", "give the operator token as a bearer token", {"www-authenticate": "Bearer"}
@@ -94,21 +101,21 @@ class Api:
         return None
 
     async def respond(self, head: Head, body: bytes) -> Response:
-        """Route, act, and turn every expected failure into its response."""
+        """Carry out the request. Every expected failure has its response."""
         try:
             return await self._route(head, body)
         except Refused as refused:
             return refused.response
         except InvalidField as exc:
             return error_response(400, exc.code, str(exc))
-        except (ServerAbsent, Conflict, LimitReached) as exc:
+        except (ServerNotConnected, Conflict, LimitReached) as exc:
             return error_response(409, exc.code, str(exc))
         except StoreError as exc:
             _log.error("request failed", extra={"path": head.path[:200], "reason": str(exc)})
             return error_response(503, exc.code, str(exc), {"retry-after": "5"})
-        except Exception:  # noqa: BLE001 - one request's bug ends that request, not the control plane
+        except Exception:  # noqa: BLE001 - a bug in one request must not end the control plane
             _log.exception("request failed", extra={"path": head.path[:200]})
-            return error_response(500, "INTERNAL", "the control plane failed; its log says where")
+            return error_response(500, "INTERNAL", "the control plane failed; see its log")
 
     def _is_operator(self, head: Head) -> bool:
         token = bearer_token(head.header("authorization"))
@@ -140,8 +147,9 @@ class Api:
         return Response(status=201, body={"token": token, "server_id": server})
 
     async def _servers(self, call: Call) -> Response:
-        servers = await self._store.run(Store.servers)
-        return Response(status=200, body={"servers": [self._server_view(server) for server in servers]})
+        after = call.query.get("after", "")
+        body = await self._store.run(listings.servers, after, self._fleet.connected(), self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _server(self, call: Call) -> Response:
         return Response(status=200, body=self._server_view(await self._known_server(call.argument)))
@@ -150,53 +158,53 @@ class Api:
         wait = self._wait(call)
         server = await self._known_server(call.argument)
         limit = self._parts.settings.limits.command_bytes
-        order = order_for(server.server_id, _object(call.body), str(uuid.uuid4()), limit)
-        state = await self._fleet.send(order)
+        command = outgoing_command(server.server_id, _object(call.body), str(uuid.uuid4()), limit)
+        state = await self._fleet.send(command)
         _log.info(
             "command accepted",
             extra={
-                "server_id": order.server_id,
-                "request_id": order.request_id,
-                "type": order.type,
+                "server_id": command.server_id,
+                "request_id": command.request_id,
+                "type": command.type,
                 "state": state.value,
             },
         )
         if wait > 0 and state is CommandState.SENT:
-            view = await self._await_answer(order.request_id, wait)
+            view = await self._await_answer(command.request_id, wait)
             return Response(status=200 if view["state"] == CommandState.ANSWERED.value else 202, body=view)
-        accepted: dict[str, object] = {"request_id": order.request_id, "state": state.value}
-        if order.deployment_id is not None:
-            accepted["deployment_id"] = order.deployment_id
+        accepted: dict[str, object] = {"request_id": command.request_id, "state": state.value}
+        if command.deployment_id is not None:
+            accepted["deployment_id"] = command.deployment_id
         return Response(status=202, body=accepted)
 
     async def _command(self, call: Call) -> Response:
         return Response(status=200, body=await self._await_answer(call.argument, self._wait(call)))
 
     async def _deployment(self, call: Call) -> Response:
+        after = _after(call)
         key = f"deployment {call.argument}"
-        view = await self._parts.waiters.until(key, self._wait(call), lambda: self._look_at_deployment(call.argument))
-        return Response(status=200, body=view)
+        head = await self._parts.waiters.until(key, self._wait(call), lambda: self._look_at_deployment(call.argument))
+        body = await self._store.run(listings.deployment, call.argument, after, head, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _alerts(self, call: Call) -> Response:
-        server = await self._known_server(call.argument)
         after = _after(call)
-        alerts = await self._store.run(Store.alerts, server.server_id, after, _PAGE)
-        return Response(status=200, body=views.alerts_view(alerts, after))
+        server = await self._known_server(call.argument)
+        body = await self._store.run(listings.alerts, server.server_id, after, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     async def _logs(self, call: Call) -> Response:
         after = _after(call)
 
-        async def look() -> tuple[bool, dict[str, object]]:
-            # The flag before the lines: lines that come in between are in this page or the next.
-            command = await self._store.run(Store.command, call.argument)
-            if command is None:
+        async def look() -> tuple[bool, None]:
+            state = await self._store.run(Store.log_state, call.argument, after)
+            if state is None:
                 raise Refused(404, "NOT_FOUND", f"there is no command {call.argument[:200]}")
-            lines = await self._store.run(Store.log_lines, call.argument, after, _PAGE)
-            done = command.stream_done and len(lines) < _PAGE
-            return bool(lines) or done, views.logs_view(lines, after, done=done)
+            return state.has_lines or state.done, None
 
-        view = await self._parts.waiters.until(f"logs {call.argument}", self._wait(call), look)
-        return Response(status=200, body=view)
+        await self._parts.waiters.until(f"logs {call.argument}", self._wait(call), look)
+        body = await self._store.run(listings.log_lines, call.argument, after, self._parts.settings.limits)
+        return Response(status=200, body=body)
 
     # Parts of actions
 
@@ -219,7 +227,7 @@ class Api:
             over = state in (CommandState.ANSWERED, CommandState.TIMED_OUT)
             return over, views.command_view(command, state)
 
-        # No longer than the command has; a queued one has not begun.
+        # A sent command has a deadline; a queued one has none yet.
         left = self._fleet.seconds_left(request_id)
         return await self._parts.waiters.until(f"command {request_id}", min(wait, left) if left > 0 else wait, look)
 
@@ -227,13 +235,12 @@ class Api:
         deployment = await self._store.run(Store.deployment, deployment_id)
         if deployment is None:
             raise Refused(404, "NOT_FOUND", f"there is no deployment {deployment_id[:200]}")
-        events = await self._store.run(Store.events, deployment_id)
         command = await self._store.run(Store.command, deployment.request_id) if deployment.request_id else None
         state = self._fleet.state_of(command) if command is not None else None
         reported = deployment.status is not None and deployment.status.is_terminal
-        # A refused deploy reports no status at all.
+        # An agent that refuses a deploy sends a response and no status.
         refused = command is not None and command.was_refused
-        return reported or refused, views.deployment_view(deployment, events, command, state)
+        return reported or refused, views.deployment_view(deployment, command, state)
 
     def _wait(self, call: Call) -> float:
         text = call.query.get("wait", "0")
@@ -262,11 +269,14 @@ def _after(call: Call) -> int:
 
 
 def _object(body: bytes) -> Mapping[str, object]:
-    """The JSON object in a body; an empty body is an empty object. NaN and the like are not JSON."""
+    """The JSON object in a body; an empty body is an empty object. NaN and Infinity are refused."""
     if not body:
         return {}
     try:
-        value = json.loads(body, parse_constant=_not_json)
+        text = body.decode()
+        if count_values(text, MAX_VALUES) > MAX_VALUES:
+            raise Refused(400, "BAD_JSON", f"the body has more than {MAX_VALUES} values")
+        value = json.loads(text, parse_constant=_not_json)
     except (ValueError, RecursionError) as exc:
         raise Refused(400, "BAD_JSON", f"the body is not JSON: {str(exc)[:200]}") from exc
     if not isinstance(value, dict):

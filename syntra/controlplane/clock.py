@@ -1,4 +1,4 @@
-"""Wall-clock time as the contract writes it. Only for what is stored and shown; deadlines are the loop's."""
+"""Wall-clock time in the contract's format, for records only. Deadlines use the event loop's clock."""
 
 from __future__ import annotations
 

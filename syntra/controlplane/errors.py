@@ -1,9 +1,9 @@
-"""Errors of the control plane that somebody catches.
+"""Errors of the control plane.
 
-StoreError        the database did not do what was asked; retrying later may help
-ServerAbsent      a command for a server that is not connected
-Conflict          an id that is already taken
-LimitReached      a bound on stored things; nothing was stored
+StoreError          a database operation failed or was too slow; a later attempt may succeed
+ServerNotConnected  the server of a command is not connected
+Conflict            an id is already in use
+LimitReached        a limit on stored records; nothing was stored
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ class StoreError(AgentError):
     code = "STORE_UNAVAILABLE"
 
 
-class ServerAbsent(AgentError):
-    """Only deploys wait for a server; everything else needs it connected."""
+class ServerNotConnected(AgentError):
+    """The server is not connected. Only deploys are queued for it."""
 
     code = "SERVER_NOT_CONNECTED"
 
 
 class Conflict(AgentError):
-    """The id exists already, for something else."""
+    """The id is already in use for another object."""
 
     code = "CONFLICT"
 
 
 class LimitReached(AgentError):
-    """Storing one more would break a bound."""
+    """The number of stored records has reached its limit."""
 
     code = "LIMIT_REACHED"

@@ -1,4 +1,4 @@
-"""The connected agents: one link per server, sends at most once, answers found by request id."""
+"""The connected agents: one link per server; commands are sent at most once; answers are matched by request id."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from syntra.connection.codec import Envelope, encode
 from syntra.controlplane.clock import Clock
-from syntra.controlplane.errors import ServerAbsent
+from syntra.controlplane.errors import ServerNotConnected
+from syntra.controlplane.fitting import fitted
 from syntra.controlplane.records import Command, CommandState, JsonObject, QueuedDeploy
 from syntra.controlplane.settings import ControlPlaneSettings
 from syntra.controlplane.store import Store
@@ -26,7 +27,7 @@ DEPLOY = "deploy"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AgentLink:
-    """One agent's connection, from its hello on. `gone` is set when its owner is done with it."""
+    """One agent's connection after its hello. `gone` is set when its session has ended."""
 
     server_id: str
     connected_at: str
@@ -35,7 +36,7 @@ class AgentLink:
 
 
 @frozen
-class Order:
+class OutgoingCommand:
     """A command on its way to a server. The payload holds secrets."""
 
     request_id: str
@@ -48,15 +49,18 @@ class Order:
 
 @dataclass(slots=True)
 class _Slot:
-    """A server's place. The lock orders admissions and sends: a deploy is either queued before the hello's queue was
-    taken, or sent to the link that came of it."""
+    """The link of one server.
+
+    The lock serializes hellos and sends. So a deploy is either queued before the hello takes the queue, or sent to the
+    new link.
+    """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     link: AgentLink | None = None
 
 
 class Fleet:
-    """Who is connected, and what was sent to them. Owned by the server's loop."""
+    """The links of all servers, and the deadlines of sent commands. Used from the event loop only."""
 
     def __init__(self, settings: ControlPlaneSettings, store: StoreThread, waiters: Waiters, clock: Clock) -> None:
         self._settings = settings
@@ -64,8 +68,8 @@ class Fleet:
         self._waiters = waiters
         self._clock = clock
         self._slots: dict[str, _Slot] = {}
-        # When each sent command is overdue, in loop time, oldest first. What is not here is overdue: also all that
-        # was sent before a restart.
+        # The deadline of each sent command in loop time, oldest first. A command without an entry is overdue, as are
+        # all commands that were sent before a restart.
         self._deadlines: dict[str, float] = {}
 
     def link(self, server_id: str) -> AgentLink | None:
@@ -73,9 +77,16 @@ class Fleet:
         slot = self._slots.get(server_id)
         return slot.link if slot and slot.link and slot.link.socket.is_open else None
 
+    def connected(self) -> dict[str, str]:
+        """The servers with a usable connection, and since when."""
+        return {server_id: link.connected_at for server_id in self._slots if (link := self.link(server_id))}
+
     async def admit(self, link: AgentLink, server_name: str) -> None:
-        """Give the server to this link: the older link is closed first, then the hello is acknowledged with what was
-        queued, then commands may flow. Raises WebSocketClosed and StoreError; undo with `remove`."""
+        """Make this the link of its server.
+
+        Closes the older link first, then acknowledges the hello with the queued deploys; after that, commands are sent
+        to the link. Raises WebSocketClosed and StoreError. `remove` undoes it.
+        """
         slot = self._slots.setdefault(link.server_id, _Slot())
         async with slot.lock:
             if slot.link is not None:
@@ -84,72 +95,73 @@ class Fleet:
             ack = self.hello_ack(link.server_id, server_name, accepted=True, pending=queued)
             await self._write(link, ack, queued)
             slot.link = link
-            # What did not fit into the acknowledgement's frame.
+            # The deploys that did not fit into the frame of the acknowledgement.
             while more := await self._take_queued(link):
                 for deploy in more:
                     envelope = self._envelope(deploy.request_id, DEPLOY, json.loads(deploy.payload))
                     await self._write(link, envelope, [deploy])
 
     def remove(self, link: AgentLink) -> None:
-        """Forget the link; a newer link of the same server stays."""
+        """Remove the link. A newer link of the same server stays."""
         slot = self._slots.get(link.server_id)
         if slot is not None and slot.link is link:
             slot.link = None
         link.gone.set()
 
-    async def send(self, order: Order) -> CommandState:
+    async def send(self, command: OutgoingCommand) -> CommandState:
         """Record and send a command at most once, or queue it when it is a deploy for an absent server.
 
-        Raises ServerAbsent, Conflict, LimitReached and StoreError; a send that may have failed counts as sent and
-        times out.
+        A send that may have failed counts as sent and times out. Raises ServerNotConnected, Conflict, LimitReached and
+        StoreError.
         """
-        async with self._slots.setdefault(order.server_id, _Slot()).lock:
-            link = self.link(order.server_id)
-            if link is None and order.type != DEPLOY:
-                raise _absent(order)
-            payload = json.dumps(order.payload)
+        async with self._slots.setdefault(command.server_id, _Slot()).lock:
+            link = self.link(command.server_id)
+            if link is None and command.type != DEPLOY:
+                raise _not_connected(command)
+            payload = json.dumps(command.payload)
             await self._store.run(
                 Store.add_command,
-                request_id=order.request_id,
-                server_id=order.server_id,
-                type=order.type,
-                deployment_id=order.deployment_id,
-                service_id=order.service_id,
+                request_id=command.request_id,
+                server_id=command.server_id,
+                type=command.type,
+                deployment_id=command.deployment_id,
+                service_id=command.service_id,
                 queued_payload=payload if link is None else None,
                 now=self._clock(),
             )
             if link is None:
                 return CommandState.QUEUED
-            self._start_deadline(order.request_id)
+            self._start_deadline(command.request_id)
             try:
-                await link.socket.send(encode(self._envelope(order.request_id, order.type, order.payload)))
+                await link.socket.send(encode(self._envelope(command.request_id, command.type, command.payload)))
             except NotSent as exc:
-                # The link ended while the command was recorded: as if it had been absent from the start.
-                if order.type != DEPLOY:
-                    await self._store.run(Store.forget_unsent, order.request_id)
-                    raise _absent(order) from exc
-                await self._store.run(Store.queue_unsent, order.request_id, payload)
+                # The link ended while the command was recorded, and certainly has not sent it.
+                if command.type != DEPLOY:
+                    await self._store.run(Store.forget_unsent, command.request_id)
+                    raise _not_connected(command) from exc
+                await self._store.run(Store.queue_unsent, command.request_id, payload)
                 return CommandState.QUEUED
             except WebSocketClosed as exc:
-                _log.warning("command may be lost", extra={"request_id": order.request_id, "reason": str(exc)})
+                _log.warning("command may be lost", extra={"request_id": command.request_id, "reason": str(exc)})
             return CommandState.SENT
 
     async def answered(self, server_id: str, request_id: str, response: JsonObject) -> bool:
-        """Keep an answer, even a late one, and wake who waits for it. False: no such command of this server."""
-        known = await self._store.run(Store.answer, server_id, request_id, json.dumps(response), self._clock())
+        """Store a response, even a late one, and wake its waiters. False when this server has no such command."""
+        text = fitted(response, self._settings.limits.response_bytes)
+        known = await self._store.run(Store.answer, server_id, request_id, text, self._clock())
         if known:
             self._deadlines.pop(request_id, None)
             self._waiters.notify(f"command {request_id}")
         return known
 
     def state_of(self, command: Command) -> CommandState:
-        """The stored state, with the deadline applied."""
+        """The command's state, which is `timed_out` after the deadline."""
         if command.state is CommandState.SENT and self.seconds_left(command.request_id) <= 0:
             return CommandState.TIMED_OUT
         return command.state
 
     def seconds_left(self, request_id: str) -> float:
-        """Until a sent command is overdue; 0 when it is, or was never sent."""
+        """Seconds until the deadline of a sent command; 0 after it, or when the command was not sent."""
         deadline = self._deadlines.get(request_id)
         return 0.0 if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
 
@@ -177,11 +189,11 @@ class Fleet:
     async def _supersede(self, old: AgentLink) -> None:
         old.socket.begin_close(4000, "superseded by a newer connection")
         try:
-            # The close deadline ends the socket; the rest is for its owner to finish one message.
+            # The socket ends within the close deadline; its session may still be storing one message.
             async with asyncio.timeout(self._settings.timings.close + self._settings.timings.store):
                 await old.gone.wait()
         except TimeoutError:
-            _log.warning("older connection does not end", extra={"server_id": old.server_id})
+            _log.warning("older connection did not end in time", extra={"server_id": old.server_id})
 
     async def _take_queued(self, link: AgentLink) -> list[QueuedDeploy]:
         return await self._store.run(Store.take_queued, link.server_id, self._settings.limits.command_bytes)
@@ -208,8 +220,8 @@ class Fleet:
         self._deadlines[request_id] = now + self._settings.timings.command
 
 
-def _absent(order: Order) -> ServerAbsent:
-    return ServerAbsent(
-        f"cannot send {order.type} to {order.server_id}: its agent is not connected; "
+def _not_connected(command: OutgoingCommand) -> ServerNotConnected:
+    return ServerNotConnected(
+        f"cannot send {command.type} to {command.server_id}: its agent is not connected; "
         "check `syntra-agent status` on the server"
     )

@@ -1,13 +1,13 @@
-"""One HTTP/1.1 connection over asyncio streams: h11 parses, this reads, bounds, and keeps the deadlines.
+"""One HTTP/1.1 connection over asyncio streams: h11 parses, this module reads, limits sizes, and keeps deadlines.
 
-A request is judged by its head before its body is read, so that a stranger cannot make us hold bodies.
+The head decides whether a request is refused before its body is read, so clients without a token cannot use up memory
+with bodies.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import field
@@ -15,6 +15,9 @@ from typing import Protocol
 
 import h11
 
+from syntra.controlplane.connections import Place
+from syntra.controlplane.framing import framing_fault
+from syntra.controlplane.pages import json_bytes
 from syntra.controlplane.settings import Limits, Timings
 from syntra.utils.frozen import frozen
 
@@ -28,7 +31,7 @@ Headers = list[tuple[str, str]]
 
 @frozen
 class Head:
-    """A request before its body. `target` is as sent, with the query; header names are lower case."""
+    """A request without its body. `target` is as received, with the query; header names are lower case."""
 
     method: str
     target: str
@@ -43,58 +46,66 @@ class Head:
     def query(self) -> str:
         return self.target.partition("?")[2]
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the request has a Transfer-Encoding; h11 refuses all but `chunked`."""
+        return any(key == "transfer-encoding" for key, _ in self.headers)
+
     def header(self, name: str) -> str | None:
-        """The value of a header that occurs exactly once; None when absent or repeated."""
+        """The value of a header that occurs exactly once; None when it is absent or repeated."""
         values = [value for key, value in self.headers if key == name]
         return values[0] if len(values) == 1 else None
 
 
 @frozen
 class Response:
-    """A JSON response."""
+    """A JSON response. A `body` of bytes is JSON already."""
 
     status: int
-    body: Mapping[str, object] = field(repr=False)
+    body: Mapping[str, object] | bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
 class Upgrade:
-    """The request that wants to become a WebSocket, and the bytes that came after it."""
+    """A request to become a WebSocket, and the bytes received after it."""
 
     head: Head
     buffered: bytes
 
 
 class Handler(Protocol):
-    """What answers requests. Neither method may raise for what a client did."""
+    """What answers requests. No method may raise because of what a client sent."""
+
+    def owner(self, head: Head) -> str | None:
+        """The owner of the request's valid token; None when it has none. See `connections`."""
 
     def refusal(self, head: Head) -> Response | None:
-        """A response when the head alone settles it; the body is then not read."""
+        """A response when the head is enough to refuse the request; the body is then not read."""
 
     async def respond(self, head: Head, body: bytes) -> Response:
-        """The response. May be cancelled when the server stops."""
+        """The response to a request. Cancelled when the server stops."""
 
 
 class Refused(Exception):
-    """A request that ends in an error response and, from within this module, the connection's end."""
+    """Ends a request with an error response. Raised in this module, it ends the connection as well."""
 
     def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.response = error_response(status, code, message, headers)
 
 
-class _Gone(Exception):
-    """The client left, or was idle: nobody to answer."""
+class _ClientGone(Exception):
+    """The client closed the connection or was idle, so there is nothing to answer."""
 
 
 def error_response(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The one shape of errors."""
+    """An error as the API shows it."""
     return Response(status=status, body={"error": {"code": code, "message": message}}, headers=headers or {})
 
 
 class HttpConnection:
-    """Serves one client until it leaves, misbehaves, or asks for `upgrade_path`."""
+    """Serves one client until it closes the connection, breaks the protocol, or asks for `upgrade_path`."""
 
     def __init__(
         self,
@@ -102,6 +113,7 @@ class HttpConnection:
         writer: asyncio.StreamWriter,
         handler: Handler,
         upgrade_path: str,
+        place: Place,
         limits: Limits,
         timings: Timings,
     ) -> None:
@@ -109,27 +121,34 @@ class HttpConnection:
         self._writer = writer
         self._handler = handler
         self._upgrade_path = upgrade_path
+        self._place = place
         self._limits = limits
         self._timings = timings
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self._ended = False
 
     async def serve(self) -> Upgrade | None:
-        """Answer requests in turn. None: the connection is done with; the caller closes the transport."""
+        """Answer one request after another. On None the connection is over, and the caller closes the transport."""
         try:
             while True:
                 try:
                     head = await self._head()
                     if head.path == self._upgrade_path:
-                        # A body would be taken for frames; the handshake refuses what is not an upgrade.
+                        # The bytes of a body would be read as frames. The handshake refuses other requests.
+                        if head.is_chunked:
+                            raise Refused(400, "BAD_REQUEST", "an upgrade has no body")
                         await self._body(head, 0)
                         return Upgrade(head=head, buffered=self._http.trailing_data[0])
+                    owner = self._handler.owner(head)
+                    if owner is not None and not self._place.claim(owner):
+                        raise Refused(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
                     response = self._handler.refusal(head)
                     finished = False
                     if response is None:
-                        body = await self._body(head, self._limits.body_bytes)
+                        body = await self._body(head, self._limits.body_bytes if owner is not None else 0)
                         response = await self._handler.respond(head, body)
-                        finished = True
+                        # Parsers disagree on where some chunked bodies end, so nothing is read after one.
+                        finished = not head.is_chunked
                 except Refused as refused:
                     response, finished = refused.response, False
                 await self._send(response, keep=finished)
@@ -137,35 +156,38 @@ class HttpConnection:
                     await self._linger()
                     return None
                 self._http.start_next_cycle()
-        except _Gone:
+        except _ClientGone:
             return None
 
     async def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer without reading a request, and end: for when there are too many connections."""
-        with contextlib.suppress(_Gone):
+        """Refuse the upgrade that `serve` returned, and end."""
+        with contextlib.suppress(_ClientGone):
             await self._send(error_response(status, code, message), keep=False)
             await self._linger()
 
     async def _head(self) -> Head:
-        started = bool(self._http.trailing_data[0])
+        received = self._http.trailing_data[0]
         try:
             async with asyncio.timeout(self._timings.request_head):
                 while True:
                     event = self._next_event()
                     if event is h11.NEED_DATA:
-                        started = await self._read() or started
+                        received += await self._read()
                     elif isinstance(event, h11.Request):
-                        return Head(
+                        head = Head(
                             method=event.method.decode("ascii"),
                             target=event.target.decode("ascii"),
                             version=event.http_version.decode("ascii"),
                             headers=[(name.decode("ascii"), value.decode("latin-1")) for name, value in event.headers],
                         )
+                        rest = len(self._http.trailing_data[0])
+                        _check_framing(head, received[: len(received) - rest])
+                        return head
                     else:
-                        raise _Gone
+                        raise _ClientGone
         except TimeoutError as exc:
-            if not started:
-                raise _Gone from exc
+            if not received:
+                raise _ClientGone from exc
             raise Refused(408, "TIMEOUT", "the request head did not arrive in time; send it at once") from exc
 
     async def _body(self, head: Head, limit: int) -> bytes:
@@ -189,7 +211,7 @@ class HttpConnection:
                     elif isinstance(event, h11.EndOfMessage):
                         return bytes(body)
                     else:
-                        raise _Gone
+                        raise _ClientGone
         except TimeoutError as exc:
             raise Refused(408, "TIMEOUT", "the request body did not arrive in time; send it at once") from exc
 
@@ -198,20 +220,20 @@ class HttpConnection:
             return self._http.next_event()
         except h11.RemoteProtocolError as exc:
             if self._ended:
-                raise _Gone from exc
+                raise _ClientGone from exc
             raise Refused(exc.error_status_hint, "BAD_REQUEST", f"not HTTP/1.1: {exc}") from exc
 
-    async def _read(self) -> bool:
+    async def _read(self) -> bytes:
         try:
             data = await self._reader.read(_READ_BYTES)
         except OSError as exc:
-            raise _Gone from exc
+            raise _ClientGone from exc
         self._ended = not data
         self._http.receive_data(data)
-        return bool(data)
+        return data
 
     async def _send(self, response: Response, *, keep: bool) -> None:
-        content = json.dumps(response.body, separators=(",", ":")).encode()
+        content = response.body if isinstance(response.body, bytes) else json_bytes(response.body)
         headers = {
             "content-type": "application/json",
             "content-length": str(len(content)),
@@ -228,7 +250,7 @@ class HttpConnection:
                 await self._writer.drain()
         except (TimeoutError, OSError) as exc:
             self._writer.transport.abort()
-            raise _Gone from exc
+            raise _ClientGone from exc
 
     def _write(self, event: h11.InformationalResponse | h11.Response | h11.Data | h11.EndOfMessage) -> None:
         data = self._http.send(event)
@@ -236,8 +258,10 @@ class HttpConnection:
             self._writer.write(data)
 
     async def _linger(self) -> None:
-        """Read and discard until the client has closed: closing first would reset the connection under a client that
-        still sends its body, and take the response from it."""
+        """Read and discard until the client closes.
+
+        Closing first would reset the connection while the client still sends its body, and it would lose the response.
+        """
         if not self._writer.can_write_eof():
             return
         try:
@@ -246,4 +270,12 @@ class HttpConnection:
                 while await self._reader.read(_READ_BYTES):
                     pass
         except (TimeoutError, OSError):
-            _log.debug("client did not close after its refusal")
+            _log.debug("client did not close after an error response")
+
+
+def _check_framing(head: Head, received: bytes) -> None:
+    if head.version not in ("1.0", "1.1"):
+        raise Refused(505, "BAD_REQUEST", "this server speaks HTTP/1.1")
+    fault = framing_fault(received, head.version, [name for name, _ in head.headers])
+    if fault is not None:
+        raise Refused(400, "BAD_REQUEST", f"the request is ambiguous: {fault}")

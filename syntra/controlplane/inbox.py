@@ -1,6 +1,6 @@
-"""What agents say after their hello, message by message, into the store.
+"""The messages of agents after their hello: checked, and written into the store.
 
-A message that is not understood is counted, logged and ignored: one odd field must not cost the connection.
+A message that is not understood is counted, logged and ignored; the connection stays open.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 
 from syntra.connection.codec import Envelope
 from syntra.controlplane.clock import Clock
+from syntra.controlplane.fitting import fitted
 from syntra.controlplane.fleet import AgentLink, Fleet
 from syntra.controlplane.records import LogLine
 from syntra.controlplane.settings import Limits
@@ -27,11 +28,15 @@ HEARTBEAT = "heartbeat"
 
 _STATES = {state.value: state for state in DeployState}
 _MOST_LINES = 10_000
+# In characters.
 _LONGEST_LINE = 64 * 1024
+_LONGEST_TIMESTAMP = 64
+_LONGEST_STREAM = 16
+_LONGEST_NAME = 256
 
 
 class Inbox:
-    """Takes every message of every agent."""
+    """Takes the messages of all agents."""
 
     def __init__(self, store: StoreThread, fleet: Fleet, waiters: Waiters, limits: Limits, clock: Clock) -> None:
         self._store = store
@@ -41,10 +46,10 @@ class Inbox:
         self._clock = clock
 
     async def take(self, link: AgentLink, envelope: Envelope, size: int) -> None:
-        """Act on one message of `size` bytes. Raises StoreError, and WebSocketClosed where an answer cannot go out."""
+        """Process one message of `size` bytes. Raises StoreError, and WebSocketClosed when an answer cannot be sent."""
         try:
             understood = await self._dispatch(link, envelope, size)
-            reason = "unknown type, or about something this server was not asked"
+            reason = "unknown type, or not about a command or deployment of this server"
         except InvalidField as exc:
             understood, reason = False, str(exc)
         if not understood:
@@ -65,21 +70,21 @@ class Inbox:
             case "log_stream":
                 return await self._log_stream(link, envelope)
             case "alert":
-                text = json.dumps(dict(envelope.payload))
+                text = fitted(envelope.payload, self._limits.report_bytes)
                 await self._store.run(Store.add_alert, link.server_id, text, self._clock())
                 return True
             case "telemetry_batch":
                 await self._store.run(Store.count_telemetry, link.server_id, size)
                 return True
             case "pong":
-                # A ping is a command whose request id is the envelope's.
+                # A ping is a command whose request id is the id of the envelope.
                 response = {"request_id": envelope.id, "success": True, "data": dict(envelope.payload)}
                 return await self._fleet.answered(link.server_id, envelope.id, response)
             case _:
                 return False
 
     async def _heartbeat(self, link: AgentLink, envelope: Envelope, size: int) -> bool:
-        # Answered first: the agent measures the round trip, and the database is not part of it.
+        # Answered first: the agent measures the round trip, which must not include the database.
         await self._fleet.pong(link, envelope.id)
         if size > self._limits.heartbeat_bytes:
             raise InvalidField("heartbeat", f"{size} bytes are more than {self._limits.heartbeat_bytes}")
@@ -105,9 +110,9 @@ class Inbox:
             Store.add_event,
             server_id=link.server_id,
             deployment_id=deployment,
-            service_id=fields.optional_text("service_id"),
+            service_id=(fields.optional_text("service_id") or "")[:_LONGEST_NAME] or None,
             status=fields.choice("status", among=_STATES),
-            event=json.dumps(dict(envelope.payload)),
+            event=fitted(envelope.payload, self._limits.report_bytes),
             now=self._clock(),
         )
         if known:
@@ -118,7 +123,12 @@ class Inbox:
         fields = Fields(envelope.payload)
         request_id = fields.text("request_id")
         lines = [
-            LogLine(seq=0, timestamp=line.text("timestamp"), stream=line.text("stream"), message=_message(line))
+            LogLine(
+                seq=0,
+                timestamp=line.text("timestamp")[:_LONGEST_TIMESTAMP],
+                stream=line.text("stream")[:_LONGEST_STREAM],
+                message=_message(line),
+            )
             for line in fields.sections("logs", limit=_MOST_LINES)
         ]
         done = fields.boolean("done", default=False)
@@ -129,7 +139,7 @@ class Inbox:
 
 
 def _message(line: Fields) -> str:
-    """Any text, NUL included (containers print it); cut where it would only be bulk."""
+    """The message, which may be any string: containers print NUL too. A long one is cut."""
     path, value = line.raw("message")
     if value is None:
         return ""

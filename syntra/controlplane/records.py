@@ -1,4 +1,4 @@
-"""What the store hands out: one frozen record per row."""
+"""The records of the store: one frozen value per row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ JsonObject = Mapping[str, object]
 
 
 class CommandState(enum.Enum):
-    """How far a command came. Sends are at most once: `sent` means given to the socket, not taken by the agent."""
+    """The state of a command. `sent` means written to the socket; the agent may not have received it."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -23,7 +23,7 @@ class CommandState(enum.Enum):
 
 @frozen
 class Server:
-    """One server: its last hello and heartbeat as received, and counters of what is not kept. Times in ISO 8601."""
+    """One server: its last hello and heartbeat, and counters of messages that are not stored. Times in ISO 8601."""
 
     server_id: str
     name: str
@@ -39,7 +39,7 @@ class Server:
 
 @frozen
 class Command:
-    """One command as sent or queued. Payloads hold secrets and are not kept once sent."""
+    """One command. Its payload holds secrets, so it is stored only while the command is queued."""
 
     request_id: str
     server_id: str
@@ -53,13 +53,13 @@ class Command:
 
     @property
     def was_refused(self) -> bool:
-        """Answered with `success` false."""
+        """Whether the response has `success` false."""
         return self.response is not None and self.response.get("success") is False
 
 
 @frozen
 class QueuedDeploy:
-    """A deploy waiting for its server; `payload` is JSON text."""
+    """A deploy that is queued for its server; `payload` is JSON text."""
 
     request_id: str
     deployment_id: str
@@ -68,7 +68,7 @@ class QueuedDeploy:
 
 @frozen
 class Deployment:
-    """One deployment; `status` is the latest reported one. `request_id` is None when the agent began it by itself."""
+    """One deployment with its latest status. `request_id` is None when the deploy did not come from here."""
 
     deployment_id: str
     server_id: str
@@ -81,7 +81,7 @@ class Deployment:
 
 @frozen
 class Entry:
-    """A received payload in order: an event of a deployment, or an alert. `seq` grows, with gaps."""
+    """A received payload: an event of a deployment, or an alert. `seq` increases, with gaps."""
 
     seq: int
     received_at: str
@@ -90,9 +90,17 @@ class Entry:
 
 @frozen
 class LogLine:
-    """One line of a log subscription. `seq` is 0 until the store numbers it."""
+    """One line of a log subscription. `seq` is 0 before it is stored."""
 
     seq: int
     timestamp: str
     stream: str
     message: str = field(repr=False)
+
+
+@frozen
+class LogState:
+    """Whether the subscription has ended, and whether it has lines that were not read yet."""
+
+    done: bool
+    has_lines: bool

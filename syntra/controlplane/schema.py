@@ -1,4 +1,4 @@
-"""The database's shape, version 1, and how it is opened."""
+"""The database's schema, and how the file is opened."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 from syntra.controlplane.errors import StoreError
 
-VERSION = 1
-
-# `size` columns hold the bytes a row may be blamed for; trimming sums them.
-_TABLES = """
+# `size` is what a row counts for in its server's share of the table, in bytes; trimming sums it.
+_VERSION_1 = """
 CREATE TABLE servers (
     server_id TEXT PRIMARY KEY, name TEXT NOT NULL, created_at TEXT NOT NULL,
     hello TEXT, hello_at TEXT, heartbeat TEXT, heartbeat_at TEXT,
@@ -49,6 +47,32 @@ CREATE TABLE log_lines (
 );
 CREATE INDEX log_lines_of_request ON log_lines (request_id, seq);
 """
+
+# Each trimmed table has the server whose share its rows count for, and an index that has all that trimming reads. Rows
+# above the limits of this version are deleted: an answer of the API could not hold them.
+_VERSION_2 = """
+ALTER TABLE events ADD COLUMN server_id TEXT NOT NULL DEFAULT '';
+UPDATE events SET server_id =
+    coalesce((SELECT server_id FROM deployments WHERE deployment_id = events.deployment_id), '');
+ALTER TABLE log_lines ADD COLUMN server_id TEXT NOT NULL DEFAULT '';
+UPDATE log_lines SET server_id =
+    coalesce((SELECT server_id FROM commands WHERE request_id = log_lines.request_id), ''),
+    timestamp = substr(timestamp, 1, 64), stream = substr(stream, 1, 16);
+UPDATE deployments SET service_id = substr(service_id, 1, 256);
+DELETE FROM alerts WHERE size > 1048576;
+DELETE FROM events WHERE size > 1048576;
+DELETE FROM commands WHERE size > 14680064;
+DROP INDEX alerts_of_server;
+CREATE INDEX alerts_of_server ON alerts (server_id, seq, size);
+CREATE INDEX events_of_server ON events (server_id, seq, size);
+CREATE INDEX log_lines_of_server ON log_lines (server_id, seq, size);
+CREATE INDEX commands_of_server ON commands (server_id, seq, state, size);
+CREATE INDEX deployments_of_server ON deployments (server_id, seq, size);
+"""
+
+# The steps from an empty file to the current version. A released step never changes.
+_STEPS = (_VERSION_1, _VERSION_2)
+VERSION = len(_STEPS)
 
 
 def open_database(path: Path) -> sqlite3.Connection:
@@ -91,9 +115,9 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
             f"cannot open the database {path}: it has schema {found} and this version knows {VERSION}; "
             "use the newer version"
         )
-    if found == 0:
-        for statement in _TABLES.split(";\n"):
+    for step in _STEPS[found:]:
+        for statement in step.split(";\n"):
             if statement.strip():
                 database.execute(statement)
-        database.execute(f"PRAGMA user_version = {VERSION}")
+    database.execute(f"PRAGMA user_version = {VERSION}")
     database.execute("COMMIT")

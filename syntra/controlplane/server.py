@@ -1,6 +1,6 @@
-"""The control plane as one object: the listener, the connections' tasks, and what they share.
+"""The control plane: the listener, the tasks of its connections, and the objects that they share.
 
-One port speaks HTTP for operators and, at `/agent/ws`, WebSocket for agents.
+One port serves HTTP to operators and, at `/agent/ws`, WebSocket to agents.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import logging
 import ssl
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from syntra.controlplane.agent_session import AgentSessions
 from syntra.controlplane.api import Api, ApiParts
 from syntra.controlplane.clock import Clock, utc_now
+from syntra.controlplane.connections import Place, Places
 from syntra.controlplane.errors import StoreError
 from syntra.controlplane.fleet import Fleet
 from syntra.controlplane.http import HttpConnection, Upgrade
 from syntra.controlplane.inbox import Inbox
-from syntra.controlplane.settings import ControlPlaneSettings
+from syntra.controlplane.settings import ControlPlaneSettings, Timings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.tokens import bearer_token, read_or_create_operator_token, token_hash
@@ -33,18 +34,15 @@ AGENT_PATH = "/agent/ws"
 
 
 async def serve(settings: ControlPlaneSettings) -> None:
-    """Run a control plane until cancelled; agents are then told that it goes away.
-
-    Raises AgentError when it cannot start.
-    """
+    """Run a control plane until it is cancelled. Raises AgentError when it cannot start."""
     async with ControlPlane(settings) as plane:
         await plane.run()
 
 
 class ControlPlane:
-    """An async context manager: entered, it listens; left, every agent was closed with 1001 and nothing is left open.
+    """An async context manager: it listens after `__aenter__`, and has closed every agent (1001) after `__aexit__`.
 
-    Enter and leave it in the same task. Leaving takes at most a little over the close deadline.
+    Enter and leave it in the same task. Leaving takes little more than the close deadline.
     """
 
     def __init__(self, settings: ControlPlaneSettings, *, clock: Clock = utc_now) -> None:
@@ -53,6 +51,7 @@ class ControlPlane:
         self._waiters = Waiters()
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._places = Places(settings.limits)
         self._sockets: dict[WebSocket, asyncio.Task[None]] = {}
         self._stopping = False
 
@@ -60,7 +59,7 @@ class ControlPlane:
         settings = self._settings
         async with AsyncExitStack() as opened:
             operator_hash = _prepare_data_dir(settings)
-            tls = _tls(settings)
+            self._tls = _tls(settings)
             self.store = await opened.enter_async_context(
                 StoreThread(settings.database_path, settings.limits, settings.timings.store)
             )
@@ -85,14 +84,8 @@ class ControlPlane:
             )
             await self._group.__aenter__()
             try:
-                self._listener = await asyncio.start_server(
-                    self._accept,
-                    settings.host,
-                    settings.port,
-                    ssl=tls,
-                    ssl_handshake_timeout=settings.timings.request_head if tls else None,
-                    ssl_shutdown_timeout=settings.timings.close if tls else None,
-                )
+                # Without TLS: asyncio would not report a client before its handshake, so it could not be displaced.
+                self._listener = await asyncio.start_server(self._accept, settings.host, settings.port)
             except OSError as exc:
                 await self._group.__aexit__(None, None, None)
                 raise AgentError(
@@ -100,7 +93,9 @@ class ControlPlane:
                     "choose another address or stop what uses it"
                 ) from exc
             self._opened = opened.pop_all()
-        _log.info("control plane listening", extra={"host": settings.host, "port": self.port, "tls": tls is not None})
+        _log.info(
+            "control plane listening", extra={"host": settings.host, "port": self.port, "tls": self._tls is not None}
+        )
         return self
 
     async def __aexit__(
@@ -112,13 +107,13 @@ class ControlPlane:
             finally:
                 for task in self._tasks:
                     task.cancel()
-                # Not given the body's exception: the group's own tasks end above, and it would wrap it.
+                # Without the body's exception, which the group would wrap; its own tasks are cancelled above.
                 await self._group.__aexit__(None, None, None)
         _log.info("control plane stopped")
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port of the listener."""
         port: int = self._listener.sockets[0].getsockname()[1]
         return port
 
@@ -138,49 +133,73 @@ class ControlPlane:
             await asyncio.wait(agents, timeout=self._settings.timings.close + 1.0)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # A plain function: given a coroutine, asyncio would start a task that nobody owns.
-        # Up to the limit connections are served, up to twice the limit they are told why not.
-        if self._stopping or len(self._tasks) >= 2 * self._settings.limits.connections:
+        # Not a coroutine function: asyncio would start a task for it outside of the group.
+        if self._stopping:
             writer.transport.abort()
             return
+        if self._tls is not None:
+            # Bytes that are read before `start_tls` would be missing in the handshake.
+            cast(asyncio.ReadTransport, writer.transport).pause_reading()
         task = self._group.create_task(self._serve(reader, writer), name="controlplane connection")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         settings = self._settings
+        # The writer below TLS. It must live until the end: it closes its transport when it is garbage-collected.
+        plain = writer
+        place = self._places.enter(plain.transport.abort)
         try:
-            http = HttpConnection(reader, writer, self._api, AGENT_PATH, settings.limits, settings.timings)
-            if len(self._tasks) > settings.limits.connections:
-                await http.refuse(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
-                return
+            if self._tls is not None:
+                reader, writer = await _over_tls(plain.transport, self._tls, settings.timings)
+            http = HttpConnection(reader, writer, self._api, AGENT_PATH, place, settings.limits, settings.timings)
             upgrade = await http.serve()
             if upgrade is not None:
-                await self._serve_agent(reader, writer, upgrade)
-        except Exception:  # noqa: BLE001 - one connection's bug ends that connection, not the control plane
+                await self._serve_agent(reader, writer, http, upgrade, place)
+        except _NoTls as exc:
+            _log.debug("TLS handshake failed", extra={"reason": str(exc)[:200]})
+        except Exception:  # noqa: BLE001 - a bug in one connection must not end the control plane
             _log.exception("connection failed")
         finally:
-            await _close(writer, settings.timings.close)
+            try:
+                await _close(writer, settings.timings.close)
+            finally:
+                place.leave()
 
-    async def _serve_agent(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, upgrade: Upgrade) -> None:
+    async def _serve_agent(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        http: HttpConnection,
+        upgrade: Upgrade,
+        place: Place,
+    ) -> None:
         head = upgrade.head
+        try:
+            # Before the upgrade, so that an agent with a token is authenticated as early as possible.
+            server_id = await self._server_of(writer, bearer_token(head.header("authorization")))
+        except StoreError as exc:
+            _log.error("agent refused", extra={"reason": str(exc)})
+            await http.refuse(503, exc.code, "the control plane cannot read its tokens; try again later")
+            return
+        if server_id is not None and not place.claim(server_id):
+            _log.warning("agent refused", extra={"server_id": server_id, "reason": "too many connections"})
+            await http.refuse(503, "TOO_MANY_CONNECTIONS", "too many connections; try again later")
+            return
         response = handshake(head.target, head.headers, head.method, head.version)
         writer.write(response.serialize())
         if response.status_code != 101:
             return
-        socket = WebSocket(reader, writer, upgrade.buffered, self._settings.limits, self._settings.timings)
+        limits = self._settings.limits
+        # Without a valid token the client only gets its close code; what it sends meanwhile must not need much memory.
+        max_bytes = limits.message_bytes if server_id is not None else limits.hello_bytes
+        socket = WebSocket(reader, writer, upgrade.buffered, max_bytes, self._settings.timings)
         task = asyncio.current_task()
         assert task is not None
         self._sockets[socket] = task
         try:
-            # A bad token is answered after the upgrade, with a close code: what deployed control planes do.
-            await self._sessions.serve(
-                socket, await self._server_of(writer, bearer_token(head.header("authorization")))
-            )
-        except StoreError as exc:
-            _log.error("agent refused", extra={"reason": str(exc)})
-            socket.begin_close(4000, "the control plane cannot read its tokens now")
-            await socket.finish()
+            # A bad token gets a close code after the upgrade, as from deployed control planes.
+            await self._sessions.serve(socket, server_id)
         finally:
             del self._sockets[socket]
 
@@ -192,8 +211,37 @@ class ControlPlane:
         return await self.store.run(Store.server_of_token, token_hash(token)) if token is not None else None
 
 
+class _NoTls(Exception):
+    """The TLS handshake failed, or the client was displaced in the middle of it."""
+
+
+async def _over_tls(
+    transport: asyncio.WriteTransport, context: ssl.SSLContext, timings: Timings
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    # `StreamWriter.start_tls` loses a connection that ends during the handshake, and its reader would not hold back
+    # the client.
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    try:
+        secure = await loop.start_tls(
+            transport,
+            protocol,
+            context,
+            server_side=True,
+            ssl_handshake_timeout=timings.request_head,
+            ssl_shutdown_timeout=timings.close,
+        )
+    except OSError as exc:
+        raise _NoTls(str(exc)) from exc
+    if secure is None:
+        raise _NoTls("the connection was lost")
+    protocol.connection_made(secure)
+    return reader, asyncio.StreamWriter(secure, protocol, reader, loop)
+
+
 async def _close(writer: asyncio.StreamWriter, deadline: float) -> None:
-    """Flush and close; a peer that does not read what is left is cut off at the deadline."""
+    """Flush and close. At the deadline, drop what the peer has not read."""
     writer.close()
     try:
         async with asyncio.timeout(deadline):
@@ -220,7 +268,7 @@ def _tls(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
         if settings.client_ca is not None:
-            # Optional in the handshake, demanded of agents: operators come without one through the same port.
+            # Optional in the handshake: operators use the same port without one. Agents are checked later.
             context.verify_mode = ssl.CERT_OPTIONAL
             context.load_verify_locations(settings.client_ca)
     except (OSError, ssl.SSLError) as exc:

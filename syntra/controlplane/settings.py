@@ -1,4 +1,4 @@
-"""What the control plane can be told. Durations in seconds, sizes in bytes."""
+"""The settings of the control plane. Durations in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import field
 from pathlib import Path
 
+from syntra.connection.codec import MAX_FRAME_BYTES
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -15,19 +16,19 @@ DEFAULT_PORT = 7420
 
 @frozen
 class Timings:
-    """Every deadline in one place, so that tests can shorten them."""
+    """All deadlines. Tests shorten them."""
 
     # The first three are the contract's figures.
     hello: float = 30.0
     heartbeat: float = 90.0
     command: float = 30.0
-    # WebSocket pings find a cut cable before the heartbeat does: a command sent into it would be lost.
+    # WebSocket pings detect a broken link before the heartbeat does; a command sent over it would be lost.
     ping_interval: float = 20.0
     ping_timeout: float = 20.0
-    # From our close frame until the transport is aborted, and for discarding what a refused HTTP client still sends.
+    # From our close frame until the transport is aborted; also for discarding the body of a refused HTTP request.
     close: float = 5.0
-    # One whole request head (idle keep-alive included), one whole body, one whole write: totals, so that dripping
-    # bytes does not hold a connection.
+    # For a whole request head (idle keep-alive included), a whole body and a whole write. They are not renewed by
+    # single bytes, so a slow client cannot hold a connection.
     request_head: float = 15.0
     request_body: float = 30.0
     write: float = 10.0
@@ -39,19 +40,29 @@ class Timings:
 
 @frozen
 class Limits:
-    """Bounds on what peers and operators can make us hold."""
+    """Limits of what the control plane accepts and stores. Sizes in bytes."""
 
     body_bytes: int = 4 * 1024 * 1024
-    message_bytes: int = 4 * 1024 * 1024
-    # One frame to an agent. Agents accept 1 MiB; the rest is room for the envelope.
-    command_bytes: int = 1_000_000
+    # One answer of the API; the agents' frames have the same limit.
+    answer_bytes: int = MAX_FRAME_BYTES
+    # Records in one answer that lists something.
+    answer_records: int = 1000
+    message_bytes: int = MAX_FRAME_BYTES
+    # A deploy that was queued travels inside `hello_ack`; the difference is room for the rest of that message.
+    command_bytes: int = MAX_FRAME_BYTES - 64 * 1024
     hello_bytes: int = 64 * 1024
     heartbeat_bytes: int = 1024 * 1024
+    # Stored texts. A deployment is answered with its command's response and at least one event: together they fit.
+    response_bytes: int = 14 * 1024 * 1024
+    report_bytes: int = 1024 * 1024
+    # Connections without a valid token so far; connections with one, of all owners and of one server.
+    unauthenticated: int = 64
     connections: int = 512
+    connections_per_server: int = 16
     servers: int = 1000
     tokens_per_server: int = 16
     queued_per_server: int = 64
-    # Rows and bytes kept per table; the oldest go first.
+    # Rows and bytes kept per table. Beyond them each server keeps its share, see `retention`.
     kept_commands: int = 10_000
     kept_deployments: int = 10_000
     kept_events: int = 50_000
@@ -62,11 +73,11 @@ class Limits:
 
 @frozen
 class ControlPlaneSettings:
-    """Where to listen, where to keep things. Port 0 lets the system choose.
+    """The address to listen on, the data directory, and the rest. With port 0 the system chooses a port.
 
-    With `client_ca`, an agent must present a certificate signed by it; operators keep to their token.
+    With `client_ca`, an agent must present a certificate signed by it; operators need their token only.
     A listen address that other machines can reach needs TLS or an explicit `allow_plain` (a proxy in front terminates
-    TLS): tokens travel in every request. Raises AgentError when that, or half a key pair, is asked for.
+    TLS), because every request has a token. Raises AgentError for settings that contradict each other.
     """
 
     data_dir: Path
@@ -77,7 +88,7 @@ class ControlPlaneSettings:
     client_ca: Path | None = None
     allow_plain: bool = False
     org_id: str = "org_local"
-    # What agents are told in `hello_ack.config`.
+    # Sent to agents in `hello_ack.config`.
     heartbeat_interval_seconds: int = 30
     telemetry_batch_interval_seconds: int = 5
     agent_log_level: str = "info"
@@ -97,7 +108,7 @@ class ControlPlaneSettings:
 
     @property
     def operator_token_path(self) -> Path:
-        """The file that operators read their token from."""
+        """The file with the operator's token."""
         return self.data_dir / "operator.token"
 
     @property
@@ -106,7 +117,7 @@ class ControlPlaneSettings:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. Names other than `localhost` are not resolved."""
+    """Whether only this machine can reach the address. `localhost` is the only name that is recognized."""
     if host == "localhost":
         return True
     try:

@@ -1,35 +1,36 @@
-"""The database: tokens (hashed), servers, commands, deployments, and what agents reported. One thread owns it.
+"""The database: tokens (hashed), servers, commands, deployments, and reports of agents. One thread owns it.
 
-Every method is one transaction. Times are ISO 8601 text given by the caller. JSON arrives and is kept as text that
-`json.dumps` made (ASCII), so nothing a peer sends can fail to be stored for its characters.
+Every method is one transaction. The caller gives times as ISO 8601 text, and JSON as ASCII text of `json.dumps`, so
+that every string of a peer can be stored.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from syntra.controlplane import rows
 from syntra.controlplane.errors import Conflict, LimitReached
 from syntra.controlplane.records import (
     Command,
     CommandState,
     Deployment,
     Entry,
-    JsonObject,
     LogLine,
+    LogState,
     QueuedDeploy,
     Server,
 )
 from syntra.controlplane.schema import open_database
 from syntra.controlplane.settings import Limits
+from syntra.controlplane.trimming import Trimmer
 from syntra.model.status import DeployState
 from syntra.utils.sealed_box import SealedBox
 
-# Trimming sums a whole table: once per this many insertions into it.
-_TRIM_EVERY = 64
+# The size of a log line besides its message: time, stream, and the row itself.
+_LINE_OVERHEAD = 128
 
 
 class Store:
@@ -39,7 +40,7 @@ class Store:
         self._limits = limits
         self.database = open_database(path)
         self._box = SealedBox.open_or_create(path.with_suffix(".key"))
-        self._insertions: dict[str, int] = {}
+        self._trimmer = Trimmer(self.database, limits)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close."""
@@ -51,7 +52,7 @@ class Store:
     # Tokens and servers
 
     def add_token(self, token_hash: bytes, server_id: str, name: str, now: str) -> None:
-        """Let a token speak for a server, which is made when it is new."""
+        """Add a token of a server, and the server when it is new."""
         with self._transaction() as database:
             servers, tokens = database.execute(
                 "SELECT (SELECT count(*) FROM servers WHERE server_id != ?1),"
@@ -61,7 +62,7 @@ class Store:
             if servers >= self._limits.servers or tokens >= self._limits.tokens_per_server:
                 raise LimitReached(
                     f"cannot create a token for {server_id}: {servers} other servers and {tokens} tokens of this one "
-                    "are the most that are kept; use an existing token"
+                    "are the limit; use an existing token"
                 )
             database.execute(
                 "INSERT INTO servers (server_id, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
@@ -70,34 +71,37 @@ class Store:
             database.execute("INSERT INTO tokens VALUES (?, ?, ?)", (token_hash, server_id, now))
 
     def server_of_token(self, token_hash: bytes) -> str | None:
-        """The server a token speaks for."""
+        """The server that a token belongs to."""
         row = self.database.execute("SELECT server_id FROM tokens WHERE token_hash = ?", (token_hash,)).fetchone()
         return row["server_id"] if row else None
 
-    def servers(self) -> list[Server]:
-        """All servers, by id."""
-        return [_server(row) for row in self.database.execute("SELECT * FROM servers ORDER BY server_id")]
+    def servers(self, after: str) -> Iterator[Server]:
+        """Servers whose id is greater than `after`, by id. Read row by row, in the thread of the store."""
+        return map(
+            rows.server,
+            self.database.execute("SELECT * FROM servers WHERE server_id > ? ORDER BY server_id", (after,)),
+        )
 
     def server(self, server_id: str) -> Server | None:
         """One server."""
         row = self.database.execute("SELECT * FROM servers WHERE server_id = ?", (server_id,)).fetchone()
-        return _server(row) if row else None
+        return rows.server(row) if row else None
 
     def record_hello(self, server_id: str, hello: str, now: str) -> str:
-        """Keep the newest hello; returns the server's name."""
+        """Store the newest hello; returns the server's name."""
         with self._transaction() as database:
             database.execute("UPDATE servers SET hello = ?, hello_at = ? WHERE server_id = ?", (hello, now, server_id))
             row = database.execute("SELECT name FROM servers WHERE server_id = ?", (server_id,)).fetchone()
         return str(row["name"])
 
     def record_heartbeat(self, server_id: str, heartbeat: str, now: str) -> None:
-        """Keep the newest heartbeat."""
+        """Store the newest heartbeat."""
         self.database.execute(
             "UPDATE servers SET heartbeat = ?, heartbeat_at = ? WHERE server_id = ?", (heartbeat, now, server_id)
         )
 
     def count_telemetry(self, server_id: str, size: int) -> None:
-        """One more batch of `size` bytes."""
+        """Count one batch of `size` bytes."""
         self.database.execute(
             "UPDATE servers SET telemetry_batches = telemetry_batches + 1, telemetry_bytes = telemetry_bytes + ?"
             " WHERE server_id = ?",
@@ -105,7 +109,7 @@ class Store:
         )
 
     def count_ignored(self, server_id: str) -> None:
-        """One more message that was not understood."""
+        """Count one message that was not understood."""
         self.database.execute(
             "UPDATE servers SET ignored_messages = ignored_messages + 1 WHERE server_id = ?", (server_id,)
         )
@@ -123,10 +127,10 @@ class Store:
         queued_payload: str | None,
         now: str,
     ) -> None:
-        """Record a command before it is sent (`queued_payload` None), or queue it; with its deployment if it has one.
+        """Record a command before it is sent (`queued_payload` None), or queue it, together with its deployment.
 
-        A deployment id may come again for the same server: the way to repeat a deploy that was lost on its way.
-        Raises Conflict for a request id that was used, or a deployment id of another server.
+        A deployment id may be repeated for the same server, to send a deploy again that was lost.
+        Raises Conflict when the request id was used, or the deployment id belongs to another server, and LimitReached.
         """
         with self._transaction() as database:
             queued = "SELECT count(*) FROM commands WHERE server_id = ? AND state = 'queued'"
@@ -135,7 +139,7 @@ class Store:
                 and database.execute(queued, (server_id,)).fetchone()[0] >= self._limits.queued_per_server
             ):
                 raise LimitReached(
-                    f"cannot queue a deploy for {server_id}: {self._limits.queued_per_server} are waiting already; "
+                    f"cannot queue a deploy for {server_id}: {self._limits.queued_per_server} are queued already; "
                     "start the server's agent first"
                 )
             state = CommandState.SENT if queued_payload is None else CommandState.QUEUED
@@ -167,26 +171,26 @@ class Store:
                     raise Conflict(
                         f"cannot start deployment {deployment_id}: the id belongs to another server; choose another"
                     )
-            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
-            self._trim("deployments", self._limits.kept_deployments)
+            self._trimmer.added("commands")
+            self._trimmer.added("deployments", rows=int(deployment_id is not None))
 
     def queue_unsent(self, request_id: str, payload: str) -> None:
-        """Turn a command that certainly was not written to any socket into a queued one."""
+        """Queue a command that was certainly not written to a socket."""
         self.database.execute(
             "UPDATE commands SET state = 'queued', queued_payload = ? WHERE request_id = ?",
             (self._sealed(request_id, payload), request_id),
         )
 
     def _sealed(self, request_id: str, payload: str | None) -> bytes | None:
-        # A deploy carries environment values and registry credentials, and may wait for days.
+        # A deploy has environment values and registry credentials, and may be queued for days.
         return None if payload is None else self._box.seal(payload.encode(), f"queued/{request_id}")
 
     def forget_unsent(self, request_id: str) -> None:
-        """Remove a command that certainly was not written to any socket."""
+        """Remove a command that was certainly not written to a socket."""
         self.database.execute("DELETE FROM commands WHERE request_id = ?", (request_id,))
 
     def take_queued(self, server_id: str, limit_bytes: int) -> list[QueuedDeploy]:
-        """Queued deploys, oldest first, at least one and else within `limit_bytes`; they count as sent from now on."""
+        """Mark queued deploys as sent and return them, oldest first: at least one, more within `limit_bytes`."""
         taken: list[QueuedDeploy] = []
         size = 0
         with self._transaction() as database:
@@ -213,27 +217,27 @@ class Store:
         return taken
 
     def answer(self, server_id: str, request_id: str, response: str, now: str) -> bool:
-        """Keep the answer to a command of this server; a repeated answer replaces. False: no such command."""
+        """Store the response to a command; it replaces an earlier one. False when this server has no such command."""
         with self._transaction() as database:
             found = database.execute(
                 "UPDATE commands SET state = 'answered', response = ?1, answered_at = ?2, size = length(?1)"
                 " WHERE request_id = ?3 AND server_id = ?4",
                 (response, now, request_id, server_id),
             ).rowcount
-            self._trim("commands", self._limits.kept_commands, keep="state != 'queued'")
+            self._trimmer.added("commands", rows=0, size=len(response))
         return found > 0
 
     def command(self, request_id: str) -> Command | None:
         """One command."""
         row = self.database.execute("SELECT * FROM commands WHERE request_id = ?", (request_id,)).fetchone()
-        return _command(row) if row else None
+        return rows.command(row) if row else None
 
-    # What agents report
+    # Reports of agents
 
     def add_event(
         self, *, server_id: str, deployment_id: str, service_id: str | None, status: DeployState, event: str, now: str
     ) -> bool:
-        """Keep a `deploy_status`. False: the deployment is another server's."""
+        """Store a `deploy_status`. False when the deployment belongs to another server."""
         with self._transaction() as database:
             row = database.execute(
                 "INSERT INTO deployments (deployment_id, server_id, service_id, status, created_at, updated_at)"
@@ -246,41 +250,48 @@ class Store:
             if not row:
                 return False
             database.execute(
-                "INSERT INTO events (deployment_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
-                (deployment_id, now, event),
+                "INSERT INTO events (deployment_id, received_at, payload, size, server_id)"
+                " VALUES (?1, ?2, ?3, length(?3), ?4)",
+                (deployment_id, now, event, server_id),
             )
-            self._trim("deployments", self._limits.kept_deployments)
-            self._trim("events", self._limits.kept_events)
+            self._trimmer.added("deployments")
+            self._trimmer.added("events", size=len(event))
         return True
 
     def deployment(self, deployment_id: str) -> Deployment | None:
         """One deployment."""
         row = self.database.execute("SELECT * FROM deployments WHERE deployment_id = ?", (deployment_id,)).fetchone()
-        return _deployment(row) if row else None
+        return rows.deployment(row) if row else None
 
-    def events(self, deployment_id: str) -> list[Entry]:
-        """A deployment's reports, oldest first."""
-        rows = self.database.execute("SELECT * FROM events WHERE deployment_id = ? ORDER BY seq", (deployment_id,))
-        return [_entry(row) for row in rows]
+    def events(self, deployment_id: str, after: int) -> Iterator[Entry]:
+        """A deployment's reports beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.entry,
+            self.database.execute(
+                "SELECT * FROM events WHERE deployment_id = ? AND seq > ? ORDER BY seq", (deployment_id, after)
+            ),
+        )
 
     def add_alert(self, server_id: str, alert: str, now: str) -> None:
-        """Keep an alert."""
+        """Store an alert."""
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO alerts (server_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
                 (server_id, now, alert),
             )
-            self._trim("alerts", self._limits.kept_alerts)
+            self._trimmer.added("alerts", size=len(alert))
 
-    def alerts(self, server_id: str, after: int, limit: int) -> list[Entry]:
-        """Alerts of a server beyond `after`, oldest first."""
-        rows = self.database.execute(
-            "SELECT * FROM alerts WHERE server_id = ? AND seq > ? ORDER BY seq LIMIT ?", (server_id, after, limit)
+    def alerts(self, server_id: str, after: int) -> Iterator[Entry]:
+        """Alerts of a server beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.entry,
+            self.database.execute(
+                "SELECT * FROM alerts WHERE server_id = ? AND seq > ? ORDER BY seq", (server_id, after)
+            ),
         )
-        return [_entry(row) for row in rows]
 
     def add_log_lines(self, server_id: str, request_id: str, lines: Sequence[LogLine], done: bool) -> bool:
-        """Keep lines of a subscription of this server. False: no such subscription."""
+        """Store lines of a subscription. False when this server has no such subscription."""
         with self._transaction() as database:
             found = database.execute(
                 "UPDATE commands SET stream_done = max(stream_done, ?) WHERE request_id = ? AND server_id = ?",
@@ -288,24 +299,37 @@ class Store:
             ).rowcount
             if not found:
                 return False
+            sizes = [len(line.message.encode()) + _LINE_OVERHEAD for line in lines]
             database.executemany(
-                "INSERT INTO log_lines (request_id, timestamp, stream, message, size) VALUES (?, ?, ?, ?, ?)",
-                [(request_id, line.timestamp, line.stream, line.message, len(line.message) + 64) for line in lines],
+                "INSERT INTO log_lines (request_id, timestamp, stream, message, size, server_id)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (request_id, line.timestamp, line.stream, line.message, size, server_id)
+                    for line, size in zip(lines, sizes, strict=True)
+                ],
             )
-            self._trim("log_lines", self._limits.kept_log_lines, count=len(lines))
+            self._trimmer.added("log_lines", rows=len(lines), size=sum(sizes))
         return True
 
-    def log_lines(self, request_id: str, after: int, limit: int) -> list[LogLine]:
-        """Lines of a subscription beyond `after`, oldest first."""
-        rows = self.database.execute(
-            "SELECT * FROM log_lines WHERE request_id = ? AND seq > ? ORDER BY seq LIMIT ?", (request_id, after, limit)
+    def log_lines(self, request_id: str, after: int) -> Iterator[LogLine]:
+        """Lines of a subscription beyond `after`, oldest first. Read row by row, in the thread of the store."""
+        return map(
+            rows.log_line,
+            self.database.execute(
+                "SELECT * FROM log_lines WHERE request_id = ? AND seq > ? ORDER BY seq", (request_id, after)
+            ),
         )
-        return [
-            LogLine(seq=row["seq"], timestamp=row["timestamp"], stream=row["stream"], message=row["message"])
-            for row in rows
-        ]
 
-    # Inside
+    def log_state(self, request_id: str, after: int) -> LogState | None:
+        """The state of a subscription; None when there is no such command."""
+        row = self.database.execute(
+            "SELECT stream_done, EXISTS (SELECT 1 FROM log_lines WHERE request_id = ?1 AND seq > ?2) AS has_lines"
+            " FROM commands WHERE request_id = ?1",
+            (request_id, after),
+        ).fetchone()
+        return LogState(done=bool(row["stream_done"]), has_lines=bool(row["has_lines"])) if row else None
+
+    # Internals
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -316,68 +340,3 @@ class Store:
             self.database.execute("ROLLBACK")
             raise
         self.database.execute("COMMIT")
-
-    def _trim(self, table: str, rows: int, *, count: int = 1, keep: str = "TRUE") -> None:
-        """Delete the oldest beyond `rows` and beyond the byte budget; `keep` selects what may go at all."""
-        self._insertions[table] = self._insertions.get(table, 0) + count
-        if self._insertions[table] < min(_TRIM_EVERY, rows):
-            return
-        self._insertions[table] = 0
-        self.database.execute(
-            f"DELETE FROM {table} WHERE {keep} AND seq <= coalesce((SELECT max(seq) FROM ("
-            "SELECT seq, row_number() OVER newest AS place, sum(size) OVER newest AS bytes"
-            f" FROM {table} WINDOW newest AS (ORDER BY seq DESC)) WHERE place > ? OR bytes > ?), 0)",
-            (rows, self._limits.kept_bytes),
-        )
-
-
-def _server(row: sqlite3.Row) -> Server:
-    return Server(
-        server_id=row["server_id"],
-        name=row["name"],
-        created_at=row["created_at"],
-        hello=_json(row["hello"]),
-        hello_at=row["hello_at"],
-        heartbeat=_json(row["heartbeat"]),
-        heartbeat_at=row["heartbeat_at"],
-        telemetry_batches=row["telemetry_batches"],
-        telemetry_bytes=row["telemetry_bytes"],
-        ignored_messages=row["ignored_messages"],
-    )
-
-
-def _command(row: sqlite3.Row) -> Command:
-    return Command(
-        request_id=row["request_id"],
-        server_id=row["server_id"],
-        type=row["type"],
-        deployment_id=row["deployment_id"],
-        state=CommandState(row["state"]),
-        created_at=row["created_at"],
-        response=_json(row["response"]),
-        answered_at=row["answered_at"],
-        stream_done=bool(row["stream_done"]),
-    )
-
-
-def _deployment(row: sqlite3.Row) -> Deployment:
-    return Deployment(
-        deployment_id=row["deployment_id"],
-        server_id=row["server_id"],
-        service_id=row["service_id"],
-        request_id=row["request_id"],
-        status=DeployState(row["status"]) if row["status"] is not None else None,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-    )
-
-
-def _entry(row: sqlite3.Row) -> Entry:
-    return Entry(seq=row["seq"], received_at=row["received_at"], payload=json.loads(row["payload"]))
-
-
-def _json(text: str | None) -> JsonObject | None:
-    if text is None:
-        return None
-    value: JsonObject = json.loads(text)
-    return value

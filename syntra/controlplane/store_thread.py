@@ -1,4 +1,4 @@
-"""The store's thread: SQLite blocks, the loop must not."""
+"""The thread of the store: SQLite blocks, and the event loop must not."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class StoreThread:
             await self.run(Store.close)
             closed = True
         finally:
-            # Once the last job is done this waits for the thread's end only; a stuck disk is not waited for.
+            # After the last job this only waits for the thread to end. It does not wait for a disk that hangs.
             self._executor.shutdown(wait=closed)
 
     async def run(self, method: Callable[Concatenate[Store, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run one method of the store. Raises StoreError and what the method documents.
+        """Run a function of the store. Raises StoreError and the errors of the function.
 
-        Cancelled or late, the operation itself may still be carried out: it is one transaction either way.
+        A cancelled or late operation may still be carried out, as one transaction.
         """
         assert self._store is not None, "run() outside of `async with`"
         job = functools.partial(method, self._store, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Tokens: made with 256 bits of randomness, stored as SHA-256 (enough at that entropy), compared in constant time."""
+"""Tokens: 256 random bits, stored as SHA-256 (no salt is needed at that entropy), compared in constant time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BEARER = "bearer "
 
 
 def new_agent_token() -> str:
-    """A token for one server's agent."""
+    """A token for the agent of one server."""
     return f"syn_agt_{secrets.token_urlsafe(32)}"
 
 
 def token_hash(token: str) -> bytes:
-    """What is stored of a token."""
+    """The hash of a token, which is what the store keeps."""
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -31,7 +31,7 @@ def bearer_token(authorization: str | None) -> str | None:
 
 
 def read_or_create_operator_token(path: Path) -> bytes:
-    """The hash of the operator's token; the file is made at first start, 0600.
+    """The hash of the operator's token. The first start creates the file with mode 0600.
 
     Raises AgentError when the file is readable by others or does not hold a token.
     """
@@ -44,14 +44,18 @@ def read_or_create_operator_token(path: Path) -> bytes:
     except (OSError, UnicodeDecodeError) as exc:
         raise AgentError(f"cannot use the operator token {path}: {exc}; check the data directory") from exc
     if mode & 0o077:
-        raise AgentError(f"cannot use the operator token {path}: others can read it; delete it, a new one is made")
+        raise AgentError(
+            f"cannot use the operator token {path}: others can read it; delete it, and the next start creates a new one"
+        )
     if len(token) < 32:
-        raise AgentError(f"cannot use the operator token {path}: it is too short; delete it, a new one is made")
+        raise AgentError(
+            f"cannot use the operator token {path}: it is too short; delete it, and the next start creates a new one"
+        )
     return token_hash(token)
 
 
 def _create(path: Path, text: str) -> None:
-    # Complete before it has its name: a reader or a crash never sees half a token.
+    # Written under another name first, so that the file never has half a token, even after a crash.
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,14 +1,12 @@
-"""Records as the API shows them."""
+"""Records in the form of the API."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from syntra.controlplane.records import Command, CommandState, Deployment, Entry, LogLine, Server
 
 
 def server_view(server: Server, connected_at: str | None) -> dict[str, object]:
-    """A server; `connected_at` None: it is not connected."""
+    """A server. `connected_at` is None when it is not connected."""
     heartbeat = dict(server.heartbeat or {})
     return {
         "server_id": server.server_id,
@@ -42,10 +40,8 @@ def command_view(command: Command, state: CommandState) -> dict[str, object]:
     return view
 
 
-def deployment_view(
-    deployment: Deployment, events: Sequence[Entry], command: Command | None, state: CommandState | None
-) -> dict[str, object]:
-    """A deployment with all its events and how its command went."""
+def deployment_view(deployment: Deployment, command: Command | None, state: CommandState | None) -> dict[str, object]:
+    """A deployment without its events, and the state of its command."""
     return {
         "deployment_id": deployment.deployment_id,
         "server_id": deployment.server_id,
@@ -54,25 +50,19 @@ def deployment_view(
         "command": command_view(command, state) if command is not None and state is not None else None,
         "created_at": deployment.created_at,
         "updated_at": deployment.updated_at,
-        "events": [{**event.payload, "received_at": event.received_at} for event in events],
     }
 
 
-def alerts_view(alerts: Sequence[Entry], after: int) -> dict[str, object]:
-    """Alerts, and where to go on."""
-    return {
-        "alerts": [{**alert.payload, "seq": alert.seq, "received_at": alert.received_at} for alert in alerts],
-        "next": alerts[-1].seq if alerts else after,
-    }
+def event_view(event: Entry) -> dict[str, object]:
+    """One report about a deployment."""
+    return {**event.payload, "received_at": event.received_at}
 
 
-def logs_view(lines: Sequence[LogLine], after: int, *, done: bool) -> dict[str, object]:
-    """Log lines, where to go on, and whether the agent has said that no more come."""
-    return {
-        "lines": [
-            {"seq": line.seq, "timestamp": line.timestamp, "stream": line.stream, "message": line.message}
-            for line in lines
-        ],
-        "next": lines[-1].seq if lines else after,
-        "done": done,
-    }
+def alert_view(alert: Entry) -> dict[str, object]:
+    """One alert."""
+    return {**alert.payload, "seq": alert.seq, "received_at": alert.received_at}
+
+
+def log_line_view(line: LogLine) -> dict[str, object]:
+    """One log line."""
+    return {"seq": line.seq, "timestamp": line.timestamp, "stream": line.stream, "message": line.message}

@@ -1,4 +1,4 @@
-"""Waiting for something to change, by key: the `?wait=` of the API."""
+"""Waiting until the state of a key changes, for `?wait=` of the API."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ T = TypeVar("T")
 
 
 class Waiters:
-    """`notify(key)` wakes those who wait for the key. Nothing is remembered: look first, then wait."""
+    """`notify(key)` wakes all waiters of the key. A notification without waiters is lost, so `until` looks first."""
 
     def __init__(self) -> None:
         self._events: dict[str, set[asyncio.Event]] = {}
 
     def notify(self, key: str) -> None:
-        """Something about the key changed."""
+        """Wake all waiters of the key, because its state has changed."""
         for event in self._events.get(key, ()):
             event.set()
 
     async def until(self, key: str, seconds: float, look: Callable[[], Awaitable[tuple[bool, T]]]) -> T:
-        """Call `look` now and after each change until it says true or the time is over; returns what the
-        last call gave.
+        """Call `look` now and after each change, until its first result is true or the time is over.
 
-        A change during `look` is not missed. `look` runs outside the deadline and keeps its own.
+        Returns the second result of the last call. A change during `look` is not missed. `look` needs its own deadline.
         """
         with self._watch(key) as changed:
             deadline = asyncio.get_running_loop().time() + seconds
@@ -43,7 +42,7 @@ class Waiters:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody waits for anything."""
+        """Whether there are no waiters."""
         return not self._events
 
     @contextlib.contextmanager

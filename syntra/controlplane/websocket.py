@@ -1,6 +1,6 @@
-"""The server side of one WebSocket over asyncio streams: the protocol is websockets' sans-I/O one, the I/O is ours.
+"""The server side of one WebSocket over asyncio streams, on the sans-I/O protocol of the websockets library.
 
-One task owns a socket: it receives, and in the end finishes it. Any task may send or begin to close.
+One task owns a socket: it receives, and calls `finish` at the end. Any task may send or begin to close.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from syntra.controlplane.settings import Limits, Timings
+from syntra.controlplane.settings import Timings
 from syntra.utils.errors import AgentError
 
-# The library logs whole frames at DEBUG, and frames carry registry passwords: its logger stays above that.
+# At DEBUG the library logs whole frames, which contain registry passwords.
 _PROTOCOL_LOGGER = logging.getLogger(f"{__name__}.protocol")
 _PROTOCOL_LOGGER.setLevel(logging.WARNING)
 
@@ -27,7 +27,7 @@ _READ_BYTES = 64 * 1024
 
 
 class WebSocketClosed(AgentError):
-    """The connection is over or ending. `code` 1006 is a loss without a closing handshake."""
+    """The connection is closed or closing. `close_code` 1006 means that it was lost without a closing handshake."""
 
     def __init__(self, close_code: int, reason: str) -> None:
         super().__init__(f"cannot use the connection: it closed with {close_code} {reason}".rstrip())
@@ -36,35 +36,35 @@ class WebSocketClosed(AgentError):
 
 
 class NotSent(WebSocketClosed):
-    """Nothing of the message was written, for certain: it may go elsewhere or again."""
+    """Nothing of the message was written, so it may be sent again or queued."""
 
 
 def handshake(path: str, headers: list[tuple[str, str]], method: str, version: str) -> Response:
-    """The response to an upgrade request; status 101 accepts. No extensions: telemetry is compressed already."""
+    """The response to an upgrade request; 101 accepts it. No extensions: telemetry is compressed already."""
     request = Request(path, Headers(headers), method, f"HTTP/{version}")
     return ServerProtocol(logger=_PROTOCOL_LOGGER).accept(request)
 
 
 class WebSocket:
-    """An open WebSocket. `buffered` is what was read beyond the upgrade request."""
+    """An open WebSocket for messages of at most `max_bytes`. `buffered` was read after the upgrade request."""
 
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         buffered: bytes,
-        limits: Limits,
+        max_bytes: int,
         timings: Timings,
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._timings = timings
-        self._protocol = ServerProtocol(state=State.OPEN, max_size=limits.message_bytes, logger=_PROTOCOL_LOGGER)
+        self._protocol = ServerProtocol(state=State.OPEN, max_size=max_bytes, logger=_PROTOCOL_LOGGER)
         self._messages: deque[bytes] = deque()
         self._fragments = bytearray()
         self._ended = False
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
+        self._last_received = self._loop.time()
         self._abort_timer: asyncio.TimerHandle | None = None
         self._ping_timer = self._loop.call_later(timings.ping_interval, self._ping)
         if buffered:
@@ -72,7 +72,7 @@ class WebSocket:
 
     @property
     def is_open(self) -> bool:
-        """Whether a message can be sent: no close was sent or received."""
+        """Whether a message can be sent, because no close was sent or received."""
         return self._protocol.state is State.OPEN and not self._writer.is_closing()
 
     async def receive(self) -> bytes:
@@ -85,9 +85,9 @@ class WebSocket:
         return self._messages.popleft()
 
     async def send(self, text: str) -> None:
-        """Write one text message and wait until it is out of our hands (not: received).
+        """Write one text message and wait until the transport has room again. The peer may not have received it.
 
-        Raises NotSent before writing; WebSocketClosed when the message may or may not have arrived.
+        Raises NotSent when nothing was written, and WebSocketClosed when the message may or may not have arrived.
         """
         if not self.is_open:
             code, reason = self._close()
@@ -102,7 +102,7 @@ class WebSocket:
             raise WebSocketClosed(1006, "the peer does not read" if isinstance(exc, TimeoutError) else "lost") from exc
 
     def begin_close(self, code: int, reason: str) -> None:
-        """Send a close frame; the owner then sees the end of the connection, at the latest after the close deadline."""
+        """Send a close frame. For the owner the connection then ends, at the latest after the close deadline."""
         if self._protocol.state is State.OPEN:
             # A close frame holds at most 123 bytes of reason.
             self._protocol.send_close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -110,9 +110,9 @@ class WebSocket:
             self._arm_abort()
 
     async def finish(self) -> None:
-        """Discard what still comes until the peer is gone. For the owner, whatever happened before.
+        """Close, and discard all input until the peer has closed. The owner always calls this at the end.
 
-        Takes at most the close deadline; cancelled, it aborts the transport. Who opened the streams closes them.
+        Takes at most the close deadline. When cancelled, it aborts the transport. The caller closes the streams.
         """
         try:
             self.begin_close(4000, "connection error")
@@ -136,7 +136,7 @@ class WebSocket:
 
     def _take(self, data: bytes) -> None:
         if data:
-            self._heard = self._loop.time()
+            self._last_received = self._loop.time()
             self._protocol.receive_data(data)
         else:
             self._ended = True
@@ -154,8 +154,8 @@ class WebSocket:
             if data != SEND_EOF:
                 self._writer.write(data)
             elif self._writer.can_write_eof() and not self._writer.is_closing():
-                # Half-closed, and read until the peer closes too: closing now would reset the connection while the
-                # peer still sends, and take the close frame from it.
+                # Half-close, and read until the peer closes too. Closing now would reset the connection while the peer
+                # still sends, and the peer would lose the close frame.
                 with contextlib.suppress(OSError):
                     self._writer.write_eof()
                 self._arm_abort()
@@ -164,7 +164,7 @@ class WebSocket:
 
     def _ping(self) -> None:
         now = self._loop.time()
-        if now - self._heard > self._timings.ping_interval + self._timings.ping_timeout:
+        if now - self._last_received > self._timings.ping_interval + self._timings.ping_timeout:
             self._abort()
             return
         if self.is_open:

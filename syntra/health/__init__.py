@@ -1,4 +1,4 @@
-"""Health: what to check, how to probe it, and the pure verdict over what was seen.
+"""Health: which checks a service has, how to probe it, and the pure verdict on the results.
 
 Imports no runtime: probes take addresses and injected capabilities.
 """

@@ -1,4 +1,4 @@
-"""What to ask a service to learn whether it works, and in what rhythm. Pure data, validated when made."""
+"""Health checks: how to probe a service, and how often. Pure data, validated when created."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from enum import Enum
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
-_PATH = re.compile(r"/[!-~]*")  # visible ASCII: no blanks, no CR or LF that would begin another header
+_PATH = re.compile(r"/[!-~]*")  # visible ASCII: no spaces, no CR or LF that could begin another header
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.1
 _HEADER_VALUE = re.compile(r"[\t -~]*")
-# These decide where the request ends and whether the connection stays; the probe sets them.
+# These set the end of the request and the state of the connection; the probe sets them itself.
 _OWN_HEADERS = frozenset({"connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"})
 _MAX_PATH = 2048
 _MAX_HEADERS = 32
@@ -21,7 +21,7 @@ _MAX_HEADER_CHARS = 8192
 
 
 class Scheme(Enum):
-    """How to speak to the port. A certificate is not verified: it is for the public name, not this address."""
+    """How to connect to the port. The certificate is not verified: it is for the public name, not this address."""
 
     HTTP = "http"
     HTTPS = "https"
@@ -29,14 +29,14 @@ class Scheme(Enum):
 
 @frozen
 class HttpCheck:
-    """Healthy when a GET of `path` is answered with 2xx or 3xx. Redirects are not followed."""
+    """Healthy when a GET of `path` returns 2xx or 3xx. Redirects are not followed."""
 
     path: str
-    """With the query, as it goes on the request line."""
+    """The request target, including the query."""
     port: int
     scheme: Scheme = Scheme.HTTP
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent as given; a `Host` or `User-Agent` here replaces the default one."""
+    """Sent unchanged; `Host` and `User-Agent` replace the default ones."""
 
     def __post_init__(self) -> None:
         if not _PATH.fullmatch(self.path) or "#" in self.path or len(self.path) > _MAX_PATH:
@@ -62,7 +62,7 @@ class HttpCheck:
 
 @frozen
 class TcpCheck:
-    """Healthy when the port takes a connection."""
+    """Healthy when the port accepts a connection."""
 
     port: int
 
@@ -88,15 +88,15 @@ Check = HttpCheck | TcpCheck | ExecCheck
 
 @frozen
 class CheckTiming:
-    """The rhythm of a check, in seconds."""
+    """The intervals and limits of a check, in seconds."""
 
     interval_secs: float
     timeout_secs: float
-    """Of one probe, from connecting to the last byte that is waited for."""
+    """The limit for one probe, from connecting to the last byte it reads."""
     retries: int
-    """Consecutive failures that mean unhealthy."""
+    """Consecutive failures after which the replica is unhealthy."""
     start_period_secs: float
-    """Failures so soon after the start do not count."""
+    """Failures in this period after the start do not count."""
 
     def __post_init__(self) -> None:
         for name in ("interval_secs", "timeout_secs"):

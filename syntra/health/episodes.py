@@ -1,13 +1,13 @@
-"""From conditions that turn to alerts: one when an episode begins, one when it is over. Pure: time is an argument.
+"""Turns conditions into alerts: one when an episode begins, one when it ends. Pure: time is an argument.
 
-    health_check_failed  begins when a replica turns unhealthy; over after HOLD_SECS healthy
-    container_crash      begins with an end nobody asked for; over after CALM_SECS up without another
-    resource_critical    begins at 85 % (warning), speaks once more at 95 % (critical); over below 83 %
-    deployment_failed    one per failed deployment; over when a deployment succeeds, or its restart
+    health_check_failed  begins when a replica becomes unhealthy; ends after HOLD_SECS healthy
+    container_crash      begins when a container exits unexpectedly; ends after CALM_SECS up without another exit
+    resource_critical    begins at 85 % (warning), raises a second alert at 95 % (critical); ends below 83 %
+    deployment_failed    one per failed deployment; ends when a deployment, or a restart of it, succeeds
 
-A condition that comes back before its episode is over belongs to that episode and says nothing, so a flapping replica
-or a crash loop is one alert and one recovery. Keys are the caller's: a replica, a mount, a service. Whatever is no
-longer watched must be told by `forget`, so that no alert stays open for ever.
+A condition that returns before its episode ends belongs to that episode and raises no alert. So a flapping replica or a
+crash loop is one alert and one recovery. The caller chooses the keys: a replica, a mount, a service. It must call
+`forget` for everything that it stops watching, or the alert stays open for ever.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Severity(Enum):
 
 @frozen
 class AlertEvent:
-    """An alert, or with `recovered` the end of one: then the severity is that which was announced last."""
+    """An alert or, with `recovered`, its end; then `severity` is the one that was announced last."""
 
     kind: AlertKind
     severity: Severity
@@ -60,12 +60,12 @@ class AlertEvent:
     recovered: bool
     metadata: Mapping[str, MetadataValue]
     service_id: ServiceId | None = None
-    """None when it is about the host."""
+    """None for an alert about the host."""
 
 
 @frozen
 class Subject:
-    """What an episode is about. `name` is for people."""
+    """The object of an episode. `name` is for people."""
 
     key: str
     name: str
@@ -74,20 +74,20 @@ class Subject:
 
 @frozen
 class Crash:
-    """How a container ended without being asked to."""
+    """An unexpected exit of a container."""
 
     exit_code: int | None
     oom_killed: bool
     last_lines: tuple[str, ...] = field(default=(), repr=False)
     error: str = ""
-    """The engine's own."""
+    """The engine's own error."""
     signal: str = ""
-    """What another hand stopped it with; empty when it ended by itself."""
+    """The signal that something outside the agent stopped it with; empty when it exited by itself."""
 
 
 @frozen
 class Levels:
-    """Of a resource, in percent. An episode is over only `gap` below the warning, so that it does not flap."""
+    """Thresholds of a resource, in percent. An episode ends only `gap` below the warning, so that it does not flap."""
 
     warning: float = 85.0
     critical: float = 95.0
@@ -106,28 +106,28 @@ DISK = Levels()
 
 @frozen
 class Episode:
-    """One that is open, as it may be stored and given to the next `Episodes`. Times are the clock's of the caller."""
+    """An open episode; it can be stored and passed to the next `Episodes`. Times are on the caller's clock."""
 
     kind: AlertKind
     subject: Subject
     severity: Severity
-    """The highest that was announced."""
+    """The highest severity that was announced."""
     began: float
     times: int
-    """How often the condition was seen to begin."""
+    """How often the condition began."""
     good_since: float | None
-    """Since when it looks over; None while it does not."""
+    """Since when the condition is gone; None while it holds."""
     metadata: Mapping[str, MetadataValue]
 
 
 class Episodes:
-    """Open episodes. Every method takes the time and returns what is to be announced now, mostly nothing.
+    """The open episodes. Every method takes the time and returns the alerts to send now, usually none.
 
-    `now` is seconds on any clock that does not go back; one that is stored across restarts must outlive them.
+    `now` is in seconds on a monotonic clock. If episodes are stored across restarts, the clock must continue, too.
     """
 
     def __init__(self, opened: Iterable[Episode] = (), *, most_open: int = MOST_OPEN) -> None:
-        """`opened` are those of an earlier run: what is still wrong is not announced again, and its end is."""
+        """`opened` are the episodes of an earlier run: they are not announced again, but their end is."""
         if most_open < 1:
             raise AgentError(f"cannot keep {most_open} open alerts: it must be 1 or more; correct the setting")
         self._open: dict[tuple[AlertKind, str], Episode] = {}
@@ -138,45 +138,45 @@ class Episodes:
 
     @property
     def opened(self) -> tuple[Episode, ...]:
-        """Those that are not over, oldest first."""
+        """The open episodes, oldest first."""
         return tuple(self._open.values())
 
     @property
     def dropped(self) -> int:
-        """How often a condition was not announced because too many are open."""
+        """How many conditions were not announced because too many episodes are open."""
         return self._dropped
 
     @property
     def next_at(self) -> float | None:
-        """When `tick` may have something to say, if nothing else happens before."""
+        """When `tick` is next due, if nothing else happens before; None when it is not."""
         ends = [end for episode in self._open.values() if (end := _over_at(episode)) is not None]
         return min(ends, default=None)
 
     def tick(self, now: float) -> list[AlertEvent]:
-        """End the episodes whose condition has stayed away for long enough."""
+        """End the episodes whose condition has been gone for long enough."""
         over = [episode for episode in self._open.values() if (end := _over_at(episode)) is not None and end <= now]
         return [self._end(episode, now, *self._recovery(episode)) for episode in over]
 
     def health(
         self, now: float, subject: Subject, health: Health, reason: str, *, serving: int | None = None
     ) -> list[AlertEvent]:
-        """A replica's condition as it is now. `serving` is how many of the service still serve: with 0 it is critical.
+        """Report a replica's health. With `serving` (the service's running replicas) 0, the alert is critical.
 
-        May be told again and again; an unknown condition says nothing.
+        May be called repeatedly; an unknown health raises no alert.
         """
         kind = AlertKind.HEALTH_CHECK_FAILED
         if health is Health.HEALTHY:
-            self._good(now, kind, subject)
+            self._cleared(now, kind, subject)
             return self.tick(now)
         if health is Health.UNKNOWN:
             return self.tick(now)
         severity = Severity.CRITICAL if serving == 0 else Severity.WARNING
         left = {} if serving is None else {"serving": serving}
         title = f"{subject.name} is unhealthy"
-        return self._bad(now, kind, subject, severity, title, reason, {"reason": bounded(reason), **left})
+        return self._holds(now, kind, subject, severity, title, reason, {"reason": bounded(reason), **left})
 
     def crash(self, now: float, subject: Subject, crash: Crash) -> list[AlertEvent]:
-        """A container ended. Tell each end once; `subject.key` must outlive the container if it is replaced."""
+        """A container exited. Call it once per exit; `subject.key` must stay the same if the container is replaced."""
         lines = tuple(line[:_LINE_CHARS] for line in crash.last_lines[-MOST_LINES:])
         metadata: dict[str, MetadataValue] = {"oom_killed": crash.oom_killed, "last_lines": lines}
         if crash.exit_code is not None:
@@ -187,17 +187,17 @@ class Episodes:
         severity = Severity.WARNING if clean or crash.signal else Severity.CRITICAL
         how = "crashed" if not crash.signal else "was stopped outside the agent"
         title = f"{subject.name} {'ran out of memory' if crash.oom_killed else how}"
-        return self._bad(
-            now, AlertKind.CONTAINER_CRASH, subject, severity, title, _in_words(crash), metadata, again=True
+        return self._holds(
+            now, AlertKind.CONTAINER_CRASH, subject, severity, title, _describe(crash), metadata, again=True
         )
 
     def up(self, now: float, subject: Subject) -> list[AlertEvent]:
-        """A container was seen running since its last end. In a crash loop it runs, too: only time ends the episode."""
-        self._good(now, AlertKind.CONTAINER_CRASH, subject)
+        """A container runs again after its last exit. A crash loop does that too: only time ends the episode."""
+        self._cleared(now, AlertKind.CONTAINER_CRASH, subject)
         return self.tick(now)
 
     def resource(self, now: float, subject: Subject, percent: float, *, levels: Levels = DISK) -> list[AlertEvent]:
-        """How much of a resource is used, 0 to 100."""
+        """Report how much of a resource is used, 0 to 100."""
         kind = AlertKind.RESOURCE_CRITICAL
         if percent < levels.warning:
             episode = self._open.get((kind, subject.key))
@@ -210,7 +210,7 @@ class Episodes:
         metadata: dict[str, MetadataValue] = {"resource": subject.key, "used_percent": round(percent, 1)}
         title = f"{subject.name} is almost full" if critical else f"{subject.name} is filling up"
         message = f"{percent:.1f} % of {subject.name} are used, the alert is at {reached:g} %; free some space"
-        return self._bad(now, kind, subject, severity, title, message, metadata, louder=True)
+        return self._holds(now, kind, subject, severity, title, message, metadata, louder=True)
 
     def deployment_failed(
         self,
@@ -222,7 +222,7 @@ class Episodes:
         code: str = "",
         what: str = "deployment",
     ) -> list[AlertEvent]:
-        """A deployment, or `what` was done with it, failed. Another deployment is news; the same told twice is not."""
+        """A deployment, or another operation (`what`), failed. Each deployment is announced once."""
         key = (AlertKind.DEPLOYMENT_FAILED, subject.key)
         known = self._open.get(key)
         metadata: dict[str, MetadataValue] = {"deployment_id": deployment_id, **({"code": code} if code else {})}
@@ -230,7 +230,7 @@ class Episodes:
             return self.tick(now)
         self._open.pop(key, None)
         title = f"{what} of {subject.name} failed"
-        return self._bad(now, AlertKind.DEPLOYMENT_FAILED, subject, Severity.WARNING, title, message, metadata)
+        return self._holds(now, AlertKind.DEPLOYMENT_FAILED, subject, Severity.WARNING, title, message, metadata)
 
     def deployed(self, now: float, subject: Subject) -> list[AlertEvent]:
         """A deployment of the service succeeded."""
@@ -239,7 +239,7 @@ class Episodes:
         return [*ended, *self.tick(now)]
 
     def restarted(self, now: float, subject: Subject, deployment_id: DeploymentId) -> list[AlertEvent]:
-        """The service was restarted: that makes good what failed with the same deployment."""
+        """The service was restarted: this ends the episode if the same deployment had failed."""
         episode = self._open.get((AlertKind.DEPLOYMENT_FAILED, subject.key))
         if episode is None or episode.metadata.get("deployment_id") != deployment_id:
             return self.tick(now)
@@ -248,7 +248,7 @@ class Episodes:
     def forget(
         self, now: float, key: str, reason: str, kinds: Sequence[AlertKind] = tuple(AlertKind)
     ) -> list[AlertEvent]:
-        """What `key` names is no longer there or no longer watched: its episodes are over, for that reason."""
+        """The object of `key` is gone or no longer watched: end its episodes, with that reason."""
         known = [episode for kind in kinds if (episode := self._open.get((kind, key))) is not None]
         return [*(self._end(episode, now, reason, "is no longer watched") for episode in known), *self.tick(now)]
 
@@ -259,7 +259,7 @@ class Episodes:
             return f"it stays up, after {_times(episode.times)}", "runs again"
         return f"its health check has passed for {HOLD_SECS:g} s", "is healthy again"
 
-    def _bad(
+    def _holds(
         self,
         now: float,
         kind: AlertKind,
@@ -272,7 +272,7 @@ class Episodes:
         again: bool = False,
         louder: bool = False,
     ) -> list[AlertEvent]:
-        """The condition holds. `again`: each call is one more time; `louder`: a higher severity is announced, too."""
+        """The condition holds. `again`: every call counts; `louder`: also announce a higher severity."""
         others = self.tick(now)
         known = self._open.get((kind, subject.key))
         if known is not None:
@@ -287,7 +287,7 @@ class Episodes:
             if not rises:
                 return others
         elif len(self._open) >= self._most_open:
-            # To give up another for it would announce that one anew with the next look, and so on without an end.
+            # Dropping another episode for it would announce that one again at the next check, endlessly.
             self._dropped += 1
             return others
         else:
@@ -304,8 +304,8 @@ class Episodes:
             )
         return [*others, _event(kind, subject, severity, title, message, metadata, recovered=False)]
 
-    def _good(self, now: float, kind: AlertKind, subject: Subject) -> None:
-        """The condition does not hold; with time that ends the episode."""
+    def _cleared(self, now: float, kind: AlertKind, subject: Subject) -> None:
+        """The condition is gone; after some time this ends the episode."""
         known = self._open.get((kind, subject.key))
         if known is not None and known.good_since is None:
             self._open[kind, subject.key] = replace(known, good_since=now)
@@ -323,7 +323,7 @@ class Episodes:
 
 
 def _over_at(episode: Episode) -> float | None:
-    """When time ends an episode; None when it does not."""
+    """When time ends an episode; None while the condition holds."""
     if episode.good_since is None:
         return None
     match episode.kind:
@@ -355,7 +355,7 @@ def _event(
     )
 
 
-def _in_words(crash: Crash) -> str:
+def _describe(crash: Crash) -> str:
     words = ["it ran out of memory and was killed"] if crash.oom_killed else []
     if crash.exit_code is not None:
         words.append(f"it exited with code {crash.exit_code}{f' after {crash.signal}' if crash.signal else ''}")

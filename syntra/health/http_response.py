@@ -1,10 +1,10 @@
-"""Reading one HTTP/1.x response as it arrives: its status, and the beginning of its body.
+"""Parses one HTTP/1.x response as it arrives: the status, and the start of the body.
 
-Pure and incremental: bytes go in as they come, in pieces of any size, and the same state comes out. Only what a health
-probe needs (RFC 9112): interim responses are skipped, the body's end is found by its framing, content is not decoded.
+Pure and incremental: bytes may arrive in pieces of any size, with the same result. It does only what a health probe
+needs (RFC 9112): it skips interim responses, finds the end of the body, and does not decode content.
 
-Not h11, which refuses a response whose headers or framing are wrong: such a service answers people all the same, and a
-probe that called it unhealthy would take it down. Only the status has to be readable.
+It does not use h11, which rejects responses with invalid headers or framing. Clients accept such responses, and a probe
+that called the service unhealthy would take it down. Only the status must be readable.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ _HEX = frozenset("0123456789abcdefABCDEF")
 
 
 class MalformedResponse(AgentError):
-    """The peer does not speak HTTP/1.x; the message is what it did instead, without its address."""
+    """The peer does not speak HTTP/1.x. The message says what it sent instead, without its address."""
 
 
 class HttpResponse:
-    """A response under construction. Feed it until `finished`, and call `close` when the peer closes."""
+    """A response that is being read. Call `feed` until `finished`, and `close` when the peer closes."""
 
     def __init__(self) -> None:
         self.status: int | None = None
-        """Known as soon as the head is complete."""
+        """Set as soon as the head is complete."""
         self.finished = False
-        """Nothing further is worth reading: the body ended, or exceeds what is looked at."""
+        """No further bytes are needed: the body has ended, or is longer than the limit."""
         self._pending = bytearray()
         self._excerpt = bytearray()
-        self._taken = 0  # body bytes seen, framing included
-        self._searched = 0  # of the head, so that a drip is not searched from its start each time
+        self._taken = 0  # body bytes received, including framing
+        self._searched = 0  # bytes of the head already searched
         self._body: _Body | None = None
 
     @property
@@ -42,7 +42,7 @@ class HttpResponse:
         return self._excerpt.decode(errors="replace")
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes. Raises MalformedResponse; what follows the response is ignored."""
+        """Parse the next bytes. Raises MalformedResponse; bytes after the response are ignored."""
         if self.finished:
             return
         self._pending += data
@@ -52,14 +52,14 @@ class HttpResponse:
         self._take_body()
 
     def close(self) -> None:
-        """The peer closed. Raises MalformedResponse when that cut the response's head."""
+        """The peer closed. Raises MalformedResponse when the head is incomplete."""
         if self._body is None:
             what = "before any response" if not self._pending else "in the middle of the response"
             raise MalformedResponse(f"the connection was closed {what}")
         self.finished = True
 
     def _head(self) -> bool:
-        """Read one head off the pending bytes; False when it is not complete yet."""
+        """Parse one head from the pending bytes; False while it is incomplete."""
         pending = self._pending
         if not b"HTTP/1.".startswith(pending[:7]):
             raise MalformedResponse(f"the answer is not HTTP/1: it begins with {bytes(pending[:24])!r}")
@@ -79,7 +79,7 @@ class HttpResponse:
         lines = head.decode("latin-1").split("\n")
         status = _status(lines[0].rstrip("\r"))
         if 100 <= status < 200 and status != 101:
-            return True  # interim: the real one follows (RFC 9110 §15.2)
+            return True  # an interim response; the final one follows (RFC 9110 §15.2)
         self.status = status
         self._body = _Body.of(status, lines[1:])
         return True
@@ -95,17 +95,17 @@ class HttpResponse:
 
 
 class _Body:
-    """Takes a body's framing off. Broken framing ends the body: the status is already known."""
+    """Removes a body's framing. Invalid framing ends the body: the status is already known."""
 
     def __init__(self, *, length: int | None, chunked: bool) -> None:
-        self._left = length  # None: until the peer closes, or (chunked) a size line comes next
+        self._left = length  # None: until the peer closes, or (chunked) before a size line
         self._chunked = chunked
         self._line = bytearray()
         self.ended = length == 0
 
     @classmethod
     def of(cls, status: int, lines: list[str]) -> _Body:
-        """The framing that the header lines announce (RFC 9112 §6.3)."""
+        """The framing that the header lines declare (RFC 9112 §6.3)."""
         length: int | None = None
         chunked = False
         for line in lines:
@@ -144,7 +144,7 @@ class _Body:
         return content
 
     def _size_line(self, data: bytes) -> bytes:
-        """Read a chunk's size off `data`, across the line break that ends the chunk before it."""
+        """Parse a chunk size from `data`, skipping the line break that ends the previous chunk."""
         line, newline, rest = data.partition(b"\n")
         self._line += line
         if len(self._line) > _MAX_CHUNK_LINE:
@@ -154,7 +154,7 @@ class _Body:
         text = self._line.decode("latin-1").rstrip("\r")
         self._line.clear()
         if not text and self._left == 0:
-            self._left = None  # that was the break after the chunk; the size comes now
+            self._left = None  # that was the line break after the chunk; the size follows
             return rest
         size = text.partition(";")[0].strip()
         if self._left == 0 or not size or not set(size) <= _HEX or len(size) > 15 or int(size, 16) == 0:

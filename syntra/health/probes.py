@@ -1,8 +1,8 @@
-"""Asking a service: one HTTP request, one TCP connection, or one command, each under one deadline.
+"""Probes a service: one HTTP request, one TCP connection, or one command, each with one deadline.
 
-A probe that fails is an answer, not an error: every function returns a ProbeResult that says in words what happened.
-Only cancellation passes through, and leaves no connection behind. Addresses are IP literals, as inspected from the
-runtime: no name is resolved, and link-local addresses (cloud metadata) are refused.
+A failed probe is a result, not an error: every function returns a ProbeResult that explains what happened. Only
+cancellation propagates, and it leaves no connection open. Addresses are IP literals from the runtime: no name is
+resolved, and link-local addresses (cloud metadata) are refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["ExecCapability", "ExecOutcome", "ProbeResult", "probe", "probe_exec"
 
 _USER_AGENT = f"syntra-agent-health/{__version__}"
 _READ = 16 * 1024
-# After a good status the body is taken too, so that the service sees no reset, but it is not worth more time than this.
+# After a good status the probe also reads the body, so that the service sees no reset; but for no longer than this.
 _DRAIN_SECS = 0.25
 _EXEC_OUTPUT = 2048
 _EXIT_WORDS = {126: " (the command cannot be executed)", 127: " (the command was not found)", 137: " (killed)"}
@@ -35,27 +35,27 @@ _EXIT_WORDS = {126: " (the command cannot be executed)", 127: " (the command was
 
 @frozen
 class ExecOutcome:
-    """How a command ended."""
+    """The result of a command."""
 
     exit_code: int
     output: bytes
-    """The beginning of stdout and stderr together."""
+    """The start of stdout and stderr combined."""
 
 
 class ExecCapability(Protocol):
-    """Runs a command inside the probed container. Whoever implements it owns the process."""
+    """Runs a command inside the probed container. The implementation owns the process."""
 
     async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
-        """Run `argv` without a shell and keep at most `output_limit` bytes of output.
+        """Run `argv` without a shell; keep at most `output_limit` bytes of output.
 
-        Raises TimeoutError after `timeout_secs`, AgentError when it cannot run. On both that timeout and on
-        cancellation it kills the process: an engine does not when the connection goes away.
+        Raises TimeoutError after `timeout_secs`, AgentError when the command cannot run. It kills the process on
+        timeout and on cancellation: an engine does not do that when the connection closes.
         """
         ...
 
 
 class Prober(Protocol):
-    """`probe`, or what asks from elsewhere, such as another network namespace."""
+    """`probe`, or a prober that probes from elsewhere, such as another network namespace."""
 
     async def __call__(
         self, address: str, check: Check, timeout_secs: float, executor: ExecCapability | None = None
@@ -76,10 +76,10 @@ async def probe(address: str, check: Check, timeout_secs: float, executor: ExecC
 
 
 async def probe_http(address: str, check: HttpCheck, timeout_secs: float) -> ProbeResult:
-    """GET the check's path at `address`: 2xx and 3xx are healthy, redirects are not followed.
+    """GET the check's path at `address`: 2xx and 3xx are healthy; redirects are not followed.
 
-    `timeout_secs` spans connecting, sending and the response's head; a body that comes too slowly changes nothing.
-    At most 64 KiB of the body are read; of a failure the first lines are in the detail.
+    `timeout_secs` covers connecting, sending and the response head. A slow body does not fail the probe. At most 64 KiB
+    of the body are read; the detail of a failure contains its first lines.
     """
     began = _now()
     place = _place(address, check.port)
@@ -97,7 +97,7 @@ async def probe_http(address: str, check: HttpCheck, timeout_secs: float) -> Pro
                 answered = _now()
                 await _read_body(reader, response, None if response.status >= 400 else _DRAIN_SECS)
     except (OSError, MalformedResponse) as exc:  # TimeoutError is an OSError
-        failure = _in_words(exc, place, phase, timeout_secs)
+        failure = _describe(exc, place, phase, timeout_secs)
     if response.status is None:
         return ProbeResult(ok=False, detail=failure, duration_secs=_now() - began)
     ok = 200 <= response.status < 400
@@ -117,15 +117,15 @@ async def probe_tcp(address: str, check: TcpCheck, timeout_secs: float) -> Probe
             async with asyncio.timeout_at(began + timeout_secs), _connection(address, check):
                 pass
     except OSError as exc:
-        failure = _in_words(exc, place, "cannot connect to", timeout_secs)
+        failure = _describe(exc, place, "cannot connect to", timeout_secs)
     return ProbeResult(ok=not failure, detail=failure or f"connected to {place}", duration_secs=_now() - began)
 
 
 async def probe_exec(executor: ExecCapability, check: ExecCheck, timeout_secs: float) -> ProbeResult:
-    """Run the check's command by `executor`; its output is in the detail when it fails."""
+    """Run the check's command with `executor`; the detail of a failure contains its output."""
     began = _now()
     try:
-        # The executor keeps its own time and can tidy up; this deadline is for one that does not come back.
+        # The executor has its own deadline and cleans up; this one is for an executor that hangs.
         async with asyncio.timeout_at(began + timeout_secs + 1.0):
             outcome = await executor.run(check.argv, timeout_secs=timeout_secs, output_limit=_EXEC_OUTPUT)
     except TimeoutError:
@@ -146,17 +146,17 @@ async def _connection(
     address: str, check: HttpCheck | TcpCheck
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     secure = isinstance(check, HttpCheck) and check.scheme is Scheme.HTTPS
-    # The limit bounds what is buffered ahead of reading; it is a quarter of the body that is looked at.
+    # The limit bounds the read buffer: a quarter of the body that is read.
     reader, writer = await asyncio.open_connection(
         address, check.port, ssl=_unverified_tls() if secure else None, limit=_READ
     )
     try:
         if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
-            # On loopback the kernel may pick the very port that is probed, and connect the socket to itself.
+            # On loopback the kernel may choose the probed port as source port, and connect the socket to itself.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         yield reader, writer
     finally:
-        # No farewell: a peer that does not read or close must not hold the probe.
+        # Abort instead of closing: a peer that neither reads nor closes must not delay the probe.
         transport = writer.transport
         if secure or transport.get_write_buffer_size():
             transport.abort()
@@ -167,7 +167,7 @@ async def _connection(
 
 
 async def _read_body(reader: asyncio.StreamReader, response: HttpResponse, limit_secs: float | None) -> None:
-    with contextlib.suppress(OSError):  # TimeoutError and a reset alike: the status has been given
+    with contextlib.suppress(OSError):  # TimeoutError or a reset: the status is already known
         async with asyncio.timeout(limit_secs):
             while not response.finished:
                 _feed(response, await reader.read(_READ))
@@ -190,7 +190,7 @@ def _request(place: str, check: HttpCheck) -> bytes:
 
 
 def _refusal(address: str) -> str:
-    """Why `address` is not probed; "" when it is."""
+    """Why `address` must not be probed; "" when it may."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -201,7 +201,7 @@ def _refusal(address: str) -> str:
     return ""
 
 
-def _in_words(exc: OSError | MalformedResponse, place: str, phase: str, timeout_secs: float) -> str:
+def _describe(exc: OSError | MalformedResponse, place: str, phase: str, timeout_secs: float) -> str:
     match exc:
         case MalformedResponse():
             return f"{exc} ({place})"

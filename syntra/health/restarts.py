@@ -1,16 +1,16 @@
-"""When to restart a replica that is unhealthy, and when to bring back one that is gone or down. Pure.
+"""When to restart an unhealthy replica, and when to recreate or start one that is gone or down. Pure.
 
-Each replica of a service has a place. A place that is not well gets a next attempt 1 s after it was first seen so, or
-after the attempt before; that delay doubles with every attempt up to 5 min, and is 1 s again after 10 min of being
-well. Within this:
+Each replica of a service has a slot. A slot with a problem gets an attempt 1 s after the problem was first seen, or
+after the previous attempt. The delay doubles with every attempt up to 5 min, and is 1 s again after 10 min without a
+problem. Also:
 
-- a service that is stopped or has an operation under way is left alone: the operation knows better;
-- what the engine is about to restart or remove by itself is left to it;
-- a restart never takes away the last replica that serves, and a service restarts one replica at a time: the next one
-  waits until the one before is healthy or has had its delay. Starting what is down takes nothing away and does not
+- a service that is stopped or has an operation in progress is left to that operation;
+- a container that the engine will restart or remove by itself is left to the engine;
+- a restart never takes down the last serving replica, and a service restarts one replica at a time: the next one waits
+  until the previous one is healthy or its delay is over. Starting a stopped replica takes nothing down and does not
   wait for others.
 
-An observation that failed is not an empty one: while the engine does not answer, nothing may be decided.
+A failed observation is not an empty one: do not call `decide` while the engine does not answer.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _DOWN = frozenset({ContainerState.CREATED, ContainerState.EXITED})
 
 @frozen
 class Desired:
-    """A service as it is meant to be."""
+    """The desired state of a service."""
 
     service_id: ServiceId
     deployment_id: DeploymentId
     replicas: int
     restart_unhealthy: bool
-    """Whether the spec asks for it. What is down or gone is brought back in any case."""
+    """Whether the spec enables restarts of unhealthy replicas. Stopped and missing replicas are always restored."""
     stopped: bool = False
     busy: bool = False
-    """An operation of the service runs or waits."""
+    """An operation of the service runs or is queued."""
 
 
 @frozen
 class Seen:
-    """A replica as it is. `serving` says that traffic or names lead to it now, whatever its health."""
+    """The observed state of a replica. `serving`: traffic or names resolve to it now, whatever its health."""
 
     replica: Container
     health: Health
@@ -67,7 +67,7 @@ class RestartUnhealthy:
 
 @frozen
 class StartDown:
-    """Start a container that is there and down."""
+    """Start a container that is not running."""
 
     service_id: ServiceId
     container_id: ContainerId
@@ -76,7 +76,7 @@ class StartDown:
 
 @frozen
 class CreateMissing:
-    """Create and start replica `index`; `remove` is a dead container that is in the way."""
+    """Create and start replica `index`; `remove` is a dead container to remove first."""
 
     service_id: ServiceId
     deployment_id: DeploymentId
@@ -89,77 +89,77 @@ Action = RestartUnhealthy | StartDown | CreateMissing
 
 
 class Restarts:
-    """Remembers attempts. Ask whenever something changed, and at `next_at`; asking more often changes nothing."""
+    """Remembers attempts. Call `decide` after every change and at `next_at`; more calls change nothing."""
 
     def __init__(self) -> None:
-        self._services: dict[ServiceId, dict[int, _Place]] = {}
+        self._services: dict[ServiceId, dict[int, _Slot]] = {}
         self._next_at: float | None = None
 
     @property
     def next_at(self) -> float | None:
-        """When the same picture would first lead to another decision; None when never."""
+        """When the same observation would first give another decision; None when never."""
         return self._next_at
 
     def decide(self, now: float, desired: Iterable[Desired], seen: Iterable[Seen]) -> list[Action]:
-        """What to do now; each action returned counts as an attempt. `now` is seconds on a clock that does not go back.
+        """The actions to take now; each counts as an attempt. `now` is in seconds on a monotonic clock.
 
-        `desired` are all services there are, `seen` all their replicas: what is missing in either is forgotten.
+        `desired` must contain all services and `seen` all their replicas: whatever is missing is forgotten.
         """
         replicas: dict[ServiceId, list[Seen]] = {}
         for one in seen:
             replicas.setdefault(one.replica.service_id, []).append(one)
         self._next_at = None
         actions: list[Action] = []
-        kept: dict[ServiceId, dict[int, _Place]] = {}
+        kept: dict[ServiceId, dict[int, _Slot]] = {}
         for service in desired:
-            places = self._services.get(service.service_id, {})
+            slots = self._services.get(service.service_id, {})
             if service.stopped:
                 continue
-            kept[service.service_id] = places
+            kept[service.service_id] = slots
             if service.busy:
-                for place in places.values():
-                    place.disturbed()
+                for slot in slots.values():
+                    slot.reset()
                 continue
-            actions += self._service(now, service, replicas.get(service.service_id, []), places)
+            actions += self._service(now, service, replicas.get(service.service_id, []), slots)
         self._services = kept
         return actions
 
-    def _service(self, now: float, service: Desired, seen: Sequence[Seen], places: dict[int, _Place]) -> list[Action]:
+    def _service(self, now: float, service: Desired, seen: Sequence[Seen], slots: dict[int, _Slot]) -> list[Action]:
         there = [one for one in seen if one.replica.deployment_id == service.deployment_id]
         used = {one.replica.index for one in there}
-        # Those beyond the number are none of ours: an operation that was cut short will retire them.
+        # Surplus replicas are ignored: the operation that was interrupted will remove them.
         there.sort(key=lambda one: (not one.replica.is_up, one.replica.created_ns, one.replica.index))
         del there[service.replicas :]
         free = (index for index in itertools.count(1) if index not in used)
         missing = list(itertools.islice(free, service.replicas - len(there)))
         by_index = {one.replica.index: one for one in reversed(there)}
-        for index in places.keys() - by_index.keys() - set(missing):
-            del places[index]
+        for index in slots.keys() - by_index.keys() - set(missing):
+            del slots[index]
         for index in (*by_index, *missing):
-            places.setdefault(index, _Place())
+            slots.setdefault(index, _Slot())
         actions: list[Action] = [
             _create(service, index, None, f"replica {index} is gone")
             for index in missing
-            if self._attempt(now, places[index])
+            if self._attempt(now, slots[index])
         ]
         unhealthy = []
         for index, one in sorted(by_index.items()):
-            place, state = places[index], one.replica.state
+            slot, state = slots[index], one.replica.state
             if state in _DOWN or state is ContainerState.DEAD:
-                if self._attempt(now, place):
-                    actions.append(_bring_back(service, one.replica))
+                if self._attempt(now, slot):
+                    actions.append(_restore(service, one.replica))
             elif state is not ContainerState.RUNNING or (
                 one.health is Health.UNHEALTHY and not service.restart_unhealthy
             ):
-                place.disturbed()  # the engine's turn, or nobody's: another hand pauses on purpose
+                slot.reset()  # the engine will act, or a person has paused it on purpose
             elif one.health is Health.UNHEALTHY:
-                place.unwell(now)
+                slot.failing(now)
                 unhealthy.append(one)
             else:
-                place.well(now)
-                if place.attempts and place.well_since is not None:
-                    self._look_again(place.well_since + RESET_SECS)
-        return actions + self._restart_one(now, service, unhealthy, seen, places)
+                slot.healthy(now)
+                if slot.attempts and slot.healthy_since is not None:
+                    self._decide_again(slot.healthy_since + RESET_SECS)
+        return actions + self._restart_one(now, service, unhealthy, seen, slots)
 
     def _restart_one(
         self,
@@ -167,25 +167,25 @@ class Restarts:
         service: Desired,
         unhealthy: Sequence[Seen],
         seen: Sequence[Seen],
-        places: dict[int, _Place],
+        slots: dict[int, _Slot],
     ) -> list[Action]:
         serving = sum(one.serving for one in seen)
         health = {one.replica.index: one.health for one in seen if one.replica.deployment_id == service.deployment_id}
-        # First what costs nothing, then what was tried least.
-        for one in sorted(unhealthy, key=lambda o: (o.serving, places[o.replica.index].attempts, o.replica.index)):
+        # Replicas without traffic first, then those with the fewest attempts.
+        for one in sorted(unhealthy, key=lambda o: (o.serving, slots[o.replica.index].attempts, o.replica.index)):
             if one.serving and serving == 1:
                 continue
             trials = [
-                place.trial_ends
-                for index, place in places.items()
-                if index != one.replica.index and place.trial_ends > now and health.get(index) is not Health.HEALTHY
+                slot.trial_ends
+                for index, slot in slots.items()
+                if index != one.replica.index and slot.trial_ends > now and health.get(index) is not Health.HEALTHY
             ]
             if trials:
-                self._look_again(max(trials))
+                self._decide_again(max(trials))
                 continue
-            place = places[one.replica.index]
-            if self._attempt(now, place):
-                place.trial_ends = now + place.delay
+            slot = slots[one.replica.index]
+            if self._attempt(now, slot):
+                slot.trial_ends = now + slot.delay
                 reason = f"replica {one.replica.index} is unhealthy"
                 return [
                     RestartUnhealthy(
@@ -194,33 +194,33 @@ class Restarts:
                 ]
         return []
 
-    def _attempt(self, now: float, place: _Place) -> bool:
-        """Whether the place's next attempt is due; then it counts as made."""
-        place.unwell(now)
-        due = place.due
+    def _attempt(self, now: float, slot: _Slot) -> bool:
+        """Whether the slot's next attempt is due; if so, it is counted."""
+        slot.failing(now)
+        due = slot.due
         if due > now:
-            self._look_again(due)
+            self._decide_again(due)
             return False
-        place.attempts = min(place.attempts + 1, _MOST_ATTEMPTS)
-        place.attempted_at = now
-        self._look_again(now + place.delay)
+        slot.attempts = min(slot.attempts + 1, _MOST_ATTEMPTS)
+        slot.attempted_at = now
+        self._decide_again(now + slot.delay)
         return True
 
-    def _look_again(self, at: float) -> None:
+    def _decide_again(self, at: float) -> None:
         self._next_at = at if self._next_at is None else min(self._next_at, at)
 
 
-class _Place:
-    """What is remembered of one replica's place."""
+class _Slot:
+    """The memory of one replica's slot."""
 
-    __slots__ = ("attempted_at", "attempts", "trial_ends", "unwell_since", "well_since")
+    __slots__ = ("attempted_at", "attempts", "failing_since", "healthy_since", "trial_ends")
 
     def __init__(self) -> None:
         self.attempts = 0
         self.attempted_at = -math.inf
         self.trial_ends = -math.inf
-        self.unwell_since: float | None = None
-        self.well_since: float | None = None
+        self.failing_since: float | None = None
+        self.healthy_since: float | None = None
 
     @property
     def delay(self) -> float:
@@ -228,27 +228,27 @@ class _Place:
 
     @property
     def due(self) -> float:
-        assert self.unwell_since is not None, "cannot happen: only what is unwell is due"
-        return max(self.unwell_since, self.attempted_at) + self.delay
+        assert self.failing_since is not None, "cannot happen: only a failing slot is due"
+        return max(self.failing_since, self.attempted_at) + self.delay
 
-    def well(self, now: float) -> None:
-        self.unwell_since = None
-        if self.well_since is None:
-            self.well_since = now
-        if now - self.well_since >= RESET_SECS:
+    def healthy(self, now: float) -> None:
+        self.failing_since = None
+        if self.healthy_since is None:
+            self.healthy_since = now
+        if now - self.healthy_since >= RESET_SECS:
             self.attempts = 0
 
-    def unwell(self, now: float) -> None:
-        self.well_since = None
-        if self.unwell_since is None:
-            self.unwell_since = now
+    def failing(self, now: float) -> None:
+        self.healthy_since = None
+        if self.failing_since is None:
+            self.failing_since = now
 
-    def disturbed(self) -> None:
-        """Somebody else is at it: what was seen before says nothing about after."""
-        self.well_since = self.unwell_since = None
+    def reset(self) -> None:
+        """Something else acts on the replica: earlier observations are no longer valid."""
+        self.healthy_since = self.failing_since = None
 
 
-def _bring_back(service: Desired, replica: Container) -> Action:
+def _restore(service: Desired, replica: Container) -> Action:
     word = replica.state.value
     if replica.state is not ContainerState.CREATED and replica.exit_code is not None:
         word = f"{word} with code {replica.exit_code}"

@@ -1,4 +1,4 @@
-"""One probe's answer, with remote text cut to what a person reads. Pure."""
+"""The result of one probe, with remote text shortened for people. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _MAX_LINES = 5
 
 @frozen
 class ProbeResult:
-    """What one probe found."""
+    """The result of one probe."""
 
     ok: bool
     detail: str
     """A sentence, at most 512 bytes and 5 lines, without control characters."""
     status_code: int | None = None
-    """Of an HTTP answer."""
+    """The status of an HTTP response."""
     duration_secs: float
 
     def __post_init__(self) -> None:
@@ -24,7 +24,7 @@ class ProbeResult:
 
 
 def bounded(text: str) -> str:
-    """`text` in at most 512 UTF-8 bytes and 5 non-empty lines, control characters dropped; what was cut ends in `…`."""
+    """Shorten `text` to 512 UTF-8 bytes and 5 non-empty lines, without control characters; a cut is marked `…`."""
     lines = [
         "".join(char for char in line if char.isprintable() or char == "\t").rstrip() for line in text.splitlines()
     ]

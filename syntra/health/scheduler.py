@@ -1,15 +1,15 @@
-"""Asks every target for as long as it is there, each in its own rhythm.
+"""Probes every target while it exists, each at its own interval.
 
-One heap holds the times at which targets are due; a target that is due is probed by a task of the scheduler's group.
+One heap holds the times when targets are due. A task of the scheduler's group probes each due target.
 
-- No drift: due times are multiples of the interval from a fixed point, whatever a probe took. A time that has passed
-  while the target was still being asked, or waited for a slot, is left out and counted, never made up for.
-- Probes may begin early by a twentieth of the interval, half a second at most, so that those that are due close to
-  each other begin together: waking up is most of what a fast probe costs.
-- After a target is put, it is asked within the shorter of a second and its interval, and again after half an interval
-  to one interval; chance decides, so that targets put at one moment are spread over the time.
-- At most `at_once` probes run. A quarter of these slots is closed to targets that were slow the last time, so however
-  many hang, those that answer are asked on time. Only the first probe that hangs finds the target unknown.
+- No drift: due times are multiples of the interval from a fixed point, however long a probe takes. A due time that
+  passes while the target is being probed, or waits for a slot, is skipped and counted, never made up for.
+- A probe may start early by a twentieth of the interval, at most half a second, so that probes that are due at nearly
+  the same time start together: waking up is most of the cost of a fast probe.
+- A new target is probed within its interval, at most one second, and again after half an interval to one interval. Both
+  delays are random, so that targets added at the same moment are spread out.
+- At most `at_once` probes run. A quarter of these slots is closed to targets whose last probe was slow, so hanging
+  targets never delay the others. Only the first probe that hangs takes a normal slot.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AT_ONCE = 20
 RECOVERIES = 2
 FIRST_WITHIN_SECS = 1.0
 SLOW_SECS = 0.25
-"""A target whose last probe took longer shares the slots for slow ones."""
+"""A target whose last probe took longer uses the slots for slow targets."""
 _SLACK = 0.05  # of an interval
 _MOST_SLACK_SECS = 0.5
 _SPARE_HEAP = 64
@@ -46,31 +46,31 @@ _SPARE_HEAP = 64
 
 @frozen
 class Target:
-    """What is asked. `health` and `executor` are no part of what makes two targets equal."""
+    """A target to probe. `health` and `executor` do not take part in comparison."""
 
     key: Hashable
     address: str
     check: Check
     timing: CheckTiming
     process: Hashable = None
-    """Which run of the service this is, such as its start time: another value, or another address, is judged anew."""
+    """Identifies this run of the service, such as its start time. A new value, or a new address, starts over."""
     health: Health = field(default=Health.UNKNOWN, compare=False)
-    """Where judging begins: HEALTHY for a replica that has just passed its startup gate."""
+    """The initial health: HEALTHY for a replica that has just passed its startup gate."""
     executor: ExecCapability | None = field(default=None, compare=False, repr=False)
 
 
 @frozen
 class Transition:
-    """The condition of a target turned."""
+    """The health of a target changed."""
 
     before: Health
     after: Health
     reason: str
-    """Of the result that turned it, at most 512 bytes."""
+    """The reason of the result that changed it, at most 512 bytes."""
 
 
 class UnitRandom(Protocol):
-    """Where chance comes from; `random.Random` fits."""
+    """A source of randomness; `random.Random` fits."""
 
     def random(self) -> float:
         """A float in [0, 1)."""
@@ -80,16 +80,16 @@ OnResult = Callable[[Hashable, ProbeResult, Transition | None], None]
 
 
 def slack_secs(interval_secs: float) -> float:
-    """How much earlier than due a probe may begin."""
+    """How long before its due time a probe may start."""
     return min(interval_secs * _SLACK, _MOST_SLACK_SECS)
 
 
 class HealthScheduler:
-    """Probes targets that come, change and go while it runs.
+    """Probes targets, which may be added, changed and removed while it runs.
 
-    `on_result` is called from a probe's task, once per probe, in the order in which probes end; never for a target
-    that has been removed or changed since. It may put and remove targets. What it raises ends `run`.
-    `clock` is the event loop's. All methods belong to the event loop's thread.
+    `on_result` is called from the probe's task, once per probe, in the order in which probes end, and never for a
+    target that was removed or changed meanwhile. It may add and remove targets. Its exceptions end `run`.
+    `clock` is the event loop's clock. Call all methods in the event loop's thread.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class HealthScheduler:
         recoveries: int = RECOVERIES,
         prober: Prober = probe,
     ) -> None:
-        """`recoveries` successes in a row make an unhealthy target healthy. `prober` asks an address."""
+        """`recoveries` consecutive successes make an unhealthy target healthy. `prober` runs the probes."""
         if at_once < 1 or recoveries < 1:
             raise AgentError(
                 f"cannot schedule health checks: at_once {at_once} and recoveries {recoveries} must be 1 or more;"
@@ -118,7 +118,7 @@ class HealthScheduler:
         self._entries: dict[Hashable, _Entry] = {}
         self._heap: list[tuple[float, int, _Entry]] = []
         self._tickets = itertools.count()
-        # Both are bounded by the number of targets: a target is in the heap, waiting for a slot, or being asked.
+        # The number of targets bounds both queues: a target is in the heap, waits for a slot, or is being probed.
         self._fast: deque[_Entry] = deque()
         self._slow: deque[_Entry] = deque()
         self._running = 0
@@ -129,16 +129,16 @@ class HealthScheduler:
 
     @property
     def missed(self) -> int:
-        """How often a target was not asked when due, because it was still being asked or there was no slot."""
+        """How often a due probe was skipped, because the previous one still ran or no slot was free."""
         return self._missed
 
     def state(self, key: Hashable) -> Health:
-        """The condition of a target; UNKNOWN without a result that decides it, and for a key that is not there."""
+        """The health of a target; UNKNOWN before a deciding result, and for an unknown key."""
         entry = self._entries.get(key)
         return Health.UNKNOWN if entry is None else entry.verdict.health
 
     def set_targets(self, targets: Mapping[Hashable, Target]) -> None:
-        """Make these, under their own keys, all targets there are. Those that stay the same keep their rhythm."""
+        """Replace all targets by these, by key. Unchanged targets keep their schedule."""
         for key in [key for key in self._entries if key not in targets]:
             self.remove(key)
         for key, target in targets.items():
@@ -147,10 +147,10 @@ class HealthScheduler:
             self.put(target)
 
     def put(self, target: Target) -> None:
-        """Add a target or change it. The same once more changes nothing but who executes its commands.
+        """Add or change a target. An equal target replaces only the executor.
 
-        Another check or timing keeps the condition until the new one has decided. Another process or address begins
-        from `target.health`, with a start period in which failures do not count.
+        A new check or timing keeps the health until it has decided. A new process or address starts with
+        `target.health` and a start period in which failures do not count.
         """
         old = self._entries.get(target.key)
         if old is not None and old.target == target:
@@ -163,20 +163,20 @@ class HealthScheduler:
         if old is not None and same:
             entry.counts_from, entry.slow = old.counts_from, old.slow
         elif target.health is Health.UNKNOWN:
-            # As at the start of a deployment: never sooner than an engine's own health check would count one.
+            # As at the start of a deployment: never earlier than an engine's own health check would count a failure.
             timing = target.timing
             entry.counts_from = self._clock() + max(timing.start_period_secs, timing.interval_secs)
         self._entries[target.key] = entry
         self._push_first(entry)
 
     def remove(self, key: Hashable) -> None:
-        """Forget a target and stop asking it; nothing is reported of it any more. Unknown keys are no error."""
+        """Remove a target and stop probing it; no result is reported any more. Unknown keys are ignored."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._discard(entry)
 
     async def run(self) -> None:
-        """Ask until cancelled; every probe has ended then. Can be run again, conditions are kept."""
+        """Probe until cancelled; all probes have ended when it returns. Can run again; health is kept."""
         if self._group is not None:
             raise AgentError("cannot run the health checks: they run already; start them once")
         async with asyncio.TaskGroup() as group:
@@ -186,7 +186,7 @@ class HealthScheduler:
                 self._fast.clear()
                 self._slow.clear()
                 for entry in self._entries.values():
-                    entry.line = None
+                    entry.queue = None
                     self._push_first(entry)
                 while True:
                     self._collect(self._clock())
@@ -205,27 +205,27 @@ class HealthScheduler:
             pass
 
     def _collect(self, now: float) -> None:
-        """Move what may begin from the heap to those that wait for a slot."""
+        """Move due targets from the heap to the queues for slots."""
         while self._heap:
             due, ticket, entry = self._heap[0]
             if ticket == entry.ticket:
                 if due - slack_secs(entry.target.timing.interval_secs) > now:
                     return
-                entry.line = self._slow if entry.slow else self._fast
-                entry.line.append(entry)
+                entry.queue = self._slow if entry.slow else self._fast
+                entry.queue.append(entry)
             heapq.heappop(self._heap)
 
     def _fill(self) -> None:
-        """Begin probes while there are slots, the longest due first."""
+        """Start probes while slots are free, the longest due first."""
         while self._group is not None and self._running < self._at_once:
-            line = self._next_line()
-            if line is None:
+            queue = self._next_queue()
+            if queue is None:
                 return
-            entry = line.popleft()
-            entry.line = None
+            entry = queue.popleft()
+            entry.queue = None
             self._begin(self._group, entry)
 
-    def _next_line(self) -> deque[_Entry] | None:
+    def _next_queue(self) -> deque[_Entry] | None:
         slow = self._slow if self._slow and self._slow_running < self._slow_at_once else None
         if self._fast and (slow is None or self._fast[0].due <= slow[0].due):
             return self._fast
@@ -237,7 +237,7 @@ class HealthScheduler:
         self._slow_running += slow
 
         def ended(task: asyncio.Task[None]) -> None:
-            # A callback and not the task's own end: a task cancelled before its first step has none.
+            # A callback, not a finally in the task: a task that is cancelled before its first step never runs.
             self._running -= 1
             self._slow_running -= slow
             entry.task = None
@@ -256,7 +256,7 @@ class HealthScheduler:
         began = self._clock()
         try:
             result = await self._prober(target.address, target.check, target.timing.timeout_secs, target.executor)
-        except Exception as exc:  # one target's executor may raise anything; the others are asked all the same
+        except Exception as exc:  # an executor may raise anything; the other targets must still be probed
             log.exception("health probe broke", extra={"target": str(target.key)})
             detail = f"the probe itself broke: {type(exc).__name__}"
             result = ProbeResult(ok=False, detail=detail, duration_secs=self._clock() - began)
@@ -266,7 +266,7 @@ class HealthScheduler:
             return
         before = entry.verdict.health
         if result.ok:
-            entry.counts_from = now  # it has started: what fails from here on has broken
+            entry.counts_from = now  # it has started: failures count from now on
         if now >= entry.counts_from:
             entry.verdict.observe(result)
         after = entry.verdict.health
@@ -301,9 +301,9 @@ class HealthScheduler:
         entry.ticket = -1
         if entry.task is not None:
             entry.task.cancel()
-        if entry.line is not None:
-            entry.line.remove(entry)
-        # What was removed stays in the heap until it is due; with long intervals that could be many.
+        if entry.queue is not None:
+            entry.queue.remove(entry)
+        # Removed targets stay in the heap until they are due; with long intervals they could pile up.
         if len(self._heap) > 2 * len(self._entries) + _SPARE_HEAP:
             self._heap = [item for item in self._heap if item[1] == item[2].ticket]
             heapq.heapify(self._heap)
@@ -316,18 +316,18 @@ class HealthScheduler:
 
 
 class _Entry:
-    """A target's place in the schedule."""
+    """The schedule of one target."""
 
-    __slots__ = ("counts_from", "due", "fixed", "line", "slow", "target", "task", "ticket", "turns", "verdict")
+    __slots__ = ("counts_from", "due", "fixed", "queue", "slow", "target", "task", "ticket", "turns", "verdict")
 
     def __init__(self, target: Target, verdict: SteadyVerdict) -> None:
         self.target = target
         self.verdict = verdict
         self.counts_from = -math.inf  # failures before this time do not count
         self.due = 0.0
-        self.fixed = 0.0  # the time of the second probe; all later ones are whole intervals from it
+        self.fixed = 0.0  # the time of the second probe; all later ones are whole intervals after it
         self.turns = -1
-        self.ticket = -1  # of its one valid item in the heap
+        self.ticket = -1  # identifies its one valid heap item
         self.slow = False
-        self.line: deque[_Entry] | None = None  # where it waits for a slot
+        self.queue: deque[_Entry] | None = None  # the queue in which it waits for a slot
         self.task: asyncio.Task[None] | None = None

@@ -1,21 +1,21 @@
-"""Deciding from observations whether a container works. Pure: time comes in with each observation.
+"""Decides from observations whether a container is healthy. Pure: every observation carries its time.
 
 The startup gate, per observation:
 
     ended (exited, dead, could not start)  -> FAILED, with exit code, OOM or the engine's error
-    second restart since the first sight   -> FAILED, a crash loop
-    first restart                          -> all timers begin anew
-    not up (created, restarting, paused)   -> PENDING, what was held is lost
+    second restart since the first look    -> FAILED, a crash loop
+    first restart                          -> all timers start over
+    not up (created, restarting, paused)   -> PENDING; the time held so far is lost
     up, no check                           -> HEALTHY after min_healthy_secs without a restart
     up, check passes                       -> HEALTHY after passing for min_healthy_secs without a restart
     up, check fails                        -> PENDING; FAILED after `retries` consecutive failures that count
 
-In a crash loop the engine keeps State.Running true while Status alternates between running and restarting, so being up
-proves nothing by itself; RestartCount and StartedAt, held over a time, do.
+In a crash loop the engine keeps State.Running true while Status alternates between running and restarting. So being up
+is not enough: RestartCount and StartedAt must stay the same for a time.
 
-A failure counts once the start period and one interval have passed since the start, and one interval has passed since
-the last that counted: early probes come much faster than the interval, to see a fast service fast, and must not use up
-the retries of a slow one. Failing takes as long as it does under the engine's own health check.
+A failure counts if the start period and one interval have passed since the start, and one interval since the last
+failure that counted. Early probes run much more often than the interval, to find a fast service early; they must not
+use up the retries of a slow one. Failing takes as long as with the engine's own health check.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
 FIRST_DELAY_SECS = 0.025
-# A failing check is asked again after a quarter of the time that the start has taken so far: a service is found ready
-# at most that much late, and a slow one is not asked much more often than a fast one.
+# A failing check is repeated after a quarter of the time since the start. So a service is found ready at most that much
+# late, and a slow service is not probed much more often than a fast one.
 _LATENESS = 0.25
 _LEAST_DELAY_SECS = 0.01
-_LOOK_SECS = 1.0  # without a check: the longest time between two looks
+_LOOK_SECS = 1.0  # without a check: the longest time between two observations
 _ENDED = frozenset({"exited", "dead", "removing", "removed"})
 _NOT_YET = frozenset({"created", "configured", "initialized", "restarting", "paused"})
 _MAX_RESTARTS = 2
-# Times are sums of floats; a probe that is due at 10.0 may come at 9.999999999.
+# Times are sums of floats: a probe that is due at 10.0 may arrive at 9.999999999.
 _TOLERANCE = 1e-6
 
 
 class VerdictState(Enum):
-    """What is known so far."""
+    """The decision so far."""
 
     PENDING = "pending"
     HEALTHY = "healthy"
@@ -62,38 +62,38 @@ class Verdict:
 
 @frozen
 class Observation:
-    """One look at a container, with the result of a probe when one was made.
+    """The state of a container, with the result of a probe if there was one.
 
-    Look after probing, not before: a crash that the probe missed is then seen before the probe is believed.
+    Inspect after probing, not before: then a crash during the probe is seen before its result counts.
     """
 
     at: float
-    """Seconds on any clock that does not go back."""
+    """Seconds on a monotonic clock."""
     running: bool
     restart_count: int
     started_at_ns: int | None
     exit_code: int | None
     oom_killed: bool
     status: str
-    """The engine's word: created, running, paused, restarting, removing, exited or dead; `removed` when it is gone."""
+    """The engine's status: created, running, paused, restarting, removing, exited or dead; or `removed`."""
     error: str = ""
-    """The engine's own error, such as a port that is taken."""
+    """The engine's own error, such as a port that is already in use."""
     probe: ProbeResult | None = None
 
     @property
     def up(self) -> bool:
-        """Whether its process runs, and not just between two crashes."""
+        """Whether the process runs, and not only between two crashes."""
         return self.running and self.status == "running"
 
 
 class StartupGate:
-    """Decides whether a container that was just started may have traffic. The overall deadline is the caller's.
+    """Decides whether a container that was just started may receive traffic. The caller has the overall deadline.
 
-    FAILED is final. HEALTHY is not: a later observation may take it back.
+    FAILED is final. HEALTHY is not: a later observation may revoke it.
     """
 
     def __init__(self, timing: CheckTiming | None, min_healthy_secs: float) -> None:
-        """`timing` is None for a service without a check, which must only stay up."""
+        """`timing` is None for a service without a check, which only has to stay up."""
         if not 0 <= min_healthy_secs < float("inf"):
             raise AgentError(f"cannot use min_healthy_secs {min_healthy_secs}: it must not be negative; correct it")
         self._timing = timing
@@ -103,7 +103,7 @@ class StartupGate:
         self._failed: Verdict | None = None
         self._was_up = False
         self._idle_delay = FIRST_DELAY_SECS
-        self._begun = 0.0  # of the current run of the process, as far as it was seen
+        self._begun = 0.0  # when the current run of the process was first seen
         self._held_since: float | None = None
         self._failures = 0
         self._counted_at: float | None = None
@@ -112,22 +112,22 @@ class StartupGate:
 
     @property
     def in_crash_loop(self) -> bool:
-        """Whether the process ended too often; between two ends the engine calls it running."""
+        """Whether the process exited too often; between two exits the engine calls it running."""
         return self._restarts.count >= _MAX_RESTARTS
 
     def observe(self, observation: Observation) -> Verdict:
-        """Take the next observation. An earlier `at` than before counts as the latest seen."""
+        """Process the next observation. If `at` is earlier than before, the latest time counts."""
         if self._failed is not None:
             return self._failed
         now = observation.at if self._now is None else max(self._now, observation.at)
         self._now = now
-        restarted = self._restarts.see(observation)
+        restarted = self._restarts.update(observation)
         if observation.status in _ENDED or not (observation.running or observation.status in _NOT_YET):
-            return self._fail(f"the container {_end_in_words(observation)}")
+            return self._fail(f"the container {_describe_exit(observation)}")
         if observation.status == "created" and (observation.error or observation.exit_code):
-            return self._fail(f"the container did not start: {_end_in_words(observation)}")
+            return self._fail(f"the container did not start: {_describe_exit(observation)}")
         if self.in_crash_loop:
-            return self._fail(f"crash loop: restarted {self._restarts.count} times{self._restarts.last_end}")
+            return self._fail(f"crash loop: restarted {self._restarts.count} times{self._restarts.last_exit}")
         if restarted:
             self._begin(now)
         if not observation.up:
@@ -185,7 +185,7 @@ class StartupGate:
         return self._pending(f"waiting: failure {self._failures} of {timing.retries}: {probe.detail}")
 
     def _begin(self, now: float) -> None:
-        """A new run of the process: everything is judged from here, and the first probe is due at once."""
+        """A new run of the process: all timers start here, and the first probe is due at once."""
         self._begun = now
         self._held_since = None
         self._failures = 0
@@ -194,7 +194,7 @@ class StartupGate:
         self._next = now
 
     def _advance(self, now: float) -> None:
-        """Set the next look at what is well: 25 ms after the first, doubling up to the interval."""
+        """Schedule the next observation of a passing container: 25 ms after the first, doubling up to the interval."""
         longest = _LOOK_SECS if self._timing is None else self._timing.interval_secs
         self._next = now + min(self._delay, longest)
         self._delay = min(self._delay * 2, longest)
@@ -208,14 +208,14 @@ class StartupGate:
 
 
 class _Restarts:
-    """Counts restarts since the first sight, by RestartCount and by StartedAt: each may show a restart first.
+    """Counts restarts since the first observation, by RestartCount and by StartedAt: either may change first.
 
-    A restart by hand sets RestartCount back to 0, and one policy restart changes both, so the larger count holds.
+    A manual restart resets RestartCount to 0, and one restart by the policy changes both, so the larger count is used.
     """
 
     def __init__(self) -> None:
-        self.last_end = ""
-        """How the process last ended, as the tail of a sentence."""
+        self.last_exit = ""
+        """How the process last exited, as the end of a sentence."""
         self._by_count = 0
         self._by_start = 0
         self._last_count: int | None = None
@@ -225,8 +225,8 @@ class _Restarts:
     def count(self) -> int:
         return max(self._by_count, self._by_start)
 
-    def see(self, observation: Observation) -> bool:
-        """Take an observation; True when either sign changed: the hold must be of the newest process."""
+    def update(self, observation: Observation) -> bool:
+        """Process an observation; True when either value changed: the timers then belong to the new process."""
         before = (self._by_count, self._by_start)
         if self._last_count is not None and observation.restart_count > self._last_count:
             self._by_count += observation.restart_count - self._last_count
@@ -235,13 +235,13 @@ class _Restarts:
             if self._last_start is not None and observation.started_at_ns != self._last_start:
                 self._by_start += 1
             self._last_start = observation.started_at_ns
-        # Between two runs the engine still shows how the last one ended; while running it shows zeros.
+        # Between two runs the engine still shows how the last one exited; while running it shows zeros.
         if observation.status == "restarting" and (observation.oom_killed or observation.exit_code is not None):
-            self.last_end = f", last time it {_end_in_words(observation)}"
+            self.last_exit = f", last time it {_describe_exit(observation)}"
         return (self._by_count, self._by_start) != before
 
 
-def _end_in_words(observation: Observation) -> str:
+def _describe_exit(observation: Observation) -> str:
     words = []
     if observation.oom_killed:
         words.append("ran out of memory and was killed")
@@ -257,23 +257,23 @@ def _end_in_words(observation: Observation) -> str:
 
 @frozen
 class SteadyChange:
-    """The condition after one more result."""
+    """The health after one more result."""
 
     health: Health
     changed: bool
     reason: str
-    """Of the last result."""
+    """The reason of the last result."""
 
 
 class SteadyVerdict:
-    """Follows a service that has started: one result alone does not turn the condition, so that it does not flap.
+    """Follows a service that has started. One result alone does not change its health, so that it does not flap.
 
     `retries` consecutive failures make it unhealthy, `recoveries` consecutive successes healthy again. The first
-    success makes an unknown condition healthy at once.
+    success makes an unknown service healthy at once.
     """
 
     def __init__(self, *, retries: int, recoveries: int = 1, health: Health = Health.UNKNOWN) -> None:
-        """`health` is where to begin: HEALTHY for a service that has just passed its startup gate."""
+        """`health` is the initial health: HEALTHY for a service that has just passed its startup gate."""
         if retries < 1 or recoveries < 1:
             raise AgentError(
                 f"cannot use retries {retries} and recoveries {recoveries}: both must be 1 or more; correct the setting"
@@ -286,27 +286,27 @@ class SteadyVerdict:
 
     @property
     def health(self) -> Health:
-        """The condition now."""
+        """The current health."""
         return self._health
 
     def observe(self, result: ProbeResult) -> SteadyChange:
-        """Take the next result."""
+        """Process the next result."""
         if result.ok:
             self._successes += 1
             self._failures = 0
             enough = self._successes >= self._recoveries or self._health is Health.UNKNOWN
-            return self._turn(Health.HEALTHY if enough else self._health, result.detail)
+            return self._change(Health.HEALTHY if enough else self._health, result.detail)
         self._failures += 1
         self._successes = 0
-        return self._turn(Health.UNHEALTHY if self._failures >= self._retries else self._health, result.detail)
+        return self._change(Health.UNHEALTHY if self._failures >= self._retries else self._health, result.detail)
 
     def down(self, reason: str) -> SteadyChange:
-        """The container does not run: unhealthy at once, no probe needed."""
+        """The container does not run: unhealthy at once, without a probe."""
         self._failures = self._retries
         self._successes = 0
-        return self._turn(Health.UNHEALTHY, bounded(reason))
+        return self._change(Health.UNHEALTHY, bounded(reason))
 
-    def _turn(self, health: Health, reason: str) -> SteadyChange:
+    def _change(self, health: Health, reason: str) -> SteadyChange:
         changed = health is not self._health
         self._health = health
         return SteadyChange(health=health, changed=changed, reason=reason)

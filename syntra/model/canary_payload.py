@@ -14,7 +14,7 @@ MAX_LEAST_REQUESTS = 1_000_000_000
 def parse_canary(section: Fields | None, strategy: Strategy) -> Canary:
     """The canary that a section asks for; without one, the defaults. Raises InvalidField.
 
-    For another strategy the section is checked all the same, so that switching to `canary` later is no surprise.
+    For another strategy the section is checked anyway, so that switching to `canary` later is no surprise.
     """
     if section is None:
         return Canary()

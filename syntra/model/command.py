@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from syntra.model.health_change import HealthChange
-from syntra.model.ids import DeploymentId, RequestId, ServiceId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.utils.frozen import frozen
@@ -35,11 +35,14 @@ class Deploy:
 
 @frozen
 class Stop:
-    """Stop every container of a service; `remove` takes them away too. `grace_secs` is between SIGTERM and SIGKILL."""
+    """Stop every container of a service; `remove` removes them too.
+
+    `grace_secs` is the time from the stop signal to SIGKILL; None means what each container was created with.
+    """
 
     request_id: RequestId
     service_id: ServiceId
-    grace_secs: float
+    grace_secs: float | None
     remove: bool
 
 
@@ -55,11 +58,11 @@ class Scale:
 
 @frozen
 class Restart:
-    """Restart the replicas one after another."""
+    """Restart the replicas one after another. `grace_secs` is as in Stop."""
 
     request_id: RequestId
     service_id: ServiceId
-    grace_secs: float
+    grace_secs: float | None
 
 
 @frozen
@@ -77,10 +80,14 @@ class Rollback:
 
 @frozen
 class Promote:
-    """End all holds of the canary under way: once its replicas are proven, it gets every request."""
+    """End all holds of the canary under way: once its replicas are healthy, it gets every request.
+
+    `percent` ends only the holds before the step with this share; None means the last step.
+    """
 
     request_id: RequestId
     service_id: ServiceId
+    percent: int | None = None
 
 
 @frozen
@@ -92,15 +99,99 @@ class Abort:
 
 
 @frozen
+class RestartContainer:
+    """Restart the service that a container belongs to."""
+
+    request_id: RequestId
+    container_id: ContainerId
+    grace_secs: float | None
+
+
+@frozen
+class StopContainer:
+    """Stop the service that a container belongs to. A container of an earlier deployment is on its way out already."""
+
+    request_id: RequestId
+    container_id: ContainerId
+    deployment_id: DeploymentId | None
+    grace_secs: float | None
+    remove: bool
+
+
+@frozen
+class StopDeployment:
+    """Stop the service that runs a deployment; one that is no longer current is stopped already."""
+
+    request_id: RequestId
+    deployment_id: DeploymentId
+    grace_secs: float | None
+    remove: bool
+
+
+@frozen
+class Cancel:
+    """End a deployment that waits or is under way, and return to what served before."""
+
+    request_id: RequestId
+    deployment_id: DeploymentId
+
+
+@frozen
+class SwitchTraffic:
+    """Have a deployment of the service receive every request: the canary under way, or one that is kept."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    deployment_id: DeploymentId
+
+
+@frozen
+class SplitTraffic:
+    """Go to the step of the canary under way that has this share; 0, or no deployment, ends the canary."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    deployment_id: DeploymentId | None
+    percent: int
+
+
+@frozen
+class InstallCertificate:
+    """Serve a domain of a service with this certificate (PEM, the chain below it) and its key."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    domain: str
+    certificate: str = field(repr=False)
+    private_key: str = field(repr=False)
+
+
+@frozen
+class ExecStreams:
+    """An exec whose streams are the client's. `rows` and `columns` are its terminal's size; 0 where it is unknown."""
+
+    stdin: bool
+    tty: bool
+    rows: int = 0
+    columns: int = 0
+
+
+@frozen
 class Exec:
-    """Run a command in one container of a service. Arguments and environment may be secret."""
+    """Run a command in one container of a service. Arguments and environment may be secret.
+
+    `replica` is a number of `ps`; None takes the newest that runs. Without `streams` the output is bounded and answered
+    at the end. `timeout_secs` None is without end, for streams only.
+    """
 
     request_id: RequestId
     service_id: ServiceId
     argv: tuple[str, ...] = field(repr=False)
     env: Mapping[str, str] = field(repr=False)
     working_dir: str | None
-    timeout_secs: float
+    timeout_secs: float | None
+    replica: int | None = None
+    streams: ExecStreams | None = None
 
 
 @frozen
@@ -169,8 +260,20 @@ class ProxyControl:
 
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
-# What changes how an operation under way goes on.
+# Commands that decide how an operation under way continues.
 CanaryCommand = Promote | Abort
+# What names its service by a container or a deployment, or its work by the result: each becomes one of the others.
+IndirectCommand = RestartContainer | StopContainer | StopDeployment | SwitchTraffic | SplitTraffic
 Command = (
-    Operation | CanaryCommand | Exec | LogsSubscribe | LogsUnsubscribe | ConfigureHealthCheck | Query | ProxyControl
+    Operation
+    | CanaryCommand
+    | IndirectCommand
+    | Cancel
+    | InstallCertificate
+    | Exec
+    | LogsSubscribe
+    | LogsUnsubscribe
+    | ConfigureHealthCheck
+    | Query
+    | ProxyControl
 )

@@ -9,10 +9,13 @@ from decimal import Decimal
 from syntra.model import ids
 from syntra.model.command import (
     Abort,
+    Cancel,
     Command,
     ConfigureHealthCheck,
     Deploy,
     Exec,
+    ExecStreams,
+    InstallCertificate,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
@@ -22,18 +25,23 @@ from syntra.model.command import (
     Query,
     QueryKind,
     Restart,
+    RestartContainer,
     Rollback,
     Scale,
+    SplitTraffic,
     Stop,
+    StopContainer,
+    StopDeployment,
+    SwitchTraffic,
 )
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.health_change import parse_health_change
-from syntra.model.ids import RequestId, ServiceId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.image_payload import read_image
+from syntra.model.paths import absolute_path
 from syntra.model.spec_payload import (
     MAX_REPLICAS,
-    absolute_path,
     parse_deployment,
     parse_env,
     parse_registry_auth,
@@ -42,7 +50,10 @@ from syntra.utils.errors import AgentError
 from syntra.utils.timestamps import format_ns, parse_ns
 
 MAX_GRACE_SECS = 3600.0
+MAX_STREAM_SECS = 7 * 24 * 3600.0
+MAX_TERMINAL_SIZE = 65535
 MAX_TAIL = 100_000
+_CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 _EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
 
@@ -98,16 +109,70 @@ def _rollback(request_id: RequestId, payload: Fields) -> Command:
 
 
 def _promote(request_id: RequestId, payload: Fields) -> Command:
-    return Promote(request_id=request_id, service_id=_service(payload))
+    percent = payload.integer("percent", low=1, high=100) if payload.has("percent") else None
+    return Promote(request_id=request_id, service_id=_service(payload), percent=percent)
 
 
 def _abort(request_id: RequestId, payload: Fields) -> Command:
     return Abort(request_id=request_id, service_id=_service(payload))
 
 
+def _restart_container(request_id: RequestId, payload: Fields) -> Command:
+    return RestartContainer(request_id=request_id, container_id=_container(payload), grace_secs=_grace(payload))
+
+
+def _stop_container(request_id: RequestId, payload: Fields) -> Command:
+    return StopContainer(
+        request_id=request_id,
+        container_id=_container(payload),
+        deployment_id=_deployment(payload) if payload.has("deployment_id") else None,
+        grace_secs=_grace(payload),
+        remove=payload.boolean("remove_container", "remove", default=False),
+    )
+
+
+def _stop_deployment(request_id: RequestId, payload: Fields) -> Command:
+    return StopDeployment(
+        request_id=request_id,
+        deployment_id=_deployment(payload),
+        grace_secs=_grace(payload),
+        remove=payload.boolean("remove_container", "remove", default=False),
+    )
+
+
+def _cancel(request_id: RequestId, payload: Fields) -> Command:
+    return Cancel(request_id=request_id, deployment_id=_deployment(payload))
+
+
+def _switch_traffic(request_id: RequestId, payload: Fields) -> Command:
+    return SwitchTraffic(request_id=request_id, service_id=_service(payload), deployment_id=_deployment(payload))
+
+
+def _split_traffic(request_id: RequestId, payload: Fields) -> Command:
+    return SplitTraffic(
+        request_id=request_id,
+        service_id=_service(payload),
+        deployment_id=_deployment(payload) if payload.has("deployment_id") else None,
+        percent=payload.integer("percent", low=0, high=100),
+    )
+
+
+def _install_certificate(request_id: RequestId, payload: Fields) -> Command:
+    key = payload.secret("private_key")
+    if not key:
+        raise InvalidField(payload.at("private_key"), "is missing")
+    return InstallCertificate(
+        request_id=request_id,
+        service_id=_service(payload),
+        domain=payload.text("domain"),
+        certificate=payload.text("certificate"),
+        private_key=key,
+    )
+
+
 def _exec(request_id: RequestId, payload: Fields) -> Command:
     if payload.boolean("interactive", default=False):
-        raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are not supported; send interactive false")
+        raise RequestError("UNSUPPORTED", "cannot exec: interactive sessions are `stream` on the local socket only")
     argv = payload.texts("command")
     if not argv or not argv[0]:
         raise InvalidField(payload.at("command"), "is missing; a list of at least one word")
@@ -115,13 +180,31 @@ def _exec(request_id: RequestId, payload: Fields) -> Command:
     # A working directory below /proc/self/fd escapes the container on old runc (CVE-2024-21626), however it is spelt.
     if working_dir is not None and absolute_path(working_dir, outside=("proc",)) is None:
         raise InvalidField(payload.at("working_dir"), "is not an absolute path outside /proc, without `..`")
+    streams = _streams(payload) if payload.boolean("stream", default=False) else None
+    timeout: float | None
+    if streams is None:
+        timeout = payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS)
+    else:
+        # A backup takes as long as it takes; 0 stands for no timeout.
+        timeout = payload.number("timeout_seconds", "timeout", default=0.0, low=0, high=MAX_STREAM_SECS) or None
     return Exec(
         request_id=request_id,
         service_id=_service(payload),
         argv=argv,
         env=parse_env(payload, "env"),
         working_dir=working_dir,
-        timeout_secs=payload.number("timeout_seconds", "timeout", default=30.0, low=0.1, high=MAX_GRACE_SECS),
+        timeout_secs=timeout,
+        replica=payload.integer("replica", low=1, high=MAX_REPLICAS) if payload.has("replica") else None,
+        streams=streams,
+    )
+
+
+def _streams(payload: Fields) -> ExecStreams:
+    return ExecStreams(
+        stdin=payload.boolean("stdin", default=False),
+        tty=payload.boolean("tty", default=False),
+        rows=payload.integer("rows", default=0, low=0, high=MAX_TERMINAL_SIZE),
+        columns=payload.integer("columns", default=0, low=0, high=MAX_TERMINAL_SIZE),
     )
 
 
@@ -170,12 +253,25 @@ def _service(payload: Fields) -> ServiceId:
     return ids.service_id(payload.at("service_id"), payload.text("service_id"))
 
 
-def _grace(payload: Fields) -> float:
-    return payload.number("timeout_seconds", "timeout", default=10.0, low=0, high=MAX_GRACE_SECS)
+def _grace(payload: Fields) -> float | None:
+    if not payload.has("timeout_seconds", "timeout"):
+        return None
+    return payload.number("timeout_seconds", "timeout", low=0, high=MAX_GRACE_SECS)
+
+
+def _deployment(payload: Fields) -> DeploymentId:
+    return ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id"))
+
+
+def _container(payload: Fields) -> ContainerId:
+    text = payload.text("container_id")
+    if _CONTAINER_ID.fullmatch(text) is None:
+        raise InvalidField(payload.at("container_id"), f"{text[:40]!r} is not a container's id (12 to 64 hex digits)")
+    return ContainerId(text)
 
 
 def _time(payload: Fields, key: str) -> str | None:
-    # Epoch seconds or any RFC 3339 come in, one form goes on: runtimes need not know how many there are.
+    # Accepts epoch seconds and any RFC 3339; runtimes get one form.
     text = payload.quantity(key)
     if not text:
         return None
@@ -196,6 +292,13 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "rollback": _rollback,
     "promote": _promote,
     "abort": _abort,
+    "restart_container": _restart_container,
+    "stop_container": _stop_container,
+    "stop_deployment": _stop_deployment,
+    "cancel": _cancel,
+    "switch_traffic": _switch_traffic,
+    "split_traffic": _split_traffic,
+    "install_certificate": _install_certificate,
     "exec": _exec,
     "logs_subscribe": _logs,
     "logs": _logs,

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
-from syntra.model.status import ReplicaStatus
+from syntra.model.status import Health, ReplicaStatus
 from syntra.utils.frozen import frozen
+
+DEFAULT_STOP_GRACE_SECS = 10.0
+"""Where neither the command nor the container's spec says it; Docker's own default."""
 
 
 class ContainerState(enum.Enum):
@@ -24,17 +27,22 @@ class ContainerState(enum.Enum):
 
 
 class NameSource(enum.Enum):
-    """Who answers for names: whom a container asks, and whether the engine tells others the container's own."""
+    """What resolves names for a container, and whether the engine resolves the container's own names."""
 
     ENGINE = "engine"
     AGENT = "agent"
     BOTH = "agent+engine"
-    """It asks the agent, and the engine tells its names to those that do not."""
+    """It asks the agent; the engine resolves its names for containers that ask the engine."""
 
 
 @frozen
 class Container:
-    """A replica on a container engine. Times in epoch nanoseconds; addresses by network name."""
+    """A replica on a container engine. Times in epoch nanoseconds; addresses by network name.
+
+    `stop_grace_secs` is what it was created with: the time from the stop signal to SIGKILL. `image_health` is what the
+    engine says by the image's own HEALTHCHECK, unknown while that is starting, None where there is none;
+    `image_health_output` is the last output of that check, as the image wrote it.
+    """
 
     container_id: ContainerId
     name: str
@@ -54,6 +62,9 @@ class Container:
     host_ports: frozenset[int] = frozenset()
     writable_mounts: frozenset[str] = frozenset()
     names: NameSource = NameSource.ENGINE
+    stop_grace_secs: float = DEFAULT_STOP_GRACE_SECS
+    image_health: Health | None = None
+    image_health_output: str = field(default="", repr=False)
 
     @property
     def is_up(self) -> bool:

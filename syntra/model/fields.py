@@ -33,6 +33,10 @@ class Fields:
         """The dotted path of a key."""
         return f"{self.path}.{key}" if self.path else key
 
+    def keys(self) -> list[str]:
+        """The keys that are present, null or not."""
+        return list(self._mapping)
+
     def has(self, *keys: str) -> bool:
         """Whether one of the keys is present and not null."""
         return any(self._mapping.get(key) is not None for key in keys)

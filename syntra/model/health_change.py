@@ -30,7 +30,7 @@ class HealthChange:
         return dataclasses.replace(earlier, **_given(self))
 
     def applied(self, spec: ServiceSpec) -> ServiceSpec:
-        """The spec as its replicas are to be asked; the same one when this change cannot be carried out on it."""
+        """The spec with the changed check; the unchanged spec when this change does not apply to it."""
         health = spec.health
         if health is None:
             if self.path is None or spec.port is None:

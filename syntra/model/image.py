@@ -97,7 +97,7 @@ def make_image(at: Callable[[str], str], parts: ImageParts) -> ImageRef:
     registry, repository = parts.registry or "", parts.repository
     tag = MOVING_TAG if parts.tag is None else parts.tag
     if parts.digest is not None and _DIGEST.fullmatch(parts.digest) is None:
-        # First, and not quoted: what somebody writes before and behind an `@` may be a password.
+        # Checked first and not quoted: the text around an `@` may be a password.
         raise InvalidField(
             at("digest"), "what follows `@` is not a digest (sha256: and 64 hex digits); credentials have no place here"
         )

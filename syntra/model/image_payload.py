@@ -25,6 +25,10 @@ def read_image(payload: Fields, service: Fields) -> ImageRef:
         parts = source.section(key)
         assert parts is not None, "cannot happen because the key is present and not null"
         return make_image(parts.at, _parts(parts))
+    if payload.has("git"):
+        raise InvalidField(
+            payload.at("image"), "is missing; this agent does not build from `git`: build the image and deploy that"
+        )
     raise InvalidField(payload.at("image"), "is missing")
 
 

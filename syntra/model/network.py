@@ -1,4 +1,4 @@
-"""A project's network on the engine, and what its containers are told about names."""
+"""A project's network on the engine, and the DNS settings of its containers."""
 
 from __future__ import annotations
 

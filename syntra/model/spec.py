@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import field
 
+from syntra.model.container_options import ContainerOptions
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef, ResolvedImage
 from syntra.utils.frozen import frozen
@@ -44,7 +45,7 @@ class HealthSpec:
     retries: int
     start_period: float
     restart_unhealthy: bool = False
-    """Restart a replica that turned unhealthy. Ours, and optional in every payload."""
+    """Restart a replica that became unhealthy. The agent's own, and optional in every payload."""
 
 
 @frozen
@@ -67,7 +68,7 @@ class RateLimit:
 
 @frozen
 class Routing:
-    """How the proxy reaches a service, beside its domains. Ours, and optional in every payload.
+    """How the proxy reaches a service, beside its domains. The agent's own, and optional in every payload.
 
     `priority` None is by precision: an exact host with a path first, a wildcard last.
     """
@@ -105,6 +106,9 @@ class ServiceSpec:
     routing: Routing
     internal_hostname: str | None
     host_port: int | None
+    options: ContainerOptions = ContainerOptions()
+    release_command: tuple[str, ...] = ()
+    """Run once by each deploy, before the new version starts. The agent's own, and optional in every payload."""
 
 
 @frozen

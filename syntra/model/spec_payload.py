@@ -15,6 +15,8 @@ from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
+from syntra.model.options_payload import parse_options, render_options
+from syntra.model.paths import absolute_path
 from syntra.model.routing_payload import parse_routing, read_domains, render_routing
 from syntra.model.spec import (
     AGENT_ENV,
@@ -79,7 +81,11 @@ def parse_deployment(payload: Fields) -> Deployment:
         routing=parse_routing(payload.section("networking")),
         internal_hostname=_hostname(networking),
         host_port=host_port,
+        # From this section alone: in the flat shapes a `user` may be about something else.
+        options=parse_options(payload.section("config")),
+        release_command=config.texts("release_command"),
     )
+    _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
     return Deployment(
         deployment_id=ids.deployment_id(payload.at("deployment_id"), payload.text("deployment_id")),
@@ -131,6 +137,8 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
                 for v in spec.volumes
             ],
             "health_check": render_health(spec.health) if spec.health is not None else None,
+            **render_options(spec.options),
+            **({"release_command": list(spec.release_command)} if spec.release_command else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -148,9 +156,10 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them: a new domain needs no new container.
+    The number of replicas is none, nor is how the proxy reaches them, nor what a deploy runs before: a new domain needs
+    no new container.
     """
-    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing())
+    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=())
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),
@@ -294,15 +303,11 @@ def _volumes(source: Fields) -> tuple[VolumeMount, ...]:
     return tuple(mounts)
 
 
-def absolute_path(text: str, *, outside: tuple[str, ...] = ()) -> str | None:
-    """The path in its one plain spelling, which is the engine's too; None when it is not absolute or has a `..`.
-
-    `outside` names folders of the root that it may not be in.
-    """
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    if not text.startswith("/") or ".." in parts or (parts and parts[0] in outside):
-        return None
-    return "/" + "/".join(parts)
+def _refuse_shared_mounts(spec: ServiceSpec, config: Fields) -> None:
+    taken = {volume.container_path for volume in spec.volumes}
+    for mount in spec.options.tmpfs:
+        if mount.path in taken:
+            raise InvalidField(config.at("tmpfs"), f"a volume is mounted at {mount.path[:80]} already")
 
 
 def _health(source: Fields, port: int | None) -> HealthSpec | None:

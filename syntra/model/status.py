@@ -19,7 +19,7 @@ class Health(enum.Enum):
 
 
 class ReplicaStatus(enum.Enum):
-    """What people are told of a replica, in the contract's words."""
+    """The state of a replica, in the contract's words."""
 
     RUNNING = "running"
     RESTARTING = "restarting"
@@ -80,7 +80,7 @@ class Replica(Protocol):
 
 @frozen
 class ContainerExit:
-    """A container of ours that ended, and not by our stop, restart or removal."""
+    """A container of the agent's that ended, and not by the agent's stop, restart or removal."""
 
     container_id: ContainerId
     service_id: ServiceId
@@ -89,7 +89,7 @@ class ContainerExit:
     exit_code: int | None
     oom_killed: bool = False
     signal: str = ""
-    """What another hand sent it by the engine before, such as SIGTERM; empty when it ended by itself."""
+    """The signal that was sent to it outside the agent before, such as SIGTERM; empty when it ended by itself."""
 
 
 @frozen
@@ -131,19 +131,24 @@ class DeployState(enum.Enum):
 
 @frozen
 class Failure:
-    """Why something failed: the contract's error object."""
+    """Why something failed: the contract's error object. `details` is the runtime's own text, empty without one."""
 
     code: str
     message: str
+    details: str = ""
 
 
 @frozen
 class LogLine:
-    """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds."""
+    """One line of a container's output; `timestamp` is the engine's RFC 3339 form with nanoseconds.
+
+    `truncated` says that the line was longer, and is cut.
+    """
 
     timestamp: str
     stream: str
     message: str
+    truncated: bool = False
 
 
 @frozen
@@ -151,8 +156,8 @@ class ExecResult:
     """How an exec ended. `truncated` says that output beyond the limit was dropped."""
 
     exit_code: int
-    stdout: str = field(repr=False)
-    stderr: str = field(repr=False)
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(repr=False)
     truncated: bool = False
 
 

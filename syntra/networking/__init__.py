@@ -1,1 +1,1 @@
-"""Traffic: routes, proxy configuration and internal names. Pure rendering apart from the writers and the server."""
+"""Networking: routes, proxy configuration and internal names. Pure, apart from the file writer and the servers."""

@@ -1,4 +1,4 @@
-"""One GET of the proxy's API: a connection of its own, an answer that is whole, JSON."""
+"""Sends one GET to the proxy's API, on a connection of its own, and requires a complete JSON answer."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _READ_SIZE = 256 * 1024
 
 
 class ApiClient:
-    """Asks the API at `api_url` (http:// or https://, a path in front is kept); `timeout` is for a whole answer.
+    """Queries the API at `api_url` (http:// or https://, with an optional path prefix).
 
-    `key` is where the operator sets the address: errors name it.
+    `timeout` limits a complete request. Errors name `key`, the setting that contains the address.
     """
 
     def __init__(self, api_url: str, *, timeout: float = TIMEOUT_SECS, key: str = "networking.traefik_api") -> None:
@@ -32,9 +32,9 @@ class ApiClient:
         self._parts: SplitResult = urlsplit(self._url)
 
     async def get(self, path: str) -> object:
-        """The JSON at `path`; None when the API says 404.
+        """The JSON at `path`; None when the API returns 404.
 
-        Raises ProxyUnreachable: no connection, no answer in time, an answer that is cut, no JSON, another status.
+        Raises ProxyUnreachable: no connection, no answer in time, a truncated answer, invalid JSON, another status.
         Safe to cancel.
         """
         body = await self.read(path)
@@ -47,8 +47,8 @@ class ApiClient:
         return found
 
     async def read(self, path: str) -> bytes | None:
-        """The bytes at `path`, whatever they are; otherwise like `get`."""
-        import h11  # once there is a proxy to ask, and not while the agent starts
+        """The raw bytes at `path`; otherwise like `get`."""
+        import h11  # imported only when there is a proxy to query, not at start
 
         try:
             async with asyncio.timeout(self._timeout):
@@ -103,7 +103,7 @@ async def _response(peer: h11.Connection, reader: asyncio.StreamReader) -> tuple
         event = peer.next_event()
         match event:
             case h11.NEED_DATA:
-                # At the end of the stream h11 hears of it, and refuses an answer that is not whole.
+                # At the end of the stream this passes b"" to h11, which then rejects an incomplete answer.
                 peer.receive_data(await reader.read(_READ_SIZE))
             case h11.Response():
                 status = event.status_code

@@ -1,4 +1,4 @@
-"""How the requests that a canary got were answered, by Traefik's own count."""
+"""Counts how the requests to a canary were answered, from Traefik's metrics."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ KEY = "networking.traefik_metrics"
 
 @frozen
 class Answers:
-    """Answers since the proxy began to count: all of them, and those with a status of 500 and above."""
+    """Answers since the proxy started counting: all, and those with a status of 500 or above."""
 
     total: float = 0.0
     failed: float = 0.0
 
 
 class CanaryRequests:
-    """Reads the metrics at `url`, the whole address. Needs `addServicesLabels` in Traefik's configuration."""
+    """Reads the metrics at `url`, a complete address. Needs `addServicesLabels` in Traefik's configuration."""
 
     def __init__(self, url: str) -> None:
         self._client = ApiClient(url, key=KEY)
 
     async def answers(self, service_id: ServiceId) -> Answers:
-        """Those of the service's canary; none before its first request. Safe to cancel.
+        """The answers of the service's canary; zero before its first request. Safe to cancel.
 
-        Raises ProxyUnreachable without an answer, UnreadableMetrics for one that is no metrics.
+        Raises ProxyUnreachable when there is no answer, UnreadableMetrics when the answer is not metrics.
         """
         body = await self._client.read("")
         if body is None:
@@ -41,12 +41,12 @@ class CanaryRequests:
             text = body.decode()
         except UnicodeDecodeError as broken:
             raise UnreadableMetrics("cannot read the metrics: they are not UTF-8 text") from broken
-        # A proxy with many routes has a hundred thousand lines of them.
+        # A proxy with many routes returns a hundred thousand lines.
         return await asyncio.to_thread(answers, text, service_id)
 
 
 def answers(text: str, service_id: ServiceId) -> Answers:
-    """What metrics in Prometheus' text format tell of a service's canary; raises UnreadableMetrics."""
+    """Count a service's canary in metrics of Prometheus' text format. Raises UnreadableMetrics."""
     if "# TYPE " not in text:
         raise UnreadableMetrics(f"cannot read the metrics: there are none in the answer; check {KEY}")
     total = failed = 0.0

@@ -1,10 +1,10 @@
-"""What traffic can do wrong.
+"""Errors of networking.
 
 AgentError
-├── InvalidRoute       a route holds what must not get into a proxy's configuration
-├── InvalidStatic      a proxy of ours could not work with the configuration; names the key
-├── ProxyUnreachable   the proxy's API gives no answer, so nobody knows what it routes
-└── UnreadableMetrics  the proxy's metrics are not what they should be
+├── InvalidRoute       a route contains a value that must not get into a proxy's configuration
+├── InvalidStatic      the agent's own proxy could not run with this configuration; names the key
+├── ProxyUnreachable   the proxy's API does not answer, so its routes are unknown
+└── UnreadableMetrics  the proxy's metrics cannot be parsed
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from syntra.utils.errors import AgentError
 
 
 class InvalidRoute(AgentError):
-    """A value that is not what it has to become: a host, a path, a header, an address or a name."""
+    """A value is not a valid host, path, header, address or name."""
 
     code = "INVALID_PAYLOAD"
 
 
 class InvalidStatic(AgentError):
-    """Configuration keys that together make no proxy. `key` is the dotted name of the one to change."""
+    """Settings that do not work together. `key` is the dotted name of the one to change."""
 
     code = "CONFIGURATION"
 
@@ -29,12 +29,12 @@ class InvalidStatic(AgentError):
 
 
 class ProxyUnreachable(AgentError):
-    """No usable answer from the proxy's API; the proxy itself may well serve."""
+    """The proxy's API gave no usable answer; the proxy itself may still handle requests."""
 
     code = "PROXY_UNREACHABLE"
 
 
 class UnreadableMetrics(AgentError):
-    """An answer that is no metrics, or is cut off."""
+    """The answer is not metrics, or is truncated."""
 
     code = "PROXY_UNREACHABLE"

@@ -1,4 +1,4 @@
-"""The proxy's configuration file, replaced whole and only when it says something new."""
+"""Writes the proxy's configuration file: atomically, and only when its content changes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STAGING = ".syntra-staging"
 class FileWriter:
     """One file in a directory that the proxy watches.
 
-    The new content is made in a folder below and moved up: Traefik watches the directory but not the folders in it, so
-    it sees one event. A file written beside the real one gives several, of which Traefik takes the first, which still
-    shows the old content, and looks again only after its throttle (2 s by default).
+    It creates the new content in a subdirectory and moves it up. Traefik does not watch subdirectories, so it sees one
+    event. A temporary file beside the real one would cause several: Traefik acts on the first, which still shows the
+    old content, and reads the file again only after its throttle (2 s by default).
     """
 
     def __init__(self, directory: Path) -> None:
@@ -25,22 +25,22 @@ class FileWriter:
         self.path = directory / FILE_NAME
 
     def write(self, data: bytes) -> bool:
-        """Make `data` the file's content; False when it was so already. Blocks on the disk: call it from a thread.
+        """Make `data` the file's content; return False if it was already. Blocks on the disk: call it from a thread.
 
-        The directory is made with mode 0755 and the file has 0644: a proxy in a container reads it as another user.
-        Raises AgentError; whatever fails, the old file stays whole.
+        Creates the directory with mode 0755 and the file with 0644: a proxy in a container reads it as another user.
+        Raises AgentError; the old file then stays complete.
         """
         try:
             if self.path.read_bytes() == data:
                 return False
         except OSError:
-            # Absent, unreadable, a directory: writing will do or will say why it cannot.
+            # Missing, unreadable, or a directory: writing replaces it or reports the error.
             pass
         staging = self._directory / _STAGING
         self._make(self._directory, 0o755)
         self._make(staging, 0o700)
         staged = staging / "next"
-        # Left by an agent that was killed between the two steps, or written by one that was.
+        # Files of an agent that was killed while writing.
         for left in staging.iterdir():
             left.unlink(missing_ok=True)
         atomic_file.write(staged, data, mode=0o644)
@@ -57,7 +57,7 @@ class FileWriter:
 
     @staticmethod
     def _make(directory: Path, mode: int) -> None:
-        """The directory and its parents; the mode is given to what is made here, whatever the umask."""
+        """Create the directory and its parents; new ones get the mode, whatever the umask."""
         try:
             missing = [path for path in (directory, *directory.parents) if not path.exists()]
             for path in reversed(missing):

@@ -1,7 +1,7 @@
-"""Sockets inside the network namespace of another process, as a container has one of its own.
+"""Creates sockets inside the network namespace of another process, such as a container's.
 
-A namespace is entered by a thread (setns(2)), never by the process. The thread makes one socket and ends: a thread of
-a pool would take its next caller along. The socket stays in the namespace it was made in, whoever uses it afterwards.
+A thread enters the namespace (setns(2)), never the process. The thread creates one socket and ends: a pool's thread
+would stay in the namespace for its next caller. The socket stays in its namespace, whichever thread uses it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import os
 import socket
 import threading
 
-# linux/sched.h. Python knows setns from 3.12 on.
+# linux/sched.h. Python has os.setns since 3.12.
 _CLONE_NEWNET = 0x40000000
 
 
 def udp_socket_of(pid: int, family: socket.AddressFamily) -> socket.socket:
-    """An unconnected, non-blocking UDP socket in the network namespace of process `pid`; the caller closes it.
+    """Create an unconnected, non-blocking UDP socket in the network namespace of process `pid`. The caller closes it.
 
-    Blocks for a millisecond. Raises PermissionError without CAP_SYS_ADMIN, FileNotFoundError when the process is gone,
-    and OSError for whatever else the kernel refuses.
+    Blocks for a millisecond. Raises PermissionError without CAP_SYS_ADMIN, FileNotFoundError when the process has
+    ended, and OSError for other errors of the kernel.
     """
     made: list[socket.socket | OSError] = []
 
@@ -41,7 +41,7 @@ def udp_socket_of(pid: int, family: socket.AddressFamily) -> socket.socket:
 
 def _enter(pid: int) -> None:
     with open(f"/proc/{pid}/ns/net", "rb") as namespace:
-        # The C library's own symbol, as musl and glibc both have it.
+        # The symbol of the C library, which musl and glibc both export.
         if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), _CLONE_NEWNET) != 0:
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number))

@@ -1,8 +1,8 @@
-"""Reads one metric out of Prometheus' text format. Pure.
+"""Parses one metric from Prometheus' text format. Pure.
 
-A proxy with many routes answers with a hundred thousand lines, nearly all of them of other metrics. Only the lines of
-the metric that is asked for are looked into, and those strictly: a number that is guessed is worse than none.
-Source: prometheus.io/docs/instrumenting/exposition_formats, "Text-based format".
+A proxy with many routes returns a hundred thousand lines, most of them of other metrics. Only the lines of the
+requested metric are parsed, and those strictly: a guessed number is worse than none. Source:
+prometheus.io/docs/instrumenting/exposition_formats, "Text-based format".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Sample:
 
 
 def samples(text: str, metric: str) -> list[Sample]:
-    """Every sample of exactly this metric, in order; empty when there is none. Raises UnreadableMetrics."""
+    """All samples of exactly this metric, in order; empty when there is none. Raises UnreadableMetrics."""
     if text and not text.endswith("\n"):
         raise UnreadableMetrics("cannot read the metrics: the last line does not end; the answer was cut off")
     found = []
@@ -45,7 +45,7 @@ def samples(text: str, metric: str) -> list[Sample]:
 
 
 def _sample(rest: str) -> Sample | None:
-    """What follows the metric's name on its line: labels in braces, and a value."""
+    """Parse the rest of a line after the metric's name: labels in braces, and a value."""
     labels: dict[str, str] = {}
     at = 0
     if rest.startswith("{"):

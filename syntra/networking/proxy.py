@@ -1,43 +1,57 @@
-"""What the proxy really does: whether it works with a route table, and what it says against it."""
+"""Observes the running proxy: whether it uses a route table, and which errors it reports about it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from syntra.networking.api_client import ApiClient
 from syntra.networking.errors import ProxyUnreachable
 from syntra.networking.routes import RouteTable
-from syntra.networking.traefik import GENERATION, GENERATION_HEADER, ProxySettings, configuration, generation
+from syntra.networking.traefik import (
+    GENERATION,
+    GENERATION_HEADER,
+    ProxySettings,
+    ServedCertificate,
+    configuration,
+    generation,
+)
 
 FIRST_WAIT_SECS = 0.02
 LONGEST_WAIT_SECS = 0.2
 
 
 class ProxyObserver:
-    """Compares tables with what Traefik's API tells of its file provider. Holds no connection and no state."""
+    """Compares route tables with the file provider's state in Traefik's API. Holds no connection and no state."""
 
-    def __init__(self, api_url: str, proxy: ProxySettings) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        proxy: ProxySettings,
+        certificates: Callable[[], Sequence[ServedCertificate]] = tuple,
+    ) -> None:
+        """`certificates` returns the certificates that are written with the table."""
         self._api = ApiClient(api_url)
         self._proxy = proxy
+        self._certificates = certificates
 
     async def applied(self, table: RouteTable) -> bool:
-        """Whether the proxy works with exactly this table: its generation, every server, weight and router.
+        """Whether the proxy uses exactly this table: its generation, and every server, weight and router.
 
-        A router that the proxy refuses (an entrypoint that it has not) counts as applied, since waiting would not
-        change it; `problems` tells of it. Raises ProxyUnreachable. Safe to cancel.
+        A router that the proxy rejects (for an unknown entrypoint, say) counts as applied, as waiting would not change
+        it; `problems` reports it. Raises ProxyUnreachable. Safe to cancel.
         """
-        return await self._works_with(configuration(table, self._proxy))
+        return await self._works_with(configuration(table, self._proxy, self._certificates()))
 
     async def wait_applied(self, table: RouteTable, seconds: float) -> bool:
-        """Wait until `applied`, asking every 20 ms at first and every 200 ms later; False when the seconds are over.
+        """Poll `applied` every 20 ms, later every 200 ms, until it is true; False when `seconds` are over.
 
-        A proxy that is away may come back until then; when it is away at the end, ProxyUnreachable is raised. What was
-        applied is seen twice: Traefik hands a new configuration to its entrypoints one after another, and the API's own
+        A proxy that is down may come back meanwhile; if it is down at the end, ProxyUnreachable is raised. `applied`
+        must be true twice: Traefik passes a new configuration to its entrypoints one after another, and the API's own
         may be the first. Safe to cancel.
         """
         loop = asyncio.get_running_loop()
-        wanted = configuration(table, self._proxy)
+        wanted = configuration(table, self._proxy, self._certificates())
         deadline = loop.time() + seconds
         wait = FIRST_WAIT_SECS
         seen = 0
@@ -58,12 +72,12 @@ class ProxyObserver:
             wait = min(wait * 1.5, LONGEST_WAIT_SECS)
 
     async def problems(self, table: RouteTable) -> tuple[str, ...]:
-        """What the proxy says against the table, as sentences for a person; empty when all is well.
+        """The proxy's errors about this table, as sentences for people; empty when there are none.
 
-        Says nothing of a table that is on its way; of one that another file in the directory speaks against, it does.
-        Raises ProxyUnreachable. Safe to cancel.
+        Reports nothing about a table that is not applied yet, but does report conflicts with another file in the
+        directory. Raises ProxyUnreachable. Safe to cancel.
         """
-        wanted = configuration(table, self._proxy)
+        wanted = configuration(table, self._proxy, self._certificates())
         if await self._generation() != generation(wanted):
             return ()
         raw = await self._raw()
@@ -89,7 +103,7 @@ class ProxyObserver:
 
 
 def _differences(wanted: Mapping[str, object], raw: Mapping[str, object]) -> list[str]:
-    """Routers and services that the proxy has otherwise, or not, or that are ours and should not be there."""
+    """Routers and services that differ or are missing in the proxy, or are the agent's and should not exist."""
     found = []
     for section, described in (("routers", _router), ("services", _service)):
         there = _mapping(_at(raw, section))

@@ -1,4 +1,4 @@
-"""What a running Traefik says of itself: its version, when it started, and its entrypoints."""
+"""Asks a running Traefik for its version, start time and entrypoints."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ProxyVersion:
-    """`since` is RFC 3339 as Traefik writes it; texts that it does not tell are empty."""
+    """`since` is RFC 3339 as Traefik writes it; missing values are empty."""
 
     version: str
     since: str
 
 
 class ProxyInfo:
-    """Asks the API at `api_url`. Raises ProxyUnreachable when there is no answer, or none of Traefik's."""
+    """Queries the API at `api_url`. Raises ProxyUnreachable when there is no answer, or not one of Traefik's."""
 
     def __init__(self, api_url: str) -> None:
         self._api = ApiClient(api_url)
@@ -35,7 +35,7 @@ class ProxyInfo:
         return ProxyVersion(version=found["Version"], since=since if isinstance(since, str) else "")
 
     async def entrypoints(self) -> dict[str, str]:
-        """Name to address, the internal one included. Safe to cancel."""
+        """Entrypoint names to addresses, including the internal entrypoint. Safe to cancel."""
         found = await self._api.get("/api/entrypoints")
         rows = found if isinstance(found, list) else []
         return {str(row.get("name")): str(row.get("address")) for row in rows if isinstance(row, Mapping)}

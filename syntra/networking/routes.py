@@ -1,7 +1,7 @@
-"""The route table: which service answers for which domain and path, and through which endpoints. Pure.
+"""The route table: which service answers for which domain and path, and at which endpoints. Pure.
 
-Every value is checked here once more, whatever checked it before: this is the last place before it becomes a proxy's
-configuration.
+It validates every value again, whatever validated it before: this is the last place before the value becomes part of a
+proxy's configuration.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from syntra.utils.frozen import frozen
 
 MAX_WEIGHT = 1_000_000
 
-# What an id may be: also in labels, in the proxy's API paths, and next to the separators of the proxy's names.
+# Valid in labels, in the proxy's API paths, and next to the separators in the proxy's names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @frozen
 class Endpoint:
-    """Where one replica answers. `address` is an IPv4 or IPv6 address in its canonical text, never a name."""
+    """The address of one replica: an IPv4 or IPv6 address in canonical form, never a name; and its port."""
 
     container_id: ContainerId
     address: str
@@ -44,7 +44,7 @@ class Endpoint:
 
 @frozen
 class Group:
-    """The endpoints that share one weight: those of one deployment. Weight 0 gets no request."""
+    """Endpoints that share one weight: those of one deployment. With weight 0 they get no requests."""
 
     name: str
     weight: int
@@ -59,7 +59,7 @@ class Group:
 
 @frozen
 class ServiceRoute:
-    """All that the proxy needs of one service. No domains: nothing leads to it. No endpoints: it answers 503."""
+    """One service's routing. Without domains, no request reaches it. Without endpoints, it answers 503."""
 
     service_id: ServiceId
     domains: tuple[str, ...]
@@ -79,7 +79,7 @@ class ServiceRoute:
 
 @frozen
 class Claim:
-    """A domain and path that a service holds already."""
+    """A domain and path that belong to a service."""
 
     service_id: ServiceId
     domain: str
@@ -91,9 +91,9 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class RouteTable:
-    """One route per service, in the order of service ids; groups and endpoints are in order too.
+    """One route per service, sorted by service id; groups and endpoints are sorted too.
 
-    Two tables that say the same are equal, so a table can be compared with the one before.
+    Two tables with the same content are equal, so a table can be compared with the previous one.
     """
 
     routes: tuple[ServiceRoute, ...] = ()
@@ -107,10 +107,10 @@ class RouteTable:
 
 
 def conflict(table: RouteTable, candidate: ServiceRoute) -> Claim | None:
-    """What another service of the table holds and the candidate wants too; None when there is nothing.
+    """The first claim of the candidate that another service already has; None without a conflict.
 
-    A candidate without groups will do, before there are any endpoints. The same domain under another path is another
-    claim, and so is a wildcard over an exact name: the proxy prefers the more precise one.
+    The candidate needs no groups, so this works before there are endpoints. The same domain with another path is a
+    different claim, and so is a wildcard next to an exact name: the proxy prefers the more specific one.
     """
     wanted = set(candidate.domains)
     path_prefix = candidate.routing.path_prefix

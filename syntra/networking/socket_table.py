@@ -1,7 +1,7 @@
-"""TCP sockets as the kernel lists them in /proc/<pid>/net/tcp and tcp6, and which of them are open connections. Pure.
+"""Parses the kernel's TCP socket lists, /proc/<pid>/net/tcp and tcp6, and finds open connections. Pure.
 
-A list is that of one network namespace: in the container's own, its port is the local side of its connections; in the
-proxy's, its address and port are the remote side.
+A list covers one network namespace. In the container's namespace, its port is the local side of a connection; in the
+proxy's, the container's address and port are the remote side.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-# include/net/tcp_states.h. A connection in one of these may still carry a request or its answer: being opened, open, or
-# closed by one side only. The others listen, wait for stray packets, or have nothing left to send.
+# include/net/tcp_states.h. A connection in one of these states may still carry a request or an answer: it is being
+# opened, open, or closed by one side only. In the other states it listens or has nothing left to send.
 _ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT1, _CLOSE_WAIT, _LAST_ACK, _CLOSING = 1, 2, 3, 4, 8, 9, 11
 _OPEN = frozenset({_ESTABLISHED, _SYN_SENT, _SYN_RECV, _FIN_WAIT1, _CLOSE_WAIT, _LAST_ACK, _CLOSING})
 
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """Both ends of one TCP socket as (address, port), and its state's number. IPv4 inside IPv6 is spelt as IPv4."""
+    """Both ends of one TCP socket as (address, port), and its state number. IPv4-mapped IPv6 is written as IPv4."""
 
     local: tuple[str, int]
     remote: tuple[str, int]
@@ -28,9 +28,9 @@ class Socket:
 
 
 def parse(text: str, *, order: str = sys.byteorder) -> Iterator[Socket]:
-    """The sockets of one list; the header and lines that are not whole are passed over.
+    """The sockets of one list; the header and incomplete lines are skipped.
 
-    `order`: the kernel prints addresses as words of the machine's byte order (proc(5)).
+    `order`: the kernel prints addresses in the machine's byte order (proc(5)).
     """
     for line in text.splitlines():
         fields = line.split(maxsplit=4)
@@ -42,8 +42,8 @@ def parse(text: str, *, order: str = sys.byteorder) -> Iterator[Socket]:
             continue
 
 
-def serving(sockets: Iterable[Socket], port: int) -> int:
-    """How many clients from elsewhere have something open at a port, in a list of the server's own namespace."""
+def open_from_outside(sockets: Iterable[Socket], port: int) -> int:
+    """Count the open connections to a port from outside, in the list of the server's own namespace."""
     return sum(
         socket.local[1] == port and socket.state in _OPEN and not ipaddress.ip_address(socket.remote[0]).is_loopback
         for socket in sockets

@@ -1,10 +1,10 @@
-"""From the route table to Traefik's dynamic configuration, and to labels. Pure.
+"""Renders the route table as Traefik's dynamic configuration, or as labels. Pure.
 
-The file is YAML that is also JSON below its comments, one object to a line and in order, so that a diff reads well. It
-is never empty: Traefik keeps the old configuration when it refuses a file, and it refuses one whose sections are empty
-(`http: {}` "cannot be a standalone element"); some releases skip an empty one altogether.
+The file is YAML that is also JSON below its comments, one object per line and sorted, so that diffs are readable. It is
+never empty: Traefik rejects a file with empty sections (`http: {}` "cannot be a standalone element") and keeps the old
+configuration; some releases ignore a completely empty file.
 
-Names in the file start with `syn-<service id>`. A `~` cannot be part of an id, so no two things share a name.
+Names in the file start with `syn-<service id>`. Ids cannot contain `~`, so no two objects share a name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import ipaddress
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from syntra.model.ids import ServiceId
 from syntra.model.spec import Routing, ServiceSpec
@@ -24,7 +24,7 @@ from syntra.utils.frozen import frozen
 Json = dict[str, object]
 
 GENERATION = "syntra-generation"
-"""A middleware that no router uses; its one header tells which configuration the proxy works with."""
+"""A middleware that no router uses; its one header tells which configuration the proxy uses."""
 GENERATION_HEADER = "X-Syntra-Generation"
 HTTPS = "syntra-https"
 TRANSPORT = "syntra"
@@ -34,8 +34,8 @@ _HEADER = """\
 # One object to a line, in order. Routes are asked for in a service's `networking` section.
 """
 
-# An exact name beats a wildcard whatever their paths; with a path beats without, and the longer path the shorter one
-# (at most 255 characters). Without numbers Traefik goes by the length of the rule, where a long wildcard wins.
+# An exact name wins over a wildcard, whatever their paths; then a path wins over none, and a longer path over a shorter
+# one (at most 255 characters). Without priorities Traefik sorts by rule length, so that a long wildcard would win.
 _EXACT = 2000
 _WILDCARD = 1000
 _WITH_PATH = 500
@@ -45,10 +45,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 @frozen
 class ProxySettings:
-    """Names from the proxy's own static configuration.
+    """Names from the proxy's static configuration.
 
-    `cert_resolver` empty: routers without TLS. `https_redirect_entrypoint` empty: no redirects; there are none without
-    TLS either, nor when it is one of `entrypoints`.
+    Empty `cert_resolver`: routers without TLS. Empty `https_redirect_entrypoint`: no redirects. There are none without
+    TLS either, nor if it is one of `entrypoints`.
     """
 
     entrypoints: tuple[str, ...] = ("websecure",)
@@ -65,23 +65,39 @@ class ProxySettings:
 
     @property
     def redirects(self) -> bool:
-        """Whether plain HTTP is sent to HTTPS."""
+        """Whether HTTP is redirected to HTTPS."""
         at = self.https_redirect_entrypoint
         return bool(at and self.cert_resolver) and at not in self.entrypoints
 
 
-def configuration(table: RouteTable, proxy: ProxySettings) -> Json:
-    """The dynamic configuration as Traefik's `http` tree, `generation` included."""
-    tree = _tree(table, proxy)
-    digest = hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+@frozen
+class ServedCertificate:
+    """A certificate that the agent installed for a domain: paths that the proxy can read."""
+
+    domain: str
+    cert_path: str
+    key_path: str
+
+
+def configuration(table: RouteTable, proxy: ProxySettings, certificates: Sequence[ServedCertificate] = ()) -> Json:
+    """The dynamic configuration: Traefik's `http` tree, `generation` included, and `tls` when there are certificates.
+
+    A certificate is left out while its domain has no route.
+    """
+    routed = {domain for route in table.routes for domain in route.domains}
+    used = [one for one in certificates if one.domain in routed and proxy.cert_resolver]
+    tree = _tree(table, proxy, frozenset(one.domain for one in used))
+    entries = [{"certFile": one.cert_path, "keyFile": one.key_path} for one in used]
+    tls: Json = {"tls": {"certificates": entries}} if used else {}
+    digest = hashlib.sha256(json.dumps({**tree, **tls}, sort_keys=True).encode()).hexdigest()[:16]
     middlewares = tree["middlewares"]
     assert isinstance(middlewares, dict), "cannot happen because _tree builds it"
     middlewares[GENERATION] = {"headers": {"customResponseHeaders": {GENERATION_HEADER: digest}}}
-    return {"http": tree}
+    return {"http": tree, **tls}
 
 
 def generation(tree: Mapping[str, object]) -> str:
-    """The 16 hex digits that a configuration carries; two configurations that differ have different ones."""
+    """16 hex digits that identify a configuration; different configurations have different ones."""
     at: object = tree
     for key in ("http", "middlewares", GENERATION, "headers", "customResponseHeaders", GENERATION_HEADER):
         assert isinstance(at, Mapping), "cannot happen because configuration() builds it"
@@ -89,38 +105,40 @@ def generation(tree: Mapping[str, object]) -> str:
     return str(at)
 
 
-def render(table: RouteTable, proxy: ProxySettings) -> bytes:
-    """The file. The same table and settings give the same bytes."""
-    http = configuration(table, proxy)["http"]
+def render(table: RouteTable, proxy: ProxySettings, certificates: Sequence[ServedCertificate] = ()) -> bytes:
+    """Render the file. The same arguments give the same bytes."""
+    made = configuration(table, proxy, certificates)
+    http = made["http"]
     assert isinstance(http, dict), "cannot happen because configuration() builds it"
     sections = []
     for name, entries in sorted(http.items()):
         lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in sorted(entries.items()))
         sections.append(f'"{name}": {{\n{lines}\n}}')
-    text = _HEADER + '{"http": {\n' + ",\n".join(sections) + "\n}}\n"
-    # Traefik runs the file as a template, with functions that read its environment.
+    tls = f',\n"tls": {json.dumps(made["tls"])}' if "tls" in made else ""
+    text = _HEADER + '{"http": {\n' + ",\n".join(sections) + f"\n}}{tls}}}\n"
+    # Traefik runs the file as a template, whose functions can read its environment.
     assert "{{" not in text, "cannot happen because the route table refuses it"
     return text.encode("ascii")
 
 
 def rule(domains: tuple[str, ...], path_prefix: str | None) -> str:
-    """A router's rule for these domains, under that path."""
+    """The router rule for these domains and that path prefix."""
     hosts = " || ".join(_host(domain) for domain in domains)
     if path_prefix is None:
         return hosts
-    # PathPrefix alone goes by characters: `/api` would take `/apiary` as well.
+    # PathPrefix alone compares characters: `/api` would also match `/apiary`.
     path = f"(Path(`{path_prefix}`) || PathPrefix(`{path_prefix}/`))"
     return f"{f'({hosts})' if len(domains) > 1 else hosts} && {path}"
 
 
 def labels(spec: ServiceSpec, proxy: ProxySettings) -> dict[str, str]:
-    """The labels by which Traefik's Docker provider routes to a container of the service; none without domain or port.
+    """Labels for Traefik's Docker provider to route to the service's container; none without domain or port.
 
-    One router over all domains. Labels cannot be changed while a container lives, so this way cannot drain or weigh.
+    One router for all domains. The labels of a container cannot change, so this way can neither drain nor weigh.
     """
     if not spec.domains or spec.port is None:
         return {}
-    # Checked like any other route, although nothing else of it is used.
+    # Validates the values as a route does; nothing else of the route is used.
     route = ServiceRoute(service_id=spec.service_id, domains=spec.domains, routing=spec.routing, groups=())
     name = label_name(spec.service_id)
     router, service = f"traefik.http.routers.{name}", f"traefik.http.services.{name}"
@@ -136,29 +154,29 @@ def labels(spec: ServiceSpec, proxy: ProxySettings) -> dict[str, str]:
 
 
 def label_name(service_id: ServiceId) -> str:
-    """`syn-<service id>`. A dot would split the label's path: an id that has one becomes another text and a digest."""
+    """`syn-<service id>`. A dot would split the label's path, so an id with dots is replaced and gets a digest."""
     if "." not in service_id:
         return f"syn-{service_id}"
     return f"syn-{service_id.replace('.', '-')}-{hashlib.sha256(service_id.encode()).hexdigest()[:8]}"
 
 
 def service_name(route: ServiceRoute) -> str:
-    """What the service is called in the file."""
+    """The name of the service in the file."""
     return f"syn-{route.service_id}"
 
 
 def group_name(route: ServiceRoute, group: Group) -> str:
-    """What one of its groups is called in the file."""
+    """The name of one of its groups in the file."""
     return f"syn-{route.service_id}~{group.name}"
 
 
 def url(endpoint: Endpoint) -> str:
-    """An endpoint as a server of Traefik's."""
+    """The URL of an endpoint, as a Traefik server."""
     is_v6 = ipaddress.ip_address(endpoint.address).version == 6
     return f"http://{f'[{endpoint.address}]' if is_v6 else endpoint.address}:{endpoint.port}"
 
 
-def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
+def _tree(table: RouteTable, proxy: ProxySettings, with_certificate: frozenset[str]) -> Json:
     routers: Json = {}
     middlewares: Json = {}
     services: Json = {}
@@ -169,22 +187,25 @@ def _tree(table: RouteTable, proxy: ProxySettings) -> Json:
         middlewares.update(own)
         services.update(_services(route, proxy))
         for domain in route.domains:
-            routers.update(_routers(route, domain, tuple(own), proxy))
+            own_certificate = domain in with_certificate
+            routers.update(_routers(route, domain, tuple(own), proxy, own_certificate=own_certificate))
     if proxy.redirects:
         middlewares[HTTPS] = {"redirectScheme": {"scheme": "https", "permanent": True}}
     transport: Json = {
-        # Without a number of its own a transport keeps 2 idle connections, not the 200 of Traefik's default one.
+        # Without this a transport keeps 2 idle connections, not the 200 of Traefik's default transport.
         "maxIdleConnsPerHost": 200,
-        # An idle connection looks like an open request from outside, so it must not outlive the last one by much.
+        # From outside an idle connection looks like an open request, so it must end soon after its last request.
         "forwardingTimeouts": {"dialTimeout": "5s", "idleConnTimeout": "1s"},
     }
     tree: Json = {"middlewares": middlewares, "serversTransports": {TRANSPORT: transport}}
-    # A section without entries makes Traefik refuse the whole file.
+    # Traefik rejects the whole file if a section is empty.
     return tree | ({"routers": routers, "services": services} if routers else {})
 
 
-def _routers(route: ServiceRoute, domain: str, middlewares: tuple[str, ...], proxy: ProxySettings) -> Json:
-    """One router per domain: a certificate that cannot be had for one leaves the others theirs."""
+def _routers(
+    route: ServiceRoute, domain: str, middlewares: tuple[str, ...], proxy: ProxySettings, *, own_certificate: bool
+) -> Json:
+    """One router per domain: if one certificate cannot be obtained, the other domains keep theirs."""
     name = f"{service_name(route)}~{domain}"
     common: Json = {
         "rule": rule((domain,), route.routing.path_prefix),
@@ -193,7 +214,10 @@ def _routers(route: ServiceRoute, domain: str, middlewares: tuple[str, ...], pro
     main: Json = {**common, "entryPoints": list(proxy.entrypoints), "service": service_name(route)}
     if middlewares:
         main["middlewares"] = list(middlewares)
-    if proxy.cert_resolver:
+    if own_certificate:
+        # No ACME request for a domain with its own certificate.
+        main["tls"] = {}
+    elif proxy.cert_resolver:
         tls: Json = {"certResolver": proxy.cert_resolver}
         if domain.startswith("*."):
             tls["domains"] = [{"main": domain}]
@@ -216,7 +240,7 @@ def _services(route: ServiceRoute, proxy: ProxySettings) -> Json:
         servers = [{"url": address} for address in sorted({url(endpoint) for endpoint in group.endpoints})]
         balancer = {"passHostHeader": True, "servers": servers, "serversTransport": TRANSPORT, **sticky}
         services[group_name(route, group)] = {"loadBalancer": balancer}
-    # A group without endpoints would answer its share with 503 while others could serve.
+    # A group without endpoints would answer its share with 503.
     serving = [group for group in route.groups if group.weight and group.endpoints]
     if not serving:
         services[service_name(route)] = {"loadBalancer": {"servers": [], "serversTransport": TRANSPORT}}
@@ -227,7 +251,7 @@ def _services(route: ServiceRoute, proxy: ProxySettings) -> Json:
 
 
 def _middlewares(route: ServiceRoute) -> Json:
-    """In the order in which a request passes them."""
+    """The middlewares, in the order in which a request passes them."""
     routing, name = route.routing, service_name(route)
     found: Json = {}
     if routing.response_headers:
@@ -250,6 +274,7 @@ def _priority(domain: str, routing: Routing) -> int:
 def _host(domain: str) -> str:
     if not domain.startswith("*."):
         return f"Host(`{domain}`)"
-    # Host(`*.…`) came with Traefik 3.7; this is understood by every v3.
+    # Host(`*.…`) exists since Traefik 3.7; every v3 understands this. Of a plain name Traefik itself takes the form
+    # with a final dot (RFC 1034 section 3.1), of a pattern it does not.
     suffix = domain.removeprefix("*").replace(".", r"\.")
-    return f"HostRegexp(`^[^.]+{suffix}$`)"
+    return rf"HostRegexp(`^[^.]+{suffix}\.?$`)"

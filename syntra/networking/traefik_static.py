@@ -1,7 +1,7 @@
-"""Traefik's static configuration as the arguments of its command: what a proxy of ours listens on and reads. Pure.
+"""Traefik's static configuration as command arguments, for the proxy that the agent runs. Pure.
 
-Arguments rather than a file: they stand in the container itself, so comparing two configurations is comparing two
-lists, and there is no second thing to mount or to keep in step. Nothing in them is secret.
+Arguments instead of a file: they are part of the container, so comparing two configurations means comparing two lists,
+and there is no file to mount or to keep in sync. They contain no secrets.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from syntra.networking.errors import InvalidStatic
 from syntra.utils.frozen import frozen
 
 DYNAMIC_AT = "/syntra/dynamic"
-"""Where the watched directory is inside the container."""
+"""The path of the watched directory inside the container."""
 ACME_AT = "/syntra/acme"
-"""Where certificates and the ACME account's key are kept: outside the watched directory, whose files Traefik reads."""
+"""The path of the certificates and the ACME account key: outside the watched directory, whose files Traefik reads."""
 INTERNAL = "traefik"
-"""The entrypoint that Traefik puts its API, metrics and ping on when nothing else is said."""
+"""The entrypoint on which Traefik serves its API, metrics and ping by default."""
 ACME_PORT = 80
-"""Where an authority makes its HTTP-01 requests (RFC 8555 section 8.3)."""
+"""The port of HTTP-01 requests (RFC 8555 section 8.3)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _PORT = re.compile(r"[0-9]{1,5}")
@@ -28,7 +28,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 @frozen
 class Listener:
-    """One entrypoint. `host` is an IP address, or empty for every address of the machine."""
+    """One entrypoint. `host` is an IP address, or empty for every address of the host."""
 
     name: str
     host: str
@@ -41,7 +41,7 @@ class Listener:
 
 
 def parse_listener(text: str) -> Listener:
-    """`web=:80` taken apart. Raises ValueError with the reason, which quotes nothing."""
+    """Parse `web=:80`. Raises ValueError with the reason, which does not quote the text."""
     name, equals, address = text.partition("=")
     if not equals or _NAME.fullmatch(name) is None:
         raise ValueError('is not an entrypoint with its address, such as "web=:80"')
@@ -64,10 +64,10 @@ def parse_listener(text: str) -> Listener:
 
 @frozen
 class StaticSettings:
-    """What the static configuration is made of; raises InvalidStatic when it cannot work.
+    """The input of the static configuration. Raises InvalidStatic when the proxy could not run with it.
 
-    `api_url` is where the API is to answer: plain HTTP on loopback. `entrypoints` and `redirect_from` are those that
-    routes use, `cert_resolver` the resolver that they name; empty means none, and then there is no ACME.
+    `api_url` is the address of the API: plain HTTP on loopback. Routes use `entrypoints` and `redirect_from`, and name
+    `cert_resolver`; if that is empty, there is no ACME.
     """
 
     listen: tuple[Listener, ...]
@@ -121,14 +121,14 @@ class StaticSettings:
 
     @property
     def acme_listener(self) -> Listener | None:
-        """Where HTTP-01 is answered: the entrypoint on port 80, else one called `web`; None means TLS-ALPN-01."""
+        """The entrypoint for HTTP-01: the one on port 80, else one called `web`; None means TLS-ALPN-01."""
         on_port = [listener for listener in self.listen if listener.port == ACME_PORT]
         by_name = [listener for listener in self.listen if listener.name == "web"]
         return next(iter(on_port + by_name), None)
 
 
 def arguments(static: StaticSettings) -> tuple[str, ...]:
-    """The arguments, without the program; the same settings give the same ones in the same order."""
+    """The arguments, without the program. The same settings give the same arguments in the same order."""
     found = {
         "global.checkNewVersion": "false",
         "global.sendAnonymousUsage": "false",

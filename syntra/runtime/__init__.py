@@ -1,4 +1,4 @@
-"""Container runtimes behind one adapter interface, and the pure planner that turns desired and observed into steps.
+"""Container runtimes behind one interface, and the pure planner that computes steps from desired and observed state.
 
 Imports no other feature package; `agent` executes the plans.
 """

@@ -1,4 +1,4 @@
-"""Which runtime this machine has, from evidence that others gather. Pure."""
+"""Decides which runtime to use, from evidence that the caller collects. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from syntra.utils.frozen import frozen
 
 
 class RuntimeKind(enum.Enum):
-    """The runtimes an agent can work with; the values are those of `runtime.runtime_type`."""
+    """The supported runtimes; the values are those of `runtime.runtime_type`."""
 
     DOCKER = "docker"
     KUBERNETES = "kubernetes"
@@ -17,9 +17,9 @@ class RuntimeKind(enum.Enum):
 
 @frozen
 class Evidence:
-    """What points to which runtime.
+    """Evidence for a runtime.
 
-    `engine_named`: an engine address is configured or in DOCKER_HOST. `engine_socket`: the default socket is there.
+    `engine_named`: the configuration or DOCKER_HOST names an engine. `engine_socket`: the default socket exists.
     `in_cluster`: the process runs in a pod (KUBERNETES_SERVICE_HOST). `cluster_named`: a kubeconfig is configured.
     """
 
@@ -32,8 +32,8 @@ class Evidence:
 def detect(configured: str, evidence: Evidence) -> RuntimeKind:
     """The runtime to use; `configured` is `docker`, `kubernetes` or `auto`.
 
-    What is named wins over what is merely there. In a pod the cluster wins over a mounted engine socket: an agent that
-    runs in a cluster manages the cluster. With no evidence at all it is Docker, whose engine may still be starting.
+    A named runtime wins over one that merely exists. In a pod the cluster wins over a mounted engine socket: an agent
+    that runs in a cluster manages the cluster. Without any evidence it is Docker, whose engine may still be starting.
     Raises AgentError when two runtimes are named.
     """
     if configured != "auto":

@@ -1,8 +1,9 @@
-"""What can go wrong in a runtime, as the executor tells it apart.
+"""Errors of a runtime, as the executor distinguishes them.
 
 RuntimeFailure
-├── RuntimeUnavailable   the runtime did not answer; the same step may work later
+├── RuntimeUnavailable   the runtime did not answer; the same step may succeed later
 └── StepFailed           the runtime answered and refused; `code` is the contract's error code
+    └── ExecTimedOut     a command ran longer than it may
 """
 
 from __future__ import annotations
@@ -12,21 +13,37 @@ from syntra.utils.errors import AgentError
 
 
 class RuntimeFailure(AgentError):
-    """A runtime could not do what it was asked. `code` is the contract's error code."""
+    """A runtime could not do what the agent requested. `code` is the contract's error code."""
 
     code: str
 
 
 class RuntimeUnavailable(RuntimeFailure):
-    """The engine cannot be reached or went away in mid-call; what it did of that call is unknown until observed."""
+    """The engine is unreachable or failed during the call; whether the call had an effect is unknown until observed."""
 
     code = "RUNTIME_UNAVAILABLE"
 
 
 class StepFailed(RuntimeFailure):
-    """One step was refused or failed for good. `container_id` is whose last lines may tell more, when there is one."""
+    """A step was refused or failed permanently. `container_id`, if set, is the container whose logs may explain it.
 
-    def __init__(self, code: str, sentence: str, *, container_id: ContainerId | None = None) -> None:
+    `details` is the runtime's own text where the sentence is not that.
+    """
+
+    def __init__(self, code: str, sentence: str, *, container_id: ContainerId | None = None, details: str = "") -> None:
         super().__init__(sentence)
         self.code = code
+        self.details = details
         self.container_id = container_id
+
+
+class ExecTimedOut(StepFailed):
+    """A command outlived its deadline; what it wrote until then is the beginning of its output."""
+
+    def __init__(
+        self, sentence: str, *, container_id: ContainerId | None, stdout: bytes, stderr: bytes, truncated: bool
+    ) -> None:
+        super().__init__("EXEC_TIMEOUT", sentence, container_id=container_id)
+        self.stdout = stdout
+        self.stderr = stderr
+        self.truncated = truncated

@@ -1,15 +1,15 @@
-"""The seam between the agent and what runs its services.
+"""The interface between the agent and the runtime that runs its services.
 
-A runtime observes a service, plans from desired and observed, and performs the steps of that plan. It says what each
-step is, for people and in the contract's words, and it answers for logs, exec, figures, exits and changes. The agent
-owns the rest and knows no runtime: journal, queues, executor, interruptions, the commit, reports.
+A runtime observes a service, plans from desired and observed state, and performs the steps of the plan. It describes
+each step for people and in the contract's terms, and provides logs, exec, metrics, exits and changes. The agent does
+the rest and knows no particular runtime: journal, queues, executor, interruptions, the commit, reports.
 
-Plans are level-based: made from what is there now, never from what was done before. Planning again after any prefix of
-the steps gives the rest, so an agent that was killed at any call observes and plans again. Undoing is a plan too.
+Plans are level-based: computed from the current state, never from past actions. Planning again after any prefix of the
+steps gives the rest, so an agent that was killed during any call observes and plans again. A rollback is a plan, too.
 
-Each consumer declares what it needs of a runtime; the protocols here are the parts it may choose from. Unless a method
-says otherwise it raises RuntimeUnavailable when the runtime cannot be reached and StepFailed when it refuses, and it is
-safe to cancel: what a cancelled call did is found out by observing.
+Each consumer declares which of these protocols it needs. Unless a method says otherwise, it raises RuntimeUnavailable
+when the runtime cannot be reached and StepFailed when it refuses. All methods are safe to cancel: observing shows what
+a cancelled call has done.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
-from syntra.model.command import Operation
+from syntra.model.command import ExecStreams, Operation
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
@@ -28,18 +28,18 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class RuntimeInfo:
-    """What runs the services."""
+    """The runtime that runs the services."""
 
     name: str
     version: str
     api_version: str
     root_dir: str = ""
-    """Where images and volumes are kept on this host; empty when the runtime does not tell."""
+    """The host directory of images and volumes; empty when the runtime does not report it."""
 
 
 @frozen
 class LogRange:
-    """Which lines: the last `tail`, within [since, until] (RFC 3339 or epoch seconds), and whether to follow."""
+    """The lines to read: the last `tail`, within [since, until] (RFC 3339 or epoch seconds); and whether to follow."""
 
     tail: int
     follow: bool
@@ -49,7 +49,7 @@ class LogRange:
 
 @frozen
 class Surveyed:
-    """A replica with the deployment it was made from, as far as the runtime's objects tell."""
+    """A replica and the deployment it was created from, as far as the runtime's objects contain it."""
 
     replica: Replica
     deployment: Deployment | None
@@ -57,7 +57,7 @@ class Surveyed:
 
 @frozen
 class Ref:
-    """A replica in a plan: by its id when it exists, by its index while it is still to be created."""
+    """A replica in a plan: by its id if it exists, else by its index."""
 
     name: str
     index: int
@@ -66,10 +66,10 @@ class Ref:
 
 @frozen
 class Desired:
-    """What an operation is to reach, as far as plans depend on it.
+    """The target of an operation, as far as plans depend on it.
 
-    `prior` is what was running when the operation began: what a failed operation returns to. `begun_at` is epoch
-    seconds. `stage` is how many steps of a canary are over.
+    `prior` are the containers that ran when the operation began: a rollback returns to them. `begun_at` is epoch
+    seconds. `stage` is the number of canary steps that are done.
     """
 
     command: Operation
@@ -83,7 +83,7 @@ class Desired:
 
 
 class Step(Protocol):
-    """One step of a plan; `str` is its text for people."""
+    """One step of a plan; `str` gives its text for people."""
 
     phase: ClassVar[Phase]
     state: ClassVar[DeployState]
@@ -91,7 +91,7 @@ class Step(Protocol):
 
 @frozen
 class Plan:
-    """Steps in order, and sentences about decisions that a person should know of."""
+    """Steps in order, and notes about decisions that a person should know."""
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class Plan:
 
 @frozen
 class Commit:
-    """The point of no return: from here the new state is the service's state. The agent performs it."""
+    """The point of no return: from here the new version is the service's version. The agent performs it."""
 
     phase: ClassVar = Phase.CLEANUP
     state: ClassVar = DeployState.HEALTH_CHECKING
@@ -110,7 +110,7 @@ class Commit:
 
 @frozen
 class Hold:
-    """Leave a canary at its share for so long, and watch it. The agent performs it. `number` counts steps from 1."""
+    """Keep a canary at its share for this time and watch it. The agent performs it. `number` counts steps from 1."""
 
     number: int
     replicas: tuple[Ref, ...]
@@ -125,7 +125,7 @@ class Hold:
 
 @frozen
 class ForgetService:
-    """Drop what is kept of a removed service. The runtime drops its part first, then the agent its own."""
+    """Delete the stored data of a removed service. The runtime deletes its part first, then the agent its own."""
 
     phase: ClassVar = Phase.CLEANUP
     state: ClassVar = DeployState.STARTING
@@ -135,125 +135,158 @@ class ForgetService:
 
 
 class OperationContext(Protocol):
-    """What performing steps needs of the operation under way."""
+    """The part of the running operation that steps need."""
 
     service_id: ServiceId
 
     @property
     def desired(self) -> Desired:
-        """As it is now: committed or rolling back since, promoted since."""
+        """The current target; a commit, a rollback or a promotion changes it."""
 
     def interruptible(self, deadline: float) -> AbstractAsyncContextManager[None]:
-        """A block whose waits end, by Interrupted, when the operation is to end or `deadline` (loop time) has come."""
+        """Waits in this block raise Interrupted when the operation must end or `deadline` (loop time) has passed."""
 
     def report_pull(self, percent: int, text: str) -> None:
-        """Progress of getting an image, 0–100."""
+        """Report the progress of a pull, 0–100."""
 
     def remark(self, sentence: str) -> None:
-        """Something a person should know; it goes into the report, once."""
+        """Add a sentence for people to the report, once."""
 
     async def resolved(self, image: ResolvedImage) -> None:
         """Which image the desired deployment is made of, before anything is made of it. It stays that one."""
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
-        """A deployment of the service that the journal keeps."""
+        """A deployment of the service from the journal."""
 
     async def current(self) -> Deployment | None:
-        """The deployment that is the service's state."""
+        """The service's current deployment."""
 
     async def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
-        """The spec with the health check that holds for the replicas in question."""
+        """The spec, with the health check that applies to these replicas."""
 
 
 class Observation(Protocol):
-    """What one look at a service found; only the runtime it came from knows all of it."""
+    """The observed state of a service; opaque to all but the runtime that made it."""
 
     @property
     def replicas(self) -> Sequence[Replica]: ...
 
 
 class Rollout(Protocol):
-    """One operation's work on one service."""
+    """The work of one operation on one service."""
 
     async def observe(self) -> Observation:
-        """Look at the service, for the next plan. Names by index in steps are those of one plan only."""
+        """Observe the service, for the next plan. Refs by index are valid within one plan only."""
 
     def prior(self, observed: Observation) -> frozenset[ContainerId]:
-        """What an operation that begins now returns to when it fails. Pure."""
+        """The replicas to return to if an operation that begins now fails. Pure."""
 
     def plan(self, observed: Observation) -> Plan:
-        """The steps from what was observed to what is desired now. Pure."""
+        """The steps from the observed to the desired state. Pure."""
 
     async def perform(self, step: Step, deadline: float) -> None:
-        """Perform a step of the last plan. `deadline` is loop time. Raises Interrupted too."""
+        """Perform a step of the last plan. `deadline` is loop time. Also raises Interrupted."""
 
     def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
-        """The ids behind refs of the last plan."""
+        """The ids of refs of the last plan."""
 
     def is_restored(self) -> bool:
-        """After a rollback's plan was performed: whether what was running before is running again."""
+        """After a rollback's plan: whether the previous replicas are running again."""
 
     @property
     def created(self) -> Sequence[ContainerId]:
-        """What the last plan has created so far."""
+        """The replicas that the last plan has created so far."""
 
 
 class Rollouts(Protocol):
     """Deploy, scale, stop, restart and rollback."""
 
     def rollout(self, context: OperationContext) -> Rollout:
-        """Begin an operation's work. Does nothing yet."""
+        """Start the work of an operation. Has no effect yet."""
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
-        """Raise RequestError when the deployment cannot be carried out here as it asks.
+        """Raise RequestError when the runtime cannot carry out the deployment.
 
-        With `reserve` what it needs for itself alone, such as domains, is kept for the operation about to begin.
+        With `reserve`, exclusive resources such as domains are reserved for the operation that is about to begin.
         """
+
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        """Why the deployment would fail here as things are now, one sentence each, for a plan; not a promise."""
 
 
 class Availability(Protocol):
-    """Whether the runtime answers, and what it is."""
+    """Whether the runtime answers, and its version."""
 
     @property
     def name(self) -> str:
-        """Such as `docker`."""
+        """For example `docker`."""
 
     async def info(self) -> RuntimeInfo:
-        """Version figures. Not cheap: an engine may run other programs to find out."""
+        """Versions. Not cheap: an engine may run other programs for it."""
 
     async def ping(self) -> None:
-        """The cheapest proof that the runtime takes calls; raises RuntimeUnavailable when it is down or goes down."""
+        """The cheapest check that the runtime accepts calls; raises RuntimeUnavailable when it is down or stopping."""
 
 
 class Replicas(Protocol):
-    """What is there."""
+    """The existing replicas."""
 
     async def observe(self, service_id: ServiceId | None = None) -> Sequence[Replica]:
-        """Every replica of ours, or of one service, in any state."""
+        """Every replica of the agent, or of one service, in any state."""
 
     async def inspect(self, container_id: ContainerId) -> Replica | None:
         """One replica; None when it is gone."""
 
 
 class Survey(Protocol):
-    """What a lost journal is rebuilt from."""
+    """The input for rebuilding a lost journal."""
 
     async def survey(self) -> Sequence[Surveyed]:
-        """Every replica of ours, with its deployment."""
+        """Every replica of the agent, with its deployment."""
 
 
 class Logs(Protocol):
-    """What replicas write."""
+    """The output of replicas."""
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
-        """The last lines, for a failure report; empty when there are none to be had."""
+        """The last lines, for a failure report; empty when there are none."""
 
     def logs(self, container_id: ContainerId, wanted: LogRange) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
-        """Lines as they come; with `follow`, across restarts until the replica is gone. Not read, not fetched."""
+        """Lines as they arrive; with `follow`, across restarts until the replica is removed. Reads only on demand."""
+
+
+class ExecSession(Protocol):
+    """A command that runs in a replica, with its streams. Reading and writing may happen at the same time."""
+
+    async def read(self) -> Sequence[tuple[bool, bytes]]:
+        """The next output, as (whether it is standard error, bytes); empty once it has ended. Not read, it waits."""
+
+    async def write(self, data: bytes) -> None:
+        """Send to its input, waiting while it does not read. Raises RuntimeFailure once it takes no more."""
+
+    def end_input(self) -> None:
+        """Close its input."""
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of its terminal."""
+
+    async def exit_code(self) -> int:
+        """Wait for its end, after its output's; the exit code."""
 
 
 class Exec(Protocol):
     """Commands inside replicas."""
+
+    def attach(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        streams: ExecStreams,
+    ) -> AbstractAsyncContextManager[ExecSession]:
+        """Start a command; the block has its streams. Leaving the block before `exit_code` returned ends it."""
 
     async def execute(
         self,
@@ -264,48 +297,51 @@ class Exec(Protocol):
         working_dir: str | None,
         deadline_secs: float,
     ) -> ExecResult:
-        """Run a command; at the deadline its process is ended and StepFailed (EXEC_TIMEOUT) raised."""
+        """Run a command and keep the beginning of its output.
+
+        At the deadline its processes are ended and ExecTimedOut is raised, with the output so far.
+        """
 
 
 class Usage(Protocol):
     """Resource use of replicas."""
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
-        """Over about a second; None when the replica does not run."""
+        """Usage, measured for about a second; None when the replica does not run."""
 
     def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        """CPU percent since the last call for this replica and memory bytes, at no cost; None when it does not run."""
+        """CPU percent since the last call for this replica, and memory bytes, at no cost; None when it does not run."""
 
 
 class Retention(Protocol):
-    """What is kept so that a service can be rolled back."""
+    """What is kept for rollbacks."""
 
     async def collect_garbage(
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
-        """Drop what services in `known` hold for deployments not in `keep`, such as images; how many objects went."""
+        """Remove images and the like of services in `known` for deployments not in `keep`; return how many objects."""
 
 
 class Exits(Protocol):
-    """Replicas that ended."""
+    """Replicas that exited."""
 
     def drain_exits(self) -> ContainerExits:
-        """What ended since the last call, without what our own stop, restart or remove ended. For one caller only.
+        """The exits since the last call, except those of the agent's own stop, restart or remove. One caller only.
 
-        What the runtime did not tell is found by comparing what `observe` shows; then `complete` is false. The first
-        call never is complete.
+        Exits that the runtime did not report are found by comparing observations; then `complete` is false, as it is in
+        the first call.
         """
 
 
 class Watched(Protocol):
-    """Changes as they happen."""
+    """Notification of changes."""
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Until cancelled, call `on_change` after something happened to a replica of ours, or the runtime came or went.
+        """Until cancelled, call `on_change` after a replica of the agent has changed, or the runtime came or went.
 
-        A burst of changes may be told together. Events are hints and never the truth: whoever hears of one looks.
+        One call may stand for several changes. Events are hints, not facts: observe after each.
         """
 
 
 class Runtime(Rollouts, Availability, Replicas, Survey, Logs, Exec, Usage, Retention, Exits, Watched, Protocol):
-    """Everything an agent needs of what runs its services."""
+    """All that an agent needs of a runtime."""

@@ -1,4 +1,4 @@
-"""One concept per module, each fit to be a library of its own; what is not belongs elsewhere.
+"""One concept per module. Each module could be a library of its own; everything else belongs elsewhere.
 
-Imports nothing of ours.
+Imports no other package of syntra.
 """

@@ -1,4 +1,4 @@
-"""Replacing a file so that readers see the old content or the new, whole, whatever happens in between."""
+"""Replaces a file atomically: readers see either the old or the new content, complete, even after a crash."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ _NEXT_STEPS = {
 
 
 def write(path: Path | str, data: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
-    """Replace `path` with `data` durably: temp file beside it, fsync, rename, fsync of the directory.
+    """Replace `path` with `data` durably: temporary file, fsync, rename, fsync of the directory.
 
-    `mode` holds regardless of the umask. A symlink at `path` is replaced, not followed. On any failure or interruption
-    before the rename the old file stays and the temp file is removed; after a SIGKILL a `.….tmp` may be left behind,
-    which no later write trips over. Only a failing fsync of the directory reports an error with the new content
-    already visible: then it may not survive a power cut.
-    Without `durable` nothing is synced: for what may be lost, or torn, by a power cut.
+    `mode` applies regardless of the umask. A symlink at `path` is replaced, not followed. If anything fails before the
+    rename, the old file stays and the temporary file is removed; a SIGKILL may leave a `.….tmp` file, which later
+    writes ignore. If the directory's fsync fails, the new content is already visible but may not survive a power cut.
+    Without `durable` nothing is synced: for files that a power cut may lose or truncate.
     Raises AgentError; its `__cause__` is the OSError. Blocks on the disk: call it from a thread where that matters.
     """
     path = Path(path)
     try:
-        # All work goes through one directory descriptor: the directory cannot be swapped for another midway.
+        # All calls use one directory descriptor, so nothing can replace the directory in between.
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _replace(directory, path.name, data, mode, durable=durable)

@@ -1,4 +1,4 @@
-"""Work with a companion: a background coroutine that lives exactly as long as the work it accompanies."""
+"""Runs a background coroutine alongside other work, for exactly as long as that work takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 async def alongside(work: Coroutine[Any, Any, T], companion: Coroutine[Any, Any, None]) -> T:
-    """Await `work` while `companion` runs; the companion is cancelled when the work ends.
+    """Await `work` while `companion` runs; cancel the companion when the work ends.
 
-    Raises what the work raised, unwrapped; when the companion fails, the work is cancelled and the companion's error
-    raised. When both fail, the first is the cause and the one that is raised.
+    Raises the error of the work, unwrapped. If the companion fails, the work is cancelled and the companion's error is
+    raised. If both fail, the first error is raised.
     """
     try:
         async with asyncio.TaskGroup() as group:

@@ -1,10 +1,10 @@
-"""The root of every error of ours."""
+"""The base class of all errors of the agent."""
 
 
 class AgentError(Exception):
-    """Anything that went wrong in a way the agent can say: `cannot <verb> <object>: <reason>; <next step>`.
+    """An error with a message for people: `cannot <verb> <object>: <reason>; <next step>`.
 
-    `code` is the machine-readable name that travels in `command_response.error.code`.
+    `code` is the machine-readable name in `command_response.error.code`.
     """
 
     code = "INTERNAL"

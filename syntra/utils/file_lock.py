@@ -1,4 +1,4 @@
-"""One process at a time: an exclusive flock on a file that names its holder."""
+"""Ensures that only one process runs: an exclusive flock on a file that contains its holder's pid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syntra.utils.errors import AgentError
 
 
 class Locked(AgentError):
-    """Somebody else holds the lock. `holder` is the pid it wrote, None when it wrote none that can be read."""
+    """Another process holds the lock. `holder` is the pid in the file, None when the file contains no valid pid."""
 
     def __init__(self, path: Path, holder: int | None) -> None:
         self.path = path
@@ -23,8 +23,8 @@ class Locked(AgentError):
 class FileLock:
     """An acquired lock. Release it, leave the `with` block, or end the process: the kernel frees it in every case.
 
-    The file stays: removing it would let two processes hold locks on two files of one name. The lock belongs to the
-    open file (flock(2)): a child that is forked without exec shares it, an exec'd child does not.
+    The file stays: removing it would let two processes lock two files of the same name. The lock belongs to the open
+    file (flock(2)): a child forked without exec shares it, an exec'd child does not.
     """
 
     def __init__(self, path: Path, handle: int) -> None:
@@ -34,7 +34,7 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path: Path | str) -> FileLock:
-        """Take the lock at once. Raises Locked when it is held (also by this process), AgentError when it cannot be."""
+        """Take the lock or fail at once. Raises Locked when it is held (also by this process), AgentError otherwise."""
         path = Path(path)
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -56,12 +56,12 @@ class FileLock:
         return cls(path, handle)
 
     def release(self) -> None:
-        """Free the lock; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         handle, self._handle = self._handle, None
         if handle is None:
             return
         try:
-            os.ftruncate(handle, 0)  # before unlocking: afterwards the content is the next holder's
+            os.ftruncate(handle, 0)  # before unlocking: afterwards the content belongs to the next holder
             fcntl.flock(handle, fcntl.LOCK_UN)
         finally:
             os.close(handle)

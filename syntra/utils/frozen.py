@@ -1,9 +1,9 @@
-"""Frozen value classes that cost little at import.
+"""Frozen value classes that are cheap to import.
 
-`@dataclass(frozen=True, slots=True, kw_only=True)` compiles five functions for every class, half a millisecond in all:
-with two hundred classes that is a good part of a program's start. `@frozen` means the same to the reader and to the
-type checker, and shares one set of functions among all classes. It speaks the protocol of `dataclasses`, so `field`,
-`replace` and `fields` work. There is no `InitVar`, no order, no positional argument and no `__slots__`.
+`@dataclass(frozen=True, slots=True, kw_only=True)` compiles five functions per class, which takes half a millisecond:
+with two hundred classes, a large part of the start. `@frozen` means the same to readers and type checkers, but all
+classes share one set of functions. It supports `field`, `replace` and `fields` of `dataclasses`. It has no `InitVar`,
+no ordering, no positional arguments and no `__slots__`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass
 class _Sample:
-    """Where the standard library's own marks are read from."""
+    """Source of the standard library's own markers."""
 
     field: int
 
@@ -28,21 +28,21 @@ _SAMPLE = dataclasses.fields(_Sample)[0]
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
-    """Make a class of values from its annotations: keyword-only, immutable, compared and hashed by its fields.
+    """Make a value class from annotations: keyword-only, immutable, compared and hashed by its fields.
 
-    What the class defines itself (`__eq__`, `__hash__`, `__repr__`, `__init__`) stays; `__post_init__` is called.
+    Methods that the class defines (`__eq__`, `__hash__`, `__repr__`, `__init__`) stay; `__post_init__` is called.
     """
     fields: dict[str, Field[Any]] = {}
     for base in reversed(cls.__mro__[1:]):
         fields |= getattr(base, "__dataclass_fields__", {})
     for name, annotation in inspect.get_annotations(cls).items():
-        # Annotations are texts where they are not evaluated, as everywhere here.
+        # Annotations that are not evaluated are strings, as in all our modules.
         if str(annotation).startswith(("ClassVar", "typing.ClassVar")):
             continue
         given = cls.__dict__.get(name, MISSING)
         made: Field[Any] = given if isinstance(given, Field) else field(default=given)
         made.name, made.type, made.kw_only = name, annotation, True
-        made._field_type = _SAMPLE._field_type  # type: ignore[attr-defined]  # what `fields` and `replace` go by
+        made._field_type = _SAMPLE._field_type  # type: ignore[attr-defined]  # `fields` and `replace` read this
         fields[name] = made
         if made.default is not MISSING:
             setattr(cls, name, made.default)

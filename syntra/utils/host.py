@@ -1,7 +1,7 @@
-"""The machine this runs on: what it is, and how busy it is.
+"""Facts and usage figures of the host.
 
-Sizes are binary: `_mb` is MiB, `_gb` is GiB, both whole numbers rounded down. Reads a handful of files per sample;
-processes are never enumerated.
+Sizes are binary: `_mb` is MiB and `_gb` is GiB, rounded down to whole numbers. Each sample reads a few files and never
+lists processes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syntra.utils.frozen import frozen
 _MIB = 1024**2
 _GIB = 1024**3
 _ARCHES = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64"}
-# Interfaces that carry container or tunnel traffic, which passes a real interface too: beginnings of their names.
+# Name prefixes of interfaces that carry container or tunnel traffic, which also passes a real interface.
 _VIRTUAL = (
     *("veth", "docker", "br-", "cni", "flannel", "cali", "cilium", "lxc", "podman", "kube-", "nodelocaldns"),
     *("virbr", "vnet", "tun", "tap", "wg", "dummy", "ifb"),
@@ -26,13 +26,13 @@ _VIRTUAL = (
 
 @frozen
 class HostFacts:
-    """What does not change while the agent runs."""
+    """Facts that do not change while the agent runs."""
 
     os_name: str
     os_version: str
     kernel: str
     arch: str
-    """`x86_64` or `aarch64`; another machine's own word otherwise."""
+    """`x86_64` or `aarch64`; other machines give their own name."""
     cpu_cores: int
     """Logical processors of the host."""
     cpu_model: str
@@ -41,7 +41,7 @@ class HostFacts:
     hostname: str
     public_ip: str | None
     private_ip: str
-    """The address the default route leaves from; `127.0.0.1` on a machine without a network."""
+    """The source address of the default route; `127.0.0.1` on a machine without a network."""
 
     def to_payload(self) -> dict[str, object]:
         """The host's part of `agent_hello`: os, arch, resources, network."""
@@ -60,7 +60,7 @@ class HostFacts:
 
 @frozen
 class HostFigures:
-    """How busy the host is."""
+    """Usage of the host."""
 
     cpu_usage_percent: float
     """0 to 100 over all processors, since the last sample."""
@@ -69,17 +69,17 @@ class HostFigures:
     disk_used_gb: int
     disk_available_gb: int
     network_rx_bytes: int
-    """Since the last sample, as is `network_tx_bytes`."""
+    """Since the last sample; the same holds for `network_tx_bytes`."""
     network_tx_bytes: int
 
     def to_payload(self) -> dict[str, object]:
-        """The `resources` of a heartbeat."""
+        """The `resources` object of a heartbeat."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 @frozen
 class HostCounters:
-    """One raw reading. Processor times in seconds since boot, the rest in bytes."""
+    """One reading of the counters. Processor times in seconds since boot, all else in bytes."""
 
     cpu_busy_secs: float
     cpu_total_secs: float
@@ -88,11 +88,11 @@ class HostCounters:
     disk_used: int
     disk_available: int
     interfaces: Mapping[str, tuple[int, int]]
-    """Received and sent bytes since boot, of the counted interfaces."""
+    """Received and sent bytes since boot, per counted interface."""
 
 
 class HostMeter:
-    """Turns readings into figures since the last sample. Belongs to one consumer: each sample moves the base."""
+    """Computes usage since the last sample. Use one meter per consumer: every sample resets the base."""
 
     def __init__(self, disk_path: Path | str = "/", *, read: Callable[[Path], HostCounters] | None = None) -> None:
         """`disk_path` is any path on the measured filesystem."""
@@ -101,16 +101,16 @@ class HostMeter:
         self._last: HostCounters | None = None
 
     def sample(self) -> HostFigures:
-        """Figures since the last sample; processor and network are 0 in the first. Raises OSError without the disk."""
+        """Usage since the last sample; the first has no CPU and network. Raises OSError if the disk is missing."""
         current = self._read(self._disk_path)
         last, self._last = self._last, current
         return figures_between(last, current)
 
 
 def figures_between(last: HostCounters | None, current: HostCounters) -> HostFigures:
-    """What happened from `last` to `current`. Pure.
+    """Usage between two readings. Pure.
 
-    An interface that is new counts from the next sample on (its counters may be old), one whose counters fell was
+    A new interface counts from the next sample on, as its counters may be old. An interface whose counters fell was
     reset and counts from zero.
     """
     cpu = 0.0
@@ -118,7 +118,7 @@ def figures_between(last: HostCounters | None, current: HostCounters) -> HostFig
     if last is not None:
         total = current.cpu_total_secs - last.cpu_total_secs
         busy = current.cpu_busy_secs - last.cpu_busy_secs
-        # The kernel's idle and iowait figures may run backwards (proc(5)).
+        # The kernel's idle and iowait values may decrease (proc(5)).
         cpu = round(min(100.0, max(0.0, 100.0 * busy / total)), 1) if total > 0 else 0.0
         for name, (rx, tx) in current.interfaces.items():
             if name in last.interfaces:
@@ -141,12 +141,12 @@ def read_counters(disk_path: Path) -> HostCounters:
     import psutil
 
     cpu = psutil.cpu_times()
-    # user and nice already contain the guests' time.
+    # user and nice already include guest time.
     total = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)
     idle = cpu.idle + getattr(cpu, "iowait", 0.0)
     memory = psutil.virtual_memory()
     disk = psutil.disk_usage(str(disk_path))
-    # nowrap off: that bookkeeping is global, unbounded in interface names, and done by figures_between.
+    # nowrap=False: psutil's handling is global and grows with interface names; figures_between does it instead.
     network = psutil.net_io_counters(pernic=True, nowrap=False) or {}
     counted = counted_interfaces(network)
     return HostCounters(
@@ -161,11 +161,12 @@ def read_counters(disk_path: Path) -> HostCounters:
 
 
 def counted_interfaces(names: Iterable[str], sys_class_net: Path = Path("/sys/class/net")) -> list[str]:
-    """The interfaces whose traffic is the host's own, each byte once.
+    """The interfaces to count, so that every byte of the host counts once.
 
-    Those with a device behind them, so neither bridges, VLANs, bonds nor tunnels, whose traffic passes a device too.
-    A device under another device is left out: Hyper-V's network card counts its accelerated function's bytes as well.
-    Where none has a device (a container, some virtual servers), all that are not known to be virtual by name.
+    Interfaces with a device, which excludes bridges, VLANs, bonds and tunnels: their traffic also passes a device. A
+    device below another device is excluded: Hyper-V's network card already counts the bytes of its accelerated
+    function. If no interface has a device (a container, some virtual servers), all whose names are not known as
+    virtual.
     """
     names = sorted(names)
     with_device = {name for name in names if (sys_class_net / name / "device").exists()}
@@ -182,7 +183,7 @@ def _master(interface: Path) -> str:
 
 
 def facts(disk_path: Path | str = "/") -> HostFacts:
-    """Find out about this host. Never sends a packet; `public_ip` is None, only the outside can tell it."""
+    """Read the facts of this host. Sends no packet; `public_ip` is None, as only an outside service can tell it."""
     import psutil
 
     try:
@@ -207,7 +208,7 @@ def facts(disk_path: Path | str = "/") -> HostFacts:
 
 
 def cpu_model(cpuinfo: str, device_tree: str = "") -> str:
-    """The processor's name from the text of /proc/cpuinfo; on ARM, which has none, the board's; "" when neither is."""
+    """The CPU name from /proc/cpuinfo; on ARM, which has none, the board's name; "" when both are missing."""
     fields: dict[str, str] = {}
     for line in cpuinfo.splitlines():
         name, colon, value = line.partition(":")
@@ -219,8 +220,8 @@ def cpu_model(cpuinfo: str, device_tree: str = "") -> str:
 
 
 def _private_ip() -> str:
-    # Connecting a datagram socket only asks the routing table. The targets are documentation addresses (RFC 5737,
-    # RFC 3849): nothing answers there and nothing is sent.
+    # Connecting a datagram socket only reads the routing table. The targets are documentation addresses (RFC 5737,
+    # RFC 3849); nothing is sent.
     for family, target in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
         try:
             with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as asking:
@@ -232,7 +233,7 @@ def _private_ip() -> str:
 
 
 def _interface_ip() -> str:
-    """The address of the first real interface: a machine without a default route still has one."""
+    """The address of the first real interface: a machine without a default route may have one."""
     import psutil
 
     addresses = psutil.net_if_addrs()

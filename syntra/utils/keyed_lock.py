@@ -1,4 +1,4 @@
-"""A lock per key, for as long as somebody holds or wants it."""
+"""One lock per key, kept only while a task holds it or waits for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 
 class KeyedLock:
-    """`async with lock.holding(key)`: one holder per key at a time, in the order of arrival; keys do not wait."""
+    """`async with lock.holding(key)`: one holder per key, in order of arrival; keys are independent."""
 
     def __init__(self) -> None:
-        # The lock and how many hold it or wait for it; the last one out takes it away.
+        # The lock, and how many tasks hold it or wait for it; the last one removes it.
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     def __len__(self) -> int:
@@ -19,7 +19,7 @@ class KeyedLock:
 
     @asynccontextmanager
     async def holding(self, key: Hashable) -> AsyncIterator[None]:
-        """Hold the key's lock. Cancelling a waiter leaves the others as they are."""
+        """Hold the key's lock. Cancelling a waiter does not affect the others."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = lock, users + 1
         try:

@@ -1,7 +1,7 @@
-"""Sizes and CPU shares as people write them.
+"""Parses sizes and CPU shares as people write them.
 
-Binary multiples whatever the spelling (`512m`, `512MB`, `512Mi` are the same 536870912 bytes): Docker reads them so,
-and a limit that depends on an `i` surprises.
+All spellings are binary multiples (`512m`, `512MB` and `512Mi` are the same 536870912 bytes): Docker does the same, and
+a limit that depends on an `i` is a trap.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CPU = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)(m)?", re.ASCII)
 
 
 def parse_bytes(text: str) -> int | None:
-    """Bytes of `512m`, `1.5g`, `256MB` or `1048576`; None when it is not a size, is zero, or counts parts of a byte.
+    """Bytes of `512m`, `1.5g`, `256MB` or `1048576`; None for text that is not a size, zero, and fractions of a byte.
 
     With a unit a fraction is rounded down: `0.3k` is 307 bytes.
     """
@@ -30,7 +30,7 @@ def parse_bytes(text: str) -> int | None:
 
 
 def parse_nano_cpus(text: str) -> int | None:
-    """Billionths of a core of `0.5`, `2` or Kubernetes' `250m`; None when it is neither or zero."""
+    """Billionths of a core of `0.5`, `2` or Kubernetes' `250m`; None for zero and other text."""
     match = _CPU.fullmatch(text.strip())
     if match is None:
         return None

@@ -1,8 +1,8 @@
-"""Keeping secrets out of text: by the values that are known, and by the names that say what they hold.
+"""Removes secrets from text: known values, and fields whose names say that they hold a secret.
 
-Pure. A known value is found in every form it commonly takes on its way into a log: raw, JSON- or repr-escaped,
+Pure. A known value is found in every form in which it commonly appears in a log: raw, JSON- or repr-escaped,
 percent-encoded, and inside base64 at any alignment (so also in `Basic` credentials).
-Lookup is by the first six characters, so a text costs one dictionary probe per position however many values there are.
+Lookup uses the first six characters, so a text costs one dictionary lookup per position, however many values there are.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
 MARK = "[redacted]"
-MIN_LENGTH = 6  # shorter values appear in innocent words
-_MIN_LINE = 12  # of a value of several lines, each line from this length on is hidden on its own too
-_PIECE = 1024  # longer values are known by pieces, so that their variants stay small
+MIN_LENGTH = 6  # shorter values also occur in ordinary words
+_MIN_LINE = 12  # of a multi-line value, each line at least this long is also hidden on its own
+_PIECE = 1024  # longer values are split into pieces, so that their variants stay small
 _MAX_DEPTH = 8
 
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -29,19 +29,19 @@ _ALL_VALUES = frozenset({"env", "env_vars", "environ", "environment"})
 
 
 class Redactor:
-    """A bounded set of secret values, and the cleaning of texts and mappings from them.
+    """A bounded set of secret values, which it removes from texts and mappings.
 
-    Bounded by count and by total length; the values added longest ago are forgotten first, and adding one again renews
-    it. `add` belongs to one thread; `clean` may run in any.
+    Bounded by count and by total length. The oldest values are forgotten first; adding a value again renews it. Call
+    `add` from one thread only; `clean` may run in any thread.
     """
 
     def __init__(self, *, max_values: int = 10_000, max_chars: int = 4 * 1024 * 1024) -> None:
-        """`max_chars` counts the raw values; their variants take about fifteen times that."""
+        """`max_chars` counts the raw values; their variants take about fifteen times as much."""
         self._max_values = max_values
         self._max_chars = max_chars
         self._chars = 0
         self._values: OrderedDict[str, None] = OrderedDict()
-        self._uses: dict[str, int] = {}  # form -> how many values have it
+        self._uses: dict[str, int] = {}  # form -> number of values that have it
         self._index: dict[str, tuple[str, ...]] = {}  # first six characters -> forms, longest first
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Redactor:
         return f"Redactor({len(self._values)} values hidden)"
 
     def add(self, value: str) -> None:
-        """Hide `value` from now on. Surrounding blanks do not count; what is then shorter than six is ignored."""
+        """Hide `value` from now on. Surrounding spaces are removed; a value shorter than six characters is ignored."""
         value = value.strip()
         if len(value) < MIN_LENGTH or len(value) > self._max_chars or value in MARK:
             return
@@ -69,7 +69,7 @@ class Redactor:
             self._forget()
 
     def clean(self, text: str) -> str:
-        """`text` with every known value, URL userinfo and `Bearer`/`Basic` credential replaced by `[redacted]`."""
+        """Replace every known value, URL userinfo and `Bearer`/`Basic` credential in `text` by `[redacted]`."""
         if self._index:
             text = self._without_values(text)
         if "://" in text:
@@ -77,10 +77,10 @@ class Redactor:
         return _CREDENTIALS.sub(rf"\1 {MARK}", text)
 
     def clean_mapping(self, mapping: Mapping[str, object]) -> dict[str, object]:
-        """A copy: values under secret-sounding names replaced whole, every other text cleaned, at any depth.
+        """Copy a mapping: replace values under secret-sounding names, clean all other strings, at any depth.
 
-        None, booleans and empty texts stay, they tell that a secret is missing. Under `env` and its likes every value
-        of a mapping is a secret. Nesting beyond eight levels is replaced by `[redacted]`.
+        None, booleans and empty strings stay: they show that a secret is missing. Under `env` and similar names every
+        value of a mapping is secret. Nesting deeper than eight levels is replaced by `[redacted]`.
         """
         return self._mapping(mapping, hide_all=False, depth=0)
 
@@ -111,7 +111,7 @@ class Redactor:
     def _without_values(self, text: str) -> str:
         index = self._index
         parts: list[str] = []
-        done = start = end = 0  # text[:done] is in parts; [start, end) is the secret being gathered
+        done = start = end = 0  # parts holds text[:done]; [start, end) is the current secret
         for position in range(len(text) - MIN_LENGTH + 1):
             for form in index.get(text[position : position + MIN_LENGTH], ()):
                 if text.startswith(form, position):
@@ -120,7 +120,7 @@ class Redactor:
                             parts += (text[done:start], MARK)
                             done = end
                         start = position
-                    # Secrets may overlap: what is hidden is their union.
+                    # Secrets may overlap: hide their union.
                     end = max(end, position + len(form))
                     break
         if not end:
@@ -144,7 +144,7 @@ class Redactor:
 def is_secret_name(name: str) -> bool:
     """Whether a field of this name holds a secret: `db_password`, `apiKey`, `X-Auth-Token`, `authorization`, …
 
-    `key` counts as the last of several words (`api_key`, not `key_path`). snake, kebab and camel case are taken.
+    `key` counts only as the last of several words (`api_key`, not `key_path`). Accepts snake, kebab and camel case.
     """
     words = [word.lower() for word in _WORDS.findall(name)]
     if not words:
@@ -177,7 +177,7 @@ def _encodings(value: str) -> Iterator[str]:
     yield value
     for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]):
         yield escaped
-        # Go's encoder writes these three as escapes.
+        # Go's JSON encoder escapes these three.
         yield escaped.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
     for safe in (b"", b"/", b"/:@!$&'()*+,;="):
         kept = _UNRESERVED | frozenset(safe)
@@ -190,6 +190,6 @@ def _encodings(value: str) -> Iterator[str]:
         yield alone
         yield alone.rstrip("=")
         for shift in range(3):
-            # The characters that the value alone decides, when `shift` bytes of a group of three come before it.
+            # The characters that depend only on the value, when `shift` bytes of a group of three precede it.
             text = encode(bytes(shift) + raw).decode()
             yield text[-(-8 * shift // 6) : 8 * (shift + len(raw)) // 6]

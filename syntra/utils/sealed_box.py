@@ -1,7 +1,7 @@
-"""Secrets at rest: AES-256-GCM under a key that lives in its own private file.
+"""Encrypts secrets at rest: AES-256-GCM with a key in its own private file.
 
 Format of a sealed value: version byte 0x01, 12-byte random nonce, ciphertext with its 16-byte tag.
-The context (what the value is and whose) is authenticated, not stored: a value moved elsewhere does not unseal.
+The context (what the value is, and its owner) is authenticated but not stored: a value moved elsewhere does not unseal.
 Random 96-bit nonces are safe for 2**32 values per key (NIST SP 800-38D §8.3).
 """
 
@@ -27,7 +27,11 @@ _TAG_BYTES = 16
 
 
 class Unsealable(AgentError):
-    """A sealed value that this key and this context do not open: altered, cut, moved, or sealed under another key."""
+    """This key and context do not open a sealed value: it was altered, cut, moved, or sealed with another key."""
+
+
+class DamagedKey(AgentError):
+    """The key file is ours and private, and has another length than a key: what it held is lost."""
 
 
 class SealedBox:
@@ -36,7 +40,7 @@ class SealedBox:
     __slots__ = ("_cipher", "_key")
 
     def __init__(self, key: bytes) -> None:
-        """`key` is 32 bytes of randomness."""
+        """`key` is 32 random bytes."""
         if len(key) != _KEY_BYTES:
             raise AgentError(f"cannot use the sealing key: it has {len(key)} bytes, not {_KEY_BYTES}; restore the key")
         self._key = key
@@ -47,11 +51,12 @@ class SealedBox:
 
     @classmethod
     def open_or_create(cls, key_path: Path | str) -> SealedBox:
-        """The box of the key in `key_path`, which is made (0600, random) when it does not exist.
+        """Open the box of the key in `key_path`. Create the key (0600, random) if the file does not exist.
 
-        Of several processes that create at once, one key wins and all use it; a crash leaves a whole key or none.
-        Raises AgentError for a key that others may read, that is not a regular file of 32 bytes, is a symlink, or
-        belongs to another user: a key somebody else could have placed or copied protects nothing.
+        If several processes create it at once, one key wins and all use it. A crash leaves a complete key or none.
+        Raises AgentError for a key that other users can read, that belongs to another user, or that is not a regular
+        file of 32 bytes (a symlink is refused): a key that another user could have placed or copied protects nothing.
+        It is a DamagedKey when only its length is wrong.
         """
         path = Path(key_path)
         try:
@@ -68,12 +73,12 @@ class SealedBox:
             ) from exc
 
     def seal(self, plaintext: bytes, context: str) -> bytes:
-        """Encrypt `plaintext`, bound to `context`; the same input gives another output each time."""
+        """Encrypt `plaintext`, bound to `context`. The same input gives a different output each time."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return _VERSION + nonce + self._aead().encrypt(nonce, plaintext, context.encode())
 
     def unseal(self, sealed: bytes, context: str) -> bytes:
-        """The plaintext of `sealed`. Raises Unsealable; the error names the context, never the content."""
+        """Decrypt `sealed`. Raises Unsealable; the error names the context, never the content."""
         from cryptography.exceptions import InvalidTag
 
         if len(sealed) < len(_VERSION) + _NONCE_BYTES + _TAG_BYTES:
@@ -90,7 +95,7 @@ class SealedBox:
             ) from exc
 
     def _aead(self) -> AESGCM:
-        # Imported on first use: loading OpenSSL costs more than printing a version does.
+        # Imported on first use: loading OpenSSL takes longer than printing the version.
         if self._cipher is None:
             from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -99,7 +104,7 @@ class SealedBox:
 
 
 def _read_key(path: Path) -> bytes:
-    # O_NONBLOCK: a FIFO placed there must be refused, not waited for.
+    # O_NONBLOCK: a FIFO in place of the file must be refused, not waited for.
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         info = os.fstat(handle)
@@ -113,7 +118,7 @@ def _read_key(path: Path) -> bytes:
         if info.st_uid not in (0, os.geteuid()):
             raise AgentError(f"cannot use key {path}: it belongs to user id {info.st_uid}; chown it to the agent")
         if info.st_size != _KEY_BYTES:
-            raise AgentError(
+            raise DamagedKey(
                 f"cannot use key {path}: it has {info.st_size} bytes, not {_KEY_BYTES}; restore the key from a backup"
             )
         return os.read(handle, _KEY_BYTES + 1)
@@ -122,7 +127,7 @@ def _read_key(path: Path) -> bytes:
 
 
 def _create_key(path: Path) -> None:
-    """Write a whole key under another name, then link it: the link fails when the key exists, and is never partial."""
+    """Write a complete key under a temporary name, then link it: the link fails if the key exists."""
     temp = path.with_name(f".{secrets.token_hex(8)}.tmp")
     handle = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

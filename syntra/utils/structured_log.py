@@ -1,9 +1,9 @@
-"""Logging set-up: one record, one line, as JSON or as text, cleaned of secrets before it is written.
+"""Sets up logging: one record per line, as JSON or text, with secrets removed.
 
 JSON: {"timestamp": RFC 3339 UTC with milliseconds, "level", "logger", "message", the `extra` fields…, "exception"?}.
 Text: `timestamp level logger: message key=value …`; a traceback follows on indented lines.
-Levels are debug, info, warn, error and fatal. A record that cannot be formatted or written is never an exception for
-the code that logged: it is shortened, or counted as lost.
+Levels are debug, info, warn, error and fatal. A record that cannot be formatted or written never raises in the code
+that logged it: it is shortened, or counted as lost.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ _LEVELS = {
 _NAMES = ((logging.CRITICAL, "fatal"), (logging.ERROR, "error"), (logging.WARNING, "warn"), (logging.INFO, "info"))
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _RESERVED = frozenset({"timestamp", "level", "logger", "message", "exception", "stack"})
-# A line stays readable and a runaway value bounded.
+# Keeps lines readable and limits huge values.
 _MAX_TEXT = 16_384
 _MAX_ITEMS = 100
 _MAX_DEPTH = 6
 
 
 class LogFormat(Enum):
-    """How a record is written."""
+    """The format of a record."""
 
     JSON = "json"
     TEXT = "text"
 
 
 class Cleaner(Protocol):
-    """Takes secrets out; `syntra.utils.redact.Redactor` fits. Called from every thread that logs."""
+    """Removes secrets; `syntra.utils.redact.Redactor` fits. Called from every thread that logs."""
 
     def clean(self, text: str) -> str:
         """`text` without secrets."""
@@ -61,7 +61,7 @@ class Cleaner(Protocol):
 
 
 class LogHandle:
-    """The installed logging; `configure` again replaces it."""
+    """The installed logging; a new call of `configure` replaces it."""
 
     def __init__(self, handler: _LineHandler) -> None:
         self._handler = handler
@@ -72,18 +72,18 @@ class LogHandle:
         return self._handler.lost
 
     def set_level(self, level: str) -> None:
-        """Change the level at once: debug, info, warn, error or fatal. Raises AgentError for any other word.
+        """Change the level: debug, info, warn, error or fatal. Raises AgentError for any other word.
 
-        Below info only the own package speaks: libraries put whole frames and headers into their debug records.
+        Below info only this package logs: libraries log whole frames and headers at debug level.
         """
         number = _level_number(level)
         logging.getLogger().setLevel(max(number, logging.INFO))
         logging.getLogger(_OWN_PACKAGE).setLevel(number)
 
     def reopen(self) -> None:
-        """Open the log file anew, after logrotate moved it away; without a file nothing happens.
+        """Open the log file again, after logrotate has moved it; does nothing without a file.
 
-        Raises AgentError when it cannot be opened; the old file then stays in use.
+        Raises AgentError when the file cannot be opened; the old file then stays in use.
         """
         self._handler.reopen()
 
@@ -94,10 +94,10 @@ class LogHandle:
 
 
 def configure(format: LogFormat, level: str, file: Path | None, redactor: Cleaner) -> LogHandle:
-    """Send all records of this process to `file` (0600, appended) or to stderr, in `format`, from `level` on.
+    """Log all records of this process to `file` (0600, appended) or to stderr, in `format`, from `level` on.
 
-    Replaces what an earlier call installed and leaves handlers of others alone. Raises AgentError for an unknown level
-    or a file that cannot be opened, before anything is changed.
+    Replaces the handler of an earlier call and keeps other handlers. Raises AgentError for an unknown level or a file
+    that cannot be opened, before it changes anything.
     """
     _level_number(level)
     handler = _LineHandler(file)
@@ -113,7 +113,7 @@ def configure(format: LogFormat, level: str, file: Path | None, redactor: Cleane
 
 
 class _LineHandler(logging.Handler):
-    """Writes each record with as few writes as the kernel allows: lines of several writers do not mix in one file."""
+    """Writes each record with as few writes as possible, so that lines of several writers do not mix in one file."""
 
     def __init__(self, path: Path | None) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class _LineHandler(logging.Handler):
             view = memoryview(line.encode(errors="backslashreplace"))
             while view:
                 view = view[os.write(self._file, view) :]
-        except Exception:  # noqa: BLE001 - a log call may not fail its caller, whatever a value's __str__ or the disk does
+        except Exception:  # noqa: BLE001 - a log call must not fail its caller, whatever a value's __str__ or the disk does
             self.lost += 1
 
     def reopen(self) -> None:
@@ -213,17 +213,17 @@ def _level_number(level: str) -> int:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # noqa: BLE001 - arguments that do not fit their message still deserve to be seen
+    except Exception:  # noqa: BLE001 - a message whose arguments do not fit is still worth logging
         return f"{_safely(lambda: str(record.msg))} (arguments do not fit: {_safely(lambda: repr(record.args))})"
 
 
 def _traceback(formatter: logging.Formatter, exc_info: tuple[Any, Any, Any]) -> str:
-    """The traceback; of a very long one the end, where the cause of the trouble stands."""
+    """The traceback; of a very long one the end, which names the error."""
     return _safely(lambda: formatter.formatException(exc_info))[-_MAX_TEXT:]
 
 
 def _plain(value: object, depth: int, clean: Callable[[str], str]) -> object:
-    """`value` as JSON can hold it: bounded in depth, width and length; cycles end at the depth."""
+    """Convert `value` for JSON: bounded in depth, width and length; the depth limit also ends cycles."""
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -243,7 +243,7 @@ def _plain(value: object, depth: int, clean: Callable[[str], str]) -> object:
 def _safely(render: Callable[[], str]) -> str:
     try:
         return render()
-    except Exception as exc:  # noqa: BLE001 - a broken __str__ must not hide the record it came with
+    except Exception as exc:  # noqa: BLE001 - a broken __str__ must not hide its record
         return f"<unprintable: {type(exc).__name__}>"
 
 
@@ -255,7 +255,7 @@ def _text_value(value: object) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Control characters escaped: a value cannot forge a second record or move a terminal's cursor."""
+    """Escape control characters: a value cannot forge a second record or move a terminal's cursor."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)

@@ -1,6 +1,6 @@
-"""Points in time as epoch numbers and as RFC 3339 text, exact to the nanosecond.
+"""Times as epoch numbers and as RFC 3339 text, exact to the nanosecond.
 
-Pure. Text is always UTC with a `Z`; parsing takes any offset. Integers throughout: a float cannot hold nanoseconds.
+Pure. Text is always UTC with a `Z`; parsing accepts any offset. Integers only: a float cannot hold nanoseconds.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from syntra.utils.errors import AgentError
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _DAY_SECS = 86_400
 _NS = 1_000_000_000
-# [0-9] and not \d, which takes digits of every script.
+# [0-9] and not \d, which matches digits of every script.
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([0-9]{2}):([0-9]{2}))"
 )
-_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time: the engine's way to say "not yet"
+_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time, by which the engine means "not yet"
 
 
 def format_secs(epoch_secs: float) -> str:
-    """Seconds since the epoch as `2026-01-02T03:04:05.678Z`, rounded to the millisecond."""
+    """Seconds since the epoch as `2026-01-02T03:04:05.678Z`, rounded to milliseconds."""
     try:
         milliseconds = round(epoch_secs * 1000)
     except (OverflowError, ValueError) as exc:
@@ -32,7 +32,7 @@ def format_secs(epoch_secs: float) -> str:
 
 
 def format_ns(epoch_ns: int) -> str:
-    """Nanoseconds since the epoch as `2026-01-02T03:04:05.678901234Z`: fixed width, so text order is time order."""
+    """Nanoseconds since the epoch as `2026-01-02T03:04:05.678901234Z`. Fixed width, so it sorts as text."""
     secs, rest = divmod(epoch_ns, _NS)
     return f"{_second(secs)}.{rest:09d}Z"
 
@@ -40,8 +40,8 @@ def format_ns(epoch_ns: int) -> str:
 def parse_ns(text: str) -> int | None:
     """RFC 3339 text to nanoseconds since the epoch; None for `0001-01-01T00:00:00Z`, the engine's "never".
 
-    Takes what RFC 3339 §5.6 does: any offset, lower-case or blank separators, a leap second (it is the next second),
-    a fraction of any length (cut at nanoseconds). Raises AgentError for anything else.
+    Accepts all of RFC 3339 §5.6: any offset, a lower-case or space separator, a leap second (as the next second), and a
+    fraction of any length (cut to nanoseconds). Raises AgentError for anything else.
     """
     if text == _NEVER:
         return None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.messages import CONTROL_PLANE, LOCAL, PeerGone, Reports, envelope
 from syntra.agent.operations.canary import CanaryTools
 from syntra.agent.operations.deployer import Deployer
@@ -28,11 +29,10 @@ from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.traffic.port import NoTraffic, Traffic
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
-from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.runtime import Runtime
 from syntra.utils.redact import Redactor
-from tests.agent.fake_engine import FakeEngine
+from tests.agent.fake_engine import FakeEngine, Hold
 from tests.agent.journal.opened import after_a_kill, opened
 from tests.agent.samples import deploy_payload
 
@@ -46,6 +46,7 @@ class ControlPeer:
 
     journal: Journal
     origin: str = CONTROL_PLANE
+    share: str = CONTROL_PLANE
     streamed: list[Message] = field(default_factory=list)
     gone: bool = False
 
@@ -64,6 +65,7 @@ class LocalPeer:
 
     reports: Reports
     origin: str = LOCAL
+    share: str = "uid 0"
     heard: list[Message] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,7 +93,7 @@ class Agent:
         self,
         directory: Path,
         journal: Journal,
-        engine: ContainerEngine,
+        engine: FakeEngine,
         group: asyncio.TaskGroup,
         *,
         proxy: ProxyControls | None = None,
@@ -102,6 +104,7 @@ class Agent:
         """`runtime` is another than the engine's."""
         self.directory = directory
         self.journal = journal
+        self.engine = engine
         self.reports = Reports("srv_1")
         self.redactor = Redactor()
         clock = asyncio.get_running_loop().time
@@ -152,21 +155,47 @@ class Agent:
         self.local.listen(request_id)
         await self.router.handle(kind, f"envelope-{request_id}", {"request_id": request_id, **payload}, self.local)
 
+    async def carry_out(self, kind: str, request_id: str, **payload: Json) -> None:
+        """Send, and return when nothing of the service is under way."""
+        await self.send(kind, request_id, **{"service_id": "web", **payload})
+        await self.done(str(payload.get("service_id", "web")))
+
     async def deploy(self, request_id: str, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
         await self.send("deploy", request_id, **deploy_payload(deployment_id, service_id, **changes))
+
+    async def deploy_to_end(
+        self, request_id: str, deployment_id: str, service_id: str = "web", **changes: Any
+    ) -> dict[str, Any]:
+        """Deploy, and return the one terminal report."""
+        await self.deploy(request_id, deployment_id, service_id, **changes)
+        await self.done(service_id)
+        return await self.end_of(request_id)
+
+    async def reach(self, method: str, command: Awaitable[object]) -> Hold:
+        """Hold a method of the engine, and return when the work of `command` has come to it."""
+        hold = self.engine.hold(method)
+        await command
+        await hold.arrived.wait()
+        return hold
+
+    @asynccontextmanager
+    async def held_at(self, method: str, command: Awaitable[object]) -> AsyncIterator[None]:
+        """The block runs while the work of `command` is held at a method of the engine; then all work is finished."""
+        hold = await self.reach(method, command)
+        yield
+        hold.release.set()
+        await self.done()
 
     async def deployed(self, deployment_id: str, service_id: str = "web", **changes: Any) -> None:
         """Deploy and see that it succeeds."""
         request_id = f"setup-{service_id}-{deployment_id}"
-        await self.deploy(request_id, deployment_id, service_id, **changes)
-        await self.done(service_id)
-        assert (await self.end_of(request_id))["status"] == "running"
+        assert (await self.deploy_to_end(request_id, deployment_id, service_id, **changes))["status"] == "running"
 
-    async def killed_or_done(self, adapter: FakeEngine) -> bool:
+    async def killed_or_done(self) -> bool:
         """Return when the engine has called the end, or nothing is under way any more; whether it was the former."""
-        while not adapter.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
+        while not self.engine.killed.is_set() and self.deployer.queues.is_busy(ServiceId("web")):
             await asyncio.sleep(0.05)
-        return adapter.killed.is_set()
+        return self.engine.killed.is_set()
 
     async def done(self, *services: str) -> None:
         """Return when nothing of the services (`web` when none is named) is under way."""
@@ -182,6 +211,17 @@ class Agent:
     async def responses(self, request_id: str) -> list[dict[str, Any]]:
         return [payload for kind, payload in await self.said(request_id) if kind == "command_response"]
 
+    async def answer(self, request_id: str) -> dict[str, Any]:
+        """The one response."""
+        [answer] = await self.responses(request_id)
+        return answer
+
+    async def service(self) -> ServiceRow:
+        """What the journal tells of `web`."""
+        row = await self.journal.service(ServiceId("web"))
+        assert row is not None
+        return row
+
     async def ends(self, request_id: str) -> list[dict[str, Any]]:
         """The terminal reports of a deploy, rollback or scale."""
         statuses = [payload for kind, payload in await self.said(request_id) if kind == "deploy_status"]
@@ -193,6 +233,12 @@ class Agent:
         [end] = [payload for payload in statuses if payload["status"] in TERMINAL]
         assert statuses[-1] is end
         return end
+
+    async def failed(self, request_id: str, status: str, code: str, *words: str) -> None:
+        """See that the one terminal report tells this failure, in a message with these words."""
+        end = await self.end_of(request_id)
+        assert (end["status"], end["error"]["code"]) == (status, code), end
+        assert all(word in end["message"] for word in words), end["message"]
 
     async def outcome(self, request_id: str) -> str:
         """`running`, or the error code of the one terminal report."""
@@ -216,8 +262,23 @@ async def running(
         await agent.deployer.resume()
         yield agent
         await agent.deployer.queues.drain(drain_secs)
-        agent.router.end_errands()
+        agent.router.cancel_requests()
         agent.events.cancel()
+
+
+@dataclass
+class Machine:
+    """A data directory and an engine, which outlive the agents on them. No agent finds a hold of an earlier one."""
+
+    directory: Path
+    engine: FakeEngine = field(default_factory=FakeEngine)
+
+    def running(self, **parts: Any) -> AbstractAsyncContextManager[Agent]:
+        self.engine.holds.clear()
+        return running(self.directory, self.engine, **parts)
+
+    def until_killed(self, **parts: Any) -> AbstractAsyncContextManager[Agent]:
+        return until_killed(self.directory, self.engine, **parts)
 
 
 class Killed(Exception):

@@ -9,23 +9,26 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import itertools
+import re
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from syntra.model.container import Container, ContainerState
+from syntra.model.command import ExecStreams
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.spec_payload import fingerprint
-from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, Health, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.timestamps import format_ns
+from tests.agent.fake_session import FakeSession
 from tests.agent.tiny_shell import Ended, run
 
 EXIT_CODES = {"exit": 3, "crash": 4}
@@ -75,14 +78,16 @@ class FakeEngine:
 
     Faults: `away` (nothing answers), `away_from` (methods that find nobody), `away_at` (numbers of calls, from 1, that
     find nobody), `lost_at` (calls that have
-    their effect and lose their answer), `refusals` (by method, used up in order), `holds` (by method), `kill_at` (the
-    call at which the agent is killed, before or after its effect: it never returns, and `killed` is set).
+    their effect and lose their answer), `refusals` (by method, used up in order), `bugs` and `holds` (by method),
+    `kill_at` (the call at which the agent is killed, before or after its effect: it never returns, `killed` is set).
     """
 
     name = "fake"
 
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
         self.containers: dict[ContainerId, FakeContainer] = {}
+        self.releases: dict[ContainerId, FakeContainer] = {}
+        self.released: list[DeploymentId] = []
         # Reference to whether it came from a registry.
         self.images: dict[str, bool] = {}
         self.registry = set(registry)
@@ -94,6 +99,7 @@ class FakeEngine:
         self.networks_made: set[str] = set()
         self.volumes: set[str] = set()
         self.calls: list[str] = []
+        self.sessions: list[FakeSession] = []
         self.away = False
         self.away_at: set[int] = set()
         self.away_from: set[str] = set()
@@ -102,6 +108,7 @@ class FakeEngine:
         self.kill_after_effect = False
         self.killed = asyncio.Event()
         self.refusals: dict[str, list[StepFailed]] = {}
+        self.bugs: dict[str, Exception] = {}
         self.holds: dict[str, Hold] = {}
         self.most_up = 0
         self.least_up: dict[ServiceId, int] = {}
@@ -152,6 +159,7 @@ class FakeEngine:
         """Another engine in the same state, without the faults."""
         twin = FakeEngine(registry=sorted(self.registry))
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
+        twin.releases, twin.released = dict(self.releases), list(self.released)
         twin.images, twin.pins = dict(self.images), set(self.pins)
         twin.networks_made, twin.volumes = set(self.networks_made), set(self.volumes)
         twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
@@ -283,6 +291,43 @@ class FakeEngine:
             self._announce()
             return container_id, name
 
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return []
+
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        """A shell's script: `sleep N` makes it take so many seconds instead of one, `exit N` is its code."""
+        async with self._asked("run_release"):
+            mine = [c for c in self.releases.values() if _pin(c.deployment) == _pin(deployment)]
+            if not mine:
+                number = next(self._ids)
+                made = FakeContainer(
+                    container_id=ContainerId(f"{number:064x}"),
+                    name=f"release-{deployment.deployment_id}",
+                    deployment=deployment,
+                    index=1,
+                    created_ns=time.time_ns(),
+                )
+                made.say("releasing")
+                script = deployment.spec.release_command[-1]
+                exits, sleeps = re.search(r"exit (\d+)", script), re.search(r"sleep (\d+)", script)
+                made.exit_code = int(exits[1]) if exits else 0
+                made.ends_at = _now() + (float(sleeps[1]) if sleeps else 1.0)
+                self.releases[made.container_id] = made
+                self.released.append(deployment.deployment_id)
+                mine = [made]
+        [container] = mine
+        left = max((container.ends_at or 0.0) - _now(), 0.0)
+        await asyncio.sleep(min(left, limit_secs))
+        if left > limit_secs or container.exit_code:
+            sentence = "the release command failed"
+            raise StepFailed("RELEASE_FAILED", sentence, container_id=container.container_id)
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        async with self._asked("remove_releases"):
+            gone = [i for i, c in self.releases.items() if c.deployment.spec.service_id == service_id]
+            for container_id in gone:
+                del self.releases[container_id]
+
     async def start(self, container_id: ContainerId) -> None:
         async with self._asked("start"):
             container = self._known(container_id)
@@ -318,7 +363,7 @@ class FakeEngine:
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
         async with self._asked("tail"):
-            return self._known(container_id).lines[-lines:]
+            return (self.releases.get(container_id) or self._known(container_id)).lines[-lines:]
 
     @asynccontextmanager
     async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
@@ -359,15 +404,42 @@ class FakeEngine:
             if container.state is not ContainerState.RUNNING:
                 raise StepFailed("CONTAINER_NOT_RUNNING", f"cannot exec in {container.name}: it does not run")
             if argv[0] == "wget":
-                return ExecResult(exit_code=0 if self._is_healthy(container) else 1, stdout="", stderr="")
+                return ExecResult(exit_code=0 if self._is_healthy(container) else 1, stdout=b"", stderr=b"")
             try:
                 async with asyncio.timeout(deadline_secs):
                     ended: Ended = await run(argv, {**container.env, **env}, working_dir or "/")
             except TimeoutError:
-                raise StepFailed("EXEC_TIMEOUT", f"cannot finish the command: over {deadline_secs:g} s") from None
+                late = f"cannot finish the command: over {deadline_secs:g} s"
+                raise ExecTimedOut(
+                    late, container_id=container_id, stdout=b"before\n", stderr=b"", truncated=False
+                ) from None
             return ExecResult(
-                exit_code=ended.exit_code, stdout=ended.stdout, stderr=ended.stderr, truncated=ended.truncated
+                exit_code=ended.exit_code,
+                stdout=ended.stdout.encode("latin-1"),
+                stderr=ended.stderr.encode("latin-1"),
+                truncated=ended.truncated,
             )
+
+    @asynccontextmanager
+    async def attach(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        streams: ExecStreams,
+    ) -> AsyncIterator[FakeSession]:
+        async with self._asked("attach"):
+            container = self._known(container_id)
+            if container.state is not ContainerState.RUNNING:
+                raise StepFailed("CONTAINER_NOT_RUNNING", f"cannot exec in {container.name}: it does not run")
+        session = FakeSession(argv)
+        self.sessions.append(session)
+        try:
+            yield session
+        finally:
+            session.has_ended = True
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
         async with self._asked("figures"):
@@ -429,6 +501,8 @@ class FakeEngine:
             await hold.release.wait()
         if self.away or number in self.away_at or method in self.away_from:
             raise RuntimeUnavailable(f"cannot {method}: the engine does not answer; check that it runs")
+        if method in self.bugs:
+            raise self.bugs[method]
         if self.refusals.get(method):
             raise self.refusals[method].pop(0)
         self._catch_up()
@@ -518,6 +592,14 @@ class FakeEngine:
             listener()
 
 
+def _image_health(container: FakeContainer) -> Health | None:
+    """Of an image whose own check passes, or fails, so many seconds after the start: IMAGE_CHECK=healthy:3."""
+    verdict, _, secs = container.env.get("IMAGE_CHECK", "").partition(":")
+    if not verdict or container.deployment.spec.health is not None or container.started_ns is None:
+        return None
+    return Health(verdict) if _now() - container.began >= float(secs or 0) else Health.UNKNOWN
+
+
 def replica(container: FakeContainer) -> Container:
     """What is seen of a container."""
     spec = container.deployment.spec
@@ -537,6 +619,11 @@ def replica(container: FakeContainer) -> Container:
         addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
         host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
         writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+        stop_grace_secs=DEFAULT_STOP_GRACE_SECS
+        if spec.options.stop_grace_secs is None
+        else spec.options.stop_grace_secs,
+        image_health=_image_health(container),
+        image_health_output=container.env.get("IMAGE_CHECK_SAYS", ""),
     )
 
 

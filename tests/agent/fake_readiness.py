@@ -7,7 +7,6 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from syntra.model.ids import ContainerId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health, Replica
 
@@ -32,5 +31,8 @@ class FakeReadiness:
     def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
         return dataclasses.replace(spec, health=None) if self.unchecked else spec
 
-    def detail(self, container_id: ContainerId) -> str:
+    def has_check(self, replica: Replica, spec: ServiceSpec) -> bool:
+        return self.effective_spec(spec).health is not None
+
+    def detail(self, replica: Replica) -> str:
         return "status 500"

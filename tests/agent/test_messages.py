@@ -6,15 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from syntra.agent.messages import (
-    MAX_REPORT_LINES,
-    Progress,
-    Reports,
-    deploy_status,
-    envelope,
-    refusal,
-    success,
-)
+from syntra.agent.messages import MAX_REPORT_LINES, Progress, Reports, deploy_status, envelope, refusal, success
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, RequestId, ServiceId
 from syntra.model.status import DeployState, Failure, LogLine, Phase
@@ -33,6 +25,7 @@ def progress(
     logs: tuple[LogLine, ...] = (),
 ) -> Progress:
     return Progress(
+        operation="deploy",
         request_id=REQUEST,
         deployment_id=DeploymentId("dep_1"),
         service_id=ServiceId("svc_1"),
@@ -57,6 +50,7 @@ def test_a_status_on_the_way_says_where_the_deployment_is() -> None:
         "request_id": "req_1",
         "deployment_id": "dep_1",
         "service_id": "svc_1",
+        "operation": "deploy",
         "status": "pulling",
         "phase": "pull_image",
         "progress_percent": 40,
@@ -151,10 +145,10 @@ def test_listeners_hear_of_their_own_request_until_they_end() -> None:
     end = reports.listen(REQUEST, mine)
     reports.listen(REQUEST, also_mine)
     reports.listen(RequestId("req_2"), other)
-    reports.tell(REQUEST, "deploy_status", {"n": 1})
+    reports.notify(REQUEST, "deploy_status", {"n": 1})
     end()
     end()
-    reports.tell(REQUEST, "deploy_status", {"n": 2})
+    reports.notify(REQUEST, "deploy_status", {"n": 2})
     assert mine.heard == [("deploy_status", {"n": 1})]
     assert also_mine.heard == [("deploy_status", {"n": 1}), ("deploy_status", {"n": 2})]
     assert other.heard == []
@@ -170,7 +164,7 @@ def test_a_listener_may_end_itself_while_it_is_told() -> None:
 
     end = reports.listen(REQUEST, once)
     reports.listen(REQUEST, after)
-    reports.tell(REQUEST, "a", {})
-    reports.tell(REQUEST, "b", {})
+    reports.notify(REQUEST, "a", {})
+    reports.notify(REQUEST, "b", {})
     assert heard == ["a"]
     assert [kind for kind, _ in after.heard] == ["a", "b"]

@@ -6,10 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import virtual_time
 from tests.runtime.tiny_runtime import TinyRuntime
+
+pytestmark = pytest.mark.virtual_time
 
 
 async def told(agent: Agent, request_id: str) -> list[str]:
@@ -26,12 +29,10 @@ async def answered(agent: Agent, kind: str, request_id: str, **payload: Any) -> 
     return data
 
 
-@virtual_time
 async def test_a_deploy_goes_through_the_real_executor_and_tells_the_steps_of_that_runtime(tmp_path: Path) -> None:
     runtime = TinyRuntime()
     async with running(tmp_path, FakeEngine(), runtime=runtime) as agent:
-        await agent.deploy("r1", "d1", config={"replicas": 2})
-        await agent.done()
+        await agent.deploy_to_end("r1", "d1", config={"replicas": 2})
         assert await agent.outcome("r1") == "running"
         assert [m for m in await told(agent, "r1") if "apply" in m or "await" in m] == ["apply d1", "await the rollout"]
         [service] = (await answered(agent, "list_services", "q1"))["services"]
@@ -42,20 +43,16 @@ async def test_a_deploy_goes_through_the_real_executor_and_tells_the_steps_of_th
         assert ran["stdout"] == "hello\n"
 
 
-@virtual_time
 async def test_a_deploy_that_fails_there_is_rolled_back_there(tmp_path: Path) -> None:
     runtime = TinyRuntime()
     async with running(tmp_path, FakeEngine(), runtime=runtime) as agent:
         await agent.deployed("d1")
-        await agent.deploy("r2", "d2", env={"FAIL": "exit"})
-        await agent.done()
-        end = await agent.end_of("r2")
+        end = await agent.deploy_to_end("r2", "d2", env={"FAIL": "exit"})
         assert (end["status"], end["error"]["code"], end["logs"]) == ("rolled_back", "CONTAINER_CRASHED", ["serving"])
         assert runtime.applied == ["d1", "d2", "d1"]
         assert {i.deployment_id for i in runtime.instances.values()} == {"d1"}
 
 
-@virtual_time
 async def test_a_kill_in_the_middle_is_taken_up_by_planning_again(tmp_path: Path) -> None:
     runtime = TinyRuntime()
     async with until_killed(tmp_path / "a", FakeEngine(), runtime=runtime) as agent:
@@ -68,20 +65,16 @@ async def test_a_kill_in_the_middle_is_taken_up_by_planning_again(tmp_path: Path
         assert len(runtime.instances) == 1
 
 
-@virtual_time
 async def test_scale_rollback_plan_and_removal_need_nothing_of_containers(tmp_path: Path) -> None:
     runtime = TinyRuntime()
     async with running(tmp_path, FakeEngine(), runtime=runtime) as agent:
         await agent.deployed("d1")
         await agent.deployed("d2")
-        await agent.send("scale", "s1", service_id="web", replicas=3)
-        await agent.done()
+        await agent.carry_out("scale", "s1", replicas=3)
         assert (await agent.outcome("s1"), len(runtime.instances)) == ("running", 3)
-        await agent.send("rollback", "b1", service_id="web")
-        await agent.done()
+        await agent.carry_out("rollback", "b1")
         assert await agent.outcome("b1") == "running"
         assert {i.deployment_id for i in runtime.instances.values()} == {"d1"}
-        await agent.send("stop", "x1", service_id="web", remove=True)
-        await agent.done()
+        await agent.carry_out("stop", "x1", remove=True)
         assert runtime.instances == {}
         assert await agent.journal.services() == []

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-OUTPUT_LIMIT = 1024 * 1024
+OUTPUT_LIMIT = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,19 @@
 """An event loop whose clock stands still while anything can happen and jumps to the next timer when nothing can.
 
 Tests with minutes of deadlines take milliseconds and their order does not depend on the machine. Work in threads (the
-journal's) counts as something that can happen: the clock waits for it. Real peers outside the process do not.
+journal's) counts as something that can happen: the clock waits for it. Real peers outside the process do not. The mark
+`virtual_time` runs a test, or all of a module, on such a loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar, TypeVarTuple, Unpack
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVarTuple, Unpack
 
 STUCK_SECS = 20.0
 Args = TypeVarTuple("Args")
-Tests = TypeVar("Tests")
 
 
 class _Selector(selectors.BaseSelector):
@@ -79,31 +77,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _returned(self, _: asyncio.Future[Any]) -> None:
         self.in_threads -= 1
-
-
-def virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a coroutine test on a virtual loop; it may not leave a task behind."""
-
-    @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        async def whole() -> None:
-            await test(*args, **kwargs)
-            left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            assert not left, f"the test left tasks running: {left}"
-
-        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            runner.run(whole())
-
-    return run
-
-
-def all_in_virtual_time(tests: type[Tests]) -> type[Tests]:
-    """A class whose own and inherited coroutine tests run in virtual time."""
-    for name in dir(tests):
-        test = getattr(tests, name)
-        if name.startswith("test_") and inspect.iscoroutinefunction(test):
-            setattr(tests, name, virtual_time(test))
-    return tests
 
 
 def now() -> float:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import pytest
+
+from syntra.cli.main import main
+from syntra.model.exec_frames import ExecFrame, ExecFrames
 
 DEADLINE = 10.0
 
@@ -56,6 +61,12 @@ class Peer:
 
     def status(self, status: str, **more: object) -> None:
         self.send("deploy_status", {"deployment_id": "dep_1", "service_id": "svc_shop_api", "status": status, **more})
+
+    def frames(self) -> Iterator[ExecFrame]:
+        """The client's frames of an attached exec, up to its end."""
+        decoder = ExecFrames()
+        while data := self._file.read1():
+            yield from decoder.feed(data)
 
     def wait_for_end(self) -> None:
         """Until the other side closes."""
@@ -120,6 +131,20 @@ class FakeAgent:
                 peer._file.close()
 
 
+class Cli:
+    """Runs verbs against the agent at `path`, after the words that all of them begin with."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> None:
+        self.path = path
+        self._capsys = capsys
+        self._words = words
+
+    def __call__(self, *argv: str) -> tuple[int, str, str]:
+        code = main(["--socket", str(self.path), *self._words, *argv])
+        captured = self._capsys.readouterr()
+        return code, captured.out, captured.err
+
+
 def list_services(peer: Peer) -> None:
     """The one service."""
     peer.respond({"services": [SERVICE]})
@@ -137,5 +162,16 @@ def deploying(*statuses: Mapping[str, object]) -> Script:
         peer.respond({"accepted": True, "deployment_id": "dep_1"})
         for status in statuses:
             peer.send("deploy_status", {"deployment_id": "dep_1", "service_id": "svc_shop_api", **status})
+
+    return script
+
+
+def attaching(*frames: bytes) -> Script:
+    """A script that accepts an exec with its streams and then sends frames."""
+
+    def script(peer: Peer) -> None:
+        peer.respond({"attached": True, "container_id": "c1", "replica": 1})
+        for frame in frames:
+            peer.raw(frame)
 
     return script

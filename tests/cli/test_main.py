@@ -66,14 +66,16 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (["deplyo"], "unknown verb deplyo, did you mean deploy?"),
         (["\x1b[2J"], r"unknown verb \x1b[2J"),
         (["frobnicate"], "unknown verb frobnicate; see `syntra-agent --help`"),
-        (["--log-level", "info"], "no verb; see `syntra-agent --help`"),
-        (["--nonsense", "ps"], "unrecognized arguments"),
-        (["ps", "--nonsense"], "unrecognized arguments"),
-        (["ps", "--js"], "unrecognized arguments"),
-        (["ps", "--log-level", "loud"], "invalid choice"),
-        (["scale", "api"], "required: N"),
-        (["scale", "api", "-1"], "'-1' is not a count"),
-        (["scale", "api", "many"], "'many' is not a count"),
+        (["--log-level", "info"], "cannot run syntra-agent: there is no verb; see `syntra-agent --help`"),
+        (["--nonsense", "ps"], "cannot run syntra-agent: unknown option --nonsense; see `syntra-agent --help`"),
+        (["ps", "--nonsense"], "cannot run syntra-agent ps: unknown option --nonsense; see `syntra-agent ps --help`"),
+        (["ps", "--jsno"], "cannot run syntra-agent ps: unknown option --jsno, did you mean --json?"),
+        (["ps", "--js"], "cannot run syntra-agent ps: unknown option --js"),
+        (["ps", "api"], "cannot run syntra-agent ps: unexpected argument api; see `syntra-agent ps --help`"),
+        (["ps", "--log-level", "loud"], "cannot use --log-level: invalid choice: 'loud'"),
+        (["scale", "api"], "cannot run syntra-agent scale: the following arguments are required: N; see"),
+        (["scale", "api", "-1"], "cannot use N: '-1' is not a count; give a whole number such as 2"),
+        (["scale", "api", "many"], "cannot use N: 'many' is not a count; give a whole number such as 2"),
         (["stop", "api", "--timeout", "4000"], "out of range"),
         (["stop", "api", "--timeout", "nan"], "out of range"),
         (["logs", "api", "--since", "yesterday"], "is not a time"),
@@ -88,7 +90,15 @@ def test_wrong_usage_is_exit_code_2(argv: list[str], said: str, capsys: pytest.C
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
     assert said in err
-    assert "Traceback" not in err
+    assert err.count("\n") == 1
+    assert err.startswith("cannot ")
+
+
+def test_an_unknown_option_is_named_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["ps", "--password=hunter2"], ["ps", "--password", "hunter2"]):
+        code, out, err = run(capsys, *argv)
+        assert (code, out) == (2, "")
+        assert err == "cannot run syntra-agent ps: unknown option --password; see `syntra-agent ps --help`\n"
 
 
 def test_config_and_log_level_work_before_and_after_the_verb(

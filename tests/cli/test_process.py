@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cli.fake_agent import FakeAgent, Peer, answering, deploying
+from syntra.model.exec_frames import FrameKind, encoded, exited
+from tests.cli.fake_agent import FakeAgent, Peer, attaching, deploying
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "syntra"]
@@ -32,6 +35,11 @@ def run(*argv: str, env: dict[str, str] | None = None, stdin: str = "") -> subpr
     )
 
 
+def started(*argv: str, **options: Any) -> subprocess.Popen[bytes]:
+    given = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([*COMMAND, *argv], cwd=ROOT, env=ENVIRONMENT, **given)
+
+
 def test_version_loads_neither_asyncio_nor_other_verbs() -> None:
     program = (
         "import sys; from syntra.cli.main import main; main(['version']); "
@@ -44,7 +52,7 @@ def test_version_loads_neither_asyncio_nor_other_verbs() -> None:
         [sys.executable, "-c", heavy + program], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True
     )
     loaded = result.stdout.splitlines()[-1]
-    ours = ("exit_codes", "main", "options", "terminal", "verbs", "version")
+    ours = ("exit_codes", "main", "options", "parser", "terminal", "verbs", "version")
     assert loaded == str([f"syntra.cli.{name}" for name in ours])
 
 
@@ -88,16 +96,9 @@ def test_a_reader_that_goes_away_is_no_complaint(tmp_path: Path) -> None:
 
     with (
         FakeAgent(tmp_path / "s", logs_subscribe=endless) as agent,
-        subprocess.Popen(
-            [*COMMAND, "--socket", str(agent.path), "logs", "-f", "api"],
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
+        started("--socket", str(agent.path), "logs", "-f", "api") as process,
     ):
-        assert process.stdout is not None
-        assert process.stderr is not None
+        assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == b"x" * 1000 + b"\n"
         process.stdout.close()
         assert process.wait(DEADLINE) == 141
@@ -114,22 +115,16 @@ def test_an_interrupt_ends_with_130_and_without_a_traceback(verb: list[str], tmp
 
     with FakeAgent(tmp_path / "s", logs_subscribe=interrupt, restart=interrupt) as agent:
         # Started with SIGINT ignored (a background job of a shell without job control) Python would not see it.
-        process = subprocess.Popen(
-            [*COMMAND, "--socket", str(agent.path), *verb],
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
+        heeds = partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+        process = started("--socket", str(agent.path), *verb, preexec_fn=heeds)
         processes.append(process)
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
 def test_exec_is_transparent(tmp_path: Path) -> None:
-    data = {"exit_code": 42, "stdout": "out\x1b[1m", "stderr": "err"}
-    with FakeAgent(tmp_path / "s", exec=answering(data)) as agent:
+    frames = [encoded(FrameKind.STDOUT, b"out\x1b[1m"), encoded(FrameKind.STDERR, b"err"), exited(42)]
+    with FakeAgent(tmp_path / "s", exec=attaching(*frames)) as agent:
         result = run("exec", "api", "--socket", str(agent.path), "--", "sh", "-c", "exit 42")
         assert (result.returncode, result.stdout, result.stderr) == (42, "out\x1b[1m", "err")
         assert agent.last("exec")["command"] == ["sh", "-c", "exit 42"]
@@ -146,16 +141,10 @@ def test_deploy_with_a_password_from_stdin(tmp_path: Path) -> None:
 
 
 def test_the_control_plane_says_where_it_listens_and_stops_at_sigterm(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "controlplane", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "cp")],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
+    argv = ("controlplane", "--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "cp"))
+    with started(*argv, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline().decode() for _ in range(3)]
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE) == 0
     assert lines[0].startswith("listening on http://127.0.0.1:")

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from syntra.cli.main import main
-from tests.cli.fake_agent import FakeAgent, Peer, answering
+from tests.cli.fake_agent import Cli, FakeAgent, Peer, answering
 
 STATUS: dict[str, Any] = {
     "kind": "ours",
@@ -24,20 +23,9 @@ STATUS: dict[str, Any] = {
 }
 
 
-class Cli:
-    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.path = path
-        self._capsys = capsys
-
-    def __call__(self, *argv: str) -> tuple[int, str, str]:
-        code = main(["--socket", str(self.path), "proxy", *argv])
-        captured = self._capsys.readouterr()
-        return code, captured.out, captured.err
-
-
 @pytest.fixture
 def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(tmp_path / "s", capsys)
+    return Cli(tmp_path / "s", capsys, "proxy")
 
 
 def upping(*sentences: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from syntra.cli import service_payload
+from syntra.cli import service_payload, service_shapes
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.service_file import read_service
 from syntra.cli.service_payload import service_id
@@ -97,13 +98,14 @@ def test_the_example_is_a_service_and_names_every_key(tmp_path: Path) -> None:
     assert read_service(EXAMPLE)["strategy"] == "rolling"
     # The keys that it leaves absent hold too: one that is published has one replica, as the example has.
     whole = re.sub(r"^( *)# (\w+: )", r"\1\2", text, flags=re.MULTILINE)
+    (tmp_path / "web.env").write_text("TOKEN=x\n")
     payload = read(tmp_path, "service.yml", whole)
     assert (payload["service_name"], payload["networking"]["expose_port"]) == ("web", 80)
     written = set(re.findall(r"^ *(\w+):", whole, re.MULTILINE))
     targets = {**service_payload._ROOT, **service_payload._CONFIG, **service_payload._NETWORKING}
     shown = {target for key, target in targets.items() if key in written}
     assert set(targets.values()) - shown == {"service_id", "deployment_id"}  # made when absent, and better so
-    assert {*service_payload._HEALTH, *service_payload._CANARY} <= written
+    assert {*service_shapes.HEALTH, *service_shapes.CANARY} <= written
 
 
 def test_flat_yaml_becomes_the_contract_shape(tmp_path: Path) -> None:
@@ -243,6 +245,52 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "wrong volume text": ("image: nginx\nvolumes:\n- data\n", "a.yaml:3: volumes[0]: is not NAME:/PATH"),
     "volumes as a mapping": ("image: nginx\nvolumes: {a: b}\n", "a.yaml:2: volumes: is not a list"),
     "wrong container path": ("image: nginx\nvolumes:\n- data:rel\n", "a.yaml:3: volumes[0].container_path: 'rel'"),
+    "env key given twice": ("image: nginx\nenv: [A=1, B=1, A=geheim]\n", "a.yaml:2: env[2]: A is given twice"),
+    "label given twice": ("image: nginx\nlabels: [A=1, A=1]\n", "a.yaml:2: labels[1]: A is given twice"),
+    "host given twice": (
+        "image: nginx\nextra_hosts: ['a:::1', a=1.1.1.1]\n",
+        "a.yaml:2: extra_hosts[1]: a is given twice",
+    ),
+    "relative volume": ("image: nginx\nvolumes: ['./data:/data']\n", "'./data' is a relative path; write it whole"),
+    "volume of the home": ("image: nginx\nvolumes: ['~/data:/data']\n", "'~/data' is a relative path; write it whole"),
+    "compose's volume": (
+        "image: nginx\nvolumes:\n- {source: a, target: /a}\n",
+        "a.yaml:3: volumes[0].source: unknown key; use name, or host_path",
+    ),
+    "compose's check": (
+        "image: nginx\nhealth_check: {test: a}\n",
+        "health_check.test: unknown key; use type with path",
+    ),
+    "environment": ("image: nginx\nenvironment: {A: b}\n", "a.yaml:2: environment: unknown key; use env"),
+    "nested environment": ("image: x\nconfig: {environment: {A: b}}\n", "config.environment: unknown key; use env"),
+    "restart": ("image: nginx\nrestart: always\n", "a.yaml:2: restart: unknown key; leave it out; the engine always"),
+    "build": ("build: .\n", "a.yaml:1: build: unknown key; build and push the image elsewhere"),
+    "depends_on": ("image: nginx\ndepends_on: [db]\n", "depends_on: unknown key; leave it out"),
+    "ports": ("image: nginx\nports: ['80:80']\n", "ports: unknown key; use port for the port inside"),
+    "expose": ("image: nginx\nexpose: [80]\n", "expose: unknown key; use port"),
+    "container_name": ("image: nginx\ncontainer_name: a\n", "container_name: unknown key; use name"),
+    "networks": ("image: nginx\nnetworks: [a]\n", "networks: unknown key; use project"),
+    "services": ("services: {web: {image: nginx}}\n", "services: unknown key; a service file has one service"),
+    "privileged": ("image: nginx\nprivileged: true\n", "a.yaml:2: privileged: is refused: a privileged container"),
+    "privileged, nested": ("image: x\nconfig:\n  privileged: false\n", "a.yaml:3: config.privileged: is refused: a"),
+    "cap_add": ("image: nginx\ncap_add: [SYS_ADMIN]\n", "cap_add: is refused: more capabilities"),
+    "devices": ("image: nginx\ndevices: [/dev/kvm]\n", "devices: is refused: devices of this server"),
+    "network_mode": ("image: nginx\nnetwork_mode: host\n", "network_mode: is refused: every service is in the network"),
+    "pid": ("image: nginx\npid: host\n", "pid: is refused: the processes"),
+    "ipc": ("image: nginx\nipc: host\n", "ipc: is refused: shared memory"),
+    "userns_mode": ("image: nginx\nuserns_mode: host\n", "userns_mode: is refused: the user namespace"),
+    "wrong user": ("image: nginx\nuser: a b\n", "a.yaml:2: user: 'a b' is not a user"),
+    "wrong tmpfs": ("image: nginx\ntmpfs: [/a, b]\n", "a.yaml:2: tmpfs[1].path: 'b' is not an absolute path"),
+    "tmpfs as a mapping": ("image: nginx\ntmpfs: {a: b}\n", "a.yaml:2: tmpfs: is not a list of /PATH"),
+    "wrong limit": ("image: nginx\nulimits: {nofiles: 1}\n", "a.yaml:2: ulimits.nofiles: is not a limit; these are: "),
+    "limits as a list": ("image: nginx\nulimits: [nofile]\n", "a.yaml:2: ulimits: is not a mapping of names to limits"),
+    "wrong key of a limit": ("image: x\nulimits: {core: {max: 1}}\n", "a.yaml:2: ulimits.core.max: unknown key"),
+    "wrong signal": ("image: nginx\nstop_signal: KILL\n", "a.yaml:2: stop_signal: 'KILL' is not a signal"),
+    "no env file": ("image: nginx\nenv_file: no.env\n", "no.env: there is no such file"),
+    "env file as a number": (
+        "image: nginx\nenv_file: 3\n",
+        "a.yaml:2: env_file: is neither a path nor a list of paths",
+    ),
     "wrong env": ("image: nginx\nenv: [A]\n", "a.yaml:2: env[0]: is not NAME=VALUE"),
     "env as text": ("image: nginx\nenv: A=b\n", "a.yaml:2: env: is neither a mapping nor a list"),
     "nested env": ("image: nginx\nenv:\n  A: {b: c}\n", "a.yaml:3: env.A: an object is not a string"),
@@ -309,7 +357,7 @@ def test_a_file_that_cannot_be_read_is_named(name: str, text: str, expected: str
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CliError, match="there is no such file"):
+    with pytest.raises(CliError, match=r"there is no such file; check the path$"):
         read_service(tmp_path / "none.yaml")
     with pytest.raises(CliError, match="it is a directory"):
         read_service(tmp_path)
@@ -336,3 +384,95 @@ def test_routing_is_written_flat_or_under_networking(tmp_path: Path) -> None:
     nested = "".join(f"  {line}\n" for line in text.splitlines())
     under = read(tmp_path, "b.yaml", f"image: nginx\nport: 80\nnetworking:\n  domains: [a.example]\n{nested}")
     assert flat["networking"] == under["networking"] == expected
+
+
+OPTIONS = """
+image: nginx
+entrypoint: sh -c
+user: 1000
+working_dir: /srv/
+init: true
+stop_signal: sigquit
+stop_grace_seconds: 1m
+shm_size: 64m
+tmpfs: ["/tmp:size=64m,mode=1777", {path: /run}]
+ulimits: {nofile: {soft: 1024, hard: 2048}, core: 0}
+extra_hosts: {db: 10.0.0.5}
+read_only: true
+cap_drop: [cap_net_raw, ALL]
+"""
+
+
+def test_options_of_the_container_are_written_flat_or_under_config(tmp_path: Path) -> None:
+    flat = read(tmp_path, "a.yaml", OPTIONS)
+    body = OPTIONS.replace("image: nginx\n", "")
+    nested = read(tmp_path, "b.yaml", "image: nginx\nconfig:" + body.replace("\n", "\n  "))
+    assert flat["config"] == nested["config"]
+    assert {key: flat["config"][key] for key in re.findall(r"^(\w+):", body, re.MULTILINE)} == {
+        "entrypoint": ["sh", "-c"],
+        "user": "1000",
+        "working_dir": "/srv",
+        "init": True,
+        "stop_signal": "SIGQUIT",
+        "stop_grace_seconds": 60.0,
+        "shm_size": "67108864",
+        "tmpfs": [{"path": "/tmp", "options": "size=64m,mode=1777"}, {"path": "/run", "options": ""}],
+        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}, "core": {"soft": 0, "hard": 0}},
+        "extra_hosts": ["db:10.0.0.5"],
+        "read_only": True,
+        "cap_drop": ["NET_RAW", "ALL"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", 'image = "nginx"\nuser = 1000\nstop_signal = 3\nenv = {A = 1.10, B = 1e3, C = -0.0, D = 7}\n'),
+        (
+            "a.json",
+            '{"image": "nginx", "user": 1000, "stop_signal": 3, "env": {"A": 1.10, "B": 1e3, "C": -0.0, "D": 7}}',
+        ),
+        ("a.yaml", "image: nginx\nuser: 1000\nstop_signal: 3\nenv: {A: 1.10, B: 1e3, C: -0.0, D: 7}\n"),
+    ],
+)
+def test_a_number_is_taken_as_it_was_written_in_every_format(name: str, text: str, tmp_path: Path) -> None:
+    config = read(tmp_path, name, text)["config"]
+    assert config["env_vars"] == {"A": "1.10", "B": "1e3", "C": "-0.0", "D": "7"}
+    assert (config["user"], config["stop_signal"]) == ("1000", "3")
+
+
+def test_env_files_are_read_beside_the_service_file_and_env_wins(tmp_path: Path) -> None:
+    (tmp_path / "one.env").write_text("A=1\nB=1\nC=1\n")
+    (tmp_path / "two.env").write_text("B=2\nC=2\n")
+    payload = read(tmp_path, "a.yaml", "image: nginx\nenv_file: [one.env, two.env]\nenv: {C: 3}\n")
+    assert payload["config"]["env_vars"] == {"A": "1", "B": "2", "C": "3"}
+    assert "env_file" not in payload["config"]
+
+
+def test_a_mistake_in_an_env_file_is_named_without_its_values(tmp_path: Path) -> None:
+    (tmp_path / "one.env").write_text("A=1\nthe secret\n")
+    sentence = mistake(tmp_path, "a.yaml", "image: nginx\nenv_file: one.env\n")
+    assert sentence.endswith("one.env:2: the line is not NAME=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("name: web\nimage: nginx\n", "web"), ('{"name": "api", "image": "nginx"}', "api")]
+)
+def test_standard_input_is_yaml_or_json(text: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert read_service(Path("-"))["service_name"] == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"image: nginx\n", "standard input:1: name: is missing"),
+        (b"name: a\nimage: nginx\nprt: 1\n", "standard input:3: prt: unknown key, did you mean port?"),
+        (b"\xff", "standard input: it is not UTF-8 text"),
+        (b"#" * 300_000, "standard input: it is larger than 256 KiB"),
+    ],
+)
+def test_a_mistake_on_standard_input_is_named(data: bytes, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with pytest.raises(CliError, match=re.escape(expected)):
+        read_service(Path("-"))

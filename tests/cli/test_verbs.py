@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import sys
@@ -12,8 +13,11 @@ from typing import Any
 
 import pytest
 
-from syntra.cli.main import main
-from tests.cli.fake_agent import SERVICE, FakeAgent, Peer, Script, answering, deploying
+from syntra.cli import exec as exec_verb
+from syntra.cli.exec_words import VALUED, split_exec
+from syntra.cli.options import add_common
+from syntra.model.exec_frames import FrameKind, encoded, exited, failed
+from tests.cli.fake_agent import SERVICE, Cli, FakeAgent, Peer, Script, answering, attaching, deploying
 
 STATUS = {
     "agent": {
@@ -40,24 +44,6 @@ STATUS = {
     ],
     "warnings": ["disk is 91 % full; remove old images"],
 }
-
-
-class Cli:
-    """Runs verbs against one agent."""
-
-    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.path = path
-        self.capsys = capsys
-
-    def __call__(self, *argv: str) -> tuple[int, str, str]:
-        code = main(["--socket", str(self.path), *argv])
-        captured = self.capsys.readouterr()
-        return code, captured.out, captured.err
-
-
-@pytest.fixture
-def cli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(tmp_path / "s", capsys)
 
 
 @pytest.fixture
@@ -178,7 +164,6 @@ def test_stop_sends_grace_and_removal(cli: Cli) -> None:
         assert agent.last("stop") | {"request_id": ""} == {
             "request_id": "",
             "service_id": "svc_shop_api",
-            "timeout_seconds": 10.0,
             "remove_container": False,
         }
         assert cli("stop", "api", "--remove", "--timeout", "3") == (0, "removed api\n", "")
@@ -223,54 +208,132 @@ def test_a_refusal_is_one_line_and_its_exit_code(cli: Cli) -> None:
 
 
 def test_exec_passes_command_output_and_exit_code_through(cli: Cli) -> None:
-    with FakeAgent(cli.path, exec=answering({"exit_code": 3, "stdout": "o\x1b[1m\nu", "stderr": "e\n"})) as agent:
+    frames = [
+        encoded(FrameKind.STDOUT, b"o\x1b[1m\nu"),
+        encoded(FrameKind.STDERR, b"e\n"),
+        encoded(FrameKind.STDOUT, b"\xc3"),
+        encoded(FrameKind.STDOUT, b"\xa4"),
+        exited(3),
+    ]
+    with FakeAgent(cli.path, exec=attaching(*frames)) as agent:
         argv = ["exec", "--workdir", "/w", "--env", "A=b=c", "--timeout", "5", "api", "--", "sh", "-c", "x", "--", "-f"]
         # Not a terminal, so the bytes are the command's own.
-        assert cli(*argv) == (3, "o\x1b[1m\nu", "e\n")
+        assert cli(*argv) == (3, "o\x1b[1m\nuä", "e\n")
         sent = agent.last("exec")
-        assert cli("exec", "api", "--json", "--", "ls")[0] == 3
     assert sent | {"request_id": ""} == {
         "request_id": "",
         "service_id": "svc_shop_api",
         "command": ["sh", "-c", "x", "--", "-f"],
         "env": {"A": "b=c"},
         "timeout_seconds": 5.0,
-        "interactive": False,
         "working_dir": "/w",
+        "stream": True,
+        "stdin": True,
+        "tty": False,
     }
+
+
+def test_exec_with_json_asks_for_the_bounded_form(cli: Cli) -> None:
+    data = {"exit_code": 3, "stdout": "x" * 4096, "stderr": "", "truncated": True}
+    with FakeAgent(cli.path, exec=answering(data)) as agent:
+        code, out, err = cli("exec", "--json", "--replica", "2", "api", "ls")
+        assert (code, json.loads(out)) == (3, data)
+        assert err.startswith("only the first 4 KiB of the output are shown")
+        sent = agent.last("exec")
+        assert (sent["timeout_seconds"], sent["replica"], "stream" in sent) == (30.0, 2, False)
+
+
+def test_exec_with_json_shows_what_came_before_a_timeout(cli: Cli) -> None:
+    details = {"stdout": "before", "stderr": ""}
+    with FakeAgent(cli.path, exec=lambda peer: peer.refuse("EXEC_TIMEOUT", "cannot finish", details=details)):
+        code, out, err = cli("exec", "--json", "api", "ls")
+    assert (code, json.loads(out)) == (1, {**details, "timed_out": True})
+    assert err == "cannot finish (EXEC_TIMEOUT)\n"
 
 
 def test_exec_on_a_terminal_escapes_what_the_terminal_would_obey(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    with FakeAgent(cli.path, exec=answering({"exit_code": 0, "stdout": "a\x1b[2J\tb\n", "stderr": ""})):
+    # A character may be cut anywhere; what never becomes one is shown as bytes.
+    pieces = [b"a\x1b", b"[2J\tb\n\xc3", b"\xa4\xff\xc3"]
+    frames = [encoded(FrameKind.STDOUT, piece) for piece in pieces]
+    with FakeAgent(cli.path, exec=attaching(*frames, exited(0))):
         assert cli("exec", "api", "--", "ls")[0] == 0
-    assert terminal.getvalue() == "a\\x1b[2J\tb\n"
+    assert terminal.getvalue() == "a\\x1b[2J\tb\nä\\xff\\xc3"
 
 
-@pytest.mark.parametrize(("code", "expected"), [(0, 0), (255, 255), (-1, 255), (True, 69), (None, 69), ("0", 69)])
-def test_exec_without_a_plain_exit_code_is_no_success(code: object, expected: int, cli: Cli) -> None:
-    with FakeAgent(cli.path, exec=answering({"exit_code": code, "stdout": "", "stderr": ""})):
-        assert cli("exec", "api", "--", "ls")[0] == expected
+@pytest.mark.parametrize("code", ["-1", "true", "null", '"0"'])
+def test_exec_takes_no_odd_exit_code_for_success(code: str, cli: Cli) -> None:
+    end = encoded(FrameKind.EXIT, b'{"exit_code": %s}' % code.encode())
+    with FakeAgent(cli.path, exec=attaching(end)):
+        found = cli("exec", "api", "--", "ls")[0]
+    assert found == {"-1": 255}.get(code, 69)
 
 
-@pytest.mark.parametrize("argv", [["exec", "api"], ["exec", "api", "--"]])
+@pytest.mark.parametrize(
+    ("frames", "said"),
+    [
+        ([], "it closed the connection before it was done"),
+        ([encoded(FrameKind.EXIT, b"{")], "its end is not JSON"),
+        ([b"\x09\0\0\0\0"], "9 is no type of frame"),
+    ],
+)
+def test_exec_never_takes_a_broken_stream_for_an_end(frames: list[bytes], said: str, cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=attaching(encoded(FrameKind.STDOUT, b"some"), *frames)):
+        code, out, err = cli("exec", "api", "dump")
+    assert (code, out) == (69, "some")
+    assert said in err
+
+
+def test_exec_says_why_a_command_ended_without_a_code(cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=attaching(encoded(FrameKind.STDOUT, b"some"), failed("EXEC_TIMEOUT", "too long"))):
+        assert cli("exec", "api", "dump") == (1, "some", "too long (EXEC_TIMEOUT)\n")
+
+
+def test_exec_refuses_an_agent_that_answers_in_the_bounded_form(cli: Cli) -> None:
+    with FakeAgent(cli.path, exec=answering({"exit_code": 0, "output_forgotten": True})):
+        code, _, err = cli("exec", "api", "dump")
+    assert code == 69
+    assert "does not know attached commands" in err
+
+
+@pytest.mark.parametrize("argv", [["exec", "api"], ["exec", "api", "--"], ["exec", "-i", "api", "-w", "/"]])
 def test_exec_needs_a_command(argv: list[str], cli: Cli) -> None:
     code, _, err = cli(*argv)
     assert code == 2
-    assert "put it after --" in err
+    assert "put it after SERVICE" in err
 
 
-def test_exec_says_where_a_command_belongs(cli: Cli) -> None:
-    code, _, err = cli("exec", "api", "ls", "/srv")
-    assert (code, err) == (2, "cannot exec: put the command after --; try `exec api -- ls /srv`\n")
+@pytest.mark.parametrize(
+    ("argv", "options", "command"),
+    [
+        (["api", "ls", "-l"], ["api"], ["ls", "-l"]),
+        (["api", "--", "ls", "--", "-l"], ["api"], ["ls", "--", "-l"]),
+        (["-it", "api", "sh"], ["-it", "api"], ["sh"]),
+        (["-itw", "/w", "api", "sh"], ["-itw", "/w", "api"], ["sh"]),
+        (["-w/we", "api", "sh"], ["-w/we", "api"], ["sh"]),
+        (["-eA=e", "-e", "B=w", "api", "sh"], ["-eA=e", "-e", "B=w", "api"], ["sh"]),
+        (
+            ["--env=A=b", "--workdir", "/", "api", "sh", "-w", "x"],
+            ["--env=A=b", "--workdir", "/", "api"],
+            ["sh", "-w", "x"],
+        ),
+        (["api", "--json", "--timeout", "3", "--", "sh"], ["api", "--json", "--timeout", "3"], ["sh"]),
+        (["--socket", "/s", "api", "sh", "-c", "a -- b"], ["--socket", "/s", "api"], ["sh", "-c", "a -- b"]),
+        (["--", "ls"], [], ["ls"]),
+        ([], [], []),
+    ],
+)
+def test_everything_behind_the_service_is_the_command(argv: list[str], options: list[str], command: list[str]) -> None:
+    assert split_exec(argv) == (options, command)
 
 
-def test_exec_says_how_much_of_a_long_output_it_shows(cli: Cli) -> None:
-    with FakeAgent(cli.path, exec=answering({"exit_code": 0, "stdout": "x" * 4096, "stderr": "", "truncated": True})):
-        code, out, err = cli("exec", "api", "--", "cat", "big")
-    assert (code, out) == (0, "x" * 4096)
-    assert err.startswith("only the first 4 KiB of the output are shown")
+def test_the_words_of_exec_know_every_option_with_a_value() -> None:
+    parser = argparse.ArgumentParser()
+    add_common(parser, top=False)
+    exec_verb.add_arguments(parser)
+    valued = {word for action in parser._actions if action.nargs is None for word in action.option_strings}
+    assert valued == VALUED
 
 
 def test_ps_names_two_domains_and_counts_the_rest(cli: Cli) -> None:
@@ -305,6 +368,53 @@ def test_logs_print_lines_escaped_and_end(cli: Cli) -> None:
         assert agent.last("logs_subscribe")["tail"] == 5
         first = json.loads(cli("logs", "api", "--json")[1].splitlines()[0])
         assert first == {"timestamp": "2026-01-01T00:00:00Z", "stream": "stdout", "message": "a\tb"}
+
+
+def replica_lines(*numbers: int, known: tuple[int, ...] = ()) -> Script:
+    def script(peer: Peer) -> None:
+        peer.respond({"subscribed": True, "follow": False, "replicas": list(known)})
+        for number in numbers:
+            line = {"timestamp": "", "stream": "stdout", "message": f"of {number}", "replica": number}
+            peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": False})
+        peer.send("log_stream", {"request_id": peer.request["id"], "logs": [], "done": True})
+
+    return script
+
+
+def test_logs_of_several_replicas_say_whose_line_it_is(cli: Cli) -> None:
+    with FakeAgent(cli.path, logs_subscribe=replica_lines(1, 10, known=(1, 10))):
+        assert cli("logs", "shop/api")[1] == "api-1   | of 1\napi-10  | of 10\n"
+        assert cli("logs", "api", "--no-log-prefix")[1] == "of 1\nof 10\n"
+        assert json.loads(cli("logs", "api", "--json")[1].splitlines()[1])["replica"] == 10
+    cli.path.unlink()
+    with FakeAgent(cli.path, logs_subscribe=replica_lines(1, 1, known=(1,))):
+        assert cli("logs", "api")[1] == "of 1\nof 1\n"
+    cli.path.unlink()
+    # A second replica that comes while following.
+    with FakeAgent(cli.path, logs_subscribe=replica_lines(1, 2, 1, known=(1,))):
+        assert cli("logs", "api")[1] == "of 1\napi-2  | of 2\napi-1  | of 1\n"
+
+
+def test_log_prefixes_are_coloured_on_a_terminal_only(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with FakeAgent(cli.path, logs_subscribe=replica_lines(1, known=(1, 2))):
+        assert cli("logs", "api")[0] == 0
+        assert terminal.getvalue() == "\x1b[33mapi-1  | \x1b[0mof 1\n"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert cli("logs", "api")[0] == 0
+    assert terminal.getvalue().endswith("\x1b[0mof 1\napi-1  | of 1\n")
+
+
+def test_logs_say_where_a_line_was_cut(cli: Cli) -> None:
+    def script(peer: Peer) -> None:
+        line = {"timestamp": "", "stream": "stdout", "message": "xx", "truncated": True}
+        peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": True})
+
+    with FakeAgent(cli.path, logs_subscribe=script):
+        assert cli("logs", "api")[1] == "xx … (cut at 64 KiB)\n"
+        assert json.loads(cli("logs", "api", "--json")[1])["truncated"] is True
 
 
 def test_logs_since_takes_ages_and_times(cli: Cli) -> None:
@@ -501,3 +611,9 @@ def test_rollback_succeeds_when_it_ends_where_it_was_meant_to(script: Script, co
         assert "target_deployment_id" not in agent.last("rollback")
         assert cli("rollback", "api", "dep_0")[0] == code
         assert agent.last("rollback")["target_deployment_id"] == "dep_0"
+
+
+def test_standard_input_is_either_the_service_file_or_the_password(cli: Cli) -> None:
+    code, _, err = cli("deploy", "-", "--registry-user", "u", "--registry-password-stdin")
+    assert code == 2
+    assert "cannot read both the service file and the password from stdin; set SYNTRA_REGISTRY_PASSWORD" in err

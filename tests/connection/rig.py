@@ -54,6 +54,7 @@ class MemoryOutbox:
         self.items = dict(enumerate(texts, 1))
         self.next_seq = len(texts) + 1
         self.fetches: list[int] = []
+        self.replaced: list[int] = []
         self.filled = asyncio.Event()
         self.empty = asyncio.Event()
         self._tell()
@@ -70,6 +71,14 @@ class MemoryOutbox:
 
     async def taken(self, seq: int) -> None:
         self.items.pop(seq, None)
+        self._tell()
+
+    async def replace(self, seq: int, text: str | None) -> None:
+        if text is None:
+            self.items.pop(seq, None)
+        else:
+            self.items[seq] = text
+        self.replaced.append(seq)
         self._tell()
 
     async def wait(self) -> None:
@@ -230,6 +239,32 @@ class ControlPlane:
             message: dict[str, Any] = await get(self.frames)
             if message["type"] == type_:
                 return message
+
+
+@asynccontextmanager
+async def linked(
+    *behaviours: Behaviour, ack: dict[str, Any] | None = None, **changes: Any
+) -> AsyncIterator[tuple[ControlPlane, Agent]]:
+    """A control plane with these behaviours, and an agent with these changes that dials it."""
+    async with (
+        ControlPlane(*behaviours, ack=ack).serving() as plane,
+        Agent(plane.endpoint(), **changes).running() as agent,
+    ):
+        yield plane, agent
+
+
+@asynccontextmanager
+async def connected(*behaviours: Behaviour, **changes: Any) -> AsyncIterator[tuple[ControlPlane, Agent]]:
+    """The same, once the control plane has accepted the agent."""
+    async with linked(*behaviours, **changes) as (plane, agent):
+        await get(agent.ready)
+        yield plane, agent
+
+
+async def acknowledge(connection: ServerConnection) -> None:
+    """Take the hello and accept it."""
+    await connection.recv()
+    await connection.send(frame("hello_ack"))
 
 
 def frame(type_: str, payload: Mapping[str, Any] | None = None, *, id: str = "cp-1") -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syntra.connection.codec import MAX_DEPTH, Envelope, decode, encode
+from syntra.connection.codec import MAX_DEPTH, MAX_FRAME_BYTES, MAX_VALUES, Envelope, count_values, decode, encode
 from syntra.connection.errors import MalformedFrame, UnencodableMessage
 
 WHOLE = json.dumps(
@@ -122,6 +122,68 @@ def test_many_brackets_that_are_not_deep_are_fine() -> None:
     payload = {"logs": [{"line": "[[[[" * 50} for _ in range(200)]}
     frame = json.dumps({"type": "x", "payload": payload})
     assert decode(frame).payload == payload
+
+
+@pytest.mark.parametrize("unit", ["[],", '{"a":1},', "1,", '"",', '[["x"]],', "{},", '"\\"",'])
+def test_a_frame_of_a_million_values_is_refused_before_it_is_parsed(unit: str) -> None:
+    room = MAX_FRAME_BYTES - 100
+    frame = '{"type": "x", "payload": {"a": [' + (unit * (room // len(unit)))[:-1] + "]}}"
+    for form in (frame, frame.encode()):
+        with pytest.raises(MalformedFrame, match=f"more than {MAX_VALUES} values"):
+            decode(form)
+    # The same without its end: had the parser run, it would say that this is not JSON.
+    with pytest.raises(MalformedFrame, match=f"more than {MAX_VALUES} values"):
+        decode(frame[:-3])
+
+
+def test_names_of_one_object_count_as_one_value_each() -> None:
+    members = ",".join(f'"{index}":0' for index in range(MAX_VALUES))
+    with pytest.raises(MalformedFrame, match=f"more than {MAX_VALUES} values"):
+        decode('{"type": "x", "payload": {' + members + "}}")
+
+
+@pytest.mark.parametrize(
+    ("piece", "times"), [(",[{", 5_000_000), ('\\",[', 3_000_000), ("\\\\", 8_000_000), ('\\\\,\\\\\\",', 2_000_000)]
+)
+def test_a_frame_as_large_as_allowed_with_few_values_passes_whatever_its_strings_hold(piece: str, times: int) -> None:
+    text = piece * times
+    frame = '{"type": "x", "payload": {"text": "' + text + '", "after": [1, 2]}}'
+    assert len(frame) < MAX_FRAME_BYTES
+    payload = decode(frame).payload
+    assert payload == {"text": json.loads(f'"{text}"'), "after": [1, 2]}
+
+
+def values_in(document: Any) -> int:
+    """What `count_values` counts, by walking the parsed document."""
+    if not isinstance(document, (dict, list)):
+        return 0
+    members = list(document.values()) if isinstance(document, dict) else document
+    return max(1, len(members)) + sum(values_in(member) for member in members)
+
+
+TRICKY = st.text(alphabet='",[{}]:\\ua\n')
+TRICKY_JSON = st.recursive(
+    st.integers() | TRICKY,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TRICKY, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(TRICKY_JSON)
+def test_the_count_of_values_is_that_of_the_parsed_document(document: Any) -> None:
+    count = values_in(document)
+    for text in (json.dumps(document), json.dumps(document, separators=(",", ":"))):
+        assert count_values(text, count) <= count
+        for less in range(count):
+            assert count_values(text, less) > less
+
+
+def test_the_limit_of_values_is_exact() -> None:
+    # Two members of the envelope, one of the payload, and those of the list.
+    frame = json.dumps({"type": ",,,[[[{{{", "payload": {'",[': [",", "[", "{"]}})
+    assert decode(frame, max_values=6).type == ",,,[[[{{{"
+    with pytest.raises(MalformedFrame, match="more than 5 values"):
+        decode(frame, max_values=5)
 
 
 def test_a_valid_surrogate_pair_is_text() -> None:

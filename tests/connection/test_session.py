@@ -67,7 +67,7 @@ def test_a_missing_ack_ends_the_connection_after_thirty_seconds() -> None:
 
 def test_a_refused_hello_closes_and_is_retried_slowly() -> None:
     pair = Pair(make_session(), ControlPlane(ack={"accepted": False, "reason": "server was deleted"})).start()
-    assert Close(1000, "hello was refused") in pair.log
+    assert Close(code=1000, reason="hello was refused") in pair.log
     assert pair.session.verdict is not None
     assert pair.session.verdict.policy is RetryPolicy.SLOW
     assert "server was deleted" in pair.session.verdict.sentence
@@ -81,7 +81,7 @@ def test_a_refused_hello_closes_and_is_retried_slowly() -> None:
 def test_a_hello_that_cannot_be_encoded_is_our_failure_and_is_retried() -> None:
     session = make_session()
     assert session.dial(0.0) == [Dial()]
-    assert session.opened({"x": object()}, 0.0) == [Close(1000, "no hello")]
+    assert session.opened({"x": object()}, 0.0) == [Close(code=1000, reason="no hello")]
     session.closed(1000, "", 0.0)
     assert session.verdict is not None
     assert "cannot encode the agent_hello message" in session.verdict.sentence
@@ -142,7 +142,7 @@ def test_a_silent_peer_is_dead_after_three_intervals() -> None:
     assert pair.state() is State.READY
     pair.pass_time(0.1)
     assert pair.state() is State.DISCONNECTED
-    assert Abort("nothing was heard for 90 s") in pair.log
+    assert Abort(reason="nothing was heard for 90 s") in pair.log
     assert pair.count(Lost) == 1
 
 
@@ -159,7 +159,7 @@ def test_our_own_slowness_to_read_is_not_the_peer_s_silence() -> None:
     pair = ready_pair(answers_heartbeats=False)
     for _ in range(10):
         pair.pass_time(60.0)
-        pair.session.heard(pair.now)
+        pair.session.peer_alive(pair.now)
     assert pair.state() is State.READY
 
 
@@ -307,7 +307,7 @@ def test_dial_ends_a_planned_wait_and_does_nothing_at_any_other_time() -> None:
 def test_shutdown_closes_with_a_reason_and_never_dials_again() -> None:
     pair = ready_pair()
     pair.run(pair.session.shutdown(pair.now))
-    assert Close(1000, "agent is stopping") in pair.log
+    assert Close(code=1000, reason="agent is stopping") in pair.log
     assert pair.state() is State.DISCONNECTED
     pair.pass_time(100_000.0)
     assert pair.dials == [1000.0]
@@ -318,8 +318,8 @@ def test_shutdown_closes_with_a_reason_and_never_dials_again() -> None:
 def test_shutdown_overtakes_a_dial() -> None:
     session = make_session()
     session.dial(0.0)
-    assert session.shutdown(1.0) == [Abort("agent is stopping")]
-    assert session.opened(HELLO, 2.0) == [Abort("the dial was overtaken")]
+    assert session.shutdown(1.0) == [Abort(reason="agent is stopping")]
+    assert session.opened(HELLO, 2.0) == [Abort(reason="the dial was overtaken")]
     session.closed(1006, "", 3.0)
     assert session.state is State.DISCONNECTED
     assert session.next_deadline(3.0) is None
@@ -374,7 +374,7 @@ INPUTS = st.one_of(
     st.tuples(st.just("received"), FRAMES),
     st.tuples(
         st.sampled_from(
-            ["dial", "opened", "dial_failed", "closed", "heartbeat", "no_heartbeat", "tick", "redial", "heard"]
+            ["dial", "opened", "dial_failed", "closed", "heartbeat", "no_heartbeat", "tick", "redial", "peer_alive"]
         ),
         st.none(),
     ),
@@ -394,7 +394,7 @@ def apply(session: Any, name: str, argument: Any, now: float) -> list[Effect]:
         "no_heartbeat": lambda: session.heartbeat_ready(None, now),
         "tick": lambda: session.tick(now),
         "redial": lambda: session.redial("files", now),
-        "heard": lambda: session.heard(now),
+        "peer_alive": lambda: session.peer_alive(now),
         "shutdown": lambda: session.shutdown(now),
     }
     effects: list[Effect] = calls[name]()

@@ -26,8 +26,11 @@ from tests.connection.rig import (
     TOKEN,
     Agent,
     ControlPlane,
+    acknowledge,
+    connected,
     frame,
     get,
+    linked,
     polite,
     result,
     wait,
@@ -38,7 +41,7 @@ TELEMETRY = Envelope(id="t-1", type="telemetry_batch", timestamp="t", payload={"
 
 async def test_an_agent_introduces_itself_and_is_ready() -> None:
     ack = {"accepted": True, "server_name": "web-1", "pending_deployments": [{"deployment_id": "d"}]}
-    async with ControlPlane(ack=ack).serving() as plane, Agent(plane.endpoint()).running() as agent:
+    async with linked(ack=ack) as (plane, agent):
         received = await get(agent.ready)
         assert received.server_name == "web-1"
         assert received.pending_deployments == ({"deployment_id": "d"},)
@@ -62,11 +65,10 @@ async def test_an_agent_introduces_itself_and_is_ready() -> None:
 
 
 async def test_heartbeats_go_on_and_measure_the_round_trip() -> None:
-    async with (
-        ControlPlane(ack={"config": {"heartbeat_interval_seconds": 0}}).serving() as plane,
-        Agent(plane.endpoint(), heartbeat_interval_secs=0.2).running() as agent,
+    async with connected(ack={"config": {"heartbeat_interval_seconds": 0}}, heartbeat_interval_secs=0.2) as (
+        plane,
+        agent,
     ):
-        await get(agent.ready)
         await plane.next("heartbeat")
         await plane.next("heartbeat")
         round_trip = agent.transport.status.round_trip_secs
@@ -75,8 +77,7 @@ async def test_heartbeats_go_on_and_measure_the_round_trip() -> None:
 
 
 async def test_a_ping_is_answered_and_commands_are_delivered_from_text_and_binary_frames() -> None:
-    async with ControlPlane().serving() as plane, Agent(plane.endpoint()).running() as agent:
-        await get(agent.ready)
+    async with connected() as (plane, agent):
         connection = await get(plane.connections)
         await connection.send(frame("ping", id="p-1"))
         assert (await plane.next("pong"))["id"] == "p-1"
@@ -86,8 +87,7 @@ async def test_a_ping_is_answered_and_commands_are_delivered_from_text_and_binar
 
 
 async def test_garbage_frames_are_survived() -> None:
-    async with ControlPlane().serving() as plane, Agent(plane.endpoint()).running() as agent:
-        await get(agent.ready)
+    async with connected() as (plane, agent):
         connection = await get(plane.connections)
         garbage: list[str | bytes] = [
             "",
@@ -96,6 +96,7 @@ async def test_garbage_frames_are_survived() -> None:
             b"\xff\xfe\x00",
             '{"type":[]}',
             '{"type":"x","payload":1}',
+            '{"type":"x","payload":{"a":[' + "[]," * 1_000_000 + "[]]}}",
         ]
         for item in garbage:
             await connection.send(item)
@@ -108,16 +109,11 @@ async def test_garbage_frames_are_survived() -> None:
 
 async def test_an_oversized_frame_closes_with_1009_and_the_agent_comes_back() -> None:
     async def oversized(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         await connection.send("x" * 20_000)
         await connection.wait_closed()
 
-    async with (
-        ControlPlane(oversized, polite).serving() as plane,
-        Agent(plane.endpoint(), max_frame_bytes=10_000).running() as agent,
-    ):
-        await get(agent.ready)
+    async with connected(oversized, polite, max_frame_bytes=10_000) as (plane, agent):
         assert "too large" in await get(agent.failures.sentences)
         assert (await get(plane.closed))[0] == 1009
         await get(agent.ready)
@@ -125,14 +121,11 @@ async def test_an_oversized_frame_closes_with_1009_and_the_agent_comes_back() ->
 
 async def test_a_silent_peer_is_left_and_dialled_again() -> None:
     async def silent(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         async for _ in connection:
             pass
 
-    plane = ControlPlane(silent, polite)
-    async with plane.serving(), Agent(plane.endpoint(), heartbeat_interval_secs=0.1).running() as agent:
-        await get(agent.ready)
+    async with connected(silent, polite, heartbeat_interval_secs=0.1) as (_plane, agent):
         assert "nothing was heard" in await get(agent.lost)
         await get(agent.ready)
 
@@ -143,10 +136,7 @@ async def test_a_peer_that_never_acknowledges_hello_is_left() -> None:
             plane.frames.put_nowait(json.loads(text))
 
     timings = dataclasses.replace(FAST, ack_timeout_secs=0.1)
-    async with (
-        ControlPlane(mute, polite).serving() as plane,
-        Agent(plane.endpoint(), timings=timings).running() as agent,
-    ):
+    async with linked(mute, polite, timings=timings) as (plane, agent):
         agent.outbox.add(result(1))
         assert "no hello_ack within 0.1 s" in await get(agent.failures.sentences)
         await get(agent.ready)
@@ -155,8 +145,7 @@ async def test_a_peer_that_never_acknowledges_hello_is_left() -> None:
 
 
 async def test_a_refused_hello_is_said_and_retried() -> None:
-    plane = ControlPlane(ack={"accepted": False, "reason": f"unknown server, token {TOKEN}"})
-    async with plane.serving(), Agent(plane.endpoint()).running() as agent:
+    async with linked(ack={"accepted": False, "reason": f"unknown server, token {TOKEN}"}) as (plane, agent):
         sentence = await get(agent.failures.sentences)
         assert "the control plane refused this agent: unknown server, token [token]" in sentence
         assert await get(plane.closed) == (1000, "hello was refused")
@@ -218,7 +207,7 @@ async def test_a_close_for_the_token_is_said_without_repeating_the_token() -> No
         await connection.recv()
         await connection.close(4001, f"bad token {TOKEN}")
 
-    async with ControlPlane(refuse, polite).serving() as plane, Agent(plane.endpoint()).running() as agent:
+    async with linked(refuse, polite) as (_plane, agent):
         sentence = await get(agent.failures.sentences)
         assert sentence.startswith("the token was refused: close code 4001 (bad token [token])")
         await get(agent.ready)
@@ -262,8 +251,7 @@ async def test_the_outbox_survives_connections_that_drop_in_the_middle() -> None
 
     async def dropping(plane: ControlPlane, connection: ServerConnection) -> None:
         taken = 0
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         async for text in connection:
             message = json.loads(text)
             if message["type"] != "command_response":
@@ -275,7 +263,7 @@ async def test_the_outbox_survives_connections_that_drop_in_the_middle() -> None
             elif taken == 8 * len(plane.requests):  # a little later every time
                 connection.transport.abort()  # what the server has read already is still read below
 
-    async with ControlPlane(dropping).serving() as plane, Agent(plane.endpoint()).running() as agent:
+    async with linked(dropping) as (plane, agent):
         for number in range(60):
             # Larger than the socket buffers together: much of what was sent is never read.
             agent.outbox.add(result(number, padding=400_000))
@@ -284,22 +272,34 @@ async def test_the_outbox_survives_connections_that_drop_in_the_middle() -> None
     assert plane.most_open == 1
 
 
+async def test_an_answer_that_the_peer_refuses_for_its_size_is_replaced_and_what_waits_behind_it_arrives() -> None:
+    plane = ControlPlane(max_size=1 << 20)
+    async with plane.serving():
+        agent = Agent(plane.endpoint())
+        for text in (result(1), result(2, padding=6 << 20), result(3)):
+            agent.outbox.add(text)
+        async with agent.running():
+            await wait(agent.outbox.empty)
+    answers = [plane.frames.get_nowait() for _ in range(plane.frames.qsize())]
+    payloads = [answer["payload"] for answer in answers if answer["type"] == "command_response"]
+    assert plane.connections.qsize() == 3, "two refusals, the second with that answer alone under way"
+    assert agent.outbox.replaced == [2]
+    assert [payload.get("number") for payload in payloads if "number" in payload][-1] == 3
+    [failure] = [payload["error"] for payload in payloads if "error" in payload]
+    assert failure["code"] == "ANSWER_TOO_LARGE"
+
+
 async def test_a_slow_reader_slows_the_senders_down_and_loses_nothing() -> None:
     go, hello_read = asyncio.Event(), asyncio.Event()
 
     async def slow(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         hello_read.set()
         await go.wait()
         async for text in connection:
             plane.frames.put_nowait(json.loads(text))
 
-    async with (
-        ControlPlane(slow).serving() as plane,
-        Agent(plane.endpoint(), stream_queue=2).running() as agent,
-        asyncio.TaskGroup() as group,
-    ):
+    async with linked(slow, stream_queue=2) as (plane, agent), asyncio.TaskGroup() as group:
         await get(agent.ready)
         big = {"data": "x" * 1_000_000}
         done: list[int] = []
@@ -322,16 +322,12 @@ async def test_a_slow_reader_slows_the_senders_down_and_loses_nothing() -> None:
 
 async def test_a_peer_that_takes_nothing_is_left_after_the_send_timeout() -> None:
     async def deaf(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         connection.transport.pause_reading()
         await connection.wait_closed()
 
     timings = dataclasses.replace(FAST, send_timeout_secs=0.2)
-    async with (
-        ControlPlane(deaf, polite).serving() as plane,
-        Agent(plane.endpoint(), timings=timings).running() as agent,
-    ):
+    async with linked(deaf, polite, timings=timings) as (plane, agent):
         agent.outbox.add(result(1, padding=15_000_000))
         await get(agent.ready)
         await get(agent.lost)
@@ -380,8 +376,7 @@ async def test_the_old_socket_is_gone_before_the_next_dial_even_if_the_peer_neve
 
 async def test_never_two_connections_at_once_whatever_ends_them() -> None:
     async def closing(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         await connection.close(4000, "connection error")
 
     async def breaking(plane: ControlPlane, connection: ServerConnection) -> None:
@@ -389,7 +384,7 @@ async def test_never_two_connections_at_once_whatever_ends_them() -> None:
         connection.transport.abort()
 
     behaviours = [closing, breaking, closing, breaking, polite]
-    async with ControlPlane(*behaviours).serving() as plane, Agent(plane.endpoint()).running() as agent:
+    async with linked(*behaviours) as (plane, agent):
         for _ in range(3):
             await get(agent.ready)
         assert plane.most_open == 1
@@ -406,7 +401,7 @@ async def test_streams_need_an_accepted_connection() -> None:
         await connection.send(frame("hello_ack"))
         await polite(plane, connection)
 
-    async with ControlPlane(hesitant).serving() as plane, Agent(plane.endpoint()).running() as agent:
+    async with linked(hesitant) as (plane, agent):
         await plane.next("seen")
         with pytest.raises(NotConnected, match="cannot send to the control plane"):
             await agent.transport.send_stream(TELEMETRY)
@@ -431,11 +426,7 @@ async def test_figures_that_cannot_be_gathered_cost_one_heartbeat_only() -> None
             await asyncio.sleep(3600)
         return {"agent_id": "agt_1"}
 
-    async with (
-        ControlPlane().serving() as plane,
-        Agent(plane.endpoint(), heartbeat=heartbeat, heartbeat_interval_secs=0.15).running() as agent,
-    ):
-        await get(agent.ready)
+    async with connected(heartbeat=heartbeat, heartbeat_interval_secs=0.15) as (plane, _agent):
         await plane.next("heartbeat")
         assert calls == 3
 
@@ -450,7 +441,7 @@ async def test_a_hello_that_cannot_be_gathered_is_tried_again() -> None:
             raise AgentError("cannot reach Docker")
         return HELLO
 
-    async with ControlPlane().serving() as plane, Agent(plane.endpoint(), hello=hello).running() as agent:
+    async with linked(hello=hello) as (plane, agent):
         assert "the hello could not be gathered" in await get(agent.failures.sentences)
         await get(agent.ready)
         assert len(plane.requests) == 1
@@ -464,8 +455,7 @@ async def test_a_command_the_router_cannot_take_costs_only_itself() -> None:
             raise AgentError("cannot store the command")
         delivered.put_nowait(envelope.id)
 
-    async with ControlPlane().serving() as plane, Agent(plane.endpoint(), deliver=deliver).running() as agent:
-        await get(agent.ready)
+    async with connected(deliver=deliver) as (plane, _agent):
         connection = await get(plane.connections)
         for id_ in ("bad", "good"):
             await connection.send(frame("deploy", id=id_))
@@ -511,17 +501,12 @@ async def test_commands_received_before_a_break_are_delivered_after_it() -> None
         delivered.put_nowait(envelope.id)
 
     async def burst(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         for number in range(10):
             await connection.send(frame("deploy", id=str(number)))
         await connection.close(1001, "restarting")
 
-    async with (
-        ControlPlane(burst, polite).serving() as plane,
-        Agent(plane.endpoint(), deliver=deliver).running() as agent,
-    ):
-        await get(agent.ready)
+    async with connected(burst, polite, deliver=deliver) as (_plane, agent):
         await get(agent.ready)
         go.set()
         assert [await get(delivered) for _ in range(10)] == [str(number) for number in range(10)]
@@ -562,8 +547,7 @@ async def test_stop_overtakes_a_dial_and_a_wait() -> None:
 
 async def test_stop_breaks_the_socket_of_a_peer_that_does_not_close_within_the_deadline() -> None:
     async def deaf(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         connection.transport.pause_reading()
         await connection.wait_closed()
 
@@ -607,8 +591,7 @@ async def test_a_bug_in_an_injected_callable_ends_run_loudly_with_the_socket_clo
         raise ZeroDivisionError(envelope.id)
 
     async def commanding(plane: ControlPlane, connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(frame("hello_ack"))
+        await acknowledge(connection)
         await connection.send(frame("deploy", id="c-1"))
         await connection.wait_closed()
 

@@ -10,8 +10,8 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,21 +62,23 @@ def common_name(connection: ServerConnection) -> Any:
     return subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)[0].value
 
 
+@asynccontextmanager
+async def secured(context: ssl.SSLContext, tls: TlsSettings) -> AsyncIterator[tuple[ControlPlane, Agent]]:
+    """A control plane with these certificates, and an agent that dials it with those."""
+    plane = ControlPlane()
+    async with plane.serving(context), Agent(plane.endpoint("wss"), tls=tls).running() as agent:
+        yield plane, agent
+
+
 async def test_a_control_plane_of_a_known_authority_is_trusted(tmp_path: Path, authority: trustme.CA) -> None:
-    async with (
-        ControlPlane().serving(server_context(authority)) as plane,
-        Agent(plane.endpoint("wss"), tls=trusting(tmp_path, authority)).running() as agent,
-    ):
+    async with secured(server_context(authority), trusting(tmp_path, authority)) as (plane, agent):
         await get(agent.ready)
         await plane.next("heartbeat")
     assert await get(plane.closed) == (1000, "agent is stopping")
 
 
 async def test_an_unknown_authority_is_refused_loudly(tmp_path: Path, authority: trustme.CA) -> None:
-    async with (
-        ControlPlane().serving(server_context(trustme.CA())) as plane,
-        Agent(plane.endpoint("wss"), tls=trusting(tmp_path, authority)).running() as agent,
-    ):
+    async with secured(server_context(trustme.CA()), trusting(tmp_path, authority)) as (plane, agent):
         sentence = await get(agent.failures.sentences)
         await get(agent.failures.sentences)
     assert sentence.startswith("cannot establish TLS with the control plane: its certificate is not accepted")
@@ -85,10 +87,7 @@ async def test_an_unknown_authority_is_refused_loudly(tmp_path: Path, authority:
 
 
 async def test_a_certificate_for_another_name_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
-    async with (
-        ControlPlane().serving(server_context(authority, name="other.test")) as plane,
-        Agent(plane.endpoint("wss"), tls=trusting(tmp_path, authority)).running() as agent,
-    ):
+    async with secured(server_context(authority, name="other.test"), trusting(tmp_path, authority)) as (plane, agent):
         sentence = await get(agent.failures.sentences)
     assert "not valid for '127.0.0.1'" in sentence
     assert "check the endpoint" in sentence
@@ -99,10 +98,7 @@ async def test_an_expired_certificate_is_refused(tmp_path: Path, authority: trus
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     authority.issue_cert("127.0.0.1", not_before=past, not_after=past.replace(year=2021)).configure_cert(context)
-    async with (
-        ControlPlane().serving(context) as plane,
-        Agent(plane.endpoint("wss"), tls=trusting(tmp_path, authority)).running() as agent,
-    ):
+    async with secured(context, trusting(tmp_path, authority)) as (_, agent):
         sentence = await get(agent.failures.sentences)
     assert "certificate has expired" in sentence
     assert "clock" in sentence
@@ -201,10 +197,7 @@ async def test_a_refusal_that_a_reset_overtakes_still_points_to_the_certificate(
     tmp_path: Path, authority: trustme.CA
 ) -> None:
     """asyncio's server drops a connection whose client certificate it refuses without sending the alert."""
-    async with (
-        ControlPlane().serving(server_context(authority, clients=authority)) as plane,
-        Agent(plane.endpoint("wss"), tls=trusting(tmp_path, authority)).running() as agent,
-    ):
+    async with secured(server_context(authority, clients=authority), trusting(tmp_path, authority)) as (plane, agent):
         assert "check tls.cert_path" in await get(agent.failures.sentences)
         assert agent.ready.empty()
     assert plane.requests == []

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
+from syntra.connection.undelivered import TOO_BIG
 from syntra.connection.writer import CONTROL_MAX, OUTBOX_BATCH, Writer
 from tests.connection.rig import MemoryOutbox
 
@@ -73,12 +75,22 @@ def make(outbox: MemoryOutbox, *, stream_limit: int = 2, max_frame_bytes: int = 
     return Writer(outbox, max_frame_bytes=max_frame_bytes, stream_limit=stream_limit)
 
 
+def begun(*texts: str, stream_limit: int = 2, held: bool = True) -> tuple[MemoryOutbox, Wire, Writer]:
+    """A writer of an accepted connection, and a wire that takes nothing while it is `held`."""
+    outbox, wire = MemoryOutbox(*texts), Wire()
+    writer = make(outbox, stream_limit=stream_limit)
+    writer.ready()
+    if held:
+        wire.open.clear()
+    return outbox, wire, writer
+
+
 async def test_only_control_leaves_before_ready() -> None:
     outbox, wire = MemoryOutbox("result"), Wire()
     writer = make(outbox)
     async with writing(writer, wire):
         writer.heartbeat("heartbeat")
-        writer.look()
+        writer.check_outbox()
         writer.control("hello")
         assert await wire.until(1) == ["hello"]
         with pytest.raises(NotConnected):
@@ -123,10 +135,7 @@ async def test_a_long_outbox_lets_a_heartbeat_out_between_two_batches() -> None:
 
 
 async def test_an_item_is_taken_only_after_it_left() -> None:
-    outbox, wire = MemoryOutbox("r1", "r2"), Wire()
-    writer = make(outbox)
-    writer.ready()
-    wire.open.clear()
+    outbox, wire, writer = begun("r1", "r2")
     async with writing(writer, wire):
         await wire.busy.wait()
         assert set(outbox.items) == {1, 2}
@@ -187,9 +196,7 @@ async def test_what_did_not_leave_is_sent_again_on_the_next_connection() -> None
 
 
 async def test_new_items_are_sent_as_they_come() -> None:
-    outbox, wire = MemoryOutbox(), Wire()
-    writer = make(outbox)
-    writer.ready()
+    outbox, wire, writer = begun(held=False)
     async with writing(writer, wire):
         for number in range(20):
             outbox.add(f"r{number}")
@@ -197,19 +204,68 @@ async def test_new_items_are_sent_as_they_come() -> None:
     assert wire.sent == [f"r{number}" for number in range(20)]
 
 
-async def test_an_item_larger_than_a_frame_does_not_block_those_behind_it() -> None:
-    outbox, wire = MemoryOutbox("x" * 2000, "small"), Wire()
-    writer = make(outbox)
+def answer(size: int) -> str:
+    return json.dumps({"type": "command_response", "payload": {"request_id": "r1", "data": "x" * size}})
+
+
+async def test_an_item_larger_than_a_frame_becomes_a_short_failure_in_its_place() -> None:
+    outbox, wire = MemoryOutbox("before", answer(6000), "behind"), Wire()
+    writer = make(outbox, max_frame_bytes=5000)
     writer.ready()
     async with writing(writer, wire):
-        assert await wire.until(1) == ["small"]
+        before, short, behind = await wire.until(3)
         await outbox.empty.wait()
+    assert (before, behind) == ("before", "behind")
+    assert json.loads(short)["payload"]["error"]["code"] == "ANSWER_TOO_LARGE"
+
+
+async def test_items_under_way_at_a_close_go_one_by_one_with_nothing_beside_them() -> None:
+    outbox, wire = MemoryOutbox("one", "two"), Wire()
+    writer = make(outbox)
+    wire.deaf = True
+    writer.ready()
+    async with writing(writer, wire):
+        await wire.until(2)
+    writer.end("closed")
+    await writer.closed(1011)
+    writer.begin()
+    wire.sent.clear()
+    writer.ready()
+    async with writing(writer, wire):
+        await wire.until(1)
+        writer.heartbeat("heartbeat")
+        writer.control("pong")
+        assert await wire.until(2) == ["one", "pong"]
+        await wire.hear()
+        await wire.until(4)
+        await outbox.empty.wait()
+    assert wire.sent[:3] == ["one", "pong", "two"]
+    assert outbox.replaced == []
+
+
+async def test_the_item_that_is_being_sent_when_the_peer_closes_is_the_one_to_blame() -> None:
+    outbox, wire = MemoryOutbox(answer(6000), "behind"), Wire()
+    writer = make(outbox, max_frame_bytes=10_000)
+    wire.broken = True
+    for _ in range(2):
+        writer.begin()
+        wire.busy.clear()
+        writer.ready()
+        async with writing(writer, wire):
+            await wire.busy.wait()
+        await writer.closed(TOO_BIG)
+    assert outbox.replaced == [1]
+    writer.begin()
+    wire.broken = False
+    writer.ready()
+    async with writing(writer, wire):
+        short, behind = await wire.until(2)
+    assert json.loads(short)["payload"]["error"]["code"] == "ANSWER_TOO_LARGE"
+    assert behind == "behind"
 
 
 async def test_a_heartbeat_is_dropped_while_the_previous_one_has_not_left() -> None:
-    writer, wire = make(MemoryOutbox()), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun()
     async with writing(writer, wire):
         writer.heartbeat("h1")
         await wire.busy.wait()
@@ -223,9 +279,7 @@ async def test_a_heartbeat_is_dropped_while_the_previous_one_has_not_left() -> N
 
 
 async def test_a_full_stream_makes_its_senders_wait_in_order() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=2), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=2)
     async with asyncio.TaskGroup() as group, writing(writer, wire):
         senders = [group.create_task(writer.stream(f"s{n}"), name=f"s{n}") for n in range(8)]
         await wire.busy.wait()
@@ -239,9 +293,7 @@ async def test_a_full_stream_makes_its_senders_wait_in_order() -> None:
 
 
 async def test_waiting_senders_are_told_when_the_connection_ends() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=2), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=2)
     outcomes: list[str] = []
 
     async def sender(text: str) -> None:
@@ -260,9 +312,7 @@ async def test_waiting_senders_are_told_when_the_connection_ends() -> None:
 
 
 async def test_a_cancelled_sender_withdraws_its_frame() -> None:
-    writer, wire = make(MemoryOutbox(), stream_limit=4), Wire()
-    writer.ready()
-    wire.open.clear()
+    _, wire, writer = begun(stream_limit=4)
     async with asyncio.TaskGroup() as group, writing(writer, wire):
         first = group.create_task(writer.stream("first"), name="first")
         second = group.create_task(writer.stream("second"), name="second")
@@ -287,3 +337,26 @@ async def test_a_flood_of_pings_earns_no_memory() -> None:
     for _ in range(CONTROL_MAX + 10):
         writer.control("pong")
     assert writer.dropped_pongs == 10
+
+
+# Translated
+
+
+async def test_an_item_is_translated_when_it_is_sent_and_one_that_becomes_nothing_counts_as_sent() -> None:
+    outbox, wire = MemoryOutbox("drop", "keep", "double"), Wire()
+    frames = {"drop": (), "keep": ("keep",), "double": ("one", "two")}
+    asked: list[str] = []
+
+    def translate(text: str) -> tuple[str, ...]:
+        asked.append(text)
+        return frames[text]
+
+    writer = Writer(outbox, max_frame_bytes=1000, stream_limit=4, translate=translate)
+    async with writing(writer, wire):
+        assert asked == []
+        writer.ready()
+        assert await wire.until(3) == ["keep", "one", "two"]
+        async with asyncio.timeout(5):
+            while await outbox.pending(10):
+                await asyncio.sleep(0)
+    assert asked == ["drop", "keep", "double"]

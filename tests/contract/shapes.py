@@ -227,7 +227,7 @@ DEPLOY_STATUS = shape(
         "error": shape({"code": code, "message": filled}, {"stack": text}),
         "error_message": filled,
     },
-    added={"request_id": filled},
+    added={"request_id": filled, "operation": one_of("deploy", "rollback", "scale")},
 )
 
 ALERT = shape(
@@ -248,7 +248,12 @@ LOG_STREAM = shape(
     {
         "request_id": filled,
         "service_id": filled,
-        "logs": each(shape({"timestamp": stamp, "stream": one_of("stdout", "stderr"), "message": text})),
+        "logs": each(
+            shape(
+                {"timestamp": stamp, "stream": one_of("stdout", "stderr"), "message": text},
+                added={"replica": whole(1, 1000), "truncated": flag},
+            )
+        ),
         "done": flag,
     }
 )
@@ -275,7 +280,7 @@ TELEMETRY_BATCH = shape(
 
 EXEC_DATA = shape(
     {"exit_code": whole(-(2**31), 2**31), "stdout": text, "stderr": text},
-    added={"truncated": flag},
+    added={"truncated": flag, "encoding": one_of("base64"), "output_forgotten": flag},
 )
 """`command_response.data` of an exec; the others' data is free."""
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from syntra.controlplane.client import ControlPlaneClient
 from syntra.controlplane.server import ControlPlane
 from syntra.controlplane.settings import ControlPlaneSettings, Limits, Timings
 from syntra.controlplane.store import Store
+from tests.controlplane.client import ControlPlaneClient
 
 T = TypeVar("T")
 

@@ -129,6 +129,12 @@ async def test_a_malformed_frame_after_the_hello_is_closed_with_4000(tmp_path: P
         assert (await agent.closed())[0] == 4000
 
 
+async def test_a_frame_of_a_million_values_is_malformed(tmp_path: Path) -> None:
+    async with running(tmp_path) as plane, plane.agent() as agent:
+        await agent.socket.send('{"type": "alert", "payload": {"a": [' + "[]," * 1_000_000 + "[]]}}")
+        assert await agent.closed() == (4000, "malformed frame: more than 200000 values")
+
+
 async def test_a_frame_beyond_the_limit_is_closed_with_1009(tmp_path: Path) -> None:
     async with running(tmp_path, limits=Limits(message_bytes=10_000)) as plane, plane.agent() as agent:
         await agent.send("alert", {"text": "x" * 10_001})

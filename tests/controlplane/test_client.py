@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from syntra.controlplane.client import ControlPlaneClient, ControlPlaneClientError
 from syntra.controlplane.settings import Timings
 from syntra.utils.errors import AgentError
+from tests.controlplane.client import ControlPlaneClient, ControlPlaneClientError
 from tests.controlplane.harness import running
 
 
@@ -69,4 +69,4 @@ async def test_waits_end_without_the_event(tmp_path: Path) -> None:
         state = await plane.call(plane.client.command_state, accepted["request_id"], 0.05)
         assert state["state"] == "sent"
         page = await plane.call(plane.client.logs, accepted["request_id"], 0, 0.05)
-        assert page == {"lines": [], "next": 0, "done": False}
+        assert page == {"lines": [], "next": 0, "more": False, "done": False}

@@ -10,16 +10,16 @@ from typing import cast
 
 import pytest
 
-from syntra.controlplane.client import ControlPlaneClientError
-from syntra.controlplane.errors import ServerAbsent
+from syntra.controlplane.errors import ServerNotConnected
 from syntra.controlplane.fleet import AgentLink, Fleet
-from syntra.controlplane.orders import order_for
+from syntra.controlplane.outgoing import outgoing_command
 from syntra.controlplane.records import CommandState
 from syntra.controlplane.settings import ControlPlaneSettings, Limits, Timings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.waiters import Waiters
 from syntra.controlplane.websocket import NotSent, WebSocket
+from tests.controlplane.client import ControlPlaneClientError
 from tests.controlplane.harness import CLOCK, PATIENCE, Agent, Plane, deploy_payload, hello, running
 
 
@@ -245,10 +245,10 @@ async def test_a_link_that_ends_between_the_look_and_the_write_loses_nothing(tmp
         await fleet.admit(ending, "one")
         socket.fails = True
 
-        with pytest.raises(ServerAbsent):
-            await fleet.send(order_for("srv_1", {"type": "stop"}, "req_1", 1000))
+        with pytest.raises(ServerNotConnected):
+            await fleet.send(outgoing_command("srv_1", {"type": "stop"}, "req_1", 1000))
         assert await store.run(Store.command, "req_1") is None
-        assert await fleet.send(order_for("srv_1", {"type": "deploy"}, "req_2", 1000)) is CommandState.QUEUED
+        assert await fleet.send(outgoing_command("srv_1", {"type": "deploy"}, "req_2", 1000)) is CommandState.QUEUED
         fleet.remove(ending)
 
         # The hello's acknowledgement fails the same way: what it carried stays queued.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from syntra.controlplane.settings import Limits
-from tests.controlplane.harness import deploy_payload, running
+from tests.controlplane.harness import Plane, deploy_payload, running
 
 
 async def test_a_heartbeat_shows_services_and_figures(tmp_path: Path) -> None:
@@ -87,7 +88,106 @@ async def test_alerts_are_kept_in_order_and_read_in_pages(tmp_path: Path) -> Non
         assert [alert["alert_id"] for alert in page["alerts"]] == ["a0", "a1", "a2"]
         rest = await plane.call(plane.client.alerts, "srv_1", page["alerts"][0]["seq"])
         assert [alert["alert_id"] for alert in rest["alerts"]] == ["a1", "a2"]
-        assert await plane.call(plane.client.alerts, "srv_1", page["next"]) == {"alerts": [], "next": page["next"]}
+        assert await plane.call(plane.client.alerts, "srv_1", page["next"]) == {
+            "alerts": [],
+            "next": page["next"],
+            "more": False,
+        }
+
+
+async def test_every_listing_comes_in_pages_of_bounded_size(tmp_path: Path) -> None:
+    limits = Limits(answer_records=3, answer_bytes=10_000)
+    async with running(tmp_path, limits=limits) as plane, plane.agent() as agent:
+        for server_id in ("srv_2", "srv_3", "srv_4", "srv_5"):
+            await plane.token(server_id)
+        accepted = await plane.call(plane.client.command, "srv_1", "logs_subscribe", {"service_id": "s"})
+        await agent.expect("logs_subscribe")
+        for index in range(8):
+            # Three small ones fit into an answer, of the large ones only two.
+            padding = "x" * (3500 if index > 4 else 1)
+            await agent.send("alert", {"number": index, "padding": padding})
+            await agent.send(
+                "deploy_status", {"deployment_id": "dep_1", "status": "running", "number": index, "padding": padding}
+            )
+            await agent.send("log_stream", _lines(accepted["request_id"], f"{index} {padding}"))
+        await agent.send("log_stream", {"request_id": accepted["request_id"], "logs": [], "done": True})
+        await agent.settled()
+        for path, name, number in (
+            ("/api/v1/servers/srv_1/alerts", "alerts", lambda alert: alert["number"]),
+            ("/api/v1/deployments/dep_1", "events", lambda event: event["number"]),
+            (f"/api/v1/logs/{accepted['request_id']}", "lines", lambda line: int(line["message"].split()[0])),
+        ):
+            pages = await _pages(plane, path, limits)
+            numbers = [[number(record) for record in page[name]] for page in pages]
+            assert numbers == [[0, 1, 2], [3, 4, 5], [6, 7]], name
+        assert [page["done"] for page in pages] == [False, False, True]
+        pages = await _pages(plane, "/api/v1/servers", limits)
+        assert [[server["server_id"] for server in page["servers"]] for page in pages] == [
+            ["srv_1", "srv_2", "srv_3"],
+            ["srv_4", "srv_5"],
+        ]
+        # The client puts the pages together.
+        assert len(await plane.call(plane.client.servers)) == 5
+        assert len((await plane.call(plane.client.deployment, "dep_1"))["events"]) == 8
+
+
+async def _pages(plane: Plane, path: str, limits: Limits) -> list[dict[str, Any]]:
+    pages: list[dict[str, Any]] = []
+    query = ""
+    while not pages or pages[-1]["more"]:
+        answer = await plane.raw(plane.request("GET", path + query))
+        body = answer.partition(b"\r\n\r\n")[2]
+        assert len(body) <= limits.answer_bytes
+        pages.append(json.loads(body))
+        query = f"?after={pages[-1]['next']}"
+    return pages
+
+
+async def test_the_largest_messages_of_an_agent_can_be_read_in_answers_of_16_mib(tmp_path: Path) -> None:
+    async with running(tmp_path) as plane, plane.agent() as agent:
+        accepted = await plane.call(plane.client.command, "srv_1", "deploy", deploy_payload())
+        await agent.expect("deploy")
+        deployment_id = accepted["deployment_id"]
+        # As UTF-8 it fits into a frame; as the ASCII that is stored it is twice as long.
+        text = json.dumps({"stdout": "€" * 2_300_000}, ensure_ascii=False)
+        response = f'{{"request_id": "{accepted["request_id"]}", "success": true, "data": {text}}}'
+        await agent.socket.send(f'{{"type": "command_response", "payload": {response}}}')
+        for index in range(5):
+            report = {"deployment_id": deployment_id, "status": "running", "logs": ["x" * 1_000_000], "number": index}
+            await agent.send("deploy_status", report)
+        await agent.send("alert", {"number": 1, "text": "x" * 16_000_000})
+        await agent.settled()
+        pages = await _pages(plane, f"/api/v1/deployments/{deployment_id}", plane.settings.limits)
+        assert len(pages) > 2
+        assert len(pages[0]["command"]["response"]["data"]["stdout"]) == 2_300_000
+        assert [event["number"] for page in pages for event in page["events"]] == list(range(5))
+        (alert,) = (await plane.call(plane.client.alerts, "srv_1"))["alerts"]
+        assert (alert["number"], alert["omitted"]) == (1, ["text"])
+
+
+async def test_a_response_too_large_to_store_still_answers_its_command(tmp_path: Path) -> None:
+    async with running(tmp_path) as plane, plane.agent() as agent:
+        accepted = await plane.call(plane.client.command, "srv_1", "exec", {"service_id": "s", "command": ["x"]})
+        await agent.expect("exec")
+        data = json.dumps({"stdout": "€" * 5_000_000}, ensure_ascii=False)
+        response = f'{{"request_id": "{accepted["request_id"]}", "success": true, "data": {data}}}'
+        await agent.socket.send(f'{{"type": "command_response", "payload": {response}}}')
+        view = await plane.call(plane.client.command_state, accepted["request_id"], 5)
+        assert view["state"] == "answered"
+        assert view["response"] == {"request_id": accepted["request_id"], "success": True, "omitted": ["data"]}
+
+
+async def test_names_that_are_too_long_are_cut(tmp_path: Path) -> None:
+    async with running(tmp_path) as plane, plane.agent() as agent:
+        await agent.send("deploy_status", {"deployment_id": "dep_1", "service_id": "s" * 5000, "status": "running"})
+        accepted = await plane.call(plane.client.command, "srv_1", "logs_subscribe", {"service_id": "s"})
+        await agent.expect("logs_subscribe")
+        line = {"timestamp": "t" * 5000, "stream": "s" * 5000, "message": "m"}
+        await agent.send("log_stream", {"request_id": accepted["request_id"], "logs": [line]})
+        await agent.settled()
+        assert len((await plane.call(plane.client.deployment, "dep_1"))["service_id"]) == 256
+        (kept,) = (await plane.call(plane.client.logs, accepted["request_id"]))["lines"]
+        assert (len(kept["timestamp"]), len(kept["stream"])) == (64, 16)
 
 
 async def test_log_lines_of_a_subscription_are_read_as_they_come_until_done(tmp_path: Path) -> None:
@@ -102,7 +202,7 @@ async def test_log_lines_of_a_subscription_are_read_as_they_come_until_done(tmp_
         assert page["done"] is False
         last = group.create_task(plane.call(plane.client.logs, request_id, page["next"], 30), name="operator")
         await agent.send("log_stream", {"request_id": request_id, "service_id": "s", "logs": [], "done": True})
-        assert await last == {"lines": [], "next": page["next"], "done": True}
+        assert await last == {"lines": [], "next": page["next"], "more": False, "done": True}
 
 
 async def test_very_long_lines_are_cut(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ import trustme
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from syntra.controlplane.client import ControlPlaneClient, ControlPlaneClientError
 from syntra.controlplane.server import ControlPlane, serve
 from syntra.controlplane.settings import ControlPlaneSettings, Limits, Timings
 from syntra.utils.errors import AgentError
+from tests.controlplane.client import ControlPlaneClient, ControlPlaneClientError
 from tests.controlplane.harness import PATIENCE, deploy_payload, hello, running
 
 

@@ -36,7 +36,7 @@ def test_a_readable_or_useless_token_file_is_refused_without_quoting_it(tmp_path
     path = tmp_path / "operator.token"
     path.write_text(text)
     path.chmod(mode)
-    with pytest.raises(AgentError, match="delete it, a new one is made") as refused:
+    with pytest.raises(AgentError, match="the next start creates a new one") as refused:
         read_or_create_operator_token(path)
     assert not text or text not in str(refused.value)
 

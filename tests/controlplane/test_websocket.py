@@ -36,13 +36,13 @@ async def test_an_agent_may_be_lost_at_any_byte(tmp_path: Path) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
             writer.write(opening + frame[:index])
             writer.write_eof()
-            assert b"hello_ack" not in await reader.read()
-            writer.close()
-            await writer.wait_closed()
+            async with asyncio.timeout(PATIENCE):
+                assert b"hello_ack" not in await reader.read()
+                writer.close()
+                await writer.wait_closed()
 
-        async with asyncio.timeout(PATIENCE):
-            for index in range(len(frame)):
-                await lose_at(index)
+        for index in range(len(frame)):
+            await lose_at(index)
         assert (await plane.call(plane.client.server, "srv_1"))["hello"] is None
 
 

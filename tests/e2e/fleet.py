@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from syntra.controlplane.client import ControlPlaneClient
+from tests.controlplane.client import ControlPlaneClient
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.served_images import ServedImages, served_images
 from tests.engine import API, SOCKET, UnixConnection, api, wait_until

@@ -21,6 +21,7 @@ from tests.e2e.agent_process import AgentProcess
 from tests.e2e.kill_proxy import KillProxy, Trap, When
 from tests.e2e.traefik_image import traefik_image
 from tests.engine import SOCKET, api, busybox_image, cleanup, new_token, require_engine, start_container, wait_until
+from tests.networking.own_certificates import peer_certificate, self_signed
 from tests.networking.real_traefik import RealTraefik, free_ports
 
 __all__ = ["traefik_image"]
@@ -406,3 +407,23 @@ def test_an_agent_killed_in_the_middle_is_completed_by_the_next_up(bench: Bench,
     finally:
         path.unlink(missing_ok=True)
     assert len(killed) >= (6 if replacing else 3), killed
+
+
+def test_our_proxy_serves_a_certificate_that_was_sent(bench: Bench) -> None:
+    bench.keys |= {
+        "proxy_listen": [f"websecure=127.0.0.1:{bench.secure}"],
+        "entrypoints": ["websecure"],
+        "https_redirect_entrypoint": "",
+        "cert_resolver": "letsencrypt",
+        "acme_email": "ops@example.com",
+    }
+    with bench.agent() as agent:
+        host = deploy(bench, agent)
+        code, said = bench.cli(agent, "up")
+        assert code == 0, said
+        certificate, key = self_signed(host)
+        payload = {"service_id": f"svc-{bench.token}", "domain": host, "certificate": certificate, "private_key": key}
+        answer = agent.ask("install_certificate", payload)
+        assert answer["success"] and answer["data"]["applied"], answer
+        assert "notes" not in answer["data"], answer
+        assert peer_certificate(bench.secure, host) == certificate

@@ -257,9 +257,7 @@ CALLS = st.lists(
 
 @settings(max_examples=150, deadline=None)
 @given(calls=CALLS)
-def test_begins_and_ends_take_turns_and_what_is_open_was_announced(
-    calls: list[tuple[str, int, float, float]],
-) -> None:
+def test_begins_and_ends_take_turns_and_what_is_open_was_announced(calls: list[tuple[str, int, float, float]]) -> None:
     episodes = Episodes()
     now = 0.0
     announced: dict[tuple[AlertKind, str], list[AlertEvent]] = {}

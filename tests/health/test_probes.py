@@ -403,3 +403,12 @@ async def test_the_kind_of_check_decides_what_is_asked() -> None:
         assert (await probe(HOME, HttpCheck(path="/", port=port), LONG)).status_code == 200
         assert (await probe(HOME, TcpCheck(port=port), LONG)).detail == f"connected to 127.0.0.1:{port}"
     assert not (await probe(HOME, ExecCheck(argv=("a",)), LONG)).ok
+
+
+async def test_what_a_command_writes_is_cut_and_loses_its_control_characters() -> None:
+    noisy = Runner(ExecOutcome(exit_code=1, output=b"\x1b[2J\x00down\r\n" + b"line\n" * 100 + b"x" * 10_000))
+    detail = (await probe_exec(noisy, ExecCheck(argv=("a",)), LONG)).detail
+    assert detail.startswith("exit code 1: [2Jdown")
+    assert len(detail.encode()) <= 512
+    assert len(detail.splitlines()) <= 5
+    assert all(char.isprintable() for line in detail.splitlines() for char in line)

@@ -22,9 +22,10 @@ from syntra.health.restarts import (
     Seen,
     StartDown,
 )
-from syntra.model.container import Container, ContainerState
+from syntra.model.container import ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.status import Health
+from tests.runtime.containers import world
 
 WEB, DEP = ServiceId("svc_web"), DeploymentId("dep_2")
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
@@ -41,17 +42,7 @@ def replica(
     serving: bool | None = None,
     **changes: Any,
 ) -> Seen:
-    made = Container(
-        container_id=ContainerId(f"c{index}"),
-        name=f"web-{index}",
-        service_id=WEB,
-        deployment_id=DEP,
-        index=index,
-        spec_hash="",
-        state=state,
-        created_ns=index,
-    )
-    made = dataclasses.replace(made, **changes)
+    made = world.replica(index, **{"service_id": WEB, "deployment_id": DEP, "state": state, **changes})
     return Seen(replica=made, health=health, serving=health is HEALTHY if serving is None else serving)
 
 
@@ -68,6 +59,14 @@ def attempts(
         assert restarts.next_at > now, "asking again would go round and round"
         now = restarts.next_at
     return times
+
+
+def the_action(desired: Desired, seen: Sequence[Seen], restarts: Restarts | None = None) -> Action:
+    """The one action a second after this was seen for the first time."""
+    restarts = restarts or Restarts()
+    restarts.decide(0, [desired], seen)
+    (action,) = restarts.decide(1, [desired], seen)
+    return action
 
 
 def test_a_replica_that_is_gone_is_created_again_after_a_second() -> None:
@@ -124,22 +123,16 @@ def test_a_short_recovery_does_not_reset_the_back_off_and_ten_minutes_do() -> No
 
 @pytest.mark.parametrize("state", [EXITED, ContainerState.CREATED])
 def test_a_container_that_is_down_is_started(state: ContainerState) -> None:
-    restarts = Restarts()
     seen = [replica(state=state, health=UNHEALTHY, exit_code=137, error="port is taken")]
-    restarts.decide(0, [ONE], seen)
-    (action,) = restarts.decide(1, [ONE], seen)
+    action = the_action(ONE, seen)
     code = " with code 137" if state is EXITED else ""
     assert action == StartDown(
-        service_id=WEB,
-        container_id=ContainerId("c1"),
-        reason=f"replica 1 is {state.value}{code}: port is taken",
+        service_id=WEB, container_id=ContainerId("c1"), reason=f"replica 1 is {state.value}{code}: port is taken"
     )
 
 
 def test_a_dead_container_is_replaced() -> None:
-    restarts = Restarts()
-    restarts.decide(0, [ONE], [replica(state=DEAD)])
-    (action,) = restarts.decide(1, [ONE], [replica(state=DEAD)])
+    action = the_action(ONE, [replica(state=DEAD)])
     assert isinstance(action, CreateMissing) and (action.index, action.remove) == (1, "c1")
 
 
@@ -194,10 +187,8 @@ def test_an_unhealthy_replica_that_does_not_serve_costs_nothing_to_restart() -> 
 
 def test_what_of_an_older_deployment_serves_counts_as_serving_and_is_not_ours_to_restart() -> None:
     older = replica(1, health=UNHEALTHY, serving=True, deployment_id=DeploymentId("dep_1"), container_id="old")
-    restarts = Restarts()
     seen = [older, replica(1, health=UNHEALTHY, serving=True)]
-    restarts.decide(0, [ONE], seen)
-    (action,) = restarts.decide(1, [ONE], seen)
+    action = the_action(ONE, seen)
     assert isinstance(action, RestartUnhealthy) and action.container_id == "c1"
 
 
@@ -228,17 +219,13 @@ def test_the_next_one_goes_at_once_when_the_one_before_is_healthy() -> None:
 def test_what_serves_least_is_restarted_first() -> None:
     seen = [replica(1, health=UNHEALTHY, serving=True), replica(2, health=UNHEALTHY), replica(3)]
     three = dataclasses.replace(ONE, replicas=3)
-    restarts = Restarts()
-    restarts.decide(0, [three], seen)
-    (action,) = restarts.decide(1, [three], seen)
+    action = the_action(three, seen)
     assert isinstance(action, RestartUnhealthy) and action.container_id == "c2"
 
 
 def test_indexes_left_by_scaling_down_are_not_filled() -> None:
     assert attempts(Restarts(), TWO, [replica(2), replica(5)], 10_000) == []
-    restarts = Restarts()
-    restarts.decide(0, [TWO], [replica(5)])
-    (action,) = restarts.decide(1, [TWO], [replica(5)])
+    action = the_action(TWO, [replica(5)])
     assert isinstance(action, CreateMissing) and action.index == 1
 
 

@@ -21,7 +21,9 @@ from syntra.health.result import ProbeResult
 from syntra.health.scheduler import SLOW_SECS, HealthScheduler, Target, Transition, slack_secs
 from syntra.model.status import Health
 from syntra.utils.errors import AgentError
-from tests.agent.virtual_time import VirtualLoop, now, virtual_time
+from tests.agent.virtual_time import VirtualLoop, now
+
+pytestmark = pytest.mark.virtual_time
 
 UNKNOWN, HEALTHY, UNHEALTHY = Health.UNKNOWN, Health.HEALTHY, Health.UNHEALTHY
 EPSILON = 1e-6
@@ -105,8 +107,17 @@ class Rig:
                 task.cancel()
         assert task.cancelled() and self.containers.now == 0
 
+    async def run_for(self, secs: float) -> None:
+        async with self.running():
+            await asyncio.sleep(secs)
+
     def turned(self) -> list[tuple[Hashable, Health]]:
         return [(key, after) for _, key, _, after in self.turns]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
 
 
 def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
@@ -114,9 +125,7 @@ def in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-@virtual_time
-async def test_the_first_probe_comes_soon_and_the_second_within_an_interval() -> None:
-    rig = Rig()
+async def test_the_first_probe_comes_soon_and_the_second_within_an_interval(rig: Rig) -> None:
     async with rig.running():
         began = now()
         for key in range(200):
@@ -128,9 +137,7 @@ async def test_the_first_probe_comes_soon_and_the_second_within_an_interval() ->
     assert len(rig.containers.begun) == 200
 
 
-@virtual_time
-async def test_the_first_probe_comes_within_the_interval_when_that_is_short() -> None:
-    rig = Rig()
+async def test_the_first_probe_comes_within_the_interval_when_that_is_short(rig: Rig) -> None:
     async with rig.running():
         began = now()
         for key in range(50):
@@ -140,9 +147,7 @@ async def test_the_first_probe_comes_within_the_interval_when_that_is_short() ->
         assert len(rig.containers.begun) == 50
 
 
-@virtual_time
-async def test_targets_put_at_one_moment_are_spread_over_the_time() -> None:
-    rig = Rig()
+async def test_targets_put_at_one_moment_are_spread_over_the_time(rig: Rig) -> None:
     async with rig.running():
         for key in range(500):
             rig.put(key)
@@ -154,33 +159,26 @@ async def test_targets_put_at_one_moment_are_spread_over_the_time() -> None:
     assert max(seconds.values()) <= 175  # 50 a second would be even; half of the time is used
 
 
-@virtual_time
-async def test_over_hours_the_rhythm_does_not_drift_though_probes_take_time() -> None:
-    rig = Rig()
+async def test_over_hours_the_rhythm_does_not_drift_though_probes_take_time(rig: Rig) -> None:
     rig.put("a")
     rig.containers.took["a"] = 0.7
-    async with rig.running():
-        await asyncio.sleep(10_000)
+    await rig.run_for(10_000)
     begun = rig.containers.begun["a"]
     phases = [(at - begun[1]) % 10.0 for at in begun[1:]]
     assert all(min(phase, 10 - phase) <= 0.5 + EPSILON for phase in phases)
     assert len(begun) in (1000, 1001, 1002) and rig.scheduler.missed == 0
 
 
-@virtual_time
-async def test_a_slow_target_is_never_asked_twice_at_once_and_what_passed_is_left_out() -> None:
-    rig = Rig()
+async def test_a_slow_target_is_never_asked_twice_at_once_and_what_passed_is_left_out(rig: Rig) -> None:
     rig.put("a", interval_secs=1.0, timeout_secs=60.0)
     rig.containers.took["a"] = 2.5
-    async with rig.running():
-        await asyncio.sleep(100)
+    await rig.run_for(100)
     begun = rig.containers.begun["a"]
     gaps = {round(b - a, 1) for a, b in itertools.pairwise(begun[1:])}
     assert rig.containers.most == 1 and gaps <= {2.9, 3.0, 3.1}
     assert rig.scheduler.missed >= 60
 
 
-@virtual_time
 async def test_targets_that_hang_do_not_delay_those_that_answer() -> None:
     rig = Rig(at_once=8)
     for key in range(30):
@@ -203,18 +201,15 @@ async def test_targets_that_hang_do_not_delay_those_that_answer() -> None:
     assert min(counts) >= 10 and max(counts) <= 2 * min(counts)
 
 
-@virtual_time
 async def test_the_only_slot_goes_round() -> None:
     rig = Rig(at_once=1)
     for key in "abc":
         rig.put(key)
         rig.containers.took[key] = 2.0
-    async with rig.running():
-        await asyncio.sleep(60)
+    await rig.run_for(60)
     assert rig.containers.most == 1 and min(len(rig.containers.begun[key]) for key in "abc") >= 5
 
 
-@virtual_time
 async def test_a_slow_target_that_recovers_is_fast_again() -> None:
     rig = Rig(at_once=4)
     for key in range(20):
@@ -230,9 +225,7 @@ async def test_a_slow_target_that_recovers_is_fast_again() -> None:
         assert rig.scheduler.missed == missed
 
 
-@virtual_time
-async def test_failures_turn_it_after_retries_and_successes_after_recoveries() -> None:
-    rig = Rig()
+async def test_failures_turn_it_after_retries_and_successes_after_recoveries(rig: Rig) -> None:
     rig.put("a")
     async with rig.running():
         await asyncio.sleep(30)
@@ -249,32 +242,24 @@ async def test_failures_turn_it_after_retries_and_successes_after_recoveries() -
         assert [result.ok for at, _, result in rig.results if at <= healthy_at][-3:] == [False, True, True]
 
 
-@virtual_time
-async def test_one_failure_or_one_success_turns_nothing() -> None:
-    rig = Rig()
+async def test_one_failure_or_one_success_turns_nothing(rig: Rig) -> None:
     rig.then = lambda key: rig.containers.broken.update({key: len(rig.results) % 3 == 1})
     rig.put("a")
-    async with rig.running():
-        await asyncio.sleep(300)
+    await rig.run_for(300)
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
-async def test_failures_in_the_start_period_are_reported_and_do_not_count() -> None:
-    rig = Rig()
+async def test_failures_in_the_start_period_are_reported_and_do_not_count(rig: Rig) -> None:
     rig.containers.broken["a"] = True
     began = now()
     rig.put("a", start_period_secs=60.0, retries=1)
-    async with rig.running():
-        await asyncio.sleep(80)
+    await rig.run_for(80)
     at, key, before, after = rig.turns[0]
     assert (key, before, after) == ("a", UNKNOWN, UNHEALTHY) and 60 <= at - began <= 70.5
     assert len([result for at, _, result in rig.results if at < began + 60]) >= 5
 
 
-@virtual_time
-async def test_a_success_ends_the_start_period() -> None:
-    rig = Rig()
+async def test_a_success_ends_the_start_period(rig: Rig) -> None:
     rig.put("a", start_period_secs=3600.0, retries=2)
     async with rig.running():
         await asyncio.sleep(1.1)
@@ -283,31 +268,23 @@ async def test_a_success_ends_the_start_period() -> None:
     assert rig.turned() == [("a", HEALTHY), ("a", UNHEALTHY)]
 
 
-@virtual_time
-async def test_a_failure_counts_from_one_interval_after_the_start_on() -> None:
-    rig = Rig()
+async def test_a_failure_counts_from_one_interval_after_the_start_on(rig: Rig) -> None:
     rig.containers.broken["a"] = True
     began = now()
     rig.put("a", retries=1)
-    async with rig.running():
-        await asyncio.sleep(21)
+    await rig.run_for(21)
     assert rig.turned() == [("a", UNHEALTHY)] and rig.turns[0][0] - began >= 10
 
 
-@virtual_time
-async def test_a_replica_that_passed_its_gate_begins_healthy_and_without_start_period() -> None:
-    rig = Rig()
+async def test_a_replica_that_passed_its_gate_begins_healthy_and_without_start_period(rig: Rig) -> None:
     rig.containers.broken["a"] = True
     rig.put("a", health=HEALTHY, start_period_secs=3600.0, retries=2)
     assert rig.scheduler.state("a") is HEALTHY
-    async with rig.running():
-        await asyncio.sleep(12)
+    await rig.run_for(12)
     assert rig.turned() == [("a", UNHEALTHY)]
 
 
-@virtual_time
-async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_executor() -> None:
-    rig = Rig()
+async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_executor(rig: Rig) -> None:
     rig.put("a")
     other = Containers()
     async with rig.running():
@@ -321,9 +298,7 @@ async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_exec
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
-async def test_another_check_applies_at_once_and_keeps_the_condition_until_it_has_decided() -> None:
-    rig = Rig()
+async def test_another_check_applies_at_once_and_keeps_the_condition_until_it_has_decided(rig: Rig) -> None:
     rig.put("a", interval_secs=3600.0)
     async with rig.running():
         await asyncio.sleep(5)
@@ -339,9 +314,7 @@ async def test_another_check_applies_at_once_and_keeps_the_condition_until_it_ha
 
 
 @pytest.mark.parametrize("change", [{"process": 2}, {"address": "10.0.0.9"}])
-@virtual_time
-async def test_another_process_or_address_is_judged_from_the_beginning(change: dict[str, Any]) -> None:
-    rig = Rig()
+async def test_another_process_or_address_is_judged_from_the_beginning(rig: Rig, change: dict[str, Any]) -> None:
     rig.put("a", process=1, start_period_secs=30.0)
     async with rig.running():
         await asyncio.sleep(5)
@@ -353,9 +326,7 @@ async def test_another_process_or_address_is_judged_from_the_beginning(change: d
     assert rig.turned() == [("a", HEALTHY), ("a", UNHEALTHY)] and rig.turns[1][0] - changed >= 30
 
 
-@virtual_time
-async def test_removing_a_target_ends_its_probe_and_reports_nothing() -> None:
-    rig = Rig()
+async def test_removing_a_target_ends_its_probe_and_reports_nothing(rig: Rig) -> None:
     rig.containers.took["a"] = 3.0
     async with rig.running():
         rig.put("a")
@@ -369,7 +340,6 @@ async def test_removing_a_target_ends_its_probe_and_reports_nothing() -> None:
     assert {key for _, key, _ in rig.results} == {"b"}
 
 
-@virtual_time
 async def test_removing_a_target_whose_probe_has_not_taken_a_step_frees_its_slot() -> None:
     rig = Rig(at_once=1)
     rig.put("a", interval_secs=1000.0)
@@ -390,7 +360,6 @@ async def test_removing_a_target_whose_probe_has_not_taken_a_step_frees_its_slot
     assert rig.containers.most == 1 and {"a", "b", "c"} <= {key for _, key, _ in rig.results}
 
 
-@virtual_time
 async def test_a_target_removed_while_it_waits_for_a_slot_is_not_asked() -> None:
     rig = Rig(at_once=1)
     rig.put("hangs")
@@ -405,10 +374,7 @@ async def test_a_target_removed_while_it_waits_for_a_slot_is_not_asked() -> None
     assert set(rig.containers.begun) == {"hangs"} and rig.results == []
 
 
-@virtual_time
-async def test_a_listener_may_remove_and_change_what_it_hears_of() -> None:
-    rig = Rig()
-
+async def test_a_listener_may_remove_and_change_what_it_hears_of(rig: Rig) -> None:
     def listen(key: Hashable) -> None:
         if key == "removed":
             rig.scheduler.remove(key)
@@ -419,15 +385,12 @@ async def test_a_listener_may_remove_and_change_what_it_hears_of() -> None:
     rig.put("removed")
     rig.put("changed")
     rig.put("kept")
-    async with rig.running():
-        await asyncio.sleep(30)
+    await rig.run_for(30)
     heard = [key for _, key, _ in rig.results]
     assert heard.count("removed") == 1 and heard.count("changed") >= 15 and heard.count("kept") >= 3
 
 
-@virtual_time
-async def test_set_targets_makes_these_all_there_are() -> None:
-    rig = Rig()
+async def test_set_targets_makes_these_all_there_are(rig: Rig) -> None:
     for key in "abc":
         rig.put(key)
     async with rig.running():
@@ -441,9 +404,7 @@ async def test_set_targets_makes_these_all_there_are() -> None:
         rig.scheduler.set_targets({"x": rig.target("y")})
 
 
-@virtual_time
-async def test_it_sleeps_when_there_is_nothing_and_wakes_for_the_first_target() -> None:
-    rig = Rig()
+async def test_it_sleeps_when_there_is_nothing_and_wakes_for_the_first_target(rig: Rig) -> None:
     async with rig.running():
         await asyncio.sleep(1000)
         rig.put("a")
@@ -451,9 +412,7 @@ async def test_it_sleeps_when_there_is_nothing_and_wakes_for_the_first_target() 
     assert rig.turned() == [("a", HEALTHY)]
 
 
-@virtual_time
-async def test_it_can_be_run_again_and_remembers_conditions() -> None:
-    rig = Rig()
+async def test_it_can_be_run_again_and_remembers_conditions(rig: Rig) -> None:
     rig.put("a")
     rig.containers.took["a"] = 0.3
     for _ in range(5):
@@ -464,27 +423,24 @@ async def test_it_can_be_run_again_and_remembers_conditions() -> None:
         await asyncio.sleep(50)
     assert rig.turned() == [("a", HEALTHY)]
     mark = len(rig.results)
-    async with rig.running():
-        await asyncio.sleep(60)
+    await rig.run_for(60)
     assert len(rig.results) - mark >= 5
 
 
-@virtual_time
-async def test_an_executor_that_raises_anything_is_one_failed_result(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_executor_that_raises_anything_is_one_failed_result(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken:
         async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
             raise ValueError("secret")
 
-    rig = Rig()
     rig.put("a", executor=Broken())
     rig.put("b")
-    async with rig.running():
-        await asyncio.sleep(30)
+    await rig.run_for(30)
     assert {result.detail for _, key, result in rig.results if key == "a"} == {"the probe itself broke: ValueError"}
     assert [key for _, key, _ in rig.results].count("b") >= 3
 
 
-@virtual_time
 async def test_a_listener_that_raises_ends_the_run_and_every_probe() -> None:
     rig = Rig(at_once=5)
     for key in range(50):
@@ -501,9 +457,7 @@ async def test_a_listener_that_raises_ends_the_run_and_every_probe() -> None:
     assert raised.group_contains(LookupError) and rig.containers.now == 0
 
 
-@virtual_time
-async def test_what_was_removed_does_not_pile_up() -> None:
-    rig = Rig()
+async def test_what_was_removed_does_not_pile_up(rig: Rig) -> None:
     async with rig.running():
         for turn in range(3000):
             rig.put("a", interval_secs=86_400.0 + turn)
@@ -629,6 +583,7 @@ class Heard:
             task.cancel()
 
 
+@pytest.mark.virtual_time(False)
 async def test_a_real_server_turns_unhealthy_and_recovers() -> None:
     answer = [OK]
     async with web(lambda: answer[0]) as (port, heads):
@@ -644,6 +599,7 @@ async def test_a_real_server_turns_unhealthy_and_recovers() -> None:
     assert all(b"\r\nConnection: close\r\n" in head for head in heads)
 
 
+@pytest.mark.virtual_time(False)
 async def test_a_real_server_that_is_gone_turns_unhealthy() -> None:
     heard = Heard()
     async with web(lambda: OK) as (port, _):
@@ -653,6 +609,7 @@ async def test_a_real_server_that_is_gone_turns_unhealthy() -> None:
     assert heard.details["web"] == f"connection refused at 127.0.0.1:{port}"
 
 
+@pytest.mark.virtual_time(False)
 async def test_five_hundred_real_targets_are_all_asked() -> None:
     async with web(lambda: OK) as (port, heads):
         heard = Heard()
@@ -663,9 +620,7 @@ async def test_five_hundred_real_targets_are_all_asked() -> None:
     assert len({head.split(b" ")[1] for head in heads}) == 500
 
 
-@virtual_time
-async def test_five_hundred_targets_of_which_a_tenth_hangs_keep_their_rhythm() -> None:
-    rig = Rig()
+async def test_five_hundred_targets_of_which_a_tenth_hangs_keep_their_rhythm(rig: Rig) -> None:
     for key in range(500):
         rig.put(key)
         rig.containers.took[key] = 1000.0 if key % 10 == 0 else 0.002

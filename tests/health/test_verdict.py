@@ -48,12 +48,7 @@ def again(at: float, **changes: object) -> Observation:
 
 
 SCENARIOS = {
-    "without a check, up long enough": (
-        None,
-        5.0,
-        [look(0), look(4.9), look(5.0)],
-        [PENDING, PENDING, HEALTHY],
-    ),
+    "without a check, up long enough": (None, 5.0, [look(0), look(4.9), look(5.0)], [PENDING, PENDING, HEALTHY]),
     "without a check and without a minimum, the first look is enough": (None, 0.0, [look(0)], [HEALTHY]),
     "without a check, probes are not asked": (None, 0.0, [look(0, probe=FAIL)], [HEALTHY]),
     "created is waited for, and the hold begins when it is up": (

@@ -253,7 +253,7 @@ def places(text: str) -> list[str]:
 
 
 PLAIN_WORDS = {
-    r"what serves|serves (already|again|on)\b": "running",
+    r"what serves|\bserves (already|again|on)\b": "running",
     r"\bproven\b": "healthy",
     r"\b(unwinds?|unwound)\b": "roll back",
     r"\b(goes|go|going) on with\b": "continue, resume",
@@ -270,6 +270,25 @@ PLAIN_WORDS = {
     r"\b(a|two|of) texts?\b in quotes": "quoted string",
 }
 """Phrases that readers stumble over, as patterns, and the words of the field to use instead."""
+
+PLAIN_PROSE = {
+    r"\blanes?\b": "queue",
+    r"\bsweep(s|ing)?\b": "garbage collection",
+    r"\b(go|goes|going) on\b": "continue, resume",
+    r"\bunwinding\b": "rolling back",
+    r"\banew\b": "again",
+    r"\bof ours\b": "the agent's",
+    r"\bthose (that|who)\b": "name the noun",
+    r"\bwhom\b": "name the noun",
+    r"\b(is|are) to be\b": "active voice",
+    r"\b(is|are|was|were) told\b|\bhears?\b": "receives, is notified",
+    r"\bleads? to\b": "routes to, resolves to",
+    r"\ball the same\b": "anyway, or nothing",
+    r"\b(is|are) given back\b": "returns",
+    r"\bfor the sake\b|\b\w+'s? sake\b": "for",
+    r"\ba look\b|\blook(s|ed)? at\b": "pass, inspect, list",
+}
+"""More phrases, which only docstrings and comments must not use."""
 
 
 def hard_words(text: str) -> list[str]:
@@ -291,6 +310,22 @@ def hard_messages(source: str) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings
         for finding in hard_words(node.value)
+    ]
+
+
+def hard_prose(source: str) -> list[str]:
+    """Phrases of `PLAIN_WORDS` and `PLAIN_PROSE` in the docstrings and comments of a module."""
+    prose = [
+        (node.value.lineno, node.value.value)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    return [
+        f"{start + offset}: {match.group()!r}; write: {better}"
+        for start, text in sorted([*prose, *comments_of(source)])
+        for offset, line in enumerate(text.splitlines())
+        for pattern, better in {**PLAIN_WORDS, **PLAIN_PROSE}.items()
+        for match in re.finditer(pattern, line, re.IGNORECASE)
     ]
 
 

@@ -60,6 +60,9 @@ CAUGHT: list[tuple[Rule, str]] = [
     (rules.hard_words, "Whoever asks gets an answer."),
     (rules.hard_messages, "log.error('replica turned unhealthy')"),
     (rules.hard_messages, "raise ValueError(f'key {key} is there twice')"),
+    (rules.hard_prose, "def f():\n    \"\"\"Put a job into its lane.\"\"\""),
+    (rules.hard_prose, "x = 1\n# Nobody reads this.\n"),
+    (rules.hard_prose, "x = 1\n\"\"\"Those that wait.\"\"\""),
 ]  # fmt: skip
 
 LEFT_ALONE: list[tuple[Rule, str]] = [
@@ -85,6 +88,7 @@ LEFT_ALONE: list[tuple[Rule, str]] = [
     (rules.codeless_ignores, "x = '# type: ignore'"),
     (rules.hard_words, "The deploy continues in the background."),
     (rules.hard_messages, "def f():\n    \"\"\"Whoever asks.\"\"\"\n    return 'replica became unhealthy'"),
+    (rules.hard_prose, "def f():\n    \"\"\"Add a job to its queue.\"\"\"\n    return 'lane'  # a word of the protocol"),
     (rules.places, "/var/lib/syntra-agent/ and https://registry.example.org/v2/ and homework/x and docker.io/library/x"),
 ]  # fmt: skip
 
@@ -101,6 +105,7 @@ def test_what_keeps_the_rule_is_left_alone(rule: Rule, source: str) -> None:
 
 def test_a_finding_names_the_line() -> None:
     assert rules.terminal_output("x = 1\n\nprint(x)\n") == ["3: prints"]
+    assert rules.hard_prose('def f():\n    """Fine.\n\n    Whoever asks."""\n')[0].startswith("4: ")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from syntra.model.container_options import ContainerOptions, ExtraHost, Tmpfs, Ulimit
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import (
@@ -180,6 +181,35 @@ def _healths(draw: Callable[..., Any], port: int | None) -> HealthSpec:
     )
 
 
+_words = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,10}", fullmatch=True)
+_limits = st.integers(0, 2**40).flatmap(lambda soft: st.tuples(st.just(soft), st.integers(soft, 2**41)))
+
+
+@st.composite
+def container_options(draw: Callable[..., Any]) -> ContainerOptions:
+    """Any options that a payload can ask for; what is mounted is below /mem, where no volume of `_volumes` is."""
+    mounts = draw(st.lists(_paths.map("/mem".__add__), max_size=2, unique=True))
+    limits = draw(st.dictionaries(st.sampled_from(["core", "nofile", "nproc"]), _limits))
+    addresses = st.sampled_from(["10.0.0.5", "fd00::1", "host-gateway"])
+    return ContainerOptions(
+        entrypoint=tuple(draw(st.lists(_texts, max_size=2))),
+        user=draw(st.none() | _words | st.tuples(_words, _words).map(":".join)),
+        working_dir=draw(st.none() | _paths.map("/srv".__add__)),
+        init=draw(st.booleans()),
+        stop_signal=draw(st.sampled_from([None, "SIGQUIT", "SIGRTMIN+3", "9"])),
+        stop_grace_secs=draw(st.none() | st.floats(0, 3600, allow_nan=False)),
+        shm_bytes=draw(st.none() | st.integers(1, 2**40)),
+        tmpfs=tuple(Tmpfs(path=path, options=draw(st.sampled_from(["", "size=64m,ro"]))) for path in mounts),
+        ulimits=tuple(Ulimit(name=name, soft=soft, hard=hard) for name, (soft, hard) in sorted(limits.items())),
+        extra_hosts=tuple(
+            ExtraHost(name=draw(st.sampled_from(["db", "a.b-c", "gw"])), address=draw(addresses))
+            for _ in range(draw(st.integers(0, 2)))
+        ),
+        read_only=draw(st.booleans()),
+        cap_drop=tuple(draw(st.lists(st.sampled_from(["ALL", "NET_RAW", "CHOWN"]), max_size=2, unique=True))),
+    )
+
+
 @st.composite
 def _volumes(draw: Callable[..., Any]) -> tuple[VolumeMount, ...]:
     def mount(target: str) -> VolumeMount:
@@ -254,6 +284,8 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             routing=draw(routings()),
             internal_hostname=draw(st.none() | _hosts),
             host_port=host_port,
+            options=draw(container_options()),
+            release_command=tuple(draw(st.lists(_texts, max_size=2))),
         ),
         strategy=strategy,
         rollback_on_failure=draw(st.booleans()),

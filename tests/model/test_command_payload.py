@@ -12,6 +12,7 @@ from syntra.model.command import (
     Abort,
     Deploy,
     Exec,
+    ExecStreams,
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
@@ -58,7 +59,7 @@ def test_a_deploy_carries_its_deployment_and_its_credentials() -> None:
 
 COMMANDS: dict[str, tuple[str, dict[str, object], object]] = {
     "stop": ("stop", {"timeout_seconds": 3, "remove_container": True}, Stop(**OF, grace_secs=3.0, remove=True)),
-    "stop with nothing": ("stop", {}, Stop(**OF, grace_secs=10.0, remove=False)),
+    "stop with nothing": ("stop", {}, Stop(**OF, grace_secs=None, remove=False)),
     "older stop": ("stop", {"container_id": "abc", "timeout": 0}, Stop(**OF, grace_secs=0.0, remove=False)),
     "scale": ("scale", {"replicas": 3, "strategy": "rolling"}, Scale(**OF, replicas=3, pace=Pace.ROLLING)),
     "older scale": ("scale", {"replicas": 0}, Scale(**OF, replicas=0, pace=Pace.IMMEDIATE)),
@@ -204,7 +205,7 @@ def test_an_exec_does_not_show_its_arguments_or_environment() -> None:
 def test_an_interactive_exec_is_refused_as_unsupported() -> None:
     error = refused("exec", command=["sh"], interactive=True)
     assert error.code == "UNSUPPORTED"
-    assert str(error) == "cannot exec: interactive sessions are not supported; send interactive false"
+    assert str(error) == "cannot exec: interactive sessions are `stream` on the local socket only"
 
 
 def test_an_unknown_type_is_refused_as_unsupported() -> None:
@@ -268,3 +269,17 @@ def test_any_object_is_a_command_or_refused(kind: str, payload: dict[str, object
             request_id_of("id", whole)
         except RequestError as error:
             str(error).encode()
+
+
+def test_an_exec_with_streams_has_no_timeout_unless_it_asks_for_one() -> None:
+    payload = {"service_id": "svc", "command": ["sh"], "stream": True, "stdin": True, "tty": True, "rows": 24}
+    command = parse_command("exec", RequestId("r"), payload)
+    assert isinstance(command, Exec)
+    assert command.streams == ExecStreams(stdin=True, tty=True, rows=24, columns=0)
+    assert (command.timeout_secs, command.replica) == (None, None)
+    command = parse_command("exec", RequestId("r"), {**payload, "timeout_seconds": 86400, "replica": 2})
+    assert isinstance(command, Exec)
+    assert (command.timeout_secs, command.replica) == (86400.0, 2)
+    for change in ({"replica": 0}, {"rows": 70000}, {"timeout_seconds": 700000}, {"stream": "yes please"}):
+        with pytest.raises(RequestError):
+            parse_command("exec", RequestId("r"), {**payload, **change})

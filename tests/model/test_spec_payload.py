@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields
 from syntra.model.image import ImageRef
+from syntra.model.paths import absolute_path
 from syntra.model.spec import (
     Deployment,
     HealthKind,
@@ -24,7 +25,6 @@ from syntra.model.spec import (
     VolumeMount,
 )
 from syntra.model.spec_payload import (
-    absolute_path,
     fingerprint,
     parse_deployment,
     parse_env,
@@ -540,7 +540,7 @@ def test_the_fingerprints_of_specs_that_run_somewhere_stay_what_they_are() -> No
 
 def test_a_new_domain_or_route_needs_no_new_container() -> None:
     routed = spec(domains=("a.example",), routing=Routing(path_prefix="/v1", sticky=True))
-    assert fingerprint(routed) == fingerprint(spec())
+    assert fingerprint(routed) == fingerprint(spec(release_command=("migrate",))) == fingerprint(spec())
 
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_variables() -> None:

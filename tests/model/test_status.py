@@ -19,4 +19,4 @@ def test_a_deployment_ends_running_failed_or_rolled_back() -> None:
 
 
 def test_the_output_of_an_exec_is_not_shown() -> None:
-    assert SECRET not in repr(ExecResult(exit_code=0, stdout=SECRET, stderr=SECRET))
+    assert SECRET not in repr(ExecResult(exit_code=0, stdout=SECRET.encode(), stderr=SECRET.encode()))

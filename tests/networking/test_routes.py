@@ -17,39 +17,19 @@ from tests.networking.samples import INJECTIONS, endpoint, group, route
 
 def test_tables_that_say_the_same_are_equal() -> None:
     a, b = endpoint("10.0.0.1"), endpoint("10.0.0.2")
-    one = RouteTable(
-        (
-            route("x", "b.example", "a.example", groups=(group(a, b), group(name="d0"))),
-            route("w"),
-        )
-    )
-    other = RouteTable(
-        (
-            route("w"),
-            route("x", "a.example", "b.example", groups=(group(name="d0"), group(b, a))),
-        )
-    )
+    one = RouteTable((route("x", "b.example", "a.example", groups=(group(a, b), group(name="d0"))), route("w")))
+    other = RouteTable((route("w"), route("x", "a.example", "b.example", groups=(group(name="d0"), group(b, a)))))
     assert one == other
     assert [route.service_id for route in one.routes] == ["w", "x"]
 
 
 def test_a_service_has_one_route() -> None:
     with pytest.raises(InvalidRoute, match="two routes"):
-        RouteTable(
-            (
-                route("a"),
-                route("a"),
-            )
-        )
+        RouteTable((route("a"), route("a")))
 
 
 def test_the_second_service_that_claims_a_host_is_told_the_first() -> None:
-    table = RouteTable(
-        (
-            route("a", "x.example", "y.example"),
-            route("b", "x.example", path_prefix="/api"),
-        )
-    )
+    table = RouteTable((route("a", "x.example", "y.example"), route("b", "x.example", path_prefix="/api")))
     claimed = conflict(table, route("c", "z.example", "y.example"))
     assert claimed is not None
     assert str(claimed) == "y.example belongs to service a"
@@ -68,18 +48,7 @@ def test_the_second_service_that_claims_a_host_is_told_the_first() -> None:
     ],
 )
 def test_what_is_claimed_by_nobody_else_is_free(candidate: ServiceRoute) -> None:
-    assert (
-        conflict(
-            RouteTable(
-                (
-                    route("a", "x.example"),
-                    route("b", "www.example.com"),
-                )
-            ),
-            candidate,
-        )
-        is None
-    )
+    assert conflict(RouteTable((route("a", "x.example"), route("b", "www.example.com"))), candidate) is None
 
 
 @pytest.mark.parametrize("bad", INJECTIONS)

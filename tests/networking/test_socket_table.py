@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syntra.networking.socket_table import Socket, parse, serving
+from syntra.networking.socket_table import Socket, open_from_outside, parse
 from tests.model.samples import quick
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -56,9 +56,9 @@ def test_a_big_endian_machine_prints_addresses_the_other_way() -> None:
 
 
 def test_clients_from_elsewhere_are_counted_at_a_port() -> None:
-    assert serving(parse(V4, order="little"), 8080) == 2
-    assert serving(parse(V6, order="little"), 8080) == 2
-    assert serving(parse(V4, order="little"), 80) == 0
+    assert open_from_outside(parse(V4, order="little"), 8080) == 2
+    assert open_from_outside(parse(V6, order="little"), 8080) == 2
+    assert open_from_outside(parse(V4, order="little"), 80) == 0
 
 
 @pytest.mark.parametrize("text", [V4, V6])

@@ -18,6 +18,7 @@ from syntra.networking.routes import Endpoint, RouteTable, ServiceRoute
 from syntra.networking.traefik import (
     GENERATION,
     ProxySettings,
+    ServedCertificate,
     configuration,
     generation,
     label_name,
@@ -101,7 +102,7 @@ def test_a_service_without_domains_is_not_routed() -> None:
 def test_a_wildcard_names_its_certificate_and_comes_after_exact_hosts() -> None:
     found = tree(route("a", "*.example.com", "www.example.com"))["routers"]
     wildcard, exact = found["syn-a~*.example.com"], found["syn-a~www.example.com"]
-    assert wildcard["rule"] == r"HostRegexp(`^[^.]+\.example\.com$`)"
+    assert wildcard["rule"] == r"HostRegexp(`^[^.]+\.example\.com\.?$`)"
     assert wildcard["tls"] == {"certResolver": "letsencrypt", "domains": [{"main": "*.example.com"}]}
     assert exact["tls"] == {"certResolver": "letsencrypt"}
     assert exact["priority"] > wildcard["priority"]
@@ -168,12 +169,7 @@ def test_without_tls_or_an_entrypoint_for_it_nothing_is_redirected(proxy: ProxyS
 
 
 def test_the_file_is_yaml_and_json_and_says_who_wrote_it() -> None:
-    table = RouteTable(
-        (
-            route("a", "a.example", groups=(group(endpoint()),)),
-            route("b", "b.example"),
-        )
-    )
+    table = RouteTable((route("a", "a.example", groups=(group(endpoint()),)), route("b", "b.example")))
     text = render(table, ProxySettings()).decode("ascii")
     assert text.startswith("# Written by syntra-agent")
     body = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
@@ -227,6 +223,8 @@ def test_a_rule_holds_exactly_the_hosts_and_the_path(wanted: list[str], prefix: 
     assert len(patterns) == len(wildcards)
     for pattern, wildcard in zip(patterns, wildcards, strict=True):
         assert re.fullmatch(pattern, wildcard.replace("*", "any"))
+        assert re.fullmatch(pattern, wildcard.replace("*", "any") + "."), "as Traefik takes a plain name"
+        assert not re.fullmatch(pattern, wildcard.replace("*", "any") + "..")
         for other in (
             wildcard.removeprefix("*."),
             "a.b" + wildcard[1:],
@@ -296,3 +294,33 @@ def test_two_endpoints_at_one_address_are_one_server() -> None:
     both: tuple[Endpoint, ...] = (endpoint(container_id="c1"), endpoint(container_id="c2"))
     found = tree(route("a", "a.example", groups=(group(*both),)))["services"]
     assert found["syn-a~d1"]["loadBalancer"]["servers"] == [{"url": "http://10.0.0.1:80"}]
+
+
+# Certificates of ours
+
+
+CERTIFICATE = ServedCertificate(domain="api.example", cert_path="/data/a.crt", key_path="/data/a.key")
+
+
+def test_a_certificate_of_ours_is_served_for_its_routed_domain_and_nothing_is_asked_for_it() -> None:
+    table = RouteTable((route("svc_1", "api.example", "www.example", groups=(group(endpoint()),)),))
+    found: Any = yaml.safe_load(render(table, ProxySettings(), [CERTIFICATE]))
+    assert found == configuration(table, ProxySettings(), [CERTIFICATE])
+    assert found["tls"] == {"certificates": [{"certFile": "/data/a.crt", "keyFile": "/data/a.key"}]}
+    assert found["http"]["routers"]["syn-svc_1~api.example"]["tls"] == {}
+    assert found["http"]["routers"]["syn-svc_1~www.example"]["tls"] == {"certResolver": "letsencrypt"}
+
+
+def test_a_certificate_changes_the_generation_and_its_absence_changes_nothing() -> None:
+    table = RouteTable((route("svc_1", "api.example", groups=(group(endpoint()),)),))
+    renewed = ServedCertificate(domain="api.example", cert_path="/data/b.crt", key_path="/data/b.key")
+    made = [configuration(table, ProxySettings(), served) for served in ([], [CERTIFICATE], [renewed])]
+    assert len({generation(one) for one in made}) == 3
+    assert made[0] == configuration(table, ProxySettings()) and "tls" not in made[0]
+
+
+def test_a_certificate_is_left_out_where_nothing_is_routed_to_its_domain_or_there_is_no_tls() -> None:
+    elsewhere = RouteTable((route("svc_1", "www.example", groups=(group(endpoint()),)),))
+    assert render(elsewhere, ProxySettings(), [CERTIFICATE]) == render(elsewhere, ProxySettings())
+    table = RouteTable((route("svc_1", "api.example", groups=(group(endpoint()),)),))
+    assert render(table, PLAIN, [CERTIFICATE]) == render(table, PLAIN)

@@ -130,6 +130,7 @@ async def test_the_more_precise_route_wins_whatever_its_length(traefik: RealTrae
         # Not by characters: this is another path.
         assert await get(traefik, host, "/apiary") == "exact /apiary"
         assert await get(traefik, "x.a-rather-long-name.example") == "below /"
+        assert await get(traefik, "x.a-rather-long-name.example.") == "below /", "with a final dot, as a plain name"
         assert await get(traefik, "x.y.a-rather-long-name.example") == "404"
         assert await get(traefik, "a-rather-long-name.example") == "404"
         assert await get(traefik, "X.A-RATHER-LONG-NAME.example") == "below /"

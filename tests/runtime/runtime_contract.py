@@ -1,6 +1,6 @@
 """What every runtime does, as tests: run against a container engine, the fake that stands for one, and a tiny cluster.
 
-A subclass gives `rig`: a runtime with one service of its own, and images that it can run.
+A subclass gives `open_rig`: a runtime with one service of its own, and images that it can run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import DeployState, Phase
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import Commit, Desired, ForgetService, LogRange, Plan, Rollout, Runtime, Step
+from tests.on_loop import OnLoop
 
 WAIT_SECS = 30.0
 REQUEST = RequestId("r1")
@@ -68,12 +69,7 @@ class RuntimeRig:
     of: Callable[..., Deployment]
 
     def context(
-        self,
-        command: Operation,
-        deployment: Deployment | None,
-        replicas: int,
-        *,
-        previous: Deployment | None = None,
+        self, command: Operation, deployment: Deployment | None, replicas: int, *, previous: Deployment | None = None
     ) -> Context:
         desired = Desired(command=command, deployment=deployment, replicas=replicas)
         return Context(desired=desired, service_id=self.service_id, previous=previous)
@@ -116,29 +112,31 @@ def _with(desired: Desired, **changes: object) -> Desired:
 class RuntimeContract:
     """The contract. Every test has a service id of its own."""
 
-    def rig(self) -> AbstractAsyncContextManager[RuntimeRig]:
+    def open_rig(self) -> AbstractAsyncContextManager[RuntimeRig]:
         raise NotImplementedError
 
-    async def test_it_tells_its_name_and_versions(self) -> None:
-        async with self.rig() as rig:
-            await rig.runtime.ping()
-            info = await rig.runtime.info()
-            assert info.name == rig.runtime.name
-            assert info.version
+    @pytest.fixture
+    def rig(self) -> OnLoop[RuntimeRig]:
+        return OnLoop(self.open_rig())
 
-    async def test_a_deploy_is_a_plan_whose_steps_say_what_they_are(self) -> None:
-        async with self.rig() as rig:
-            steps = await rig.carried_out(rig.deploying(rig.of("d1"), 2))
-            assert sum(isinstance(step, Commit) for step in steps) == 1
-            for step in steps:
-                assert isinstance(step.phase, Phase)
-                assert isinstance(step.state, DeployState) and not step.state.is_terminal
-                assert str(step) and "<" not in str(step)
-            assert await rig.running() == [("d1", 1), ("d1", 2)]
+    async def test_it_tells_its_name_and_versions(self, rig: RuntimeRig) -> None:
+        await rig.runtime.ping()
+        info = await rig.runtime.info()
+        assert info.name == rig.runtime.name
+        assert info.version
+
+    async def test_a_deploy_is_a_plan_whose_steps_say_what_they_are(self, rig: RuntimeRig) -> None:
+        steps = await rig.carried_out(rig.deploying(rig.of("d1"), 2))
+        assert sum(isinstance(step, Commit) for step in steps) == 1
+        for step in steps:
+            assert isinstance(step.phase, Phase)
+            assert isinstance(step.state, DeployState) and not step.state.is_terminal
+            assert str(step) and "<" not in str(step)
+        assert await rig.running() == [("d1", 1), ("d1", 2)]
 
     async def test_planning_again_after_any_prefix_gives_the_rest(self) -> None:
         for cut in range(1, 100):
-            async with self.rig() as rig:
+            async with self.open_rig() as rig:
                 old = rig.of("d1")
                 await rig.carried_out(rig.deploying(old, 1))
                 context = rig.deploying(rig.of("d2"), 1, previous=old)
@@ -153,75 +151,69 @@ class RuntimeContract:
                     return
         raise AssertionError("a plan of a hundred steps")
 
-    async def test_a_deploy_that_fails_returns_to_what_was_running(self) -> None:
-        async with self.rig() as rig:
-            old, new = rig.of("d1"), rig.of("d2", fails=True)
-            await rig.carried_out(rig.deploying(old, 1))
-            context = rig.deploying(new, 1, previous=old)
-            rollout = await rig.begun(context)
-            with pytest.raises(StepFailed) as failed:
-                await rig.performed(context, rollout)
-            assert failed.value.code
-            context.desired = _with(context.desired, is_rolling_back=True)
+    async def test_a_deploy_that_fails_returns_to_what_was_running(self, rig: RuntimeRig) -> None:
+        old, new = rig.of("d1"), rig.of("d2", fails=True)
+        await rig.carried_out(rig.deploying(old, 1))
+        context = rig.deploying(new, 1, previous=old)
+        rollout = await rig.begun(context)
+        with pytest.raises(StepFailed) as failed:
             await rig.performed(context, rollout)
-            assert rollout.is_restored()
-            assert await rig.running() == [("d1", 1)]
+        assert failed.value.code
+        context.desired = _with(context.desired, is_rolling_back=True)
+        await rig.performed(context, rollout)
+        assert rollout.is_restored()
+        assert await rig.running() == [("d1", 1)]
 
-    async def test_scaling_stopping_and_removing(self) -> None:
-        async with self.rig() as rig:
-            only = rig.of("d1")
-            await rig.carried_out(rig.deploying(only, 1))
-            for replicas in (3, 1):
-                scale = Scale(request_id=REQUEST, service_id=rig.service_id, replicas=replicas, pace=Pace.IMMEDIATE)
-                await rig.carried_out(rig.context(scale, only, replicas, previous=only))
-                assert len(await rig.running()) == replicas
-            stop = Stop(request_id=REQUEST, service_id=rig.service_id, grace_secs=1.0, remove=True)
-            steps = await rig.carried_out(rig.context(stop, only, 1, previous=only))
-            assert isinstance(steps[0], Commit), "stopping is decided first"
-            assert isinstance(steps[-1], ForgetService)
-            assert list(await rig.runtime.observe(rig.service_id)) == []
+    async def test_scaling_stopping_and_removing(self, rig: RuntimeRig) -> None:
+        only = rig.of("d1")
+        await rig.carried_out(rig.deploying(only, 1))
+        for replicas in (3, 1):
+            scale = Scale(request_id=REQUEST, service_id=rig.service_id, replicas=replicas, pace=Pace.IMMEDIATE)
+            await rig.carried_out(rig.context(scale, only, replicas, previous=only))
+            assert len(await rig.running()) == replicas
+        stop = Stop(request_id=REQUEST, service_id=rig.service_id, grace_secs=1.0, remove=True)
+        steps = await rig.carried_out(rig.context(stop, only, 1, previous=only))
+        assert isinstance(steps[0], Commit), "stopping is decided first"
+        assert isinstance(steps[-1], ForgetService)
+        assert list(await rig.runtime.observe(rig.service_id)) == []
 
-    async def test_it_answers_for_logs_exec_and_figures_of_a_replica(self) -> None:
-        async with self.rig() as rig:
+    async def test_it_answers_for_logs_exec_and_figures_of_a_replica(self, rig: RuntimeRig) -> None:
+        await rig.carried_out(rig.deploying(rig.of("d1"), 1))
+        [replica] = await rig.runtime.observe(rig.service_id)
+        assert await rig.runtime.inspect(replica.container_id) is not None
+        async with asyncio.timeout(WAIT_SECS):
+            while not any("serving" in line.message for line in await rig.runtime.tail(replica.container_id, 50)):
+                await asyncio.sleep(0.05)
+        async with rig.runtime.logs(replica.container_id, LogRange(tail=10, follow=False)) as lines:
+            assert [line.message async for line in lines]
+        ended = await rig.runtime.execute(
+            replica.container_id, ["echo", "hello"], env={}, working_dir=None, deadline_secs=10.0
+        )
+        assert (ended.exit_code, ended.stdout) == (0, b"hello\n")
+        figures = await rig.runtime.figures(replica.container_id)
+        assert figures is not None and figures.memory_bytes > 0
+        assert rig.runtime.quick_figures(replica) is not None
+
+    async def test_a_lost_journal_can_be_rebuilt_from_it(self, rig: RuntimeRig) -> None:
+        only = rig.of("d1")
+        await rig.carried_out(rig.deploying(only, 1))
+        surveyed = [s for s in await rig.runtime.survey() if s.replica.service_id == rig.service_id]
+        assert [s.deployment for s in surveyed] == [only]
+
+    async def test_changes_are_told_and_exits_are_never_complete_at_first(self, rig: RuntimeRig) -> None:
+        assert not rig.runtime.drain_exits().complete
+        told = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(rig.runtime.watch(told.set), name="watch")
+            await asyncio.sleep(0.5)
+            told.clear()
             await rig.carried_out(rig.deploying(rig.of("d1"), 1))
-            [replica] = await rig.runtime.observe(rig.service_id)
-            assert await rig.runtime.inspect(replica.container_id) is not None
             async with asyncio.timeout(WAIT_SECS):
-                while not any("serving" in line.message for line in await rig.runtime.tail(replica.container_id, 50)):
-                    await asyncio.sleep(0.05)
-            async with rig.runtime.logs(replica.container_id, LogRange(tail=10, follow=False)) as lines:
-                assert [line.message async for line in lines]
-            ended = await rig.runtime.execute(
-                replica.container_id, ["echo", "hello"], env={}, working_dir=None, deadline_secs=10.0
-            )
-            assert (ended.exit_code, ended.stdout) == (0, "hello\n")
-            figures = await rig.runtime.figures(replica.container_id)
-            assert figures is not None and figures.memory_bytes > 0
-            assert rig.runtime.quick_figures(replica) is not None
+                await told.wait()
+            watching.cancel()
 
-    async def test_a_lost_journal_can_be_rebuilt_from_it(self) -> None:
-        async with self.rig() as rig:
-            only = rig.of("d1")
-            await rig.carried_out(rig.deploying(only, 1))
-            surveyed = [s for s in await rig.runtime.survey() if s.replica.service_id == rig.service_id]
-            assert [s.deployment for s in surveyed] == [only]
-
-    async def test_changes_are_told_and_exits_are_never_complete_at_first(self) -> None:
-        async with self.rig() as rig:
-            assert not rig.runtime.drain_exits().complete
-            told = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                watching = group.create_task(rig.runtime.watch(told.set), name="watch")
-                await asyncio.sleep(0.5)
-                told.clear()
-                await rig.carried_out(rig.deploying(rig.of("d1"), 1))
-                async with asyncio.timeout(WAIT_SECS):
-                    await told.wait()
-                watching.cancel()
-
-    async def test_away_is_told_apart_from_a_refusal(self) -> None:
-        async with self.rig() as rig:
-            context = rig.deploying(rig.of("d1"), 1)
-            for attempt in (rig.away.ping(), rig.away.observe(), rig.away.rollout(context).observe()):
-                with pytest.raises(RuntimeUnavailable):
-                    await attempt
+    async def test_away_is_told_apart_from_a_refusal(self, rig: RuntimeRig) -> None:
+        context = rig.deploying(rig.of("d1"), 1)
+        for attempt in (rig.away.ping(), rig.away.observe(), rig.away.rollout(context).observe()):
+            with pytest.raises(RuntimeUnavailable):
+                await attempt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,17 +12,17 @@ import pytest
 
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.traffic.port import NoTraffic
-from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, Routing, ServiceSpec, Strategy
+from syntra.model.spec import Deployment
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import all_in_virtual_time
 from tests.engine import busybox_image, engine_token
+from tests.model.samples import deployment
 from tests.runtime.runtime_contract import RuntimeContract, RuntimeRig
 from tests.runtime.tiny_runtime import TinyRuntime
 
@@ -32,32 +33,17 @@ def _of(service_id: ServiceId, project: str, image: str) -> Callable[..., Deploy
     """Deployments by id, which work or fail."""
 
     def of(deployment_id: str, *, fails: bool = False) -> Deployment:
-        spec = ServiceSpec(
+        made = deployment(
+            deployment_id,
             service_id=service_id,
             service_name="web",
             project_name=project,
             image=ImageRef(registry="", repository=image, tag="1"),
-            command=(),
             port=8080,
-            replicas=1,
-            cpu_nanos=None,
             memory_bytes=64 * 1024 * 1024,
             env={"FAIL": "exit"} if fails else {"VERSION": deployment_id},
-            labels={},
-            volumes=(),
-            health=None,
-            domains=(),
-            routing=Routing(),
-            internal_hostname=None,
-            host_port=None,
         )
-        return Deployment(
-            deployment_id=DeploymentId(deployment_id),
-            spec=spec,
-            strategy=Strategy.ROLLING,
-            rollback_on_failure=True,
-            timeout_secs=60.0,
-        )
+        return dataclasses.replace(made, timeout_secs=60.0)
 
     return of
 
@@ -75,23 +61,23 @@ def rig_of(
     )
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestFakeEngine(RuntimeContract):
     """Containers in memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         engine, away = FakeEngine(registry=["shop/web:1"]), FakeEngine()
         away.away = True
         yield rig_of(engine, away, ServiceId("web"), "shop", "shop/web")
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestTinyRuntime(RuntimeContract):
     """A cluster in memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         away = TinyRuntime()
         away.away = True
         yield RuntimeRig(
@@ -110,7 +96,7 @@ class TestDocker(RuntimeContract):
         self.count = 0
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[RuntimeRig]:
+    async def open_rig(self) -> AsyncIterator[RuntimeRig]:
         self.count += 1
         await asyncio.to_thread(busybox_image, f"{self.token}/app:1")
         service_id = ServiceId(f"svc-{self.token}-{self.count}")

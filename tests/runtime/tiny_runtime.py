@@ -13,19 +13,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.command import Deploy, ExecStreams, Restart, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import (
-    ContainerExits,
-    DeployState,
-    ExecResult,
-    Figures,
-    LogLine,
-    Phase,
-    Replica,
-    ReplicaStatus,
-)
+from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica, ReplicaStatus
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import (
     Commit,
@@ -40,6 +31,7 @@ from syntra.runtime.runtime import (
     Surveyed,
 )
 from syntra.utils.timestamps import format_ns
+from tests.agent.fake_session import FakeSession
 
 READY_SECS = 1.0
 
@@ -128,6 +120,9 @@ class TinyRuntime:
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         return
 
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return []
+
     async def info(self) -> RuntimeInfo:
         self._ask()
         return RuntimeInfo(name=self.name, version="0.1", api_version="1.0")
@@ -169,7 +164,20 @@ class TinyRuntime:
         deadline_secs: float,
     ) -> ExecResult:
         self._known(container_id)
-        return ExecResult(exit_code=0, stdout=" ".join(argv[1:]) + "\n", stderr="")
+        return ExecResult(exit_code=0, stdout=f"{' '.join(argv[1:])}\n".encode(), stderr=b"")
+
+    @asynccontextmanager
+    async def attach(
+        self,
+        container_id: ContainerId,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        streams: ExecStreams,
+    ) -> AsyncIterator[FakeSession]:
+        self._known(container_id)
+        yield FakeSession(argv)
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
         instance = self._known(container_id)

@@ -31,14 +31,17 @@ class Companion:
                 raise self._error
 
 
+async def working(companion: Companion, outcome: int | Exception = 7) -> int:
+    """Work that ends so once its companion has started."""
+    await companion.started.wait()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
 async def test_the_result_of_the_work_is_returned_and_the_companion_has_ended() -> None:
     companion = Companion()
-
-    async def work() -> int:
-        await companion.started.wait()
-        return 7
-
-    assert await alongside(work(), companion.run()) == 7
+    assert await alongside(working(companion), companion.run()) == 7
     assert companion.ended == "cancelled"
 
 
@@ -51,13 +54,8 @@ async def test_work_that_needs_no_waiting_is_not_held_up() -> None:
 
 async def test_the_error_of_the_work_comes_out_as_it_is() -> None:
     companion = Companion()
-
-    async def work() -> None:
-        await companion.started.wait()
-        raise Broken("work")
-
     with pytest.raises(Broken, match="work"):
-        await alongside(work(), companion.run())
+        await alongside(working(companion, Broken("work")), companion.run())
     assert companion.ended == "cancelled"
 
 
@@ -107,24 +105,14 @@ async def test_a_companion_that_fails_cancels_the_work_and_its_error_comes_out()
 
 async def test_when_both_fail_the_first_is_the_one_that_comes_out() -> None:
     companion = Companion(Broken("companion, on its way out"))
-
-    async def work() -> None:
-        await companion.started.wait()
-        raise Broken("work, first")
-
     with pytest.raises(Broken, match="work, first"):
-        await alongside(work(), companion.run())
+        await alongside(working(companion, Broken("work, first")), companion.run())
 
 
 async def test_a_companion_that_fails_on_its_way_out_is_not_passed_over() -> None:
     companion = Companion(Broken("companion"))
-
-    async def work() -> int:
-        await companion.started.wait()
-        return 7
-
     with pytest.raises(Broken, match="companion"):
-        await alongside(work(), companion.run())
+        await alongside(working(companion), companion.run())
 
 
 async def test_cancelling_cancels_both_and_is_passed_on() -> None:

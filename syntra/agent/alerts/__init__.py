@@ -1,1 +1,1 @@
-"""What people are alerted of: once when it begins and once when it is over."""
+"""Alerts: one message when a condition begins and one when it ends."""

@@ -1,4 +1,4 @@
-"""Watches how full the agent's and the engine's file systems are, and has people alerted."""
+"""Alerts when the agent's or the engine's file system is nearly full."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 
 from syntra.agent.alerts.ledger import AlertLedger
@@ -18,21 +19,21 @@ from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECS = 60.0
+RECHECK_SECS = 60.0
 # A network file system may never answer.
 ANSWER_SECS = 10.0
 
 
 @frozen
 class Usage:
-    """`device` tells file systems apart; `percent` is 0 to 100, of what an ordinary user may have."""
+    """`device` identifies the file system; `percent` is 0 to 100, of the space open to unprivileged users."""
 
     device: int
     percent: float
 
 
 def usage_of(path: Path) -> Usage:
-    """What statvfs says, counted as df does. Blocks while the file system does; raises OSError."""
+    """Usage from statvfs, computed as df does. Blocks while the file system does. Raises OSError."""
     device = os.stat(path).st_dev
     figures = os.statvfs(path)
     used = figures.f_blocks - figures.f_bfree
@@ -41,30 +42,44 @@ def usage_of(path: Path) -> Usage:
 
 
 class DiskWatch:
-    """`data_dir` and the engine's root directory; when one file system holds both it is told of once."""
+    """Watches `data_dir` and the engine's root directory; one alert when both are on one file system."""
 
     def __init__(
-        self, ledger: AlertLedger, runtime: Availability, data_dir: Path, *, usage: Callable[[Path], Usage] = usage_of
+        self,
+        ledger: AlertLedger,
+        runtime: Availability,
+        data_dir: Path,
+        *,
+        filled: asyncio.Event | None = None,
+        usage: Callable[[Path], Usage] = usage_of,
     ) -> None:
+        """While `filled` is set, the journal cannot be written; setting it starts a check."""
+        self._filled = filled or asyncio.Event()
         self._ledger = ledger
         self._runtime = runtime
         self._data_dir = data_dir
         self._usage = usage
         self._root: Path | None = None
-        # Paths whose thread has not come back: another one would hang as well.
-        self._asked: set[Path] = set()
+        # Paths whose thread is still blocked: another thread would block too.
+        self._pending: set[Path] = set()
 
     async def run(self) -> None:
-        """Look every minute until cancelled."""
+        """Check every minute, and when a disk fills up, until cancelled."""
         while True:
+            was_filled = self._filled.is_set()
             try:
-                await self.look()
+                await self.check()
             except AgentError as failed:
                 log.error("cannot check the disks", extra={"reason": str(failed)})
-            await asyncio.sleep(LOOK_AGAIN_SECS)
+            if was_filled:
+                await asyncio.sleep(RECHECK_SECS)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECHECK_SECS):
+                    await self._filled.wait()
 
-    async def look(self) -> None:
-        """Look once. Raises what the journal raises."""
+    async def check(self) -> None:
+        """Check once. Raises the journal's errors."""
         await self._find_root()
         found: dict[int, tuple[Path, float]] = {}
         unknown: set[Subject] = set()
@@ -79,33 +94,33 @@ class DiskWatch:
     def _events(
         self, episodes: Episodes, now: float, percents: Mapping[Subject, float], unknown: AbstractSet[Subject]
     ) -> list[AlertEvent]:
-        said: list[AlertEvent] = []
+        events: list[AlertEvent] = []
         for subject, percent in percents.items():
-            said += episodes.resource(now, subject, percent)
+            events += episodes.resource(now, subject, percent)
         if self._root is None:
-            # What was said of the engine's disk holds until the engine tells again where it is.
-            return said
-        # One that is the same file system as another by now is told of under that one's name.
+            # Alerts about the engine's disk stay open until the engine says where its root directory is.
+            return events
+        # Close the alert of a path that is now on the same file system as another: that path's alert covers it.
         watched = {subject.key for subject in (*percents, *unknown)}
         for episode in episodes.opened:
             if episode.kind is AlertKind.RESOURCE_CRITICAL and episode.subject.key not in watched:
-                said += episodes.forget(now, episode.subject.key, "it is not used any more", (episode.kind,))
-        return said
+                events += episodes.forget(now, episode.subject.key, "it is not used any more", (episode.kind,))
+        return events
 
     async def _find_root(self) -> None:
         if self._root is not None:
             return
         try:
-            told = (await self._runtime.info()).root_dir
+            root_dir = (await self._runtime.info()).root_dir
         except RuntimeFailure as later:
             log.debug("the engine's disk is not known", extra={"reason": str(later)})
             return
-        self._root = Path(told) if told else self._data_dir
+        self._root = Path(root_dir) if root_dir else self._data_dir
 
     async def _ask(self, path: Path) -> Usage | None:
-        if path in self._asked:
+        if path in self._pending:
             return None
-        self._asked.add(path)
+        self._pending.add(path)
         try:
             async with asyncio.timeout(ANSWER_SECS):
                 return await asyncio.to_thread(self._measured, path)
@@ -117,7 +132,7 @@ class DiskWatch:
         try:
             return self._usage(path)
         finally:
-            self._asked.discard(path)
+            self._pending.discard(path)
 
 
 def _subject(path: Path) -> Subject:

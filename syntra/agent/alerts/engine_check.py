@@ -1,4 +1,4 @@
-"""Asks the engine whether it takes calls, and tells people once when it does not and once when it does again."""
+"""Pings the engine, and sends one alert when it becomes unavailable and one when it is back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENGINE_CHECK_SECS = 10.0
 
 
 class EngineCheck:
-    """`warning` is a sentence for the status while the engine is away. `on_answer` is called after every answer."""
+    """`warning` is a sentence for `status` while the engine is away. `on_answer` is called after each answer."""
 
     def __init__(
         self, runtime: Availability, journal: Journal, reports: Reports, *, on_answer: Callable[[], Awaitable[None]]
@@ -31,7 +31,7 @@ class EngineCheck:
         self.warning = ""
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ping until cancelled."""
         while True:
             try:
                 await self._runtime.ping()

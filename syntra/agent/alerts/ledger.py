@@ -1,7 +1,7 @@
-"""Open alerts and what is said of them: every change goes into the journal together with its messages.
+"""The open alerts. Each change and its messages are written to the journal in one transaction.
 
-A change is made on a copy, which becomes what is true once its transaction has ended: what could not be written has not
-been announced, and will be.
+A change is made on a copy, which replaces the original after the commit. So a change that cannot be written is not
+lost: it is announced later.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Change = Callable[[Episodes, float], Sequence[AlertEvent]]
 
 
 class Draft:
-    """A change on its way. `episodes` is the copy to change, `now` the time of it."""
+    """A change that is not committed yet. `episodes` is the copy to change, `now` the time of the change."""
 
     def __init__(self, journal: Journal, reports: Reports, opened: Sequence[Episode], now: float) -> None:
         self._journal = journal
@@ -37,7 +37,7 @@ class Draft:
         self.events: list[AlertEvent] = []
 
     def announce(self, events: Sequence[AlertEvent], about: Mapping[str, Json] | None = None) -> None:
-        """Say these; `about` goes into their metadata too."""
+        """Add a message for each event; `about` is added to their metadata."""
         self.events += events
         for event in events:
             recovered = {"recovered": True} if event.recovered else {}
@@ -58,16 +58,16 @@ class Draft:
         return bool(self.messages) or self.episodes.opened != self._before
 
     def write(self, connection: Connection) -> None:
-        """Write the episodes, but not the messages, inside a transaction of the caller."""
+        """Write the episodes, but not the messages, in the caller's transaction."""
         self._journal.episodes.write(connection, self._before, self.episodes.opened)
 
     async def save(self) -> None:
-        """Write all of it in a transaction of its own."""
+        """Write episodes and messages in one transaction."""
         await self._journal.episodes.save(self._before, self.episodes.opened, self.messages)
 
 
 class AlertLedger:
-    """One instance; everything on the event loop. `clock` is in seconds since the epoch."""
+    """The open alerts. One instance, on the event loop only. `clock` returns seconds since the epoch."""
 
     def __init__(self, journal: Journal, reports: Reports, clock: Callable[[], float] = time.time) -> None:
         self._journal = journal
@@ -80,27 +80,27 @@ class AlertLedger:
 
     @property
     def opened(self) -> tuple[Episode, ...]:
-        """What is not over, oldest first."""
+        """Open episodes, oldest first."""
         return self._episodes.opened
 
     def is_open(self, kind: AlertKind, key: str) -> bool:
-        """Whether there is such an episode."""
+        """Whether such an episode is open."""
         return any(episode.kind is kind and episode.subject.key == key for episode in self._episodes.opened)
 
     def secs_to_next(self) -> float | None:
-        """How long until time alone may end an episode; None when it will not."""
+        """Seconds until time alone may end an episode; None when it cannot."""
         next_at = self._episodes.next_at
         return None if next_at is None else max(0.0, next_at - self._now())
 
     async def load(self) -> None:
-        """Take up what an earlier run left open. Before anything else."""
+        """Load the episodes that an earlier run left open. Call it first."""
         opened = await self._journal.episodes.load()
         self._latest = max((e.good_since or e.began for e in opened), default=self._latest)
         self._episodes = Episodes(opened)
 
     @asynccontextmanager
     async def changing(self) -> AsyncIterator[Draft]:
-        """A change that the block writes; it has not happened when the block raises. One at a time."""
+        """A block that changes a draft and writes it. It has no effect when the block raises. One at a time."""
         async with self._lock:
             draft = Draft(self._journal, self._reports, self._episodes.opened, self._now())
             yield draft
@@ -113,14 +113,14 @@ class AlertLedger:
                 )
 
     async def record(self, change: Change) -> None:
-        """Make a change in a transaction of its own, if there is anything to write."""
+        """Make a change in its own transaction, if there is anything to write."""
         async with self.changing() as draft:
             draft.announce(change(draft.episodes, draft.now))
             if draft.changes:
                 await draft.save()
 
     def shown(self) -> list[dict[str, Json]]:
-        """Open alerts for people."""
+        """The open alerts for `status`."""
         return [
             {
                 "type": episode.kind.value,
@@ -135,8 +135,8 @@ class AlertLedger:
         ]
 
     def _now(self) -> float:
-        # A clock that was set back must not make an episode older than its beginning, and must not hold up its end
-        # until it has caught up either: time goes on from where it was.
+        # When the clock is set back, continue from the latest time. Otherwise an episode could end before it began, or
+        # end late, once the clock has caught up.
         now = self._clock() + self._ahead
         if now < self._latest:
             self._ahead += self._latest - now

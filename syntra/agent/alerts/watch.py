@@ -1,7 +1,6 @@
-"""Finds what people are to be alerted of in services: health that changed, containers that exited.
+"""Alerts about services: health changes and container exits.
 
-The subject is a service's replica by its index, which outlives the container. What is said and what is kept of it is
-the ledger's.
+The subject of an alert is a replica by its index, which outlives the container. The ledger stores and sends the alerts.
 """
 
 from __future__ import annotations
@@ -28,24 +27,24 @@ from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECS = 30.0
+RECHECK_SECS = 30.0
 TAIL_LINES = 20
 TAIL_SECS = 5.0
-# More than is said of a line, so that a secret which is cut at its end is still known.
+# Longer than the shown part of a line, so that a secret is redacted before the line is cut.
 LINE_CHARS = 2000
-# Ends that wait for the engine to answer before they are told; the oldest go first.
+# Exits that wait for the engine to answer before they are reported; the oldest are dropped first.
 MOST_WAITING = 1000
 
 _REPLICAS = (AlertKind.HEALTH_CHECK_FAILED, AlertKind.CONTAINER_CRASH)
 
 
 class AlertSource(Replicas, Exits, Logs, Availability, Protocol):
-    """What is watched."""
+    """The runtime's capabilities that alerts need."""
 
 
 @frozen
 class _View:
-    """What is meant to run, and what does."""
+    """Desired state and running replicas."""
 
     rows: Mapping[ServiceId, ServiceRow]
     specs: Mapping[ServiceId, ServiceSpec]
@@ -62,7 +61,7 @@ class _View:
 
 
 class AlertWatch:
-    """`run` it beside everything else; `drain_exits` of the adapter is its own."""
+    """Finds the alerts of services. Nothing else may call the runtime's `drain_exits`."""
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class AlertWatch:
         is_busy: Callable[[ServiceId], bool],
         clean: Callable[[str], str],
     ) -> None:
-        """`clean` takes known secrets out of a text."""
+        """`clean` redacts known secrets in a text."""
         self._ledger = ledger
         self._journal = journal
         self._runtime = runtime
@@ -85,40 +84,40 @@ class AlertWatch:
         self._clean = clean
         self._waiting: list[ContainerExit] = []
         self._is_gap = False
-        # What the last look found up, with its count of restarts.
+        # The replicas that were up at the last check, with their restart counts.
         self._before: dict[ContainerId, int] = {}
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         changes = self._changes.follow()
         while True:
             try:
-                await self.look()
+                await self.check()
             except RuntimeFailure as later:
                 log.debug("alerts wait for the engine", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot check for alerts", extra={"reason": str(failed)})
             soon = self._ledger.secs_to_next()
-            await changes.wait(LOOK_AGAIN_SECS if soon is None else min(soon + 0.01, LOOK_AGAIN_SECS))
+            await changes.wait(RECHECK_SECS if soon is None else min(soon + 0.01, RECHECK_SECS))
 
-    async def look(self) -> None:
-        """Tell what has turned since the last look. Raises what the engine and the journal raise; nothing is lost."""
+    async def check(self) -> None:
+        """Report changes since the last check. Raises errors of engine and journal; the next check then reports all."""
         ends = self._runtime.drain_exits()
         self._waiting = [*self._waiting, *ends.ended][-MOST_WAITING:]
         self._is_gap = self._is_gap or not ends.complete
         if any(end.signal for end in self._waiting):
             await self._drop_what_the_engine_stops()
         view = await self._view()
-        told = [end for end in self._waiting if view.is_wanted(end.service_id, end.deployment_id)]
-        unseen = self._unseen(view, told) if self._is_gap else []
-        crashes = [(end, await self._crash(view, end)) for end in [*told, *unseen]]
+        reported = [end for end in self._waiting if view.is_wanted(end.service_id, end.deployment_id)]
+        without_event = self._exits_without_event(view, reported) if self._is_gap else []
+        crashes = [(end, await self._crash(view, end)) for end in [*reported, *without_event]]
         await self._ledger.record(lambda episodes, now: self._events(episodes, now, view, crashes))
         self._waiting.clear()
         self._is_gap = False
         self._before = {r.container_id: r.restart_count for r in view.replicas if r.is_up}
 
     async def _drop_what_the_engine_stops(self) -> None:
-        # An engine that goes down stops every container as if by hand, and takes no new connections while it does.
+        # An engine that shuts down stops every container as `docker stop` does, and refuses new connections meanwhile.
         try:
             await self._runtime.ping()
         except RuntimeUnavailable:
@@ -138,9 +137,9 @@ class AlertWatch:
         current = [r for r in observed if view.is_wanted(r.service_id, r.deployment_id)]
         return _View(rows=rows, specs=specs, replicas=current)
 
-    def _unseen(self, view: _View, told: Sequence[ContainerExit]) -> list[ContainerExit]:
-        """Ends that nobody told: the engine has restarted a container since, or one that was up is down."""
-        known = {end.container_id for end in told}
+    def _exits_without_event(self, view: _View, reported: Sequence[ContainerExit]) -> list[ContainerExit]:
+        """Exits without an event: the engine has restarted a container since, or one that was up is down."""
+        known = {end.container_id for end in reported}
         return [
             ContainerExit(
                 container_id=replica.container_id,
@@ -161,7 +160,7 @@ class AlertWatch:
         replica = next((r for r in view.replicas if r.container_id == end.container_id), None)
         oom_killed = end.oom_killed or (replica is not None and not end.signal and replica.oom_killed)
         lines: tuple[str, ...] = ()
-        # An episode that is open says nothing more, so its lines are not asked for.
+        # An open episode sends no further message, so it needs no log lines.
         if not self._ledger.is_open(AlertKind.CONTAINER_CRASH, view.subject(end.service_id, end.index).key):
             lines = await self._last_lines(end.container_id)
         return Crash(exit_code=end.exit_code, oom_killed=oom_killed, last_lines=lines, signal=end.signal)
@@ -173,55 +172,57 @@ class AlertWatch:
         except (RuntimeFailure, TimeoutError) as lost:
             log.debug("no last lines", extra={"reason": str(lost)})
             return ()
-        # Nobody asked for these lines, and an alert goes to more eyes than a log does.
+        # Redact: an alert has more readers than a log.
         return tuple(self._clean(line.message[:LINE_CHARS]) for line in lines)
 
     def _events(
         self, episodes: Episodes, now: float, view: _View, crashes: Sequence[tuple[ContainerExit, Crash]]
     ) -> list[AlertEvent]:
-        said: list[AlertEvent] = []
+        events: list[AlertEvent] = []
         for end, crash in crashes:
-            said += episodes.crash(now, view.subject(end.service_id, end.index), crash)
+            events += episodes.crash(now, view.subject(end.service_id, end.index), crash)
         healths = {r.container_id: self._readiness.readiness(r, view.specs[r.service_id]) for r in view.replicas}
         for replica in view.replicas:
             if not replica.is_running:
                 continue
             subject = view.subject(replica.service_id, replica.index)
-            said += episodes.up(now, subject)
-            if view.specs[replica.service_id].health is not None:
+            events += episodes.up(now, subject)
+            if self._readiness.has_check(replica, view.specs[replica.service_id]):
                 serving = sum(
                     healths[other.container_id] is Health.HEALTHY
                     for other in view.replicas
                     if other.service_id == replica.service_id
                 )
-                said += episodes.health(
+                events += episodes.health(
                     now,
                     subject,
                     healths[replica.container_id],
-                    self._readiness.detail(replica.container_id),
+                    self._clean(self._readiness.detail(replica)),
                     serving=serving,
                 )
-        return [*said, *self._forgotten(episodes, now, view), *episodes.tick(now)]
+        return [*events, *self._obsolete_alerts(episodes, now, view), *episodes.tick(now)]
 
-    def _forgotten(self, episodes: Episodes, now: float, view: _View) -> list[AlertEvent]:
-        said: list[AlertEvent] = []
+    def _obsolete_alerts(self, episodes: Episodes, now: float, view: _View) -> list[AlertEvent]:
+        events: list[AlertEvent] = []
         for episode in episodes.opened:
             service_id = episode.subject.service_id
             if episode.kind not in _REPLICAS or service_id is None:
                 continue
-            if (reason := self._why_forgotten(view, service_id, episode.kind, episode.subject.key)) is not None:
-                said += episodes.forget(now, episode.subject.key, reason, (episode.kind,))
-        return said
+            if (reason := self._why_obsolete(view, service_id, episode.kind, episode.subject.key)) is not None:
+                events += episodes.forget(now, episode.subject.key, reason, (episode.kind,))
+        return events
 
-    def _why_forgotten(self, view: _View, service_id: ServiceId, kind: AlertKind, key: str) -> str | None:
+    def _why_obsolete(self, view: _View, service_id: ServiceId, kind: AlertKind, key: str) -> str | None:
         row, spec = view.rows.get(service_id), view.specs.get(service_id)
         if row is None or spec is None:
             return "the service was removed"
         if row.stopped:
             return "the service was stopped"
-        if kind is AlertKind.HEALTH_CHECK_FAILED and spec.health is None:
+        replicas = [replica for replica in view.replicas if replica.service_id == service_id]
+        is_checked = spec.health is not None or any(self._readiness.has_check(replica, spec) for replica in replicas)
+        if kind is AlertKind.HEALTH_CHECK_FAILED and not is_checked:
             return "the service has no health check any more"
-        there = {f"{service_id}/{r.index}" for r in view.replicas if r.service_id == service_id}
-        if key not in there and len(there) >= row.replicas and not self._is_busy(service_id):
+        indexes = {f"{service_id}/{replica.index}" for replica in replicas}
+        if key not in indexes and len(indexes) >= row.replicas and not self._is_busy(service_id):
             return "the service has no such replica any more"
         return None

@@ -1,1 +1,1 @@
-"""Who may ask, and what each command means: the local socket, the control plane's link, the router."""
+"""The entry points for commands: the local socket, the control-plane link, and the router behind both."""

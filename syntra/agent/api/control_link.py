@@ -1,4 +1,4 @@
-"""The agent's side of the control-plane connection: what it says of itself, and where what it hears goes."""
+"""The agent's end of the control-plane connection: sends hello and heartbeats, and routes what it receives."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from syntra import __version__
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
-from syntra.agent.api.service_views import ServiceViews, container_status
+from syntra.agent.api.service_views import ServiceView, ServiceViews, container_status
 from syntra.agent.config.settings import Settings
 from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
 from syntra.connection.codec import Envelope
+from syntra.connection.dialect.hub import is_stub
 from syntra.connection.errors import NotConnected
 from syntra.connection.messages import HelloAck
 from syntra.connection.session import State
@@ -33,8 +35,9 @@ from syntra.utils.timestamps import format_secs
 log = logging.getLogger(__name__)
 
 PROTOCOL_VERSION = "1.0"
-# An engine that takes calls and answers none must cost its own figures only: a hello has 20 s and a heartbeat its
-# interval, and without them the whole server counts as gone.
+# An engine that hangs must not block hello and heartbeat: without them the whole server counts as offline. A heartbeat
+# waits for the engine for at most half its interval.
+HELLO_ENGINE_SECS = 3.0
 ENGINE_SECS = 10.0
 CAPABILITIES = (
     "deploy",
@@ -57,13 +60,14 @@ CAPABILITIES = (
 
 
 class LinkSource(Availability, Usage, Protocol):
-    """What hello and heartbeat tell of the runtime."""
+    """The runtime's capabilities that hello and heartbeat need."""
 
 
 class ControlLink:
-    """Peer of the router for everything the control plane sends."""
+    """The router's peer for all commands of the control plane."""
 
     origin = CONTROL_PLANE
+    share = CONTROL_PLANE
 
     def __init__(
         self,
@@ -73,21 +77,25 @@ class ControlLink:
         runtime: LinkSource,
         views: ServiceViews,
         outbox: Outbox,
+        door: DialectDoor,
         log_handle: LogHandle,
         health_results: Callable[[], Sequence[HealthResult]],
     ) -> None:
-        """`health_results` gives what the probes found since its last call."""
+        """`door` translates frames; `health_results` returns the probe results since its last call."""
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
         self._runtime = runtime
         self._views = views
         self._outbox = outbox
+        self._door = door
         self._log_handle = log_handle
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
+        # The engine's last answer, for heartbeats while it does not answer.
+        self._last_views: list[ServiceView] = []
         self._transport = Transport(
             settings=_connection_settings(settings),
             hello=self._hello,
@@ -96,6 +104,7 @@ class ControlLink:
             on_ready=self._ready,
             on_lost=self._lost,
             outbox=outbox,
+            translate=door.translate,
         )
         self._shipping = HealthShipping(
             identity.agent_id,
@@ -106,20 +115,21 @@ class ControlLink:
         )
 
     def route_to(self, router: Router) -> None:
-        """Where commands go; to be set before `run`."""
+        """Set the router for commands; call it before `run`."""
         self._router = router
 
     async def run(self) -> None:
         """Stay connected until `stop`, or until cancelled."""
+        await self._door.load()
         async with asyncio.TaskGroup() as group:
-            pending = group.create_task(self._take_pending(), name="pending deployments")
+            pending = group.create_task(self._deliver_pending(), name="pending deployments")
             shipping = group.create_task(self._shipping.run(), name="health results")
             await self._transport.run()
             pending.cancel()
             shipping.cancel()
 
     async def stop(self) -> None:
-        """Say goodbye with 1000."""
+        """Close the connection with code 1000 (normal closure)."""
         await self._transport.stop()
 
     def status(self) -> dict[str, Json]:
@@ -132,6 +142,7 @@ class ControlLink:
             "since_seconds": round(status.since_secs, 1),
             "round_trip_ms": round(status.round_trip_secs * 1000, 1) if status.round_trip_secs is not None else None,
             "attempts": status.attempts,
+            "dialect": self._door.name,
         }
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
@@ -140,19 +151,20 @@ class ControlLink:
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
         message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
         try:
-            await self._transport.send_stream(message)
+            for frame in self._door.outgoing(message):
+                await self._transport.send_stream(frame)
         except NotConnected as gone:
             raise PeerGone(str(gone)) from gone
 
     async def _hello(self) -> Mapping[str, Any]:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
-            async with asyncio.timeout(ENGINE_SECS):
+            async with asyncio.timeout(HELLO_ENGINE_SECS):
                 runtime = await self._runtime.info()
             name, version = runtime.name, runtime.version
         except (RuntimeFailure, TimeoutError) as away:
-            # The server must come online to be able to say that its engine is down.
-            log.warning("engine does not answer", extra={"reason": _why(away)})
+            # The server must come online to report that its engine is down.
+            log.warning("engine does not answer", extra={"reason": _reason(away, HELLO_ENGINE_SECS)})
             name, version = self._runtime.name, "unavailable"
         return {
             "agent_id": self._identity.agent_id,
@@ -170,13 +182,13 @@ class ControlLink:
         figures = await asyncio.to_thread(self._meter.sample)
         services: list[dict[str, Json]] = []
         running = total = 0
+        limit_secs = min(ENGINE_SECS, self._transport.heartbeat_interval / 2)
         try:
-            async with asyncio.timeout(ENGINE_SECS):
-                views = await self._views.all()
+            async with asyncio.timeout(limit_secs):
+                self._last_views = await self._views.all()
         except (RuntimeFailure, TimeoutError) as away:
-            log.warning("engine does not answer", extra={"reason": _why(away)})
-            views = []
-        for view in views:
+            log.warning("engine does not answer", extra={"reason": _reason(away, limit_secs)})
+        for view in self._last_views:
             services += [container_status(view, replica, self._runtime) for replica in view.replicas]
             running += sum(1 for replica in view.replicas if replica.is_running)
             total += len(view.replicas)
@@ -190,20 +202,24 @@ class ControlLink:
         }
 
     async def _deliver(self, message: Envelope) -> None:
-        # What was queued while nobody was there is older, and must not take the place of what is sent now.
+        # Deployments queued while the agent was offline are older: they must not replace newer ones.
         await self._pending.join()
-        assert self._router is not None, "cannot happen because the router is set before the connection runs"
-        await self._router.handle(message.type, message.id, message.payload, self)
+        await self._enter(message)
 
-    async def _take_pending(self) -> None:
+    async def _enter(self, frame: Envelope) -> None:
+        assert self._router is not None, "cannot happen because the router is set before the connection runs"
+        for message in await self._door.incoming(frame):
+            await self._router.handle(message.type, message.id, message.payload, self)
+
+    async def _deliver_pending(self) -> None:
         while True:
             payload = await self._pending.get()
-            assert self._router is not None, "cannot happen because the router is set before the connection runs"
+            # A queued deployment has no request id. Derive one from its deployment id, so that it runs once.
+            known_as = f"pending-{payload.get('deployment_id')}"
             try:
-                # Without an id of its own a queued deployment is known by what it deploys, so that it runs once.
-                await self._router.handle("deploy", f"pending-{payload.get('deployment_id')}", payload, self)
-            except AgentError as unkept:
-                log.error("cannot deliver a queued deployment", extra={"reason": str(unkept)})
+                await self._enter(Envelope(id=known_as, type="deploy", timestamp="", payload=payload))
+            except AgentError as failed:
+                log.error("cannot deliver a queued deployment", extra={"reason": str(failed)})
             finally:
                 self._pending.task_done()
 
@@ -216,6 +232,10 @@ class ControlLink:
         if ack.log_level is not None:
             self._log_handle.set_level(ack.log_level)
         for payload in ack.pending_deployments:
+            if is_stub(payload):
+                deployment_id = str(payload.get("deployment_id"))[:100]
+                log.warning("pending deployment names no image; skipped", extra={"deployment_id": deployment_id})
+                continue
             try:
                 self._pending.put_nowait(payload)
             except asyncio.QueueFull:
@@ -246,8 +266,8 @@ def _connection_settings(settings: Settings) -> ConnectionSettings:
     )
 
 
-def _why(away: Exception) -> str:
-    return str(away) or f"no answer within {ENGINE_SECS:g} s"
+def _reason(away: Exception, limit_secs: float) -> str:
+    return str(away) or f"no answer within {limit_secs:g} s"
 
 
 def _text(path: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Subscriptions to a service's log lines: every replica merged, new replicas joined as they come."""
+"""Subscriptions to a service's log lines: the replicas' logs merged; new replicas are added as they start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from syntra.agent.changes import Changes
 from syntra.agent.operations.engine_away import until_back
@@ -23,24 +23,27 @@ from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
-# Lines held between the engine and a subscriber; when they are full, reading from the engine stops.
+# Lines queued between the engine and a subscriber; when the queue is full, reading from the engine pauses.
 QUEUE_LINES = 1000
 BATCH_LINES = 500
-# A character takes up to 12 bytes of JSON, and a frame may have 16 MiB.
+# A character takes up to 12 bytes in JSON, and a frame may have 16 MiB.
 BATCH_CHARS = 1024 * 1024
-# How long a line may wait for company before it is sent.
+# How long a line waits for others to share its batch.
 BATCH_SECS = 0.1
-# New replicas are noticed by events; this is for those that an event was lost for.
-LOOK_AGAIN_SECS = 5.0
+# Events announce new replicas; this finds those whose event was lost.
+RECHECK_SECS = 5.0
 
-# What one subscription may make the agent hold.
+# The most characters that the agent holds for one subscription.
 MAX_CHARS = 16 * 1024 * 1024
 
 Send = Callable[[Mapping[str, Json]], Awaitable[None]]
+# A line and the number of the replica that wrote it; 0 for what the agent says about all of them.
+Said = tuple[int, LogLine]
+T = TypeVar("T")
 
 
 class LogSource(Replicas, Logs, Availability, Protocol):
-    """Whose lines are streamed."""
+    """The runtime's capabilities that log streams need."""
 
 
 class LogSubscription:
@@ -51,10 +54,10 @@ class LogSubscription:
         self._changes = changes.follow()
         self._command = command
         self._send = send
-        self._lines: asyncio.Queue[LogLine] = asyncio.Queue(QUEUE_LINES)
+        self._lines: asyncio.Queue[Said] = asyncio.Queue(QUEUE_LINES)
 
     async def run(self) -> None:
-        """Send the lines; raises what the adapter or `send` raises. Always ends with `done` unless cancelled."""
+        """Send the lines; raises the errors of the runtime and `send`. Always ends with `done` unless cancelled."""
         replicas = await self._source.observe(self._command.service_id)
         if self._command.follow:
             await self._follow(replicas)
@@ -64,13 +67,14 @@ class LogSubscription:
                 await self._send_lines(batch)
         await self._send(self._payload([], done=True))
 
-    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[LogLine]]:
-        """What the engine holds, in batches: one log as it is read, several by time."""
+    async def _held(self, replicas: Sequence[Replica]) -> AsyncGenerator[list[Said]]:
+        """The lines that the engine has, in batches: one log in its order, several sorted by time."""
         if len(replicas) == 1:
-            batch: list[LogLine] = []
-            async with self._source.logs(replicas[0].container_id, self._wanted()) as lines:
+            [only] = replicas
+            batch: list[Said] = []
+            async with self._source.logs(only.container_id, self._range()) as lines:
                 async for line in lines:
-                    batch.append(line)
+                    batch.append((only.index, line))
                     if len(batch) == BATCH_LINES:
                         yield batch
                         batch = []
@@ -79,17 +83,17 @@ class LogSubscription:
             return
         newest = NewestLines(self._command.tail)
         for replica in replicas:
-            async with self._source.logs(replica.container_id, self._wanted()) as lines:
+            async with self._source.logs(replica.container_id, self._range()) as lines:
                 async for line in lines:
-                    newest.add(line)
+                    newest.add(line, replica.index)
         if newest.cut is not None:
             sentence = f"lines up to {newest.cut.timestamp} are left out: all together are too long; ask for fewer"
-            yield [LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}")]
+            yield [(0, LogLine(timestamp=newest.cut.timestamp, stream="stderr", message=f"[syntra] {sentence}"))]
         kept = newest.taken()
         while batch := list(itertools.islice(kept, BATCH_LINES)):
             yield batch
 
-    def _wanted(self) -> LogRange:
+    def _range(self) -> LogRange:
         command = self._command
         return LogRange(tail=command.tail, follow=False, since=command.since, until=command.until)
 
@@ -106,12 +110,12 @@ class LogSubscription:
                             self._pump(replica, self._command.tail if first else None), name=f"logs {replica.name}"
                         )
                 first = False
-                await self._changes.wait(LOOK_AGAIN_SECS)
+                await self._changes.wait(RECHECK_SECS)
                 with suppress(RuntimeUnavailable):
                     replicas = await self._source.observe(self._command.service_id)
 
     async def _pump(self, replica: Replica, tail: int | None) -> None:
-        # A replica that joins later is read from its first line; `since` is about those that were there.
+        # A later replica is read from its first line; `since` applies to the first replicas only.
         since = self._command.since if tail is not None else None
         wanted = LogRange(tail=tail if tail is not None else -1, follow=True, since=since)
         while True:
@@ -120,45 +124,54 @@ class LogSubscription:
                     async for line in lines:
                         if self._command.until is not None and line.timestamp > self._command.until:
                             return
-                        await self._lines.put(line)
+                        await self._lines.put((replica.index, line))
                         wanted = LogRange(tail=-1, follow=True, since=line.timestamp)
                 return
             except StepFailed as ended:
-                await self._note(f"the log of {replica.name} ends here: {ended}")
+                await self._note(replica, f"the log of {replica.name} ends here: {ended}")
                 return
             except RuntimeUnavailable as away:
-                await self._note(f"the log of {replica.name} is interrupted: {away}")
-            # From the last line on, once the engine is back; a container that did not survive ends its log.
+                await self._note(replica, f"the log of {replica.name} is interrupted: {away}")
+            # Resume after the last line once the engine is back; the log of a container that is gone ends.
             await until_back(self._source)
 
-    async def _note(self, sentence: str) -> None:
+    async def _note(self, replica: Replica, sentence: str) -> None:
         line = LogLine(timestamp=format_ns(time.time_ns()), stream="stderr", message=f"[syntra] {sentence}")
-        await self._lines.put(line)
+        await self._lines.put((replica.index, line))
 
     async def _flush(self) -> None:
         async for batch in batches(self._lines):
             await self._send_lines(batch)
 
-    async def _send_lines(self, lines: Sequence[LogLine]) -> None:
+    async def _send_lines(self, lines: Sequence[Said]) -> None:
         begin = chars = 0
-        for number, line in enumerate(lines):
+        for number, (_, line) in enumerate(lines):
             chars += len(line.message)
             if chars > BATCH_CHARS and number > begin:
                 await self._send(self._payload(lines[begin:number], done=False))
                 begin, chars = number, len(line.message)
         await self._send(self._payload(lines[begin:], done=False))
 
-    def _payload(self, lines: Sequence[LogLine], *, done: bool) -> dict[str, Json]:
+    def _payload(self, lines: Sequence[Said], *, done: bool) -> dict[str, Json]:
         return {
             "request_id": self._command.request_id,
             "service_id": self._command.service_id,
-            "logs": [{"timestamp": x.timestamp, "stream": x.stream, "message": x.message} for x in lines],
+            "logs": [_line(number, line) for number, line in lines],
             "done": done,
         }
 
 
-async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]:
-    """Lines from a queue in batches: what is there, and what comes within BATCH_SECS of the first."""
+def _line(replica: int, line: LogLine) -> dict[str, Json]:
+    shown: dict[str, Json] = {"timestamp": line.timestamp, "stream": line.stream, "message": line.message}
+    if replica:
+        shown["replica"] = replica
+    if line.truncated:
+        shown["truncated"] = True
+    return shown
+
+
+async def batches(queue: asyncio.Queue[T]) -> AsyncIterator[list[T]]:
+    """Lines from a queue in batches; a batch has the lines that arrive within BATCH_SECS of its first."""
     while True:
         batch = [await queue.get()]
         with suppress(TimeoutError):
@@ -169,31 +182,31 @@ async def batches(queue: asyncio.Queue[LogLine]) -> AsyncIterator[list[LogLine]]
 
 
 class NewestLines:
-    """Keeps the last `count` lines by their time, and no more than `chars` characters of them."""
+    """Keeps the newest `count` lines, and at most `chars` characters in all."""
 
     def __init__(self, count: int, chars: int = MAX_CHARS) -> None:
         self._count = count
         self._chars = chars
         self._held = 0
-        self._given = 0
-        self._heap: list[tuple[str, int, LogLine]] = []
+        self._added = 0
+        self._heap: list[tuple[str, int, LogLine, int]] = []
         self.cut: LogLine | None = None
-        """The newest line that had to go because all of them together were too long."""
+        """The newest line that was dropped because all lines together were too long."""
 
-    def add(self, line: LogLine) -> None:
-        """Take a line, of any log; those of one moment keep the order in which they are added."""
-        heapq.heappush(self._heap, (line.timestamp, self._given, line))
-        self._given += 1
+    def add(self, line: LogLine, replica: int = 0) -> None:
+        """Add a line of any log; lines with equal timestamps keep their order."""
+        heapq.heappush(self._heap, (line.timestamp, self._added, line, replica))
+        self._added += 1
         self._held += len(line.message)
         while len(self._heap) > self._count or (self._held > self._chars and len(self._heap) > 1):
             too_many = len(self._heap) > self._count
-            _, _, oldest = heapq.heappop(self._heap)
+            _, _, oldest, _ = heapq.heappop(self._heap)
             self._held -= len(oldest.message)
             if not too_many:
                 self.cut = oldest
 
-    def taken(self) -> Iterator[LogLine]:
-        """The lines, oldest first; they are held no longer."""
+    def taken(self) -> Iterator[Said]:
+        """Remove and return the lines with their replicas, oldest first."""
         while self._heap:
-            _, _, line = heapq.heappop(self._heap)
-            yield line
+            _, _, line, replica = heapq.heappop(self._heap)
+            yield replica, line

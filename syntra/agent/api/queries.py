@@ -1,4 +1,4 @@
-"""Answers to questions that change nothing: status, services, figures, plans."""
+"""Answers read-only queries: status, services, metrics, plans."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from syntra.model.ids import RequestId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.status import Figures, Replica
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.runtime import Runtime
+from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
 
 MIB = 1024 * 1024
+# `status` must answer while the engine hangs, without the engine's part.
+ENGINE_SECS = 5.0
 
 
 @frozen
 class Identity:
-    """Who this agent is."""
+    """The agent's ids, data directory and start time."""
 
     agent_id: str
     server_id: str
@@ -39,7 +41,7 @@ class Identity:
 
 
 class Queries:
-    """Reads; never writes. `control_plane` gives the connection's status, `alerts` those that are open."""
+    """Answers queries; never writes. `control_plane` returns the connection's status, `alerts` the open alerts."""
 
     def __init__(
         self,
@@ -61,12 +63,12 @@ class Queries:
         self._warnings = warnings
 
     async def answer(self, query: Query) -> dict[str, Json]:
-        """The data of the response; raises RequestError, StepFailed or RuntimeUnavailable."""
+        """Returns the data of the response. Raises RequestError, StepFailed or RuntimeUnavailable."""
         match query.kind:
             case QueryKind.STATUS:
                 return await self._status()
             case QueryKind.LIST_SERVICES:
-                return {"services": [listed(view, self._runtime) for view in await self._views.all()]}
+                return {"services": await self._services()}
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
@@ -79,8 +81,7 @@ class Queries:
         services: list[Json]
         detail = ""
         try:
-            info = await self._runtime.info()
-            services = [listed(view, self._runtime) for view in await self._views.all()]
+            info, services = await self._engine_status()
             runtime = {
                 "name": info.name,
                 "version": info.version,
@@ -98,9 +99,9 @@ class Queries:
             }
             services = []
             detail = str(away)
-        # After the look, which may have found what is to be said.
+        # After the engine was asked, which may have found something to warn of.
         warnings = self._warnings()
-        # What runs asks more often than people do, so it has mostly said this already.
+        # The engine check has usually added this warning already.
         if detail and detail not in warnings:
             warnings = [*warnings, detail]
         return {
@@ -119,6 +120,18 @@ class Queries:
             "alerts": [*self._alerts()],
             "warnings": warnings,
         }
+
+    async def _engine_status(self) -> tuple[RuntimeInfo, list[Json]]:
+        try:
+            async with asyncio.timeout(ENGINE_SECS):
+                return await self._runtime.info(), await self._services()
+        except TimeoutError:
+            raise RuntimeUnavailable(
+                f"cannot ask the engine: no answer within {ENGINE_SECS:g} s; check whether it hangs"
+            ) from None
+
+    async def _services(self) -> list[Json]:
+        return [listed(view, self._runtime) for view in await self._views.all()]
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
         replicas = sorted(
@@ -157,7 +170,7 @@ class Queries:
             "deployment_id": deployment.deployment_id,
             "strategy": deployment.strategy.value,
             "steps": [{"phase": step.phase.value, "text": str(step)} for step in planned.steps],
-            "notes": list(planned.notes),
+            "notes": [*planned.notes, *await self._runtime.obstacles(deployment)],
         }
 
 

@@ -1,6 +1,6 @@
-"""Where every command goes, whoever it came from: the control plane, its pending list or the local socket.
+"""Routes every command, from the control plane, its pending list or the local socket.
 
-A request id that is known gets the answer it had; one that is new is parsed, journaled and carried out.
+A known request id gets its stored answer; a new command is parsed, journaled and carried out.
 """
 
 from __future__ import annotations
@@ -11,21 +11,37 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
+from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
+from syntra.agent.api.exec_session import ExecChannel
 from syntra.agent.api.log_streams import LogSubscription
 from syntra.agent.api.queries import Queries
+from syntra.agent.api.running_requests import RunningRequests, Work
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import CONTROL_PLANE, Peer, PeerGone, Reports, envelope, for_control_plane, refusal, success
+from syntra.agent.messages import (
+    CONTROL_PLANE,
+    Peer,
+    PeerGone,
+    Reports,
+    about_deployment,
+    envelope,
+    refusal,
+    success,
+)
 from syntra.agent.operations.deployer import Deployer
+from syntra.agent.operations.indirect import IndirectCommands, Settled
 from syntra.model.command import (
     Abort,
     CanaryCommand,
+    Cancel,
     Command,
     ConfigureHealthCheck,
     Deploy,
     Exec,
+    IndirectCommand,
+    InstallCertificate,
     LogsSubscribe,
     LogsUnsubscribe,
     Operation,
@@ -34,9 +50,14 @@ from syntra.model.command import (
     ProxyControl,
     Query,
     Restart,
+    RestartContainer,
     Rollback,
     Scale,
+    SplitTraffic,
     Stop,
+    StopContainer,
+    StopDeployment,
+    SwitchTraffic,
 )
 from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import RequestError
@@ -50,19 +71,23 @@ from syntra.utils.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
 
-# Execs, queries and log streams run beside each other; more than this is refused rather than queued unseen.
-MAX_ERRANDS = 64
-
 
 class ProxyControls(Protocol):
-    """What `ProxyControl` asks for; see `agent.proxy.verbs`."""
+    """Carries out `ProxyControl` commands; implemented by `agent.proxy.verbs`."""
 
     async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
-        """The data of the response; `say` takes a sentence about what is under way. Raises AgentError."""
+        """Returns the data of the response; `say` takes progress sentences. Raises AgentError."""
+
+
+class Certificates(Protocol):
+    """Installs certificates; see `agent.proxy.certificates`."""
+
+    async def install(self, command: InstallCertificate) -> dict[str, Json]:
+        """Returns the data of the response. Raises AgentError, never with the key in it."""
 
 
 class Router:
-    """Dispatches commands. Errands (exec, queries, streams) are tasks of `group`, named and bounded."""
+    """Dispatches commands. RunningRequests (exec, queries, streams) are tasks of `group`; see `running_requests`."""
 
     def __init__(
         self,
@@ -76,8 +101,11 @@ class Router:
         reports: Reports,
         group: asyncio.TaskGroup,
         proxy: ProxyControls | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         self._proxy = proxy
+        self._certificates = certificates
+        self._indirect = IndirectCommands(journal, runtime, deployer.queues)
         self._deployer = deployer
         self._journal = journal
         self._runtime = runtime
@@ -86,45 +114,45 @@ class Router:
         self._check_override = check_override
         self._reports = reports
         self._group = group
-        # Finding an id and accepting it must not be separated by another arrival of the same id.
+        # Find and accept a request id under one lock: the same id may arrive twice at once.
         self._admission = KeyedLock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._requests = RunningRequests(group)
+        self._execs = ExecRequests(runtime, journal, reports)
         self._streams: dict[tuple[int, RequestId], tuple[ServiceId, asyncio.Task[None]]] = {}
 
     async def handle(self, kind: str, envelope_id: str, payload: Mapping[str, Json], peer: Peer) -> None:
-        """Take one message. Returns once it is answered or under way; never raises for what the peer sent.
+        """Handle one message. Returns once it is answered or running; an invalid message does not raise.
 
-        Raises AgentError when not even a refusal can be kept.
+        Raises AgentError when not even a refusal can be stored.
         """
         try:
             request_id = request_id_of(envelope_id, payload)
         except RequestError as broken:
             if not envelope_id:
-                # An answer without an id would tell nobody anything.
+                # A client cannot match an answer without an id.
                 log.warning("message without an id ignored", extra={"kind": kind[:60]})
                 return
-            await peer.respond(refusal(envelope_id[:200], Failure(code=broken.code, message=str(broken))))
+            await peer.respond(_refused(kind, envelope_id[:200], broken, payload, peer))
             return
         try:
             command = parse_command(kind, request_id, payload)
             await self._dispatch(command, kind, payload, peer)
         except RequestError as refused:
             log.info("command refused", extra={"kind": kind, "request_id": request_id, "reason": str(refused)})
-            await peer.respond(refusal(request_id, Failure(code=refused.code, message=str(refused))))
+            await peer.respond(_refused(kind, request_id, refused, payload, peer))
         except (JournalError, RuntimeFailure) as failed:
             log.error("command failed", extra={"kind": kind, "request_id": request_id, "reason": str(failed)})
-            await peer.respond(refusal(request_id, Failure(code=failed.code, message=str(failed))))
+            await peer.respond(_refused(kind, request_id, failed, payload, peer))
 
     def forget(self, peer: Peer) -> None:
-        """The peer is gone: its streams end."""
+        """End the streams of a peer that has disconnected."""
         for (owner, _), (_, task) in list(self._streams.items()):
             if owner == id(peer):
                 task.cancel()
 
-    def end_errands(self) -> None:
+    def cancel_requests(self) -> None:
         """The agent stops: execs, queries and streams end."""
-        for task in list(self._tasks):
-            task.cancel()
+        self._requests.end()
 
     async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
         await self._deployer.until_resumed()
@@ -137,38 +165,93 @@ class Router:
                 await self._uncancelled(
                     self._admit(command, peer, self._deployer.decide_canary(command, kind, peer.origin))
                 )
+            case Cancel():
+                await self._uncancelled(self._admit(command, peer, self._deployer.cancel(command, kind, peer.origin)))
+            case RestartContainer() | StopContainer() | StopDeployment() | SwitchTraffic() | SplitTraffic():
+                await self._dispatch_indirect(command, peer)
+            case InstallCertificate():
+                if self._certificates is None:
+                    raise RequestError(
+                        "UNSUPPORTED", "cannot install a certificate: networking.proxy is not traefik-file"
+                    )
+                self._requests.check(peer.share)
+                work = self._install(command, self._certificates, peer)
+                self._requests.start(work, f"certificate {command.service_id}", peer.share)
             case Exec():
-                async with self._admission.holding(command.request_id):
-                    if await self._repeat(command.request_id, peer):
-                        return
-                    self._check_errands()
-                    await self._accept_exec(command, kind, peer, payload)
-                self._errand(self._exec(command, peer), f"exec {command.service_id}")
+                await self._take_exec(command, kind, peer)
             case ConfigureHealthCheck():
                 async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
                         response = await self._check_override.carry_out(command, peer.origin)
-                        self._reports.tell(command.request_id, "command_response", response)
+                        self._reports.notify(command.request_id, "command_response", response)
             case LogsSubscribe():
                 if (id(peer), command.request_id) in self._streams:
                     log.info("request repeated", extra={"request_id": command.request_id, "answered": True})
                     return
-                self._check_errands()
-                task = self._errand(self._stream(command, peer), f"logs {command.service_id}")
-                self._streams[id(peer), command.request_id] = (command.service_id, task)
+                self._requests.check(peer.share)
+                self._stream_to(peer, command.request_id, command.service_id, self._stream(command, peer), "logs")
             case LogsUnsubscribe():
                 await self._unsubscribe(command, peer)
             case Query():
-                self._check_errands()
-                self._errand(self._answer(command, peer), f"query {command.kind.value}")
+                self._requests.query(
+                    self._answer(command, peer),
+                    f"query {command.kind.value}",
+                    peer.share,
+                    lambda late: peer.respond(refusal(command.request_id, Failure(code=late.code, message=str(late)))),
+                )
             case ProxyControl():
                 if peer.origin == CONTROL_PLANE or self._proxy is None:
-                    # What listens on the machine's ports is its operator's decision.
+                    # The server's operator decides what listens on its ports, not the control plane.
                     raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
-                self._check_errands()
-                self._errand(self._control_proxy(command, self._proxy, peer), kind)
+                self._requests.check(peer.share)
+                self._requests.start(self._control_proxy(command, self._proxy, peer), kind, peer.share)
 
-    async def _admit(self, command: Operation | CanaryCommand, peer: Peer, work: Coroutine[Any, Any, None]) -> None:
+    async def _take_exec(self, command: Exec, kind: str, peer: Peer) -> None:
+        channel: ExecChannel | None = None
+        async with self._admission.holding(command.request_id):
+            if await self._repeat(command.request_id, peer):
+                return
+            self._requests.check(peer.share)
+            if command.streams is not None:
+                if not isinstance(peer, AttachablePeer):
+                    raise RequestError("UNSUPPORTED", "cannot exec with `stream`: the local socket alone takes it")
+                channel = peer.attach()
+            await self._execs.accept(command, kind, peer)
+        if command.streams is None or channel is None:
+            self._requests.start(self._execs.run(command, peer), f"exec {command.service_id}", peer.share)
+            return
+        work = self._execs.attached(command, command.streams, peer, channel)
+        self._stream_to(peer, command.request_id, command.service_id, work, "exec")
+
+    def _stream_to(self, peer: Peer, request_id: RequestId, service_id: ServiceId, work: Work, kind: str) -> None:
+        """Begin work that ends when its peer is gone."""
+        task = self._requests.start(work, f"{kind} {service_id}", peer.share)
+        key = (id(peer), request_id)
+        self._streams[key] = (service_id, task)
+        task.add_done_callback(lambda _: self._streams.pop(key, None))
+
+    async def _dispatch_indirect(self, command: IndirectCommand, peer: Peer) -> None:
+        if await self._journal.find(command.request_id) is not None:
+            # Answer as before: the container or deployment may be gone by now.
+            await self._repeat(command.request_id, peer)
+            return
+        found = await self._indirect.resolve(command)
+        if isinstance(found, Settled):
+            await peer.respond(success(command.request_id, found.data))
+        else:
+            await self._dispatch(found.command, found.kind, found.payload, peer)
+
+    async def _install(self, command: InstallCertificate, certificates: Certificates, peer: Peer) -> None:
+        try:
+            response = success(command.request_id, await certificates.install(command))
+        except AgentError as failed:
+            log.warning("certificate refused", extra={"service_id": command.service_id, "reason": str(failed)})
+            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
+        await peer.respond(response)
+
+    async def _admit(
+        self, command: Operation | CanaryCommand | Cancel, peer: Peer, work: Coroutine[Any, Any, None]
+    ) -> None:
         try:
             async with self._admission.holding(command.request_id):
                 if not await self._repeat(command.request_id, peer):
@@ -177,23 +260,26 @@ class Router:
             work.close()
 
     async def _uncancelled(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await work that does not end with whoever asked for it: what is journaled must also be carried out."""
+        """Await work that continues when the caller is cancelled: a journaled command must be carried out."""
 
-        async def kept() -> BaseException | None:
-            # The agent's task group must not fail by it.
+        async def outcome() -> BaseException | None:
+            # An error must not end the agent's task group.
             outcomes = await asyncio.gather(work, return_exceptions=True)
             return outcomes[0]
 
-        failed = await asyncio.shield(self._group.create_task(kept(), name="command"))
+        failed = await asyncio.shield(self._group.create_task(outcome(), name="command"))
         if failed is not None:
             raise failed
 
     async def _repeat(self, request_id: RequestId, peer: Peer) -> bool:
-        """Give a known request its answer again; False when it is new. Work under way answers when it is done."""
+        """Send a known request's stored answer again; False when the id is new. Running work answers at its end."""
         remembered = await self._journal.find(request_id)
         if remembered is None:
             return False
         log.info("request repeated", extra={"request_id": request_id, "answered": remembered.response is not None})
+        if remembered.is_forgotten:
+            forgotten = "cannot repeat the answer: the command was carried out, and its answer is no longer kept"
+            await peer.respond(refusal(request_id, Failure(code="ANSWER_FORGOTTEN", message=forgotten)))
         if remembered.response is not None:
             await peer.respond(remembered.response)
         if remembered.report is not None:
@@ -206,88 +292,17 @@ class Router:
         else:
             await peer.stream("deploy_status", report)
 
-    def _check_errands(self) -> None:
-        if len(self._tasks) >= MAX_ERRANDS:
-            raise RequestError("BUSY", f"cannot take the command: {len(self._tasks)} requests are under way; try later")
-
-    def _errand(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(self._guarded(work, name), name=name)
-        self._tasks.add(task)
-
-        def ended(_: asyncio.Task[None]) -> None:
-            # A task that is cancelled before its first step never runs its own `finally`.
-            work.close()
-            self._tasks.discard(task)
-            for key in [key for key, (_, stream) in self._streams.items() if stream is task]:
-                del self._streams[key]
-
-        task.add_done_callback(ended)
-        return task
-
-    async def _guarded(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        # Errands share the agent's task group: what goes wrong in one of them is its own affair.
-        try:
-            await work
-        except* PeerGone:
-            log.debug("peer is gone", extra={"errand": name})
-        except* AgentError as failed:
-            log.error("request failed", extra={"errand": name, "reason": str(failed.exceptions[0])})
-        except* Exception:  # a bug of ours
-            log.exception("request failed unexpectedly", extra={"errand": name})
-
-    async def _accept_exec(self, command: Exec, kind: str, peer: Peer, payload: Mapping[str, Json]) -> None:
-        await self._journal.accept(
-            command.request_id,
-            kind=kind,
-            service_id=command.service_id,
-            origin=peer.origin,
-            # What was run is of no use after a restart (it is never run again), and may be secret.
-            payload={},
-            response=None,
-            deployment=None,
-            is_operation=False,
-            messages=[],
-        )
-
-    async def _exec(self, command: Exec, peer: Peer) -> None:
-        response = await self._exec_response(command)
-        messages = for_control_plane(peer.origin, "command_response", response)
-        try:
-            await self._journal.finish(command.request_id, response=response, report=None, messages=messages)
-        except AgentError as lost:
-            log.error("cannot store the exec result", extra={"reason": str(lost)})
-        self._reports.tell(command.request_id, "command_response", response)
-
-    async def _exec_response(self, command: Exec) -> dict[str, Json]:
-        try:
-            replicas = await self._runtime.observe(command.service_id)
-            running = sorted((r for r in replicas if r.is_running), key=lambda r: (-r.created_ns, r.index))
-            if not running:
-                raise StepFailed(
-                    "CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: it has no running container"
-                )
-            result = await self._runtime.execute(
-                running[0].container_id,
-                command.argv,
-                env=command.env,
-                working_dir=command.working_dir,
-                deadline_secs=command.timeout_secs,
-            )
-        except RuntimeFailure as failed:
-            return refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
-        data: dict[str, Json] = {"exit_code": result.exit_code, "stdout": result.stdout, "stderr": result.stderr}
-        if result.truncated:
-            data["truncated"] = True
-        return success(command.request_id, data)
-
     async def _stream(self, command: LogsSubscribe, peer: Peer) -> None:
         async def send(payload: Mapping[str, Json]) -> None:
             await peer.stream("log_stream", payload)
 
         try:
-            if not await self._runtime.observe(command.service_id):
+            replicas = await self._runtime.observe(command.service_id)
+            if not replicas:
                 raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
-            await peer.respond(success(command.request_id, {"subscribed": True, "follow": command.follow}))
+            numbers = sorted({replica.index for replica in replicas})
+            accepted = {"subscribed": True, "follow": command.follow, "replicas": [*numbers]}
+            await peer.respond(success(command.request_id, accepted))
             await LogSubscription(self._runtime, self._changes, command, send).run()
         except* RuntimeFailure as failed:
             first = _first_of(failed)
@@ -310,7 +325,7 @@ class Router:
 
     async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
         async def say(sentence: str) -> None:
-            # What was begun goes on without its client.
+            # The command continues when its client disconnects.
             with suppress(PeerGone):
                 await peer.stream("proxy_progress", {"request_id": command.request_id, "message": sentence})
 
@@ -320,6 +335,12 @@ class Router:
             log.error("proxy command failed", extra={"kind": command.action.value, "reason": str(failed)})
             response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
+
+
+def _refused(kind: str, request_id: str, why: AgentError, payload: Mapping[str, Json], peer: Peer) -> dict[str, Json]:
+    is_told = peer.origin == CONTROL_PLANE and why.code != "DEPLOYMENT_FINISHED"
+    details = about_deployment(kind, payload) if is_told else None
+    return refusal(request_id, Failure(code=why.code, message=str(why)), details)
 
 
 def _first_of(failures: BaseExceptionGroup[RuntimeFailure]) -> RuntimeFailure:

@@ -1,8 +1,8 @@
-"""What is known of every service at one moment: desired from the journal, observed from the engine, and health.
+"""Every service at one moment: desired state from the journal, observed state from the engine, and health.
 
-Health is what the watch has found; only a replica that it does not know yet is probed here.
+Health comes from the health watch; only a replica whose health is unknown is probed here.
 
-The same views feed the heartbeat, `ps` and `status`.
+The heartbeat, `ps` and `status` use the same views.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from syntra.runtime.runtime import Replicas, Usage
 from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_ns
 
-# Probing for a view must not hold it up: a slower answer counts as unhealthy here.
+# A probe must not delay the view: a slower answer counts as unhealthy here.
 VIEW_PROBE_SECS = 2.0
 PROBES_AT_ONCE = 10
-# A view within this time of the last uses its probe results.
+# A view within this time of the last one reuses its probe results.
 PROBE_MAX_AGE_SECS = 5.0
 
 
 @frozen
 class ServiceView:
-    """One service: `row` is None for containers of ours that the journal does not know."""
+    """One service. `row` is None when only containers of it exist, and the journal does not know it."""
 
     service_id: ServiceId
     row: ServiceRow | None
@@ -41,7 +41,7 @@ class ServiceView:
 
     @property
     def status(self) -> str:
-        """`running`, `stopped`, `restarting` or `error`, in the contract's words."""
+        """The contract's service status: `running`, `stopped`, `restarting` or `error`."""
         up = sum(1 for replica in self.replicas if replica.is_running)
         if self.row is not None and self.row.stopped:
             return "stopped" if up == 0 else "running"
@@ -52,7 +52,7 @@ class ServiceView:
 
     @property
     def overall_health(self) -> Health:
-        """Unhealthy when one replica is; healthy when all are; else unknown."""
+        """Unhealthy when a replica is unhealthy; healthy when all are healthy; else unknown."""
         states = {self.health.get(replica.container_id, Health.UNKNOWN) for replica in self.replicas if replica.is_up}
         if Health.UNHEALTHY in states:
             return Health.UNHEALTHY
@@ -60,18 +60,18 @@ class ServiceView:
 
 
 class Views(Replicas, Usage, Protocol):
-    """What views are made of."""
+    """The runtime's capabilities that views need."""
 
 
 class Prober(Protocol):
-    """Asks a replica that nothing is known of yet."""
+    """Probes a replica whose health is unknown."""
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
         """One probe of a running replica; unknown without a health check."""
 
 
 class ServiceViews:
-    """Builds views. Holds the last probe results for a few seconds."""
+    """Builds views. Caches the last probe results for a few seconds."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class ServiceViews:
         *,
         prober: Prober | None = None,
     ) -> None:
-        """Without `prober` what nothing is known of stays unknown."""
+        """Without `prober`, unknown health stays unknown."""
         self._journal = journal
         self._runtime = runtime
         self._readiness = readiness
@@ -92,7 +92,7 @@ class ServiceViews:
         self._health: dict[ContainerId, Health] = {}
 
     async def all(self) -> list[ServiceView]:
-        """Every service, by id. Raises RuntimeUnavailable when the runtime does not answer."""
+        """All services, by id. Raises RuntimeUnavailable when the runtime does not answer."""
         observed = await self._runtime.observe()
         services = {current.row.service_id: current for current in await self._journal.current_all()}
         by_service: dict[ServiceId, list[Replica]] = {service_id: [] for service_id in services}

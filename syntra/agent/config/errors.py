@@ -1,7 +1,7 @@
-"""What configuration can do wrong.
+"""Errors of the configuration.
 
 AgentError
-└── ConfigurationError   the process cannot start with this; the command line turns it into exit code 78
+└── ConfigurationError   the process cannot start with this configuration; the command line exits with code 78
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from syntra.utils.errors import AgentError
 
 
 class ConfigurationError(AgentError):
-    """One line that names the file or variable, the key, and what is wrong; never a secret's value."""
+    """One line that names the file or variable, the key and the problem; never a secret's value."""
 
     code = "CONFIGURATION"
 

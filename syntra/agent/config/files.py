@@ -1,4 +1,4 @@
-"""Reading a small file that a person wrote: bounded, regular, without ever blocking on a pipe."""
+"""Reads a small file that a person wrote: bounded, regular files only, never blocking on a FIFO."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from syntra.utils.frozen import frozen
 
 
 class FileProblem(AgentError):
-    """Why a file cannot be read, as a reason without its path; callers put it into their own sentence."""
+    """The reason why a file cannot be read, without its path; callers add it to their own message."""
 
 
 class FileMissing(FileProblem):
-    """The path leads nowhere."""
+    """The path does not exist."""
 
 
 class FileForbidden(FileProblem):
-    """The path may exist, but not for this user."""
+    """This user may not read the path, which may or may not exist."""
 
 
 @frozen
 class SmallFile:
-    """What was read, and the permission bits (0o600) of the very file it came from."""
+    """The content, and the permission bits (such as 0o600) of the file that was read."""
 
     data: bytes
     mode: int
 
 
 def read_small(path: Path, *, limit: int) -> SmallFile:
-    """The whole file, at most `limit` bytes.
+    """Read the whole file; at most `limit` bytes.
 
-    Blocking, but only for as long as a disk takes: O_NONBLOCK keeps a FIFO from waiting for a writer.
+    Blocks only on the disk: O_NONBLOCK keeps the open of a FIFO from waiting for a writer.
     Raises FileMissing, FileForbidden or FileProblem.
     """
     try:

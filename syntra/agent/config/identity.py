@@ -1,4 +1,4 @@
-"""Who this agent is: ids from the configuration, or made once and kept in the data directory."""
+"""The agent's ids: from the configuration, or generated once and kept in the data directory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MACHINE_ID = Path("/etc/machine-id")
 
 @frozen
 class AgentIds:
-    """`owner` marks on the engine what is this agent's; it is no secret and is never told to the control plane."""
+    """`owner` labels this agent's containers on the engine. It is not secret; the control plane never receives it."""
 
     agent_id: str
     server_id: str
@@ -31,21 +31,21 @@ class AgentIds:
 
 
 def identify(settings: Settings, *, machine_id: Path = MACHINE_ID) -> AgentIds:
-    """The agent's names. Made ones are never made anew: they survive every network and control-plane error.
+    """The agent's ids. Generated ids never change: they survive every network and control-plane error.
 
-    The owner does not depend on the configured ids, so that enrolling a lone agent keeps its services. It is derived
-    from machine and data directory, so that an agent whose directory was lost finds its containers again.
+    The owner does not depend on the configured ids, so a standalone agent keeps its services when it enrolls. It is
+    derived from machine and data directory, so an agent that lost the directory finds its containers again.
     """
     path = settings.data_dir / FILE_NAME
     kept = _read(path)
-    names = AgentIds(
+    ids = AgentIds(
         agent_id=settings.agent_id or kept.get("agent_id") or f"agt_{secrets.token_hex(8)}",
         server_id=settings.server_id or kept.get("server_id") or f"srv_{secrets.token_hex(8)}",
         owner=kept.get("owner") or _derived_owner(settings.data_dir, machine_id),
     )
-    if dataclasses.asdict(names) != kept:
-        atomic_file.write(path, json.dumps(dataclasses.asdict(names)).encode() + b"\n")
-    return names
+    if dataclasses.asdict(ids) != kept:
+        atomic_file.write(path, json.dumps(dataclasses.asdict(ids)).encode() + b"\n")
+    return ids
 
 
 def _derived_owner(data_dir: Path, machine_id: Path) -> str:
@@ -53,7 +53,7 @@ def _derived_owner(data_dir: Path, machine_id: Path) -> str:
         machine = machine_id.read_text().strip()
     except OSError:
         machine = socket.gethostname()
-    # machine-id(5) asks that the id itself is not published, only a digest of it with something of one's own.
+    # machine-id(5): do not publish the id itself, only a hash of it with an application-specific value.
     return hashlib.sha256(f"syntra owner {machine} {data_dir.absolute()}".encode()).hexdigest()[:12]
 
 

@@ -1,4 +1,4 @@
-"""From a path, an environment and command line overrides to settings, with the origin of every value.
+"""Loads settings from a file, the environment and the command line, with the origin of every value.
 
 Precedence, lowest first: default, file, environment, command line. The token has two more places, below the file:
 `control_plane.token_file`, then `$CREDENTIALS_DIRECTORY/token` (systemd's LoadCredential=).
@@ -22,26 +22,27 @@ from syntra.utils.frozen import frozen
 DEFAULT_PATH = Path("/etc/syntra/agent.toml")
 TOKEN_FILE_MAX = 8 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_CHECK_PATH = "check --config and SYNTRA_CONFIG"
 
 
 @frozen
 class Loaded:
-    """Settings, and the story of how they came about."""
+    """Settings, and where their values came from."""
 
     settings: Settings
     origins: Mapping[str, str]
     """By dotted key: `default`, `file`, `environment SYNTRA_…`, `command line`, `token file` or `credential`."""
     path: Path
     found: bool
-    """False: no path was asked for and the default one does not exist, so defaults and environment are all there is."""
+    """False: no path was given and the default file does not exist; only defaults and environment apply."""
     warnings: tuple[str, ...] = ()
-    """Sentences about what works but should not stay so."""
+    """Settings that work but should be changed, one sentence each."""
     command_line: Mapping[str, str] = field(default_factory=dict)
-    """What the command line gave; a reload has to give it again."""
+    """Values from the command line; a reload applies them again."""
 
 
 def configuration_path(given: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
-    """The file to read, and whether somebody asked for it: the argument, then SYNTRA_CONFIG, then the default."""
+    """The file to read, and whether it was named explicitly: the argument, then SYNTRA_CONFIG, then the default."""
     if given is not None:
         return given, True
     if environ.get("SYNTRA_CONFIG"):
@@ -50,14 +51,14 @@ def configuration_path(given: Path | None, environ: Mapping[str, str]) -> tuple[
 
 
 def reload(loaded: Loaded, *, environ: Mapping[str, str]) -> Loaded:
-    """Load once more from where it came, for SIGHUP. A default file may appear, but one that was there may not go."""
+    """Load again from the same sources, for SIGHUP. A default file may appear; a file that existed may not vanish."""
     return load(loaded.path if loaded.found else None, environ=environ, command_line=loaded.command_line)
 
 
 def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping[str, str] | None = None) -> Loaded:
     """Read, check and merge. Raises ConfigurationError, whose text is one line without secrets.
 
-    `command_line`: texts by dotted key. A missing file is an error when it was asked for, else it means defaults.
+    `command_line`: values as text, by dotted key. A missing file is an error when it was named, else defaults apply.
     """
     path, asked = configuration_path(path, environ)
     source = str(path)
@@ -87,10 +88,10 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
 
 
 def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
-    """Only where the agent listens: for verbs that talk to it.
+    """Load only the socket's path, for commands that talk to the agent.
 
-    A mistake elsewhere in the file must not keep an operator from a running agent, nor may a file that only the agent's
-    user can read; the default place is tried then.
+    An error elsewhere in the file must not keep an operator from a running agent. When the default file is missing or
+    this user may not read it, the default path is used.
     """
     socket_key = BY_DOTTED["socket"]
     given = environ.get(socket_key.variable)
@@ -104,6 +105,8 @@ def load_socket(path: Path | None, *, environ: Mapping[str, str]) -> Path:
         where, name = ("from the environment", socket_key.variable) if given else (str(path), "socket")
         raise ConfigurationError(where, f"{name}: {exc}") from exc
     except FileProblem as exc:
+        if asked and isinstance(exc, FileMissing):
+            raise ConfigurationError(str(path), f"{exc}; {_CHECK_PATH}") from exc
         if asked or not isinstance(exc, FileMissing | FileForbidden):
             raise ConfigurationError(str(path), str(exc)) from exc
         return Path(str(socket_key.default))
@@ -120,7 +123,7 @@ def _read_file(
         read = sources.read(path)
     except FileMissing as exc:
         if asked:
-            raise ConfigurationError(str(path), str(exc)) from exc
+            raise ConfigurationError(str(path), f"{exc}; {_CHECK_PATH}") from exc
         return False
     except FileProblem as exc:
         raise ConfigurationError(str(path), str(exc)) from exc
@@ -154,7 +157,7 @@ def _find_token(
                 source, f"control_plane.token_file: cannot read {token_file}: there is no such file"
             )
     elif directory:
-        # systemd keeps this directory private; its files may have group bits under an ACL, so they are not judged.
+        # systemd keeps this directory private; an ACL may set group bits on its files, so do not check them.
         found = _read_token(Path(directory, "token"), source, "control_plane.token", private=False)
         origins["control_plane.token"] = "credential"
     if found is None:
@@ -165,7 +168,7 @@ def _find_token(
 
 
 def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str | None:
-    """The token in a file; None when there is no file."""
+    """The token in a file; None when the file does not exist."""
     try:
         file = read_small(path, limit=TOKEN_FILE_MAX)
     except FileMissing:
@@ -183,7 +186,7 @@ def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str |
 
 
 def _check_together(values: Mapping[str, Value | None], source: str, warnings: list[str]) -> None:
-    """What no single key can know."""
+    """Check rules that involve several keys."""
     for have, lack in (("tls.cert_path", "tls.key_path"), ("tls.key_path", "tls.cert_path")):
         if values[have] is not None and values[lack] is None:
             raise ConfigurationError(source, f"{lack}: is missing although {have} is set; they only work together")

@@ -1,6 +1,6 @@
-"""What a configuration key is: its kind, default, range, and whether it is secret or reloadable. Pure.
+"""The definition of a configuration key: kind, default, range, whether it is secret or reloadable. Pure.
 
-The keys themselves are declared by the fields of the settings classes, each in one place: see `settings`.
+The fields of the settings classes declare the keys: see `settings`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from syntra.utils.frozen import frozen
 
 
 class Kind(Enum):
-    """How a value is written, checked and shown."""
+    """The type of a value: how it is written, checked and shown."""
 
     NAME = "a name"
     PATH = "an absolute path"
@@ -34,15 +34,15 @@ class Kind(Enum):
 
 
 Value = str | int | float | tuple[str, ...]
-"""A checked value; lists are tuples of texts."""
+"""A checked value; lists are tuples of strings."""
 
 LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS})
-"""Written as lists in the file, with commas in a variable."""
+"""Kinds that are lists in the file, and comma-separated in a variable."""
 
 
 @frozen
 class Declared:
-    """What a field of a settings class says of its key."""
+    """The metadata with which a settings field declares its key."""
 
     kind: Kind
     meaning: str
@@ -61,7 +61,7 @@ def key(
     choices: tuple[str, ...] = (),
     reloadable: bool = False,
 ) -> dict[str, Declared]:
-    """The `metadata` of a field that is a key; its default is the field's."""
+    """The `metadata` that makes a field a key; the key's default is the field's."""
     return {
         "key": Declared(
             kind=kind, meaning=meaning, minimum=minimum, maximum=maximum, choices=choices, reloadable=reloadable
@@ -71,7 +71,7 @@ def key(
 
 @frozen
 class Key:
-    """One key. `section` is empty at the top level; `default` None means: absent unless given."""
+    """One key. `section` is empty at the top level; with `default` None the key is absent unless set."""
 
     section: str
     name: str
@@ -107,10 +107,10 @@ NOT_KEYS = frozenset(
         "SYNTRA_CONFIG",  # the file's path
         "SYNTRA_PEERS",  # a development aid
         "SYNTRA_REGISTRY_PASSWORD",  # the deploy verb's password
-        # What services find in their environment; an agent started inside one is not misconfigured.
+        # Services have these in their environment; an agent that runs inside one is not misconfigured.
         "SYNTRA_DEPLOYMENT_ID",
         "SYNTRA_OTLP_ENDPOINT",
         "SYNTRA_SERVICE_ID",
     }
 )
-"""Variables of ours that are not configuration keys."""
+"""SYNTRA_ variables that are not configuration keys."""

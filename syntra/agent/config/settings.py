@@ -1,7 +1,7 @@
 """The settings of one agent process, frozen. Each field declares its key: kind, default, range, meaning. Pure.
 
-To add a key, add a field. The file loader, the environment, `config show`, the did-you-mean hints and the tests read
-the table that is made of the fields.
+To add a key, add a field. The file loader, the environment, `config show`, the did-you-mean hints and the tests use
+the table built from the fields.
 """
 
 from __future__ import annotations
@@ -16,17 +16,25 @@ from syntra.agent.config.schema import Declared, Key, Kind, Value, key
 from syntra.utils.frozen import frozen
 
 Values = Mapping[str, Value | None]
-"""Checked values by dotted key; every key is present, None means absent."""
+"""Checked values by dotted key. Every key is present; None means that it is not set."""
 
 
 @frozen
 class ControlPlaneSettings:
-    """Where to dial and as whom."""
+    """The control plane's address and the agent's credentials."""
 
     endpoint: str = field(metadata=key(Kind.URL, "address to dial; without it the agent runs alone"))
     token: str = field(repr=False, metadata=key(Kind.SECRET, "the agent's credential; prefer token_file"))
     token_file: Path | None = field(
         default=None, metadata=key(Kind.PATH, "file holding the token, readable by its owner only")
+    )
+    dialect: str = field(
+        default="auto",
+        metadata=key(
+            Kind.CHOICE,
+            "what the control plane speaks; auto recognises the deployed hub by its frames",
+            choices=("auto", "contract", "hub"),
+        ),
     )
     heartbeat_interval_secs: int = field(
         default=30, metadata=key(Kind.INTEGER, "seconds between heartbeats", minimum=1, maximum=3600)
@@ -38,7 +46,7 @@ class ControlPlaneSettings:
 
 @frozen
 class RuntimeSettings:
-    """What runs the containers."""
+    """The runtime: Docker or Kubernetes."""
 
     runtime_type: str = field(
         default="auto",
@@ -60,7 +68,7 @@ class RuntimeSettings:
 
 @frozen
 class DnsSettings:
-    """Who answers for the names of services."""
+    """Service discovery: the name server."""
 
     mode: str = field(
         default="agent",
@@ -75,7 +83,7 @@ class DnsSettings:
 
 @frozen
 class NetworkingSettings:
-    """How the world reaches services, and how they reach each other."""
+    """Routing to services, the proxy, and service discovery."""
 
     proxy: str = field(
         default="traefik-file",
@@ -124,7 +132,7 @@ class NetworkingSettings:
 
     @property
     def metrics_url(self) -> str:
-        """Where Traefik's Prometheus metrics are, when it has any."""
+        """The URL of Traefik's Prometheus metrics, where it serves them."""
         return self.traefik_metrics or f"{self.traefik_api.rstrip('/')}/metrics"
 
     def dynamic_dir(self, data_dir: Path) -> Path:
@@ -134,7 +142,7 @@ class NetworkingSettings:
 
 @frozen
 class TelemetrySettings:
-    """Receivers, ring and batches."""
+    """Receivers, buffer and batches."""
 
     otlp_grpc_port: int = field(default=4317, metadata=key(Kind.PORT, "OTLP over gRPC"))
     otlp_http_port: int = field(default=4318, metadata=key(Kind.PORT, "OTLP over HTTP"))
@@ -180,7 +188,7 @@ class LoggingSettings:
 
 @frozen
 class Settings:
-    """Everything an operator decides before start. A section that is None is absent: no control plane, no TLS files."""
+    """All settings. `control_plane` and `tls` are None when they are not configured."""
 
     agent_id: str | None = field(default=None, metadata=key(Kind.NAME, "who this agent is to the control plane"))
     server_id: str | None = field(default=None, metadata=key(Kind.NAME, "which server of the control plane this is"))
@@ -227,7 +235,7 @@ SECTIONS = tuple(dict.fromkeys(key.section for key in KEYS if key.section))
 
 
 def build(values: Values) -> Settings:
-    """Settings from values that passed their checks. No endpoint means no control plane, no path means no TLS."""
+    """Build settings from checked values. No endpoint means no control plane; no path means no TLS files."""
     settings: Settings = _built(Settings, "", values)
     return settings
 
@@ -249,7 +257,7 @@ def _value_of(one: Field[Any], dotted: str, values: Values) -> Any:
 
 
 def flatten(settings: Settings) -> dict[str, Value | None]:
-    """The value of every key by its dotted name, in the table's order, paths as text. Holds the token: never print it.
+    """Every key's value by dotted name, in the table's order, paths as text. Includes the token: never print it.
 
     Keys of a section that is None have their defaults.
     """
@@ -262,6 +270,6 @@ def flatten(settings: Settings) -> dict[str, Value | None]:
 
 
 def changed(old: Settings, new: Settings) -> tuple[Key, ...]:
-    """Keys whose values differ, in the table's order; `Key.reloadable` says which of them a running agent can take."""
+    """Keys whose values differ, in the table's order. `Key.reloadable`: a running agent can apply the new value."""
     before, after = flatten(old), flatten(new)
     return tuple(one for one in KEYS if before[one.dotted] != after[one.dotted])

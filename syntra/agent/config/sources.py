@@ -1,6 +1,6 @@
-"""Where values come from: the TOML file, and the environment (SYNTRA_<SECTION>__<KEY>, or SYNTRA_<KEY>).
+"""The sources of values: the TOML file, and the environment (SYNTRA_<SECTION>__<KEY>, or SYNTRA_<KEY>).
 
-Both give checked values by key, and refuse unknown names with a hint.
+Both return checked values by key, and reject unknown names with a hint.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from syntra.agent.config.values import from_text, from_toml, type_name
 from syntra.utils.frozen import frozen
 
 SIZE_MAX = 256 * 1024
-"""Far above any real file; keeps a wrong path (a log, a disk image) from being parsed for minutes."""
+"""Far above any real file, so that a wrong path (a log, a disk image) is not parsed for minutes."""
 
 
 @frozen
@@ -30,7 +30,7 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """The parsed file. FileMissing and FileForbidden are left to the caller, who knows whether that is an error."""
+    """Parse the file. Raises FileMissing and FileForbidden; the caller decides whether they are errors."""
     source = str(path)
     file = read_small(path, limit=SIZE_MAX)
     try:
@@ -49,7 +49,7 @@ def read(path: Path) -> Document:
 
 
 def checked(document: Document, source: str) -> dict[str, Value]:
-    """The values the file gives, by dotted key. Raises ConfigurationError at the first name or value that is wrong."""
+    """The file's values, by dotted key. Raises ConfigurationError at the first invalid name or value."""
     values: dict[str, Value] = {}
     for name, value in document.tables.items():
         if name in SECTIONS:
@@ -64,7 +64,7 @@ def checked(document: Document, source: str) -> dict[str, Value]:
 
 
 def _section(section: str, table: Mapping[str, object], source: str) -> dict[str, Value]:
-    """The values of one section and of the sections in it."""
+    """The values of one section and its subsections."""
     values: dict[str, Value] = {}
     for name, value in table.items():
         inner = f"{section}.{name}"
@@ -81,15 +81,15 @@ def _value(section: str, name: str, value: object, source: str) -> Value:
     dotted = f"{section}.{name}" if section else name
     key = BY_DOTTED.get(dotted)
     if key is None:
-        raise ConfigurationError(source, f"{_short(dotted)}: unknown key{_meant(section, name)}")
+        raise ConfigurationError(source, f"{_short(dotted)}: unknown key{_suggestion(section, name)}")
     try:
         return from_toml(key, value)
     except ValueError as exc:
         raise ConfigurationError(source, f"{dotted}: {exc}") from exc
 
 
-def _meant(section: str, name: str) -> str:
-    """A near name of the same section first, then the same name elsewhere, then a near name elsewhere."""
+def _suggestion(section: str, name: str) -> str:
+    """Suggest a similar name in the same section, then the same name in another, then a similar one in another."""
     siblings = [key.name for key in KEYS if key.section == section] + ([] if section else list(SECTIONS))
     if nearest(name, siblings):
         return hint(name, siblings)
@@ -99,16 +99,16 @@ def _meant(section: str, name: str) -> str:
 
 
 def _short(name: str) -> str:
-    """A name from the file, fit for one line of a terminal."""
+    """A name from the file, made safe for one line of a terminal."""
     shown = name if name.isprintable() else ascii(name)
     return shown if len(shown) <= 80 else shown[:77] + "…"
 
 
 def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
-    """The checked values of every key that has a variable; an empty variable counts as absent.
+    """The checked values of all variables that are set; an empty variable counts as unset.
 
-    A name of ours that is no key is refused when it has our two underscores or comes near a key: a typing slip in a
-    unit file must not go unnoticed. Other SYNTRA_ names are left alone, they may belong to another program.
+    A SYNTRA_ name that is not a key is an error when it has two underscores or is similar to a key: it is probably a
+    typo in a unit file. Other SYNTRA_ names are ignored, as they may belong to another program.
     """
     found: dict[Key, Value] = {}
     for name in sorted(name for name in environ if name.startswith(PREFIX)):
@@ -119,7 +119,7 @@ def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
             except ValueError as exc:
                 raise ConfigurationError("from the environment", f"{name}: {exc}") from exc
         elif key is None and name not in NOT_KEYS:
-            meant = _meant_variable(name)
+            meant = _suggested_variable(name)
             if meant or "__" in name:
                 suggestion = f", did you mean {meant}?" if meant else ""
                 shown = name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]
@@ -127,11 +127,11 @@ def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
     return found
 
 
-def _meant_variable(name: str) -> str | None:
-    """SYNTRA_TOKEN means control_plane.token; otherwise the nearest variable, if one is near."""
+def _suggested_variable(name: str) -> str | None:
+    """Suggest a variable: SYNTRA_TOKEN means control_plane.token; otherwise the most similar one, if any."""
     for key in KEYS:
         if name.removeprefix(PREFIX).lower() in (key.name, key.dotted.replace(".", "_")):
             return key.variable
-    # Compared without the prefix, which would make every name look alike.
+    # Without the prefix, which would make all names similar.
     near = nearest(name.removeprefix(PREFIX), [key.variable.removeprefix(PREFIX) for key in KEYS])
     return PREFIX + near if near else None

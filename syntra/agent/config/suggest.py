@@ -1,4 +1,4 @@
-"""Did you mean: the nearest known name to a mistyped one. Pure."""
+"""Did you mean: the known name most similar to a mistyped one. Pure."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 CUTOFF = 0.65
-"""Share of letters in common from which a name counts as a near miss: one slip in three letters, three in ten."""
+"""The least share of equal letters in a suggestion: one typo in three letters, three in ten."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The one known name most like `name`, whatever the case; None when nothing is near."""
+    """The known name most similar to `name`, ignoring case; None when none is similar."""
     by_fold = {candidate.casefold(): candidate for candidate in known}
-    # A name of absurd length is no slip, and comparing it would cost quadratic time.
+    # A very long name is not a typo, and comparing takes quadratic time.
     matches = get_close_matches(name[:100].casefold(), by_fold, n=1, cutoff=CUTOFF)
     return by_fold[matches[0]] if matches else None
 
 
 def hint(name: str, known: Iterable[str], *, form: str = "{}") -> str:
-    """`, did you mean X?` with X put into `form`, or an empty string."""
+    """`, did you mean X?` with X formatted by `form`, or an empty string."""
     found = nearest(name, known)
     return f", did you mean {form.format(found)}?" if found is not None else ""

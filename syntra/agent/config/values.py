@@ -1,4 +1,4 @@
-"""One value, checked against its key: from TOML (typed) or from a variable (text). Pure.
+"""Checks one value against its key: from TOML (typed) or from a variable (text). Pure.
 
 Raises `ValueError` with the reason only; the loader adds the file or variable and the key. A reason quotes numbers and
 short choices, never free text: a token pasted into the wrong field must not reach a terminal or a journal.
@@ -84,12 +84,12 @@ def from_text(key: Key, text: str) -> Value:
 
 
 def type_name(value: object) -> str:
-    """What a TOML value is, in a person's words."""
+    """The type of a TOML value, for error messages."""
     return _TYPE_NAMES.get(type(value), "a date or time")
 
 
 def token(text: str) -> str:
-    """A credential as it will stand in an Authorization header; one trailing line end is forgiven."""
+    """Check a credential for the Authorization header; one trailing newline is removed."""
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
         raise ValueError("is empty")
@@ -103,7 +103,7 @@ def _in_range(key: Key, value: int | float) -> int | float:
         if not 1 <= value <= 65535:
             raise ValueError(f"{value} is not a port (1–65535)")
         return value
-    # False for NaN too, and safe for integers that no float can hold.
+    # False for NaN too, and safe for integers too large for a float.
     if not key.minimum <= value <= key.maximum:
         shown = f"{value:g}" if abs(value) < 1e15 else "the number"
         raise ValueError(f"{shown} is out of range ({key.minimum:g}–{key.maximum:g})")
@@ -230,7 +230,7 @@ def _url(text: str) -> str:
 
 
 def _address_parts(text: str) -> SplitResult:
-    """Taken apart, with a host and port that can be read."""
+    """Split a URL, and check that its host and port are valid."""
     if _CONTROL.search(text) or " " in text or not text.isascii():
         raise ValueError("is not an address: it holds spaces, control or non-ASCII characters")
     try:

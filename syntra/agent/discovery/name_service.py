@@ -1,8 +1,8 @@
-"""Names on the projects' networks: where the name server listens, what it knows, and what containers are told.
+"""Service discovery: where the DNS server listens, what it answers, and which resolvers containers get.
 
-Each project's network has an address of the host's own, its gateway; the server listens on those of the agent's own
-projects and on nothing else. Where that fails, or a firewall keeps containers from it, the engine's aliases stand in
-and `problems` says so. The message codec is imported by `build_name_service` alone.
+The server listens on the gateways of the agent's own projects' networks and nowhere else; a gateway is an address of
+the host. Where that fails, or a firewall blocks the containers, the engine's aliases are used and `problems` says so.
+Only `build_name_service` imports the message codec.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FILE_BYTES = 65_536
 
 
 class NameService:
-    """One per agent; everything on the event loop, its tasks in the given group. Nothing of it fails an operation."""
+    """One per agent, on the event loop only; its tasks run in the given group. Its failures fail no operation."""
 
     answers = True
 
@@ -57,7 +57,7 @@ class NameService:
         self._host_files = host_files
         self._host_texts: tuple[str, ...] = ()
         self._networks: dict[str, ProjectNetwork] = {}
-        # Projects that were prepared and that nobody has named in `refresh` yet.
+        # Projects that were prepared and that no `refresh` has included yet.
         self._prepared: set[str] = set()
         self._services: tuple[NamedService, ...] | None = None
         self._replicas: Sequence[Container] = ()
@@ -68,7 +68,7 @@ class NameService:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What keeps names from being answered as they should, and what to do about it; sentences for people."""
+        """Why names do not resolve as they should, and what to do about it; one sentence each."""
         sentences = []
         working = []
         for place in self._places():
@@ -87,43 +87,43 @@ class NameService:
         return (*sentences, *stale_services(working, self._replicas, called))
 
     async def prepare(self, project: str) -> None:
-        """The project's network exists now: listen on it. Without an engine nothing changes."""
+        """Listen on the project's network, which exists now. Without an engine nothing changes."""
         async with self._changing:
-            found = await self._look_up(frozenset({project}))
+            found = await self._list_networks(frozenset({project}))
             if found is None:
                 return
             self._prepared.add(project)
             self._networks.pop(project, None)
-            await self._take_up({**self._networks, **found})
+            await self._listen_on({**self._networks, **found})
 
     def show(self, services: Iterable[NamedService]) -> None:
-        """Answer with exactly these from now on."""
+        """Replace the services that the server answers for."""
         self._services = tuple(services)
         self._publish()
 
     def see(self, replicas: Sequence[Container]) -> None:
-        """These are all containers of ours: the names they ask for may be said to be wrong, and their way is tested."""
+        """Replace the list of the agent's containers, for `problems`, and test from them that they reach the server."""
         self._replicas = replicas
         if not self._is_closed:
             self._tests.begin(self._places(), self._server.endpoints, replicas)
 
     async def refresh(self, projects: frozenset[str]) -> None:
-        """Look at the networks of these projects again: listen where it is new or was lost, and nowhere else.
+        """List the networks of these projects: listen on new and recreated ones, and on no others.
 
-        A project that was prepared and is not among these yet keeps its network. Without an engine nothing changes.
+        A prepared project that is not yet among these keeps its network. Without an engine nothing changes.
         """
         async with self._changing:
             self._prepared -= projects
-            found = await self._look_up(projects | self._prepared)
+            found = await self._list_networks(projects | self._prepared)
             if found is None:
                 return
             self._prepared &= found.keys()
-            await self._take_up(found)
+            await self._listen_on(found)
 
     async def until_forgotten(self, addresses: Iterable[str]) -> None:
-        """Return when no client may remember an answer with one of these, which `show` has named for the last time.
+        """Return when no client can still cache an answer with one of these addresses, which `show` has removed.
 
-        At once when none was given out within the TTL, else after at most the TTL and `USE_SECS`.
+        Returns at once when none was given out within the TTL, else after at most the TTL and `USE_SECS`.
         """
         last = self._server.last_given([ipaddress.ip_address(address) for address in addresses])
         if last is not None:
@@ -131,7 +131,7 @@ class NameService:
             await asyncio.sleep(max(0.0, left))
 
     def container_dns(self, project: str, gateway: str) -> ContainerDns | None:
-        """What a new container on that gateway's network is told; None: it cannot reach us, the engine is to answer."""
+        """The resolvers for a new container on that network; None when the server is not reachable from there."""
         place = next((p for p in self._places() if (p.network.project, str(p.gateway)) == (project, gateway)), None)
         if place is None or place.gateway not in self._server.endpoints or self._tests.is_blocked(place):
             return None
@@ -140,19 +140,19 @@ class NameService:
         )
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         self._is_closed = True
         self._tests.close()
         self._server.close()
 
     def _places(self) -> Iterable[Place]:
-        # Containers are told the IPv4 gateway: the engine's resolver asks over IPv4 wherever it has both.
+        # Containers get the IPv4 gateway: the engine's resolver uses IPv4 wherever it has both.
         for network in self._networks.values():
             for gateway in network.gateways:
                 if gateway.version == 4:
                     yield Place(network=network, gateway=gateway)
 
-    async def _look_up(self, projects: frozenset[str]) -> dict[str, ProjectNetwork] | None:
+    async def _list_networks(self, projects: frozenset[str]) -> dict[str, ProjectNetwork] | None:
         if self._is_closed:
             return None
         try:
@@ -161,11 +161,11 @@ class NameService:
             log.info("networks are unchanged for now", extra={"reason": str(later)})
             return None
 
-    async def _take_up(self, networks: dict[str, ProjectNetwork]) -> None:
+    async def _listen_on(self, networks: dict[str, ProjectNetwork]) -> None:
         self._networks = networks
         self._tests.keep_only(self._places())
         self._host_texts = await asyncio.to_thread(_texts, self._host_files)
-        # Known before it is listened for: whoever asks early must not be taken for a stranger.
+        # Publish before listening: an early query must not come from an unknown network.
         self._publish()
         failures = await self._server.listen(gateway for network in networks.values() for gateway in network.gateways)
         unbound = {ipaddress.ip_address(failure.address): str(failure) for failure in failures}
@@ -181,7 +181,7 @@ class NameService:
 
 
 def build_name_service(settings: DnsSettings, engine: Networks, group: asyncio.TaskGroup) -> NameService:
-    """Names over a server of their own. Imports the message codec, which takes a moment."""
+    """Build the service with its DNS server. Imports the message codec, which is slow."""
     from syntra.networking.dns.forward import Forwarder, HostUpstreams
     from syntra.networking.dns.server import NameServer
 
@@ -207,7 +207,7 @@ def _service(named: NamedService) -> zone.Service:
 
 
 def _texts(paths: Sequence[str]) -> tuple[str, ...]:
-    """The files that are there; each one's beginning."""
+    """The beginning of each file that exists."""
     texts = []
     for path in paths:
         try:
@@ -221,9 +221,9 @@ def _texts(paths: Sequence[str]) -> tuple[str, ...]:
 def stale_services(
     networks: Iterable[ProjectNetwork], replicas: Sequence[Container], called: Mapping[ServiceId, str]
 ) -> list[str]:
-    """A sentence for every project whose containers disagree; `called` gives services the names people know.
+    """One sentence for each project whose containers need a new deploy; `called` maps services to their names.
 
-    Those that never heard of the agent come first. Only when they are gone can the others do without aliases.
+    Containers that do not use the agent's DNS come first: while they exist, the others need aliases.
     """
     found = []
     for network in networks:

@@ -1,4 +1,4 @@
-"""Whether containers reach the name server, asked from inside one of each project's until it is known that they do."""
+"""Tests whether containers reach the DNS server, from inside one container of each project, until it succeeds."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ TESTS_AT_ONCE = 8
 
 
 class Reaches(Protocol):
-    """`networking.dns.self_test.reaches`."""
+    """The signature of `networking.dns.self_test.reaches`."""
 
     def __call__(self, pid: int, address: Address, port: int, *, project: str) -> Awaitable[bool]: ...
 
 
 @frozen
 class Place:
-    """Where containers of a project are to reach the server."""
+    """A gateway at which a project's containers should reach the server."""
 
     network: ProjectNetwork
     gateway: Address
 
 
 class ReachabilityTests:
-    """The tests of one agent, in a task of the given group, one round at a time."""
+    """The tests of one agent: one round at a time, as a task of the given group."""
 
     def __init__(self, group: asyncio.TaskGroup, reaches: Reaches) -> None:
         self._group = group
         self._reaches = reaches
         self._passed: set[Place] = set()
-        # Where no answer came. A place stays here until one does; in `_waiting` until it may be tested again.
+        # Places without an answer: in `_blocked` until one comes, in `_waiting` until the next test.
         self._blocked: set[Place] = set()
         self._waiting: set[Place] = set()
         self._round: asyncio.Task[None] | None = None
 
     def is_blocked(self, place: Place) -> bool:
-        """Whether the last test of the place found no way; False when there was none."""
+        """Whether the last test of the place failed; False before the first."""
         return place in self._blocked
 
     def keep_only(self, places: Iterable[Place]) -> None:
-        """Forget all others, and test what is blocked again in the next round."""
+        """Forget all other places, and test the blocked ones again in the next round."""
         kept = {*places}
         self._passed &= kept
         self._blocked &= kept
         self._waiting.clear()
 
     def begin(self, places: Iterable[Place], ports: Mapping[Address, int], replicas: Sequence[Container]) -> None:
-        """Test what is listened on at one of `ports`, has a running replica, and has not passed; not while one runs."""
+        """Start a round unless one runs: test places that have a port in `ports` and a replica, and have not passed."""
         if self._round is not None and not self._round.done():
             return
         due = [
@@ -68,7 +68,7 @@ class ReachabilityTests:
             self._round = self._group.create_task(self._test_all(due), name="names test")
 
     def close(self) -> None:
-        """End what runs."""
+        """Cancel the running round."""
         if self._round is not None:
             self._round.cancel()
 
@@ -79,7 +79,7 @@ class ReachabilityTests:
             async with limit:
                 try:
                     await self._test(place, port, pid)
-                except Exception:  # the edge of a task: a test that goes wrong is no reason to end the agent
+                except Exception:  # the boundary of a task: a failed test must not stop the agent
                     log.exception("DNS test failed", extra={"project": place.network.project})
 
         async with asyncio.TaskGroup() as group:
@@ -91,7 +91,7 @@ class ReachabilityTests:
         try:
             is_reached = await self._reaches(pid, place.gateway, port, project=place.network.project)
         except PermissionError:
-            # Whether it works is not known then, and most machines have no such firewall.
+            # The result is unknown; most hosts have no such firewall, so assume success.
             log.info("DNS is not tested from containers: that needs CAP_SYS_ADMIN", extra=where)
             self._passed.add(place)
             return

@@ -1,1 +1,1 @@
-"""Health checks of running services: who is asked, what was found, what may change live."""
+"""Health checks of running services: targets, results, and overrides at run time."""

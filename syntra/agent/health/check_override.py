@@ -1,4 +1,4 @@
-"""Carries out `configure_health_check`: checks the change against what is deployed, keeps it, and has it followed."""
+"""Carries out `configure_health_check`: checks the change against the current deployment, stores and announces it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class HealthCheckOverride:
         self._changes = changes
 
     async def carry_out(self, command: ConfigureHealthCheck, origin: str) -> dict[str, Json]:
-        """Keep the change with its answer, which is sent on by the journal where it is for the control plane.
+        """Store the change and the response; the outbox sends the response to the control plane if it asked.
 
-        Raises RequestError for a change that cannot be carried out on what is deployed.
+        Raises RequestError when the change does not fit the current deployment.
         """
         service_id = command.service_id
         current = await self._journal.current(service_id)
@@ -53,7 +53,7 @@ class HealthCheckOverride:
 
 
 def _checked(change: HealthChange, spec: ServiceSpec) -> HealthSpec:
-    """The check as it will be asked; raises RequestError when there is none or it cannot be asked."""
+    """The resulting check. Raises RequestError when there is none or it cannot be performed."""
     has_port = spec.port is not None or (spec.health is not None and spec.health.port is not None)
     if change.path is not None and not has_port:
         raise RequestError("INVALID_PAYLOAD", "path: a check by http needs config.port; deploy the service with one")

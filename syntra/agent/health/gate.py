@@ -1,4 +1,4 @@
-"""Waits until new replicas are healthy, or says why they are not."""
+"""Waits until new replicas are healthy, or reports why they are not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 from syntra.health.checks import Check, CheckTiming, ExecCheck, HttpCheck, TcpCheck
 from syntra.health.probes import ExecOutcome, Prober, probe
-from syntra.health.result import ProbeResult
+from syntra.health.result import ProbeResult, bounded
 from syntra.health.verdict import Observation, StartupGate, VerdictState
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId
@@ -18,7 +18,7 @@ from syntra.runtime.containers.engine import Containers
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import Exec
 
-# The shortest pause between two looks at a container: an inspect costs the engine about a millisecond.
+# The shortest pause between two inspections of a container; one costs the engine about a millisecond.
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
 MOST_PASSED = 1000
@@ -32,19 +32,22 @@ class ExecInContainer:
         self._container_id = container_id
 
     async def run(self, argv: Sequence[str], *, timeout_secs: float, output_limit: int) -> ExecOutcome:
-        """Exit code and output, standard error when there is no standard output."""
+        """Returns exit code and output: standard output, or standard error when that is empty."""
         result = await self._engine.execute(
             self._container_id, argv, env={}, working_dir=None, deadline_secs=timeout_secs
         )
-        return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr).encode()[:output_limit])
+        return ExecOutcome(exit_code=result.exit_code, output=(result.stdout or result.stderr)[:output_limit])
 
 
 class GateSource(Containers, Exec, Protocol):
-    """What the gate asks of an engine."""
+    """The engine's capabilities that the gate needs."""
 
 
 class HealthGate:
-    """Judges starting replicas by their health check, or by staying up for `min_healthy_secs` without one."""
+    """Judges starting replicas by their health check, else by the image's own, else by staying up.
+
+    Each has to hold for `min_healthy_secs`.
+    """
 
     def __init__(
         self,
@@ -54,31 +57,33 @@ class HealthGate:
         clock: Callable[[], float],
         prober: Prober = probe,
     ) -> None:
-        """`prober` asks an address; from where, such as another network namespace, is its own affair."""
+        """`prober` probes an address, possibly from another network namespace."""
         self._engine = engine
         self._min_healthy_secs = min_healthy_secs
         self._clock = clock
         self._prober = prober
-        # Which run of a container passed; the oldest go first.
+        # The start time of each container that passed; the oldest are dropped first.
         self._passed: dict[ContainerId, int | None] = {}
 
     def has_passed(self, container: Container) -> bool:
-        """Whether this run of the container was found healthy when it started."""
+        """Whether the container became healthy after its last start."""
         return container.started_ns is not None and self._passed.get(container.container_id) == container.started_ns
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
-        """Return when all are healthy; raises StepFailed for the first that is not. Cancelling is safe."""
+        """Return when all are healthy. Raises StepFailed for the first that fails. Safe to cancel."""
         try:
             async with asyncio.TaskGroup() as group:
                 for container_id in containers:
-                    group.create_task(self._one(container_id, spec), name=f"health of {container_id[:12]}")
+                    group.create_task(self._wait_for(container_id, spec), name=f"health of {container_id[:12]}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
-        """One probe of a running replica; unknown without a health check."""
-        if spec.health is None or not isinstance(replica, Container):
+        """One probe of a running replica, or what the image's own check says; unknown without a health check."""
+        if not isinstance(replica, Container):
             return Health.UNKNOWN
+        if spec.health is None:
+            return replica.image_health or Health.UNKNOWN
         try:
             async with asyncio.timeout(at_most_secs + LEAST_PAUSE_SECS):
                 result = await self._probe(replica, spec, spec.health, at_most_secs)
@@ -86,7 +91,7 @@ class HealthGate:
             return Health.UNHEALTHY
         return Health.HEALTHY if result.ok else Health.UNHEALTHY
 
-    async def _one(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
+    async def _wait_for(self, container_id: ContainerId, spec: ServiceSpec | None) -> None:
         health = spec.health if spec else None
         gate = StartupGate(timing_of(health) if health else None, min_healthy_secs=self._min_healthy_secs)
         probe_due = True
@@ -98,13 +103,17 @@ class HealthGate:
             if probe_due and spec is not None and health is not None and replica.is_running:
                 result = await self._probe(replica, spec, health, health.timeout)
                 if result.ok:
-                    # An answer counts for the container that gave it: it must be up after the answer too.
+                    # Inspect after the probe: the container that answered must still be up.
                     if (after := await self._engine.inspect(container_id)) is None:
                         continue
                     replica = after
             now = self._clock()
             verdict = gate.observe(_observation(now, replica, result))
-            if verdict.state is VerdictState.HEALTHY:
+            image_health = replica.image_health if health is None and replica.is_running else None
+            if image_health is Health.UNHEALTHY:
+                sentence = f"{replica.name}: {image_health_detail(replica)}"
+                raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
+            if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
                 self._passed[container_id] = replica.started_ns
                 if len(self._passed) > MOST_PASSED:
                     del self._passed[next(iter(self._passed))]
@@ -128,8 +137,16 @@ class HealthGate:
         return await self._prober(address or "", check, min(health.timeout, at_most_secs), executor)
 
 
+def image_health_detail(replica: Container) -> str:
+    """What the image's own check found, as a sentence; its output is cut, and without control characters."""
+    output = " ".join(bounded(replica.image_health_output).split())
+    if replica.image_health is Health.UNHEALTHY:
+        return f"the image's health check failed: {output or 'it wrote nothing'}"
+    return f"the image's health check {'passes' if replica.image_health is Health.HEALTHY else 'is starting'}"
+
+
 def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
-    """What is asked of a replica."""
+    """The health check of a replica."""
     if health.kind is HealthKind.EXEC:
         return ExecCheck(argv=health.command)
     port = health.port or spec.port
@@ -140,7 +157,7 @@ def check_of(spec: ServiceSpec, health: HealthSpec) -> Check:
 
 
 def timing_of(health: HealthSpec) -> CheckTiming:
-    """How often and how patiently."""
+    """Interval, timeout, retries and start period of a check."""
     return CheckTiming(
         interval_secs=health.interval,
         timeout_secs=health.timeout,

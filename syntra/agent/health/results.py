@@ -1,7 +1,7 @@
-"""What health checks found: the newest results, and how they are shipped to the control plane.
+"""Results of health checks: keeps the newest, and ships them to the control plane.
 
-`telemetry_batch` messages carry them, with `health_checks` alone. Results are a stream, like log lines: those found
-while nobody is connected wait, within a bound, and a batch that a breaking connection takes along is lost.
+`telemetry_batch` messages carry them, with `health_checks` only. Results are a stream, like log lines: without a
+connection they wait, within a bound, and a batch in flight when a connection breaks is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_secs
 
 MOST_RESULTS = 1000
-"""As many as one telemetry batch may have."""
+"""The limit of one telemetry batch."""
 
 
 @frozen
@@ -48,20 +48,20 @@ class HealthResult:
 
 
 class HealthResults:
-    """Bounded: the oldest go first, and are counted."""
+    """A bounded buffer: when it is full, the oldest are dropped and counted."""
 
     def __init__(self, most: int = MOST_RESULTS) -> None:
         self._results: deque[HealthResult] = deque(maxlen=most)
         self.dropped = 0
 
     def add(self, result: HealthResult) -> None:
-        """Keep a result."""
+        """Add a result."""
         if len(self._results) == self._results.maxlen:
             self.dropped += 1
         self._results.append(result)
 
     def drain(self) -> tuple[HealthResult, ...]:
-        """Everything kept, oldest first; it is the caller's now."""
+        """Remove and return all results, oldest first."""
         taken = tuple(self._results)
         self._results.clear()
         return taken
@@ -71,10 +71,10 @@ log = logging.getLogger(__name__)
 
 
 class HealthShipping:
-    """`run` it while the agent has a control plane.
+    """Ships results; `run` it when the agent has a control plane.
 
-    `drain` gives the results since its last call; `is_connected` whether `send` has somebody to send to now;
-    `pause_secs` how long a batch is filled.
+    `drain` returns the results since its last call; `is_connected` says whether `send` has a connection now;
+    `pause_secs` is the time between two batches.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class HealthShipping:
         self._send = send
         self._pause_secs = pause_secs
         self.lost = 0
-        """Results that a breaking connection took along."""
+        """Results that were lost when a connection broke."""
 
     async def run(self) -> None:
         """Ship until cancelled."""
@@ -117,7 +117,7 @@ class HealthShipping:
         return {
             "batch_id": f"bat_{uuid.uuid4().hex}",
             "agent_id": self._agent_id,
-            # A batch is some kilobytes, and a fifth of them would be base64.
+            # A batch is only a few kilobytes: compression, which needs base64, would save little.
             "compression": "none",
             "data": {**empty, "health_checks": checks},
         }

@@ -1,4 +1,4 @@
-"""Keeps asking the replicas of every service that has a health check, and knows how each of them is."""
+"""Probes the replicas of every service that has a health check, and keeps the health of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from syntra.agent.changes import Changes
-from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, timing_of
+from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, image_health_detail, timing_of
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.journal import Journal
 from syntra.health.probes import Prober, ProbeResult, probe
@@ -24,11 +24,11 @@ from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECS = 30.0
+RECHECK_SECS = 30.0
 
 
 class HealthWatch:
-    """`agent.health.readiness.Readiness` of containers. Targets follow the engine; health that changes is announced."""
+    """Implements `agent.health.readiness.Readiness` for containers. Health changes are announced to `changes`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class HealthWatch:
         has_passed: Callable[[Container], bool] = lambda _: False,
         prober: Prober = probe,
     ) -> None:
-        """`has_passed`: this run of a container was healthy when it started, so that its failures count at once."""
+        """`has_passed`: the container became healthy after its last start, so probe failures count at once."""
         self._journal = journal
         self._engine = engine
         self._changes = changes
@@ -53,29 +53,41 @@ class HealthWatch:
         self._results = HealthResults()
 
     def readiness(self, replica: Replica, spec: ServiceSpec) -> Health:
-        """Whether a running replica may receive requests; without a check, once it has stayed up. Unknown at first."""
+        """Whether a running replica may receive requests. Without a check: once it has stayed up, unknown before."""
         if not replica.is_running or replica.started_ns is None:
             return Health.UNHEALTHY
         if self.effective_spec(spec).health is None:
-            held = time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
-            return Health.HEALTHY if held else Health.UNKNOWN
-        return self.known(replica)
-
-    def known(self, replica: Replica) -> Health:
-        """What the probes have found; unknown without a check, and until one of them decides."""
+            image_health = _image_health(replica)
+            if image_health is not None:
+                return image_health
+            has_stayed_up = time.time() - replica.started_ns / 1e9 >= self._min_healthy_secs
+            return Health.HEALTHY if has_stayed_up else Health.UNKNOWN
         return self._scheduler.state(replica.container_id)
 
-    def detail(self, container_id: ContainerId) -> str:
-        """The sentence of the last result; empty before the first."""
-        return self._details.get(container_id, "")
+    def has_check(self, replica: Replica, spec: ServiceSpec) -> bool:
+        """Whether a health check decides, of the spec or of the image; if not, staying up does."""
+        return self.effective_spec(spec).health is not None or _image_health(replica) is not None
+
+    def known(self, replica: Replica) -> Health:
+        """The health by probes or the image's own check; unknown without one, and until there is a result."""
+        if replica.container_id in self._services:
+            return self._scheduler.state(replica.container_id)
+        return _image_health(replica) or Health.UNKNOWN
+
+    def detail(self, replica: Replica) -> str:
+        """The last result as a sentence; empty before the first."""
+        probed = self._details.get(replica.container_id)
+        if probed is None and isinstance(replica, Container) and replica.image_health is not None:
+            return image_health_detail(replica)
+        return probed or ""
 
     def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
-        """The spec with the check that its replicas are asked by: a live change lies over that of the deployment."""
+        """The spec with the check that probes use: an override replaces the deployment's."""
         change = self._overrides.get(spec.service_id)
         return spec if change is None else change.applied(spec)
 
     def drain_results(self) -> tuple[HealthResult, ...]:
-        """The results since the last call, oldest first; at most as many as are kept."""
+        """The results since the last call, oldest first, within the buffer's bound."""
         return self._results.drain()
 
     async def run(self) -> None:
@@ -93,18 +105,18 @@ class HealthWatch:
                 log.debug("health targets are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot check the health targets", extra={"reason": str(failed)})
-            await changes.wait(LOOK_AGAIN_SECS)
+            await changes.wait(RECHECK_SECS)
 
     def _set_targets(self, targets: list[Target]) -> None:
         before = {target.key: self._scheduler.state(target.key) for target in targets}
         self._scheduler.set_targets({target.key: target for target in targets})
-        # One that begins as healthy turns without a probe: whoever looked before this must look again.
+        # A new target may begin as healthy, a change without a probe: followers must read the state again.
         if any(self._scheduler.state(key) is not state for key, state in before.items()):
             self._changes.announce()
 
     async def _targets(self) -> list[Target]:
         self._overrides = await self._journal.health_changes.all()
-        # Each replica is asked what its own deployment says: while one takes over, two are up.
+        # Each replica is probed by its own deployment's check: during a deploy, two deployments run.
         current = {c.row.service_id: c for c in await self._journal.current_all() if not c.row.stopped}
         specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
         found = []
@@ -114,12 +126,13 @@ class HealthWatch:
                 continue
             key = replica.service_id, replica.deployment_id
             if key not in specs:
-                kept = current[replica.service_id].deployment
-                # A live change is one of the current deployment; the next one brings a check of its own.
+                deployment = current[replica.service_id].deployment
+                # An override is for the current deployment only; the next one has its own check.
                 is_current = replica.deployment_id == current[replica.service_id].row.deployment_id
                 if not is_current:
-                    kept = await self._journal.deployment(*key) or kept
-                specs[key] = None if kept is None else self.effective_spec(kept.spec) if is_current else kept.spec
+                    deployment = await self._journal.deployment(*key) or deployment
+                spec = None if deployment is None else deployment.spec
+                specs[key] = self.effective_spec(spec) if spec is not None and is_current else spec
             spec = specs[key]
             target = self._target(replica, spec) if spec is not None else None
             if target is not None:
@@ -143,15 +156,23 @@ class HealthWatch:
             executor=ExecInContainer(self._engine, replica.container_id),
         )
 
-    def _result(self, key: object, result: ProbeResult, turn: Transition | None) -> None:
+    def _result(self, key: object, result: ProbeResult, transition: Transition | None) -> None:
         container_id = ContainerId(str(key))
         self._details[container_id] = result.detail
         if (service_id := self._services.get(container_id)) is not None:
             self._results.add(HealthResult(service_id=service_id, at=time.time(), probe=result))
-        if turn is None:
+        if transition is None:
             return
         log.info(
             "replica health changed",
-            extra={"container": container_id[:12], "health": turn.after.value, "reason": turn.reason or result.detail},
+            extra={
+                "container": container_id[:12],
+                "health": transition.after.value,
+                "reason": transition.reason or result.detail,
+            },
         )
         self._changes.announce()
+
+
+def _image_health(replica: Replica) -> Health | None:
+    return replica.image_health if isinstance(replica, Container) else None

@@ -1,5 +1,5 @@
-"""The journal: what the agent was told, what it is doing and what it has yet to say, in one SQLite file.
+"""The journal: commands, running operations, desired state and unsent messages, in one SQLite file.
 
-Rows about one command change in one transaction with the messages that tell of it, so that no kill can separate
-the two. Contents that may hold secrets are sealed; ids, times and states stay readable for a person with sqlite3.
+A command's rows and the messages about it change in one transaction, so a kill cannot separate them. Columns that may
+hold secrets are encrypted; ids, times and states stay readable with the sqlite3 shell.
 """

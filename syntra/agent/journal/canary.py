@@ -1,4 +1,4 @@
-"""How far a canary is, and the commands that decide its end: kept before they are answered."""
+"""A canary's stage, and the commands that promote, abort or cancel an operation: stored before they are answered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import JournalAccess
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
@@ -17,7 +17,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Answered:
-    """A command that is done with its answer: what is remembered of it, and the messages that go out with it."""
+    """A command that ends with its response: the fields to store, and the messages to send with it."""
 
     request_id: RequestId
     kind: str
@@ -30,12 +30,12 @@ class Answered:
 class CanaryRows:
     """The rows that only a canary has. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 
     async def passed(self, operation: RequestId, stage: int) -> None:
-        """So many of the canary's steps are over."""
+        """Store how many of the canary's steps are complete."""
         await self._database.transact(
             lambda connection: connection.execute(
                 "UPDATE operations SET stage = max(stage, ?) WHERE request_id = ?", (stage, operation)
@@ -43,18 +43,19 @@ class CanaryRows:
         )
 
     async def promote(self, operation: RequestId, stage: int, command: Answered) -> bool:
-        """The command ends all holds: `stage` steps are over. False, and nothing kept, when the canary is over."""
+        """Promote: `stage` steps count as complete. Returns False and stores nothing when the canary has ended."""
 
         def write(connection: sqlite3.Connection) -> bool:
             changed = connection.execute(
-                "UPDATE operations SET stage = ? WHERE request_id = ? AND phase = 'running'", (stage, operation)
+                "UPDATE operations SET stage = max(stage, ?) WHERE request_id = ? AND phase = 'running'",
+                (stage, operation),
             )
             return self._answered(connection, command, is_done=changed.rowcount > 0)
 
         return await self._write(write)
 
     async def abort(self, operation: RequestId, reason: Mapping[str, Json], command: Answered) -> bool:
-        """The command makes the canary unwind for `reason`. False, and nothing kept, when the canary is over."""
+        """Roll the operation back for `reason`. Returns False and stores nothing once it is committed."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{operation}").hex()
 
         def write(connection: sqlite3.Connection) -> bool:
@@ -65,6 +66,10 @@ class CanaryRows:
             return self._answered(connection, command, is_done=changed.rowcount > 0)
 
         return await self._write(write)
+
+    async def answered(self, command: Answered) -> None:
+        """The command is done with its answer, and nothing of it is in another row."""
+        await self._write(lambda connection: self._answered(connection, command, is_done=True))
 
     async def _write(self, work: Callable[[sqlite3.Connection], bool]) -> bool:
         done = await self._database.transact(work)

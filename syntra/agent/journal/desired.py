@@ -1,4 +1,4 @@
-"""The desired state of services: which deployment each is to run, and the deployments that are kept."""
+"""The desired state of services: the current deployment of each, and the deployments kept for rollback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import CurrentService, ServiceRow, service_row
 from syntra.model.fields import Fields, Json
@@ -22,7 +22,7 @@ from syntra.model.spec_payload import parse_deployment, render_deployment
 log = logging.getLogger(__name__)
 
 KEPT_DEPLOYMENTS = 5
-# Every loop reads every deployment at every look; unsealing one costs about as much as the rest of a look.
+# Each control loop reads every deployment in every pass; decrypting one costs about as much as the rest of the pass.
 UNSEALED_AT_ONCE = 1000
 
 _CURRENT = (
@@ -34,10 +34,10 @@ _CURRENT = (
 class DesiredState:
     """The rows of services and deployments. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self.outbox = outbox
-        # What was unsealed last of each kept deployment, with the sealed bytes that it was made of.
+        # A cache: each deployment as last decrypted, with the encrypted bytes that it came from.
         self._unsealed: dict[tuple[ServiceId, DeploymentId], tuple[bytes, Deployment]] = {}
 
     async def services(self) -> list[ServiceRow]:
@@ -49,7 +49,7 @@ class DesiredState:
         )
 
     async def service(self, service_id: ServiceId) -> ServiceRow | None:
-        """The desired state of one service; None when nothing was ever deployed."""
+        """The desired state of one service; None when it was never deployed."""
 
         def read(connection: sqlite3.Connection) -> ServiceRow | None:
             row = connection.execute("SELECT * FROM services WHERE service_id = ?", (service_id,)).fetchone()
@@ -58,7 +58,7 @@ class DesiredState:
         return await self._database.transact(read)
 
     async def current(self, service_id: ServiceId) -> CurrentService | None:
-        """The desired state of one service with its deployment; None when nothing was ever deployed."""
+        """The desired state of one service with its deployment; None when it was never deployed."""
 
         def read(connection: sqlite3.Connection) -> CurrentService | None:
             row = connection.execute(f"{_CURRENT} WHERE s.service_id = ?", (service_id,)).fetchone()
@@ -67,7 +67,7 @@ class DesiredState:
         return await self._database.transact(read)
 
     async def current_all(self) -> list[CurrentService]:
-        """`current` of every service, by id. A damaged deployment is None here: it must not stop the others' care."""
+        """`current` of every service, by id. A damaged deployment is None, so that the other services still work."""
 
         def read(connection: sqlite3.Connection) -> list[CurrentService]:
             found = []
@@ -82,7 +82,7 @@ class DesiredState:
         return await self._database.transact(read)
 
     async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None:
-        """A kept deployment."""
+        """One deployment; None when it is not kept."""
 
         def read(connection: sqlite3.Connection) -> Deployment | None:
             row = connection.execute(
@@ -107,7 +107,7 @@ class DesiredState:
         return await self._database.transact(lambda connection: _kept(connection, service_id))
 
     async def kept_by_service(self) -> dict[ServiceId, frozenset[DeploymentId]]:
-        """What garbage collection must leave: kept deployments and those under way."""
+        """The deployments that garbage collection must spare: those kept for rollback and those in operations."""
 
         def read(connection: sqlite3.Connection) -> dict[ServiceId, frozenset[DeploymentId]]:
             rows = connection.execute("SELECT service_id, deployment_id FROM deployments").fetchall()
@@ -119,7 +119,7 @@ class DesiredState:
         return await self._database.transact(read)
 
     async def rebuild(self, deployments: Sequence[Deployment], services: Sequence[ServiceRow]) -> None:
-        """Add what the engine's labels tell of services that are not known here, and remember that they were read."""
+        """Add services that only the engine's labels know, and store that the labels were read."""
 
         def write(connection: sqlite3.Connection) -> None:
             query = "SELECT service_id FROM services UNION SELECT service_id FROM operations"
@@ -135,7 +135,7 @@ class DesiredState:
         await self._write(write)
 
     async def trim(self, service_id: ServiceId) -> None:
-        """Keep the last deployments that succeeded, the current one and those under way; the rest go."""
+        """Delete all deployments but the last that succeeded, the current one and those in operations."""
 
         def write(connection: sqlite3.Connection) -> None:
             keep = set(_kept(connection, service_id)[:KEPT_DEPLOYMENTS])
@@ -155,7 +155,7 @@ class DesiredState:
         await self._write(write)
 
     async def forget_service(self, service_id: ServiceId) -> None:
-        """A service was removed: its desired state and its kept deployments go, but for those that wait to be made."""
+        """Delete the desired state and the deployments of a removed service, except those of waiting operations."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
@@ -180,7 +180,7 @@ class DesiredState:
         connection.execute(
             "INSERT INTO deployments (service_id, deployment_id, spec, succeeded, at, image_id, image_digest) "
             "VALUES (?, ?, ?, ?, ?, ?, ?) "
-            # Only success moves a deployment up in the order of what can be rolled back to.
+            # Only success moves a deployment up in the order of rollback targets.
             "ON CONFLICT DO UPDATE SET spec = excluded.spec, image_id = excluded.image_id, "
             "image_digest = excluded.image_digest",
             (service_id, deployment_id, sealed, int(succeeded), time.time(), image.image_id, image.digest),

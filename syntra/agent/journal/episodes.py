@@ -1,4 +1,4 @@
-"""Open alerts, so that an agent that starts again does not announce them twice and does announce their end."""
+"""Open alerts, so that a restarted agent does not announce them twice and does announce their end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.outbox import Outbox
 from syntra.health.episodes import AlertKind, Episode, Severity, Subject
 from syntra.model.ids import ServiceId
@@ -16,14 +16,15 @@ log = logging.getLogger(__name__)
 
 
 class EpisodeStore:
-    """The rows; sealed, since the last lines of a container may hold secrets."""
+    """The rows; encrypted, since a container's last log lines may hold secrets."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
+        # Alerts about a full disk must work on a full disk.
+        self._database = database.without_disk()
         self._outbox = outbox
 
     async def load(self) -> list[Episode]:
-        """Those that were open, oldest first. One that cannot be read is given up: its condition is announced anew."""
+        """The open alerts, oldest first. An unreadable one is dropped: its condition is announced again."""
 
         def read(connection: sqlite3.Connection) -> list[Episode]:
             rows = connection.execute("SELECT kind, key, episode FROM episodes").fetchall()
@@ -33,7 +34,7 @@ class EpisodeStore:
         return await self._database.transact(read)
 
     async def save(self, before: Iterable[Episode], after: Iterable[Episode], messages: Sequence[str]) -> None:
-        """Write what changed, and what is said of it, in one transaction."""
+        """Write the changes and the messages about them in one transaction."""
 
         def write(connection: sqlite3.Connection) -> None:
             self.write(connection, before, after)
@@ -43,7 +44,7 @@ class EpisodeStore:
         self._outbox.announce()
 
     def write(self, connection: sqlite3.Connection, before: Iterable[Episode], after: Iterable[Episode]) -> None:
-        """The same inside a transaction of the caller."""
+        """Write the changes in the caller's transaction."""
         old = {(episode.kind, episode.subject.key): episode for episode in before}
         new = {(episode.kind, episode.subject.key): episode for episode in after}
         for kind, key in old.keys() - new.keys():

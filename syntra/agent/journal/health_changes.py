@@ -1,4 +1,4 @@
-"""Live changes of health checks: one per service, until a deploy brings a check of its own or the service goes."""
+"""Overrides of health checks: one per service, until the next deploy or the service's removal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Mapping, Sequence
 
-from syntra.agent.journal.database import Database
+from syntra.agent.journal.database import JournalAccess
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Fields, Json
 from syntra.model.health_change import HealthChange, parse_health_change, render_health_change
@@ -17,12 +17,12 @@ from syntra.model.ids import RequestId, ServiceId
 class HealthChanges:
     """The rows. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 
     async def all(self) -> dict[ServiceId, HealthChange]:
-        """Every change that holds."""
+        """Every override in effect."""
 
         def read(connection: sqlite3.Connection) -> dict[ServiceId, HealthChange]:
             rows = connection.execute("SELECT service_id, change FROM health_changes").fetchall()
@@ -31,7 +31,7 @@ class HealthChanges:
         return await self._database.transact(read)
 
     async def of(self, service_id: ServiceId) -> HealthChange | None:
-        """The change that holds for a service."""
+        """The override in effect for a service."""
 
         def read(connection: sqlite3.Connection) -> HealthChange | None:
             row = connection.execute("SELECT change FROM health_changes WHERE service_id = ?", (service_id,)).fetchone()
@@ -49,7 +49,7 @@ class HealthChanges:
         response: Mapping[str, Json],
         messages: Sequence[str],
     ) -> None:
-        """Keep a change, and with it the command that asked for it and its answer."""
+        """Store an override together with its command and the response."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -75,7 +75,7 @@ class HealthChanges:
 
 
 def drop_for_deploy(connection: sqlite3.Connection, service_id: ServiceId, request_id: RequestId) -> None:
-    """For the transaction that commits a request: a deploy brings its own check, other operations keep the change."""
+    """Delete the override, in the transaction that commits a deploy. Other operations keep it."""
     connection.execute(
         "DELETE FROM health_changes WHERE service_id = ? "
         "AND EXISTS (SELECT 1 FROM commands WHERE request_id = ? AND kind = 'deploy')",

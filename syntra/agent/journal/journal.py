@@ -1,7 +1,7 @@
 """Commands and operations as rows; the desired state of services is in `desired`.
 
-A command's way: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit` (the new
-state is the service's state) → `finish` (the report, once). `find` answers a repeated request id with what was said.
+The calls for one command: `accept` (row, operation and acknowledgement in one commit) → `begin` → `step`… → `commit`
+(the new state becomes the service's) → `finish` (the report, once). `find` returns the answer for a repeated id.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from syntra.agent.journal import budget
 from syntra.agent.journal.canary import CanaryRows
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.desired import DesiredState, put_service
 from syntra.agent.journal.episodes import EpisodeStore
 from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
@@ -25,35 +26,46 @@ from syntra.model.spec import Deployment
 
 log = logging.getLogger(__name__)
 
-# Ids are remembered long enough that no control plane still repeats them.
+# Request ids are kept for longer than a control plane repeats them.
 KEPT_COMMANDS = 20_000
 KEPT_COMMAND_SECS = 14 * 24 * 3600.0
 _PRUNE_EVERY = 100
 
 
 class Journal(DesiredState):
-    """The journal: commands and operations, beside the desired state. Every method is one transaction."""
+    """Commands and operations, and the desired state. Every method is one transaction."""
 
-    def __init__(self, database: Database, outbox: Outbox) -> None:
+    def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         super().__init__(database, outbox)
         self.canary = CanaryRows(database, outbox)
         self.health_changes = HealthChanges(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self._accepted = 0
+        # Bytes of answers since the budget was last checked.
+        self._added = 0
+
+    @property
+    def warning(self) -> str:
+        """A sentence while the disk is full; else empty."""
+        return self._database.warning
+
+    def without_disk(self) -> Journal:
+        """The same journal for a command that must work on a full disk, because it frees space."""
+        return Journal(self._database.without_disk(), self.outbox)
 
     async def find(self, request_id: RequestId) -> Remembered | None:
-        """What is remembered of a request id; None when it is new."""
+        """The stored answer for a request id; None when the id is new."""
 
         def read(connection: sqlite3.Connection) -> Remembered | None:
             row = connection.execute(
-                "SELECT response, report FROM commands WHERE request_id = ?", (request_id,)
+                "SELECT response, report, state FROM commands WHERE request_id = ?", (request_id,)
             ).fetchone()
             if row is None:
                 return None
-            return Remembered(
-                response=self._readable(row[0], f"response/{request_id}"),
-                report=self._readable(row[1], f"report/{request_id}"),
-            )
+            response = self._readable(row[0], f"response/{request_id}")
+            report = self._readable(row[1], f"report/{request_id}")
+            is_forgotten = row[2] == "done" and response is None and report is None
+            return Remembered(response=response, report=report, is_forgotten=is_forgotten)
 
         return await self._database.transact(read)
 
@@ -71,9 +83,9 @@ class Journal(DesiredState):
         messages: Sequence[str],
         deployment_id: DeploymentId | None = None,
     ) -> None:
-        """Remember a command before anything is done for it, together with the acknowledgement that goes out.
+        """Store a command, before its work begins, together with its acknowledgement.
 
-        `deployment` is new and is to be kept; `deployment_id` is one that is known, which `trim` then spares.
+        `deployment` is a new one to store. `deployment_id` names one that is stored already; `trim` then spares it.
         """
 
         def write(connection: sqlite3.Connection) -> None:
@@ -102,13 +114,14 @@ class Journal(DesiredState):
             self._accepted += 1
             if self._accepted % _PRUNE_EVERY == 1:
                 _prune(connection)
+                budget.forget_answers(connection)
 
         await self._write(write)
 
     async def begin(
         self, request_id: RequestId, prior: frozenset[ContainerId], messages: Sequence[str], at: float | None = None
     ) -> None:
-        """The operation starts, now or `at` (epoch seconds): `prior` is what served at that moment."""
+        """Store that the operation started, now or `at` (epoch seconds). `prior`: the containers running then."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -120,7 +133,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def step(self, request_id: RequestId, position: int, text: str, messages: Sequence[str]) -> None:
-        """A step is about to have its effect."""
+        """Store a step before it is performed."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?)", (request_id, position, text, time.time()))
@@ -128,8 +141,8 @@ class Journal(DesiredState):
 
         await self._write(write)
 
-    async def unwinding(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
-        """The operation failed and returns to what was; `reason` is what will be reported."""
+    async def begin_rollback(self, request_id: RequestId, reason: Mapping[str, Json]) -> None:
+        """Store that the operation failed and rolls back; `reason` is the failure to report."""
         sealed = self._database.seal(json.dumps(reason).encode(), f"reason/{request_id}").hex()
         await self._write(
             lambda connection: connection.execute(
@@ -138,7 +151,7 @@ class Journal(DesiredState):
         )
 
     async def commit(self, request_id: RequestId, service: ServiceRow) -> bool:
-        """The point of no return: service state and operation phase change in one commit. False: it rolls back."""
+        """Change service state and operation phase in one transaction. Returns False when the operation rolls back."""
 
         def write(connection: sqlite3.Connection) -> bool:
             rolling_back = "SELECT 1 FROM operations WHERE request_id = ? AND phase = 'unwinding'"
@@ -148,7 +161,7 @@ class Journal(DesiredState):
             put_service(connection, service)
             drop_for_deploy(connection, service.service_id, request_id)
             connection.execute(
-                # Later than every other, also on a clock that was set back: the order is what a rollback goes by.
+                # Later than every other, even after the clock was set back: rollback relies on this order.
                 "UPDATE deployments SET succeeded = 1, at = max(?1, coalesce((SELECT max(at) + 0.001 "
                 "FROM deployments WHERE service_id = ?2 AND deployment_id != ?3), 0)) "
                 "WHERE service_id = ?2 AND deployment_id = ?3",
@@ -167,10 +180,13 @@ class Journal(DesiredState):
         messages: Sequence[str],
         also: Callable[[sqlite3.Connection], object] | None = None,
     ) -> None:
-        """The command is over: its answer (when it had none yet) and its report are kept and go out, once.
+        """End the command: store its report, and its answer unless it has one, and send them once.
 
-        `also` writes what belongs into the same transaction.
+        `also` writes more rows in the same transaction.
         """
+
+        answer = self._sealed(response, f"response/{request_id}")
+        said = self._sealed(report, f"report/{request_id}")
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM operations WHERE request_id = ?", (request_id,))
@@ -178,13 +194,9 @@ class Journal(DesiredState):
             connection.execute(
                 "UPDATE commands SET state = 'done', payload = NULL, done_at = ?, report = ?, "
                 "response = coalesce(response, ?) WHERE request_id = ?",
-                (
-                    time.time(),
-                    self._sealed(report, f"report/{request_id}"),
-                    self._sealed(response, f"response/{request_id}"),
-                    request_id,
-                ),
+                (time.time(), said, answer, request_id),
             )
+            self._keep_to_budget(connection, len(answer or b"") + len(said or b""))
             if also is not None:
                 also(connection)
             self.outbox.put(connection, messages)
@@ -192,7 +204,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def answer(self, request_id: RequestId, response: Mapping[str, Json], messages: Sequence[str]) -> None:
-        """Answer a command whose work goes on; without effect once it has its answer."""
+        """Answer a command that is still running. No effect when it has an answer."""
 
         def write(connection: sqlite3.Connection) -> None:
             changed = connection.execute(
@@ -205,7 +217,7 @@ class Journal(DesiredState):
         await self._write(write)
 
     async def unfinished(self) -> list[Unfinished]:
-        """Operations in the order they were accepted."""
+        """Unfinished operations, in the order they were accepted."""
 
         def read(connection: sqlite3.Connection) -> list[Unfinished]:
             rows = connection.execute(
@@ -230,7 +242,7 @@ class Journal(DesiredState):
         return await self._database.transact(read)
 
     async def interrupted(self) -> list[tuple[RequestId, str, str]]:
-        """Commands without an operation (exec) that never got their answer: id, kind, origin."""
+        """Commands without an operation (exec) that have no answer: id, kind, origin."""
 
         def read(connection: sqlite3.Connection) -> list[tuple[RequestId, str, str]]:
             rows = connection.execute(
@@ -241,8 +253,14 @@ class Journal(DesiredState):
 
         return await self._database.transact(read)
 
+    def _keep_to_budget(self, connection: sqlite3.Connection, added: int) -> None:
+        self._added += added
+        if self._added > budget.SLACK_BYTES:
+            self._added = 0
+            budget.forget_answers(connection)
+
     def _readable(self, sealed: bytes | None, context: str) -> Mapping[str, Json] | None:
-        # Work whose answer is damaged must not be done again for that.
+        # A damaged answer must not make the agent repeat the work.
         try:
             return self._opened(sealed, context)
         except (JournalError, ValueError) as broken:

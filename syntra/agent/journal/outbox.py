@@ -1,4 +1,4 @@
-"""Messages that must reach the control plane: numbered, kept until a socket has taken them, bounded."""
+"""Messages that must reach the control plane: numbered, bounded, kept until the control plane has read them."""
 
 from __future__ import annotations
 
@@ -8,49 +8,59 @@ import sqlite3
 import time
 from collections.abc import Sequence
 
-from syntra.agent.journal.database import Database, JournalError
+from syntra.agent.journal import budget
+from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.connection.writer import OutboxItem
 
 log = logging.getLogger(__name__)
 
-# A control plane that stays away for weeks must not fill the disk; the oldest reports go first, and are counted.
+# A control plane that is unreachable for weeks must not fill the disk: the oldest messages are dropped and counted.
 MAX_MESSAGES = 10_000
 
 
 class Outbox:
-    """The outgoing queue in the journal. `is_used` is false for an agent without a control plane: nothing is kept."""
+    """The outgoing queue in the journal; it also works while the disk is full.
 
-    def __init__(self, database: Database, *, is_used: bool) -> None:
-        self._database = database
+    Without a control plane `is_used` is false, and nothing is stored.
+    """
+
+    def __init__(self, database: JournalAccess, *, is_used: bool) -> None:
+        self._database = database.without_disk()
         self._is_used = is_used
         self._arrived = asyncio.Event()
         self.dropped = 0
+        # Bytes since the budget was last checked; the first message finds what an earlier run left.
+        self._added = budget.SLACK_BYTES
 
     def put(self, connection: sqlite3.Connection, messages: Sequence[str]) -> None:
-        """Add messages inside the caller's transaction; call `announce` once it is committed."""
+        """Add messages in the caller's transaction; call `announce` after its commit."""
         if not self._is_used:
             return
         for text in messages:
             sealed = self._database.seal(text.encode(), "outbox")
             connection.execute("INSERT INTO outbox (message, at) VALUES (?, ?)", (sealed, time.time()))
+            self._added += len(sealed)
         surplus = connection.execute("SELECT count(*) FROM outbox").fetchone()[0] - MAX_MESSAGES
         if surplus > 0:
             connection.execute(
                 "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?)", (surplus,)
             )
             self.dropped += surplus
+        if self._added >= budget.SLACK_BYTES:
+            self._added = 0
+            self.dropped += budget.drop_messages(connection)
 
     def announce(self) -> None:
         """Wake the sender."""
         self._arrived.set()
 
     async def add(self, text: str) -> None:
-        """Add one message in a transaction of its own."""
+        """Add one message in its own transaction."""
         await self._database.transact(lambda connection: self.put(connection, [text]))
         self.announce()
 
     async def pending(self, limit: int) -> Sequence[OutboxItem]:
-        """The oldest messages that no socket has taken yet. One that cannot be read is dropped: the rest must go on."""
+        """The oldest messages that wait, at most `limit`. An unreadable one is dropped, so that it blocks no other."""
 
         def read(connection: sqlite3.Connection) -> list[OutboxItem]:
             while True:
@@ -71,11 +81,23 @@ class Outbox:
             return None
 
     async def taken(self, seq: int) -> None:
-        """Forget a message that the socket has taken."""
+        """Delete a message that the control plane has read."""
         await self._database.transact(lambda connection: connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)))
 
+    async def replace(self, seq: int, text: str | None) -> None:
+        """Replace a message that cannot be delivered by a short one; None deletes it."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            if text is None:
+                self.dropped += connection.execute("DELETE FROM outbox WHERE seq = ?", (seq,)).rowcount
+                return
+            sealed = self._database.seal(text.encode(), "outbox")
+            connection.execute("UPDATE outbox SET message = ? WHERE seq = ?", (sealed, seq))
+
+        await self._database.transact(write)
+
     async def wait(self) -> None:
-        """Return when messages wait; at once when some already do, such as those of an earlier run."""
+        """Return when the outbox has messages; at once when it has some from an earlier run."""
         while True:
             self._arrived.clear()
             if await self.size():
@@ -83,7 +105,7 @@ class Outbox:
             await self._arrived.wait()
 
     async def size(self) -> int:
-        """How many messages wait."""
+        """The number of messages in the outbox."""
         return await self._database.transact(
             lambda connection: int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
         )

@@ -1,4 +1,4 @@
-"""What is read from the journal."""
+"""The records that the journal returns."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Remembered:
-    """What was said to a request id: the response, and the terminal report of long work once there is one."""
+    """The answers to a request id: the response, and the terminal report of an operation once it has ended.
+
+    `is_forgotten` says that the command was carried out, and its answers are no longer kept.
+    """
 
     response: Mapping[str, Json] | None = field(repr=False)
     report: Mapping[str, Json] | None = field(repr=False)
+    is_forgotten: bool = False
 
 
 @frozen
 class Unfinished:
-    """An operation that was under way, or waiting, when the agent last stopped.
+    """An operation that was running or waiting when the agent last stopped.
 
-    `stage` is how many steps of a canary were over.
+    `stage` is the number of canary steps that are complete.
     """
 
     request_id: RequestId
@@ -50,14 +54,14 @@ class ServiceRow:
 
 @frozen
 class CurrentService:
-    """A service's desired state with the deployment it names; None when that is not kept, or cannot be read."""
+    """A service's desired state and its deployment, which is None when it is missing or unreadable."""
 
     row: ServiceRow
     deployment: Deployment | None
 
 
 def service_row(row: Sequence[object]) -> ServiceRow:
-    """A row of the table `services`."""
+    """Parse a row of the table `services`."""
     service_id, deployment_id, replicas, stopped, at = row
     assert isinstance(replicas, int) and isinstance(at, float), "cannot happen because the columns are typed"
     return ServiceRow(

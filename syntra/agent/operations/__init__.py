@@ -1,1 +1,1 @@
-"""Deploy, scale, stop, restart, rollback: one queue per service, one executor, one report for each."""
+"""Deploy, scale, stop, restart, rollback: one queue per service, one executor, one report per operation."""

@@ -1,7 +1,7 @@
 """Holds a canary at its share of the requests, and judges it meanwhile.
 
-What fails it: one of its replicas turns unhealthy, ends or restarts; or, when the deployment sets a limit, too many of
-its answers are 5xx by the proxy's own count. A canary that cannot be judged as was asked for is no canary that passed.
+A canary fails when one of its replicas becomes unhealthy, exits or restarts. With an error limit, it also fails when
+the proxy counts too many 5xx responses, or when they cannot be counted.
 """
 
 from __future__ import annotations
@@ -26,35 +26,35 @@ from syntra.runtime.runtime import Hold, Replicas
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
-# How often replicas are looked at, and the proxy's count is read.
-LOOK_SECS = 1.0
+# How often replicas are inspected, and the proxy's count is read.
+CHECK_SECS = 1.0
 COUNT_SECS = 5.0
-# A proxy that is away when the hold ends, as while it restarts, is waited for so long.
+# How long to wait at the end of a hold for a proxy that is unreachable, such as during its restart.
 UNCOUNTED_SECS = 30.0
-# A person wants to see that it goes on, and who follows a deploy takes long silence for an end; but a hold of hours
-# must not fill the outbox for that.
+# How often to report a hold. A client that follows a deploy takes a long silence for the end, but a hold of hours must
+# not fill the outbox.
 REPORT_SECS = 5.0
 LONGEST_SILENCE_SECS = 60.0
 USUAL_REPORTS = 20
 
 
 class RequestCounter(Protocol):
-    """Who counts the answers of a service's canary."""
+    """Counts the responses of a service's canary."""
 
     async def answers(self, service_id: ServiceId) -> Answers:
-        """Since the proxy began to count. Raises AgentError when they cannot be had."""
+        """The counts since the proxy started. Raises AgentError when they cannot be read."""
 
 
 @frozen
 class CanaryTools:
-    """What canaries are judged by. Without `counter` no limit of errors can be asked for."""
+    """The sources that canaries are judged by. Without `counter`, no deployment may set an error limit."""
 
     readiness: Readiness | None = None
     counter: RequestCounter | None = None
 
 
 async def check_counter(deployment: Deployment, counter: RequestCounter | None) -> None:
-    """Raise RequestError when the deployment is a canary with a limit of errors that cannot be counted."""
+    """Raise RequestError for a canary with an error limit when errors cannot be counted."""
     if deployment.strategy is not Strategy.CANARY or deployment.canary.max_error_percent is None:
         return
     field = "canary.max_error_percent"
@@ -69,7 +69,7 @@ async def check_counter(deployment: Deployment, counter: RequestCounter | None) 
 
 
 class CanaryHolds:
-    """The holds of one job. `tell` sends a sentence of progress, `remark` keeps one for the report."""
+    """The holds of one job. `tell` sends a progress sentence, `remark` adds a sentence to the report."""
 
     def __init__(
         self,
@@ -85,33 +85,33 @@ class CanaryHolds:
         self._tools = tools
         self._tell = tell
         self._remark = remark
-        # Restart count and start of each replica when it was first seen here.
+        # Restart count and start time of each replica at its first inspection.
         self._known: dict[ContainerId, tuple[int, int | None]] = {}
 
     def begin(self) -> None:
-        """A new plan: the engine may have been away, and a restart of its own is not the canary's."""
+        """Begin a new plan. Forget earlier restart counts: an engine restart is not the canary's fault."""
         self._known.clear()
 
     async def hold(self, step: Hold, containers: Sequence[ContainerId], deployment: Deployment) -> None:
-        """Return when the hold is over, or the canary is promoted; raises StepFailed when it fails. Safe to cancel."""
+        """Return when the hold is over or the canary is promoted. Raises StepFailed when it fails. Safe to cancel."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         errors = self._errors(deployment, step.percent)
         count_at, report_at = begun, begun
         while True:
             for container_id in containers:
-                await self._look(container_id, deployment.spec, step.percent)
+                await self._check_replica(container_id, deployment.spec, step.percent)
             now = loop.time()
-            left = begun + step.secs - now
-            if errors is not None and (now >= count_at or left <= 0):
+            remaining = begun + step.secs - now
+            if errors is not None and (now >= count_at or remaining <= 0):
                 count_at = now + COUNT_SECS
                 await errors.count()
-            if left <= 0 and (errors is None or errors.is_current or left <= -UNCOUNTED_SECS):
+            if remaining <= 0 and (errors is None or errors.is_current or remaining <= -UNCOUNTED_SECS):
                 break
-            if now >= report_at and left > 0:
+            if now >= report_at and remaining > 0:
                 report_at = now + min(max(REPORT_SECS, step.secs / USUAL_REPORTS), LONGEST_SILENCE_SECS)
-                await self._tell(f"{step.percent} % of the requests, held for {left:.0f} s more")
-            if await self._is_promoted(min(LOOK_SECS, left) if left > 0 else LOOK_SECS):
+                await self._tell(f"{step.percent} % of the requests, held for {remaining:.0f} s more")
+            if await self._is_promoted(min(CHECK_SECS, remaining) if remaining > 0 else CHECK_SECS):
                 return
         if errors is not None:
             self._remark_unjudged(errors, step.percent)
@@ -140,7 +140,7 @@ class CanaryHolds:
                 f"{errors.canary.min_requests}: its error rate was not judged"
             )
 
-    async def _look(self, container_id: ContainerId, spec: ServiceSpec, percent: int) -> None:
+    async def _check_replica(self, container_id: ContainerId, spec: ServiceSpec, percent: int) -> None:
         replica = await self._replicas.inspect(container_id)
         if replica is None:
             raise StepFailed("CONTAINER_NOT_FOUND", f"container {container_id[:12]} was removed outside the agent")
@@ -160,7 +160,7 @@ class CanaryHolds:
 
 
 class _Errors:
-    """5xx answers among all since the first count. A count that went down begins anew: the proxy restarted."""
+    """All responses and 5xx responses since the first count. A lower count means that the proxy restarted at zero."""
 
     def __init__(self, counter: RequestCounter, service_id: ServiceId, canary: Canary, percent: int) -> None:
         self._counter = counter
@@ -173,7 +173,7 @@ class _Errors:
         self.unread = ""
 
     async def count(self) -> None:
-        """Read the proxy's count; raises StepFailed when there are too many errors among enough requests."""
+        """Read the proxy's count. Raises StepFailed for too many errors, once there are enough requests."""
         try:
             answers = await self._counter.answers(self._service_id)
         except AgentError as unread:
@@ -195,10 +195,10 @@ class _Errors:
 async def decide_canary(
     command: CanaryCommand, kind: str, origin: str, *, job: Job | None, journal: Journal, reports: Reports
 ) -> None:
-    """Promote or abort the canary that `job` is; raises RequestError (NO_CANARY) when it is none, or no more.
+    """Promote or abort the canary of `job`. Raises RequestError (NO_CANARY) when it is not a canary or has ended.
 
-    The answer is told and sent by the time this returns. Cancelled before that, the journal has the decision or not;
-    the next start of the agent goes by what it has.
+    Returns after the answer is stored and sent. When cancelled before, the journal may have the decision; the next
+    start of the agent follows it.
     """
     if job is None or job.deployment is None or not job.can_be_decided:
         raise _no_canary(command, kind)
@@ -214,18 +214,36 @@ async def decide_canary(
         response=response,
         messages=for_control_plane(origin, "command_response", response),
     )
-    operation, stage = job.command.request_id, len(job.deployment.canary.steps)
+    operation = job.command.request_id
     if isinstance(command, Promote):
+        stage = _stage_of(command, job, job.deployment.canary)
         if not await journal.canary.promote(operation, stage, answered):
             raise _no_canary(command, kind)
-        job.promote(stage)
+        if stage > job.stage:
+            job.promote(stage)
     else:
         failure = abort_reason(job)
         reason = {"code": failure.code, "message": failure.message}
         if not await journal.canary.abort(operation, reason, answered):
             raise _no_canary(command, kind)
         job.interrupt(Interruption.ABORTED)
-    reports.tell(command.request_id, "command_response", response)
+    reports.notify(command.request_id, "command_response", response)
+
+
+def _stage_of(command: Promote, job: Job, canary: Canary) -> int:
+    """The number of complete steps at the wanted share. Raises RequestError when the canary cannot go there."""
+    percents = [step.percent for step in canary.steps]
+    if command.percent is None or command.percent == percents[-1]:
+        return len(percents)
+    if command.percent not in percents:
+        known = ", ".join(str(percent) for percent in percents)
+        raise RequestError("INVALID_PAYLOAD", f"percent: {command.percent} is not a step of the canary; use {known}")
+    stage = percents.index(command.percent)
+    if stage < job.stage:
+        raise RequestError(
+            "INVALID_PAYLOAD", f"percent: the canary is past {command.percent} % and cannot go back; abort it"
+        )
+    return stage
 
 
 def _no_canary(command: CanaryCommand, kind: str) -> RequestError:

@@ -1,4 +1,4 @@
-"""What the steps of an operation may ask of the agent: `runtime.runtime.OperationContext` over job and journal."""
+"""Implements `runtime.runtime.OperationContext`, the agent's side of an operation's steps, with job and journal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from syntra.runtime.runtime import Desired
 
 
 class PlanContext:
-    """Of a job whose plan is only shown: nobody hears of its progress."""
+    """The context of a job whose plan is only shown: it reports no progress."""
 
     def __init__(self, job: Job, journal: Journal) -> None:
         self._job = job
@@ -47,15 +47,15 @@ class PlanContext:
         return current.deployment if current else None
 
     async def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
-        # What a deploy brings has its own check.
-        if isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.UNWINDING:
+        # A deploy has its own health check: no override applies.
+        if isinstance(self._job.command, Deploy) and self._job.phase is not OperationPhase.ROLLING_BACK:
             return spec
         change = await self._journal.health_changes.of(self.service_id)
         return spec if change is None else change.applied(spec)
 
 
 class JobContext(PlanContext):
-    """Of a job that is carried out."""
+    """The context of a job that is carried out."""
 
     def __init__(self, job: Job, journal: Journal, progress: ProgressReporter) -> None:
         super().__init__(job, journal)

@@ -1,4 +1,4 @@
-"""Takes operations on: checks them against what is known, journals them, and runs them in their service's queue."""
+"""Accepts operations: checks them against the journal and the runtime, journals them, and queues them by service."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import time
 from collections.abc import Mapping
 
 from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.journal.canary import Answered
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import Unfinished
-from syntra.agent.messages import CONTROL_PLANE, Reports, for_control_plane, refusal, success
+from syntra.agent.messages import CONTROL_PLANE, Reports, about_deployment, for_control_plane, refusal, success
 from syntra.agent.operations.canary import check_counter, decide_canary
 from syntra.agent.operations.execution import Dependencies, Execution
-from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase
+from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, cancel_reason
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
-from syntra.agent.operations.targets import Targets
+from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
 from syntra.health.episodes import AlertKind
-from syntra.model.command import CanaryCommand, Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.model.command import CanaryCommand, Cancel, Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.command_payload import parse_command
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
@@ -34,15 +35,15 @@ from syntra.utils.redact import Redactor, is_secret_name
 
 log = logging.getLogger(__name__)
 
-# A control plane gives a command up after 30 s; it is answered before that.
+# A control plane gives up on a command after 30 s: answer before that.
 ANSWER_WITHIN_SECS = 20.0
 JOURNAL_RETRY_SECS = 1.0
-# Shorter values of harmless names (a port, `production`) would blank out half the log.
+# Redacting shorter values of non-secret variables (a port, `production`) would blank out half the log.
 LEAST_HIDDEN_CHARS = 16
 
 
 class Deployer:
-    """`submit` answers at once; the work is done in the service's queue, by `carry_out`."""
+    """`submit` answers at once; `carry_out` does the work, in the service's queue."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class Deployer:
         self._dependencies = dependencies
         self._runtime = dependencies.runtime
         self._journal: Journal = dependencies.journal
+        self._removal_journal = self._journal.without_disk()
         self._targets = Targets(self._journal, self._runtime)
         self._reports = reports
         self._ledger = ledger
@@ -64,7 +66,7 @@ class Deployer:
         self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
-        """Accept an operation, or raise RequestError. The acknowledgement is told and sent by the time this returns."""
+        """Accept an operation, or raise RequestError. Returns after the acknowledgement is stored and sent."""
         self.queues.check(command.service_id)
         self._hide_secrets(command)
         try:
@@ -78,50 +80,90 @@ class Deployer:
             await check_counter(command.deployment, self._dependencies.canary.counter)
             await self._runtime.check(command.deployment)
         elif isinstance(command, Rollback) and job.deployment is not None:
-            # Another service may have taken one of its domains since; a rollback is never a canary.
+            # Check again: another service may use one of its domains now. A rollback is never a canary.
             await self._runtime.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
-        early = response if job.reports_deployment else None
-        await self._journal.accept(
+        acknowledgement = response if job.reports_deployment else None
+        journal = self._removal_journal if isinstance(command, Stop) else self._journal
+        await journal.accept(
             command.request_id,
             kind=kind,
             service_id=command.service_id,
             origin=origin,
-            payload=_kept_payload(command, job, payload),
-            response=early,
-            # A rollback keeps what it goes to as well: it may be made of what the control plane told.
+            payload=_stored_payload(command, job, payload),
+            response=acknowledgement,
+            # Store a rollback's target too: it may be built from the control plane's image, and be new.
             deployment=job.deployment if isinstance(command, Deploy | Rollback) else None,
             deployment_id=job.deployment_id,
             is_operation=True,
-            messages=for_control_plane(origin, "command_response", response) if early else [],
+            messages=for_control_plane(origin, "command_response", response) if acknowledgement else [],
         )
-        if early:
-            self._reports.tell(command.request_id, "command_response", early)
+        if acknowledgement:
+            self._reports.notify(command.request_id, "command_response", acknowledgement)
         await self._add(job)
 
     async def _forget_failure(self, service_id: ServiceId) -> None:
-        # A first deployment that failed leaves nothing that a stop could be carried out on, only its alert.
+        # After a failed first deployment there is nothing to stop: only its alert is left.
         kinds = (AlertKind.DEPLOYMENT_FAILED,)
         await self._ledger.record(
             lambda episodes, now: episodes.forget(now, service_id, "there is no such service", kinds)
         )
 
     async def decide_canary(self, command: CanaryCommand, kind: str, origin: str) -> None:
-        """Promote or abort the canary under way, or raise RequestError. The answer is sent by the time this returns."""
+        """Promote or abort the running canary, or raise RequestError. Returns after the answer is sent."""
         job = self.queues.running(command.service_id)
         await decide_canary(command, kind, origin, job=job, journal=self._journal, reports=self._reports)
 
-    async def _add(self, job: Job) -> None:
-        for pointless in self.queues.add(job):
+    async def cancel(self, command: Cancel, kind: str, origin: str) -> None:
+        """Cancel a waiting or running deployment, or raise RequestError. The answer is stored before this returns."""
+        job = self.queues.find(command.deployment_id)
+        if job is None:
+            raise await not_under_way(command, self._journal)
+        response = success(
+            command.request_id, {"accepted": True, "service_id": job.service_id, "deployment_id": job.deployment_id}
+        )
+        answered = Answered(
+            request_id=command.request_id,
+            kind=kind,
+            service_id=job.service_id,
+            origin=origin,
+            response=response,
+            messages=for_control_plane(origin, "command_response", response),
+        )
+        await self._cancel(job, answered)
+        self._reports.notify(command.request_id, "command_response", response)
+
+    async def _cancel(self, job: Job, answered: Answered) -> None:
+        failure = cancel_reason(job)
+        if self.queues.withdraw(job):
+            # Report first: after a kill in between, the next start must not carry it out.
             try:
-                await self._supersede(pointless)
+                await self._end_unbegun(job, failure)
+            except JournalError:
+                self.queues.put_back(job)
+                raise
+            await self._journal.canary.answered(answered)
+            return
+        reason = {"code": failure.code, "message": failure.message}
+        if await self._journal.canary.abort(job.command.request_id, reason, answered):
+            job.interrupt(Interruption.CANCELLED)
+            return
+        if job.phase not in (OperationPhase.WAITING, OperationPhase.ROLLING_BACK):
+            raise already_deployed(job.deployment_id)
+        job.interrupt(Interruption.CANCELLED)
+        await self._journal.canary.answered(answered)
+
+    async def _add(self, job: Job) -> None:
+        for superseded in self.queues.add(job):
+            try:
+                await self._supersede(superseded)
             except JournalError as unwritable:
                 log.error("superseded operation waits to be reported", extra={"reason": str(unwritable)})
-                pointless.interrupt(Interruption.SUPERSEDED)
-                self.queues.put_back(pointless)
+                superseded.interrupt(Interruption.SUPERSEDED)
+                self.queues.put_back(superseded)
 
     def _hide_secrets(self, command: Operation) -> None:
-        # The second line of defence: nothing of ours logs these, but an engine's error text may quote one.
+        # The second line of defence: the agent does not log secrets, but an engine's error text may quote one.
         if not isinstance(command, Deploy):
             return
         if command.auth is not None:
@@ -134,16 +176,16 @@ class Deployer:
                 self._redactor.add(value)
 
     async def until_resumed(self) -> None:
-        """Return when `resume` is done: what is accepted before that would be taken for what the last run left."""
+        """Return when `resume` is done. Operations accepted earlier would count as those of the last run."""
         await self._resumed.wait()
 
     async def resume(self) -> int:
-        """Take up what the last run of the agent left; returns how many operations go on."""
+        """Queue the unfinished operations of the agent's last run. Returns how many resume."""
         await self._answer_interrupted()
-        await self._hide_what_runs()
+        await self._hide_secrets_of_services()
         resumed = 0
         for row in await self._journal.unfinished():
-            job = await self._recalled(row)
+            job = await self._restored_job(row)
             if job is None:
                 continue
             resumed += 1
@@ -160,11 +202,12 @@ class Deployer:
         self._resumed.set()
         return resumed
 
-    async def _recalled(self, row: Unfinished) -> Job | None:
+    async def _restored_job(self, row: Unfinished) -> Job | None:
         try:
             command = parse_command(row.kind, row.request_id, row.payload)
         except RequestError as broken:
-            response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)))
+            details = about_deployment(row.kind, row.payload) if row.origin == CONTROL_PLANE else None
+            response = refusal(row.request_id, Failure(code=broken.code, message=str(broken)), details)
             messages = for_control_plane(row.origin, "command_response", response)
             await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
             return None
@@ -185,14 +228,14 @@ class Deployer:
         job.answered = remembered is not None and remembered.response is not None
         return job
 
-    async def _hide_what_runs(self) -> None:
-        # What the reconciler creates without a command is made of these.
+    async def _hide_secrets_of_services(self) -> None:
+        # The reconciler creates containers from these deployments without a command.
         for current in await self._journal.current_all():
             if current.deployment is not None:
                 self._hide_secrets_of(current.deployment)
 
     async def _answer_interrupted(self) -> None:
-        # Running an exec a second time could do its effect twice; saying that nobody knows is the honest answer.
+        # Running an exec again could repeat its effect: answer that the result is unknown.
         for request_id, kind, origin in await self._journal.interrupted():
             failure = Failure(
                 code="INTERRUPTED", message=f"cannot tell how the {kind} ended: the agent stopped before it finished"
@@ -214,7 +257,7 @@ class Deployer:
         return Job(command=command, kind=kind, origin=origin, deployment=deployment, replicas=replicas)
 
     async def carry_out(self, job: Job) -> None:
-        """Run a job to its report; for the queues alone."""
+        """Run a job until it is reported. Only the queues call this."""
         broken: Exception | None = None
         while True:
             try:
@@ -227,28 +270,33 @@ class Deployer:
                 assert parked.cause is Interruption.SHUTDOWN, "cannot happen: every other interruption is reported"
                 return
             except JournalError as unwritable:
-                # The lane waits: an operation left behind unfinished would, at the next start, undo newer ones.
-                log.error("operation is waiting for the journal", extra=_about(job, unwritable))
+                # Block the queue: an operation left unfinished would undo newer ones at the next start.
+                log.error("operation is waiting for the journal", extra=_log_fields(job, unwritable))
                 await asyncio.sleep(JOURNAL_RETRY_SECS)
                 if job.interruption is Interruption.SHUTDOWN:
                     return
-            except Exception as bug:  # a bug of ours: the lane and its neighbours go on
-                log.exception("operation failed unexpectedly", extra=_about(job, bug))
+            except Exception as bug:  # a bug in the agent: this queue and the others continue
+                log.exception("operation failed unexpectedly", extra=_log_fields(job, bug))
                 broken = bug
-        await self._settle(job)
+        await self._collect_garbage(job)
 
     async def _run(self, job: Job) -> None:
         if job.phase is OperationPhase.WAITING and isinstance(job.command, Scale | Restart | Stop):
-            # What was current when the command came may have been replaced while it waited.
+            # The current deployment may have changed while the command waited.
             try:
                 job.deployment, job.replicas = await self._targets.of(job.command, resumed=True)
             except RequestError as gone:
                 await self._report_refused(job, gone)
                 return
-        progress = ProgressReporter(job, self._journal, self._reports, self._ledger)
-        execution = Execution(job, self._dependencies, progress)
+        # A stop frees space, and a deploy that it interrupts must not delay it: neither needs the disk.
+        is_removal = isinstance(job.command, Stop) or job.interruption is Interruption.SUPERSEDED
+        journal = self._removal_journal if is_removal else self._journal
+        progress = ProgressReporter(job, journal, self._reports, self._ledger)
+        if is_removal and journal.warning:
+            progress.remark(journal.warning)
+        execution = Execution(job, dataclasses.replace(self._dependencies, journal=journal), progress)
         if job.reports_deployment or job.origin != CONTROL_PLANE:
-            # A person at the local socket waits as long as it takes.
+            # A local client waits until the operation ends.
             await execution.run()
         else:
             await alongside(execution.run(), self._answer_late(job, progress))
@@ -261,10 +309,10 @@ class Deployer:
             await progress.answer_late()
         except JournalError as unwritable:
             job.answered = False
-            log.error("cannot send the late answer", extra=_about(job, unwritable))
+            log.error("cannot send the late answer", extra=_log_fields(job, unwritable))
 
-    async def _settle(self, job: Job) -> None:
-        """What follows a report: only the last deployments and their images are kept. Never fails the operation."""
+    async def _collect_garbage(self, job: Job) -> None:
+        """After a report, delete old deployments and their images. Never fails the operation."""
         try:
             await self._journal.trim(job.service_id)
             keep = await self._journal.kept_by_service()
@@ -282,20 +330,22 @@ class Deployer:
         await ProgressReporter(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
     async def _supersede(self, job: Job) -> None:
-        job.begun_at = job.begun_at or time.time()
         message = f"cannot {job.kind} {job.service_id}: replaced by a newer command for the service"
-        failure = Failure(code=Interruption.SUPERSEDED.name, message=message)
+        await self._end_unbegun(job, Failure(code=Interruption.SUPERSEDED.name, message=message))
+
+    async def _end_unbegun(self, job: Job, failure: Failure) -> None:
+        job.begun_at = job.begun_at or time.time()
         await ProgressReporter(job, self._journal, self._reports, self._ledger).finish(Outcome(failure=failure))
 
 
-def _kept_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -> dict[str, Json]:
-    # Registry passwords are never stored: a deploy that a kill interrupted goes on without them.
+def _stored_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -> dict[str, Json]:
+    # Registry passwords are never stored: after a kill, a deploy resumes without them.
     kept = {key: value for key, value in payload.items() if key != "registry_auth"}
     if isinstance(command, Rollback):
-        # "The one before" is another once the rollback is committed.
+        # Store the target: after the commit, "the previous deployment" is another one.
         kept["target_deployment_id"] = job.deployment_id
     return kept
 
 
-def _about(job: Job, reason: Exception) -> dict[str, str]:
+def _log_fields(job: Job, reason: Exception) -> dict[str, str]:
     return {"request_id": job.command.request_id, "kind": job.kind, "reason": str(reason)}

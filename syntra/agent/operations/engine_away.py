@@ -1,4 +1,4 @@
-"""A runtime that is away in the middle of an operation: told from a failure of the operation itself, and waited for."""
+"""Tells an unavailable runtime from a failed step, and waits until the runtime is back."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ENGINE_RETRY_SECS = 1.0
 
 
 async def why_away(runtime: Availability, failed: RuntimeFailure) -> RuntimeUnavailable | None:
-    """Why the runtime is away; None when it takes calls, so that the failure is the step's own.
+    """Why the runtime is unavailable; None when it answers, and the failure is the step's own.
 
-    An engine that goes down ends every container while it still serves open connections: what fails in that time says
-    nothing about the operation.
+    An engine that shuts down stops every container while it still answers on open connections. A failure in that time
+    is not the operation's.
     """
     if isinstance(failed, RuntimeUnavailable):
         return failed
@@ -29,7 +29,7 @@ async def why_away(runtime: Availability, failed: RuntimeFailure) -> RuntimeUnav
 
 
 async def until_back(runtime: Availability) -> None:
-    """Return when the runtime takes calls again; the caller sets the deadline. Cancelling is safe."""
+    """Return when the runtime answers again. The caller sets the deadline. Safe to cancel."""
     while True:
         await asyncio.sleep(ENGINE_RETRY_SECS)
         try:

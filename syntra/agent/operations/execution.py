@@ -1,7 +1,7 @@
-"""Carries out one operation: observe, plan, perform; again after the runtime was away; roll back when it fails.
+"""Carries out one operation: observe, plan, perform; repeat after the runtime was away; roll back on failure.
 
-The runtime decides what the steps are. This module performs them, journals each before its effect, and sees that every
-operation ends in exactly one report.
+The runtime decides the steps. This module journals each step before it performs it, and ends every operation with
+exactly one report.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.operations.canary import CanaryHolds, CanaryTools
 from syntra.agent.operations.context import JobContext
 from syntra.agent.operations.engine_away import until_back, why_away
-from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, abort_reason
+from syntra.agent.operations.job import (
+    Interrupted,
+    Interruption,
+    Job,
+    OperationPhase,
+    abort_reason,
+    cancel_reason,
+)
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS
 from syntra.model.fields import Json
 from syntra.model.status import Failure, LogLine, Phase
 from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable, StepFailed
@@ -31,19 +39,19 @@ from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
-# How long an agent that comes back gives a deployment whose deadline passed while nobody was there.
+# The least time after a restart for a deployment whose deadline passed while the agent was down.
 LEAST_SECS_AFTER_RESTART = 5.0
-# Cleaning up after the commit, or rolling back: what is left after that is said and left to the next start.
+# Limits of the cleanup after a commit and of a rollback. The report says when one did not finish.
 CLEANUP_SECS = 300.0
-UNWIND_SECS = 180.0
-UNWIND_PASSES = 3
+ROLLBACK_SECS = 180.0
+ROLLBACK_ATTEMPTS = 3
 HOLD_SLACK_SECS = 120.0
 REPORTED_LINES = 50
 
 
 @frozen
 class Dependencies:
-    """What an operation works with."""
+    """The services that an operation uses."""
 
     runtime: Runtime
     journal: Journal
@@ -52,23 +60,23 @@ class Dependencies:
 
 
 class Deadline:
-    """A moment on the loop's clock that may be moved. Nothing waits for it; whoever acts checks it."""
+    """A time on the loop's clock that can be extended. It is checked before each step."""
 
     def __init__(self, secs: float) -> None:
         self.at = _now() + secs
 
     def check(self) -> None:
-        """Raise Interrupted when it has come."""
+        """Raise Interrupted when the deadline has passed."""
         if _now() >= self.at:
             raise Interrupted(Interruption.DEADLINE)
 
     def at_least(self, secs: float) -> None:
-        """Leave so much time from now on."""
+        """Extend the deadline to at least `secs` from now."""
         self.at = max(self.at, _now() + secs)
 
 
 class Execution:
-    """One run of one job. `run` returns when the job is reported, raises Interrupted(SHUTDOWN) when it is parked."""
+    """One run of one job. `run` returns when the job is reported; raises Interrupted(SHUTDOWN) when it is parked."""
 
     def __init__(self, job: Job, dependencies: Dependencies, progress: ProgressReporter) -> None:
         self._job = job
@@ -83,36 +91,40 @@ class Execution:
         self._position = 0
 
     async def run(self) -> None:
-        """Carry the job to its report. Cancellation parks it: the journal lets the next start continue."""
+        """Run the job until it is reported. Cancellation parks it: the next start resumes it from the journal."""
         job = self._job
         try:
-            if job.phase is OperationPhase.UNWINDING:
-                failure, logs = _recalled(job.reason)
+            if job.phase is OperationPhase.ROLLING_BACK:
+                failure, logs = _stored_failure(job.reason)
                 await self._roll_back_and_report(failure, logs)
                 return
-            await self._forward()
+            await self._carry_out()
         except Interrupted as interrupted:
             if interrupted.cause is Interruption.SHUTDOWN:
                 log.info("operation parked", extra={"request_id": job.command.request_id, "kind": job.kind})
                 raise
-            await self._fail(Failure(code=interrupted.cause.name, message=_why(interrupted.cause, job)), ())
+            await self._fail(
+                Failure(code=interrupted.cause.name, message=_interruption_message(interrupted.cause, job)), ()
+            )
         except RuntimeFailure as failed:
-            await self._fail(Failure(code=failed.code, message=str(failed)), await self._last_lines(failed))
+            details = failed.details if isinstance(failed, StepFailed) else ""
+            failure = Failure(code=failed.code, message=str(failed), details=details)
+            await self._fail(failure, await self._last_lines(failed))
 
-    async def _forward(self) -> None:
+    async def _carry_out(self) -> None:
         job = self._job
         if job.phase is OperationPhase.WAITING:
-            observed = await self._first_look()
+            observed = await self._observe_first()
             job.prior = self._rollout.prior(observed)
             job.begun_at = time.time()
             if isinstance(job.command, Restart):
-                # A restart goes by what was started before it; a clock that was set back, or another than the engine's,
-                # must not make everything look restarted already.
+                # A restart skips replicas that started after it began. Begin after all start times, even when the clock
+                # was set back or differs from the engine's.
                 newest = max((replica.started_ns or 0 for replica in observed.replicas), default=0)
                 job.begun_at = max(job.begun_at, newest / 1e9 + 0.001)
             await self._journal.begin(job.command.request_id, job.prior, self._progress.began(), job.begun_at)
             job.phase = OperationPhase.RUNNING
-            self._progress.tell()
+            self._progress.notify()
         await self._converge(Deadline(self._allowed_secs()))
         await self._progress.finish(self._outcome(None, ()))
 
@@ -122,7 +134,7 @@ class Execution:
 
     async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
         if self._job.phase is OperationPhase.COMMITTED and not isinstance(self._job.command, Stop):
-            # The new version is healthy and serving; only tidying was cut short.
+            # The new version is healthy and running; only the cleanup was cut short.
             self._progress.remark(failure.message)
             await self._progress.finish(self._outcome(None, ()))
             return
@@ -130,19 +142,21 @@ class Execution:
             await self._progress.finish(self._outcome(failure, logs))
             return
         reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
+        if failure.details:
+            reason["details"] = failure.details
         reason["logs"] = [line.message for line in logs]
-        await self._journal.unwinding(self._job.command.request_id, reason)
-        self._job.phase, self._job.reason = OperationPhase.UNWINDING, json.dumps(reason)
+        await self._journal.begin_rollback(self._job.command.request_id, reason)
+        self._job.phase, self._job.reason = OperationPhase.ROLLING_BACK, json.dumps(reason)
         await self._roll_back_and_report(failure, logs)
 
     async def _roll_back_and_report(self, failure: Failure, logs: Sequence[LogLine]) -> None:
-        # The interruption has had its effect; rolling back has a deadline of its own, and only a shutdown parks it.
+        # Clear the interruption: the rollback has its own deadline, and only a shutdown parks it.
         job = self._job
         if job.interruption is not Interruption.SHUTDOWN:
             job.interruption = None
         restored = False
-        deadline = Deadline(UNWIND_SECS)
-        for attempt in range(1, UNWIND_PASSES + 1):
+        deadline = Deadline(ROLLBACK_SECS)
+        for attempt in range(1, ROLLBACK_ATTEMPTS + 1):
             try:
                 await self._converge(deadline)
                 restored = self._rollout.is_restored()
@@ -160,7 +174,7 @@ class Execution:
         await self._progress.finish(self._outcome(failure, logs, restored=restored))
 
     async def _converge(self, deadline: Deadline) -> None:
-        """Observe, plan and perform until a plan was performed whole; a runtime that went away is waited for."""
+        """Observe, plan and perform until a plan is complete. Waits for a runtime that is away."""
         while True:
             try:
                 plan = self._rollout.plan(await self._rollout.observe())
@@ -175,20 +189,22 @@ class Execution:
                     await until_back(self._runtime)
 
     async def _perform_all(self, plan: Plan, deadline: Deadline) -> bool:
-        """Perform a plan; False when the canary was promoted meanwhile: what is left is another plan."""
+        """Perform a plan. Returns False when the canary was promoted meanwhile and a new plan is needed."""
         for note in plan.notes:
             self._progress.remark(note)
         self._holds.begin()
-        was_promoted = self._job.promoted.is_set()
+        # The plan includes every decision made before it.
+        self._job.promoted.clear()
+        decisions = self._job.decisions
         for number, step in enumerate(plan.steps):
             self._job.safe_point()
-            if self._job.promoted.is_set() is not was_promoted:
+            if self._job.decisions != decisions:
                 return False
             deadline.check()
             await self._perform(step, 100 * number // len(plan.steps), deadline)
         return True
 
-    async def _first_look(self) -> Observation:
+    async def _observe_first(self) -> Observation:
         deadline = Deadline(self._allowed_secs())
         while True:
             self._job.safe_point()
@@ -203,12 +219,12 @@ class Execution:
         messages = self._progress.step(step, percent)
         if not isinstance(step, Commit):
             await self._journal.step(self._job.command.request_id, self._position, str(step), messages)
-        self._progress.tell()
+        self._progress.notify()
         match step:
             case Commit():
                 await self._commit()
                 if not isinstance(self._job.command, Stop):
-                    # The command's time was for proving; the old version must not run on because it ran short.
+                    # The command's timeout is for the rollout; the old version must be removed even when it is short.
                     deadline.at_least(CLEANUP_SECS)
             case Hold():
                 await self._hold(step, deadline)
@@ -218,7 +234,11 @@ class Execution:
             case _ if step.phase is Phase.PULL_IMAGE:
                 await alongside(self._rollout.perform(step, deadline.at), self._progress.pump())
             case _:
+                begun = _now()
                 await self._rollout.perform(step, deadline.at)
+                if step.phase is Phase.STOP_OLD and self._job.phase is OperationPhase.COMMITTED:
+                    # An old replica may take all of its grace, however long; removing it is still to come.
+                    deadline.at += _now() - begun
 
     async def _hold(self, step: Hold, deadline: Deadline) -> None:
         job = self._job
@@ -226,12 +246,12 @@ class Execution:
         begun = _now()
         job.is_holding = True
         try:
-            # The hold ends itself; its bound is for an engine that does not answer.
+            # A hold ends by itself; the deadline is for an engine that hangs.
             async with job.interruptible(begun + step.secs + HOLD_SLACK_SECS):
                 await self._holds.hold(step, self._rollout.resolve(step.replicas), job.deployment)
         finally:
             job.is_holding = False
-            # On top of the command's time, also when the engine went away in the middle.
+            # A hold does not count against the command's timeout, even when the engine went away during it.
             deadline.at += _now() - begun
         if not job.promoted.is_set():
             await self._journal.canary.passed(job.command.request_id, step.number)
@@ -239,7 +259,7 @@ class Execution:
 
     async def _commit(self) -> None:
         job = self._job
-        if job.phase is OperationPhase.UNWINDING:
+        if job.phase is OperationPhase.ROLLING_BACK:
             return
         row = await self._journal.service(job.service_id)
         deployment_id = job.deployment_id or (row.deployment_id if row else job.deployment_id)
@@ -256,7 +276,7 @@ class Execution:
         )
         if not committed:
             raise Interrupted(Interruption.ABORTED)
-        job.settle()
+        job.mark_committed()
         self._changes.announce()
 
     def _allowed_secs(self) -> float:
@@ -266,10 +286,13 @@ class Execution:
         deployment = self._job.deployment
         allowed = deployment.timeout_secs if deployment else CLEANUP_SECS
         if isinstance(command, Stop | Restart):
-            allowed = max(command.grace_secs * 2 + 60.0, allowed)
+            grace = command.grace_secs
+            if grace is None:
+                grace = (deployment.spec.options.stop_grace_secs if deployment else None) or DEFAULT_STOP_GRACE_SECS
+            allowed = max(grace * 2 + 60.0, allowed)
         spent = max(0.0, time.time() - (self._job.begun_at or time.time()))
         if self._job.is_canary:
-            # Holds are on top; what an earlier run of the agent spent was mostly that.
+            # Holds do not count, and an earlier run of the agent spent its time mostly on holds.
             spent = 0.0
         return max(allowed - spent, LEAST_SECS_AFTER_RESTART)
 
@@ -287,9 +310,11 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _why(cause: Interruption, job: Job) -> str:
+def _interruption_message(cause: Interruption, job: Job) -> str:
     if cause is Interruption.ABORTED:
         return abort_reason(job).message
+    if cause is Interruption.CANCELLED:
+        return cancel_reason(job).message
     if cause is Interruption.SUPERSEDED:
         return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
@@ -299,9 +324,11 @@ def _why(cause: Interruption, job: Job) -> str:
     )
 
 
-def _recalled(reason: str) -> tuple[Failure, list[LogLine]]:
+def _stored_failure(reason: str) -> tuple[Failure, list[LogLine]]:
     stored = json.loads(reason or "{}")
     failure = Failure(
-        code=stored.get("code", "INTERRUPTED"), message=stored.get("message", "the agent stopped before it finished")
+        code=stored.get("code", "INTERRUPTED"),
+        message=stored.get("message", "the agent stopped before it finished"),
+        details=stored.get("details", ""),
     )
     return failure, [LogLine(timestamp="", stream="stdout", message=line) for line in stored.get("logs", [])]

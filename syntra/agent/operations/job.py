@@ -1,4 +1,4 @@
-"""One operation on one service, from acceptance to report: what it is about and how it is interrupted."""
+"""One operation on one service, from acceptance to report: its target, its phase, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from syntra.utils.errors import AgentError
 
 
 class OperationPhase(enum.Enum):
-    """How far an operation is, in the journal's words."""
+    """The phase of an operation, as the journal stores it."""
 
     WAITING = "waiting"
     RUNNING = "running"
     COMMITTED = "committed"
-    UNWINDING = "unwinding"
+    # Its older name is stored in journals.
+    ROLLING_BACK = "unwinding"
 
 
 class Interruption(enum.Enum):
-    """Why an operation does not go on."""
+    """Why an operation is interrupted."""
 
     SUPERSEDED = "superseded"
     DEADLINE = "deadline"
     SHUTDOWN = "shutdown"
     ABORTED = "aborted"
+    CANCELLED = "cancelled"
 
 
 class Interrupted(AgentError):
-    """The operation was told to end at its next safe point."""
+    """The operation ends at a safe point, as requested or at its deadline."""
 
     def __init__(self, cause: Interruption) -> None:
         super().__init__(f"interrupted: {cause.value}")
@@ -44,9 +46,9 @@ class Interrupted(AgentError):
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """An accepted operation. Mutable: its owner is the lane it runs in.
+    """An accepted operation. Mutable: its owner is the queue that runs it.
 
-    `deployment` is what a deploy, rollback, scale or restart is about; None for a stop of something unknown.
+    `deployment` is the target of a deploy, rollback, scale or restart; None for the stop of an unknown service.
     """
 
     command: Operation
@@ -57,15 +59,17 @@ class Job:
     phase: OperationPhase = OperationPhase.WAITING
     prior: frozenset[ContainerId] = frozenset()
     begun_at: float | None = None
-    # What an earlier run of the agent had already decided to report, as JSON.
+    # The failure to report, as JSON, when a rollback has begun.
     reason: str = ""
-    # Whether the command has had its `command_response`.
+    # Whether the command has its `command_response`.
     answered: bool = False
     interruption: Interruption | None = None
-    # How many steps of a canary are over.
+    # The number of canary steps that are complete.
     stage: int = 0
     is_holding: bool = False
+    # Set to end the running hold; `decisions` counts how often that happened.
     promoted: asyncio.Event = field(default_factory=asyncio.Event)
+    decisions: int = 0
     _scopes: list[asyncio.Timeout] = field(default_factory=list)
 
     @property
@@ -78,33 +82,38 @@ class Job:
 
     @property
     def reports_deployment(self) -> bool:
-        """Whether the terminal report is a `deploy_status` (long work) or the response itself."""
+        """Whether the terminal report is a `deploy_status`; otherwise it is the response."""
         return isinstance(self.command, Deploy | Rollback | Scale)
 
     @property
+    def brings_deployment(self) -> bool:
+        """Whether it makes another deployment the current one of its service."""
+        return isinstance(self.command, Deploy | Rollback)
+
+    @property
     def is_canary(self) -> bool:
-        """Whether new replicas get the requests step by step. A rollback never does: it is for when time presses."""
+        """Whether requests shift to new replicas step by step. Never for a rollback, which must be quick."""
         strategy = self.deployment.strategy if self.deployment is not None else None
         return isinstance(self.command, Deploy) and strategy is Strategy.CANARY
 
     @property
     def can_be_decided(self) -> bool:
-        """Whether it is a canary beside what served before, and neither decided nor asked to end."""
+        """Whether it can be promoted or aborted: a running canary beside an earlier deployment, not interrupted."""
         is_under_way = self.phase is OperationPhase.RUNNING and self.interruption is None
         return self.is_canary and is_under_way and bool(self.prior)
 
     @property
     def replaces_others(self) -> bool:
-        """Whether it makes waiting and running work on the same service pointless."""
+        """Whether it supersedes waiting and running operations on the same service."""
         return isinstance(self.command, Deploy | Rollback | Stop)
 
     def interrupt(self, cause: Interruption) -> None:
-        """Ask the job to end at its next safe point; waits that are safe to leave end at once.
+        """Interrupt the job at its next safe point; interruptible waits end at once.
 
-        Past the commit, and while unwinding, only a shutdown counts: what is left is short and must be done.
+        After the commit and during a rollback, only a shutdown has an effect: the remaining work must be done.
         """
-        settled = self.phase in (OperationPhase.COMMITTED, OperationPhase.UNWINDING)
-        if settled and cause is not Interruption.SHUTDOWN:
+        is_decided = self.phase in (OperationPhase.COMMITTED, OperationPhase.ROLLING_BACK)
+        if is_decided and cause is not Interruption.SHUTDOWN:
             return
         if self.interruption is None or cause is Interruption.SHUTDOWN:
             self.interruption = cause
@@ -113,24 +122,25 @@ class Job:
                 scope.reschedule(asyncio.get_running_loop().time())
 
     def promote(self, stage: int) -> None:
-        """All holds are over: `stage` steps are. A hold that goes on ends at once."""
+        """`stage` steps count as complete: all, or those before a greater share. A running hold ends at once."""
         self.stage = max(self.stage, stage)
+        self.decisions += 1
         self.promoted.set()
 
-    def settle(self) -> None:
-        """The commit is made: what asked for an end while it was being written came too late, except for a shutdown."""
+    def mark_committed(self) -> None:
+        """Mark the job as committed. An interruption during the commit came too late, unless it is a shutdown."""
         self.phase = OperationPhase.COMMITTED
         if self.interruption is not Interruption.SHUTDOWN:
             self.interruption = None
 
     def safe_point(self) -> None:
-        """Raise Interrupted when the job was told to end."""
+        """Raise Interrupted when the job is interrupted."""
         if self.interruption is not None:
             raise Interrupted(self.interruption)
 
     @asynccontextmanager
     async def interruptible(self, deadline: float) -> AsyncIterator[None]:
-        """A block whose waits may be left at any await: Interrupted at `deadline` (loop time) or when interrupted."""
+        """A block that may end at any await: raises Interrupted at `deadline` (loop time) or when interrupted."""
         self.safe_point()
         scope = asyncio.timeout_at(deadline)
         try:
@@ -146,7 +156,7 @@ class Job:
             raise Interrupted(self.interruption or Interruption.DEADLINE) from None
 
     def desired(self) -> Desired:
-        """What it is to reach, for plans."""
+        """The desired state, for plans."""
         return Desired(
             command=self.command,
             deployment=self.deployment,
@@ -154,11 +164,16 @@ class Job:
             prior=self.prior,
             begun_at=self.begun_at or 0.0,
             is_committed=self.phase is OperationPhase.COMMITTED,
-            is_rolling_back=self.phase is OperationPhase.UNWINDING,
+            is_rolling_back=self.phase is OperationPhase.ROLLING_BACK,
             stage=self.stage,
         )
 
 
+def cancel_reason(job: Job) -> Failure:
+    """The failure to report for a cancelled deployment."""
+    return Failure(code=Interruption.CANCELLED.name, message=f"the {job.kind} of {job.service_id} was cancelled")
+
+
 def abort_reason(job: Job) -> Failure:
-    """What is reported of a canary that was told to end."""
+    """The failure to report for an aborted canary."""
     return Failure(code=Interruption.ABORTED.name, message=f"the canary of {job.service_id} was aborted")

@@ -1,4 +1,4 @@
-"""Tells the story of one job: statuses while it goes on, one report at its end."""
+"""Reports the progress of one job: statuses while it runs, and one report at its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from syntra.utils.frozen import frozen
 
 log = logging.getLogger(__name__)
 
-# A pull can report a hundred times a second; a person and a control plane want to see that it moves.
+# A pull can report a hundred times a second; once a second is enough to show progress.
 PULL_REPORT_SECS = 1.0
 
 
@@ -37,14 +37,14 @@ class Outcome:
 
 
 class ProgressReporter:
-    """Renders one job's messages. `began`, `step` give what goes into the journal's transaction; `tell` follows it."""
+    """Renders one job's messages. `began` and `step` return those for the journal's transaction; then call `notify`."""
 
     def __init__(self, job: Job, journal: Journal, reports: Reports, ledger: AlertLedger) -> None:
         self._job = job
         self._journal = journal
         self._reports = reports
         self._ledger = ledger
-        self._untold: list[tuple[str, Mapping[str, Json]]] = []
+        self._unsent: list[tuple[str, Mapping[str, Json]]] = []
         self._phase = Phase.PULL_IMAGE
         self._state = DeployState.PENDING
         self._percent = 0
@@ -52,55 +52,55 @@ class ProgressReporter:
         self._pull: tuple[int, str] | None = None
 
     def began(self) -> list[str]:
-        """The job starts."""
+        """The messages for the job's start."""
         return self._status(DeployState.PENDING, Phase.PULL_IMAGE, 0, f"{self._job.kind} begins")
 
     def step(self, step: Step, percent: int) -> list[str]:
-        """A step is about to have its effect."""
+        """The messages for a step, before it is performed."""
         return self._status(step.state, step.phase, percent, str(step))
 
     def pulling(self, percent: int, text: str) -> None:
-        """Pull progress, 0–100 of the pull; sent on by `pump`."""
+        """Set the progress of a pull, 0–100; `pump` sends it."""
         self._pull = (percent, text)
 
     async def pump(self) -> None:
-        """Send pull progress on, once a second at most, until cancelled."""
+        """Send the pull progress, at most once a second, until cancelled."""
         while True:
             await asyncio.sleep(PULL_REPORT_SECS)
             if self._pull is not None:
-                # A pull is the first of several steps; it counts for the first third of the bar.
+                # A pull is the first of several steps; it counts for the first third of the progress.
                 percent, text = self._pull[0] // 3, self._pull[1]
                 self._pull = None
                 for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text):
                     await self._journal.outbox.add(message)
-                self.tell()
+                self.notify()
 
     async def holding(self, sentence: str) -> None:
-        """A canary is held; the sentence says for how long."""
+        """Report that a canary is held; the sentence says for how long."""
         for message in self._status(DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK, self._percent, sentence):
             await self._journal.outbox.add(message)
-        self.tell()
+        self.notify()
 
     def remark(self, sentence: str) -> None:
-        """Something a person should know; it goes into the report's message, once."""
+        """Add a sentence to the report's message, once."""
         if sentence not in self._remarks:
             self._remarks.append(sentence)
 
-    def tell(self) -> None:
-        """Tell local listeners what the journal has committed."""
-        for kind, payload in self._untold:
-            self._reports.tell(self._job.command.request_id, kind, payload)
-        self._untold.clear()
+    def notify(self) -> None:
+        """Notify local listeners of the messages that the journal has committed."""
+        for kind, payload in self._unsent:
+            self._reports.notify(self._job.command.request_id, kind, payload)
+        self._unsent.clear()
 
     async def answer_late(self) -> None:
-        """Answer a command that takes longer than a control plane waits; its work goes on."""
+        """Answer a command that takes longer than a control plane waits; it keeps running."""
         self._job.answered = True
         response = success(self._job.command.request_id, {"accepted": True, "completed": False})
         await self._journal.answer(self._job.command.request_id, response, self._message("command_response", response))
-        self.tell()
+        self.notify()
 
     async def finish(self, outcome: Outcome) -> None:
-        """Write the one report of the job, and send it."""
+        """Write and send the job's report."""
         job = self._job
         failure = outcome.failure
         messages: list[str] = []
@@ -122,7 +122,7 @@ class ProgressReporter:
                 messages=[*messages, *draft.messages],
                 also=draft.write,
             )
-        self.tell()
+        self.notify()
         log.log(
             logging.WARNING if failure else logging.INFO,
             "operation finished",
@@ -152,9 +152,10 @@ class ProgressReporter:
             state, percent = DeployState.RUNNING, 100
             message = "; ".join([_done_sentence(job), *self._remarks])
         else:
-            # Going back is what an abort asks for, whatever was wished for a failure.
-            wished = job.deployment is not None and job.deployment.rollback_on_failure
-            restored = outcome.restored and (wished or failure.code == Interruption.ABORTED.name)
+            # An abort and a cancel ask for a rollback, whatever `rollback_on_failure` says.
+            is_rollback_wanted = job.deployment is not None and job.deployment.rollback_on_failure
+            is_asked_for = failure.code in (Interruption.ABORTED.name, Interruption.CANCELLED.name)
+            restored = outcome.restored and (is_rollback_wanted or is_asked_for)
             state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
             message = "; ".join([failure.message, *self._remarks])
         return self._progress(
@@ -190,6 +191,7 @@ class ProgressReporter:
             request_id=self._job.command.request_id,
             deployment_id=self._job.deployment_id,
             service_id=self._job.service_id,
+            operation=self._job.kind,
             state=state,
             phase=phase,
             percent=percent,
@@ -202,7 +204,7 @@ class ProgressReporter:
         )
 
     def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:
-        self._untold.append((kind, payload))
+        self._unsent.append((kind, payload))
         return for_control_plane(self._job.origin, kind, payload)
 
     def _alerts(self, draft: Draft, failure: Failure | None) -> list[AlertEvent]:

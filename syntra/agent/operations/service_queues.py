@@ -1,7 +1,7 @@
-"""One lane per service: operations of one service run one after another, services do not wait for each other.
+"""One queue per service: operations of one service run one after another; services do not wait for each other.
 
-A deploy, rollback or stop makes what waits in its lane pointless, and asks what runs there to end at its next safe
-point. Lanes are bounded; a full one refuses.
+A deploy, rollback or stop supersedes the operations that wait in its queue, and interrupts a running one at its next
+safe point. Queues are bounded; a full one refuses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from syntra.agent.operations.job import Interruption, Job
 from syntra.model.errors import RequestError
-from syntra.model.ids import ServiceId
+from syntra.model.ids import DeploymentId, ServiceId
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -24,11 +24,11 @@ MAX_JOBS = 256
 
 
 class QueueInUse(AgentError):
-    """The lane cannot be held: an operation runs there, somebody holds it, or the agent is stopping."""
+    """The queue cannot be locked: an operation runs, it is locked already, or the agent is stopping."""
 
 
 class ServiceQueues:
-    """Jobs in order, per service. `carry_out` runs one job to its report."""
+    """Jobs in order, per service. `carry_out` runs one job until it is reported."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ServiceQueues:
         *,
         on_idle: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_idle` is called when the last operation of a service is over: who left it alone looks at it again."""
+        """`on_idle` is called after the last operation of a service, so that control loops process it again."""
         self._group = group
         self._carry_out = carry_out
         self._on_idle = on_idle
@@ -50,66 +50,84 @@ class ServiceQueues:
         self._idle.set()
 
     def check(self, service_id: ServiceId) -> None:
-        """Raise RequestError (BUSY) when the service's lane or the agent is full."""
-        total = len(self._running) + sum(len(lane) for lane in self._waiting.values())
+        """Raise RequestError (BUSY) when the service's queue or the agent is full, or the agent is stopping."""
+        total = len(self._running) + sum(len(queue) for queue in self._waiting.values())
         if self._closed:
             raise RequestError("BUSY", "cannot take the command: the agent is stopping; send it again in a moment")
         if len(self._waiting.get(service_id, ())) >= MAX_WAITING_PER_SERVICE or total >= MAX_JOBS:
             raise RequestError("BUSY", f"cannot take the command: {total} operations are under way; try again later")
 
     def add(self, job: Job) -> list[Job]:
-        """Put a job into its lane; returns the waiting jobs that it made pointless: they will not run."""
-        lane = self._waiting.setdefault(job.service_id, deque())
-        pointless: list[Job] = []
+        """Add a job to its queue. Returns the waiting jobs that it supersedes: they will not run."""
+        queue = self._waiting.setdefault(job.service_id, deque())
+        superseded: list[Job] = []
         if job.replaces_others:
-            pointless = list(lane)
-            lane.clear()
+            superseded = list(queue)
+            queue.clear()
             running = self._running.get(job.service_id)
             if running is not None and running.reports_deployment:
                 running.interrupt(Interruption.SUPERSEDED)
-        lane.append(job)
+        queue.append(job)
         if not self.is_busy(job.service_id):
             self._start_next(job.service_id)
-        return pointless
+        return superseded
 
     def put_back(self, job: Job) -> None:
-        """Take a job that `add` returned after all, before all others: it has yet to be reported."""
+        """Put a superseded job back at the head of its queue, when it cannot be reported yet."""
         self._waiting.setdefault(job.service_id, deque()).appendleft(job)
         if not self.is_busy(job.service_id):
             self._start_next(job.service_id)
 
+    def withdraw(self, job: Job) -> bool:
+        """Remove a waiting job, unreported, from its queue. Returns False when it does not wait."""
+        lane = self._waiting.get(job.service_id, deque())
+        if job not in lane:
+            return False
+        lane.remove(job)
+        return True
+
+    def of(self, service_id: ServiceId) -> list[Job]:
+        """The running job of the service, then the waiting ones."""
+        running = self._running.get(service_id)
+        return [*([running] if running is not None else []), *self._waiting.get(service_id, ())]
+
+    def find(self, deployment_id: DeploymentId) -> Job | None:
+        """The running or waiting job that deploys or rolls back to this deployment."""
+        jobs = [job for service_id in {*self._running, *self._waiting} for job in self.of(service_id)]
+        return next((job for job in jobs if job.brings_deployment and job.deployment_id == deployment_id), None)
+
     def running(self, service_id: ServiceId) -> Job | None:
-        """What runs for the service."""
+        """The running job of the service."""
         return self._running.get(service_id)
 
     def is_busy(self, service_id: ServiceId) -> bool:
-        """Whether something runs or waits for the service, or its lane is held."""
+        """Whether an operation of the service runs or waits, or its queue is locked."""
         return service_id in self._running or service_id in self._held
 
     @asynccontextmanager
     async def holding(self, service_id: ServiceId, at_most_secs: float) -> AsyncIterator[None]:
-        """Keep an idle service's lane: operations that arrive wait until the block ends.
+        """Lock an idle service's queue: operations that arrive wait until the block ends.
 
-        Raises LaneTaken when it is not idle, and TimeoutError in place of whatever is awaited in the block once
-        `at_most_secs` are over or the agent has to stop.
+        Raises QueueInUse when the service is not idle. The block gets TimeoutError after `at_most_secs`, or when the
+        agent stops.
         """
         if self._closed or self.is_busy(service_id):
             raise QueueInUse(f"cannot lock {service_id}: another operation runs on it; try again later")
         scope = asyncio.timeout(at_most_secs)
         self._held[service_id] = scope
         self._idle.clear()
-        goes_on = False
+        starts_next = False
         try:
             async with scope:
                 yield
-            goes_on = True
-        except Exception:  # whatever failed in there is the holder's; only a cancelled agent starts nothing more
-            goes_on = True
+            starts_next = True
+        except Exception:  # the block's own error; only cancellation must start no further job
+            starts_next = True
             raise
         finally:
             del self._held[service_id]
-            self._rest()
-            if goes_on:
+            self._update_idle()
+            if starts_next:
                 self._start_next(service_id)
 
     def is_held(self, service_id: ServiceId) -> bool:
@@ -118,16 +136,16 @@ class ServiceQueues:
         return job is not None and job.is_holding
 
     async def drain(self, grace_secs: float) -> None:
-        """Stop taking jobs; let those that run end within `grace_secs`, then park them, then cut them off.
+        """Accept no more jobs. Let running ones end within `grace_secs`, then park them, then cancel them.
 
-        A job that is cut off is parked too: the next start looks what its last step did.
+        A cancelled job is parked too: the next start observes what its last step did.
         """
         self._closed = True
-        for lane in self._waiting.values():
-            lane.clear()
+        for queue in self._waiting.values():
+            queue.clear()
         for job in self._running.values():
             if job.is_holding:
-                # It would hold far beyond any grace.
+                # A hold outlasts any grace period.
                 job.interrupt(Interruption.SHUTDOWN)
         try:
             async with asyncio.timeout(grace_secs):
@@ -147,11 +165,11 @@ class ServiceQueues:
                     task.cancel()
 
     def _start_next(self, service_id: ServiceId) -> None:
-        lane = self._waiting.get(service_id)
-        if not lane or self._closed:
+        queue = self._waiting.get(service_id)
+        if not queue or self._closed:
             self._waiting.pop(service_id, None)
             return
-        job = lane.popleft()
+        job = queue.popleft()
         self._running[service_id] = job
         self._idle.clear()
         self._tasks[service_id] = self._group.create_task(self._run(job), name=f"{job.kind} {service_id}")
@@ -162,11 +180,11 @@ class ServiceQueues:
         finally:
             del self._running[job.service_id]
             del self._tasks[job.service_id]
-            self._rest()
+            self._update_idle()
         self._start_next(job.service_id)
         if not self.is_busy(job.service_id):
             self._on_idle()
 
-    def _rest(self) -> None:
+    def _update_idle(self) -> None:
         if not self._running and not self._held:
             self._idle.set()

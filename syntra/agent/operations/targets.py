@@ -1,4 +1,4 @@
-"""Which deployment an operation is about, and with how many replicas; refused when there is none."""
+"""Finds the deployment and the number of replicas for an operation; refuses it when there is none."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import dataclasses
 
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import CurrentService
-from syntra.model.command import Deploy, Operation, Restart, Rollback, Scale, Stop
+from syntra.model.command import Cancel, Deploy, Operation, Restart, Rollback, Scale, Stop
 from syntra.model.errors import RequestError
-from syntra.model.ids import ServiceId
+from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.runtime import Replicas
 
 
 class Targets:
-    """Looks them up in the journal; every method may raise RequestError."""
+    """Reads targets from the journal. Every method may raise RequestError."""
 
     def __init__(self, journal: Journal, replicas: Replicas) -> None:
         self._journal = journal
         self._replicas = replicas
 
     async def of(self, command: Operation, *, resumed: bool = False) -> tuple[Deployment | None, int]:
-        """Deployment and number of replicas. `resumed`: the operation was accepted before, so its own traces count."""
+        """Deployment and number of replicas. `resumed`: accepted before, so its own deployment may be stored."""
         match command:
             case Deploy(deployment=deployment):
                 if not resumed:
@@ -58,7 +58,7 @@ class Targets:
         found = await self._journal.current(command.service_id)
         deployment = await self._rollback_target(command, found)
         replicas = found.row.replicas if found and not found.row.stopped else deployment.spec.replicas
-        # A target that holds a host port has a place for one.
+        # A deployment with a host port can have one replica only.
         return deployment, min(replicas, 1) if deployment.spec.host_port is not None else replicas
 
     async def _rollback_target(self, command: Rollback, found: CurrentService | None) -> Deployment:
@@ -72,7 +72,7 @@ class Targets:
                 )
         deployment = await self._journal.deployment(service_id, target) if target in kept else None
         if deployment is None and command.image is not None and found is not None:
-            # Not kept, but the control plane knows what it ran: the current settings with that image.
+            # The deployment is not kept. Use the current settings with the image that the control plane sent.
             _, current = await current_of(service_id, self._journal)
             spec = dataclasses.replace(current.spec, image=command.image)
             deployment = dataclasses.replace(current, deployment_id=target, spec=spec, resolved=None)
@@ -85,7 +85,7 @@ class Targets:
 
 
 async def current_of(service_id: ServiceId, journal: Journal) -> tuple[CurrentService, Deployment]:
-    """A service's desired state and its deployment; raises RequestError (SERVICE_NOT_FOUND) when there is none."""
+    """A service's desired state and its deployment. Raises RequestError (SERVICE_NOT_FOUND) when there is none."""
     found = await journal.current(service_id)
     if found is None or found.deployment is None:
         raise _unknown(service_id)
@@ -93,9 +93,9 @@ async def current_of(service_id: ServiceId, journal: Journal) -> tuple[CurrentSe
 
 
 async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
-    """Raise RequestError (DEPLOYMENT_EXISTS) when the id is kept with another spec.
+    """Raise RequestError (DEPLOYMENT_EXISTS) when the id is stored with another spec.
 
-    Replicas are told apart by deployment id; one id with two specs would make a rollback ambiguous.
+    The deployment id identifies replicas: with two specs for one id, a rollback would be ambiguous.
     """
     spec = deployment.spec
     known = await journal.deployment(spec.service_id, deployment.deployment_id)
@@ -104,6 +104,28 @@ async def check_unchanged(deployment: Deployment, journal: Journal) -> None:
             "DEPLOYMENT_EXISTS",
             f"deployment_id: {deployment.deployment_id} already exists with another spec; use a new deployment_id",
         )
+
+
+async def not_under_way(command: Cancel, journal: Journal) -> RequestError:
+    """The refusal to cancel a deployment that no job deploys."""
+    deployment_id = command.deployment_id
+    rows = await journal.services()
+    if any(row.deployment_id == deployment_id and not row.stopped for row in rows):
+        return already_deployed(deployment_id)
+    kept = await journal.kept_by_service()
+    if any(deployment_id in known for known in kept.values()):
+        return RequestError("DEPLOYMENT_FINISHED", f"cannot cancel deployment {deployment_id}: it is over already")
+    return RequestError(
+        "DEPLOYMENT_NOT_FOUND", f"cannot cancel deployment {deployment_id}: it is not under way and nothing of it runs"
+    )
+
+
+def already_deployed(deployment_id: DeploymentId) -> RequestError:
+    """The refusal of a cancel that came too late."""
+    return RequestError(
+        "ALREADY_DEPLOYED",
+        f"cannot cancel deployment {deployment_id}: it is deployed already; roll back or stop the service",
+    )
 
 
 def _unknown(service_id: ServiceId) -> RequestError:

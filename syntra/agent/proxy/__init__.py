@@ -1,1 +1,1 @@
-"""The proxy of an agent on a container engine: its routes file and, where the agent starts it, its container."""
+"""The proxy on a container engine: its routes file and, where the agent starts the proxy, its container."""

@@ -1,7 +1,7 @@
-"""The proxy as a container of ours: up, down, and what there is to say about it.
+"""The proxy container that the agent runs: up, down, status and problems.
 
-A foreign proxy that works with our routes is as good as ours and is left alone. What serves is stopped only when its
-successor is made, and comes back when that does not serve.
+A foreign proxy that applies the agent's routes is adopted: it is left alone. A running proxy is stopped only after its
+replacement has been created, and is started again when the replacement fails.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 log = logging.getLogger(__name__)
 
 ANSWER_SECS = 30.0
-"""From start to the API's first answer; it is half a second on an idle machine."""
+"""From start to the API's first response; usually half a second on an idle machine."""
 APPLY_SECS = 10.0
 ADOPT_SECS = 5.0
-"""Traefik's own throttle between two configurations is 2 s (providersThrottleDuration)."""
-LOOK_SECS = 0.1
+"""Longer than Traefik's throttle between two configurations, 2 s (providersThrottleDuration)."""
+POLL_SECS = 0.1
 
 Say = Callable[[str], Awaitable[None]]
 
 
 class Routes(Protocol):
-    """What the agent publishes, as far as a proxy is concerned with it."""
+    """The published routes, as a proxy needs them."""
 
     async def write(self) -> None:
-        """Have the file there, whatever happened to it. Raises RuntimeUnavailable or StepFailed."""
+        """Write the routes file, whatever it holds. Raises RuntimeUnavailable or StepFailed."""
 
     async def applied(self) -> bool:
-        """Whether the proxy works with what is published now. Raises ProxyUnreachable or RuntimeUnavailable."""
+        """Whether the proxy has applied the routes published now. Raises ProxyUnreachable or RuntimeUnavailable."""
 
     async def wait_applied(self, secs: float) -> bool:
-        """Wait until the proxy works with what is published; False after `secs`. Raises as `applied` does."""
+        """Wait until the proxy has applied the routes; False after `secs`. Raises as `applied` does."""
 
     async def complaints(self) -> tuple[str, ...]:
-        """What the proxy has against it, as sentences. Raises as `applied` does."""
+        """The proxy's errors about the routes, one sentence each. Raises as `applied` does."""
 
 
 class ProxyContainer:
     """One per agent. `routes` is None when the agent writes none.
 
-    All methods raise RuntimeUnavailable and StepFailed; a cancelled `up` has one serve, the next completes it.
+    All methods raise RuntimeUnavailable and StepFailed. A cancelled `up` leaves a proxy running; the next completes it.
     """
 
     def __init__(self, setup: ProxySetup, containers: ProxyContainers, routes: Routes | None) -> None:
@@ -65,11 +65,11 @@ class ProxyContainer:
         self._containers = containers
         self._routes = routes
         self._info = ProxyInfo(setup.api_url)
-        # Two `up` at once: the second finds what the first has done.
+        # Of two concurrent `up` calls, the second finds the result of the first.
         self._lock = asyncio.Lock()
 
     async def up(self, say: Say) -> dict[str, Json]:
-        """Have a proxy serve our routes. Raises InvalidStatic too, before anything is touched."""
+        """Bring a proxy up with the agent's routes. Also raises InvalidStatic, before it changes anything."""
         async with self._lock:
             if self._routes is None:
                 self._setup.static()
@@ -96,7 +96,7 @@ class ProxyContainer:
             return await self._report(decision, why)
 
     async def down(self) -> dict[str, Json]:
-        """Stop and remove what is ours. The routes file and the certificates stay."""
+        """Stop and remove the agent's proxy containers. The routes file and the certificates stay."""
         async with self._lock:
             removed: list[Json] = []
             for item in await self._containers.found():
@@ -116,9 +116,9 @@ class ProxyContainer:
         return {"removed": removed, "message": message}
 
     async def status(self) -> dict[str, Json]:
-        """What there is, whose it is, and what is wrong with it; see docs/operations.md for the fields."""
+        """The proxy's state, owner and problems; see docs/operations.md for the fields."""
         found = await self._containers.found()
-        problems = self._misfits(found)
+        problems = self._container_problems(found)
         serving = next((item for item in found if _runs(item)), found[-1] if found else None)
         version, entrypoints, applied, detail = None, dict[str, str](), None, ""
         try:
@@ -149,14 +149,14 @@ class ProxyContainer:
         }
 
     async def problems(self) -> tuple[str, ...]:
-        """What a person should know unasked. Whether the proxy follows at all is the routes' own matter."""
-        problems = self._misfits(await self._containers.found())
+        """Problems to show in the agent's `status`. Whether routes are applied is checked by `ProxyRoutes`."""
+        problems = self._container_problems(await self._containers.found())
         if self._routes is not None:
             with suppress(ProxyUnreachable):
                 problems += await self._routes.complaints()
         return problems
 
-    def _misfits(self, found: Sequence[ContainerDetails]) -> tuple[str, ...]:
+    def _container_problems(self, found: Sequence[ContainerDetails]) -> tuple[str, ...]:
         if not found:
             return ()
         if not any(_runs(item) for item in found):
@@ -187,7 +187,7 @@ class ProxyContainer:
         return {"action": Action.ADOPT.value, "message": message, "container": None}
 
     async def _check_ports(self, static: StaticSettings, serving: Sequence[ContainerDetails]) -> None:
-        """Raise StepFailed when something else holds what the proxy is to listen on. What ours holds is let go."""
+        """Raise StepFailed when another process holds a port of the proxy. The agent's proxies release theirs."""
         ours = {port for item in serving for port in _ports(item)}
         for listener in (*static.listen, static.api):
             if listener.port in ours:
@@ -205,7 +205,7 @@ class ProxyContainer:
                 )
 
     async def _bring_up(self, decision: Decision, wanted: WantedProxy, say: Say) -> Decision:
-        """Make and start what is to serve; when it does not, what served before does again."""
+        """Create and start the new container; when it fails, start the previous ones again."""
         before = [item for item in await self._containers.found() if item.id in decision.old and _runs(item)]
         keep = decision.keep
         if keep is None:
@@ -216,7 +216,7 @@ class ProxyContainer:
         try:
             await self._switch(keep, before, wanted, say)
         except asyncio.CancelledError:
-            # An agent that stops here would leave no proxy until somebody looks; every call may be repeated.
+            # Stopping here could leave no proxy running. Complete the switch; every call is repeatable.
             with suppress(RuntimeUnavailable, StepFailed):
                 await self._switch(keep, before, wanted, say)
             raise
@@ -235,7 +235,7 @@ class ProxyContainer:
             await self._containers.remove(keep)
             for item in before:
                 await self._containers.start(item.id)
-                # It made room for its successor.
+                # `create` renamed it to free the name.
                 await self._containers.rename(item.id, item.name)
                 await self._await_answer(item.id)
             again = f"; running again: {', '.join(item.name for item in before)}" if before else ""
@@ -246,11 +246,11 @@ class ProxyContainer:
         deadline = loop.time() + ANSWER_SECS
         while True:
             answers = await self._version() is not None
-            there = await self._containers.inspect(container_id)
-            # Where something else answers, ours cannot have the port: it ends, and the engine starts it again.
-            if there is None or not _runs(there) or there.restart_count:
+            container = await self._containers.inspect(container_id)
+            # When another process answers, the container cannot bind the port: it exits and the engine restarts it.
+            if container is None or not _runs(container) or container.restart_count:
                 last = _clip(await self._containers.last_line(container_id))
-                code = there.state.exit_code if there else "unknown"
+                code = container.state.exit_code if container else "unknown"
                 raise StepFailed(
                     CODE,
                     f"cannot bring up the proxy: it ended at once with exit code {code}"
@@ -263,9 +263,9 @@ class ProxyContainer:
                 raise StepFailed(
                     CODE,
                     f"cannot bring up the proxy: it does not answer at {self._setup.api_url} within {ANSWER_SECS:g} s; "
-                    f"see `docker logs {there.name}`",
+                    f"see `docker logs {container.name}`",
                 )
-            await asyncio.sleep(LOOK_SECS)
+            await asyncio.sleep(POLL_SECS)
 
     async def _await_routes(self, routes: Routes) -> None:
         if not await self._are_applied(routes, APPLY_SECS):
@@ -288,11 +288,11 @@ class ProxyContainer:
             return None
 
     async def _report(self, decision: Decision, why: Sequence[str]) -> dict[str, Json]:
-        there = await self._containers.inspect(decision.keep or "")
-        name = there.name if there else "the proxy"
+        container = await self._containers.inspect(decision.keep or "")
+        name = container.name if container else "the proxy"
         message = {
             Action.NOTHING: f"{name} is running already; nothing to do",
-            Action.START: f"{name} is running, with {there.image_ref if there else 'its image'}",
+            Action.START: f"{name} is running, with {container.image_ref if container else 'its image'}",
             Action.REPLACE: f"{name} is running, replaced because of: {_short(why)}",
         }[decision.action]
         return {"action": decision.action.value, "message": message, "container": name}

@@ -1,7 +1,7 @@
-"""What bringing the proxy up amounts to, given what is there. Pure.
+"""Decides what `proxy up` has to do, given the containers that exist. Pure.
 
-The answer depends on what is seen alone and never on what was done before, so an agent that was killed in the middle
-of anything goes on from there when it is asked again.
+The decision depends on observed state only, never on earlier actions. So an agent that was killed at any point resumes
+with the next `proxy up`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from syntra.utils.frozen import frozen
 
 
 class Action(Enum):
-    """What is to be done."""
+    """What `proxy up` does, as the response names it."""
 
     NOTHING = "unchanged"
     ADOPT = "adopted"
@@ -23,7 +23,7 @@ class Action(Enum):
 
 @frozen
 class Seen:
-    """One container of ours. `fits`: made as one would be made now."""
+    """One of the agent's proxy containers. `fits`: it matches the current configuration."""
 
     id: str
     fits: bool
@@ -32,7 +32,7 @@ class Seen:
 
 @frozen
 class Decision:
-    """`keep` is the container to serve, None when it is yet to be made; `old` are those that go."""
+    """`keep` is the container to run, None when it must be created; `old` are those to remove."""
 
     action: Action
     keep: str | None = None
@@ -40,7 +40,7 @@ class Decision:
 
 
 def decide(found: Sequence[Seen], *, foreign: bool) -> Decision:
-    """`foreign`: a proxy answers although none of ours runs. A restart costs requests: only a misfit is replaced."""
+    """`foreign`: a proxy answers, but none of `found` runs. A container that fits is kept: a restart costs requests."""
     fitting = [seen for seen in found if seen.fits]
     running = [seen for seen in found if seen.running]
     if foreign and not running:

@@ -1,10 +1,10 @@
-"""The proxy's side of the traffic: the file it reads, and that it is seen to work with it."""
+"""Writes the proxy's routes file, and observes whether the proxy has applied it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from syntra.agent.config.settings import Settings
 from syntra.agent.traffic.switch import TrafficSwitch
@@ -20,14 +20,14 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 APPLY_SECS = 10.0
-# Waited when nobody can be asked: the proxy's own throttle between two configurations is two seconds
+# The wait for a proxy that cannot be observed: its throttle between two configurations is two seconds
 # (providersThrottleDuration), and one more is for its file watcher.
 UNOBSERVED_SECS = 3.0
-TURN_SECS = 1.0
+ATTEMPT_SECS = 1.0
 
 
 class ProxyRoutes:
-    """`agent.traffic.port.RoutePublisher`: one machine-written file for Traefik's file provider."""
+    """Implements `agent.traffic.port.RoutePublisher` with one generated file for Traefik's file provider."""
 
     routes = True
     why_no_shares: str | None = None
@@ -38,82 +38,88 @@ class ProxyRoutes:
         *,
         writer: FileWriter,
         observer: ProxyObserver,
+        certificates: Callable[[], Sequence[traefik.ServedCertificate]] = tuple,
         unobserved_secs: float = UNOBSERVED_SECS,
     ) -> None:
+        """`certificates` returns the certificates to serve; the observer must get the same."""
         self._settings = settings
         self._writer = writer
         self._observer = observer
+        self._certificates = certificates
         self._unobserved_secs = unobserved_secs
         self.problem = ""
 
     async def write(self, table: RouteTable) -> bool:
-        """Make the table the file's; whether it said something new. Raises StepFailed: then the old file stands."""
+        """Write the file. Returns whether its content changed. Raises StepFailed; the old file then stays."""
         try:
-            return await asyncio.to_thread(self._writer.write, traefik.render(table, self._settings))
+            data = traefik.render(table, self._settings, self._certificates())
+            return await asyncio.to_thread(self._writer.write, data)
         except AgentError as failed:
             raise StepFailed("ROUTE_FAILED", str(failed)) from failed
 
     async def until_applied(self, table: RouteTable, *, is_new: bool) -> None:
-        """Return once the proxy works with the table. One that cannot be asked is waited for when it `is_new`.
+        """Return once the proxy has applied the table. An unreachable proxy gets a fixed wait when the table `is_new`.
 
-        Raises StepFailed when the proxy answers and keeps to something else.
+        Raises StepFailed when the proxy answers and uses another table.
         """
         try:
-            # Asked once before it is waited for: a proxy that is not there is not worth the whole of APPLY_SECS.
+            # Check once before waiting: do not wait APPLY_SECS for a proxy that is not there.
             applied = await self._observer.applied(table)
             if is_new or not applied:
-                # Also when it was seen at once: the API's entrypoint may be the first to have what is new.
+                # Also when it is applied already: the API may report the new routes before other entrypoints use them.
                 applied = await self._observer.wait_applied(table, APPLY_SECS)
         except ProxyUnreachable as unseen:
-            self._say_unseen(table, f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
+            self._set_unobserved(table, f"the proxy cannot be observed, so a fixed time is waited for it: {unseen}")
             if is_new:
                 await asyncio.sleep(self._unobserved_secs)
             return
-        self._say("" if applied else f"the proxy has not applied its routes within {APPLY_SECS:g} s; see its log")
+        self._set_problem(
+            "" if applied else f"the proxy has not applied its routes within {APPLY_SECS:g} s; see its log"
+        )
         if not applied:
             raise StepFailed("ROUTE_FAILED", f"cannot route: {self.problem}")
 
     async def look(self, table: RouteTable) -> None:
-        """Ask once whether the proxy works with the table, for the status' sake."""
+        """Check once whether the proxy has applied the table, and update `problem`."""
         try:
             applied = await self._observer.applied(table)
         except ProxyUnreachable as unseen:
-            self._say_unseen(table, f"the proxy cannot be observed: {unseen}")
+            self._set_unobserved(table, f"the proxy cannot be observed: {unseen}")
             return
-        self._say("" if applied else "the proxy works with other routes than the agent's; see its log")
+        self._set_problem("" if applied else "the proxy works with other routes than the agent's; see its log")
 
     async def applied(self, table: RouteTable) -> bool:
-        """Whether the proxy works with the table now; an earlier problem with that is over then.
+        """Whether the proxy has applied the table; if so, `problem` is cleared.
 
         Raises ProxyUnreachable.
         """
-        return self._solved(await self._observer.applied(table))
+        return self._clear_problem(await self._observer.applied(table))
 
     async def wait_applied(self, table: RouteTable, secs: float) -> bool:
-        """`applied`, waited for. Raises ProxyUnreachable when the proxy is away at the end."""
-        return self._solved(await self._observer.wait_applied(table, secs))
+        """Wait until `applied`; False after `secs`. Raises ProxyUnreachable when the proxy is unreachable by then."""
+        return self._clear_problem(await self._observer.wait_applied(table, secs))
 
-    def _solved(self, applied: bool) -> bool:
+    def _clear_problem(self, applied: bool) -> bool:
         if applied:
-            self._say("")
+            self._set_problem("")
         return applied
 
     async def complaints(self, table: RouteTable) -> tuple[str, ...]:
-        """What the proxy has against the table, as sentences; raises ProxyUnreachable."""
+        """The proxy's errors about the table, one sentence each. Raises ProxyUnreachable."""
         return await self._observer.problems(table)
 
-    def _say_unseen(self, table: RouteTable, problem: str) -> None:
-        # Who routes nothing needs no proxy.
-        self._say(problem if any(route.domains for route in table.routes) else "")
+    def _set_unobserved(self, table: RouteTable, problem: str) -> None:
+        # Without routes, no proxy is needed.
+        self._set_problem(problem if any(route.domains for route in table.routes) else "")
 
-    def _say(self, problem: str) -> None:
+    def _set_problem(self, problem: str) -> None:
         if problem and problem != self.problem:
             log.warning("proxy", extra={"reason": problem})
         self.problem = problem
 
 
 class PublishedRoutes:
-    """`agent.proxy.container.Routes` over the switch that publishes them."""
+    """Implements `agent.proxy.container.Routes` with the switch that publishes them."""
 
     def __init__(self, traffic: TrafficSwitch, proxy: ProxyRoutes) -> None:
         self._traffic = traffic
@@ -135,10 +141,10 @@ class PublishedRoutes:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + secs
         while True:
-            is_last = loop.time() + TURN_SECS >= deadline
+            is_last = loop.time() + ATTEMPT_SECS >= deadline
             try:
-                # In short turns, since what is published may change meanwhile.
-                if await self._proxy.wait_applied(await self._traffic.table(), min(secs, TURN_SECS)):
+                # In short waits, since the published routes may change meanwhile.
+                if await self._proxy.wait_applied(await self._traffic.table(), min(secs, ATTEMPT_SECS)):
                     return True
             except ProxyUnreachable:
                 if is_last:
@@ -151,7 +157,7 @@ class PublishedRoutes:
 
 
 def proxy_settings(settings: Settings) -> traefik.ProxySettings:
-    """What the proxy's own configuration calls things."""
+    """The names of entrypoints and certificate resolver in the proxy's own configuration."""
     networking = settings.networking
     return traefik.ProxySettings(
         entrypoints=networking.entrypoints,
@@ -161,6 +167,6 @@ def proxy_settings(settings: Settings) -> traefik.ProxySettings:
 
 
 def route_labels(settings: Settings) -> Callable[[ServiceSpec], Mapping[str, str]]:
-    """The labels that lead a proxy to a service's containers; none unless routes are made by labels."""
+    """The routing labels of a service's containers; empty unless the proxy mode uses labels."""
     by_labels, proxy = settings.networking.proxy == "traefik-labels", proxy_settings(settings)
     return lambda spec: traefik.labels(spec, proxy) if by_labels else {}

@@ -1,6 +1,6 @@
-"""From the agent's settings to a proxy of ours: its static configuration, its directories, its container.
+"""Derives the proxy from the agent's settings: its static configuration, its directories, its container.
 
-Raises InvalidStatic where the configuration makes no proxy, so nothing here is asked before it is needed.
+A configuration without a proxy raises InvalidStatic, so call nothing here before it is needed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ProxySetup:
-    """What the configuration says about a proxy of ours."""
+    """The proxy as the settings define it."""
 
     settings: Settings
     owner: str
@@ -34,18 +34,23 @@ class ProxySetup:
 
     @property
     def acme_dir(self) -> Path:
-        """Certificates and the account's key; not below the watched directory unless that is put around it."""
+        """The directory of certificates and the account key; outside the watched directory by default."""
         return self.settings.data_dir / "traefik" / "acme"
 
+    @property
+    def certificates_dir(self) -> Path:
+        """The directory of certificates that a control plane sent, with their keys."""
+        return certificates_dir(self.settings)
+
     def static(self) -> StaticSettings:
-        """The static configuration; raises InvalidStatic."""
+        """The static configuration. Raises InvalidStatic."""
         networking = self.settings.networking
         if networking.proxy != "traefik-file":
             raise InvalidStatic(
                 "networking.proxy",
                 f"is {networking.proxy}, and a proxy of ours reads files only; set it to traefik-file",
             )
-        if self.acme_dir.is_relative_to(self.dynamic_dir):
+        if any(private.is_relative_to(self.dynamic_dir) for private in (self.acme_dir, self.certificates_dir)):
             raise InvalidStatic(
                 "networking.traefik_dynamic_dir", "is above the directory of the certificates' keys; choose another"
             )
@@ -60,11 +65,14 @@ class ProxySetup:
         )
 
     def wanted(self) -> WantedProxy:
-        """The container; raises InvalidStatic."""
+        """The container to create. Raises InvalidStatic."""
         static = self.static()
         binds = [Bind(source=str(self.dynamic_dir), target=DYNAMIC_AT, read_only=True)]
         if static.cert_resolver:
             binds.append(Bind(source=str(self.acme_dir), target=ACME_AT, read_only=False))
+            # The same path as on the host, so that the routes name these files in one way for every proxy.
+            at = str(self.certificates_dir)
+            binds.append(Bind(source=at, target=at, read_only=True))
         return WantedProxy(
             owner=self.owner,
             image=make_image(
@@ -76,15 +84,21 @@ class ProxySetup:
         )
 
     def make_directories(self) -> None:
-        """The two directories, when they are missing; raises AgentError."""
+        """Create the directories that are missing. Raises AgentError."""
         try:
-            # As `networking.file_writer` makes it: a proxy in a container may read it as another user.
+            # Same mode as `networking.file_writer`: a proxy in a container may read it as another user.
             if not self.dynamic_dir.is_dir():
                 self.dynamic_dir.mkdir(parents=True, exist_ok=True)
                 self.dynamic_dir.chmod(0o755)
-            self.acme_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.acme_dir.chmod(0o700)
+            for private in (self.acme_dir, self.certificates_dir):
+                private.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private.chmod(0o700)
         except OSError as refused:
             raise AgentError(
                 f"cannot make the proxy's directories: {refused.filename}: {refused.strerror}; check path and rights"
             ) from refused
+
+
+def certificates_dir(settings: Settings) -> Path:
+    """The directory of certificates that a control plane sent."""
+    return settings.data_dir / "traefik" / "certificates"

@@ -1,4 +1,4 @@
-"""`proxy_up`, `proxy_down` and `proxy_status` as the router asks for them, and what `status` says of the proxy."""
+"""Carries out `proxy_up`, `proxy_down` and `proxy_status`, and collects the proxy's warnings for `status`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLINE_SECS = 10.0
 
 
 class ProxyVerbs:
-    """Carries them out, and has the proxy looked at again when something was done to it. `watch` is to be run."""
+    """Carries the commands out, and triggers `watch` after each change. Run `watch` as a task."""
 
     def __init__(self, proxy: ProxyContainer, watch: ProxyWatch) -> None:
         self._proxy = proxy
@@ -31,13 +31,13 @@ class ProxyVerbs:
 
     @classmethod
     def of(cls, settings: Settings, containers: ProxyContainers, traffic: TrafficSwitch | None) -> ProxyVerbs:
-        """Those of an agent with these settings."""
+        """Build them for these settings."""
         setup = ProxySetup(settings=settings, owner=containers.owner)
         proxy = ProxyContainer(setup, containers, PublishedRoutes.of(traffic))
         return cls(proxy, ProxyWatch(proxy.problems))
 
     async def carry_out(self, action: ProxyAction, say: Say) -> dict[str, Json]:
-        """The data of the response. Raises AgentError."""
+        """Returns the data of the response. Raises AgentError."""
         match action:
             case ProxyAction.STATUS:
                 return await self._proxy.status()
@@ -54,26 +54,26 @@ class ProxyVerbs:
 
 
 class ProxyWatch:
-    """Keeps the last answer of `look` in `warnings`. An answer that cannot be had leaves none."""
+    """Keeps the last result of `check` in `warnings`; empty when `check` fails."""
 
-    def __init__(self, look: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
-        self._look = look
+    def __init__(self, check: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
+        self._check = check
         self._nudge = asyncio.Event()
         self.warnings: tuple[str, ...] = ()
 
     def nudge(self) -> None:
-        """Something was done to the proxy: look at once."""
+        """Check at once, after a change to the proxy."""
         self._nudge.set()
 
     async def run(self) -> None:
-        """Look every EVERY_SECS until cancelled."""
+        """Check every EVERY_SECS until cancelled."""
         while True:
             self._nudge.clear()
             try:
                 async with asyncio.timeout(DEADLINE_SECS):
-                    self._say(await self._look())
+                    self._set_warnings(await self._check())
             except (AgentError, TimeoutError) as unknown:
-                # An engine that is away is a warning of its own.
+                # An unavailable engine has its own warning.
                 log.debug("cannot check the proxy", extra={"reason": str(unknown)})
                 self.warnings = ()
             try:
@@ -82,7 +82,7 @@ class ProxyWatch:
             except TimeoutError:
                 continue
 
-    def _say(self, warnings: tuple[str, ...]) -> None:
+    def _set_warnings(self, warnings: tuple[str, ...]) -> None:
         for warning in warnings:
             if warning not in self.warnings:
                 log.warning("proxy", extra={"reason": warning})

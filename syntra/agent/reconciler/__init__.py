@@ -1,1 +1,1 @@
-"""What should run, runs: down or missing replicas come back, and what no service needs is collected."""
+"""Self-healing: restores replicas that are down or missing, and removes containers that no service needs."""

@@ -1,4 +1,4 @@
-"""Removes containers and images of ours that no service needs any more, once an hour."""
+"""Removes the agent's containers and images that no service needs, once an hour."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ RUN_EVERY_SECS = 3600.0
 
 
 class GarbageSource(Containers, Lifecycle, Retention, Protocol):
-    """What is collected from."""
+    """The engine's capabilities that garbage collection needs."""
 
 
 class GarbageCollector:
-    """Removes stopped containers of retired deployments and image pins of deployments that are not kept."""
+    """Removes stopped containers of old deployments, and image pins of deployments that are not kept."""
 
     def __init__(self, journal: Journal, engine: GarbageSource, queues: ServiceQueues) -> None:
         self._journal = journal
@@ -46,9 +46,9 @@ class GarbageCollector:
             await asyncio.sleep(RUN_EVERY_SECS)
 
     async def collect(self) -> int:
-        """One pass; returns how many containers and names went. Running containers are only ever named, not touched."""
+        """Run one pass. Returns the number of removed containers and tags. Running containers are listed in `stray`."""
         current = {row.service_id: row.deployment_id for row in await self._journal.services()}
-        gone = 0
+        removed = 0
         stray: list[str] = []
         for replica in await self._engine.observe():
             if self._queues.is_busy(replica.service_id) or current.get(replica.service_id) == replica.deployment_id:
@@ -58,14 +58,14 @@ class GarbageCollector:
             elif await self._is_unneeded(replica):
                 log.info("retired container removed", extra={"container": replica.name})
                 await self._engine.remove(replica.container_id)
-                gone += 1
+                removed += 1
         self.stray = tuple(stray)
         keep = await self._journal.kept_by_service()
         idle = frozenset(service_id for service_id in keep if not self._queues.is_busy(service_id))
-        return gone + await self._engine.collect_garbage(keep, idle)
+        return removed + await self._engine.collect_garbage(keep, idle)
 
     async def _is_unneeded(self, replica: Container) -> bool:
-        # Looked at again just before removal: the list may be from memory, and an operation may have begun since.
+        # Inspect again just before removal: the list may be cached, and an operation may have begun since.
         now = await self._engine.inspect(replica.container_id)
         row = await self._journal.service(replica.service_id)
         if now is None or now.is_up or row is None or row.deployment_id == replica.deployment_id:

@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 async def rebuild_if_lost(database: Database, journal: Journal, runtime: Survey) -> int:
-    """Once per journal: add the services that replicas tell of; how many there were. 0 while the runtime is away."""
+    """Add the services in the replicas' labels, once per journal. Returns their number; 0 while the runtime is away."""
     if database.is_surveyed:
         return 0
     try:
         deployments, services = desired_from(await runtime.survey())
     except RuntimeFailure as away:
-        # Without an engine there are no containers that could be touched either; it is asked when it is back.
+        # Without an engine no container can be harmed; this runs again when the engine is back.
         log.warning("cannot look for earlier services", extra={"reason": str(away)})
         return 0
     await journal.rebuild(deployments, services)
@@ -34,11 +34,11 @@ async def rebuild_if_lost(database: Database, journal: Journal, runtime: Survey)
 
 
 def desired_from(observed: Sequence[Surveyed]) -> tuple[list[Deployment], list[ServiceRow]]:
-    """Deployments and desired rows that the containers tell of. Pure but for the log and the time of the rows.
+    """Deployments and desired state from the containers' labels. Pure except for the log and the rows' times.
 
-    The current deployment of a service is the one with most replicas up, the newest among equals: a kill in the
-    middle of a rolling deploy leaves both, and the one that serves more is the safer reading. The deployments of a
-    service come oldest first, the current one last.
+    The current deployment of a service is the one with most replicas up; among equals, the newest. A kill during a
+    rolling deploy leaves two, and the one with more replicas is the safer choice. The deployments of a service are
+    sorted oldest first, the current one last.
     """
     by_service: dict[ServiceId, dict[DeploymentId, list[Surveyed]]] = {}
     for item in observed:
@@ -57,7 +57,7 @@ def desired_from(observed: Sequence[Surveyed]) -> tuple[list[Deployment], list[S
         if not usable:
             continue
         current = max(usable, key=lambda d: (_up(groups[d]), _newest(groups[d])))
-        # A rollback goes to what was kept last before the current one: the order is the one they were made in.
+        # In order of creation: a rollback goes to the last one before the current.
         in_order = sorted(usable, key=lambda d: (d == current, _newest(groups[d])))
         deployments += [usable[deployment_id] for deployment_id in in_order]
         up = _up(groups[current])

@@ -1,7 +1,7 @@
 """Restores replicas that went down or were removed, and restarts unhealthy ones where the spec asks for it.
 
-`health.restarts` decides; this module looks and acts. Every action holds its service's lane, looks again before it does
-anything, and has a deadline. What fails is logged and comes again by the back-off.
+`health.restarts` decides; this module observes and acts. Each action locks its service's queue, observes again before
+it acts, and has a deadline. A failed action is logged and retried with back-off.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.containers.rollout import RETIRE_GRACE_SECS
 from syntra.runtime.errors import RuntimeFailure
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECS = 30.0
-# A timer may go off a little before its time, and a look that comes too early decides nothing.
+RECHECK_SECS = 30.0
+# A timer may fire a little early, and a pass that comes too early decides nothing.
 LEAST_PAUSE_SECS = 0.01
 SERVICES_AT_ONCE = 4
-# Apart from those: a registry that does not answer holds a pull for minutes, which must hold up no other service.
+# A separate limit: a registry that hangs blocks a pull for minutes, which must not delay other services.
 PULLS_AT_ONCE = 4
-# An engine under load takes seconds for each of its calls; an operation that arrives waits at most this long.
+# An engine under load takes seconds for each call. An operation that arrives meanwhile waits at most this long.
 ACTION_SECS = 60.0
-# Without anybody waiting for it: no lane is held while an image comes.
+# No queue is locked during a pull, so no operation waits for it.
 PULL_SECS = 600.0
 
 _DOWN = (ContainerState.CREATED, ContainerState.EXITED)
 
 
 class Reconciler:
-    """`run` it once the deployer has resumed: before that nobody knows which operations are under way."""
+    """Restores and restarts replicas. `run` it after the deployer has resumed the unfinished operations."""
 
     def __init__(
         self,
@@ -59,7 +58,7 @@ class Reconciler:
         drain_secs: float,
         clock: Callable[[], float],
     ) -> None:
-        """`drain_secs` is how long the traffic port may take to withdraw a replica, beside the action itself."""
+        """`drain_secs` is added to a restart's deadline: the time to withdraw a replica from traffic."""
         self._engine = engine
         self._journal = journal
         self._traffic = traffic
@@ -74,35 +73,35 @@ class Reconciler:
         self._acting: set[ServiceId] = set()
 
     async def run(self) -> None:
-        """Look and act until cancelled: after every change, when a back-off ends, and every 30 s anyway."""
+        """Reconcile until cancelled: after every change, when a back-off ends, and at least every 30 s."""
         changes = self._changes.follow()
         async with asyncio.TaskGroup() as actions:
             while True:
-                await changes.wait(await self._look(actions))
+                await changes.wait(await self._reconcile(actions))
 
-    async def _look(self, actions: asyncio.TaskGroup) -> float:
-        """Decide once and begin what was decided; how long to wait for the next look."""
+    async def _reconcile(self, actions: asyncio.TaskGroup) -> float:
+        """Decide once and start the actions. Returns how long to wait for the next pass."""
         try:
-            decided = await self._decided()
+            decided = await self._decide()
         except RuntimeFailure as later:
-            # A look that failed shows no empty engine: nothing may be decided.
+            # A failed list is not an empty list: decide nothing.
             log.info("self-healing is paused", extra={"reason": str(later)})
-            return LOOK_AGAIN_SECS
+            return RECHECK_SECS
         except AgentError as failed:
             log.error("cannot read the desired state", extra={"reason": str(failed)})
-            return LOOK_AGAIN_SECS
+            return RECHECK_SECS
         by_service: dict[ServiceId, list[Action]] = {}
         for action in decided:
             by_service.setdefault(action.service_id, []).append(action)
-        for service_id, of_service in by_service.items():
+        for service_id, service_actions in by_service.items():
             self._acting.add(service_id)
-            actions.create_task(self._act_for(service_id, of_service), name=f"reconcile {service_id}")
+            actions.create_task(self._act_for(service_id, service_actions), name=f"reconcile {service_id}")
         next_at = self._restarts.next_at
         if next_at is None:
-            return LOOK_AGAIN_SECS
-        return min(max(next_at - self._clock(), LEAST_PAUSE_SECS), LOOK_AGAIN_SECS)
+            return RECHECK_SECS
+        return min(max(next_at - self._clock(), LEAST_PAUSE_SECS), RECHECK_SECS)
 
-    async def _decided(self) -> list[Action]:
+    async def _decide(self) -> list[Action]:
         overrides = await self._journal.health_changes.all()
         observed = await self._engine.observe()
         desired: list[Desired] = []
@@ -143,10 +142,10 @@ class Reconciler:
     async def _act(self, action: Action) -> None:
         about = {"service_id": action.service_id, "action": type(action).__name__, "reason": action.reason}
         try:
-            if isinstance(action, CreateMissing) and (wanted := await self._wanted(action)) is not None:
-                await self._ensure_image(wanted[1])
+            if isinstance(action, CreateMissing) and (desired_state := await self._desired_state(action)) is not None:
+                await self._ensure_image(desired_state[1])
             async with self._slots:
-                # An engine that goes down ends every container while it still answers on open connections.
+                # An engine that shuts down stops every container while it still answers on open connections.
                 await self._engine.ping()
                 done = await self._do(action)
         except QueueInUse:
@@ -163,14 +162,15 @@ class Reconciler:
             )
 
     async def _do(self, action: Action) -> bool:
-        """Carry an action out; False when it is pointless by now."""
+        """Carry an action out. Returns False when it is no longer needed."""
         match action:
             case RestartUnhealthy(container_id=container_id):
                 async with self._holding(action, ACTION_SECS + self._drain_secs):
-                    if not await self._needs_restart(action):
+                    replica = await self._needs_restart(action)
+                    if replica is None:
                         return False
                     await self._traffic.withdraw(action.service_id, [container_id])
-                    await self._engine.restart(container_id, RETIRE_GRACE_SECS)
+                    await self._engine.restart(container_id, replica.stop_grace_secs)
             case StartDown(container_id=container_id):
                 async with self._holding(action, ACTION_SECS):
                     if not await self._needs_start(action):
@@ -181,27 +181,34 @@ class Reconciler:
                     return await self._create(action)
         return True
 
-    async def _needs_restart(self, action: RestartUnhealthy) -> bool:
-        wanted = await self._wanted(action)
+    async def _needs_restart(self, action: RestartUnhealthy) -> Container | None:
+        """The replica as it is now; None when it needs no restart."""
+        desired_state = await self._desired_state(action)
         now = await self._engine.inspect(action.container_id)
-        if wanted is None or now is None or not now.is_running:
-            return False
-        row, deployment = wanted
+        if desired_state is None or now is None or not now.is_running:
+            return None
+        row, deployment = desired_state
         spec = _effective(deployment.spec, await self._journal.health_changes.all())
         if now.deployment_id != row.deployment_id or spec.health is None or not spec.health.restart_unhealthy:
-            return False
-        there = await self._engine.observe(action.service_id)
-        serving = {r.container_id for r in there if self._traffic.is_serving(r.container_id)}
-        # Last of all, since nothing is awaited after it: what has recovered, or serves alone by now, is left alone.
-        return self._readiness.readiness(now, spec) is Health.UNHEALTHY and serving != {action.container_id}
+            return None
+        existing = await self._engine.observe(action.service_id)
+        serving = {r.container_id for r in existing if self._traffic.is_serving(r.container_id)}
+        # Check last, with no await after it: do not restart a replica that has recovered, or the only published one.
+        is_needed = self._readiness.readiness(now, spec) is Health.UNHEALTHY and serving != {action.container_id}
+        return now if is_needed else None
 
     async def _needs_start(self, action: StartDown) -> bool:
-        wanted = await self._wanted(action)
+        desired_state = await self._desired_state(action)
         now = await self._engine.inspect(action.container_id)
-        if wanted is None or now is None or now.state not in _DOWN or now.deployment_id != wanted[0].deployment_id:
+        if (
+            desired_state is None
+            or now is None
+            or now.state not in _DOWN
+            or now.deployment_id != desired_state[0].deployment_id
+        ):
             return False
-        there = await self._engine.observe(action.service_id)
-        return sum(r.is_up and r.deployment_id == now.deployment_id for r in there) < wanted[0].replicas
+        existing = await self._engine.observe(action.service_id)
+        return sum(r.is_up and r.deployment_id == now.deployment_id for r in existing) < desired_state[0].replicas
 
     async def _ensure_image(self, deployment: Deployment) -> None:
         if not await self._engine.has_image(deployment):
@@ -212,14 +219,20 @@ class Reconciler:
             await self._journal.resolved(deployment.spec.service_id, deployment.deployment_id, image)
 
     async def _create(self, action: CreateMissing) -> bool:
-        wanted = await self._wanted(action)
-        there = await self._engine.observe(action.service_id)
-        alike = [r for r in there if r.deployment_id == action.deployment_id and r.container_id != action.remove]
-        if wanted is None or len(alike) >= wanted[0].replicas or any(r.index == action.index for r in alike):
+        desired_state = await self._desired_state(action)
+        existing = await self._engine.observe(action.service_id)
+        same_deployment = [
+            r for r in existing if r.deployment_id == action.deployment_id and r.container_id != action.remove
+        ]
+        if (
+            desired_state is None
+            or len(same_deployment) >= desired_state[0].replicas
+            or any(r.index == action.index for r in same_deployment)
+        ):
             return False
         if action.remove is not None:
             await self._engine.remove(action.remove)
-        _, deployment = wanted
+        _, deployment = desired_state
         spec = deployment.spec
         await self._engine.ensure_network(spec.project_name)
         await self._traffic.prepare(spec)
@@ -229,8 +242,8 @@ class Reconciler:
         await self._engine.start(container_id)
         return True
 
-    async def _wanted(self, action: Action) -> tuple[ServiceRow, Deployment] | None:
-        """What the service is meant to run; None when it is meant to be stopped or another by now."""
+    async def _desired_state(self, action: Action) -> tuple[ServiceRow, Deployment] | None:
+        """The service's desired state; None when it is stopped, or its deployment is no longer the action's."""
         current = await self._journal.current(action.service_id)
         if current is None or current.row.stopped or current.deployment is None:
             return None
@@ -248,4 +261,4 @@ def _effective(spec: ServiceSpec, overrides: Mapping[ServiceId, HealthChange]) -
 
 
 def _no_progress(percent: int, text: str) -> None:
-    """Nobody follows this pull."""
+    """Ignore the progress of a pull."""

@@ -1,1 +1,1 @@
-"""Which replicas receive requests, and the order in which that changes. For runtimes that leave it to the agent."""
+"""Which replicas receive requests, and in which order that changes. Only for runtimes without routing."""

@@ -1,7 +1,7 @@
-"""Changes of several that ask at once, made together: what has to be waited for is waited for once.
+"""Batches concurrent changes, so that one wait for the proxy covers all of them.
 
-One makes its change at a time. Whoever asks meanwhile finds, when its turn comes, that the one before it in the row has
-made the changes of all that stood there. So a proxy that takes seconds for a change takes as long for a hundred.
+One caller at a time makes the changes of all callers in the queue; the others find theirs done when they get the lock.
+So a proxy that takes seconds for one change takes as long for a hundred.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ State = TypeVar("State")
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class PendingChange(Generic[State]):
-    """A change that somebody waits for: from a state to the next one. `error` is what they are told once it `is_done`.
+    """A change that a caller waits for: from one state to the next. `error` is its result once it `is_done`.
 
-    With `insist` it counts as one even when it changes nothing.
+    With `insist` the caller waits for the proxy even when nothing changes.
     """
 
     change: Callable[[State], Awaitable[State]]
@@ -30,31 +30,31 @@ class PendingChange(Generic[State]):
 
 
 class ChangeBatcher(Generic[State]):
-    """The row of those that wait for `lock`; as long as it is, as many operations are under way."""
+    """The queue of changes that wait for `lock`. It holds at most one change for each running operation."""
 
     def __init__(self, lock: asyncio.Lock, make: Callable[[Sequence[PendingChange[State]]], Awaitable[None]]) -> None:
-        """`make` is called with the lock held and sees to each; what it has not done when it is cut off stays."""
+        """`make` is called with the lock held and marks changes done. Cancelled, it leaves the rest in the queue."""
         self._lock = lock
         self._make = make
-        self._row: list[PendingChange[State]] = []
+        self._queue: list[PendingChange[State]] = []
 
     async def make(self, change: Callable[[State], Awaitable[State]], *, insist: bool) -> None:
-        """Return once the change is made; raises its error. Cancelled, it is made or not, and the others' is."""
-        asked = PendingChange(change=change, insist=insist)
-        self._row.append(asked)
+        """Return once the change is made; raises its error. When cancelled, it may be made; the other changes are."""
+        pending = PendingChange(change=change, insist=insist)
+        self._queue.append(pending)
         try:
             async with self._lock:
-                if not asked.is_done:
+                if not pending.is_done:
                     await self._make_all()
         finally:
-            if asked in self._row:
-                self._row.remove(asked)
-        if asked.error is not None:
-            raise asked.error
+            if pending in self._queue:
+                self._queue.remove(pending)
+        if pending.error is not None:
+            raise pending.error
 
     async def _make_all(self) -> None:
-        row, self._row = self._row, []
+        batch, self._queue = self._queue, []
         try:
-            await self._make(row)
+            await self._make(batch)
         finally:
-            self._row[:0] = [one for one in row if not one.is_done]
+            self._queue[:0] = [one for one in batch if not one.is_done]

@@ -1,4 +1,4 @@
-"""Waits until nobody is connected to a container that nothing routes to any more."""
+"""Waits until a withdrawn container has no open connections."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from syntra.runtime.containers.engine import Connections, Containers
 
 log = logging.getLogger(__name__)
 
-DRAIN_LOOK_SECS = 0.1
+DRAIN_POLL_SECS = 0.1
 
 
 class DrainSource(Containers, Connections, Protocol):
-    """Looks at containers and counts their connections."""
+    """Inspects containers and counts their connections."""
 
 
 async def drained(engine: DrainSource, container_id: ContainerId, port: int, deadline: float) -> bool:
     """Whether the last connection to `port` ended before `deadline` (loop time). Safe to cancel.
 
-    A container that does not run has none. A count that cannot be had (0 is one that can) is no reason to cut anybody
-    off: then the whole time is waited.
+    A container that does not run has no connections. When they cannot be counted, this waits until the deadline, so
+    that no client is cut off early.
     """
     container = await engine.inspect(container_id)
     if container is None or not container.is_running:
@@ -32,7 +32,7 @@ async def drained(engine: DrainSource, container_id: ContainerId, port: int, dea
         if loop.time() >= deadline:
             log.info("drain time is over", extra={"container": container.name, "open": count})
             return False
-        await asyncio.sleep(DRAIN_LOOK_SECS)
+        await asyncio.sleep(DRAIN_POLL_SECS)
         if count is None and await engine.inspect(container_id) is None:
             return True
     return True

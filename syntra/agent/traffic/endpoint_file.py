@@ -1,4 +1,4 @@
-"""Keeps which containers were reached, so that an agent that starts again goes on from what the proxy does."""
+"""Stores the published containers, so that a restarted agent continues with the proxy's current routes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ FILE_NAME = "published.json"
 
 
 @frozen
-class Kept:
-    """What was reached of one service."""
+class StoredEndpoints:
+    """The stored endpoints of one service."""
 
     reached: frozenset[ContainerId]
     canary: frozenset[ContainerId]
     share: int
 
 
-def write(directory: Path, reach: EndpointTable) -> None:
-    """Replace the file; blocks on the disk. It is a hint: a failure is logged and costs an exact start at most."""
+def write(directory: Path, table: EndpointTable) -> None:
+    """Replace the file; blocks on the disk. A failure is logged: the file is a hint that makes the next start exact."""
     state = {
         service_id: {
             "reached": sorted(service.reached),
             **({"canary": sorted(service.canary), "share": service.share} if service.canary else {}),
         }
-        for service_id, service in sorted(reach.items())
+        for service_id, service in sorted(table.items())
     }
     try:
         atomic_file.write(directory / FILE_NAME, json.dumps(state, indent=1).encode(), durable=False)
@@ -42,17 +42,17 @@ def write(directory: Path, reach: EndpointTable) -> None:
         log.warning("cannot store the published endpoints", extra={"reason": str(failed)})
 
 
-def read(directory: Path) -> Mapping[ServiceId, Kept]:
-    """What was kept; nothing when there is no file or it is not one of these, as after a power cut."""
+def read(directory: Path) -> Mapping[ServiceId, StoredEndpoints]:
+    """The stored endpoints; empty when the file is missing or invalid, as after a power cut."""
     try:
         state = json.loads((directory / FILE_NAME).read_text())
         return {
-            ServiceId(service_id): Kept(
-                reached=frozenset(ContainerId(one) for one in kept["reached"]),
-                canary=frozenset(ContainerId(one) for one in kept.get("canary", ())),
-                share=min(max(int(kept.get("share", 100)), 1), 100),
+            ServiceId(service_id): StoredEndpoints(
+                reached=frozenset(ContainerId(one) for one in stored["reached"]),
+                canary=frozenset(ContainerId(one) for one in stored.get("canary", ())),
+                share=min(max(int(stored.get("share", 100)), 1), 100),
             )
-            for service_id, kept in state.items()
+            for service_id, stored in state.items()
         }
     except (OSError, ValueError, AttributeError, TypeError, KeyError):
         return {}

@@ -1,4 +1,4 @@
-"""What the deployer asks of whatever routes traffic, and the answer of an agent that routes none."""
+"""The interface through which the deployer routes traffic, and its implementation for an agent that routes none."""
 
 from __future__ import annotations
 
@@ -14,68 +14,68 @@ from syntra.networking.routes import RouteTable
 
 
 class Traffic(Protocol):
-    """Leads requests and names to replicas. Every method is safe to cancel and to repeat."""
+    """Routes requests and resolves names to replicas. Every method is safe to cancel and to repeat."""
 
     def routes(self, spec: ServiceSpec) -> bool:
-        """Whether anything leads to the service through this."""
+        """Whether this publishes the service: in routes or in DNS."""
 
     def is_serving(self, container_id: ContainerId) -> bool:
-        """Whether requests or names lead to the container now."""
+        """Whether the container is published now."""
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
-        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains.
+        """Raise RequestError when it cannot be routed as requested: for example, another service has its domain.
 
-        With `reserve` the domains are kept for the operation that is about to begin.
+        With `reserve` the domains are reserved for the operation that follows.
         """
 
     async def prepare(self, spec: ServiceSpec) -> None:
-        """The network of the service's project is there; its first container is about to be."""
+        """Prepare the network of the service's project, which exists, before its first container is created."""
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        """Send requests to these containers too; returns once the proxy is seen to do so.
+        """Send requests to these containers too; returns once the proxy has applied it.
 
-        With `share` (1–100) these containers get that percentage of the requests, and all others of the service what is
-        left; without it all are equal. Raises StepFailed when a container has no address, or it cannot be written.
+        With `share` (1–100) these containers get that percentage of the requests, and the service's others the rest;
+        without it all are equal. Raises StepFailed when a container has no address, or the routes cannot be written.
         """
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
-        """Send these containers no more requests; returns once the proxy is seen not to and they have none open.
+        """Stop sending requests to these containers; returns once the proxy has applied it and none are open.
 
-        Bounded by the drain time; what is open then is cut. Raises StepFailed when it cannot be written.
+        Bounded by the drain time; requests still open then are cut. Raises StepFailed when routes cannot be written.
         """
 
     async def forget(self, service_id: ServiceId) -> None:
-        """The service was removed: its routes go. Raises StepFailed when that cannot be written."""
+        """Remove the routes of a removed service. Raises StepFailed when they cannot be written."""
 
 
 class ServiceNames(Protocol):
-    """Service discovery: who answers for the names of services."""
+    """Service discovery: answers for the names of services."""
 
     answers: bool
-    """False when nobody of ours does: then every other method does nothing."""
+    """False when the agent does not answer for names; then all other methods do nothing."""
 
     async def prepare(self, project: str) -> None:
-        """The project's network is there: listen on it."""
+        """Listen on the project's network, which exists now."""
 
     def show(self, services: Iterable[NamedService]) -> None:
-        """These are all services, from now on."""
+        """Replace the services that names resolve to."""
 
     def see(self, replicas: Sequence[Container]) -> None:
-        """These are all containers there are."""
+        """Replace the list of all containers."""
 
     async def refresh(self, projects: frozenset[str]) -> None:
-        """Listen on the networks of exactly these projects; one that cannot be listened on is said."""
+        """Listen on the networks of exactly these projects; failures are in `problems`."""
 
     async def until_forgotten(self, addresses: Iterable[str]) -> None:
-        """Return once no client may remember any of the addresses from an answer."""
+        """Return once no client can still cache an answer with one of the addresses."""
 
     @property
     def problems(self) -> Sequence[str]:
-        """Sentences for the status."""
+        """Problems for `status`, one sentence each."""
 
 
 class NoNames:
-    """Service discovery is not the agent's."""
+    """For an agent that does not answer for names."""
 
     answers = False
     problems: Sequence[str] = ()
@@ -97,27 +97,27 @@ class NoNames:
 
 
 class RoutePublisher(Protocol):
-    """The proxy's side of a change of routes."""
+    """Hands routes to the proxy."""
 
     routes: bool
-    """False when there is no proxy: then every other method does nothing."""
+    """False when there is no proxy; then all other methods do nothing."""
     problem: str
-    """A sentence for the status, or empty."""
+    """One sentence for `status`, or empty."""
     why_no_shares: str | None
-    """What it would take to give some replicas a share of the requests; None when that is possible."""
+    """Why the proxy cannot give some replicas a share of the requests; None when it can."""
 
     async def write(self, table: RouteTable) -> bool:
-        """Make the table the proxy's; whether it said something new. Raises StepFailed: then the old one stands."""
+        """Write the table. Returns whether it differs from the last. Raises StepFailed; the old table then stays."""
 
     async def until_applied(self, table: RouteTable, *, is_new: bool) -> None:
-        """Return once the proxy works with the table. Raises StepFailed when it keeps to something else."""
+        """Return once the proxy has applied the table. Raises StepFailed when the proxy uses another one."""
 
     async def look(self, table: RouteTable) -> None:
-        """Ask once whether the proxy works with the table, for the sake of `problem`."""
+        """Check once whether the proxy has applied the table, and update `problem`."""
 
 
 class NoRoutes:
-    """There is no proxy whose routes are the agent's."""
+    """For an agent that writes no routes."""
 
     routes = False
     problem = ""
@@ -134,7 +134,7 @@ class NoRoutes:
 
 
 class NoTraffic:
-    """Routes nothing."""
+    """For an agent that neither routes nor answers for names."""
 
     def routes(self, spec: ServiceSpec) -> bool:
         return False
@@ -159,7 +159,7 @@ class NoTraffic:
 
 
 def check_shares(deployment: Deployment, *, why_not: str | None) -> None:
-    """Raise RequestError when it is a canary whose requests nobody can share out; `why_not` is what it would take."""
+    """Raise RequestError for a canary when requests cannot be split; `why_not` says what that needs."""
     if deployment.strategy is not Strategy.CANARY:
         return
     if not deployment.spec.domains:

@@ -1,4 +1,4 @@
-"""Who claims which domain: what is published, what is on its way, and what may come back."""
+"""Which service owns which domain: by its published routes, by a reservation, or for a possible rollback."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.networking.routes import Claim, RouteTable, conflict
 
-# From the check of a command to its operation: longer than a journal takes.
+# From the check of a command to its operation; longer than the journal takes.
 RESERVED_SECS = 5.0
 
 
 class RouteOwnership:
-    """Remembers what was let through. `is_busy`: an operation of the service runs or waits."""
+    """Keeps the reservations. `is_busy`: an operation of the service runs or waits."""
 
     def __init__(self, journal: Journal, is_busy: Callable[[ServiceId], bool]) -> None:
         self._journal = journal
         self._is_busy = is_busy
         self._reserved: dict[ServiceId, tuple[float, ServiceSpec]] = {}
-        # Of two that come at once the second must see the first.
+        # Of two concurrent checks, the second must see the first's reservation.
         self._checking = asyncio.Lock()
 
     async def take(self, spec: ServiceSpec, published: Iterable[ServiceSpec], *, reserve: bool = True) -> Claim | None:
-        """Reserve the spec's domains; or what another service holds of them, and then nothing is reserved."""
+        """Reserve the spec's domains. Returns another service's claim on one of them, and then reserves nothing."""
         async with self._checking:
             now = asyncio.get_running_loop().time()
             self._reserved = {
-                service_id: kept
-                for service_id, kept in self._reserved.items()
-                if self._is_busy(service_id) or now - kept[0] < RESERVED_SECS
+                service_id: reserved
+                for service_id, reserved in self._reserved.items()
+                if self._is_busy(service_id) or now - reserved[0] < RESERVED_SECS
             }
-            candidate = route_of(ServiceEndpoints(spec=spec))
-            for other in [*published, *(kept for _, kept in self._reserved.values()), *await self._returning()]:
-                claimed = conflict(RouteTable((route_of(ServiceEndpoints(spec=other)),)), candidate)
-                if claimed is not None:
-                    return claimed
+            candidate_route = route_of(ServiceEndpoints(spec=spec))
+            for other in [*published, *(kept for _, kept in self._reserved.values()), *await self._rollback_specs()]:
+                claim = conflict(RouteTable((route_of(ServiceEndpoints(spec=other)),)), candidate_route)
+                if claim is not None:
+                    return claim
             if reserve:
                 self._reserved[spec.service_id] = (now, spec)
             return None
@@ -56,11 +56,11 @@ class RouteOwnership:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
 
     def forget(self, service_id: ServiceId) -> None:
-        """The service was removed."""
+        """Drop the reservation of a removed service."""
         self._reserved.pop(service_id, None)
 
-    async def _returning(self) -> list[ServiceSpec]:
-        """What services under way go back to when their operation fails: it may have domains that the new has not."""
+    async def _rollback_specs(self) -> list[ServiceSpec]:
+        """The specs that services with operations roll back to; they may have domains that the new specs lack."""
         return [
             current.deployment.spec
             for current in await self._journal.current_all()

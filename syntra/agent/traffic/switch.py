@@ -1,8 +1,8 @@
-"""Leads requests and names to replicas, and away from them: the proxy's routes, the names, the drain.
+"""Publishes replicas in the proxy's routes and in DNS, withdraws them, and drains them.
 
-The order is what makes a change unnoticed. Something new is written, seen to be applied, and only then counts as
-published. Something old leaves the names and the routes, is seen to have left, and then has the time that clients may
-remember its address, and that its open requests need.
+The order of the steps hides a change from clients. A new replica counts as published once the proxy has applied the
+routes with it. An old replica first leaves DNS and the routes; after the proxy has applied that, the switch waits until
+clients have forgotten its address and its open requests have ended.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from syntra.utils.frozen import frozen
 log = logging.getLogger(__name__)
 
 RECONCILE_SECS = 30.0
-# Nobody tells that a replica without a health check has stayed up for long enough.
+# No event says that a replica without a health check has stayed up for long enough: poll.
 STAYING_UP_SECS = 0.5
-# A client that asks by name may keep its connection for ever, as pools of database clients do; the proxy does not.
+# A client that connects by name may keep its connection forever, as database pools do; the proxy does not.
 NAMED_DRAIN_SECS = 5.0
 
 
 @frozen
 class TrafficSettings:
-    """How long the old is drained at most; `state_dir` keeps what is published."""
+    """`drain_secs` is the longest drain of a withdrawn replica; `state_dir` holds the file of published containers."""
 
     drain_secs: float
     state_dir: Path
 
 
 class TrafficSwitch:
-    """`agent.traffic.port.Traffic`. One instance; everything on the event loop. Without proxy or names: not those."""
+    """Implements `agent.traffic.port.Traffic`. One instance, on the event loop only. Proxy and names are optional."""
 
     def __init__(
         self,
@@ -81,15 +81,15 @@ class TrafficSwitch:
         self._ownership = RouteOwnership(journal, is_busy)
         self._table: RouteTable | None = None
         self._is_loaded = False
-        # False while the proxy has not been seen to work with what is written.
+        # False until the proxy is observed to use the written routes.
         self._is_applied = True
-        self._looked_at = float("-inf")
-        # Whether the last look found a replica that only has to stay up to be ready.
+        self._checked_at = float("-inf")
+        # Whether the last reconcile found a replica that only has to stay up to be ready.
         self._is_staying_up = False
 
     @property
     def problems(self) -> list[str]:
-        """Sentences for the status."""
+        """Problems for `status`, one sentence each."""
         return [*filter(None, [self._proxy.problem]), *self._names.problems]
 
     @property
@@ -97,12 +97,12 @@ class TrafficSwitch:
         return self._proxy
 
     async def table(self) -> RouteTable:
-        """What is routed now. Raises RuntimeUnavailable until an engine has told what of it is here."""
+        """The published routes. Raises RuntimeUnavailable until the engine has listed their containers."""
         await self._until_loaded()
         return endpoints.route_table(self._endpoints)
 
     async def write_again(self) -> None:
-        """Have the proxy's file say what is routed, whatever happened to it; waits for no proxy."""
+        """Write the published routes to the proxy's file, whatever it holds. Does not wait for the proxy."""
         async with self._lock:
             await self._load()
             await self._proxy.write(endpoints.route_table(self._endpoints))
@@ -135,8 +135,8 @@ class TrafficSwitch:
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
         async def change(table: EndpointTable) -> EndpointTable:
-            # Looked at inside the lock: one that ends while the lock is waited for would be published for good, as the
-            # look that its end calls for is over by then.
+            # Inspect inside the lock. A container that exits before the lock is free would stay published, as the
+            # reconcile for its exit has already run.
             found = {container_id: await self._reached(container_id, spec) for container_id in containers}
             return endpoints.published(table, spec, found, share=share)
 
@@ -150,7 +150,7 @@ class TrafficSwitch:
             nonlocal spec
             if (service := table.get(service_id)) is not None:
                 spec = service.spec
-                # Made again when whoever made it was cut off: they may be gone from the table by then.
+                # This runs again after a cancelled batch, when the containers may have left the table.
                 gone.update({c: service.reached[c] for c in containers if c in service.reached})
             return endpoints.withdrawn(table, service_id, containers)
 
@@ -165,21 +165,21 @@ class TrafficSwitch:
         self._ownership.forget(service_id)
 
     async def start(self) -> None:
-        """Take up what is published and write it again; never fails for the proxy's sake."""
+        """Load the published containers and write the routes again. A failing proxy is not an error here."""
         async with self._lock:
             await self._load()
             with suppress(StepFailed):
                 await self._change(self._endpoints, again=True)
 
     async def run(self) -> None:
-        """Keep all of it true to the engine until cancelled: after every change, and every RECONCILE_SECS anyway."""
+        """Reconcile with the engine until cancelled: after every change, and at least every RECONCILE_SECS."""
         changes = self._changes.follow()
         while True:
             try:
                 if not self._is_loaded:
                     await self.start()
                 await self.reconcile()
-                await self._look_again()
+                await self._check_files_and_networks()
             except RuntimeFailure as later:
                 log.info("routes are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
@@ -187,20 +187,20 @@ class TrafficSwitch:
             await changes.wait(STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS)
 
     async def reconcile(self) -> None:
-        """Drop what runs no more, follow changed addresses, take up replicas of idle services that are ready.
+        """Drop replicas that no longer run, update changed addresses, publish ready replicas of idle services.
 
-        While a canary is held, which may be for hours, what served before it is looked after too.
+        While a canary is held, which may take hours, the replicas of the previous deployment are reconciled too.
         """
         async with self._lock:
-            # An operation may commit during this look. What it published it published before the look began, as that
-            # takes the lock: so whatever is busy now is left alone, although it may be idle by the end.
+            # An operation may commit during this pass. It published before the pass, as that takes the lock. So skip
+            # each service that is busy now, even if it is idle by the end.
             busy = {service_id for service_id in self._endpoints if self._is_busy(service_id)}
             services = await self._journal.current_all()
             rows = {service.row.service_id for service in services}
             observed = await self._observed()
             busy |= {service_id for service_id in {*self._endpoints, *rows} if self._is_busy(service_id)}
             self._names.see(observed)
-            wanted = endpoints.followed(self._endpoints, observed)
+            wanted = endpoints.with_observed(self._endpoints, observed)
             self._is_staying_up = False
             for service_id in [*wanted]:
                 if service_id not in rows and service_id not in busy:
@@ -215,24 +215,25 @@ class TrafficSwitch:
                     continue
                 current = [r for r in observed if r.service_id == service_id and r.deployment_id == row.deployment_id]
                 current = [] if row.stopped else current
-                change = endpoints.tended if is_held else endpoints.settled
+                change = endpoints.reconciled_during_canary if is_held else endpoints.reconciled
                 wanted = change(wanted, spec, current, self._readiness.readiness)
                 self._is_staying_up |= spec.health is None and any(
                     self._readiness.readiness(replica, spec) is Health.UNKNOWN
+                    and not self._readiness.has_check(replica, spec)
                     for replica in current
                     if not endpoints.is_reached(wanted, replica.container_id)
                 )
             await self._change(wanted)
 
     async def _observed(self) -> list[Container]:
-        """Every replica. Whatever would be dropped is asked for once more: the list may be older than its start."""
+        """All replicas. One that would be dropped is inspected again: the list may be older than its start."""
         observed = {replica.container_id: replica for replica in await self._engine.observe()}
         for container_id in [c for service in self._endpoints.values() for c in service.reached]:
             known = observed.get(container_id)
             if known is None or endpoints.address_of(known) is None:
-                fresh = await self._engine.inspect(container_id)
-                if fresh is not None:
-                    observed[container_id] = fresh
+                inspected = await self._engine.inspect(container_id)
+                if inspected is not None:
+                    observed[container_id] = inspected
         return [*observed.values()]
 
     async def _make(self, asked: Sequence[PendingChange[EndpointTable]]) -> None:
@@ -241,7 +242,7 @@ class TrafficSwitch:
         for one in asked:
             try:
                 changed = await one.change(wanted)
-                # What cannot be a route must not keep the others from theirs.
+                # An invalid route must not block the other changes.
                 endpoints.route_table(changed)
             except AgentError as failed:
                 one.is_done, one.error = True, failed
@@ -260,16 +261,25 @@ class TrafficSwitch:
             one.is_done, one.error = True, error
 
     async def _change(self, wanted: EndpointTable, *, insist: bool = False, again: bool = False) -> None:
-        """Make `wanted` what is reached. Raises StepFailed when it could not be written: then nothing has changed.
+        """Publish `wanted`. Raises StepFailed when it cannot be written; then nothing has changed.
 
-        What is so already is written `again`, or with `insist` waited for again when the proxy had not taken it.
+        An unchanged table is written again with `again`. With `insist`, this waits until the proxy has applied it.
         """
         if wanted == self._endpoints and not again and (self._is_applied or not insist):
             return
         table = endpoints.route_table(wanted)
-        # Services without domains come and go without the proxy.
+        # Services without domains do not concern the proxy.
         concerns_proxy = self._proxy.routes and (table != self._table or not self._is_applied or again)
-        is_new = concerns_proxy and await self._proxy.write(table)
+        try:
+            is_new = concerns_proxy and await self._proxy.write(table)
+        except StepFailed as unwritten:
+            if not endpoints.only_ends_services(self._endpoints, wanted):
+                raise
+            # A service can be stopped while the disk is full. `_check_files_and_networks` writes the file later.
+            log.error("routes to stopped services stay in the file", extra={"reason": str(unwritten)})
+            self._endpoints = wanted
+            self._names.show(endpoints.named(wanted))
+            return
         self._endpoints, self._table = wanted, table
         self._names.show(endpoints.named(wanted))
         await asyncio.to_thread(endpoint_file.write, self._settings.state_dir, wanted)
@@ -279,13 +289,13 @@ class TrafficSwitch:
             self._is_applied = True
 
     async def _until_loaded(self) -> None:
-        # Not for a moment longer: whoever has the lock may be waiting for the proxy.
+        # Do not take the lock once loaded: its holder may be waiting for the proxy.
         if not self._is_loaded:
             async with self._lock:
                 await self._load()
 
     async def _load(self) -> None:
-        """Take up what an earlier run has published. Before any write: a table without it would drop its routes."""
+        """Load what an earlier run published. Must precede any write, which would drop those routes."""
         if self._is_loaded:
             return
         before = await asyncio.to_thread(endpoint_file.read, self._settings.state_dir)
@@ -303,8 +313,8 @@ class TrafficSwitch:
                 is_kept = replica.container_id in kept.reached if kept else replica.deployment_id == row.deployment_id
                 address = endpoints.address_of(replica)
                 if is_kept and address is not None:
-                    # An older replica listens where its own deployment said.
-                    port = (await self._made_from(replica, current.spec)).port
+                    # An older replica listens on the port of its own deployment.
+                    port = (await self._spec_of(replica, current.spec)).port
                     reached[replica.container_id] = ReplicaEndpoint(index=replica.index, address=address, port=port)
             known = ServiceEndpoints(spec=current.spec, reached=reached)
             if kept is not None:
@@ -313,10 +323,10 @@ class TrafficSwitch:
             table[row.service_id] = known
         self._endpoints = table
         self._is_loaded = True
-        # Whoever loads it, names know it: a change that changes nothing would never tell them.
+        # Update the names here: a change that changes nothing does not.
         self._names.show(endpoints.named(table))
 
-    async def _made_from(self, replica: Container | None, otherwise: ServiceSpec) -> ServiceSpec:
+    async def _spec_of(self, replica: Container | None, otherwise: ServiceSpec) -> ServiceSpec:
         found = await self._journal.deployment(replica.service_id, replica.deployment_id) if replica else None
         return found.spec if found is not None else otherwise
 
@@ -337,8 +347,8 @@ class TrafficSwitch:
         if spec is None:
             return
         await self._names.until_forgotten(one.address for one in gone.values())
-        # By what each was deployed with: the next deployment may have another port, or no domain any more.
-        own = {c: await self._made_from(await self._engine.inspect(c), spec) for c in containers}
+        # Use each container's own spec: the next deployment may have another port or no domain.
+        own = {c: await self._spec_of(await self._engine.inspect(c), spec) for c in containers}
         through_proxy = self._proxy.routes and any(one.domains for one in (spec, *own.values()))
         limit = self._settings.drain_secs if through_proxy else min(self._settings.drain_secs, NAMED_DRAIN_SECS)
         deadline = asyncio.get_running_loop().time() + limit
@@ -347,12 +357,12 @@ class TrafficSwitch:
             if port is not None:
                 await drained(self._engine, container_id, port, deadline)
 
-    async def _look_again(self) -> None:
-        """Once in RECONCILE_SECS: what no event tells of, such as a file that was edited or a network that is new."""
+    async def _check_files_and_networks(self) -> None:
+        """Every RECONCILE_SECS, check for changes without events, such as an edited file or a new network."""
         now = asyncio.get_running_loop().time()
-        if now - self._looked_at < RECONCILE_SECS:
+        if now - self._checked_at < RECONCILE_SECS:
             return
-        self._looked_at = now
+        self._checked_at = now
         await self._names.refresh(frozenset(service.spec.project_name for service in self._endpoints.values()))
         async with self._lock:
             table = endpoints.route_table(self._endpoints)

@@ -1,6 +1,5 @@
-"""Internal names: a DNS server for this machine's containers. The message codec is dnspython, imported by `answer`.
+"""Internal names: a DNS server for this host's containers. The message codec is dnspython, which `answer` imports.
 
-`zone`, `limits`, `given`, `self_test`, `resolv_conf`, `upstream`, `settings` and `errors` are free of it, so that an
-agent that runs no server does not load it. Nothing here knows an engine: services, networks and gateways
-arrive as values.
+`zone`, `limits`, `given`, `self_test`, `resolv_conf`, `upstream`, `settings` and `errors` do not import it, so an agent
+without a server does not load it. Nothing here knows a container engine: services, networks and gateways are arguments.
 """

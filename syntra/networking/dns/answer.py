@@ -1,8 +1,8 @@
-"""From a query's bytes to what is done about it: an answer of the zone, a refusal, silence, or an upstream's turn.
+"""Decides what to do about a query: answer it from the zone, refuse it, drop it, or forward it to an upstream.
 
-Chance arrives as an argument and nothing is sent from here. Answers carry the question with the letters as they were
-asked (a resolver may have mixed their case to recognise its answer), at most MOST_RECORDS records in random order, and
-EDNS only where the query had it (RFC 6891 §6.1.1).
+Randomness is an argument and this module sends nothing. Answers repeat the question with its upper and lower case (a
+resolver may have mixed the case to recognise its answer), at most MOST_RECORDS records in random order, and EDNS only
+if the query had it (RFC 6891 §6.1.1).
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from syntra.utils.frozen import frozen
 
 MOST_RECORDS = 8
 UDP_PAYLOAD = 1232
-"""Bytes that pass every path unfragmented (DNS flag day 2020); ours to receive and the most we send over UDP."""
+"""The size that passes every path unfragmented (DNS flag day 2020): the limit for UDP in both directions."""
 _PLAIN_PAYLOAD = 512
 _IN = dns.rdataclass.IN
-# SOA (RFC 1035 §3.3.13): nobody transfers the zone, so only the last figure matters. A name that appears, or becomes
-# ready, is not to be missed for longer than that many seconds (RFC 2308 §5).
+# SOA (RFC 1035 §3.3.13): no server transfers the zone, so only the last value matters. It limits for how many seconds a
+# client may cache that a name does not exist (RFC 2308 §5).
 _SERIAL, _REFRESH, _RETRY, _EXPIRE, _NEGATIVE_TTL = 1, 60, 60, 60, 1
-# Types 128 to 255 (RFC 6895 §3.1) ask for zones and sessions rather than data; of them only ANY is served.
+# Types 128 to 255 (RFC 6895 §3.1) are for zones and sessions, not data; only ANY is answered.
 _META_TYPES = range(128, 255)
-# The constructors of the codec carry no types.
+# The codec's constructors have no type hints.
 _Make = Callable[..., dns.rdata.Rdata]
 _A: _Make = dns.rdtypes.IN.A.A
 _AAAA: _Make = dns.rdtypes.IN.AAAA.AAAA
@@ -61,7 +61,7 @@ _SOA: _Make = dns.rdtypes.ANY.SOA.SOA
 
 
 class Transport(enum.Enum):
-    """How a query came, and how it is asked of an upstream."""
+    """How a query arrived, and how it is forwarded."""
 
     UDP = "udp"
     TCP = "tcp"
@@ -69,14 +69,14 @@ class Transport(enum.Enum):
 
 @frozen
 class Query:
-    """A well-formed query of one question."""
+    """A well-formed query with one question."""
 
     message: dns.message.Message = field(repr=False)
     transport: Transport
 
     @property
     def room(self) -> int:
-        """The most bytes an answer may have."""
+        """The largest answer in bytes."""
         if self.transport is Transport.TCP:
             return 65_535
         if self.message.edns < 0:
@@ -86,7 +86,7 @@ class Query:
 
 @frozen
 class Answered:
-    """Send these bytes. `addresses` are those of replicas that the asker may use from now on."""
+    """Send these bytes. `addresses` are the replica addresses in the answer, which the client may use from now on."""
 
     wire: bytes = field(repr=False)
     rcode: str
@@ -94,21 +94,21 @@ class Answered:
 
 
 @frozen
-class Elsewhere:
-    """Ask an upstream."""
+class ToUpstream:
+    """Forward the query to an upstream."""
 
     query: Query
 
 
 @frozen
 class Dropped:
-    """Send nothing: too short to be answered, or an answer itself (two servers would talk for ever)."""
+    """Send nothing: the query is too short, or is itself an answer (two servers would answer each other for ever)."""
 
 
-def consider(
+def decide(
     wire: bytes, zone: Zone, project: str, *, transport: Transport, rng: random.Random
-) -> Answered | Elsewhere | Dropped:
-    """What to do about `wire`, which came from a container of `project`. Never raises, whatever the bytes."""
+) -> Answered | ToUpstream | Dropped:
+    """Decide about `wire`, which came from a container of `project`. Never raises, whatever the bytes."""
     message = _read(wire)
     if message is None or message.flags & dns.flags.QR:
         return Dropped()
@@ -119,9 +119,9 @@ def consider(
     labels: Labels = question.name.labels[:-1]
     found = zone.lookup(project, labels, _record_type(question.rdtype))
     match found.outcome:
-        case Outcome.ELSEWHERE if message.flags & dns.flags.RD:
-            return Elsewhere(query=query)
-        case Outcome.ELSEWHERE | Outcome.NOT_LOADED:
+        case Outcome.UPSTREAM if message.flags & dns.flags.RD:
+            return ToUpstream(query=query)
+        case Outcome.UPSTREAM | Outcome.NOT_LOADED:
             return refused(query, dns.rcode.REFUSED)
     response = _response(query)
     response.flags |= dns.flags.AA
@@ -129,7 +129,7 @@ def consider(
         chosen = rng.sample(found.records, min(MOST_RECORDS, len(found.records)))
         response.answer.append(_rrset(question.name, chosen, zone.ttl))
         response.additional.extend(_addresses(zone, project, chosen))
-        return _answered(query, response, addresses=_given(zone, project, chosen))
+        return _answered(query, response, addresses=_usable_addresses(zone, project, chosen))
     response.authority.append(_soa(found.authority))
     if found.outcome is Outcome.NO_NAME:
         response.set_rcode(dns.rcode.NXDOMAIN)
@@ -137,30 +137,30 @@ def consider(
 
 
 def refused(query: Query, rcode: dns.rcode.Rcode) -> Answered:
-    """An answer that holds nothing but `rcode`."""
+    """An answer with only the response code `rcode`."""
     response = _response(query)
     response.set_rcode(rcode)
     return _answered(query, response)
 
 
 def failed(query: Query) -> Answered:
-    """SERVFAIL: no upstream answered, or too many queries wait for one."""
+    """SERVFAIL: no upstream answered, or too many queries are being forwarded."""
     return refused(query, dns.rcode.SERVFAIL)
 
 
 def relayed(query: Query, wire: bytes) -> Answered:
-    """An upstream's checked answer, byte for byte but for the id; one that is too big becomes a truncated answer."""
+    """An upstream's checked answer, unchanged except for the id; truncated if it is too large."""
     if len(wire) > query.room:
         response = _response(query)
         response.flags |= dns.flags.TC
         return _answered(query, response)
-    # The id is the first two bytes (RFC 1035 §4.1.1). Rendering the message anew could lose what the codec cannot hold.
+    # The id is the first two bytes (RFC 1035 §4.1.1). Encoding the message again could lose what the codec cannot hold.
     rcode = dns.rcode.to_text(dns.rcode.Rcode(wire[3] & 15))
     return Answered(wire=query.message.id.to_bytes(2, "big") + wire[2:], rcode=rcode)
 
 
-def onward(query: Query, message_id: int) -> dns.message.QueryMessage:
-    """The query as it is put to an upstream: the same question and wishes, without options, which are for one hop."""
+def upstream_query(query: Query, message_id: int) -> dns.message.QueryMessage:
+    """The query to send to an upstream: the same question and flags, without options, which apply to one hop only."""
     asked = query.message
     message = dns.message.QueryMessage(id=message_id)
     message.flags = asked.flags & (dns.flags.RD | dns.flags.AD | dns.flags.CD)
@@ -172,13 +172,13 @@ def onward(query: Query, message_id: int) -> dns.message.QueryMessage:
 
 
 def answers(asked: dns.message.Message, wire: bytes) -> dns.rcode.Rcode | None:
-    """The code of `wire` when it is an answer to `asked` (id, question, direction); None when it is anything else."""
+    """The response code of `wire` if it answers `asked` (id, question, direction); None otherwise."""
     answer = _read(wire, question_only=True)
     return answer.rcode() if answer is not None and asked.is_response(answer) else None
 
 
 def _read(wire: bytes, *, question_only: bool = False) -> dns.message.Message | None:
-    """None when the header is not whole. What comes after a mistake is missing; the message remembers the mistake."""
+    """Parse a message; None for an incomplete header. After an error the rest is missing; the message has the error."""
     try:
         return dns.message.from_wire(wire, keyring=False, question_only=question_only, continue_on_error=True)
     except (dns.exception.DNSException, ValueError):
@@ -186,7 +186,7 @@ def _read(wire: bytes, *, question_only: bool = False) -> dns.message.Message | 
 
 
 def _refusal(message: dns.message.Message) -> dns.rcode.Rcode | None:
-    """Why the query is not looked up."""
+    """The response code that refuses the query; None if it is looked up."""
     if message.opcode() != dns.opcode.QUERY:
         return dns.rcode.NOTIMP
     if message.errors or len(message.question) != 1:
@@ -219,13 +219,13 @@ def _response(query: Query) -> dns.message.Message:
 
 
 def _answered(query: Query, response: dns.message.Message, *, addresses: tuple[Address, ...] = ()) -> Answered:
-    # The order is ours already; the codec's own shuffling would use chance nobody gave it.
+    # The records are already in random order; the codec's shuffling would use another source of randomness.
     wire = response.to_wire(max_size=query.room, prefer_truncation=True, want_shuffle=False)
     return Answered(wire=wire, rcode=dns.rcode.to_text(response.rcode()), addresses=addresses)
 
 
-def _given(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address, ...]:
-    """What the records lead to. Who is told a target was told its addresses as well, or asks for them next."""
+def _usable_addresses(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address, ...]:
+    """The addresses that the client can use: those in the answer, and those of the SRV targets in it."""
     given: list[Address] = []
     for record in records:
         match record:
@@ -233,7 +233,7 @@ def _given(zone: Zone, project: str, records: Iterable[Record]) -> tuple[Address
                 given.append(address)
             case ServiceRecord(target=target):
                 for kind in (RecordType.A, RecordType.AAAA):
-                    given += _given(zone, project, zone.lookup(project, target, kind).records)
+                    given += _usable_addresses(zone, project, zone.lookup(project, target, kind).records)
     return tuple(given)
 
 
@@ -254,7 +254,7 @@ def _rdata(record: Record) -> dns.rdata.Rdata:
 
 
 def _addresses(zone: Zone, project: str, records: Iterable[Record]) -> Iterable[dns.rrset.RRset]:
-    """The addresses of SRV targets, which a client would ask for next (RFC 2782)."""
+    """The addresses of SRV targets, which a client would query next (RFC 2782)."""
     for record in records:
         if isinstance(record, ServiceRecord):
             for kind in (RecordType.A, RecordType.AAAA):

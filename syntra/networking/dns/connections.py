@@ -1,4 +1,4 @@
-"""Queries over TCP: one at a time on a connection, a bounded number of connections, a deadline for every wait."""
+"""Queries over TCP: one at a time per connection, a limited number of connections, a deadline for every wait."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 _PAUSE_SECS = 0.2
 
 Start = Callable[[Callable[[], Awaitable[None]], str], asyncio.Task[None]]
-"""Runs work as a named task that somebody owns."""
+"""Runs work as a named task, which the caller owns."""
 
 
 class Connections:
-    """All TCP connections of a server, over all its addresses."""
+    """All TCP connections of a server, on all its addresses."""
 
     def __init__(
         self,
@@ -32,37 +32,37 @@ class Connections:
         admits: Callable[[Address], bool],
         respond: Callable[[bytes, Address], Awaitable[bytes | None]],
     ) -> None:
-        """`admits` says whether a source is served at all; `respond` makes an answer, None to close without one."""
+        """`admits`: whether a source may use the server. `respond` returns an answer, or None to close without one."""
         self._settings = settings
         self._admits = admits
         self._respond = respond
         self._shares: Shares[Address] = Shares(total=settings.connections, each=settings.connections_per_source)
 
     async def accept(self, listening: socket.socket, start: Start) -> None:
-        """Take connections until cancelled. `listening` is non-blocking and stays the caller's to close."""
+        """Accept connections until cancelled. `listening` is non-blocking; the caller closes it."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                # Waiting for clients has no end of its own.
+                # No deadline: a server waits for clients as long as it runs.
                 connected, peer = await loop.sock_accept(listening)
-            except OSError as exc:  # out of descriptors, or the client was gone already
+            except OSError as exc:  # out of descriptors, or the client has already closed
                 log.warning("dns connection not accepted", extra={"reason": exc.strerror})
                 await asyncio.sleep(_PAUSE_SECS)
                 continue
             source = ipaddress.ip_address(peer[0].partition("%")[0])
-            if self._admits(source) and self._shares.take(source):
+            if self._admits(source) and self._shares.acquire(source):
                 task = start(functools.partial(self._serve, connected, source), f"dns connection {source}")
-                # Not in the task: one that is cancelled before its first step runs nothing of it.
+                # Not in the task: a task that is cancelled before its first step never runs.
                 task.add_done_callback(functools.partial(self._release, connected, source))
             else:
                 connected.close()
 
     def _release(self, connected: socket.socket, source: Address, _task: asyncio.Task[None]) -> None:
         connected.close()
-        self._shares.give_back(source)
+        self._shares.release(source)
 
     async def _serve(self, connected: socket.socket, source: Address) -> None:
-        """Answer until the client closes, is silent for too long, or has asked enough."""
+        """Answer until the client closes, is silent for too long, or has reached its number of queries."""
         settings = self._settings
         try:
             reader, writer = await asyncio.open_connection(sock=connected, limit=settings.query_bytes)
@@ -80,14 +80,14 @@ class Connections:
                     await write_message(writer, wire, message_secs=settings.message_secs)
             finally:
                 await _close(writer)
-        except OSError as exc:  # resets and deadlines alike
+        except OSError as exc:  # a reset or a deadline
             log.debug("dns connection ended", extra={"source": str(source), "reason": str(exc)})
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     transport = writer.transport
     if transport.get_write_buffer_size():
-        # The client does not read: what is left is not worth waiting for.
+        # The client does not read: do not wait for it.
         transport.abort()
     else:
         transport.close()

@@ -1,8 +1,8 @@
 """Errors of the name server.
 
 AgentError
-├── BindFailed       an address cannot be bound (data for the status; the agent falls back to engine aliases)
-└── InvalidUpstream  a configured upstream that is no address (caught by the configuration's check)
+├── BindFailed       an address cannot be bound (shown in the status; the agent falls back to engine aliases)
+└── InvalidUpstream  a configured upstream is not an address (caught when the configuration is checked)
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from syntra.utils.errors import AgentError
 class BindFailed(AgentError):
     """`address` and `port` cannot be bound for `transport` ("udp" or "tcp").
 
-    `holder` names the process that has it, "" when that is unknown.
+    `holder` names the process that uses the port, "" when it is unknown.
     """
 
     code = "DNS_BIND_FAILED"
@@ -28,6 +28,6 @@ class BindFailed(AgentError):
 
 
 class InvalidUpstream(AgentError):
-    """Not `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`."""
+    """The text is not `ADDRESS`, `ADDRESS:PORT` or `[ADDRESS]:PORT`."""
 
     code = "INVALID_CONFIG"

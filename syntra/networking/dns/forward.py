@@ -1,8 +1,8 @@
-"""Other names: asked of the upstreams in turn, by the transport the query came by.
+"""Forwards other names to the upstreams in order, over the transport of the query.
 
-Every query has a random id and a socket of its own, so a random port as well, connected: answers of other senders do
-not arrive. What arrives is checked against the question (RFC 5452 §9.1). An upstream that did not answer is asked last
-for a while, so that one dead resolver does not cost its timeout with every query.
+Every query has a random id and its own connected socket, so also a random port: other senders' packets do not arrive.
+Answers are checked against the question (RFC 5452 §9.1). An upstream that did not answer is tried last for a while, so
+that one dead resolver does not add its timeout to every query.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Sequence
 import dns.message
 import dns.rcode
 
-from syntra.networking.dns.answer import Answered, Query, Transport, answers, failed, onward, relayed
+from syntra.networking.dns.answer import Answered, Query, Transport, answers, failed, relayed, upstream_query
 from syntra.networking.dns.resolv_conf import HOST_FILE, host_upstreams
 from syntra.networking.dns.stream import read_message, write_message
 from syntra.networking.dns.upstream import Upstream
@@ -25,17 +25,17 @@ from syntra.networking.dns.upstream import Upstream
 log = logging.getLogger(__name__)
 
 MOST_UPSTREAMS = 3
-_REST_SECS = 30.0
+_TRY_LAST_SECS = 30.0
 _REREAD_SECS = 2.0
 _FILE_BYTES = 65_536
-# A connected socket hears its upstream only; somebody who forges its address does not get to guess for long.
+# A connected socket receives only from its upstream. This limits the guesses of an attacker who forges its address.
 _WRONG_ANSWERS = 16
-# Another upstream may know more (SERVFAIL) or be willing (REFUSED); NXDOMAIN is an answer.
+# Another upstream may have an answer (SERVFAIL) or be willing (REFUSED); NXDOMAIN is an answer.
 _TRY_NEXT = frozenset({dns.rcode.SERVFAIL, dns.rcode.REFUSED})
 
 
 class HostUpstreams:
-    """The resolvers of the host's file, read again when it changed. The last ones stay when it cannot be read."""
+    """The resolvers in the host's file, read again when it changes. If it cannot be read, the last ones stay."""
 
     def __init__(self, path: str = HOST_FILE) -> None:
         self._path = path
@@ -44,7 +44,7 @@ class HostUpstreams:
         self._looked = float("-inf")
 
     def __call__(self) -> Sequence[Upstream]:
-        """The current ones; looks at the file at most every two seconds. Called inside a running loop."""
+        """The current resolvers; checks the file at most every two seconds. Call it inside a running loop."""
         now = asyncio.get_running_loop().time()
         if now - self._looked >= _REREAD_SECS:
             self._looked = now
@@ -64,35 +64,35 @@ class HostUpstreams:
 
 
 class Forwarder:
-    """Asks upstreams. Holds no sockets between queries; how many queries run at once is the caller's to limit."""
+    """Queries upstreams. Holds no sockets between queries; the caller limits the number of concurrent queries."""
 
     def __init__(
         self, upstreams: Callable[[], Sequence[Upstream]], *, rng: random.Random, timeout_secs: float = 3.0
     ) -> None:
-        """`upstreams` is called for every query. `rng` chooses ids: give random.SystemRandom()."""
+        """`upstreams` is called for every query. `rng` chooses ids: pass random.SystemRandom()."""
         self._upstreams = upstreams
         self._rng = rng
         self._timeout = timeout_secs
-        # Upstreams that did not answer, and until when they are asked last.
-        self._resting: dict[Upstream, float] = {}
+        # Upstreams that did not answer, and until when they are tried last.
+        self._try_last_until: dict[Upstream, float] = {}
 
     async def resolve(self, query: Query, *, skip: Collection[Upstream] = ()) -> Answered:
         """The answer of the first upstream that gives one; SERVFAIL when none does.
 
-        Up to three upstreams, each for the timeout, never one of `skip` (our own addresses: a host may name us in its
-        resolv.conf). Safe to cancel.
+        Tries up to three upstreams, each for the timeout, but never one in `skip` (the server's own addresses, which
+        the host's resolv.conf may name). Safe to cancel.
         """
         last = failed(query)
         for upstream in self._in_order(skip):
-            asked = onward(query, self._rng.getrandbits(16))
+            asked = upstream_query(query, self._rng.getrandbits(16))
             ask = _ask_udp if query.transport is Transport.UDP else _ask_tcp
             try:
                 async with asyncio.timeout(self._timeout):
                     wire, rcode = await ask(upstream, asked, self._timeout)
             except OSError as exc:  # TimeoutError is one
-                self._rest(upstream, exc)
+                self._try_last(upstream, exc)
                 continue
-            self._resting.pop(upstream, None)
+            self._try_last_until.pop(upstream, None)
             last = relayed(query, wire)
             if rcode not in _TRY_NEXT:
                 break
@@ -100,14 +100,14 @@ class Forwarder:
 
     def _in_order(self, skip: Collection[Upstream]) -> list[Upstream]:
         now = asyncio.get_running_loop().time()
-        self._resting = {upstream: until for upstream, until in self._resting.items() if until > now}
+        self._try_last_until = {upstream: until for upstream, until in self._try_last_until.items() if until > now}
         usable = [upstream for upstream in self._upstreams() if upstream not in skip]
-        return sorted(usable, key=lambda upstream: upstream in self._resting)[:MOST_UPSTREAMS]
+        return sorted(usable, key=lambda upstream: upstream in self._try_last_until)[:MOST_UPSTREAMS]
 
-    def _rest(self, upstream: Upstream, exc: OSError) -> None:
-        if upstream not in self._resting:
-            log.info("upstream does not answer", extra={"upstream": str(upstream), "reason": _in_words(exc)})
-        self._resting[upstream] = asyncio.get_running_loop().time() + _REST_SECS
+    def _try_last(self, upstream: Upstream, exc: OSError) -> None:
+        if upstream not in self._try_last_until:
+            log.info("upstream does not answer", extra={"upstream": str(upstream), "reason": _describe(exc)})
+        self._try_last_until[upstream] = asyncio.get_running_loop().time() + _TRY_LAST_SECS
 
 
 async def _ask_udp(
@@ -132,7 +132,7 @@ async def _ask_tcp(
         await write_message(writer, asked.to_wire(), message_secs=timeout_secs)
         wire = await read_message(reader, idle_secs=timeout_secs, message_secs=timeout_secs, limit=65_535)
     finally:
-        # No farewell: an upstream that does not close must not hold the query.
+        # Abort instead of closing: an upstream that does not close must not delay the query.
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
@@ -142,7 +142,7 @@ async def _ask_tcp(
 
 
 class _Waiting(asyncio.DatagramProtocol):
-    """One query's socket: ends with the first answer to it, or with the kernel's word that nobody listens."""
+    """The socket of one query: ends with the first valid answer, or with the kernel's error that the port is closed."""
 
     def __init__(self, asked: dns.message.QueryMessage, answer: asyncio.Future[tuple[bytes, dns.rcode.Rcode]]) -> None:
         self.answer = answer
@@ -165,10 +165,10 @@ class _Waiting(asyncio.DatagramProtocol):
             self.answer.set_exception(exc)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # None after our own abort: nobody waits any more, and an exception that nobody takes is reported by the loop.
+        # None after our own abort: no task awaits the future then, and the loop would report an unretrieved exception.
         if exc is not None:
             self.error_received(exc)
 
 
-def _in_words(exc: OSError) -> str:
+def _describe(exc: OSError) -> str:
     return "timeout" if isinstance(exc, TimeoutError) and not exc.errno else (exc.strerror or str(exc)).lower()

@@ -1,4 +1,4 @@
-"""When an address was last given out, for as long as somebody may remember the answer. Pure."""
+"""Remembers when an address was last in an answer, for as long as a client may cache that answer. Pure."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 USE_SECS = 1.0
-"""From the moment an answer is made until whoever asked has connected, beside the time it may be remembered."""
+"""Between an answer and the client's connection, in addition to the time for which it may cache the answer."""
 
 Key = TypeVar("Key")
 
 
 class LastGiven(Generic[Key]):
-    """Keeps at most `capacity` addresses. One that had to make room counts as given when the last of those was."""
+    """Keeps at most `capacity` addresses. A dropped address counts as given when the last dropped one was given."""
 
     def __init__(self, *, capacity: int) -> None:
         self._capacity = capacity
-        # Address to the time it was given out; the one given longest ago first.
+        # Address to the time of its last answer, oldest first.
         self._times: OrderedDict[Key, float] = OrderedDict()
         self._displaced: float | None = None
 
@@ -25,7 +25,7 @@ class LastGiven(Generic[Key]):
         return len(self._times)
 
     def note(self, addresses: Iterable[Key], now: float, *, keep_secs: float) -> None:
-        """These are given out at `now` (monotonic); what was given more than `keep_secs` before that is forgotten."""
+        """The addresses are in an answer at `now` (monotonic). Forget those given more than `keep_secs` before."""
         for address in addresses:
             self._times[address] = now
             self._times.move_to_end(address)
@@ -39,6 +39,6 @@ class LastGiven(Generic[Key]):
             del self._times[oldest]
 
     def last(self, addresses: Iterable[Key]) -> float | None:
-        """When one of these was last given out; None: not that anybody remembers."""
+        """When one of these was last given; None when none is remembered."""
         times = [time for address in addresses if (time := self._times.get(address, self._displaced)) is not None]
         return max(times, default=None)

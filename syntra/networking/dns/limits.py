@@ -1,4 +1,4 @@
-"""How much one source may ask: a token bucket for each, in a table of bounded size. Pure."""
+"""Limits how much one source may query: one token bucket per source, in a table of bounded size. Pure."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ Source = TypeVar("Source", bound=Hashable)
 
 
 class RateLimit(Generic[Source]):
-    """Buckets of `burst` tokens that fill at `rate` a second. Keeps the `capacity` sources seen last.
+    """Buckets of `burst` tokens that refill at `rate` per second. Keeps the `capacity` most recent sources.
 
-    A forgotten source starts with a full bucket. That is no way around the limit for sources that cannot choose their
-    address, and the server answers no others.
+    A forgotten source starts with a full bucket. That does not circumvent the limit, as containers cannot choose their
+    address and the server answers no other sources.
     """
 
     def __init__(self, *, rate: float, burst: int, capacity: int) -> None:
         self._rate = rate
         self._burst = float(burst)
         self._capacity = capacity
-        # Source to the tokens it had and when; the source seen longest ago first.
+        # Source to its tokens and their time, oldest first.
         self._buckets: OrderedDict[Source, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
     def allow(self, source: Source, now: float) -> bool:
-        """Take a token of `source`; False when there is none. `now` is monotonic, in seconds."""
+        """Take a token of `source`; False when none is left. `now` is monotonic, in seconds."""
         tokens, then = self._buckets.pop(source, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - then) * self._rate)
         allowed = tokens >= 1.0
@@ -38,7 +38,7 @@ class RateLimit(Generic[Source]):
 
 
 class Shares(Generic[Source]):
-    """How many of a limited thing are taken, in all and by each source. Holds only sources that have some."""
+    """Counts how much of a limited resource is in use, in total and per source."""
 
     def __init__(self, *, total: int, each: int) -> None:
         self._total = total
@@ -47,12 +47,12 @@ class Shares(Generic[Source]):
         self._sum = 0
 
     @property
-    def taken(self) -> int:
-        """How many are taken in all."""
+    def in_use(self) -> int:
+        """How many are in use in total."""
         return self._sum
 
-    def take(self, source: Source) -> bool:
-        """Take one for `source`; False when it or all together have as many as they may."""
+    def acquire(self, source: Source) -> bool:
+        """Take one for `source`; False when its limit or the total limit is reached."""
         own = self._taken.get(source, 0)
         if own >= self._each or self._sum >= self._total:
             return False
@@ -60,8 +60,8 @@ class Shares(Generic[Source]):
         self._sum += 1
         return True
 
-    def give_back(self, source: Source) -> None:
-        """Return one that was taken."""
+    def release(self, source: Source) -> None:
+        """Return one."""
         own = self._taken.pop(source)
         self._sum -= 1
         if own > 1:

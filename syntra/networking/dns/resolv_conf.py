@@ -1,8 +1,8 @@
-"""resolv.conf(5): the host's resolvers, and what a container is told at create. Pure.
+"""resolv.conf(5): the host's resolvers, and the DNS settings of a new container. Pure.
 
-The server forwards to what stands in the host's own file, loopback stubs included: it runs in the host's network, so
-split DNS of a VPN or of systemd-resolved keeps working. Containers cannot reach those stubs; the resolvers they fall
-back to while the agent is away are the real ones behind them.
+The server forwards to the resolvers in the host's own file, including loopback stubs: it runs in the host's network, so
+split DNS of a VPN or of systemd-resolved still works. Containers cannot reach those stubs. While the agent is down they
+use the real resolvers behind them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from syntra.utils.frozen import frozen
 
 HOST_FILE = "/etc/resolv.conf"
 RESOLVED_FILE = "/run/systemd/resolve/resolv.conf"
-"""Where systemd-resolved keeps the resolvers behind its stub."""
+"""The file in which systemd-resolved lists the resolvers behind its stub."""
 MOST = 3
-"""resolver(5) and the engine's resolver use no more than three."""
+"""The C library (resolver(5)) and the engine's resolver use at most three."""
 
 
 @frozen
 class ResolvConf:
-    """What a file says. `nameservers` in order, without repetition, at most MOST; unusable lines are left out."""
+    """A parsed file. `nameservers` in order, without duplicates, at most MOST; invalid lines are skipped."""
 
     nameservers: tuple[Upstream, ...]
     search: tuple[str, ...]
@@ -32,7 +32,7 @@ class ResolvConf:
 
 
 def parse(text: str) -> ResolvConf:
-    """Read a file. The last `search` or `domain` line counts, `options` add up; `#` and `;` begin comments."""
+    """Parse a file. The last `search` or `domain` line wins, `options` add up; `#` and `;` start comments."""
     nameservers: list[Upstream] = []
     search: tuple[str, ...] = ()
     options: list[str] = []
@@ -53,7 +53,7 @@ def parse(text: str) -> ResolvConf:
 
 
 def host_upstreams(text: str) -> tuple[Upstream, ...]:
-    """Whom the host asks. Without a `nameserver` line that is its own port 53 (resolv.conf(5))."""
+    """The host's resolvers. Without a `nameserver` line it uses its own port 53 (resolv.conf(5))."""
     return parse(text).nameservers or (Upstream(address="127.0.0.1"),)
 
 
@@ -65,12 +65,11 @@ def container_dns(
     host_files: Iterable[str] = (),
     configured: Iterable[str] = (),
 ) -> ContainerDns:
-    """What a container of `project` is created with, when the server listens on `gateway` (port 53).
+    """The DNS settings of a new container of `project`, when the server listens on `gateway` (port 53).
 
-    The gateway first, then at most two resolvers that are asked while the agent is away: the `configured` ones that
-    have port 53, else those of the first of `host_files` (texts of HOST_FILE, RESOLVED_FILE, in that order) with one
-    that a container can reach. `ndots:1` keeps the engine from sending single labels away before the search domain is
-    tried.
+    First the gateway, then at most two resolvers for when the agent is down: the `configured` ones on port 53, else
+    those of the first of `host_files` (contents of HOST_FILE, RESOLVED_FILE, in that order) that has one that a
+    container can reach. `ndots:1` keeps the engine from forwarding single labels before it tries the search domain.
     """
     chosen = [upstream for upstream in map(parse_upstream, configured) if _reachable(upstream)]
     for text in host_files:
@@ -82,7 +81,7 @@ def container_dns(
 
 
 def _nameserver(address: str) -> Upstream | None:
-    # A port has no place here: `127.0.0.1:53` is no address for the C library either.
+    # A port is not allowed here: the C library does not accept `127.0.0.1:53` either.
     if address.startswith("[") or address.count(":") == 1:
         return None
     try:
@@ -92,6 +91,6 @@ def _nameserver(address: str) -> Upstream | None:
 
 
 def _reachable(upstream: Upstream) -> bool:
-    """Whether a container may reach it: no port can be named to the engine, and loopback is the container's own."""
+    """Whether a container can reach it: the engine takes no ports, and loopback is the container's own."""
     address = ipaddress.ip_address(upstream.address)
     return upstream.port == 53 and not (address.is_loopback or address.is_link_local or address.is_unspecified)

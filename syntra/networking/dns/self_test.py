@@ -1,6 +1,6 @@
-"""Whether the containers of a project reach the name server: a firewall of the host may drop what they send it.
+"""Tests whether a project's containers reach the name server: the host's firewall may drop their packets.
 
-The question is put from a running container's own network namespace, so it passes every rule that a container's would.
+The test query is sent from a running container's own network namespace, so it passes the same firewall rules.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _SOA, _IN = 6, 1
 
 
 async def reaches(pid: int, address: Address, port: int, *, project: str, domain: str = "internal") -> bool:
-    """Ask the server at `address` for the project's SOA, from where process `pid` lives; whether anything came back.
+    """Query the server at `address` for the project's SOA from the namespace of process `pid`; True if it answers.
 
-    At most ATTEMPTS times ANSWER_SECS. Raises PermissionError when this process may not enter namespaces, and other
-    OSErrors when that one is gone or cannot have a way to the server, as one without IPv6 has none to its address.
+    Takes at most ATTEMPTS times ANSWER_SECS. Raises PermissionError when this process may not enter namespaces, and
+    another OSError when that process has ended or has no route to the server (IPv6 without an IPv6 address, say).
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     with await asyncio.to_thread(udp_socket_of, pid, family) as asking:
@@ -46,12 +46,12 @@ async def _answered(asking: socket.socket, name: str) -> bool:
                 if len(wire) >= 4 and struct.unpack("!HH", wire[:4])[0] == identity and wire[2] & _IS_ANSWER >> 8:
                     return True
     except OSError:
-        # A deadline, or the word of a firewall that refuses instead of dropping.
+        # A deadline, or the rejection of a firewall.
         return False
 
 
 def _query(name: str, identity: int) -> bytes:
-    """One question without EDNS (RFC 1035 §4.1)."""
+    """A query with one question, without EDNS (RFC 1035 §4.1)."""
     header = struct.pack("!HHHHHH", identity, _RECURSION_DESIRED, 1, 0, 0, 0)
     labels = b"".join(bytes([len(label)]) + label for label in labels_of(name))
     return header + labels + b"\0" + struct.pack("!HH", _SOA, _IN)

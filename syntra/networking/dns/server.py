@@ -1,8 +1,8 @@
-"""The name server: binds addresses, answers the given networks only, from the zone or by an upstream.
+"""The name server: binds addresses and answers the configured networks only, from the zone or from an upstream.
 
-Zone answers are made at once, inside the socket's callback. What goes to an upstream is a task, of which there is a
-bounded number in all and for each source. Datagrams that are too many, too big or from elsewhere are dropped without an
-answer: an answer would make the engine's resolver believe somebody who knows less.
+It answers from the zone at once, inside the socket's callback. Forwarding is a task; their number is limited in total
+and per source. Datagrams beyond a limit, too large or from other networks are dropped without an answer: the engine's
+resolver would accept an error answer instead of asking another server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, cast
 
 from syntra.networking.dns import answer, sockets
-from syntra.networking.dns.answer import Answered, Dropped, Elsewhere, Query, Transport
+from syntra.networking.dns.answer import Answered, Dropped, Query, ToUpstream, Transport
 from syntra.networking.dns.connections import Connections
 from syntra.networking.dns.errors import BindFailed
 from syntra.networking.dns.forward import Forwarder
@@ -29,12 +29,12 @@ from syntra.networking.dns.zone import Address, Zone, build
 
 log = logging.getLogger(__name__)
 
-# What the kernel does not take at once is kept by the transport; UDP may lose, so more is not kept.
+# The transport buffers what the kernel does not take at once; UDP may lose packets, so the buffer is limited.
 _SEND_BUFFER = 256 * 1024
 
 
 class _Sender(Protocol):
-    """What the loop's datagram transports can do; the abstract class knows less of it."""
+    """The methods of the loop's datagram transports; the abstract class lacks some."""
 
     def is_closing(self) -> bool: ...
 
@@ -44,12 +44,12 @@ class _Sender(Protocol):
 
 
 class NameServer:
-    """Serves on what `listen` bound, until `close`. Its tasks run in the given group and never fail it."""
+    """Answers on the addresses of `listen` until `close`. Its tasks run in the given group and never fail it."""
 
     def __init__(
         self, group: asyncio.TaskGroup, settings: DnsSettings, forwarder: Forwarder, *, rng: random.Random
     ) -> None:
-        """`rng` orders records and need not be strong. Until the first `publish` no source is answered."""
+        """`rng` orders records and need not be secure. Before the first `publish` no source gets an answer."""
         self._group = group
         self._settings = settings
         self._forwarder = forwarder
@@ -66,26 +66,26 @@ class NameServer:
 
     @property
     def endpoints(self) -> Mapping[Address, int]:
-        """Address to port of everything that is bound."""
+        """Address to port of all bound sockets."""
         return {address: listener.port for address, listener in self._listeners.items()}
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Since the start: answers by response code, `forwarded`, and drops as `dropped.REASON`."""
+        """Counts since the start: answers by response code, `forwarded`, and drops as `dropped.REASON`."""
         return dict(self._counts)
 
     def last_given(self, addresses: Iterable[Address]) -> float | None:
-        """When an answer last held one of these, on the loop's clock; None: no answer that is still remembered."""
+        """When one of these was last in an answer, on the loop's clock; None when no remembered answer had one."""
         return self._given.last(addresses)
 
     def publish(self, zone: Zone) -> None:
-        """Answer from `zone` from the next query on."""
+        """Use `zone` from the next query on."""
         self._zone = zone
 
     async def listen(self, addresses: Iterable[Address]) -> tuple[BindFailed, ...]:
-        """Listen on exactly these: bind what is new or was lost, close what is not named any more.
+        """Listen on exactly these addresses: bind new or lost ones, close the others.
 
-        An address is bound for UDP and TCP or not at all. Returns what could not be; call it again to try again.
+        Each address is bound for UDP and TCP or not at all. Returns the failures; call it again to retry.
         """
         wanted = dict.fromkeys(addresses)
         failures: list[BindFailed] = []
@@ -103,7 +103,7 @@ class NameServer:
         return tuple(failures)
 
     def close(self) -> None:
-        """Close every socket and end every task of this server."""
+        """Close all sockets and cancel all tasks of this server."""
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
@@ -134,7 +134,7 @@ class NameServer:
     async def _guarded(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         try:
             await work()
-        except Exception:  # the edge of a task: a mistake in one answer is no reason to end the agent
+        except Exception:  # the edge of a task: a bug in one answer must not end the agent
             log.exception("dns task failed", extra={"task": name})
 
     def _lost(self, address: Address, exc: Exception | None) -> None:
@@ -149,7 +149,7 @@ class NameServer:
             self._counts["dropped.source"] += 1
         return admitted
 
-    def _consider(self, data: bytes, source: Address, transport: Transport) -> Answered | Elsewhere | Dropped:
+    def _decide(self, data: bytes, source: Address, transport: Transport) -> Answered | ToUpstream | Dropped:
         project = self._zone.project_of(source)
         if project is None:
             return self._drop("source")
@@ -157,10 +157,10 @@ class NameServer:
             return self._drop("rate")
         if len(data) > self._settings.query_bytes:
             return self._drop("size")
-        done = answer.consider(data, self._zone, project, transport=transport, rng=self._rng)
+        done = answer.decide(data, self._zone, project, transport=transport, rng=self._rng)
         if isinstance(done, Dropped):
             return self._drop("malformed")
-        if isinstance(done, Elsewhere) and not self._forwards.take(source):
+        if isinstance(done, ToUpstream) and not self._forwards.acquire(source):
             done = answer.failed(done.query)
         if isinstance(done, Answered):
             self._counts[done.rcode] += 1
@@ -173,30 +173,30 @@ class NameServer:
         return Dropped()
 
     async def _forward(self, query: Query, source: Address) -> bytes:
-        """Ask the upstreams; the source's share was taken and is given back."""
+        """Query the upstreams; release the source's share afterwards."""
         try:
             own = [Upstream(address=str(address), port=port) for address, port in self.endpoints.items()]
             done = await self._forwarder.resolve(query, skip=own)
         finally:
-            self._forwards.give_back(source)
+            self._forwards.release(source)
         self._counts["forwarded"] += 1
         self._counts[done.rcode] += 1
         return done.wire
 
     async def _answer_stream(self, data: bytes, source: Address) -> bytes | None:
-        match self._consider(data, source, Transport.TCP):
+        match self._decide(data, source, Transport.TCP):
             case Answered(wire=wire):
                 return wire
-            case Elsewhere(query=query):
+            case ToUpstream(query=query):
                 return await self._forward(query, source)
         return None
 
     def _answer_datagram(self, data: bytes, peer: tuple[str, int], transport: _Sender) -> None:
         source = ipaddress.ip_address(peer[0].partition("%")[0])
-        match self._consider(data, source, Transport.UDP):
+        match self._decide(data, source, Transport.UDP):
             case Answered(wire=wire):
                 self._send(wire, peer, transport)
-            case Elsewhere(query=query):
+            case ToUpstream(query=query):
                 work = functools.partial(self._forward_datagram, query, source, peer, transport)
                 self._start(work, "dns forward")
 
@@ -213,7 +213,7 @@ class NameServer:
 
 
 class _Listener:
-    """One address."""
+    """The sockets of one address."""
 
     def __init__(
         self, transport: asyncio.DatagramTransport, protocol: _Datagrams, accepting: asyncio.Task[None], port: int
@@ -228,7 +228,7 @@ class _Listener:
         self._accepting.cancel()
 
     async def closed(self) -> None:
-        """Return when the port is free again: the loop closes sockets a turn later."""
+        """Return when the port is free again: the loop closes sockets one iteration later."""
         await self._protocol.closed.wait()
         await asyncio.wait({self._accepting})
 
@@ -249,14 +249,14 @@ class _Datagrams(asyncio.DatagramProtocol):
         assert self._transport is not None, "cannot happen before connection_made"
         try:
             self._server._answer_datagram(data, addr, self._transport)
-        except Exception:  # the edge of the loop: whatever a stranger sends, the socket goes on
+        except Exception:  # the edge of the loop: no packet may stop the socket
             log.exception("dns query failed", extra={"source": addr[0]})
 
     def error_received(self, exc: Exception) -> None:
-        # The kernel's word about a datagram sent earlier: that client is gone.
+        # The kernel's error about an earlier datagram: its client is gone.
         log.debug("dns answer not delivered", extra={"reason": str(exc)})
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # The loop closes the socket right after this call, before anything that waits goes on.
+        # The loop closes the socket right after this call, before any waiting task resumes.
         self.closed.set()
         self._server._lost(self._address, exc)

@@ -1,4 +1,4 @@
-"""The sockets of one address: UDP and TCP on the same port, or an error that says who has it."""
+"""Binds the sockets of one address: UDP and TCP on the same port, or an error that names the port's user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WILDCARDS = ("0.0.0.0", "::")
 
 @frozen
 class Sockets:
-    """A bound pair, non-blocking; whoever has it closes it."""
+    """A bound, non-blocking pair. The caller closes it."""
 
     udp: socket.socket
     tcp: socket.socket
@@ -31,9 +31,9 @@ class Sockets:
 
 
 def bind(address: Address, port: int) -> Sockets:
-    """Bind UDP and TCP; port 0 finds one that both have free. Raises BindFailed.
+    """Bind UDP and TCP; port 0 picks one that is free for both. Raises BindFailed.
 
-    Blocks for some milliseconds when the port is taken, to find out by whom: call it in a thread.
+    Blocks for some milliseconds to find the process that uses the port: call it in a thread.
     """
     for left in reversed(range(_ATTEMPTS)):
         udp = _bound(address, port, socket.SOCK_DGRAM)
@@ -56,7 +56,7 @@ def _bound(address: Address, port: int, kind: socket.SocketKind) -> socket.socke
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         if kind == socket.SOCK_STREAM:
-            # For connections of an earlier run that linger. On UDP this would let two servers share the port unnoticed.
+            # For lingering connections of an earlier run. With UDP it would let two servers share the port unnoticed.
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((str(address), port))
         if kind == socket.SOCK_STREAM:
@@ -86,7 +86,7 @@ def _bind_failed(address: Address, port: int, kind: socket.SocketKind, exc: OSEr
 
 
 def _holder(address: Address, port: int, transport: str) -> str:
-    """Name and pid of the process that has the port, as far as this user may know; "" otherwise."""
+    """Name and pid of the process that uses the port; "" when this user cannot see it."""
     import psutil
 
     taken = (str(address), *_WILDCARDS)

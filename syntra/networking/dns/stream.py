@@ -1,4 +1,4 @@
-"""DNS messages over TCP: each behind its length in two bytes (RFC 1035 §4.2.2)."""
+"""DNS messages over TCP, each prefixed with its length in two bytes (RFC 1035 §4.2.2)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _LENGTH = 2
 async def read_message(
     reader: asyncio.StreamReader, *, idle_secs: float, message_secs: float, limit: int
 ) -> bytes | None:
-    """The next message; None when the peer closed between messages or said nothing for `idle_secs`.
+    """Read the next message; None when the peer closed between messages or sent nothing for `idle_secs`.
 
-    Raises TimeoutError when a message that began is not whole after `message_secs`, ConnectionError when the peer
-    closes inside it or announces more than `limit` bytes. Cancelled inside a message, the stream is of no more use.
+    Raises TimeoutError when a message is incomplete after `message_secs`, ConnectionError when the peer closes inside
+    it or announces more than `limit` bytes. After a cancellation inside a message, close the stream.
     """
     try:
         async with asyncio.timeout(idle_secs):
@@ -33,7 +33,7 @@ async def read_message(
 
 
 async def write_message(writer: asyncio.StreamWriter, wire: bytes, *, message_secs: float) -> None:
-    """Send one message. Raises TimeoutError when the peer does not take it in time, ConnectionError when it is gone."""
+    """Send one message. Raises TimeoutError when the peer does not read in time, ConnectionError when it has closed."""
     writer.write(len(wire).to_bytes(_LENGTH, "big") + wire)
     async with asyncio.timeout(message_secs):
         await writer.drain()

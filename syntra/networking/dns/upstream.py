@@ -1,4 +1,4 @@
-"""The resolvers that other names are asked of, as they are written. Pure."""
+"""Parses the addresses of upstream resolvers. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class Upstream:
-    """A resolver. `address` is an IP literal in canonical form, with the zone of a link-local one (`fe80::1%eth0`)."""
+    """A resolver. `address` is a canonical IP literal; a link-local one includes its zone (`fe80::1%eth0`)."""
 
     address: str
     port: int = 53

@@ -1,7 +1,7 @@
 """The names of ready replicas, as each project sees them. Pure.
 
-A container sees its own project only: the network a query comes from says which. Names are tuples of lower-case labels,
-without the root, as bytes: on the wire a label may hold any byte, dots included.
+A container sees only its own project; the network from which a query comes tells which. Names are tuples of lower-case
+labels as bytes, without the root: on the wire a label may contain any byte, including dots.
 
 For service `web` of project `shop` with port 8080 and a ready replica `1`:
 
@@ -12,8 +12,8 @@ For service `web` of project `shop` with port 8080 and a ready replica `1`:
     _8080._tcp.web.shop.internal                SRV, one for each ready replica
     the replica's address under arpa            PTR to 1.web.shop.internal
 
-Names below a project's `PROJECT.internal` and addresses of the given networks are answered here and nowhere else. Other
-names below `internal` are not ours: clouds have some there (`metadata.google.internal`).
+Names below a project's `PROJECT.internal` and addresses of the given networks are answered here and never forwarded.
+Other names below `internal` are forwarded: some clouds use it (`metadata.google.internal`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class RecordType(enum.Enum):
-    """The types that have data here; every other type of an existing name is NODATA."""
+    """The types that have records here; any other type of an existing name is NODATA."""
 
     A = "A"
     AAAA = "AAAA"
@@ -49,7 +49,7 @@ class AddressRecord:
 
 @frozen
 class ServiceRecord:
-    """SRV (RFC 2782); priority and weight are 0, all replicas are equal."""
+    """SRV (RFC 2782); priority and weight are 0, as all replicas are equal."""
 
     port: int
     target: Labels
@@ -66,21 +66,21 @@ Record = AddressRecord | ServiceRecord | PointerRecord
 
 
 class Outcome(enum.Enum):
-    """What is known about a name and type."""
+    """The result of a lookup."""
 
     FOUND = "found"
     NO_DATA = "no data"
-    """The name exists, without such records (RFC 2308 §2.2)."""
+    """The name exists, without records of this type (RFC 2308 §2.2)."""
     NO_NAME = "no name"
     NOT_LOADED = "not loaded"
-    """It would be ours, and the services are not known yet."""
-    ELSEWHERE = "elsewhere"
-    """Not ours: to be asked of an upstream."""
+    """The name belongs to the zone, but the services are not known yet."""
+    UPSTREAM = "upstream"
+    """The name does not belong to the zone: forward it."""
 
 
 @frozen
 class Lookup:
-    """`authority` is the owner of the SOA record in a negative answer: the name itself or one above it."""
+    """`authority` owns the SOA record of a negative answer: the name itself or one above it."""
 
     outcome: Outcome
     records: tuple[Record, ...] = ()
@@ -89,7 +89,7 @@ class Lookup:
 
 @frozen
 class Replica:
-    """One that is ready. `label` tells it from the service's others; `addresses` on the project's network."""
+    """A ready replica. `label` is unique in its service; `addresses` are on the project's network."""
 
     label: str
     addresses: tuple[Address, ...]
@@ -97,7 +97,7 @@ class Replica:
 
 @frozen
 class Service:
-    """One that exists. `replicas` are the ready ones, perhaps none; `hostname` is the spec's internal_hostname."""
+    """An existing service. `replicas` are the ready ones, maybe none; `hostname` is the spec's internal_hostname."""
 
     project: str
     name: str
@@ -112,32 +112,32 @@ _Names = dict[Labels, _Types]
 
 @frozen
 class Zone:
-    """All views. Made by `build`; immutable, so a server replaces it whole."""
+    """The views of all projects. Created by `build`; immutable, so a server replaces it as a whole."""
 
     networks: Mapping[Network, str]
     loaded: bool
     ttl: int
-    """Seconds an answer may be remembered."""
+    """Seconds for which an answer may be cached."""
     domain: Labels
     _apexes: frozenset[Labels]
     _views: Mapping[str, _Names]
 
     def project_of(self, source: Address) -> str | None:
-        """The project whose containers have such addresses; None: not to be answered at all."""
+        """The project whose containers have this address; None: do not answer."""
         network = _containing(self.networks, source)
         return None if network is None else self.networks[network]
 
     def lookup(self, project: str, name: Labels, kind: RecordType | None) -> Lookup:
-        """Look `name` up as `project` sees it; `kind` None stands for all the types that have no data here."""
+        """Look `name` up as `project` sees it. `kind` None means a type that has no records here."""
         name = tuple(label.lower() for label in name)
         if not self.loaded:
             ours = len(name) == 1 or name[-len(self.domain) :] == self.domain or self._reverse_apex(name) is not None
-            return Lookup(outcome=Outcome.NOT_LOADED if ours else Outcome.ELSEWHERE)
+            return Lookup(outcome=Outcome.NOT_LOADED if ours else Outcome.UPSTREAM)
         types = self._views.get(project, {}).get(name)
         authority = self._apex(name) or self._reverse_apex(name)
         if types is None:
             if authority is None:
-                return Lookup(outcome=Outcome.ELSEWHERE)
+                return Lookup(outcome=Outcome.UPSTREAM)
             return Lookup(outcome=Outcome.NO_NAME, authority=authority)
         if kind is None or not (records := types.get(kind, ())):
             return Lookup(outcome=Outcome.NO_DATA, authority=authority or name)
@@ -147,7 +147,7 @@ class Zone:
         return next((name[cut:] for cut in range(len(name)) if name[cut:] in self._apexes), None)
 
     def _reverse_apex(self, name: Labels) -> Labels | None:
-        """The zone of our network that this name under arpa falls into, at the first label boundary inside it."""
+        """The zone of the network that contains this name under arpa, at the first label boundary inside it."""
         address = address_of(name)
         network = None if address is None else _containing(self.networks, address)
         if network is None:
@@ -159,11 +159,11 @@ class Zone:
 def build(
     networks: Mapping[Network, str], services: Iterable[Service] | None, *, ttl: int = 5, domain: str = "internal"
 ) -> Zone:
-    """The zone of these services; `services` None: not known yet.
+    """Build the zone; `services` None means that they are not known yet.
 
-    `networks` are the projects' networks: a query from one of them is answered, as its project sees things. Of networks
-    inside each other the narrowest counts. Services that cannot be written as DNS names (RFC 1035 §2.3.4: empty or long
-    labels, long names) are left out.
+    `networks` maps networks to projects: a query from a network is answered as its project sees names. If networks
+    overlap, the narrowest counts. Services whose names are invalid in DNS (RFC 1035 §2.3.4: empty or long labels, long
+    names) are left out.
     """
     projects = {*networks.values()}
     views: dict[str, _Names] = {}
@@ -182,12 +182,12 @@ def build(
 
 
 def labels_of(text: str) -> Labels:
-    """A name as it is written, without escapes; a final dot is allowed."""
+    """Split a written name, without escapes; a final dot is allowed."""
     return tuple(text.lower().encode().removesuffix(b".").split(b"."))
 
 
 def address_of(name: Labels) -> Address | None:
-    """The address a name below in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5) stands for."""
+    """The address that a name below in-addr.arpa (RFC 1035 §3.5) or ip6.arpa (RFC 3596 §2.5) means."""
     *digits, top, arpa = name if len(name) > 2 else (b"", b"", b"")
     text = b".".join(reversed(digits)) if (top, arpa, len(digits)) == (b"in-addr", b"arpa", 4) else b""
     if (top, arpa, len(digits)) == (b"ip6", b"arpa", 32) and all(len(digit) == 1 for digit in digits):
@@ -228,7 +228,7 @@ def _add_service(names: _Names, base: Labels, apex: Labels, service: Service) ->
     for port in service.ports:
         name = (b"_%d" % port, b"_tcp", *base)
         if _writable(name):
-            # The name above the port's exists too, without records (RFC 8020).
+            # The name above the port's also exists, without records (RFC 8020).
             names.setdefault(name[1:], {})
             _add(names, name, RecordType.SRV, tuple(ServiceRecord(port=port, target=target) for target in targets))
     for cut in range(1, len(base) - len(apex)):
@@ -257,7 +257,7 @@ def _add(names: _Names, name: Labels, kind: RecordType, records: tuple[Record, .
 
 
 def _label(text: str) -> bytes:
-    """A replica's label, made of whatever the runtime calls it."""
+    """A replica's label, made from the runtime's name for it."""
     return re.sub(r"[^a-z0-9_]+", "-", text.lower()).strip("-").encode()[:63]
 
 

@@ -1,4 +1,4 @@
-"""Services as containers of an engine on this host: the planner, its steps, and what performs them.
+"""Services as containers of an engine on this host: the planner, its steps, and the code that performs them.
 
-Docker's engine and Podman's share all of it. Nothing here knows how an engine is asked, and nothing of the agent.
+Docker and Podman share all of it. Nothing here makes engine calls itself or imports the agent.
 """

@@ -1,7 +1,7 @@
-"""What a container engine does: primitives, each one call or a few. Docker's engine satisfies it, and Podman's.
+"""The interface of a container engine: primitives of one or a few calls each. Docker implements it; Podman can.
 
-The errors are those of `runtime.runtime`: RuntimeUnavailable and StepFailed from every method, and all are safe to
-cancel. Consumers declare which of these protocols they need.
+All methods raise the errors of `runtime.runtime`, RuntimeUnavailable and StepFailed, and are safe to cancel. Consumers
+declare which of these protocols they need.
 """
 
 from __future__ import annotations
@@ -21,89 +21,111 @@ PullProgress = Callable[[int, str], None]
 
 
 class Containers(Protocol):
-    """Looking at containers of ours."""
+    """Lists and inspects the agent's containers."""
 
     async def observe(self, service_id: ServiceId | None = None) -> Sequence[Container]:
-        """Every container of ours, or of one service, in any state."""
+        """Every container of the agent, or of one service, in any state."""
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
-        """One container; None when it is gone."""
+        """One container; None when it does not exist."""
 
 
 class Lifecycle(Protocol):
-    """Making, starting, stopping and removing containers."""
+    """Creates, starts, stops and removes containers."""
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        """Create a replica, not started; id and name. A container that an earlier, lost call made is adopted.
+        """Create a replica without starting it; return id and name. Adopts the container of an earlier, lost call.
 
-        Refused with IMAGE_NOT_FOUND when the deployment's image is not here, or its pin holds another one.
+        Refused with IMAGE_NOT_FOUND when the deployment's image does not exist here, or its pin holds another one.
         """
 
     async def start(self, container_id: ContainerId) -> None:
-        """Start a container and see that the engine keeps it up; no error when it runs."""
+        """Start a container and set its restart policy; no error when it already runs."""
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
-        """Restart policy off, then SIGTERM, `grace_secs`, SIGKILL; no error when it is down or gone."""
+        """Restart policy off, then SIGTERM, `grace_secs`, SIGKILL; no error when it is stopped or removed."""
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
-        """Restart a container, or start it when it is down."""
+        """Restart a container, or start it when it is stopped."""
 
     async def remove(self, container_id: ContainerId) -> None:
-        """Remove a container with its anonymous volumes and wait until its name is free; no error when it is gone."""
+        """Remove a container with its anonymous volumes and wait until its name is free; no error if it is gone."""
 
 
 class Images(Protocol):
-    """Images of deployments, pinned so that pruning cannot take a rollback away."""
+    """Images of deployments, pinned so that a prune cannot remove a rollback's image."""
 
     async def has_image(self, deployment: Deployment) -> bool:
-        """Whether the image of the deployment is here under its pin, and is the one it was resolved to."""
+        """Whether the image of the deployment exists here under its pin, and is the one it was resolved to."""
 
     async def obtain_image(
         self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
     ) -> str:
-        """Pull and pin; returns a sentence when a present image stood in for the registry, else an empty string.
+        """Pull and pin; return a sentence when a local image was used instead of the registry's, else "".
 
-        What is resolved already is brought back as it was, never by its tag. With `resolve` false that is so for what
-        was never recorded as well: from a replica of the deployment, or not at all (IMAGE_NOT_FOUND).
+        A resolved image is brought back as it was, never by its tag. With `resolve` false this also holds for one that
+        was never recorded: it comes from a replica of the deployment, or not at all (IMAGE_NOT_FOUND).
         """
 
     async def resolved_image(self, deployment: Deployment) -> ResolvedImage | None:
         """Which image is pinned for the deployment; None when none is."""
 
 
+class Releases(Protocol):
+    """Release commands: one container per deployment, which is no replica."""
+
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        """Run the release command to its end. One that runs already, or has run for this deployment, is not run again.
+
+        Raises StepFailed: RELEASE_FAILED when it exits non-zero or is not done in time, IMAGE_NOT_FOUND as `create`.
+        """
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        """Remove what release commands of the service have left; one that still runs is stopped first."""
+
+
 class Networks(Protocol):
     """The networks of projects."""
 
     async def ensure_network(self, project: str) -> None:
-        """Make the project's network when it is missing."""
+        """Create the project's network when it is missing."""
 
     async def release_network(self, project: str) -> None:
-        """Remove the project's network when no container of the project is left; address pools are finite."""
+        """Remove the project's network when no container of the project exists; address pools are finite."""
 
     async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
-        """The networks of these projects, sorted by project; those that have none are left out."""
+        """The existing networks of these projects, sorted by project."""
 
 
 class Volumes(Protocol):
     """Named volumes."""
 
     async def ensure_volume(self, name: str) -> None:
-        """Make a named volume when it is missing."""
+        """Create a named volume when it is missing."""
+
+
+class Obstacles(Protocol):
+    """What can be seen before it is tried."""
+
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        """Why the deployment would fail as things are now, one sentence each; what cannot be known is left out."""
 
 
 class Connections(Protocol):
     """Open connections of containers."""
 
     async def open_connections(self, container: Container, port: int) -> int | None:
-        """How many connections from outside are open at a container's port; None when that cannot be known."""
+        """How many connections from outside are open at a container's port; None when that is unknown."""
 
 
 class ContainerEngine(
     Containers,
     Lifecycle,
     Images,
+    Releases,
     Networks,
     Volumes,
+    Obstacles,
     Connections,
     Availability,
     Survey,
@@ -115,4 +137,4 @@ class ContainerEngine(
     Watched,
     Protocol,
 ):
-    """A whole container engine."""
+    """A complete container engine."""

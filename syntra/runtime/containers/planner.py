@@ -1,18 +1,19 @@
-"""From desired and observed to steps. Pure; nothing here does anything.
+"""Computes the steps from the desired and the observed state. Pure.
 
-Every plan is level-based: it is computed from what is there now, not from what was done before, and planning again
-after any prefix of the steps gives the rest. That is what makes an agent killed at any engine call able to go on:
-it observes and plans again. For the same reason undoing is a plan of its own (`unwind`) and not a list of inverse
-steps: after a kill nobody knows which steps happened, but everybody can look.
+Every plan is level-based: computed from the current state, not from past actions. Planning again after any prefix of
+the steps gives the rest. So an agent that was killed during any engine call resumes: it observes and plans again. For
+the same reason a rollback is a plan of its own (`roll_back`), not a list of inverse steps: after a kill it is unknown
+which steps happened, but the state can be observed.
 
 Two rules hold for every plan:
-- what serves is stopped only after what replaces it is proven (start-first), except where two cannot run side by
-  side (a host port, a volume with a single writer) or the strategy is `instant`; then the note says so;
-- before `Commit` nothing is removed that served when the operation began, so `unwind` can bring it back.
+- running replicas are stopped only after their replacements are healthy (start-first), unless the two cannot run side
+  by side (a host port, a volume with a single writer) or the strategy is `instant`; then a note says so;
+- before `Commit` no container is removed that ran when the operation began, so `roll_back` can restart it.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from syntra.model.command import Pace
@@ -25,8 +26,10 @@ from syntra.runtime.containers.steps import (
     EnsureNetwork,
     EnsureVolume,
     ObtainImage,
+    RemoveRelease,
     RemoveReplicas,
     RestartReplica,
+    RunRelease,
     Shift,
     StartReplica,
     StopReplicas,
@@ -34,18 +37,22 @@ from syntra.runtime.containers.steps import (
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
 from syntra.utils.frozen import frozen
 
+MAX_SHOWN = 80
+"""Characters of a command in a plan."""
+
 _USABLE = (ContainerState.CREATED, ContainerState.RUNNING, ContainerState.RESTARTING, ContainerState.EXITED)
-# What the engine has begun to remove cannot be started, stopped or updated.
-_GOING = (ContainerState.REMOVING, ContainerState.DEAD)
+# The engine has begun to remove these; they cannot be started, stopped or updated.
+_BEING_REMOVED = (ContainerState.REMOVING, ContainerState.DEAD)
 
 
 @frozen
 class Goal:
-    """What a deploy, rollback or scale is to reach.
+    """The target of a deploy, rollback or scale.
 
-    `spec_hash` tells replicas of this very spec from others under the same deployment id. `prior` are the containers
-    that were up when the operation began: they are what `unwind` returns to. `pinned` says that the image is already
-    here under a tag of ours. `stage` is how many steps of a canary are over.
+    `spec_hash` distinguishes replicas of this spec from others with the same deployment id. `prior` are the containers
+    that were up when the operation began; `roll_back` returns to them. `pinned`: the image already exists here under
+    the agent's tag. `stage` is the number of canary steps that are done. `releases`: this operation
+    runs the deployment's release command, where it has one.
     """
 
     deployment: Deployment
@@ -54,15 +61,28 @@ class Goal:
     prior: frozenset[ContainerId] = frozenset()
     pinned: bool = False
     stage: int = 0
+    releases: bool = False
+
+    @property
+    def release_command(self) -> tuple[str, ...]:
+        return self.deployment.spec.release_command if self.releases else ()
 
 
 def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False) -> Plan:
-    """Bring up the goal's replicas and retire every other container of the service.
+    """Start the goal's replicas and retire all other containers of the service.
 
-    With `committed` the new ones are proven already and only retiring is left.
+    With `committed` the new replicas are already healthy, and only the old ones are left to retire.
     """
+    plan = _deploy(goal, observed, committed=committed)
+    if not goal.release_command:
+        return plan
+    # Its container stays until here: planning again finds by it that the command has run.
+    return Plan(steps=(*plan.steps, RemoveRelease()), notes=plan.notes)
+
+
+def _deploy(goal: Goal, observed: Sequence[Container], *, committed: bool) -> Plan:
     fresh, old = _split(goal, observed)
-    # The same deployment asked for with fewer replicas: those that are up and came first stay.
+    # A deployment may be repeated with fewer replicas: keep running replicas, the oldest first.
     fresh.sort(key=lambda replica: (not replica.is_up, replica.created_ns, replica.index))
     old += fresh[goal.replicas :]
     del fresh[goal.replicas :]
@@ -77,6 +97,8 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
         notes.append(f"the old container stops before the new one starts: {reason}")
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
     steps: list[Step] = [*_prepare(goal, missing)]
+    if goal.release_command and missing and not fresh:
+        steps.append(RunRelease(command=_shown(goal.release_command)))
     if reason or strategy is Strategy.INSTANT:
         steps += [CreateReplica(index=index) for index in missing]
         steps += _stop(retire)
@@ -86,7 +108,7 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
         return Plan(steps=tuple(steps), notes=tuple(notes))
     if strategy is Strategy.CANARY and goal.replicas:
         if retire or any(replica.container_id in goal.prior for replica in old):
-            steps += _by_share(goal, fresh, missing)
+            steps += _canary(goal, fresh, missing)
             return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)))
         notes.append("no earlier version is running to compare the canary with: all replicas start at once")
     if strategy in (Strategy.BLUE_GREEN, Strategy.CANARY):
@@ -94,23 +116,30 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
         steps += _start_all(fresh, missing)
         steps += _await_all(fresh, missing)
         return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)), notes=tuple(notes))
-    # As many as served when the operation began, or as are wanted when that is fewer: serving never drops below it.
+    # As many replicas as ran when the operation began, or as the goal has if that is fewer; never fewer in between.
     floor = min(len(goal.prior), goal.replicas)
-    return Plan(steps=(*steps, *_one_by_one(fresh, missing, retire, leftovers, floor)))
+    return Plan(steps=(*steps, *_rolling(fresh, missing, retire, leftovers, floor)))
 
 
-def unwind(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
-    """Return to what served when the operation began; the new containers are the only loss.
+def roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
+    """Return to the replicas that ran when the operation began; remove only the new containers.
 
-    With `restore` false the old ones that were stopped stay down and go too: an `instant` deploy without
-    `rollback_on_failure` asked for that.
+    With `restore` false, old replicas that were stopped are removed too: an `instant` deploy without
+    `rollback_on_failure`.
     """
+    plan = _roll_back(goal, observed, restore=restore)
+    if not goal.release_command:
+        return plan
+    return Plan(steps=(RemoveRelease(), *plan.steps), notes=plan.notes)
+
+
+def _roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     prior = [replica for replica in observed if replica.container_id in goal.prior]
     if not restore:
         fallen = [replica for replica in prior if not replica.is_up]
         return Plan(steps=(*_stop(_up(new)), *_remove([*new, *fallen])))
-    down = [replica for replica in prior if not replica.is_up and replica.state not in _GOING]
+    down = [replica for replica in prior if not replica.is_up and replica.state not in _BEING_REMOVED]
     starts: list[Step] = [StartReplica(replica=_ref(r)) for r in down]
     if down:
         starts.append(AwaitHealthy(replicas=tuple(_ref(r) for r in down)))
@@ -120,51 +149,51 @@ def unwind(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
 
 
 def scale(goal: Goal, observed: Sequence[Container], *, pace: Pace, committed: bool = False) -> Plan:
-    """Run exactly `goal.replicas` of what is deployed; of too many, what is down goes first, then the newest."""
+    """Run exactly `goal.replicas` replicas of the deployment; remove stopped ones first, then the newest."""
     fresh, _ = _split(goal, observed)
     order = sorted(fresh, key=lambda r: (not r.is_up, r.created_ns, r.index), reverse=True)
     surplus = order[: max(0, len(fresh) - goal.replicas)]
     if surplus:
-        # Going down has nothing to prove: it is decided first, so that a kill in between only ever continues.
+        # Scaling down cannot fail a health check: commit first, so that after a kill it only ever continues.
         gone = {replica.container_id for replica in surplus}
         down = [replica for replica in surplus if not replica.is_up]
         rest = [replica for replica in fresh if replica.container_id not in gone]
-        return Plan(steps=(Commit(), *_revive(rest), *_stop_and_remove(_up(surplus), down)))
+        return Plan(steps=(Commit(), *_start_stopped(rest), *_stop_and_remove(_up(surplus), down)))
     if committed:
         return Plan(steps=())
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
     steps: list[Step] = [*_prepare(goal, missing)]
     if pace is Pace.ROLLING:
-        return Plan(steps=(*steps, *_one_by_one(fresh, missing, [], [], 0)))
+        return Plan(steps=(*steps, *_rolling(fresh, missing, [], [], 0)))
     steps += [CreateReplica(index=index) for index in missing]
     steps += _start_all(fresh, missing)
     steps += _await_all(fresh, missing)
     return Plan(steps=(*steps, Commit()))
 
 
-def unwind_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
+def roll_back_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
     """Remove the replicas that a failed scale-up added."""
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     return Plan(steps=(*_stop(_up(new)), *_remove(new)))
 
 
 def stop(observed: Sequence[Container], *, remove: bool) -> Plan:
-    """Stop every container of a service; decided first, so that a kill in between only ever continues.
+    """Stop every container of a service. Commit first, so that after a kill it only ever continues.
 
-    Those that are down already are stopped too: the engine starts any container whose restart policy is `always`
-    when it starts itself, however it went down.
+    Stopped containers are stopped again: when the engine starts, it starts every container whose restart policy is
+    `always`, however it was stopped.
     """
     down = [replica for replica in observed if not replica.is_up]
     if remove:
         return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()))
-    return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _GOING])))
+    return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _BEING_REMOVED])))
 
 
 def restart(observed: Sequence[Container], *, begun_ns: int) -> Plan:
-    """Restart replicas one after another; those started after `begun_ns` have had their turn and are only awaited."""
+    """Restart replicas one after another; replicas started after `begun_ns` are done and only awaited."""
     steps: list[Step] = []
     for replica in _ordered(observed):
-        if replica.state in _GOING:
+        if replica.state in _BEING_REMOVED:
             continue
         if not replica.is_up or (replica.started_ns or 0) < begun_ns:
             steps.append(RestartReplica(replica=_ref(replica)))
@@ -173,7 +202,7 @@ def restart(observed: Sequence[Container], *, begun_ns: int) -> Plan:
 
 
 def stop_first_reason(spec: ServiceSpec, old: Sequence[Container]) -> str | None:
-    """Why the old and the new cannot run side by side, or None when they can."""
+    """Why the old and the new replicas cannot run side by side; None when they can."""
     if spec.host_port is not None and any(spec.host_port in replica.host_ports for replica in old):
         return f"host port {spec.host_port} can be held by one container at a time"
     if spec.replicas <= 1:
@@ -185,9 +214,14 @@ def stop_first_reason(spec: ServiceSpec, old: Sequence[Container]) -> str | None
 
 
 def canary_obstacle(deployment: Deployment, observed: Sequence[Container]) -> str | None:
-    """Why a canary of the deployment cannot run beside what is up now; None when it can."""
+    """Why a canary of the deployment cannot run beside the running replicas; None when it can."""
     old = [r for r in observed if r.is_up and r.deployment_id != deployment.deployment_id]
     return stop_first_reason(deployment.spec, old)
+
+
+def _shown(command: Sequence[str]) -> str:
+    text = " ".join(shlex.join(command).split())
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
 def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
@@ -201,31 +235,31 @@ def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
         yield EnsureVolume(name=name)
 
 
-def _one_by_one(
+def _rolling(
     fresh: Sequence[Container],
     missing: Sequence[int],
     retire: Sequence[Container],
     leftovers: Sequence[Container],
     floor: int,
 ) -> Iterable[Step]:
-    # One new replica, proven, takes the place of one old; the last old ones go after the commit. A plan made again in
-    # the middle sees that some old ones have gone for replicas that are proven already: hence the floor.
+    # Each healthy new replica replaces one old one; the last old ones stop after the commit. A plan made again halfway
+    # finds some old replicas already gone: `floor` keeps it from stopping too many.
     queue = _ordered(retire)
-    turns = _turns(_ordered(fresh), missing)
-    for number, (ref, start) in enumerate(turns, start=1):
+    starts = _starts(_ordered(fresh), missing)
+    for number, (ref, start) in enumerate(starts, start=1):
         yield from start
         yield AwaitHealthy(replicas=(ref,))
-        if queue and number < len(turns) and number + len(queue) > floor:
+        if queue and number < len(starts) and number + len(queue) > floor:
             yield from _stop([queue.pop(0)])
     yield Commit()
     yield from _stop(queue)
     yield from _remove([*retire, *leftovers])
 
 
-def _by_share(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) -> Iterable[Step]:
-    # `fresh` begins with those that are up and came first: they may have their share already. The last step proves all
-    # of them once more.
-    turns = _turns(fresh, missing)
+def _canary(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) -> Iterable[Step]:
+    # `fresh` starts with the oldest running replicas, which may already have their share. The last step awaits all
+    # replicas again.
+    starts = _starts(fresh, missing)
     steps = goal.deployment.canary.steps
     begun = 0
     for number, step in enumerate(steps, start=1):
@@ -233,9 +267,9 @@ def _by_share(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) ->
         if number <= goal.stage and not is_last:
             continue
         needed = max(1, -(-goal.replicas * step.percent // 100))
-        for _, start in turns[begun:needed]:
+        for _, start in starts[begun:needed]:
             yield from start
-        refs = tuple(ref for ref, _ in turns[:needed])
+        refs = tuple(ref for ref, _ in starts[:needed])
         if awaited := refs[0 if is_last else begun :]:
             yield AwaitHealthy(replicas=awaited)
         yield Shift(replicas=refs, percent=step.percent)
@@ -244,18 +278,18 @@ def _by_share(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) ->
         begun = needed
 
 
-def _turns(fresh: Sequence[Container], missing: Sequence[int]) -> list[tuple[Ref, list[Step]]]:
-    """Every replica of the goal, with the steps that bring it up."""
-    turns: list[tuple[Ref, list[Step]]] = []
+def _starts(fresh: Sequence[Container], missing: Sequence[int]) -> list[tuple[Ref, list[Step]]]:
+    """Every replica of the goal, with the steps that start it."""
+    starts: list[tuple[Ref, list[Step]]] = []
     for replica in fresh:
-        turns.append((_ref(replica), [] if replica.is_up else [StartReplica(replica=_ref(replica))]))
+        starts.append((_ref(replica), [] if replica.is_up else [StartReplica(replica=_ref(replica))]))
     for index in missing:
-        turns.append((_new(index), [CreateReplica(index=index), StartReplica(replica=_new(index))]))
-    return turns
+        starts.append((_new(index), [CreateReplica(index=index), StartReplica(replica=_new(index))]))
+    return starts
 
 
 def _split(goal: Goal, observed: Sequence[Container]) -> tuple[list[Container], list[Container]]:
-    """Replicas of the goal that can be used, and everything else of the service."""
+    """The usable replicas of the goal, and all other containers of the service."""
     fresh, other = [], []
     for replica in observed:
         if _is_of(goal, replica) and replica.spec_hash == goal.spec_hash and replica.state in _USABLE:
@@ -276,10 +310,10 @@ def _free_indexes(fresh: Sequence[Container], count: int) -> list[int]:
 
 
 def _start_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]:
-    return [*_revive(fresh), *(StartReplica(replica=_new(i)) for i in missing)]
+    return [*_start_stopped(fresh), *(StartReplica(replica=_new(i)) for i in missing)]
 
 
-def _revive(replicas: Sequence[Container]) -> list[Step]:
+def _start_stopped(replicas: Sequence[Container]) -> list[Step]:
     return [StartReplica(replica=_ref(r)) for r in _ordered(replicas) if not r.is_up]
 
 

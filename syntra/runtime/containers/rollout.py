@@ -1,6 +1,6 @@
-"""One operation's work on the containers of a service: looks, has it planned, and performs single steps.
+"""Performs one operation on the containers of a service: observes, plans, and performs single steps.
 
-Each step is one call, or several at once, of the engine or of what routes requests.
+Each step is one engine or routing call, or several at once.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
-from syntra.model.container import Container
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.model.spec_payload import fingerprint
@@ -25,8 +25,10 @@ from syntra.runtime.containers.steps import (
     EnsureVolume,
     ObtainImage,
     Publish,
+    RemoveRelease,
     RemoveReplicas,
     RestartReplica,
+    RunRelease,
     Shift,
     StartReplica,
     StopReplicas,
@@ -39,14 +41,16 @@ from syntra.utils.frozen import frozen
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, Traffic
 
-# SIGTERM to SIGKILL for replicas that a deployment retires; `stop` and `restart` bring their own.
-RETIRE_GRACE_SECS = 10.0
+T = TypeVar("T")
+
 STOPS_AT_ONCE = 5
+# Beyond the deployment's deadline: a release command that was not done is stopped, with its grace.
+RELEASE_SLACK_SECS = 3600.0 + 60.0
 
 
 @frozen
 class ObservedContainers:
-    """What one look found. `has_image`: the deployment's image is here, pinned."""
+    """The observed containers. `has_image`: the deployment's image exists here, pinned."""
 
     replicas: Sequence[Container]
     has_image: bool
@@ -75,7 +79,7 @@ class ContainerRollout:
         return ObservedContainers(replicas=self._observed, has_image=has_image)
 
     def prior(self, observed: Observation) -> frozenset[ContainerId]:
-        # A scale that fails takes away what it has added and nothing else, up or not.
+        # A failed scale removes all replicas that it added, running or not.
         is_scale = isinstance(self._context.desired.command, Scale)
         return frozenset(replica.container_id for replica in observed.replicas if replica.is_up or is_scale)
 
@@ -89,7 +93,7 @@ class ContainerRollout:
 
     def is_restored(self) -> bool:
         desired = self._context.desired
-        # Without a way back what ran before may run all the same: it had not been stopped yet.
+        # If the operation restores nothing, the previous replicas may still run: they were not stopped yet.
         still_up = all(replica.is_up for replica in self._observed if replica.container_id in desired.prior)
         return bool(desired.prior) and (_restores(desired) or still_up)
 
@@ -99,11 +103,12 @@ class ContainerRollout:
     async def perform(self, step: Step, deadline: float) -> None:
         match step:
             case StopReplicas(replicas=refs):
-                await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace()))
+                await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace(container_id)))
             case RemoveReplicas(replicas=refs):
                 await self._each(refs, self._engine.remove)
             case RestartReplica(replica=ref):
-                await self._engine.restart(self._resolve(ref), self._grace())
+                container_id = self._resolve(ref)
+                await self._engine.restart(container_id, self._grace(container_id))
             case StartReplica(replica=ref):
                 await self._engine.start(self._resolve(ref))
             case AwaitHealthy(replicas=refs):
@@ -126,6 +131,10 @@ class ContainerRollout:
                 await self._traffic.prepare(self._deployment.spec)
             case EnsureVolume(name=name):
                 await self._engine.ensure_volume(name)
+            case RunRelease():
+                await self._run_release(deadline)
+            case RemoveRelease():
+                await self._engine.remove_releases(self._context.service_id, self._deployment_grace())
             case CreateReplica(index=index):
                 self._created[index] = await self._create(index, deadline)
             case ForgetService():
@@ -142,7 +151,7 @@ class ContainerRollout:
     async def _obtain_image(self, deadline: float) -> None:
         command = self._context.desired.command
         auth = command.auth if isinstance(command, Deploy) else None
-        # What runs or ran already has its image; only what is new here may take what its tag stands for today.
+        # A deployment that runs or ran already has its image; only a new one may take the image that its tag has today.
         is_new = isinstance(command, Deploy) or (isinstance(command, Rollback) and command.image is not None)
         async with self._context.interruptible(deadline):
             note = await self._engine.obtain_image(
@@ -162,17 +171,29 @@ class ContainerRollout:
             await self._context.resolved(image)
 
     async def _create(self, index: int, deadline: float) -> ContainerId:
+        container_id, _ = await self._from_image(lambda: self._engine.create(self._deployment, index), deadline)
+        return container_id
+
+    async def _run_release(self, deadline: float) -> None:
+        async def run() -> None:
+            # The command's own limit comes first, so that its last lines are in the report.
+            async with self._context.interruptible(deadline + RELEASE_SLACK_SECS):
+                limit = max(deadline - asyncio.get_running_loop().time(), 0.0)
+                await self._engine.run_release(self._deployment, limit)
+
+        await self._from_image(run, deadline)
+
+    async def _from_image(self, act: Callable[[], Awaitable[T]], deadline: float) -> T:
         if self._deployment.resolved is None:
             await self._record_image()
         try:
-            container_id, _ = await self._engine.create(self._deployment, index)
+            return await act()
         except StepFailed as failed:
             if failed.code != "IMAGE_NOT_FOUND":
                 raise
-            # A prune took it since the plan was made.
+            # It was removed after the plan was made.
             await self._obtain_image(deadline)
-            container_id, _ = await self._engine.create(self._deployment, index)
-        return container_id
+            return await act()
 
     async def _by_spec(self, refs: Sequence[Ref]) -> list[tuple[ServiceSpec | None, list[ContainerId]]]:
         containers = self.resolve(refs)
@@ -180,7 +201,7 @@ class ContainerRollout:
         spec = desired.deployment.spec if desired.deployment else None
         if not desired.is_rolling_back:
             return [(spec, containers)]
-        # What comes back is judged, and routed, by what it was deployed with, not by what has just failed.
+        # Restored replicas are checked and routed by the spec they were deployed with, not by the failed one.
         made_from = {replica.container_id: replica.deployment_id for replica in self._observed}
         found: list[tuple[ServiceSpec | None, list[ContainerId]]] = []
         for deployment_id in sorted({made_from[container_id] for container_id in containers}):
@@ -193,7 +214,7 @@ class ContainerRollout:
         await self._traffic.withdraw(self._context.service_id, self.resolve(refs))
         if not self._context.desired.is_rolling_back:
             return
-        # What failed may have brought other domains; the version that keeps serving has its own.
+        # The failed version may have added other domains; the current version keeps its own.
         earlier = await self._context.current()
         if earlier is not None:
             await self._traffic.publish(earlier.spec, ())
@@ -201,7 +222,7 @@ class ContainerRollout:
     async def _forget(self) -> None:
         service_id, deployment = self._context.service_id, self._context.desired.deployment
         await self._traffic.forget(service_id)
-        # The images first: once the service is forgotten nobody knows whose they were.
+        # Images first: once the service is forgotten, no record says whose they were.
         try:
             await self._engine.collect_garbage({}, frozenset({service_id}))
         except StepFailed as failed:
@@ -213,7 +234,7 @@ class ContainerRollout:
                 self._context.remark(str(failed))
 
     async def _each(self, refs: Sequence[Ref], act: Callable[[ContainerId], Awaitable[None]]) -> None:
-        # Several at once, but not all: a hundred containers stopping together starve those that serve.
+        # Several at once, but not all: a hundred stopping containers would starve the running ones.
         gate = asyncio.Semaphore(STOPS_AT_ONCE)
         failures: list[RuntimeFailure] = []
 
@@ -230,9 +251,17 @@ class ContainerRollout:
         if failures:
             raise failures[0]
 
-    def _grace(self) -> float:
+    def _grace(self, container_id: ContainerId) -> float:
         command = self._context.desired.command
-        return command.grace_secs if isinstance(command, Stop | Restart) else RETIRE_GRACE_SECS
+        if isinstance(command, Stop | Restart) and command.grace_secs is not None:
+            return command.grace_secs
+        # Each container goes by what it was created with: the old version may need another time than the new one.
+        own = (replica.stop_grace_secs for replica in self._observed if replica.container_id == container_id)
+        return next(own, DEFAULT_STOP_GRACE_SECS)
+
+    def _deployment_grace(self) -> float:
+        own = self._deployment.spec.options.stop_grace_secs
+        return DEFAULT_STOP_GRACE_SECS if own is None else own
 
     def _resolve(self, ref: Ref) -> ContainerId:
         return self._created[ref.index] if ref.container_id is None else ref.container_id
@@ -242,13 +271,13 @@ def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
     replicas = observed.replicas
     if desired.is_rolling_back:
         if isinstance(desired.command, Scale):
-            return planner.unwind_scale(_goal(desired, observed), replicas)
-        return planner.unwind(_goal(desired, observed), replicas, restore=_restores(desired))
+            return planner.roll_back_scale(_goal(desired, observed), replicas)
+        return planner.roll_back(_goal(desired, observed), replicas, restore=_restores(desired))
     match desired.command:
         case Stop(remove=remove):
             return planner.stop(replicas, remove=remove)
         case Restart():
-            # What an earlier deployment left behind stays down.
+            # Replicas of earlier deployments stay stopped.
             current = desired.deployment.deployment_id if desired.deployment else None
             chosen = [replica for replica in replicas if replica.is_up or replica.deployment_id == current]
             return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9))
@@ -263,7 +292,7 @@ def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
     deployment = desired.deployment
     assert deployment is not None, "cannot happen because the deployer resolves it first"
     if deployment.strategy is Strategy.CANARY and not isinstance(desired.command, Deploy):
-        # A rollback is for when time presses, and a scale has nothing to compare.
+        # A rollback must be fast, and a scale has no versions to compare.
         deployment = dataclasses.replace(deployment, strategy=Strategy.BLUE_GREEN)
     return planner.Goal(
         deployment=deployment,
@@ -272,6 +301,8 @@ def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
         prior=desired.prior,
         pinned=observed.has_image,
         stage=desired.stage,
+        # A rollback returns to a version whose command has run.
+        releases=isinstance(desired.command, Deploy),
     )
 
 

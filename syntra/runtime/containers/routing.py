@@ -1,10 +1,9 @@
-"""Adds traffic to a plan: a replica is published once healthy, withdrawn and drained before it stops. Pure.
+"""Adds traffic steps to a plan: publish a replica once it is healthy; withdraw and drain it before it stops. Pure.
 
-One rule for every plan instead of one more case in each: whatever is awaited healthy is published right after, and
-whatever is about to be stopped or restarted is withdrawn first. Planning again gives the same steps again, and both are
-without effect when they have been done already, so an interrupted plan goes on as every other does.
+One rule for all plans: publish after every `AwaitHealthy`, withdraw before every stop and restart. Planning again gives
+the same steps, and both have no effect when repeated, so an interrupted plan resumes like any other.
 
-A plan that shifts is a canary's, and says itself when its replicas are published: only ever with their share.
+A canary's plan contains `Shift` and publishes its replicas itself, always with their share.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from syntra.runtime.runtime import Plan, Step
 
 
 def with_traffic(plan: Plan, *, serving: int) -> Plan:
-    """The plan with traffic; `serving` is how many replicas the service has up.
+    """Add traffic steps to the plan; `serving` is the number of running replicas.
 
-    A single replica is not withdrawn for a restart: without it the service would answer nothing for longer.
+    A single replica is not withdrawn for a restart: that would only make the outage longer.
     """
     publishes = not any(isinstance(step, Shift) for step in plan.steps)
     return Plan(steps=tuple(_steps(plan.steps, serving, publishes=publishes)), notes=plan.notes)

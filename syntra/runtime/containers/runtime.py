@@ -1,6 +1,6 @@
-"""A container engine as a runtime: `runtime.runtime.Runtime` over `engine.ContainerEngine`.
+"""A container engine as a runtime: implements `runtime.runtime.Runtime` with `engine.ContainerEngine`.
 
-Requests and readiness are the agent's on such an engine, so what knows of them is given: `Traffic` and `HealthGate`.
+On an engine the agent itself routes requests and checks health, so it passes in `Traffic` and `HealthGate`.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from syntra.runtime.runtime import OperationContext
 
 
 class Traffic(Protocol):
-    """What sends requests and names to replicas."""
+    """Routes requests and names to replicas."""
 
     def routes(self, spec: ServiceSpec) -> bool:
-        """Whether anything routes to the service through this."""
+        """Whether the agent routes requests to the service."""
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
-        """Raise RequestError when it cannot be routed as asked, such as when another service has one of its domains."""
+        """Raise RequestError when the deployment cannot be routed, for example because a domain is taken."""
 
     async def prepare(self, spec: ServiceSpec) -> None:
-        """The network of the service's project exists; its first container is about to."""
+        """The network of the service's project exists; its first container is about to be created."""
 
     async def publish(self, spec: ServiceSpec, containers: Sequence[ContainerId], *, share: int | None = None) -> None:
-        """Send requests to these containers too; returns once the proxy is seen to do so."""
+        """Send requests to these containers too; return when the proxy does so."""
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
-        """Send these containers no more requests; returns once they have none open, or the drain time is over."""
+        """Stop sending requests to these containers; return when none are open, or the drain time is over."""
 
     async def forget(self, service_id: ServiceId) -> None:
-        """The service was removed: its routes go."""
+        """The service was removed: remove its routes."""
 
 
 class LabelRoutes(Protocol):
@@ -47,14 +47,14 @@ class LabelRoutes(Protocol):
 
 
 class HealthGate(Protocol):
-    """What decides when a replica that was just started may receive requests."""
+    """Decides when a replica that was just started may receive requests."""
 
     def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> Awaitable[None]:
-        """Return when all are healthy; raises StepFailed for the first that is not."""
+        """Return when all are healthy; raise StepFailed for the first that is not."""
 
 
 class ContainerRuntime:
-    """Plans and steps are `planner`'s and `steps`'; everything that only looks is the engine's own."""
+    """Plans and steps come from `planner` and `steps`; the engine itself answers all queries."""
 
     def __init__(
         self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate, labels: LabelRoutes | None = None
@@ -68,11 +68,13 @@ class ContainerRuntime:
         self.info = engine.info
         self.ping = engine.ping
         self.observe = engine.observe
+        self.obstacles = engine.obstacles
         self.inspect = engine.inspect
         self.survey = engine.survey
         self.tail = engine.tail
         self.logs = engine.logs
         self.execute = engine.execute
+        self.attach = engine.attach
         self.figures = engine.figures
         self.quick_figures = engine.quick_figures
         self.collect_garbage = engine.collect_garbage

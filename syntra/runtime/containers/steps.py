@@ -1,4 +1,4 @@
-"""The steps of a plan for containers: what each does, in words for people and in the contract's phases for machines."""
+"""The steps of a plan for containers: each has a text for people, and the contract's phase for machines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class ObtainImage:
-    """Pull the image and pin it by a tag of ours, so that pruning cannot take a rollback away."""
+    """Pull the image and pin it with the agent's tag, so that a prune cannot remove a rollback's image."""
 
     image: str
     phase: ClassVar = Phase.PULL_IMAGE
@@ -23,7 +23,7 @@ class ObtainImage:
 
 @frozen
 class EnsureNetwork:
-    """Make the project's network when it is not there."""
+    """Create the project's network when it is missing."""
 
     project: str
     phase: ClassVar = Phase.CONFIGURE_NETWORK
@@ -35,7 +35,7 @@ class EnsureNetwork:
 
 @frozen
 class EnsureVolume:
-    """Make a named volume when it is not there."""
+    """Create a named volume when it is missing."""
 
     name: str
     phase: ClassVar = Phase.CREATE_CONTAINER
@@ -46,8 +46,31 @@ class EnsureVolume:
 
 
 @frozen
+class RunRelease:
+    """Run the release command once, from the new image, before anything of the new version starts."""
+
+    command: str
+    phase: ClassVar = Phase.START_CONTAINER
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"run the release command: {self.command}"
+
+
+@frozen
+class RemoveRelease:
+    """Remove the container that ran the release command; one that still runs is stopped first."""
+
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return "remove the container of the release command"
+
+
+@frozen
 class CreateReplica:
-    """Create the container of one replica, not started."""
+    """Create the container of one replica, without starting it."""
 
     index: int
     phase: ClassVar = Phase.CREATE_CONTAINER
@@ -59,7 +82,7 @@ class CreateReplica:
 
 @frozen
 class StartReplica:
-    """Start a replica; one that runs already is left alone."""
+    """Start a replica; no effect when it already runs."""
 
     replica: Ref
     phase: ClassVar = Phase.START_CONTAINER
@@ -71,7 +94,7 @@ class StartReplica:
 
 @frozen
 class RestartReplica:
-    """Restart a running replica, or start one that is not."""
+    """Restart a running replica, or start a stopped one."""
 
     replica: Ref
     phase: ClassVar = Phase.START_CONTAINER
@@ -83,7 +106,7 @@ class RestartReplica:
 
 @frozen
 class AwaitHealthy:
-    """Wait until the replicas have proven themselves; all are watched at once."""
+    """Wait until all these replicas are healthy; they are watched at the same time."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.HEALTH_CHECK
@@ -95,7 +118,7 @@ class AwaitHealthy:
 
 @frozen
 class StopReplicas:
-    """Take replicas out of service: restart policy off, SIGTERM, grace, SIGKILL. They can be started again."""
+    """Stop replicas: restart policy off, SIGTERM, grace, SIGKILL. They can be started again."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.STOP_OLD
@@ -107,7 +130,7 @@ class StopReplicas:
 
 @frozen
 class RemoveReplicas:
-    """Remove containers that serve nothing any more, with their anonymous volumes."""
+    """Remove stopped containers with their anonymous volumes."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CLEANUP
@@ -119,7 +142,7 @@ class RemoveReplicas:
 
 @frozen
 class Publish:
-    """Have the proxy send requests to replicas that are proven, and see that it does."""
+    """Make the proxy send requests to healthy replicas, and wait until it does."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CONFIGURE_NETWORK
@@ -131,7 +154,7 @@ class Publish:
 
 @frozen
 class Withdraw:
-    """Have the proxy send no more requests to replicas, see that it does not, and wait until they have none open."""
+    """Make the proxy stop sending requests to replicas, wait until it does, and until none are open."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CONFIGURE_NETWORK
@@ -143,7 +166,7 @@ class Withdraw:
 
 @frozen
 class Shift:
-    """Have the proxy send this percentage of the service's requests to the replicas, and see that it does."""
+    """Make the proxy send this percentage of the service's requests to the replicas, and wait until it does."""
 
     replicas: tuple[Ref, ...]
     percent: int
@@ -158,6 +181,8 @@ ContainerStep = (
     ObtainImage
     | EnsureNetwork
     | EnsureVolume
+    | RunRelease
+    | RemoveRelease
     | CreateReplica
     | StartReplica
     | RestartReplica

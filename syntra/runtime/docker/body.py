@@ -1,16 +1,18 @@
-"""The body of `POST /containers/create` for one replica, its name and its labels. Pure.
+"""Builds the body of `POST /containers/create` for one replica, its name and its labels. Pure.
 
-The labels carry all that is needed to take a container up again without the journal: ids, replica index, the spec's
-fingerprint and the spec itself without its environment values (those stand in the container's own Env).
+The labels contain all that is needed to adopt a container without the journal: ids, replica index, the spec's hash, and
+the spec without its environment values (they are in the container's own Env).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import field, replace
 
 from syntra.model.container import NameSource
+from syntra.model.container_options import ContainerOptions
 from syntra.model.errors import RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.ids import DeploymentId, ServiceId
@@ -28,19 +30,22 @@ SPEC_HASH = "syntra.spec_hash"
 SPEC = "syntra.spec"
 PROJECT = "syntra.project"
 NAMES = "syntra.names"
-# Drawn for each container; see `identity`.
 INSTANCE = "syntra.instance"
-# What the registry called the image, for a journal that is lost.
+"""Drawn for each container; see `identity`."""
 IMAGE_DIGEST = "syntra.image_digest"
+"""The registry's digest of the image, for a journal that is lost."""
+KIND = "syntra.kind"
+"""Not empty only on the agent's containers that are not replicas."""
+RELEASE = "release"
 
 KEEP_PREFIX = "syntra-keep/"
-# The engine's default driver keeps everything for ever; a service that logs must not fill its host's disk.
+# The engine's default log driver never deletes logs; a service must not fill its host's disk.
 LOG_LIMITS = {"max-size": "10m", "max-file": "3"}
 
 
 @frozen
-class Surroundings:
-    """What the engine, the project and the agent contribute to a container."""
+class ContainerContext:
+    """What the engine, the project and the agent add to a container."""
 
     owner: str
     instance: str
@@ -49,18 +54,23 @@ class Surroundings:
     network: str
     otlp_endpoint: str
     logging_driver: str
-    # What a proxy that reads labels is to know; nothing for one that reads a file.
+    # For a proxy that reads labels; empty for one that reads a file.
     route_labels: Mapping[str, str] = field(default_factory=dict)
-    # Whom the container asks for names; None: the engine alone.
+    # The container's DNS settings; None: only the engine resolves names.
     dns: ContainerDns | None = None
-    # Whether the engine's own resolver is to answer for the service's names.
+    # Whether the engine's resolver also answers for the service's names.
     with_aliases: bool = True
 
 
 def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: int) -> str:
-    """`syn-{service}-{deployment[:8]}` for the first replica, with `-{index}` behind it for the others."""
+    """`syn-{service}-{deployment[:8]}` for the first replica; the others get `-{index}` appended."""
     base = f"syn-{service_id}-{deployment_id[:8]}"
     return base if index == 1 else f"{base}-{index}"
+
+
+def release_name(service_id: ServiceId, deployment_id: DeploymentId) -> str:
+    """The name of the container that runs a deployment's release command."""
+    return f"{container_name(service_id, deployment_id, 1)}-release"
 
 
 def network_name(project: str) -> str:
@@ -69,12 +79,12 @@ def network_name(project: str) -> str:
 
 
 def keep_tag(owner: str, service_id: ServiceId, deployment_id: DeploymentId) -> tuple[str, str]:
-    """Repository and tag that pin the image of a deployment. Repositories are lower-case, so the id is spelt as hex."""
+    """Repository and tag that pin a deployment's image. Repositories are lower-case, so the id is written in hex."""
     return f"{KEEP_PREFIX}{owner}/{service_id.encode().hex()}", deployment_id
 
 
 def kept_by(owner: str, reference: str) -> tuple[ServiceId, DeploymentId] | None:
-    """For which deployment of `owner` a reference is the pin; None when it is no pin of that owner."""
+    """The deployment of `owner` that a reference pins; None when it is not a pin of that owner."""
     repository, _, tag = reference.rpartition(":")
     prefix = f"{KEEP_PREFIX}{owner}/"
     if not repository.startswith(prefix) or not tag:
@@ -86,19 +96,20 @@ def kept_by(owner: str, reference: str) -> tuple[ServiceId, DeploymentId] | None
     return ServiceId(service), DeploymentId(tag)
 
 
-def create_body(deployment: Deployment, index: int, around: Surroundings) -> dict[str, Json]:
-    """The whole create body. Ours after the user's, for labels and environment alike."""
+def create_body(deployment: Deployment, index: int, context: ContainerContext) -> dict[str, Json]:
+    """The complete create body. The agent's labels and variables override the user's."""
     spec = deployment.spec
     ports: dict[str, Json] = {f"{spec.port}/tcp": {}} if spec.port is not None else {}
     body: dict[str, Json] = {
-        "Image": around.image,
-        "Env": [f"{key}={value}" for key, value in _environment(deployment, around).items()],
-        "Labels": {**deployment.spec.labels, **around.route_labels, **_labels(deployment, index, around)},
+        "Image": context.image,
+        "Env": [f"{key}={value}" for key, value in _environment(deployment, context).items()],
+        "Labels": {**deployment.spec.labels, **context.route_labels, **_labels(deployment, index, context)},
         "ExposedPorts": ports,
-        "HostConfig": _host_config(spec, around),
-        "NetworkingConfig": {"EndpointsConfig": {around.network: {"Aliases": _aliases(spec, around)}}},
-        # Without an explicit stop signal a HUP sent by a person switches the restart policy off (moby#41302).
-        "StopSignal": around.stop_signal or "SIGTERM",
+        "HostConfig": _host_config(spec, context),
+        "NetworkingConfig": {"EndpointsConfig": {context.network: {"Aliases": _aliases(spec, context)}}},
+        # Without an explicit stop signal, a manual `docker kill -s HUP` switches the restart policy off (moby#41302).
+        "StopSignal": spec.options.stop_signal or context.stop_signal or "SIGTERM",
+        **_own_options(spec.options),
     }
     if spec.command:
         body["Cmd"] = list(spec.command)
@@ -107,8 +118,35 @@ def create_body(deployment: Deployment, index: int, around: Surroundings) -> dic
     return body
 
 
+def release_body(deployment: Deployment, context: ContainerContext) -> dict[str, Json]:
+    """The create body for the release command: a replica's, but for what makes it one.
+
+    It has no name that others would find it by, no port, no routes and no check, and is never started again.
+    """
+    spec = replace(
+        deployment.spec, command=deployment.spec.release_command, port=None, host_port=None, labels={}, health=None
+    )
+    wanted = create_body(replace(deployment, spec=spec), 1, replace(context, route_labels={}))
+    host = wanted["HostConfig"]
+    assert isinstance(host, dict), "cannot happen because create_body builds it"
+    host["RestartPolicy"] = {"Name": "no"}
+    wanted["NetworkingConfig"] = {"EndpointsConfig": {context.network: {}}}
+    wanted["Healthcheck"] = {"Test": ["NONE"]}
+    wanted["Labels"] = {
+        MANAGED: "true",
+        OWNER: context.owner,
+        INSTANCE: context.instance,
+        KIND: RELEASE,
+        SERVICE: spec.service_id,
+        DEPLOYMENT: deployment.deployment_id,
+        PROJECT: spec.project_name,
+        NAMES: _name_source(context).value,
+    }
+    return wanted
+
+
 def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deployment | None:
-    """The deployment that a container of ours was made from; None when its labels do not tell."""
+    """The deployment that one of the agent's containers was created from; None when its labels are incomplete."""
     try:
         payload = json.loads(labels[SPEC])
         keys = payload["config"].pop("env_keys")
@@ -119,7 +157,7 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
     return deployment if fingerprint(deployment.spec) == labels.get(SPEC_HASH) else None
 
 
-def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[str, str]:
+def _labels(deployment: Deployment, index: int, context: ContainerContext) -> dict[str, str]:
     spec = deployment.spec
     payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
     config = payload["config"]
@@ -127,45 +165,46 @@ def _labels(deployment: Deployment, index: int, around: Surroundings) -> dict[st
     config["env_keys"] = sorted(spec.env)
     return {
         MANAGED: "true",
-        OWNER: around.owner,
-        INSTANCE: around.instance,
+        OWNER: context.owner,
+        INSTANCE: context.instance,
         SERVICE: spec.service_id,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,
         REPLICA: str(index),
         SPEC_HASH: fingerprint(spec),
         SPEC: json.dumps(payload, separators=(",", ":")),
-        NAMES: _name_source(around).value,
-        # Said also when there is none: an image may bring labels of ours with it.
+        NAMES: _name_source(context).value,
+        # Set also when empty: an image may have the agent's labels.
         IMAGE_DIGEST: deployment.resolved.digest if deployment.resolved else "",
+        KIND: "",
     }
 
 
-def _name_source(around: Surroundings) -> NameSource:
-    if around.dns is None:
+def _name_source(context: ContainerContext) -> NameSource:
+    if context.dns is None:
         return NameSource.ENGINE
-    return NameSource.BOTH if around.with_aliases else NameSource.AGENT
+    return NameSource.BOTH if context.with_aliases else NameSource.AGENT
 
 
-def _environment(deployment: Deployment, around: Surroundings) -> dict[str, str]:
+def _environment(deployment: Deployment, context: ContainerContext) -> dict[str, str]:
     return {
         **deployment.spec.env,
         "SYNTRA_SERVICE_ID": deployment.spec.service_id,
         "SYNTRA_DEPLOYMENT_ID": deployment.deployment_id,
-        "SYNTRA_OTLP_ENDPOINT": around.otlp_endpoint,
+        "SYNTRA_OTLP_ENDPOINT": context.otlp_endpoint,
     }
 
 
-def _aliases(spec: ServiceSpec, around: Surroundings) -> list[str]:
-    if not around.with_aliases:
+def _aliases(spec: ServiceSpec, context: ContainerContext) -> list[str]:
+    if not context.with_aliases:
         return []
     names = [spec.service_name, spec.internal_hostname]
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
+def _host_config(spec: ServiceSpec, context: ContainerContext) -> dict[str, Json]:
     config: dict[str, Json] = {
-        "NetworkMode": around.network,
+        "NetworkMode": context.network,
         "RestartPolicy": {"Name": "always"},
         "Mounts": [
             {
@@ -183,10 +222,39 @@ def _host_config(spec: ServiceSpec, around: Surroundings) -> dict[str, Json]:
         config["Memory"] = spec.memory_bytes
     if spec.host_port is not None:
         config["PortBindings"] = {f"{spec.port}/tcp": [{"HostPort": str(spec.host_port)}]}
-    if around.dns is not None:
-        config["Dns"] = list(around.dns.servers)
-        config["DnsSearch"] = list(around.dns.search)
-        config["DnsOptions"] = list(around.dns.options)
-    if around.logging_driver == "json-file":
+    if context.dns is not None:
+        config["Dns"] = list(context.dns.servers)
+        config["DnsSearch"] = list(context.dns.search)
+        config["DnsOptions"] = list(context.dns.options)
+    config |= _host_options(spec.options)
+    if context.logging_driver == "json-file":
         config["LogConfig"] = {"Type": "json-file", "Config": LOG_LIMITS}
     return config
+
+
+def _own_options(options: ContainerOptions) -> dict[str, Json]:
+    """What is asked of the container itself; only what is set."""
+    found: dict[str, Json] = {
+        "Entrypoint": list(options.entrypoint),
+        "User": options.user,
+        "WorkingDir": options.working_dir,
+    }
+    set_ = {key: value for key, value in found.items() if value}
+    if options.stop_grace_secs is not None:
+        # The engine counts whole seconds. A person's `docker stop` keeps to it too.
+        set_["StopTimeout"] = math.ceil(options.stop_grace_secs)
+    return set_
+
+
+def _host_options(options: ContainerOptions) -> dict[str, Json]:
+    """What is asked of the host; only what is set."""
+    found: dict[str, Json] = {
+        "Init": options.init,
+        "ShmSize": options.shm_bytes,
+        "Tmpfs": {mount.path: mount.options for mount in options.tmpfs},
+        "Ulimits": [{"Name": limit.name, "Soft": limit.soft, "Hard": limit.hard} for limit in options.ulimits],
+        "ExtraHosts": [f"{host.name}:{host.address}" for host in options.extra_hosts],
+        "ReadonlyRootfs": options.read_only,
+        "CapDrop": list(options.cap_drop),
+    }
+    return {key: value for key, value in found.items() if value}

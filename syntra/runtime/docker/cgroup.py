@@ -1,7 +1,7 @@
-"""CPU and memory of a container read from its cgroup's files, without asking the engine.
+"""Reads CPU and memory usage of a container from its cgroup's files, without the engine.
 
-A statistics call costs the engine up to a second of sampling; these are three small reads. Works for cgroup v1 and
-v2 when the agent runs on the engine's host and in its cgroup namespace. Reading is blocking but touches no disk.
+A stats call takes the engine up to a second; these are three small reads. Works with cgroup v1 and v2 if the agent runs
+on the engine's host and in its cgroup namespace. Reads block, but touch no disk.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from syntra.utils.frozen import frozen
 
 @frozen
 class CgroupFigures:
-    """CPU time used since the container's start, in nanoseconds, and memory without inactive file cache, in bytes."""
+    """CPU time since the container's start in nanoseconds; memory without inactive file cache in bytes."""
 
     cpu_usage_ns: int
     memory_bytes: int
 
 
 class CgroupReader:
-    """Finds the cgroup of a process and reads it. The roots are arguments so that tests can lay out their own."""
+    """Finds the cgroup of a process and reads it. The roots are arguments for tests."""
 
     def __init__(self, cgroup_root: Path = Path("/sys/fs/cgroup"), proc_root: Path = Path("/proc")) -> None:
         self._cgroups = cgroup_root
         self._proc = proc_root
 
     def read(self, pid: int) -> CgroupFigures | None:
-        """The figures of the cgroup of `pid`, a container's `State.Pid`; None when process or files are gone."""
+        """The usage of the cgroup of `pid`, a container's `State.Pid`; None when process or files are gone."""
         if pid <= 0:
             return None
         try:
@@ -39,7 +39,7 @@ class CgroupReader:
                 return self._read_v1(paths)
             return self._read_v2(paths[""]) if "" in paths else None
         except (OSError, ValueError):
-            return None  # the container ended while being read, or the layout is not one we know
+            return None  # the container ended meanwhile, or the layout is unknown
 
     def _read_v1(self, paths: dict[str, str]) -> CgroupFigures:
         cpu = self._directory("cpuacct", paths["cpuacct"])
@@ -62,7 +62,7 @@ class CgroupReader:
         )
 
     def _directory(self, controller: str, path: str) -> Path:
-        """The v1 directory: distributions mount cpu and cpuacct together, under either order or one name."""
+        """The v1 directory: distributions mount cpu and cpuacct together, in either order or under one name."""
         names = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}.get(controller, (controller,))
         for name in names:
             directory = self._cgroups / name / path.lstrip("/")
@@ -72,7 +72,7 @@ class CgroupReader:
 
 
 def _parse_paths(text: str) -> dict[str, str]:
-    """`/proc/PID/cgroup` to controller → path; the v2 hierarchy has the name ""."""
+    """Parse `/proc/PID/cgroup`: controller to path; the v2 hierarchy has the name ""."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -93,7 +93,7 @@ def _keyed(path: Path) -> dict[str, int]:
 
 
 class QuickFigures:
-    """Remembers the last CPU reading of each container, so that two readings make a rate."""
+    """Remembers the last CPU reading of each container, to compute rates."""
 
     def __init__(self, reader: CgroupReader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._reader = reader
@@ -101,7 +101,7 @@ class QuickFigures:
         self._last: dict[ContainerId, tuple[int, float, int]] = {}
 
     def read(self, container_id: ContainerId, pid: int) -> tuple[float, int] | None:
-        """CPU percent (100 is one core; 0 at the first reading) and memory bytes; None when there is no cgroup."""
+        """CPU percent (100 is one core; 0 at the first reading) and memory bytes; None without a cgroup."""
         figures = self._reader.read(pid)
         if figures is None:
             return None
@@ -114,5 +114,5 @@ class QuickFigures:
         return max(0.0, 100.0 * rate), figures.memory_bytes
 
     def forget(self, container_id: ContainerId) -> None:
-        """The container is gone."""
+        """Forget a removed container."""
         self._last.pop(container_id, None)

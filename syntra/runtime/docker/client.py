@@ -1,14 +1,14 @@
-"""The Engine API client: requests, streams and hijacked connections over one endpoint, with a negotiated version.
+"""The Engine API client: requests, streams and hijacked connections to one endpoint, with a negotiated version.
 
-Three kinds of call, because they need different connections and deadlines:
+There are three kinds of calls, with different connections and deadlines:
 
-- `request`: short; a total deadline; uses a small pool of idle connections.
-- `stream`: a body that arrives over time (logs, events, pull, wait); a deadline until its head, then one per read.
+- `request`: short; one total deadline; uses a small pool of idle connections.
+- `stream`: a body that arrives over time (logs, events, pull, wait); a deadline for the head, then one per read.
 - `hijack`: the connection becomes a raw two-way stream (exec, attach).
 
-Every path is prefixed with the API version, as the engine answers unversioned paths with its newest one. The version
-is learned from `HEAD /_ping` and learned again after a lost connection and after a refusal of our version, since the
-engine may have been replaced.
+Every path has the API version as prefix, because the engine answers unversioned paths with its newest version. The
+client learns the version from `HEAD /_ping`, and again after a lost connection or a refused version: the engine may
+have been replaced.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, pa
 from syntra.utils.frozen import frozen
 
 DEADLINE_SECS = 30.0
-"""Default deadline of a short call: the engine answers in milliseconds, unless its disk is very busy."""
+"""Default deadline of a short call. The engine usually answers in milliseconds, unless its disk is very busy."""
 MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Bound of a short call's answer; a list of thousands of containers has a few MiB."""
+"""Limit for the body of a short call; a list of thousands of containers takes a few MiB."""
 MAX_ERROR_BYTES = 64 * 1024
 
 _IDEMPOTENT = ("GET", "HEAD")
@@ -51,7 +51,7 @@ _IDEMPOTENT = ("GET", "HEAD")
 
 @frozen
 class Response:
-    """A complete answer below status 400."""
+    """A complete response with a status below 400."""
 
     status: int
     headers: Mapping[str, str]
@@ -81,10 +81,10 @@ class _Call:
 
 
 class EngineClient:
-    """Use as `async with EngineClient(endpoint) as client`; connects on the first call.
+    """Use as `async with EngineClient(endpoint) as client`; it connects at the first call.
 
-    `pool_size` is the number of idle connections kept, not a bound on concurrent calls. Cancelling a call closes its
-    connection; whether the engine had begun to carry it out is then unknown.
+    `pool_size` limits the idle connections, not the concurrent calls. Cancelling a call closes its connection; whether
+    the engine performed the call is then unknown.
     """
 
     def __init__(self, endpoint: Endpoint, *, pool_size: int = 4) -> None:
@@ -104,20 +104,20 @@ class EngineClient:
 
     @property
     def api_version(self) -> tuple[int, int]:
-        """The version spoken in the last call; raises DockerError before the first one or `negotiate`."""
+        """The version of the last call; raises DockerError before the first call or `negotiate`."""
         if self._version is None:
             raise DockerError("cannot tell the API version: none is negotiated; call the engine first")
         return self._version
 
     @property
     def engine_api_version(self) -> tuple[int, int]:
-        """The newest version that the engine speaks."""
+        """The newest version that the engine supports."""
         if self._engine_version is None:
             raise DockerError("cannot tell the engine's API version: it was not asked; call the engine first")
         return self._engine_version
 
     async def negotiate(self, *, deadline: float = DEADLINE_SECS) -> tuple[int, int]:
-        """Ask the engine for its version, even when one is known. Doubles as a liveness check."""
+        """Ask the engine for its version, even if it is known. Also serves as a liveness check."""
         self._doubted = True
         await self.request("GET", "/_ping", deadline=deadline)
         return self.api_version
@@ -132,10 +132,10 @@ class EngineClient:
         headers: Mapping[str, str] | None = None,
         deadline: float = DEADLINE_SECS,
     ) -> Response:
-        """A short call. `body` is sent as JSON, or as it is when it is bytes.
+        """Make a short call. `body` is sent as JSON, or unchanged if it is bytes.
 
-        Raises EngineError for a status of 400 and above, EngineTimeout when the whole takes longer than `deadline`
-        seconds, EngineUnreachable when no response came. Only GET and HEAD are repeated, once, and only when a pooled
+        Raises EngineError for a status of 400 or above, EngineTimeout when the call takes longer than `deadline`
+        seconds, EngineUnreachable when no response arrived. Only GET and HEAD are retried, once, and only when a pooled
         connection turned out to be closed.
         """
         call = _call(method, path, query, body, headers)
@@ -160,10 +160,10 @@ class EngineClient:
         connect_deadline: float = DEADLINE_SECS,
         idle_deadline: float | None = None,
     ) -> AsyncIterator[EngineStream]:
-        """A call whose body arrives over time, on a connection of its own that leaving the block closes.
+        """Make a call whose body arrives over time, on its own connection, which is closed when the block ends.
 
-        `connect_deadline` reaches to the response head; `idle_deadline` bounds each read, None waits without end.
-        Iterating raises StreamBroken when the connection drops: only a complete body ends the iteration.
+        `connect_deadline` covers the time until the response head; `idle_deadline` limits each read, None does not.
+        Iteration raises StreamBroken when the connection drops: it ends normally only after a complete body.
         """
         call = _call(method, path, query, body, headers)
         async with _deadline(call.what, connect_deadline):
@@ -184,7 +184,7 @@ class EngineClient:
         headers: Mapping[str, str] | None = None,
         connect_deadline: float = DEADLINE_SECS,
     ) -> AsyncIterator[HijackedStream]:
-        """A call that turns its connection into a raw two-way stream; leaving the block closes it.
+        """Make a call that turns its connection into a raw two-way stream, which is closed when the block ends.
 
         Closing does not end the process on the other side.
         """
@@ -193,21 +193,26 @@ class EngineClient:
         async with _deadline(call.what, connect_deadline):
             connection, _ = await self._open(call, own=True)
         try:
-            yield HijackedStream(connection)
+            stream = HijackedStream(connection, await connection.leave_transport())
+        except BaseException:
+            connection.abort()
+            raise
+        try:
+            yield stream
         finally:
-            await connection.close()
+            await stream.close()
 
     async def _open(self, call: _Call, *, own: bool) -> tuple[EngineConnection, Head]:
-        """Send the call until its head is there; renegotiates once, replaces a stale pooled connection once."""
+        """Send the call and read its head. Renegotiates once, and replaces a stale pooled connection once."""
         refusals = 0
         while True:
-            connection, pooled = await self._pool.take(own=own)
+            connection, pooled = await self._pool.acquire(own=own)
             self._doubted = self._pool.met_closed() or self._doubted
             sent = False
             try:
                 if self._doubted or self._version is None:
                     await self._negotiate_on(connection)
-                    if not connection.reusable:  # something in between closes after every answer
+                    if not connection.reusable:  # a proxy in between closes after every answer
                         await connection.close()
                         own = True
                         continue
@@ -222,9 +227,9 @@ class EngineClient:
                 await connection.close()
                 self._doubted = True
                 if stale and (not sent or call.method in _IDEMPOTENT):
-                    own = True  # a fresh connection: its siblings in the pool are as old
+                    own = True  # use a new connection: the others in the pool are as old
                     continue
-                exc.sent = exc.sent and sent  # a lost ping has carried nothing out
+                exc.sent = exc.sent and sent  # a lost ping has no side effects
                 raise
             except BaseException:
                 connection.abort()
@@ -273,7 +278,7 @@ class EngineClient:
         return engine_error(head.status, message, method=call.method, path=call.path)
 
     async def _finish(self, connection: EngineConnection, limit: int, what: str) -> bytes:
-        """Read the rest of the body, then give the connection back; on any failure close it."""
+        """Read the rest of the body, then return the connection to the pool; on any failure close it."""
         body = bytearray()
         try:
             while chunk := await connection.read_body():
@@ -283,7 +288,7 @@ class EngineClient:
         except BaseException:
             connection.abort()
             raise
-        self._pool.give(connection)
+        self._pool.release(connection)
         return bytes(body)
 
 

@@ -1,8 +1,8 @@
-"""One connection to the engine: the only module of the client that touches sockets.
+"""One connection to the engine. This is the only module of the client that uses sockets.
 
-Deadlines of connecting and of the response head are the caller's (`asyncio.timeout` around the call); body reads take
-their idle deadline as an argument. Every foreign exception is translated here. After any error, and after any
-cancellation except in `read_body` and `read_raw`, the connection must be closed.
+The caller sets the deadlines of connecting and of the response head (`asyncio.timeout` around the call); body reads
+take an idle deadline as argument. Foreign exceptions are translated here. After any error, and after any cancellation
+except in `read_body` and `read_raw`, the connection must be closed.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from syntra.runtime.docker.errors import (
     StreamBroken,
 )
 from syntra.runtime.docker.http import Data, Event, FailureKind, Head, ResponseParser
+from syntra.runtime.docker.raw_socket import RawSocket
 
 READ_BYTES = 64 * 1024
-"""Size of one read, and half of what the transport buffers before it stops reading: the back-pressure."""
+"""Size of one read, and half of what the transport buffers before it stops reading."""
 CLOSE_SECS = 1.0
-"""How long to wait for the transport to report that it is closed; the socket is closed at once."""
+"""How long to wait until the transport reports that it is closed; the socket itself is closed at once."""
 
 
 class EngineConnection:
-    """Carries one request at a time. Use `open`, then `close` in a finally."""
+    """Handles one request at a time. Use `open`, then `close` in a finally block."""
 
     def __init__(self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._endpoint = endpoint
@@ -47,7 +48,7 @@ class EngineConnection:
 
     @classmethod
     async def open(cls, endpoint: Endpoint) -> EngineConnection:
-        """Connect; raises EngineUnreachable. Cancelling it leaves nothing open."""
+        """Connect; raises EngineUnreachable. Cancelling leaves no connection open."""
         context = None if endpoint.tls is None else _tls_context(endpoint.tls)
         try:
             if endpoint.path is not None:
@@ -56,7 +57,7 @@ class EngineConnection:
                 reader, writer = await asyncio.open_connection(
                     endpoint.host, endpoint.port, ssl=context, limit=READ_BYTES
                 )
-                # A peer that vanished without a word must not keep a log or event stream waiting for ever.
+                # Without keepalive, a log or event stream would wait for ever for a peer that vanished silently.
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as exc:
             raise EngineUnreachable(endpoint.address, _reason(exc)) from exc
@@ -69,30 +70,31 @@ class EngineConnection:
 
     @property
     def upgraded(self) -> bool:
-        """Whether the connection is a raw stream now."""
+        """Whether the connection has become a raw stream."""
         return self._parser.upgraded
 
     @property
     def reusable(self) -> bool:
-        """Whether another request may follow: the response was read to its end and nothing came behind it."""
+        """Whether another request may follow: the response was read completely and no bytes follow it."""
         return self._ended and self._parser.keep_alive and not self._raw_rest and not self._writer.is_closing()
 
     async def still_open(self) -> bool:
-        """Whether an idle connection has not been closed by the engine, as far as it is known here.
+        """Whether an idle connection is still open, as far as this side knows.
 
-        Two turns of the loop: the first lets it see that the socket became readable, the second lets it read the end.
+        Waits two iterations of the loop: in the first it sees that the socket is readable, in the second it reads the
+        end.
         """
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return not self._reader.at_eof() and self._reader.exception() is None and not self._writer.is_closing()
 
     async def request(self, encoded: bytes, *, method: str, what: str) -> Head:
-        """Send one encoded request and read the head of its response; `what` names it in errors."""
+        """Send one encoded request and read the response head; errors name `what`."""
         assert self._ended and not self._events, "the previous response was read to its end"
         self._parser = ResponseParser(method)
         self._ended = False
         self._what = what
-        # A connection that breaks while sending may still hold a response: reading tells.
+        # A connection that breaks during sending may still deliver a response.
         with contextlib.suppress(OSError):
             self._writer.write(encoded)
             await self._writer.drain()
@@ -106,7 +108,7 @@ class EngineConnection:
         return head
 
     async def read_body(self, idle: float | None = None) -> bytes:
-        """The next bytes of the body, b"" at its end. Cancelling loses nothing.
+        """The next bytes of the body, b"" at its end. Cancelling loses no data.
 
         Raises StreamBroken when the connection drops, EngineTimeout after `idle` seconds without a byte.
         """
@@ -121,8 +123,30 @@ class EngineConnection:
                 return b""
             await self._under(idle, self._receive)
 
+    async def leave_transport(self) -> RawSocket | None:
+        """After an upgrade: the socket itself, for both directions. None with TLS, and when the engine has ended."""
+        transport = self._writer.transport
+        assert isinstance(transport, asyncio.Transport), "a stream socket goes both ways"
+        if not self.upgraded or self._endpoint.tls is not None:
+            return None
+        paused = False
+        while True:
+            # What the transport has read already; the reader resumes the transport when it was over its limit.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    while chunk := await self._read():
+                        self._raw_rest += chunk
+            if transport.is_closing() or self._reader.at_eof():
+                return None
+            if paused and not transport.is_reading():
+                break
+            transport.pause_reading()
+            paused = True
+        rest, self._raw_rest = self._raw_rest, b""
+        return RawSocket(self._writer.get_extra_info("socket").fileno(), rest, what=self._what)
+
     async def read_raw(self, idle: float | None = None) -> bytes:
-        """The next bytes after an upgrade, b"" when the engine ended the stream. Cancelling loses nothing."""
+        """The next bytes after an upgrade, b"" when the engine has ended the stream. Cancelling loses no data."""
         if self._raw_rest:
             rest, self._raw_rest = self._raw_rest, b""
             return rest
@@ -136,7 +160,7 @@ class EngineConnection:
         return chunk
 
     async def write_raw(self, data: bytes) -> None:
-        """Send bytes after an upgrade, waiting while the engine does not take them."""
+        """Send bytes after an upgrade; waits while the engine does not read."""
         try:
             self._writer.write(data)
             await self._writer.drain()
@@ -144,7 +168,7 @@ class EngineConnection:
             raise StreamBroken(self._what, _reason(exc)) from exc
 
     def write_eof(self) -> bool:
-        """End our direction after an upgrade; False when the transport (TLS) cannot."""
+        """Close the sending direction after an upgrade; False when the transport (TLS) cannot."""
         if not self._writer.can_write_eof() or self._writer.is_closing():
             return False
         try:
@@ -154,11 +178,11 @@ class EngineConnection:
         return True
 
     def abort(self) -> None:
-        """Close at once, without waiting and without sending what is unsent."""
+        """Close at once, without waiting; unsent data is discarded."""
         self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Close at once and wait briefly for the transport; closed even when cancelled."""
+        """Close at once and wait briefly for the transport; closes even when cancelled."""
         self.abort()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_SECS):
@@ -173,7 +197,7 @@ class EngineConnection:
             raise EngineTimeout(f"read {self._what}", idle) from exc
 
     async def _receive(self) -> None:
-        """Read once and let the parser see it; raises what the parser found wrong once its events are taken."""
+        """Read once and feed the parser; raises the parser's failure after its events have been taken."""
         if self._parser.failure is None:
             chunk = await self._read()
             self._events.extend(self._parser.feed(chunk) if chunk else self._parser.feed_eof())
@@ -183,7 +207,7 @@ class EngineConnection:
     async def _read(self) -> bytes:
         try:
             return await self._reader.read(READ_BYTES)
-        except OSError as exc:  # ETIMEDOUT included; our own deadlines arrive here as cancellation
+        except OSError as exc:  # includes ETIMEDOUT; the callers' deadlines arrive here as cancellation
             raise self._lost(_reason(exc)) from exc
 
     def _lost(self, reason: str) -> DockerError:

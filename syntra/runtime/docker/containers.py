@@ -1,6 +1,6 @@
-"""Containers: list, inspect, create, and every change of state (Engine API, "Containers").
+"""Containers: list, inspect, create, and all state changes (Engine API, "Containers").
 
-Names and ids are interchangeable. NotFound when there is no such container, unless a method says otherwise.
+Methods accept names and ids. They raise NotFound when the container does not exist, unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from syntra.model.ids import ContainerId
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
 from syntra.runtime.docker.errors import Conflict, EngineTimeout, NotFound, StreamBroken
@@ -19,15 +21,15 @@ from syntra.runtime.docker.paths import Query, label_filter, path
 from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
 
 CREATE_SECS = 60.0
-"""Creating copies image content into new volumes, which is slow for large ones."""
+"""Creating copies image content into new volumes, which is slow for large images."""
 START_SECS = 120.0
-"""Starting waits for the runtime, which is slow on a loaded host."""
+"""Starting waits for the low-level runtime, which is slow on a loaded host."""
 STOP_MARGIN_SECS = 30.0
-"""What stopping may take beyond the grace: the kill, and the clean-up of network and file system."""
+"""Time for stopping beyond the grace: the kill, and the clean-up of network and file system."""
 REMOVE_SECS = 60.0
 """Removing deletes the container's layer and its anonymous volumes."""
 STATS_SECS = 10.0
-"""A statistics sample takes up to two seconds of the engine's own sampling."""
+"""The engine itself takes up to two seconds for one stats sample."""
 _POLL_SECS = 0.05
 _POLL_MAX_SECS = 1.0
 
@@ -40,9 +42,17 @@ class Containers:
     def __init__(self, client: EngineClient) -> None:
         self._client = client
 
-    async def list(self, *, labels: Mapping[str, str | None], all: bool = True) -> list[ContainerSummary]:
-        """Containers with all these labels (None: any value); `all` includes those that do not run."""
-        query: Query = {"all": all, "filters": {"label": label_filter(labels)}}
+    async def list(
+        self, *, labels: Mapping[str, str | None], all: bool = True, published: int | None = None
+    ) -> list[ContainerSummary]:
+        """Containers with all these labels (None: any value); `all` includes stopped ones.
+
+        With `published`, only containers that publish this port of the host.
+        """
+        filters: dict[str, object] = {"label": label_filter(labels)} if labels else {}
+        if published is not None:
+            filters["publish"] = [str(published)]
+        query: Query = {"all": all, "filters": filters}
         response = await self._client.request("GET", "/containers/json", query=query)
         return [parsing.container_summary(row) for row in fields.array({"rows": response.json()}, "rows")]
 
@@ -51,7 +61,7 @@ class Containers:
         return parsing.container_details(fields.mapping({"row": response.json()}, "row"))
 
     async def create(self, name: str, body: Mapping[str, object]) -> str:
-        """Create, not start; returns the id. Conflict when the name is taken, NotFound when the image is missing."""
+        """Create, not start; return the id. Conflict when the name is taken, NotFound when the image is missing."""
         response = await self._client.request(
             "POST", "/containers/create", query={"name": name}, body=body, deadline=CREATE_SECS
         )
@@ -60,15 +70,27 @@ class Containers:
             _log.warning("the engine warns about a new container", extra={"container": name, "warning": warning})
         return fields.text(answer, "Id")
 
+    async def create_free(self, name: str, body: Mapping[str, object]) -> tuple[ContainerId, str]:
+        """Create by that name or, where it is taken, by one with a suffix; id and name."""
+        try:
+            return ContainerId(await self.create(name, body)), name
+        except Conflict as clash:
+            if "name" not in clash.message.lower():
+                raise
+            # The name is held by a container that is being removed, or by another owner's: names are for people, labels
+            # say what is ours.
+            name = f"{name}-{secrets.token_hex(2)}"
+            return ContainerId(await self.create(name, body)), name
+
     async def start(self, container: str) -> bool:
-        """False when it runs already. BadParameter for a bad command, EngineError for a host port that is taken."""
+        """False when it already runs. BadParameter for a bad command, EngineError for a host port in use."""
         response = await self._client.request("POST", path("containers", container, "start"), deadline=START_SECS)
         return response.status != 304
 
     async def stop(self, container: str, grace_secs: float) -> bool:
-        """Stop signal, then SIGKILL after the grace (rounded up to seconds). False when it did not run.
+        """Stop signal, then SIGKILL after the grace (rounded up to seconds). False when it was not running.
 
-        Cancelling does not undo it: the engine goes on stopping.
+        Cancelling does not undo it: the engine continues to stop the container.
         """
         grace = max(0, math.ceil(grace_secs))
         response = await self._client.request(
@@ -87,9 +109,9 @@ class Containers:
         )
 
     async def kill(self, container: str, signal: str) -> None:
-        """Send a signal such as "SIGKILL". Conflict when it does not run.
+        """Send a signal such as "SIGKILL". Conflict when it is not running.
 
-        Any signal sent this way keeps the engine from restarting the container when it exits next.
+        After such a signal the engine does not restart the container when it exits next.
         """
         await self._client.request("POST", path("containers", container, "kill"), query={"signal": signal})
 
@@ -104,9 +126,9 @@ class Containers:
     async def remove(
         self, container: str, *, force: bool = False, volumes: bool = True, deadline: float = REMOVE_SECS
     ) -> None:
-        """Remove and wait until it is gone; gone already is fine. `volumes` takes its anonymous volumes along.
+        """Remove and wait until it is gone; no error if it does not exist. `volumes` includes its anonymous volumes.
 
-        Conflict when it runs and `force` is not set. A removal that somebody else has begun is waited for, as the
+        Conflict when it runs and `force` is not set. Waits for a removal that another client has begun, because the
         name stays taken until it ends; EngineTimeout when that takes longer than `deadline` seconds.
         """
         try:
@@ -135,9 +157,9 @@ class Containers:
             raise EngineTimeout(f"remove container {container}", deadline) from exc
 
     async def wait(self, container: str, condition: str = "not-running", *, deadline: float | None = None) -> int:
-        """Wait for "not-running", "next-exit" or "removed"; returns the exit code.
+        """Wait for "not-running", "next-exit" or "removed"; return the exit code.
 
-        `deadline` in seconds bounds the wait (EngineTimeout); None waits without end.
+        `deadline` in seconds limits the wait (EngineTimeout); None waits for ever.
         """
         async with self.armed_wait(container, condition) as outcome:
             try:
@@ -150,9 +172,9 @@ class Containers:
     async def armed_wait(
         self, container: str, condition: str = "not-running"
     ) -> AsyncIterator[Callable[[], Awaitable[int]]]:
-        """A wait that is in force when the block begins: start inside, then await the yielded call for the exit code.
+        """A wait that is active when the block begins: start the container inside, then await the yielded function.
 
-        Without this a container that ends quickly is missed between start and wait.
+        Otherwise the exit of a short-lived container between start and wait would be missed.
         """
         where = path("containers", container, "wait")
         async with self._client.stream("POST", where, query={"condition": condition}) as stream:
@@ -167,7 +189,7 @@ class Containers:
             yield outcome
 
     async def stats(self, container: str) -> Mapping[str, object]:
-        """One raw sample for `stats.container_figures`; without values when the container does not run."""
+        """One raw sample for `stats.container_figures`; empty when the container does not run."""
         query = {"stream": False, "one-shot": True}
         response = await self._client.request(
             "GET", path("containers", container, "stats"), query=query, deadline=DEADLINE_SECS + STATS_SECS

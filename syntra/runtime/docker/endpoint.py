@@ -1,11 +1,11 @@
-"""Where the engine listens: from the configuration, or from the environment as the docker command reads it.
+"""Finds the engine's address: from the configuration, or from the environment as the docker command does.
 
-1. An address or a socket path in the configuration wins.
+1. An address or socket path in the configuration.
 2. Otherwise `DOCKER_HOST`: `unix:///path`, `tcp://host:port`, `http://host:port`, `https://host:port`.
 3. Otherwise the socket at `/var/run/docker.sock`.
 
-`tcp://` is encrypted when `DOCKER_TLS_VERIFY` is not empty, `https://` always. The files `ca.pem`, `cert.pem` and
-`key.pem` are those of `DOCKER_CERT_PATH`, or of `~/.docker`.
+`tcp://` uses TLS when `DOCKER_TLS_VERIFY` is not empty, `https://` always does. The files `ca.pem`, `cert.pem` and
+`key.pem` are in `DOCKER_CERT_PATH`, or in `~/.docker`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TLS_PORT = 2376
 
 @frozen
 class TlsFiles:
-    """PEM files of a mutually authenticated connection. None: the system's CAs and no client certificate."""
+    """PEM files for mutual TLS. None: the system's CAs and no client certificate."""
 
     directory: str | None
 
@@ -36,7 +36,7 @@ class TlsFiles:
 
 @frozen
 class Endpoint:
-    """A socket path, or a host and a port. `tls` is None for plain connections."""
+    """A socket path, or a host and a port. `tls` is None for unencrypted connections."""
 
     path: str | None = None
     host: str = ""
@@ -45,19 +45,19 @@ class Endpoint:
 
     @property
     def address(self) -> str:
-        """For people: the path or `host:port`."""
+        """For people: the path, or `host:port`."""
         return self.path if self.path is not None else self.authority
 
     @property
     def authority(self) -> str:
-        """For the Host header, which a socket needs as well."""
+        """The Host header, which a unix socket needs too."""
         if self.path is not None:
             return "docker"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def find_endpoint(environ: Mapping[str, str], configured: str | None = None) -> Endpoint:
-    """The endpoint to use; raises BadEndpoint with what to change."""
+    """The endpoint to use; raises BadEndpoint, which says what to change."""
     if configured:
         return _parse(configured, environ, source="the configuration")
     value = environ.get("DOCKER_HOST", "")

@@ -1,68 +1,61 @@
-"""Docker's engine: `runtime.containers.engine.ContainerEngine` spoken in Engine API calls.
+"""Docker's engine: implements `runtime.containers.engine.ContainerEngine` with Engine API calls.
 
-Errors of the client become the executor's two kinds at this edge: the engine is away, or it refused.
+It translates the client's errors to the two kinds that the executor knows: engine unavailable, or call refused.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import logging
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from decimal import Decimal
 
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
-from syntra.model.status import ContainerExits, ExecResult, Figures, LogLine, Replica
+from syntra.model.status import ContainerExits, Figures, LogLine, Replica
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.errors import Conflict, NotFound, translated
-from syntra.runtime.docker.execs import Execs
+from syntra.runtime.docker.creation import AgentSettings, Creation
+from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.exits import ExitTracker
+from syntra.runtime.docker.explanations import taken_port
 from syntra.runtime.docker.identity import Identity, Stray
 from syntra.runtime.docker.images import Images
-from syntra.runtime.docker.logs import Logs
+from syntra.runtime.docker.logs import Logs, as_timestamp, log_lines
 from syntra.runtime.docker.looks import Looks
-from syntra.runtime.docker.naming import ContainerDnsOf, Naming, nobody
+from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
 from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.obstacles import obstacles
 from syntra.runtime.docker.pins import Pins
+from syntra.runtime.docker.port_holders import FindProcess, PortHolders
+from syntra.runtime.docker.releases import Releases
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
-from syntra.runtime.errors import StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
-from syntra.utils.keyed_lock import KeyedLock
-from syntra.utils.timestamps import format_ns
 
-# A command is answered at once: an engine that hangs is as good as away.
+log = logging.getLogger(__name__)
+
+# The engine answers a ping at once: one that hangs counts as unavailable.
 PING_SECS = 5.0
-EXEC_OUTPUT_BYTES = 1024 * 1024
 STATS_PAUSE_SECS = 1.0
 
-# Of a process id (0: none) and a port; None when that cannot be known. Blocks for milliseconds.
+# From a process id (0: none) and a port; None when unknown. Blocks for milliseconds.
 CountConnections = Callable[[int, int], int | None]
 
 
-def _uncounted(pid: int, port: int) -> int | None:
-    return None
-
-
-def _no_labels(_: ServiceSpec) -> Mapping[str, str]:
-    return {}
-
-
 class DockerEngine:
-    """One Docker engine. `watch` is to be run beside it; without it every look at a container asks the engine."""
+    """One Docker engine. Run `watch` beside it; without it every observation queries the engine."""
 
     name = "docker"
 
@@ -72,44 +65,52 @@ class DockerEngine:
         *,
         owner: str,
         otlp_http_port: int,
-        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = _no_labels,
-        container_dns: ContainerDnsOf = nobody,
+        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = lambda _: {},
+        container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
-        count_connections: CountConnections = _uncounted,
+        count_connections: CountConnections = lambda _pid, _port: None,
+        find_process: FindProcess = lambda _: "",
     ) -> None:
-        """`container_dns` gives what a container of a project is told about names; `with_aliases`: where that is
-        nothing, the engine answers for them. `count_connections` counts those open at a port in a process's network."""
+        """`container_dns` returns the DNS settings of a project's containers; where it returns None, `with_aliases`
+        decides whether the engine resolves names. `count_connections` counts those open at a port of a process,
+        `find_process` names the process that listens at a port of the host."""
         self._client = client
         self._count_connections = count_connections
-        self._route_labels = route_labels
-        self._owner = owner
-        self._otlp_http_port = otlp_http_port
         self._containers = Containers(client)
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
         self._identity = Identity(self._images)
+        self._port_holders = PortHolders(self._containers, self._identity, find_process)
         self._networks = Networks(client)
         self._naming = Naming(
             self._containers, self._networks, self._identity, container_dns, with_aliases=with_aliases
         )
         self._volumes = Volumes(client)
-        self._execs = Execs(client)
+        commands = Commands(client)
+        self.execute, self.attach = commands.execute, commands.attach
         self._logs = Logs(client)
         self._system = System(client)
         self._exits = ExitTracker(owner, is_ours=self._identity.verdict)
         self._watch = ContainerWatch(client, owner=owner, exits=self._exits)
         self._looks = Looks(self._containers, self._watch, self._identity, owner=owner)
-        # Several loops look at everything after the same event; one look is enough for all of them.
-        self._looking = asyncio.Lock()
+        self._creation = Creation(
+            AgentSettings(owner=owner, otlp_http_port=otlp_http_port, route_labels=route_labels),
+            containers=self._containers,
+            networks=self._networks,
+            pins=self._pins,
+            naming=self._naming,
+            looks=self._looks,
+            identity=self._identity,
+            system=self._system,
+        )
+        self._releases = Releases(self._containers, self._identity, owner=owner)
+        # After one event several loops list all containers; they share one list.
+        self._list_lock = asyncio.Lock()
         self._figures = QuickFigures(CgroupReader())
-        self._logging_driver: str | None = None
-        # Projects and how many containers are being created in their networks: those networks are not released.
-        self._creating: Counter[str] = Counter()
-        self._releasing = KeyedLock()
 
     @property
     def strays(self) -> Sequence[Stray]:
-        """What has our labels and is not ours, as of the last look at everything."""
+        """Containers that have the agent's labels but are not the agent's, as of the last list of all containers."""
         return self._looks.strays
 
     async def watch(self, on_change: Callable[[], None]) -> None:
@@ -122,24 +123,24 @@ class DockerEngine:
         with translated("ENGINE_ERROR"):
             await self._client.negotiate()
             info = await self._system.info()
-        self._logging_driver = info.logging_driver
+        self._creation.logging_driver = info.logging_driver
         major, minor = self._client.api_version
         return RuntimeInfo(
             name="docker", version=info.server_version, api_version=f"{major}.{minor}", root_dir=info.root_dir
         )
 
     async def ping(self) -> None:
-        # On a connection of its own: an engine that goes down serves the open ones on, but takes no new ones.
+        # On a new connection: an engine that shuts down still answers on open ones, but accepts no new ones.
         with translated("ENGINE_ERROR"):
             async with self._client.stream("GET", "/_ping", connect_deadline=PING_SECS):
                 pass
 
     async def observe(self, service_id: ServiceId | None = None) -> list[Container]:
-        # An operation wants what is true now; a view of everything may use what the events have kept fresh.
+        # An operation needs the current state; other callers may use what the events have kept fresh.
         if service_id is not None:
             details = await self._details(service_id, fresh=True)
             return [replica for item in details if (replica := replica_of(item)) is not None]
-        async with self._looking:
+        async with self._list_lock:
             known = self._watch.remembered_all()
             if known is not None:
                 return known
@@ -182,20 +183,11 @@ class DockerEngine:
 
     async def ensure_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
-            await self._network(project)
-
-    async def _network(self, project: str) -> records.NetworkDetails:
-        return await self._networks.ensure(body.network_name(project), {body.MANAGED: "true", body.PROJECT: project})
+            await self._creation.ensure_network(project)
 
     async def release_network(self, project: str) -> None:
         with translated("NETWORK_FAILED"):
-            async with self._releasing.holding(project):
-                name = body.network_name(project)
-                if self._creating[project] or await self._looks.wants_network(project, name):
-                    return
-                network = await self._networks.inspect(name)
-                if network is not None and network.labels.get(body.MANAGED) == "true":
-                    await self._networks.remove(network.id)
+            await self._creation.release_network(project)
 
     async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
         with translated("NETWORK_FAILED"):
@@ -206,68 +198,63 @@ class DockerEngine:
             await self._volumes.ensure(name, {body.MANAGED: "true"})
 
     async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        project = deployment.spec.project_name
-        async with self._releasing.holding(project):
-            self._creating[project] += 1
-        try:
-            return await self._create(deployment, index)
-        finally:
-            self._creating[project] -= 1
-            self._watch.touched()
+        async with self._creating_in(deployment.spec.project_name):
+            with translated("CREATE_FAILED"):
+                return await self._creation.create(deployment, index)
 
-    async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        spec = deployment.spec
-        with translated("CREATE_FAILED"):
-            network = await self._network(spec.project_name)
-            image = await self._pins.held(deployment)
-            if image is None:
-                raise _image_gone(spec)
-            dns, with_aliases = await self._naming.of(deployment, network)
-            around = body.Surroundings(
-                owner=self._owner,
-                image=self._pins.of(deployment),
-                stop_signal=image.stop_signal or None,
-                network=network.name,
-                otlp_endpoint=f"http://{network.gateway}:{self._otlp_http_port}",
-                logging_driver=await self._driver(),
-                route_labels=self._route_labels(spec),
-                instance=secrets.token_hex(16),
-                dns=dns,
-                with_aliases=with_aliases,
-            )
-            wanted = body.create_body(deployment, index, around)
-            name = body.container_name(spec.service_id, deployment.deployment_id, index)
-            try:
-                container_id = await self._containers.create(name, wanted)
-            except NotFound as gone:
-                if "image" not in gone.message.lower():
-                    raise
-                raise _image_gone(spec) from gone
-            except Conflict as clash:
-                if "name" not in clash.message.lower():
-                    raise
-                # The name is held by a container that is being removed, or by somebody else's: names are for people,
-                # labels say what is ours.
-                name = f"{name}-{secrets.token_hex(2)}"
-                container_id = await self._containers.create(name, wanted)
-            self._identity.made(container_id)
-            return ContainerId(container_id), name
+    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+        async def create() -> ContainerId:
+            return await self._creation.create_release(deployment)
+
+        async with self._creating_in(deployment.spec.project_name):
+            with translated("RELEASE_FAILED"):
+                await self._releases.run(deployment, create, limit_secs)
+
+    async def remove_releases(self, service_id: ServiceId, grace_secs: float) -> None:
+        with translated("REMOVE_FAILED"):
+            await self._releases.remove(service_id, grace_secs)
+
+    @asynccontextmanager
+    async def _creating_in(self, project: str) -> AsyncIterator[None]:
+        try:
+            async with self._creation.in_project(project):
+                yield
+        finally:
+            self._watch.touched()
 
     async def start(self, container_id: ContainerId) -> None:
         with self._touching(container_id), translated("START_FAILED", container_id):
             details = await self._containers.inspect(container_id)
             if details.restart_policy != "always":
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
-            await self._containers.start(container_id)
+            try:
+                await self._containers.start(container_id)
+            except EngineError as error:
+                if (port := taken_port(error.message)) is None:
+                    raise
+                raise await self._port_holders.refusal(port, error, container_id) from error
+
+    async def obstacles(self, deployment: Deployment) -> list[str]:
+        return await obstacles(deployment, self._port_holders)
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("STOP_FAILED", container_id):
             try:
-                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._without_restart(container_id)
                 await self._containers.stop(container_id, grace_secs)
             except NotFound:
                 return
+
+    async def _without_restart(self, container_id: ContainerId) -> None:
+        """Set the restart policy to `no`, which the engine keeps when it restarts."""
+        try:
+            await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+        except EngineError as refused:
+            if isinstance(refused, NotFound):
+                raise
+            # The engine's disk is probably full; the engine can still stop the container.
+            log.warning("cannot set the restart policy", extra={"container_id": container_id, "reason": str(refused)})
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         self._exits.expected(container_id, time.time_ns())
@@ -283,7 +270,7 @@ class DockerEngine:
 
     @contextmanager
     def _touching(self, container_id: ContainerId) -> Iterator[None]:
-        # Whatever became of the call: what was known before it may be wrong by now.
+        # Whatever the result of the call, the cached state may be outdated.
         try:
             yield
         finally:
@@ -297,40 +284,19 @@ class DockerEngine:
     async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
         tail = wanted.tail if wanted.tail >= 0 else None
         if wanted.follow:
-            resume = LogResume(_timestamp(wanted.since)) if wanted.since else None
+            resume = LogResume(as_timestamp(wanted.since)) if wanted.since else None
             source = self._logs.follow_restarts(container_id, tail=tail, resume=resume)
         else:
             source = self._logs.follow(
-                container_id, tail=tail, since=_timestamp(wanted.since), until=_timestamp(wanted.until), follow=False
+                container_id,
+                tail=tail,
+                since=as_timestamp(wanted.since),
+                until=as_timestamp(wanted.until),
+                follow=False,
             )
         with translated("LOGS_FAILED", container_id):
             async with aclosing(source) as records_:
-                yield _lines(records_)
-
-    async def execute(
-        self,
-        container_id: ContainerId,
-        argv: Sequence[str],
-        *,
-        env: Mapping[str, str],
-        working_dir: str | None,
-        deadline_secs: float,
-    ) -> ExecResult:
-        with translated("EXEC_FAILED", container_id):
-            outcome = await self._execs.run(
-                container_id,
-                argv,
-                env=env,
-                working_dir=working_dir,
-                deadline=deadline_secs,
-                output_limit=EXEC_OUTPUT_BYTES,
-            )
-        return ExecResult(
-            exit_code=outcome.exit_code,
-            stdout=outcome.stdout.decode(errors="replace"),
-            stderr=outcome.stderr.decode(errors="replace"),
-            truncated=outcome.truncated,
-        )
+                yield log_lines(records_)
 
     async def figures(self, container_id: ContainerId) -> Figures | None:
         with translated("METRICS_FAILED", container_id):
@@ -338,20 +304,7 @@ class DockerEngine:
             before = await self._containers.stats(container_id)
             await asyncio.sleep(STATS_PAUSE_SECS)
             found = stats.container_figures(before, await self._containers.stats(container_id))
-        if found is None:
-            return None
-        return Figures(
-            container_id=container_id,
-            name=details.name,
-            cpu_percent=found.cpu_percent,
-            memory_bytes=found.memory_bytes,
-            memory_limit_bytes=found.memory_limit_bytes or None,
-            network_rx_bytes=found.network_rx_bytes,
-            network_tx_bytes=found.network_tx_bytes,
-            block_read_bytes=found.block_read_bytes,
-            block_write_bytes=found.block_write_bytes,
-            pids=found.pids,
-        )
+        return None if found is None else stats.figures_of(container_id, details.name, found)
 
     async def open_connections(self, container: Container, port: int) -> int | None:
         return await asyncio.to_thread(self._count_connections, container.pid, port)
@@ -365,29 +318,8 @@ class DockerEngine:
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
         with translated("GARBAGE_FAILED"):
-            return await self._pins.collect(keep, known)
+            return await self._pins.collect(keep, known) + await self._releases.collect(known)
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:
         with translated("ENGINE_ERROR"):
             return await self._looks.details(service_id, fresh=fresh)
-
-    async def _driver(self) -> str:
-        if self._logging_driver is None:
-            self._logging_driver = (await self._system.info()).logging_driver
-        return self._logging_driver
-
-
-def _image_gone(spec: ServiceSpec) -> StepFailed:
-    return StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {spec.image} is gone; deploy again")
-
-
-async def _lines(source: AsyncIterator[records.LogRecord]) -> AsyncIterator[LogLine]:
-    async for record in source:
-        yield LogLine(timestamp=record.timestamp, stream=record.stream.value, message=record.message)
-
-
-def _timestamp(text: str | None) -> str | None:
-    """RFC 3339 of what a person or a control plane gave: that already, or epoch seconds."""
-    if text is None or not text.replace(".", "", 1).isdigit():
-        return text
-    return format_ns(int(Decimal(text) * 1_000_000_000))

@@ -1,21 +1,21 @@
-"""What can go wrong between the agent and a container engine.
+"""Errors of the Engine API client.
 
     DockerError
-      BadEndpoint            the configured engine address makes no sense
+      BadEndpoint            the configured engine address is invalid
       EngineUnreachable      cannot connect, or the connection was lost before a response
       EngineTimeout          the engine did not answer in time
-      EngineUnsupported      the engine's API range and ours do not overlap
-      EngineProtocolError    the engine's bytes are not what the API promises
+      EngineUnsupported      the API versions of engine and client do not overlap
+      EngineProtocolError    the engine's bytes violate the API
       StreamBroken           the connection dropped in the middle of a body
       EngineError            the engine answered with an error status
         BadParameter  400
         NotFound      404
         Conflict      409
       PullFailed             an image could not be pulled, with the kind of failure
-      ExecTimeout            a command outlived its deadline, with the output so far
+      ExecTimeout            a command exceeded its deadline; includes the output so far
 
-Constructors take data; `str()` builds the sentence. Text of the engine is cut to 512 bytes and 5 lines and loses the
-query strings and user names of URLs, which may be signed.
+Constructors take data; `str()` builds the sentence. The engine's text is cut to 512 bytes and 5 lines, and loses the
+query strings and user names of URLs, which may contain credentials.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from contextlib import contextmanager
 from enum import Enum
 
 from syntra.model.ids import ContainerId
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.runtime.docker.explanations import Explanation, explained, shortened
+from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 MAX_MESSAGE_BYTES = 512
@@ -37,20 +38,20 @@ _URL_USER = re.compile(r"(https?://)[^\s\"'/@]+@")
 
 
 def clip(text: str) -> str:
-    """Foreign text, cut to 512 bytes and 5 lines, without URL queries and credentials."""
+    """Remote text, cut to 512 bytes and 5 lines, without URL queries and credentials."""
     text = _URL_USER.sub(r"\1", _URL_QUERY.sub(r"\1?…", text))
     lines = [line.rstrip() for line in text.strip().splitlines()[:MAX_MESSAGE_LINES]]
     return "\n".join(lines).encode("utf-8", "replace")[:MAX_MESSAGE_BYTES].decode("utf-8", "ignore")
 
 
 class DockerError(AgentError):
-    """The engine could not do, or be asked to do, what was wanted."""
+    """A call of the engine failed, or could not be made."""
 
     code = "DOCKER_ERROR"
 
 
 class BadEndpoint(DockerError):
-    """The engine address of the configuration or the environment cannot be used."""
+    """The engine address in the configuration or environment is invalid."""
 
     code = "ENGINE_ENDPOINT_INVALID"
 
@@ -59,7 +60,7 @@ class BadEndpoint(DockerError):
 
 
 class EngineUnreachable(DockerError):
-    """No response arrived. `sent` tells whether the request may have reached the engine and been carried out."""
+    """No response arrived. `sent`: whether the engine may have received and performed the request."""
 
     code = "ENGINE_UNREACHABLE"
 
@@ -77,7 +78,7 @@ def _reach_step(reason: str) -> str:
 
 
 class EngineTimeout(DockerError):
-    """The engine accepted the connection but not the deadline."""
+    """The engine accepted the connection but did not answer in time."""
 
     code = "ENGINE_TIMEOUT"
 
@@ -88,13 +89,13 @@ class EngineTimeout(DockerError):
 
 
 class EngineUnsupported(DockerError):
-    """The engine speaks no API version that this client speaks."""
+    """The engine supports no API version that this client supports."""
 
     code = "ENGINE_UNSUPPORTED"
 
 
 class EngineProtocolError(DockerError):
-    """The engine (or what answers in its place) sent bytes that the API does not allow."""
+    """The engine, or another server at its address, sent bytes that violate the API."""
 
     code = "ENGINE_PROTOCOL"
 
@@ -103,7 +104,7 @@ class EngineProtocolError(DockerError):
 
 
 class StreamBroken(DockerError):
-    """The connection ended inside a body: what was read so far is incomplete."""
+    """The connection ended inside a body: the data read so far is incomplete."""
 
     code = "STREAM_BROKEN"
 
@@ -112,7 +113,7 @@ class StreamBroken(DockerError):
 
 
 class EngineError(DockerError):
-    """The engine answered `method path` with an error `status`; `message` is its own text, cut."""
+    """The engine answered `method path` with an error `status`; `message` is its text, cut."""
 
     code = "ENGINE_ERROR"
 
@@ -151,16 +152,16 @@ def engine_error(status: int, message: str, *, method: str, path: str) -> Engine
 
 
 class PullFailure(Enum):
-    """Why a pull failed, as far as it decides what to do next."""
+    """Why a pull failed; decides what to do next."""
 
     UNREACHABLE = "unreachable"
-    """The registry did not answer: retry later, or go on with a local image."""
+    """The registry did not answer: retry later, or use a local image."""
     UNAUTHORIZED = "unauthorized"
     """Credentials are missing, wrong or expired: get new ones."""
     DENIED = "denied"
     """The registry knows who asks and refuses; it says the same of a repository that does not exist."""
     RATE_LIMITED = "rate_limited"
-    """Too many pulls from here: retry later, or go on with a local image."""
+    """Too many pulls from here: retry later, or use a local image."""
     PLATFORM = "platform"
     """The image was not built for this server's platform."""
     NOT_FOUND = "not_found"
@@ -184,7 +185,7 @@ _PULL_STEPS = {
 
 
 class PullFailed(DockerError):
-    """The image was not pulled; an older local copy, if any, is untouched."""
+    """The image was not pulled; an older local copy, if any, is unchanged."""
 
     code = "PULL_FAILED"
 
@@ -196,7 +197,7 @@ class PullFailed(DockerError):
 
 
 class ExecTimeout(DockerError):
-    """A command outlived its deadline. `ended` tells whether its processes are known to be gone."""
+    """A command exceeded its deadline. `ended`: whether its processes are known to have ended."""
 
     code = "EXEC_TIMEOUT"
 
@@ -211,20 +212,55 @@ class ExecTimeout(DockerError):
         super().__init__(f"cannot finish the command in {container[:12]}: it ran longer than {seconds:g} s; {step}")
 
 
+# What was being done, by the code of the failure.
+_DOING = {
+    "CREATE_FAILED": "create the container",
+    "START_FAILED": "start the container",
+    "STOP_FAILED": "stop the container",
+    "RESTART_FAILED": "restart the container",
+    "REMOVE_FAILED": "remove the container",
+    "RELEASE_FAILED": "run the release command",
+    "NETWORK_FAILED": "make the network",
+    "VOLUME_FAILED": "make the volume",
+}
+
+
+def refused(
+    code: str, error: EngineError, container_id: ContainerId | None, meaning: Explanation | None = None
+) -> StepFailed:
+    """The executor's error for an engine's refusal: what it means, with the engine's own text as a detail."""
+    meaning = meaning or explained(error.message)
+    doing = _DOING.get(code)
+    if doing is None:
+        return StepFailed(code, shortened(str(error)), container_id=container_id)
+    text = shortened(error.message)
+    reason = str(meaning) if meaning is not None else f"the engine says {error.status} {text}"
+    details = f"{error.status} {text}" if meaning is not None else ""
+    return StepFailed(code, f"cannot {doing}: {reason}", container_id=container_id, details=details)
+
+
 @contextmanager
 def translated(code: str, container_id: ContainerId | None = None) -> Iterator[None]:
-    """Turn the client's errors into the executor's."""
+    """Translate the client's errors to the executor's."""
     try:
         yield
     except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
         raise RuntimeUnavailable(str(away)) from away
     except NotFound as gone:
-        missing = "CONTAINER_NOT_FOUND" if "container" in gone.message.lower() else code
-        raise StepFailed(missing, str(gone), container_id=container_id) from gone
+        if "container" not in gone.message.lower():
+            raise refused(code, gone, container_id) from gone
+        raise StepFailed("CONTAINER_NOT_FOUND", shortened(str(gone)), container_id=container_id) from gone
     except Conflict as clash:
-        down = "CONTAINER_NOT_RUNNING" if code == "EXEC_FAILED" else code
-        raise StepFailed(down, str(clash), container_id=container_id) from clash
-    except (PullFailed, ExecTimeout) as failed:
+        if code != "EXEC_FAILED":
+            raise refused(code, clash, container_id) from clash
+        raise StepFailed("CONTAINER_NOT_RUNNING", shortened(str(clash)), container_id=container_id) from clash
+    except ExecTimeout as late:
+        raise ExecTimedOut(
+            str(late), container_id=container_id, stdout=late.stdout, stderr=late.stderr, truncated=late.truncated
+        ) from late
+    except PullFailed as failed:
         raise StepFailed(failed.code, str(failed), container_id=container_id) from failed
-    except (EngineError, DockerError) as refused:
-        raise StepFailed(code, str(refused), container_id=container_id) from refused
+    except EngineError as error:
+        raise refused(code, error, container_id) from error
+    except DockerError as failed:
+        raise StepFailed(code, str(failed), container_id=container_id) from failed

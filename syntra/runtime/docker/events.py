@@ -1,7 +1,7 @@
 """The engine's events (Engine API, "Monitor events").
 
-The engine remembers 256 events, forgets them when it restarts, and drops events of readers that are slower than it:
-read in a task of its own, and list and inspect everything after each (re)connect.
+The engine keeps 256 events, loses them when it restarts, and drops events of slow readers. So read the stream in its
+own task, and list and inspect everything after each (re)connect.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Events:
         *,
         on_open: Callable[[], None] = lambda: None,
     ) -> AsyncGenerator[EngineEvent, None]:
-        """Events from now on, or from `since` (nanoseconds since the epoch, inclusive) as far as remembered.
+        """Events from now on, or from `since` (nanoseconds since the epoch, inclusive) if the engine still has them.
 
-        Does not end: it raises StreamBroken when the engine goes away. Close it with `contextlib.aclosing`.
-        `on_open` is called once the engine has answered, which the first event may be hours after.
-        `filters` such as `{"type": ["container"], "event": ["die", "oom"]}` spare the noise of exec probes.
+        It never ends normally: it raises StreamBroken when the engine goes away. Close it with `contextlib.aclosing`.
+        `on_open` is called when the engine has answered, which may be hours before the first event.
+        `filters` such as `{"type": ["container"], "event": ["die", "oom"]}` exclude the events of exec probes.
         """
         query = {
             "since": None if since is None else f"{since // _NANOS}.{since % _NANOS:09d}",

@@ -1,24 +1,20 @@
-"""Commands inside containers (Engine API, "Exec"): run one to its end, with a deadline that ends the command too."""
+"""Commands inside containers: run one to its end with bounded output, or attach to its streams."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
-from syntra.runtime.docker import fields, processes
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.errors import DockerError, ExecTimeout
+from syntra.runtime.docker.errors import ExecTimeout, StreamBroken
+from syntra.runtime.docker.exec_process import ExecProcess
 from syntra.runtime.docker.frames import Frame, FrameType, demultiplexer
-from syntra.runtime.docker.paths import path
 from syntra.runtime.docker.records import ExecOutcome
+from syntra.runtime.docker.streams import HijackedStream
 
-TERM_SECS = 2.0
-"""Time between SIGTERM and SIGKILL for a command that outlived its deadline."""
-KILL_SECS = 2.0
-"""How long to watch killed processes go."""
-_POLL_SECS = 0.01
-_POLL_MAX_SECS = 0.1
+log = logging.getLogger(__name__)
 
 
 class Execs:
@@ -38,131 +34,123 @@ class Execs:
         output_limit: int,
         tty: bool = False,
     ) -> ExecOutcome:
-        """Run a command and return its exit code and output; a missing binary is exit code 126 or 127.
+        """Run a command; return its exit code and output. A missing binary gives exit code 126 or 127.
 
-        `output_limit` bounds each stream in bytes; what is beyond it is read and dropped. After `deadline` seconds,
-        and when cancelled, the command's processes are ended as well, which takes up to four seconds more; ExecTimeout
-        carries the output so far. Conflict when the container does not run or is paused.
+        `output_limit` is per stream, in bytes; further output is read and dropped. After `deadline` seconds, and when
+        cancelled, it ends the command's processes, which takes up to four seconds more; ExecTimeout contains the output
+        so far. Conflict when the container does not run or is paused.
         """
-        run = _Run(self._client, container, output_limit=output_limit, tty=tty)
+        process = ExecProcess(self._client, container, tty=tty, stdin=False)
+        output = _Output(output_limit)
         try:
             async with asyncio.timeout(deadline):
-                await run.create(argv, env or {}, working_dir)
-                await run.read_output()
-                exit_code = await run.wait_ended()
+                await process.create(argv, env or {}, working_dir)
+                async with process.start() as stream:
+                    session = ExecSession(process, stream, tty=tty, stdin=False)
+                    while frames := await session.read():
+                        for frame in frames:
+                            output.add(frame)
+                exit_code = await process.wait_ended()
         except TimeoutError as exc:
-            ended = await run.end()
+            ended = await process.end()
             raise ExecTimeout(
                 container,
                 deadline,
-                stdout=bytes(run.stdout),
-                stderr=bytes(run.stderr),
-                truncated=run.truncated,
+                stdout=bytes(output.stdout),
+                stderr=bytes(output.stderr),
+                truncated=output.truncated,
                 ended=ended,
             ) from exc
         except BaseException:
-            await run.end()
+            await process.end()
             raise
         return ExecOutcome(
-            exit_code=exit_code, stdout=bytes(run.stdout), stderr=bytes(run.stderr), truncated=run.truncated
+            exit_code=exit_code,
+            stdout=bytes(output.stdout),
+            stderr=bytes(output.stderr),
+            truncated=output.truncated,
         )
 
+    @asynccontextmanager
+    async def attach(
+        self,
+        container: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        working_dir: str | None,
+        tty: bool,
+        stdin: bool,
+    ) -> AsyncIterator[ExecSession]:
+        """Start a command; the block has its streams, and ends its processes unless `exit_code` has returned."""
+        process = ExecProcess(self._client, container, tty=tty, stdin=stdin)
+        try:
+            await process.create(argv, env, working_dir)
+            async with process.start() as stream:
+                yield ExecSession(process, stream, tty=tty, stdin=stdin)
+        finally:
+            if not await process.end():
+                log.warning("processes of a command may still run", extra={"container": container[:12]})
 
-class _Run:
-    """One command, from its creation to its end."""
 
-    def __init__(self, client: EngineClient, container: str, *, output_limit: int, tty: bool) -> None:
+class ExecSession:
+    """The streams of a running command. Reading and writing may happen at the same time."""
+
+    def __init__(self, process: ExecProcess, stream: HijackedStream, *, tty: bool, stdin: bool) -> None:
+        self._process = process
+        self._stream = stream
+        self._stdin = stdin
+        self._decoder = demultiplexer(tty=tty)
+
+    async def read(self) -> Sequence[Frame]:
+        """The next output; empty once it has ended. Not read, the engine waits and so does the command.
+
+        Raises StreamBroken when the connection drops.
+        """
+        while self._decoder.error is None:
+            try:
+                chunk = await self._stream.read()
+            except StreamBroken:
+                # The engine resets the connection when a command ends without having read all its input. Whether it
+                # has ended, `exit_code` tells.
+                if not self._stdin:
+                    raise
+                chunk = b""
+            if not chunk:
+                self._decoder.feed_eof()
+                if self._decoder.error is None:
+                    return []
+            elif frames := [frame for frame in self._decoder.feed(chunk) if frame.payload]:
+                return frames
+        raise self._decoder.error
+
+    async def write(self, data: bytes) -> None:
+        """Send to the command's input, waiting while it does not read. StreamBroken once it takes no more."""
+        await self._stream.write(data)
+
+    def end_input(self) -> None:
+        """Close the command's input. Over TLS the engine offers no way to do so, and the command is not told."""
+        self._stream.write_eof()
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Set the size of the command's terminal."""
+        await self._process.resize(rows, columns)
+
+    async def exit_code(self) -> int:
+        """Wait for the command's end; its exit code."""
+        return await self._process.wait_ended()
+
+
+class _Output:
+    """What is kept of both streams, up to a limit for each."""
+
+    def __init__(self, limit: int) -> None:
         self.stdout = bytearray()
         self.stderr = bytearray()
         self.truncated = False
-        self._client = client
-        self._container = container
-        self._limit = output_limit
-        self._tty = tty
-        self._id = ""
-        self._started = False
+        self._limit = limit
 
-    async def create(self, argv: Sequence[str], env: Mapping[str, str], working_dir: str | None) -> None:
-        body: dict[str, object] = {
-            "AttachStdout": True,
-            "AttachStderr": True,
-            "Tty": self._tty,
-            "Cmd": list(argv),
-            "Env": [f"{name}={value}" for name, value in env.items()],
-        }
-        if working_dir is not None:
-            body["WorkingDir"] = working_dir
-        response = await self._client.request("POST", path("containers", self._container, "exec"), body=body)
-        self._id = fields.text(response.json(), "Id")
-
-    async def read_output(self) -> None:
-        """Start the command and read to the end of its output."""
-        decoder = demultiplexer(tty=self._tty)
-        self._started = True
-        start = {"Detach": False, "Tty": self._tty}
-        async with self._client.hijack("POST", path("exec", self._id, "start"), body=start) as stream:
-            while chunk := await stream.read():
-                for frame in decoder.feed(chunk):
-                    self._add(frame)
-                if decoder.error is not None:
-                    raise decoder.error
-        decoder.feed_eof()
-        if decoder.error is not None:
-            raise decoder.error
-
-    async def wait_ended(self) -> int:
-        """The exit code. Asked for until there is one: the engine notices the end after the output ends."""
-        pause = _POLL_SECS
-        while True:
-            state = await self._inspect()
-            if not fields.flag(state, "Running") and isinstance(state.get("ExitCode"), int):
-                return fields.integer(state, "ExitCode")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _POLL_MAX_SECS)
-
-    async def end(self) -> bool:
-        """End the command's processes; whether they are gone. Raises nothing but CancelledError."""
-        if not self._started:
-            return True
-        try:
-            async with asyncio.timeout(TERM_SECS + KILL_SECS):
-                return await self._end()
-        except (DockerError, TimeoutError):
-            return False
-
-    async def _end(self) -> bool:
-        state = await self._inspect()
-        pause = _POLL_SECS
-        while not fields.flag(state, "Running") and state.get("ExitCode") is None:
-            await asyncio.sleep(pause)  # our start is still on its way through the engine
-            pause = min(pause * 2, _POLL_MAX_SECS)
-            state = await self._inspect()
-        if not fields.flag(state, "Running"):
-            return True
-        pid, container_id = fields.integer(state, "Pid"), fields.text(state, "ContainerID")
-        family = processes.find_family(pid, container_id)
-        if not family:
-            return False  # the engine's processes are not visible from here
-        processes.send_signal(family, container_id, signal.SIGTERM)
-        if await self._gone(family, container_id, TERM_SECS):
-            return True
-        family |= processes.find_family(pid, container_id)
-        processes.send_signal(family, container_id, signal.SIGKILL)
-        return await self._gone(family, container_id, KILL_SECS)
-
-    async def _gone(self, family: frozenset[processes.Process], container_id: str, seconds: float) -> bool:
-        pauses = round(seconds / _POLL_MAX_SECS)
-        for _ in range(pauses):
-            if not processes.alive(family, container_id):
-                return True
-            await asyncio.sleep(_POLL_MAX_SECS)
-        return not processes.alive(family, container_id)
-
-    async def _inspect(self) -> Mapping[str, object]:
-        response = await self._client.request("GET", path("exec", self._id, "json"))
-        return fields.mapping({"exec": response.json()}, "exec")
-
-    def _add(self, frame: Frame) -> None:
+    def add(self, frame: Frame) -> None:
         target = self.stderr if frame.type is FrameType.STDERR else self.stdout
         room = self._limit - len(target)
         target += frame.payload[:room]

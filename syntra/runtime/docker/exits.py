@@ -1,7 +1,7 @@
-"""Which containers ended without our asking, told by the engine's events. Pure.
+"""Detects containers that exited unexpectedly, from the engine's events. Pure.
 
-On a stop the engine says kill (with the signal), die (with the exit code), stop; on a restart by policy only die and
-start; before an end for want of memory it says oom, but it says oom as well when only a child was killed.
+On a stop the engine sends kill (with the signal), die (with the exit code), stop; on a restart by policy only die and
+start. Before an out-of-memory exit it sends oom, but it also does when only a child process was killed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from syntra.runtime.docker import body
 from syntra.runtime.docker.records import EngineEvent
 
 MOST_ENDS = 1000
-# An oom that long before the end was about something else.
+# An oom event this long before the exit had another cause.
 _OOM_NS = 10 * 1_000_000_000
-# Longer than nearly everybody lets a container take to end; what a program survived that long did not end it.
+# Longer than most stop timeouts: a signal that a program survived this long did not end it.
 _KILL_NS = 600 * 1_000_000_000
-# Other signals are mostly a wish to reload.
+# Other signals usually ask for a reload.
 _ENDING = {"2": "SIGINT", "3": "SIGQUIT", "9": "SIGKILL", "15": "SIGTERM"}
 _ENDING |= {name: name for name in _ENDING.values()}
 
@@ -29,22 +29,22 @@ def _ours(_: str) -> bool:
 
 
 class ExitTracker:
-    """Fed with every event of a container of ours. What nobody takes in time is dropped, oldest first, and counted."""
+    """Call it with every event of the agent's containers. If the exits are not drained, the oldest are dropped."""
 
     def __init__(self, owner: str, most: int = MOST_ENDS, *, is_ours: Callable[[str], bool | None] = _ours) -> None:
-        """`is_ours` judges a container with our labels; None when it cannot yet."""
+        """`is_ours` judges a container with the agent's labels; None when it cannot yet."""
         self._owner = owner
         self._is_ours = is_ours
         self._ends: deque[ContainerExit] = deque(maxlen=most)
         self._complete = False
-        # By container; each is forgotten when the container starts again or goes.
+        # Per container; an entry is removed when the container starts again or is removed.
         self._asked: dict[str, int] = {}
         self._killed: dict[str, tuple[int, str]] = {}
         self._oom: dict[str, int] = {}
         self.dropped = 0
 
     def expected(self, container_id: str, at_ns: int) -> None:
-        """We are about to stop, restart or remove it: its next end is no news."""
+        """The agent is about to stop, restart or remove it: its next exit is expected."""
         self._asked[container_id] = at_ns
 
     def gap(self) -> None:
@@ -52,7 +52,7 @@ class ExitTracker:
         self._complete = False
 
     def feed(self, event: EngineEvent) -> None:
-        """Take the next event."""
+        """Process the next event."""
         if event.attributes.get(body.OWNER) != self._owner:
             return
         match event.action:
@@ -69,7 +69,7 @@ class ExitTracker:
                 self._forget(event.id, None)
 
     def drain(self) -> ContainerExits:
-        """The ends since the last call."""
+        """The exits since the last call."""
         taken = ContainerExits(ended=tuple(self._ends), complete=self._complete)
         self._ends.clear()
         self._complete = True
@@ -79,12 +79,15 @@ class ExitTracker:
         labels = event.attributes
         if event.id in self._asked or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
             return
+        if labels.get(body.KIND):
+            # Not a replica: it ends when it is done, and its operation waits for it.
+            return
         if len(self._ends) == self._ends.maxlen:
             self.dropped += 1
             self._complete = False
         is_ours = self._is_ours(event.id)
         if is_ours is not True:
-            # What was not looked at yet is found by comparing, if it is ours.
+            # A container that was not inspected yet is found by comparing, if it is the agent's.
             self._complete = self._complete and is_ours is False
             return
         code, index = labels.get("exitCode", ""), labels.get(body.REPLICA, "")
@@ -105,7 +108,7 @@ class ExitTracker:
     def _forget(self, container_id: str, started_ns: int | None) -> None:
         self._killed.pop(container_id, None)
         self._oom.pop(container_id, None)
-        # A start that is told late says nothing about the stop that was asked for after it.
+        # A late start event must not cancel a stop that was requested after that start.
         if started_ns is None or self._asked.get(container_id, 0) < started_ns:
             self._asked.pop(container_id, None)
 

@@ -1,6 +1,6 @@
-"""Tolerant reading of decoded JSON: a missing or mistyped field is its empty value.
+"""Reads decoded JSON tolerantly: a missing or mistyped field becomes an empty value.
 
-The engine's answers differ by API version and by engine (Podman leaves fields out), so absence is normal.
+The engine's answers differ by API version and by engine (Podman omits fields), so missing fields are normal.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def text(source: object, *path: str) -> str:
 
 
 def integer(source: object, *path: str) -> int:
-    """A whole number, or 0. Numbers with a zero fraction count, as some encoders write them."""
+    """An integer, or 0. Accepts floats without a fraction, as some encoders write them."""
     value = walk(source, *path)
     if isinstance(value, bool):
         return 0
@@ -61,6 +61,6 @@ def labels(source: object, *path: str) -> dict[str, str]:
 
 
 def pairs(source: object, *path: str) -> dict[str, str]:
-    """A list of `NAME=value` as a mapping; the last one of a name counts."""
+    """Parse a list of `NAME=value`; the last one of a name wins."""
     split = (item.partition("=") for item in texts(source, *path))
     return {name: value for name, equals, value in split if equals}

@@ -1,8 +1,8 @@
-"""Output of containers and commands, without I/O: frames out of raw bytes, log records out of frames.
+"""Decodes the output of containers and commands without I/O: bytes to frames, frames to log records.
 
 Without a terminal the engine multiplexes: each frame has an 8-byte header (stream type, three zero bytes, length in
-big-endian) and a payload (Engine API, "Attach to a container"). With a terminal the bytes are raw. Nothing in the
-response says which on API 1.41, so the caller decides by the container's or the command's own terminal setting.
+big-endian) and a payload (Engine API, "Attach to a container"). With a terminal the bytes are raw. On API 1.41 the
+response does not say which, so the caller decides by the terminal setting of the container or command.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from syntra.utils.frozen import frozen
 
 HEADER_BYTES = 8
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""Bound of one frame. The engine copies in pieces of 16 or 32 KiB; log drivers go up to 1 MiB."""
+"""Limit of one frame. The engine copies 16 or 32 KiB at a time; log drivers use up to 1 MiB."""
 MAX_LINE_BYTES = 64 * 1024
-"""Bound of one joined log line; the rest of the line is dropped and the record says so."""
+"""Limit of one joined log line; the rest is dropped and the record is marked as truncated."""
 PARTIAL_BYTES = 16 * 1024
-"""The engine cuts lines into pieces of exactly this many bytes, each with its own timestamp."""
+"""The engine splits lines into pieces of exactly this many bytes, each with its own timestamp."""
 
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)(?: |(?=\r?\n)|$)")
 _MAX_TIMESTAMP_BYTES = 36
@@ -32,7 +32,7 @@ class FrameType(Enum):
     STDOUT = 1
     STDERR = 2
     SYSTEM_ERROR = 3
-    """The engine's own error about the stream, in band: it is no output of the container."""
+    """The engine's own error about the stream, not output of the container."""
 
 
 @frozen
@@ -42,7 +42,7 @@ class Frame:
 
 
 class Demultiplexer(Protocol):
-    """Bytes to frames. `feed` never raises: complete frames are returned and `error` tells the rest."""
+    """Bytes to frames. `feed` never raises: it returns complete frames, and sets `error` for invalid data."""
 
     error: DockerError | None
 
@@ -52,7 +52,7 @@ class Demultiplexer(Protocol):
 
 
 class MultiplexedFrames:
-    """The multiplexed form. A system-error frame ends the stream: it becomes `error`."""
+    """The multiplexed form. A system-error frame ends the stream and becomes `error`."""
 
     def __init__(self) -> None:
         self.error: DockerError | None = None
@@ -76,7 +76,8 @@ class MultiplexedFrames:
             end = start + HEADER_BYTES + length
             if end > len(self._buffer):
                 break
-            payload = bytes(self._buffer[start + HEADER_BYTES : end])
+            with memoryview(self._buffer) as view:
+                payload = bytes(view[start + HEADER_BYTES : end])
             start = end
             if code == FrameType.SYSTEM_ERROR.value:
                 text = payload.decode("utf-8", "replace").strip()
@@ -87,13 +88,13 @@ class MultiplexedFrames:
         return frames
 
     def feed_eof(self) -> None:
-        """The stream ended; inside a frame that is a broken stream."""
+        """The stream has ended; inside a frame that is an error."""
         if self.error is None and self._buffer:
             self.error = StreamBroken("an output stream", "it ended inside a frame")
 
 
 class RawFrames:
-    """The terminal form: all bytes are output, the two streams are merged by the terminal."""
+    """The terminal form: all bytes are output; the terminal has merged the two streams."""
 
     def __init__(self) -> None:
         self.error: DockerError | None = None
@@ -111,11 +112,11 @@ def demultiplexer(*, tty: bool) -> Demultiplexer:
 
 
 class LineJoiner:
-    """Frames of a log read with `timestamps=1` to records, one per line.
+    """Joins the frames of a log that was read with `timestamps=1` to records, one per line.
 
-    Lines longer than 16 KiB arrive in pieces with a timestamp each, and only the last ends in a newline. A record
-    carries the timestamp of its *first* piece: reading again from there yields the same line. With a terminal the
-    pieces have no frames, so a timestamp is taken for one only behind a multiple of 16 KiB.
+    Lines longer than 16 KiB arrive in pieces, each with a timestamp, and only the last ends in a newline. A record has
+    the timestamp of its *first* piece: reading again from there gives the same line. With a terminal the pieces have no
+    frames, so a timestamp inside a line is recognised only after a multiple of 16 KiB.
     """
 
     def __init__(self, *, tty: bool) -> None:
@@ -124,17 +125,17 @@ class LineJoiner:
 
     @property
     def pending_since(self) -> str | None:
-        """The earliest timestamp of a line that has begun but not ended; None when there is none."""
+        """The earliest timestamp of an incomplete line; None when there is none."""
         stamps = [line.timestamp for line in self._lines.values() if line.timestamp]
         return min(stamps, default=None)
 
     def feed(self, frame: Frame) -> list[LogRecord]:
-        """Take a frame, return the records it completes."""
+        """Process a frame; return the records that it completes."""
         stream = Stream.STDERR if frame.type is FrameType.STDERR else Stream.STDOUT
         return self._feed_raw(frame.payload) if self._tty else self._feed_framed(stream, frame.payload)
 
     def flush(self) -> list[LogRecord]:
-        """The log ended: return the last lines, which have no newline."""
+        """The log has ended: return the last lines, which have no newline."""
         records = []
         for stream, line in list(self._lines.items()):
             if self._tty:
@@ -158,7 +159,7 @@ class LineJoiner:
     def _feed_raw(self, payload: bytes) -> list[LogRecord]:
         records = []
         line = self._lines.pop(Stream.STDOUT, None) or _Line("")
-        # Room for the timestamps inside a full line, which `_from_terminal` takes out.
+        # Plus the timestamps inside a full line, which `_from_terminal` removes.
         bound = MAX_LINE_BYTES + (MAX_LINE_BYTES // PARTIAL_BYTES + 2) * _MAX_TIMESTAMP_BYTES
         *ended, rest = payload.split(b"\n")
         for piece in ended:
@@ -173,7 +174,7 @@ class LineJoiner:
 
 
 class _Line:
-    """A line that is being put together."""
+    """An incomplete line."""
 
     __slots__ = ("content", "timestamp", "truncated")
 
@@ -193,7 +194,7 @@ class _Line:
 
 
 def _from_terminal(raw: bytes, *, overflow: bool) -> _Line:
-    """Take the timestamps and the final carriage return out of one line of a terminal."""
+    """Remove the timestamps and the final carriage return from one line of a terminal."""
     timestamp, content = _split_timestamp(raw)
     line = _Line(timestamp)
     while True:
@@ -211,7 +212,7 @@ def _from_terminal(raw: bytes, *, overflow: bool) -> _Line:
 
 
 def _split_timestamp(payload: bytes) -> tuple[str, bytes]:
-    """The leading timestamp and what follows its space; ("", payload) when there is none."""
+    """Split the leading timestamp from the payload; ("", payload) when there is none."""
     stamp = _TIMESTAMP.match(payload)
     if stamp is None:
         return "", payload

@@ -1,8 +1,8 @@
-"""Which image names of ours nothing needs any more. Pure.
+"""Selects the agent's image tags that are no longer needed. Pure.
 
-Two kinds of tags are ours. A pin (`syntra-keep/…:deployment`) holds the image of one kept deployment. A mark
-(`syntra-pulled/…`) says that a plain name came here by a pull of ours; without it the name belongs to somebody else and
-stays, whatever happens.
+The agent makes two kinds of tags. A pin (`syntra-keep/…:deployment`) keeps the image of one deployment. A mark
+(`syntra-pulled/…`) records that the agent pulled a plain name; a name without a mark belongs to another program and is
+never removed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MARK_TAG = "mark"
 
 
 def mark_repository(reference: str) -> str:
-    """The repository of the mark for a plain name. Names are too long to be part of another name, so it is a digest."""
+    """The repository of the mark for a plain name: a digest, as a name is too long to be part of another name."""
     return MARK_PREFIX + hashlib.sha256(reference.encode()).hexdigest()[:32]
 
 
@@ -28,9 +28,9 @@ def unneeded(
     known: frozenset[ServiceId],
     owner: str,
 ) -> list[str]:
-    """The names to remove, in an order that is safe to stop in; `images` are the names of each image.
+    """The tags to remove, in an order in which an interruption is safe; `images` are the tags of each image.
 
-    Pins of other owners, and of services not in `known` (a lost journal's), stay and keep their images.
+    Pins of other owners, and of services not in `known` (after a lost journal), stay and keep their images.
     """
     removals: list[str] = []
     for names in images:

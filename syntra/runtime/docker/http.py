@@ -1,11 +1,11 @@
-"""HTTP/1.1 for one connection to an engine, without I/O: response bytes in, events out; requests to bytes.
+"""HTTP/1.1 for one engine connection, without I/O: response bytes to events, requests to bytes.
 
-`ResponseParser` reads one response. Errors are state, not exceptions: `feed` and `feed_eof` return the events that
-were complete, and `failure` tells what is wrong with the rest. The end of the connection inside a head or a body is a
-failure; only a body without length and without chunks ends with the connection (RFC 9112 section 6.3).
+`ResponseParser` reads one response. Errors are state, not exceptions: `feed` and `feed_eof` return the complete events,
+and `failure` describes the error in the rest. The end of the connection inside a head or body is a failure; only a body
+without length and chunks ends with the connection (RFC 9112 section 6.3).
 
-Not h11, which ships for other uses: reading a log through it costs a fifth more processor time (docs/benchmarks.md,
-"Reading logs"), and its import is paid at every start.
+It does not use h11, which other parts use: reading a log with h11 takes a fifth more CPU time (docs/benchmarks.md,
+"Reading logs"), and every start would import it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from enum import Enum
 from syntra.utils.frozen import frozen
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Bound of a response head, and of trailers. The engine's heads are below 1 KiB."""
+"""Limit of a response head, and of trailers. The engine's heads are below 1 KiB."""
 MAX_CHUNK_LINE_BYTES = 4096
-"""Bound of a chunk-size line with its extensions."""
+"""Limit of a chunk-size line with its extensions."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (.*))?", re.DOTALL)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -31,7 +31,7 @@ _TARGET = re.compile(r"/[!-~]*")
 
 @frozen
 class Head:
-    """The final status and headers; names in lower case, repeated fields joined by `, `."""
+    """The final status and headers; names in lower case, repeated fields joined with `, `."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class FailureKind(Enum):
 
 @frozen
 class Failure:
-    """Why a response cannot be read on."""
+    """Why a response cannot be read further."""
 
     kind: FailureKind
     detail: str = ""
@@ -84,7 +84,7 @@ class _Phase(Enum):
 
 
 class ResponseParser:
-    """Reads the response to one request of the given method."""
+    """Parses the response to one request of the given method."""
 
     def __init__(self, method: str) -> None:
         self.failure: Failure | None = None
@@ -101,11 +101,11 @@ class ResponseParser:
 
     @property
     def upgraded(self) -> bool:
-        """Whether the response was 101: from here on the bytes are not HTTP and stay in the trailing bytes."""
+        """Whether the response was 101: the following bytes are not HTTP and become the trailing bytes."""
         return self._phase is _Phase.UPGRADED
 
     def take_trailing(self) -> bytes:
-        """The bytes behind the response, once: after 101 the first of the raw stream; otherwise a peer's mistake."""
+        """The bytes after the response, once: after 101 the start of the raw stream, otherwise an error of the peer."""
         if self._phase not in (_Phase.DONE, _Phase.UPGRADED):
             return b""
         trailing = bytes(self._buffer)
@@ -113,7 +113,7 @@ class ResponseParser:
         return trailing
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take bytes of the connection; return the events they complete. Never raises; see `failure`."""
+        """Process bytes; return the events that they complete. Never raises; see `failure`."""
         events: list[Event] = []
         if self._phase is _Phase.FAILED:
             return events
@@ -124,7 +124,7 @@ class ResponseParser:
         return events
 
     def feed_eof(self) -> list[Event]:
-        """The connection ended. Inside a head or a body this is a failure, never an end."""
+        """The connection has ended. Inside a head or body this is a failure."""
         match self._phase:
             case _Phase.UNTIL_CLOSE:
                 self._phase = _Phase.DONE
@@ -182,7 +182,7 @@ class ResponseParser:
         return True
 
     def _frame_body(self, status: int, headers: Mapping[str, str], *, http_1_1: bool) -> bool:
-        """Choose how the body is delimited (RFC 9112 section 6.3)."""
+        """Decide how the body is delimited (RFC 9112 section 6.3)."""
         coding = headers.get("transfer-encoding")
         length = headers.get("content-length")
         options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
@@ -196,7 +196,7 @@ class ResponseParser:
             if coding.strip().lower() != "chunked":
                 return self._fail("a transfer coding other than chunked")
             if length is not None:
-                self.keep_alive = False  # two opinions about the length: do not trust what follows
+                self.keep_alive = False  # two contradicting lengths: do not trust what follows
             self._phase = _Phase.CHUNK_SIZE
         elif length is not None:
             values = {value.strip() for value in length.split(",")}
@@ -253,10 +253,10 @@ class ResponseParser:
         if not line:
             self._phase = _Phase.DONE
             events.append(End())
-        return True  # trailer fields carry nothing that the API uses
+        return True  # the API does not use trailer fields
 
     def _take_until(self, mark: bytes, limit: int, what: str) -> bytes | None:
-        """Cut and return what stands before `mark`; None when it has not arrived. Fails beyond `limit` bytes."""
+        """Remove and return the bytes before `mark`; None when it has not arrived. Fails beyond `limit` bytes."""
         index = self._buffer.find(mark, 0, limit + len(mark))
         if index < 0:
             if len(self._buffer) >= limit + len(mark):
@@ -286,9 +286,9 @@ def _headers(lines: list[bytes]) -> dict[str, str] | None:
 
 
 def encode_request(method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
-    """The bytes of one request; `content-length` is added from `body`, which may be empty but present.
+    """Encode one request; `content-length` is computed from `body`, which may be empty but not None.
 
-    Raises ValueError when the method, the target or a header could be read as more than it is (header injection).
+    Raises ValueError when the method, the target or a header allows header injection.
     """
     if _TOKEN.fullmatch(method) is None:
         raise ValueError("cannot encode a request: the method is not a token")

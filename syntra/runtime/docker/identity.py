@@ -1,10 +1,10 @@
-"""Which containers are ours. Labels alone do not tell: a container has those of its image too.
+"""Decides which containers are the agent's. Labels alone are no proof: a container also has those of its image.
 
-Somebody who keeps a copy of a replica (`docker commit`) and runs it gets a container with every label of ours. The
-engine takes a label from the image where the create body has none of that name (Engine API, "Create a container"), so
-a label that was given at create is told from an inherited one by its value: `syntra.instance` is drawn anew for every
-container that we create, and equals its image's only where it came from there. Neither the journal nor a name is asked,
-so a lost journal, a rename and a kill between a create and its answer change nothing.
+A container that runs from a copy of a replica (`docker commit`) has all of the replica's labels. The engine takes a
+label from the image where the create body has none of that name (Engine API, "Create a container"), so the value tells
+a label that was given at create from an inherited one: each container that the agent creates gets a new random
+`syntra.instance`, which equals its image's only if it came from there. Neither the journal nor the name is used, so a
+lost journal, a rename and a kill between a create and its answer change nothing.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
 from syntra.utils.frozen import frozen
 
-# What tells a container from its image, best first: containers of earlier agents have no instance, and proxies have no
-# deployment either.
+# The labels that distinguish a container from its image, best first. Containers of earlier agents have no instance, and
+# their proxies have no deployment either.
 _MARKS = (INSTANCE, DEPLOYMENT, OWNER)
 MOST_IMAGES = 1000
-"""An image never changes, so what is remembered of one holds; this bounds how many are."""
+"""Images whose labels are cached. An image never changes, so an entry stays valid."""
 
 
 @frozen
 class Stray:
-    """A container that has our labels and is not ours. `has_image`: its image is here, and has them too."""
+    """A container that has the agent's labels but is not the agent's. `has_image`: its image exists, with them."""
 
     name: str
     service_id: str
@@ -40,13 +40,13 @@ class Stray:
 
 
 def is_inherited(labels: Mapping[str, str], image_labels: Mapping[str, str]) -> bool:
-    """Whether a container's labels of ours came with its image."""
+    """Whether the agent's labels of a container came from its image."""
     mark = next((name for name in _MARKS if labels.get(name)), None)
     return mark is not None and image_labels.get(mark) == labels[mark]
 
 
 class Identity:
-    """Judges containers with labels of ours; asks the engine once about each image. Raises the client's errors."""
+    """Judges containers with the agent's labels; inspects each image once. Raises the client's errors."""
 
     def __init__(self, images: Images) -> None:
         self._images = images
@@ -54,27 +54,27 @@ class Identity:
         self._verdicts: dict[str, bool] = {}
 
     async def is_ours(self, container: ContainerSummary | ContainerDetails) -> bool:
-        """Whether we created it. One whose image is gone cannot be told from a copy, and is not taken for ours."""
+        """Whether the agent created it. False without its image, as it may then be a copy."""
         marks = await self._marks_of(container.image_id)
         verdict = marks is not None and not is_inherited(container.labels, marks)
         self._verdicts[container.id] = verdict
         return verdict
 
     async def stray(self, container: ContainerSummary) -> Stray:
-        """What is to be said of a container that is not ours."""
+        """Describe a container that is not the agent's."""
         has_image = await self._marks_of(container.image_id) is not None
         return Stray(name=container.name, service_id=container.labels.get(SERVICE, ""), has_image=has_image)
 
     def made(self, container_id: str) -> None:
-        """We have just created it."""
+        """The agent has just created it."""
         self._verdicts[container_id] = True
 
     def verdict(self, container_id: str) -> bool | None:
-        """What was found before; None when it was not looked at yet."""
+        """The last result of `is_ours`; None when it was not judged yet."""
         return self._verdicts.get(container_id)
 
     def keep_only(self, ids: Iterable[str]) -> None:
-        """Forget containers that are no longer there."""
+        """Drop containers that no longer exist."""
         for gone in self._verdicts.keys() - set(ids):
             del self._verdicts[gone]
 

@@ -62,8 +62,8 @@ class Images:
     ) -> None:
         """Pull one image and return when it is complete; cancelling cancels the pull.
 
-        Raises PullFailed, STALLED when the engine reports nothing for `inactivity_secs`; the total time is unbounded.
-        An image pulled by digest has no tag and is the next prune's prey: give it one.
+        Raises PullFailed, with STALLED when the engine reports nothing for `inactivity_secs`; the total time is
+        unlimited. An image pulled by digest has no tag, and the next prune would remove it: tag it.
         """
         separator = "@" if ":" in tag_or_digest else ":"
         image = f"{repository}{separator}{tag_or_digest}"
@@ -98,13 +98,13 @@ class Images:
             raise PullFailed(image, classify(fold.error, repository=repository), fold.error)
 
     async def tag(self, reference: str, repository: str, tag: str) -> None:
-        """Give the image another name, taking that name from any other image."""
+        """Give the image another name; any other image loses that name."""
         await self._client.request("POST", path("images", reference, "tag"), query={"repo": repository, "tag": tag})
 
     async def remove(self, reference: str) -> bool:
-        """Remove a name, and the image with its last one; True also when it is gone already.
+        """Remove a name, and with its last name the image; True also when it does not exist.
 
-        False when a container uses it: it is left as it is.
+        False when a container uses the image; it then stays as it is.
         """
         try:
             await self._client.request("DELETE", path("images", reference), deadline=REMOVE_SECS)
@@ -116,7 +116,7 @@ class Images:
 
 
 def registry_header(auth: RegistryAuth) -> str:
-    """The value of X-Registry-Auth: JSON in the URL-safe base64. The engine ignores what it cannot decode."""
+    """The value of X-Registry-Auth: JSON in URL-safe base64. The engine ignores values that it cannot decode."""
     document = {
         "username": auth.username,
         "password": auth.password,

@@ -1,6 +1,6 @@
-"""A stream of JSON objects, one after the other with or without line ends, without I/O.
+"""Splits a stream of JSON objects, with or without line ends between them, without I/O.
 
-Pull progress and events arrive so. Values are complete or absent: a cut object at the end of the stream is an error.
+Pull progress and events use this format. An incomplete object at the end of the stream is an error.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from syntra.runtime.docker.errors import DockerError, EngineProtocolError, StreamBroken
 
 MAX_VALUE_BYTES = 1024 * 1024
-"""Bound of one object. Progress and events stay below a few KiB; labels may make an event larger."""
+"""Limit of one object. Progress and events stay below a few KiB; labels may make an event larger."""
 MAX_DEPTH = 64
-"""Bound of nesting, so that a hostile body cannot exhaust the decoder's recursion."""
+"""Limit of nesting, so that a hostile body cannot exhaust the decoder's recursion."""
 
 _MARKS = re.compile(rb'["{}\[\]]')
 _STRING_END = re.compile(rb'["\\]')
@@ -21,7 +21,7 @@ _SPACE = b" \t\r\n"
 
 
 class JsonStream:
-    """Splits and decodes. `feed` never raises: values that were complete are returned and `error` tells the rest."""
+    """Splits and decodes. `feed` never raises: it returns complete values, and sets `error` for invalid data."""
 
     def __init__(self) -> None:
         self.error: DockerError | None = None
@@ -31,7 +31,7 @@ class JsonStream:
         self._in_string = False
 
     def feed(self, data: bytes) -> list[dict[str, object]]:
-        """Take bytes, return the objects they complete."""
+        """Process bytes; return the objects that they complete."""
         values: list[dict[str, object]] = []
         if self.error is not None:
             return values
@@ -49,12 +49,12 @@ class JsonStream:
         return values
 
     def feed_eof(self) -> None:
-        """The stream ended; sets `error` when it ended inside an object."""
+        """The stream has ended; sets `error` when it ended inside an object."""
         if self.error is None and self._buffer:
             self.error = StreamBroken("a JSON stream", "it ended inside an object")
 
     def _find_end(self) -> int | None:
-        """The index behind the first complete object; None when it has not arrived or the stream has failed."""
+        """The end index of the first complete object; None when it is incomplete or the stream has failed."""
         buffer = self._buffer
         if self._depth == 0 and not self._start_object():
             return None

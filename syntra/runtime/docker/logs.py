@@ -1,15 +1,17 @@
-"""Container logs (Engine API, "Get container logs"): records with timestamps, across restarts when wanted.
+"""Container logs (Engine API, "Get container logs"): records with timestamps, optionally across restarts.
 
-Reading follows the consumer: while it does not take records nothing is read beyond one buffer, and the engine waits.
+Reading follows the consumer: while it takes no records, at most one buffer is read and the engine waits.
 Close the generators with `contextlib.aclosing`: that closes the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from decimal import Decimal
 
+from syntra.model.status import LogLine
 from syntra.runtime.docker import fields
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
@@ -18,12 +20,13 @@ from syntra.runtime.docker.frames import LineJoiner, demultiplexer
 from syntra.runtime.docker.paths import Query, path
 from syntra.runtime.docker.records import ContainerState, LogRecord
 from syntra.runtime.docker.resume import LogResume, since_parameter
+from syntra.utils.timestamps import format_ns
 
 POLL_SECS = 1.0
-"""How often a stopped container is looked at for a new start."""
+"""How often to check whether a stopped container was started again."""
 _FIRST_POLL_SECS = 0.1
 _NEVER = "0001-"
-"""How the engine's zero time begins."""
+"""The start of the engine's zero time."""
 
 IsGone = Callable[[], Awaitable[bool]]
 
@@ -45,10 +48,11 @@ class Logs:
         follow: bool = True,
         resume: LogResume | None = None,
     ) -> AsyncGenerator[LogRecord, None]:
-        """Records of a container's log, oldest first; `tail` takes the last lines only, None all.
+        """Records of a container's log, oldest first; `tail` gives only the last lines, None all.
 
-        `since` and `until` are timestamps of records, inclusive. With `follow` it goes on until the container stops,
-        at once when it is stopped. `resume` overrides `since`, drops what it has seen and learns what is read.
+        `since` and `until` are timestamps of records, inclusive. With `follow` it continues until the container stops;
+        it ends at once if the container is stopped. `resume` overrides `since`, drops what it has seen and learns what
+        is read.
 
         Raises NotFound, Conflict when the container is being removed, EngineError when its log driver cannot be read,
         StreamBroken when the connection drops.
@@ -94,10 +98,10 @@ class Logs:
         is_gone: IsGone | None = None,
         poll_secs: float = POLL_SECS,
     ) -> AsyncGenerator[LogRecord, None]:
-        """Records for as long as the container exists: goes on when it is started again, ends when it is removed.
+        """Records for as long as the container exists: continues when it is started again, ends when it is removed.
 
-        `is_gone` is asked each time a run's log has ended and while the container is stopped: True ends the
-        iteration, and it may wait to save polling. A dropped connection is raised: call again with the same `resume`.
+        `is_gone` is called each time a run's log has ended and while the container is stopped: True ends the iteration.
+        It may wait, to save polling. A dropped connection raises: call again with the same `resume`.
         """
         resume = resume or LogResume()
         try:
@@ -110,12 +114,12 @@ class Logs:
                         async for record in records:
                             yield record
                 except Conflict:
-                    pass  # it is being removed: the next inspect tells
+                    pass  # it is being removed: the next inspect shows it
                 next_state = await self._next_run(container, started_at, is_gone, poll_secs)
                 if next_state is None:
                     return
                 if tail is not None and not next_state.finished_at.startswith(_NEVER):
-                    # Nothing may have been read yet, and what is older than the tail is not wanted later either.
+                    # Nothing may have been read yet, and lines older than the tail are not wanted later either.
                     resume.skip_to(next_state.finished_at)
                 state = next_state
         except NotFound:
@@ -136,3 +140,21 @@ class Logs:
             pause = min(pause * 2, poll_secs)
             if state.status == "running":
                 return state
+
+
+async def log_lines(source: AsyncIterator[LogRecord]) -> AsyncIterator[LogLine]:
+    """The lines as the agent passes them on."""
+    async for record in source:
+        yield LogLine(
+            timestamp=record.timestamp,
+            stream=record.stream.value,
+            message=record.message,
+            truncated=record.truncated,
+        )
+
+
+def as_timestamp(text: str | None) -> str | None:
+    """RFC 3339 of what a person or a control plane gave: that already, or epoch seconds."""
+    if text is None or not text.replace(".", "", 1).isdigit():
+        return text
+    return format_ns(int(Decimal(text) * 1_000_000_000))

@@ -1,4 +1,4 @@
-"""Looks at the containers of one owner: lists them, sorts out what only looks like ours, inspects the rest."""
+"""Lists the containers of one owner, leaves out copies that only have its labels, and inspects the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INSPECTS_AT_ONCE = 4
 
 
 class Looks:
-    """`watch` remembers inspections that still hold. Raises the client's errors."""
+    """`watch` caches inspections that are still valid. Raises the client's errors."""
 
     def __init__(self, containers: Containers, watch: ContainerWatch, identity: Identity, *, owner: str) -> None:
         self._containers = containers
@@ -27,10 +27,10 @@ class Looks:
         self._identity = identity
         self._ours: Mapping[str, str | None] = {body.MANAGED: "true", body.OWNER: owner}
         self.strays: tuple[Stray, ...] = ()
-        """What the last look at everything found that is not ours."""
+        """Containers with the agent's labels that are not the agent's, as of the last list of all containers."""
 
     async def details(self, service_id: ServiceId | None, *, fresh: bool) -> list[ContainerDetails]:
-        """Every container of ours, or of one service; `fresh`: nothing from memory."""
+        """All containers of the agent, or of one service; `fresh`: nothing from the cache."""
         labels = self._ours if service_id is None else {**self._ours, body.SERVICE: service_id}
         listed = await self._containers.list(labels=labels)
         ours = [item for item in listed if await self._identity.is_ours(item)]
@@ -51,7 +51,7 @@ class Looks:
         return [details for task in tasks if (details := task.result()) is not None]
 
     async def inspect(self, container_id: str) -> ContainerDetails | None:
-        """One container of ours; None when it is gone, or not ours."""
+        """One container; None when it does not exist, or is not the agent's."""
         try:
             details = await self._containers.inspect(container_id)
         except NotFound:
@@ -59,7 +59,7 @@ class Looks:
         return details if await self._identity.is_ours(details) else None
 
     async def image_of(self, deployment: Deployment) -> ResolvedImage | None:
-        """The image that replicas of the deployment are made of, for one that was made before that was recorded."""
+        """The image that the deployment's replicas were created from, for a deployment whose image was not recorded."""
         replicas = await self.details(deployment.spec.service_id, fresh=True)
         alike = [item for item in replicas if item.labels.get(body.DEPLOYMENT) == deployment.deployment_id]
         for item in sorted(alike, key=lambda item: (not item.state.running, item.created)):
@@ -67,9 +67,9 @@ class Looks:
         return None
 
     async def wants_network(self, project: str, network: str) -> bool:
-        """Whether a container of ours, or any that is attached to it, is left for a project's network.
+        """Whether a project's network has a container of the agent's, or any other that is attached to it.
 
-        Containers that are down hold no place in a network and want it all the same: labels tell, not endpoints.
+        By labels, not endpoints: a stopped container has no endpoint but will need the network again.
         """
         for item in await self._containers.list(labels={body.MANAGED: "true", body.PROJECT: project}):
             if network in item.addresses or await self._identity.is_ours(item):

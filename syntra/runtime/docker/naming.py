@@ -1,4 +1,4 @@
-"""How the containers of a project find each other by name: whom a new one asks, and whether the engine answers too."""
+"""Decides how a project's containers resolve each other's names: DNS settings, and whether they get engine aliases."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from syntra.runtime.docker.records import NetworkDetails
 _ENGINE = NameSource.ENGINE.value
 
 ContainerDnsOf = Callable[[str, str], ContainerDns | None]
-"""From a project and its network's gateway to what a container is told; None: nobody but the engine answers there."""
+"""From a project and its network's gateway to the DNS settings of a container; None: only the engine resolves."""
 
 
-def nobody(project: str, gateway: str) -> ContainerDns | None:
-    """The engine alone answers, everywhere."""
+def engine_only(project: str, gateway: str) -> ContainerDns | None:
+    """Only the engine resolves names, in every project."""
     return None
 
 
 class Naming:
-    """Decides for each container that is about to be created."""
+    """Decides for each new container."""
 
     def __init__(
         self,
@@ -44,27 +44,27 @@ class Naming:
         self._with_aliases = with_aliases
 
     async def of(self, deployment: Deployment, network: NetworkDetails) -> tuple[ContainerDns | None, bool]:
-        """What the container is told, and whether it gets aliases.
+        """The container's DNS settings, and whether it gets aliases.
 
-        An alias hides what the agent would say of the same name, so there is none where the agent answers, unless a
-        container that stays has never heard of the agent: it would not find the new one at all.
+        An alias would hide the agent's answers, so there are none where the agent answers. The exception: a container
+        that stays and only asks the engine would not find the new one at all.
         """
         dns = self._container_dns(deployment.spec.project_name, network.gateway)
         if dns is None:
             return None, self._with_aliases
-        return dns, await self._someone_asks_the_engine(deployment)
+        return dns, await self._peers_ask_the_engine(deployment)
 
     async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]:
-        """The networks of these projects that exist, sorted by project."""
+        """The existing networks of these projects, sorted by project."""
         by_name = {body.network_name(project): project for project in projects}
         found = [project_network(network, by_name[network.name]) for network in await self._networks.named(by_name)]
         return sorted(found, key=lambda network: network.project)
 
-    async def _someone_asks_the_engine(self, deployment: Deployment) -> bool:
+    async def _peers_ask_the_engine(self, deployment: Deployment) -> bool:
         spec = deployment.spec
         labels = {body.MANAGED: "true", body.PROJECT: spec.project_name}
         for item in await self._containers.list(labels=labels, all=False):
-            # The service's own containers of another deployment are about to be replaced.
+            # The service's containers of other deployments are about to be replaced.
             is_replaced = (
                 item.labels.get(body.SERVICE) == spec.service_id
                 and item.labels.get(body.DEPLOYMENT) != deployment.deployment_id
@@ -76,7 +76,7 @@ class Naming:
 
 
 def project_network(details: NetworkDetails, project: str) -> ProjectNetwork:
-    """A project's network of what the engine says. A pool without a gateway has no address of the host's."""
+    """Convert the engine's network data. Skips pools without a gateway, as the host has no address there."""
     subnets, gateways = [], []
     for subnet, gateway in details.pools:
         try:

@@ -20,9 +20,9 @@ class Networks:
         self._creating = asyncio.Lock()
 
     async def inspect(self, name: str) -> NetworkDetails | None:
-        """By full name or id; None when there is none. Of several with one name the oldest.
+        """Find by full name or id; None when it does not exist. Of several with the same name, the oldest.
 
-        The engine also takes beginnings of ids for names; those are not accepted here.
+        The engine also accepts id prefixes as names; this method does not.
         """
         found = await self._oldest(name)
         reference = found.id if found is not None else name
@@ -38,7 +38,7 @@ class Networks:
         return [*await self._list({"label": label_filter(labels)})]
 
     async def named(self, names: Iterable[str]) -> Sequence[NetworkDetails]:
-        """The networks of exactly these names, of several with one name the oldest, without their containers."""
+        """The networks with exactly these names, without containers; of several with the same name, the oldest."""
         wanted = sorted(set(names))
         found = await self._list({"name": wanted}) if wanted else ()
         oldest: dict[str, NetworkDetails] = {}
@@ -47,11 +47,12 @@ class Networks:
         return [oldest[name] for name in wanted if name in oldest]
 
     async def ensure(self, name: str, labels: Mapping[str, str], *, driver: str = "bridge") -> NetworkDetails:
-        """The network of that name, created when missing, without its containers. Safe against others doing the same.
+        """The network of that name, created when missing, without its containers. Safe to call concurrently.
 
-        Labels and driver of an existing network are left as they are. Engines before API 1.44 can be raced into two
-        networks of one name: callers of one object take turns, other programs mostly agree on the oldest, as a later
-        one of our own is removed. (A network appears when it is complete, with the time at which it was begun.)
+        Labels and driver of an existing network do not change. Before API 1.44, concurrent calls can create two
+        networks of one name. Callers of one object take turns; against other programs, a later network of our own is
+        removed, so both mostly use the oldest. (A network appears when it is complete, with the time at which its
+        creation began.)
         """
         return await self._oldest(name) or await self._create(name, labels, driver)
 
@@ -68,7 +69,7 @@ class Networks:
                 response = await self._client.request("POST", "/networks/create", body=body)
                 created = fields.text(response.json(), "Id")
             except Conflict:
-                pass  # somebody was faster: theirs is taken below
+                pass  # another client was faster; its network is used below
             found = await self._oldest(name)
             if found is None:
                 raise DockerError(f"cannot create network {name}: it was removed at the same time; try again")
@@ -77,7 +78,7 @@ class Networks:
             return found
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> bool:
-        """Attach a container, running or not, with DNS aliases. False when it is attached already."""
+        """Attach a container, running or not, with DNS aliases. False when it is already attached."""
         body = {"Container": container, "EndpointConfig": {"Aliases": list(aliases)}}
         try:
             await self._client.request("POST", path("networks", network, "connect"), body=body)
@@ -88,7 +89,7 @@ class Networks:
         return True
 
     async def disconnect(self, network: str, container: str, *, force: bool = False) -> bool:
-        """Detach a container. False when it is not attached, or one of the two does not exist."""
+        """Detach a container. False when it is not attached, or when one of the two does not exist."""
         body = {"Container": container, "Force": force}
         try:
             await self._client.request("POST", path("networks", network, "disconnect"), body=body)
@@ -101,7 +102,7 @@ class Networks:
         return True
 
     async def remove(self, reference: str) -> bool:
-        """True when it is gone, also when it was; False when containers are attached."""
+        """True when it is removed or does not exist; False when containers are attached."""
         try:
             await self._client.request("DELETE", path("networks", reference))
         except NotFound:
@@ -113,7 +114,7 @@ class Networks:
         return True
 
     async def _oldest(self, name: str) -> NetworkDetails | None:
-        """The oldest network of exactly this name: the engine's filter matches parts of names."""
+        """The oldest network of exactly this name: the engine's filter also matches parts of names."""
         return next(iter(await self.named([name])), None)
 
     async def _list(self, filters: Mapping[str, object]) -> Sequence[NetworkDetails]:

@@ -1,4 +1,4 @@
-"""The engine's JSON to records, tolerant of missing fields and of every API version from 1.41 on."""
+"""Converts the engine's JSON to records; accepts missing fields and every API version from 1.41 on."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from syntra.runtime.docker.records import (
     VolumeDetails,
 )
 
-# The bridge driver's option for the interface's name; without it the interface is named by the network's id.
+# The bridge driver's option for the interface name; without it the name comes from the network's id.
 BRIDGE_NAME = "com.docker.network.bridge.name"
 
 
 def container_summary(source: object) -> ContainerSummary:
     """A row of `GET /containers/json`."""
     names = fields.texts(source, "Names")
-    # A linked container has further names with two slashes; its own has one.
+    # Links give a container more names, with two slashes; its own has one.
     own = [name for name in names if name.count("/") <= 1] or list(names)
     return ContainerSummary(
         id=fields.text(source, "Id"),
@@ -40,7 +40,7 @@ def container_summary(source: object) -> ContainerSummary:
 
 
 def container_details(source: Mapping[str, object]) -> ContainerDetails:
-    """`GET /containers/{id}/json`. Addresses are read per network: API 1.52 has no other place for them."""
+    """`GET /containers/{id}/json`. Addresses are read per network: API 1.52 has them nowhere else."""
     return ContainerDetails(
         id=fields.text(source, "Id"),
         name=fields.text(source, "Name").lstrip("/"),
@@ -95,7 +95,7 @@ def image_details(source: object) -> ImageDetails:
 
 
 def image_summary(source: object) -> ImageSummary:
-    """A row of `GET /images/json`; the placeholder `<none>` names of older engines are left out."""
+    """A row of `GET /images/json`, without the placeholder `<none>` of older engines."""
     return ImageSummary(
         id=fields.text(source, "Id"),
         repo_tags=tuple(tag for tag in fields.texts(source, "RepoTags") if tag != "<none>:<none>"),
@@ -109,7 +109,7 @@ def image_summary(source: object) -> ImageSummary:
 def network_details(source: object) -> NetworkDetails:
     """`GET /networks/{id}` or a row of `GET /networks`."""
     pools = [
-        # Some engines write the gateway with the length of the subnet's prefix.
+        # Some engines append the prefix length to the gateway.
         (fields.text(pool, "Subnet"), fields.text(pool, "Gateway").partition("/")[0])
         for pool in fields.array(source, "IPAM", "Config")
     ]
@@ -141,7 +141,7 @@ def volume_details(source: object) -> VolumeDetails:
 
 
 def engine_event(source: object) -> EngineEvent:
-    """One value of `GET /events`; only the fields that API 1.52 still has are read."""
+    """One value of `GET /events`; reads only the fields that API 1.52 still has."""
     action = fields.text(source, "Action")
     if action.startswith("exec_"):
         action = action.partition(":")[0]
@@ -156,7 +156,7 @@ def engine_event(source: object) -> EngineEvent:
 
 
 def engine_info(source: object, *, api_version: str) -> EngineInfo:
-    """`GET /info`. Engines before cgroup v2 support do not name the version: they use 1."""
+    """`GET /info`. Engines from before cgroup v2 do not report a version: they use v1."""
     cgroup = fields.text(source, "CgroupVersion")
     return EngineInfo(
         name=fields.text(source, "Name"),

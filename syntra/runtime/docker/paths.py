@@ -1,7 +1,7 @@
-"""Request paths and queries, quoted. Pure.
+"""Builds request paths and queries, with quoting. Pure.
 
-The engine's router cleans paths before it matches them, so an empty name or a `..` would address another resource:
-such names are refused here.
+The engine's router normalises paths before it matches them, so an empty name or a `..` would address another resource.
+Such names are refused here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Query = Mapping[str, QueryValue | None]
 
 
 def path(*segments: str) -> str:
-    """`/a/b/c` with every segment quoted, slashes in it included."""
+    """`/a/b/c` with every segment quoted, including slashes in it."""
     for segment in segments:
         if not segment or any(part in ("", ".", "..") for part in segment.split("/")):
             what = "/".join(segments[:1])
@@ -26,7 +26,7 @@ def path(*segments: str) -> str:
 
 
 def encode_query(query: Query | None) -> str:
-    """`?a=b&…`, or "" for nothing. True is 1, False is 0, None is left out, mappings (filters) become JSON."""
+    """`?a=b&…`, or "" when empty. True becomes 1, False 0, None is left out, mappings (filters) become JSON."""
     items: list[tuple[str, str]] = []
     for name, value in (query or {}).items():
         if value is None:
@@ -38,5 +38,5 @@ def encode_query(query: Query | None) -> str:
 
 
 def label_filter(labels: Mapping[str, str | None]) -> list[str]:
-    """Labels as the engine's filter wants them; None asks for the name with any value."""
+    """Labels in the form of the engine's filters; None matches any value."""
     return [name if value is None else f"{name}={value}" for name, value in labels.items()]

@@ -1,4 +1,4 @@
-"""The images of deployments: obtained, pinned by a tag of ours, and dropped when nothing needs them any more."""
+"""Pulls the images of deployments, pins them with the agent's tags, and removes the tags that are no longer needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from syntra.runtime.errors import StepFailed
 log = logging.getLogger(__name__)
 
 PULL_INACTIVITY_SECS = 60.0
-# How often an image may be gone again between its pull and its pin before that is a failure.
+# How often the image may vanish between pull and pin before this fails.
 ATTEMPTS = 3
 
 
@@ -30,8 +30,8 @@ class Pins:
     def __init__(self, images: Images, *, owner: str) -> None:
         self._images = images
         self._owner = owner
-        # Garbage collection must not look before a pin and remove after it. A pull is too long to be waited for: what
-        # goes between its end and the pin is pulled again.
+        # Garbage collection must not list before a new pin and remove after it. It does not wait for pulls: an image
+        # that is removed between pull and pin is pulled again.
         self._tagging = asyncio.Lock()
 
     def of(self, deployment: Deployment) -> str:
@@ -53,7 +53,7 @@ class Pins:
         return None if image is None else ResolvedImage(image_id=image.id, digest=digest_of(image, deployment))
 
     async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
-        """Pull and pin; a sentence when a present image stood in for the registry, else an empty string."""
+        """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
         image = deployment.spec.image
 
         async def once() -> str:
@@ -107,7 +107,7 @@ class Pins:
             raise _gone(deployment, why) from failed
 
     async def collect(self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]) -> int:
-        """Remove the names that nothing needs; how many went."""
+        """Remove the tags that are no longer needed; return how many."""
         async with self._tagging:
             names = [(*image.repo_tags, *image.repo_digests) for image in await self._images.list()]
             removals = garbage.unneeded(names, keep, known, self._owner)
@@ -130,8 +130,8 @@ class Pins:
         repository, tag = body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id)
         async with self._tagging:
             await self._images.tag(found.id, repository, tag)
-            # After the pin: a mark without a pin is what garbage collection looks for. A name that moved from an
-            # image we pulled to another one is still ours.
+            # After the pin: garbage collection removes marks without a pin. A pulled name that moved to another image
+            # is still marked as the agent's.
             mark = f"{garbage.mark_repository(pulled)}:{garbage.MARK_TAG}"
             if pulled and (before is None or mark in before.repo_tags):
                 await self._images.tag(found.id, *mark.rsplit(":", 1))
@@ -202,8 +202,8 @@ def _familiar(name: str) -> str:
 
 
 def _may_stand_in(reason: PullFailure, present: records.ImageDetails, cache_allowed: bool) -> bool:
-    # An image without a digest was built or loaded here: no registry could have given it. Any other may serve only
-    # while its registry does not answer, and only under a name that is not meant to move.
+    # An image without a digest was built or loaded here and has no registry. Any other may be used only while its
+    # registry does not answer, and only under a name that is not expected to move.
     if not present.repo_digests:
         return True
     return cache_allowed and reason in (PullFailure.UNREACHABLE, PullFailure.STALLED, PullFailure.RATE_LIMITED)

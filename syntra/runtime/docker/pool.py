@@ -1,4 +1,4 @@
-"""Idle connections for short calls: a few are kept, stale ones are told apart before they are used."""
+"""Idle connections for short calls: keeps a few, and detects stale ones before they are used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_IDLE_SECS = 30.0
 
 
 class ConnectionPool:
-    """Hands out connections, newest first. Not a bound on how many are open at once."""
+    """Returns idle connections, newest first. Does not limit how many are open at once."""
 
     def __init__(self, endpoint: Endpoint, *, size: int) -> None:
         self._endpoint = endpoint
@@ -24,8 +24,8 @@ class ConnectionPool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    async def take(self, *, own: bool) -> tuple[EngineConnection, bool]:
-        """A connection, which the caller must give or close, and whether it was idle. `own` asks for a fresh one."""
+    async def acquire(self, *, own: bool) -> tuple[EngineConnection, bool]:
+        """A connection, to return or close, and whether it was idle. `own` requests a new one."""
         while self._idle and not own:
             connection, since = self._idle.pop()
             if asyncio.get_running_loop().time() - since > MAX_IDLE_SECS:
@@ -43,19 +43,19 @@ class ConnectionPool:
         return await EngineConnection.open(self._endpoint), False
 
     def met_closed(self) -> bool:
-        """Whether a connection was found closed by the engine since the last call: it may have been restarted."""
+        """Whether the engine closed a connection since the last call: it may have been restarted."""
         met, self._met_closed = self._met_closed, False
         return met
 
-    def give(self, connection: EngineConnection) -> None:
-        """Take a connection back, or close it when it cannot be used again or enough are idle."""
+    def release(self, connection: EngineConnection) -> None:
+        """Return a connection to the pool; close it when it is not reusable or the pool is full."""
         if self._closed or not connection.reusable or len(self._idle) >= self._size:
             connection.abort()
         else:
             self._idle.append((connection, asyncio.get_running_loop().time()))
 
     async def close(self) -> None:
-        """Close the idle connections; those in use are closed when they are given back."""
+        """Close the idle connections; the others close when they are returned."""
         self._closed = True
         idle, self._idle = self._idle, []
         for connection, _ in idle:

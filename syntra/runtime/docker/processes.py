@@ -1,8 +1,8 @@
-"""Processes of a command inside a container, seen and ended from the engine's host.
+"""Finds and ends the processes of a command inside a container, from the engine's host.
 
-The engine has no call that ends an exec, and closing its stream leaves it running, so its processes are signalled
-directly. That works for root on the engine's host only. A process is signalled only while it has the start time it
-was found with and its cgroup is the container's: a recycled process id never is.
+The engine has no call that ends an exec, and closing its stream leaves it running, so the agent sends signals itself.
+That works only as root on the engine's host. A process gets a signal only while its start time is unchanged and its
+cgroup is the container's, so a recycled process id is never hit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROC = Path("/proc")
 
 @frozen
 class Process:
-    """`started` is in clock ticks since boot: with `pid` it names a process once and for all."""
+    """`started` is in clock ticks since boot; together with `pid` it identifies a process uniquely."""
 
     pid: int
     parent: int
@@ -30,9 +30,9 @@ class Process:
 def find_family(pid: int, container_id: str, proc: Path = PROC) -> frozenset[Process]:
     """The process `pid`, its descendants and the rest of its session, as far as they are in the container.
 
-    Empty when there is no such process of that container here: all have ended, or the engine is on another host. The
-    session counts because orphans are taken over by the container's first process; the engine's runtime gives every
-    exec a session of its own, and the kernel gives its number to no other process while the session has members.
+    Empty when that container has no such process here: all have ended, or the engine is on another host. The session
+    matters because orphans become children of the container's first process. The low-level runtime gives every exec its
+    own session, and the kernel does not reuse the number while the session has members.
     """
     if pid <= 1 or not container_id:
         return frozenset()
@@ -49,7 +49,7 @@ def find_family(pid: int, container_id: str, proc: Path = PROC) -> frozenset[Pro
 
 
 def alive(family: frozenset[Process], container_id: str, proc: Path = PROC) -> frozenset[Process]:
-    """Those that still run; zombies do not."""
+    """The processes that still run, without zombies."""
     return frozenset(
         process
         for process in family
@@ -58,7 +58,7 @@ def alive(family: frozenset[Process], container_id: str, proc: Path = PROC) -> f
 
 
 def send_signal(family: frozenset[Process], container_id: str, number: signal.Signals, proc: Path = PROC) -> None:
-    """Signal those that still run; what ended meanwhile, and what we may not signal, is passed over."""
+    """Signal the processes that still run; a process that has ended, or is not ours to signal, is skipped."""
     for process in alive(family, container_id, proc):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(process.pid, number)
@@ -68,10 +68,10 @@ def _read(pid: int, container_id: str, proc: Path) -> Process | None:
     try:
         if container_id not in (proc / str(pid) / "cgroup").read_text():
             return None
-        # The name is in parentheses and may itself contain them (proc(5)).
+        # The name is in parentheses and may contain parentheses itself (proc(5)).
         rest = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
         if rest[0] in ("Z", "X"):
             return None
         return Process(pid=pid, parent=int(rest[1]), session=int(rest[3]), started=int(rest[19]))
     except (OSError, ValueError, IndexError):
-        return None  # it ended while being read
+        return None  # it ended meanwhile

@@ -1,7 +1,7 @@
-"""The body of `POST /containers/create` for a proxy of ours, and what tells two of them apart. Pure.
+"""Builds the body of `POST /containers/create` for the agent's own proxy, and compares two such bodies. Pure.
 
-The container is no service: it carries `syntra.component` and the owner, never `syntra.managed`, by which everything
-that looks after services finds what is its own.
+The container is not a service: it has the labels `syntra.component` and owner, but not `syntra.managed`, by which the
+code for services finds its containers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FINGERPRINT = "syntra.fingerprint"
 NAME = "syntra-proxy"
 
 GRACE_SECS = 30
-"""Between SIGTERM and SIGKILL. Traefik ends open requests for up to 10 s (lifeCycle.graceTimeOut) after SIGTERM."""
+"""Between SIGTERM and SIGKILL. After SIGTERM Traefik lets open requests end for 10 s (lifeCycle.graceTimeOut)."""
 
 
 @frozen
 class Bind:
-    """A directory of the host and where it is inside."""
+    """A directory of the host, and its path inside the container."""
 
     source: str
     target: str
@@ -36,10 +36,10 @@ class Bind:
 
 @frozen
 class WantedProxy:
-    """The proxy's container as it should be.
+    """The desired proxy container.
 
-    `as_root`: whether the directories belong to root. Root without capabilities may not pass other users' modes, so
-    for the directories of an agent that is not root it is given DAC_OVERRIDE.
+    `as_root`: whether root owns the directories. Root without capabilities cannot ignore other users' file modes, so
+    for the directories of a non-root agent the container gets DAC_OVERRIDE.
     """
 
     owner: str
@@ -50,12 +50,12 @@ class WantedProxy:
 
 
 def labels_of(owner: str) -> dict[str, str]:
-    """By which the proxy's containers of an owner are found."""
+    """The labels by which the proxy containers of an owner are found."""
     return {COMPONENT: PROXY, OWNER: owner}
 
 
 def create_body(wanted: WantedProxy, logging_driver: str, *, instance: str) -> dict[str, Json]:
-    """The whole create body. `instance` is drawn anew for each; see `identity`."""
+    """The complete create body. `instance` is drawn for each container; see `identity`."""
     body = _body(wanted)
     host = body["HostConfig"]
     assert isinstance(host, dict), "cannot happen because _body builds it"
@@ -66,12 +66,12 @@ def create_body(wanted: WantedProxy, logging_driver: str, *, instance: str) -> d
 
 
 def fingerprint(wanted: WantedProxy) -> str:
-    """16 hex digits over everything but the log driver, which is the engine's choice."""
+    """16 hex digits over everything except the log driver, which the engine chooses."""
     return hashlib.sha256(json.dumps(_body(wanted), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(wanted: WantedProxy, there: ContainerDetails) -> tuple[str, ...]:
-    """What a container of ours has otherwise, for a person; empty when it fits."""
+    """How an existing container differs, for people; empty when it does not."""
     if there.labels.get(FINGERPRINT) == fingerprint(wanted):
         return ()
     found = []
@@ -89,11 +89,11 @@ def _body(wanted: WantedProxy) -> dict[str, Json]:
         "Image": wanted.image.pullable,
         "Cmd": list(wanted.arguments),
         "StopSignal": "SIGTERM",
-        # Also for a person's `docker stop`, and for an engine that shuts down.
+        # Also for a manual `docker stop`, and for an engine that shuts down.
         "StopTimeout": GRACE_SECS,
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": {
-            # It reaches the bridge of every project, sees its clients' addresses, and binds its API to loopback.
+            # So that it reaches every project's bridge, sees client addresses, and binds its API to loopback.
             "NetworkMode": "host",
             "RestartPolicy": {"Name": "always"},
             "CapDrop": ["ALL"],

@@ -1,4 +1,4 @@
-"""The proxy's containers on one engine: those of one owner, found by labels. Every call is safe to repeat.
+"""The proxy's containers on one engine, of one owner, found by labels. Every call is safe to repeat.
 
 Raises RuntimeUnavailable when the engine cannot be reached and StepFailed when it refuses.
 """
@@ -33,15 +33,15 @@ from syntra.runtime.docker.system import System
 from syntra.runtime.errors import StepFailed
 
 CODE = "PROXY_FAILED"
-# How often a name may be taken again between the look at its holder and the next try.
+# How often the name may be taken again between finding its container and the next attempt.
 ATTEMPTS = 3
 TAIL_SECS = 5.0
 
 
 class ProxyContainers:
-    """The proxy's containers of one owner; mostly one, two while one replaces another.
+    """The proxy's containers of one owner: usually one, two while one replaces the other.
 
-    `name` is what it is called while no other agent of the same engine has one; then it is that with the owner behind.
+    `name` is the container's name unless another agent's proxy has it; then the owner is appended.
     """
 
     def __init__(self, client: EngineClient, *, owner: str, name: str = NAME) -> None:
@@ -62,7 +62,7 @@ class ProxyContainers:
         return sorted((item for item in details if item is not None), key=lambda item: item.created)
 
     async def inspect(self, container_id: str) -> ContainerDetails | None:
-        """One of them; None when it is gone."""
+        """One of them; None when it does not exist."""
         with translated(CODE):
             return await self._inspected(container_id)
 
@@ -71,12 +71,12 @@ class ProxyContainers:
             return await self._images.inspect(image.pullable) is not None
 
     async def pull(self, image: ImageRef) -> None:
-        """Pull; bounded by its inactivity only."""
+        """Pull the image; limited only by inactivity."""
         with translated("PULL_FAILED"):
             await self._images.pull(image.name, image.version, inactivity_secs=PULL_INACTIVITY_SECS)
 
     async def create(self, wanted: WantedProxy) -> str:
-        """Create, not start; the id. An older one of ours makes room by taking another name."""
+        """Create without starting; return the id. An older proxy of this owner is renamed first."""
         with translated(CODE):
             await self._client.negotiate()
             body = create_body(wanted, (await self._system.info()).logging_driver, instance=secrets.token_hex(16))
@@ -91,13 +91,13 @@ class ProxyContainers:
         raise StepFailed(CODE, f"cannot create container {name}: its name is in use; try again later")
 
     async def start(self, container_id: str) -> None:
-        """Start it, and have the engine keep it up; no error when it runs."""
+        """Start it and set its restart policy; no error when it already runs."""
         with translated(CODE):
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.start(container_id)
 
     async def stop(self, container_id: str) -> None:
-        """SIGTERM, time for open requests, SIGKILL; it stays down. No error when it is down or gone."""
+        """SIGTERM, time for open requests, SIGKILL; it stays stopped. No error when it is stopped or removed."""
         with translated(CODE):
             try:
                 await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
@@ -106,19 +106,19 @@ class ProxyContainers:
                 return
 
     async def remove(self, container_id: str) -> None:
-        """Remove it, running or not; no error when it is gone."""
+        """Remove it, running or not; no error when it is already gone."""
         with translated(CODE):
             await self._containers.remove(container_id, force=True)
 
     async def rename(self, container_id: str, name: str) -> None:
-        """Give it that name; no error when it has it."""
+        """Give it that name; no error when it already has it."""
         with translated(CODE):
             there = await self._inspected(container_id)
             if there is not None and there.name != name:
                 await self._containers.rename(container_id, name)
 
     async def last_line(self, container_id: str) -> str:
-        """The last line of its output, for a failure report; empty when there is none to be had."""
+        """The last line of its output, for a failure report; empty when there is none."""
         last = ""
         try:
             with translated(CODE):
@@ -133,10 +133,10 @@ class ProxyContainers:
         return last
 
     async def publisher_of(self, host: str, port: int) -> str | None:
-        """The name of a running container for which the engine holds this port of the host's.
+        """The name of a running container that publishes this host port.
 
-        `host` is an IP address, or empty for every one. The engine may do it by rules of the firewall alone, so that
-        the port looks free.
+        `host` is an IP address, or empty for all. The engine may publish ports with firewall rules only, so that the
+        port seems free.
         """
         with translated(CODE):
             response = await self._client.request("GET", "/containers/json")
@@ -148,7 +148,7 @@ class ProxyContainers:
         return None
 
     async def _free(self, name: str) -> str:
-        """The name to try next: the same when its holder is gone or made room, ours alone beside another agent's."""
+        """The next name to try: the same if it is free now, with the owner appended if another agent's proxy has it."""
         holder = await self._inspected(name)
         if holder is None:
             return name

@@ -1,7 +1,7 @@
-"""Pull progress: the engine's JSON messages to one overall figure, and failures to their kind. Pure.
+"""Follows a pull: turns the engine's JSON messages into one percentage, and classifies failures. Pure.
 
-A pull that fails before the first progress message has an error status; one that fails later has status 200 and an
-error as its last message. Both end in `classify`.
+A pull that fails before the first progress message has an error status. One that fails later has status 200 and an
+error as its last message. `classify` handles both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from syntra.runtime.docker.errors import PullFailure
 from syntra.utils.frozen import frozen
 
 _DOWNLOAD_SHARE = 0.8
-"""Part of a layer's work that downloading is; the rest is extracting."""
+"""The share of downloading in the work for a layer; the rest is extracting."""
 
 _WAITING = {"Pulling fs layer", "Waiting", "Preparing"}
 _DONE = {"Pull complete", "Already exists"}
@@ -55,7 +55,7 @@ _UNREACHABLE = (
 
 @frozen
 class PullProgress:
-    """How far a pull is. Bytes count compressed layers whose size is known so far; `percent` is 0 to 100."""
+    """The progress of a pull. Bytes count compressed layers whose size is known so far; `percent` is 0 to 100."""
 
     layers_total: int
     layers_done: int
@@ -74,14 +74,14 @@ class _Layer:
 
 
 class PullFold:
-    """Takes the messages in order; `progress` is the sum so far, `error` the engine's words when it gave up."""
+    """Processes messages in order; `progress` is the total so far, `error` the engine's final error."""
 
     def __init__(self) -> None:
         self.error: str | None = None
         self._layers: dict[str, _Layer] = {}
 
     def feed(self, message: Mapping[str, object]) -> bool:
-        """Take one message; True when the progress changed."""
+        """Process one message; True when the progress changed."""
         error = fields.text(message, "errorDetail", "message") or fields.text(message, "error")
         if error or "errorDetail" in message or "error" in message:
             self.error = error or "the pull failed without a message"
@@ -107,7 +107,7 @@ class PullFold:
             layer.current = layer.total
             layer.share, layer.done = 1.0, True
         elif status not in _WAITING:
-            return False  # "Pulling from …" has the tag as its id; "Digest: …" and "Status: …" have none
+            return False  # "Pulling from …" has the tag as id; "Digest: …" and "Status: …" have none
         new = name not in self._layers
         self._layers[name] = layer
         return new or before != layer
@@ -137,11 +137,11 @@ def _ratio(current: int, total: int) -> float:
 
 
 def classify(message: str, status: int | None = None, *, repository: str = "") -> PullFailure:
-    """The kind of failure, from the engine's words and, when there was one, its error status.
+    """Classify a failure by the engine's message and, if there was one, its error status.
 
-    A registry hides private repositories behind "denied … does not exist", so missing rights are looked for first; and
-    before them what it says of its limits, as that comes with the same words of advice.
-    The name of the repository is taken out of the words, as it may contain any of them.
+    A registry hides private repositories behind "denied … does not exist", so check for missing rights first; and for
+    the registry's limits before that, as their message has the same advice in it. The repository's name is removed from
+    the message, as it may contain any of the searched words.
     """
     lowered = message.lower()
     if repository:

@@ -1,6 +1,6 @@
-"""What the engine knows, as frozen values: parsed once at the border, passed on by the adapter.
+"""The engine's data as frozen values, parsed once at the border.
 
-Environments may hold secrets and stay out of every repr, as do raw answers and outputs.
+Environments may contain secrets, so they never appear in a repr; nor do raw answers and outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from syntra.utils.frozen import frozen
 
 
 class Stream(Enum):
-    """Where an output line was written. With a terminal everything is STDOUT."""
+    """The stream of an output line. With a terminal all output is STDOUT."""
 
     STDOUT = "stdout"
     STDERR = "stderr"
@@ -21,9 +21,9 @@ class Stream(Enum):
 
 @frozen
 class LogRecord:
-    """One line without its line end. `timestamp` is RFC 3339 with nanoseconds, fixed width, "" when unknown.
+    """One line without its line end. `timestamp` is RFC 3339 with nanoseconds, fixed width; "" when unknown.
 
-    `truncated`: the line was longer than 64 KiB and `message` is its beginning.
+    `truncated`: the line was longer than 64 KiB; `message` is its start.
     """
 
     timestamp: str
@@ -70,7 +70,7 @@ class ContainerState:
 
 @frozen
 class ContainerDetails:
-    """One container in full. `image_id` is what it runs, `image_ref` what was asked for: compare ids.
+    """One container in full. `image_id` is the running image, `image_ref` the requested one: compare ids.
 
     `addresses`: network name to IP address, "" while not running. `raw` is the engine's answer.
     """
@@ -118,10 +118,10 @@ class ImageSummary:
 
 @frozen
 class NetworkDetails:
-    """One network. `gateway` and `subnet` are of its first IPv4 pool, "" without one.
+    """One network. `gateway` and `subnet` belong to its first IPv4 pool; "" without one.
 
-    `pools`: every pool's subnet and the host's own address on it, "" without one. `bridge` is the host's interface.
-    `containers`: ids of connected, running containers to their IPv4 address; empty in a list.
+    `pools`: every pool's subnet, and the host's own address in it or "". `bridge` is the host's interface.
+    `containers`: ids of attached, running containers to their IPv4 address; empty in a list.
     """
 
     id: str

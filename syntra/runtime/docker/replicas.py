@@ -1,14 +1,15 @@
-"""Containers of ours as the engine describes them, turned into replicas. Pure."""
+"""Converts the engine's description of the agent's containers to replicas. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 
-from syntra.model.container import Container, ContainerState, NameSource
+from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, ContainerState, NameSource
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment
+from syntra.model.status import Health
 from syntra.runtime.docker import body
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.errors import AgentError
@@ -16,11 +17,16 @@ from syntra.utils.timestamps import parse_ns
 
 _STATES = {state.value: state for state in ContainerState}
 _NAMES = {source.value: source for source in NameSource}
+# The engine's words (Engine API, State.Health.Status); `none` and anything else is no check.
+_HEALTH = {"starting": Health.UNKNOWN, "healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+_MAX_OUTPUT = 4096
 
 
 def replica_of(details: ContainerDetails) -> Container | None:
-    """The replica that a container is; None when its labels are not those of one."""
+    """The replica in a container; None when its labels do not describe one."""
     labels = details.labels
+    if labels.get(body.KIND):
+        return None
     if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
         return None
     index = labels.get(body.REPLICA, "1")
@@ -44,11 +50,14 @@ def replica_of(details: ContainerDetails) -> Container | None:
         host_ports=_host_ports(details.raw),
         writable_mounts=_writable_mounts(details.raw),
         names=_NAMES.get(labels.get(body.NAMES, ""), NameSource.ENGINE),
+        stop_grace_secs=_stop_grace(details.raw),
+        image_health=_HEALTH.get(state.health_status or ""),
+        image_health_output=_health_output(details.raw),
     )
 
 
 def deployment_of(details: ContainerDetails) -> Deployment | None:
-    """The deployment that a container was made from, as far as its labels tell."""
+    """The deployment that a container was created from, as far as its labels contain it."""
     deployment = body.spec_from_labels(details.labels, details.env)
     if deployment is None:
         return None
@@ -57,7 +66,7 @@ def deployment_of(details: ContainerDetails) -> Deployment | None:
 
 
 def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
-    # What was asked for, not what is bound: a stopped container holds no port but will want it again.
+    # The configured ports, not the bound ones: a stopped container has none bound but will need them again.
     bindings = _mapping(_mapping(raw.get("HostConfig")).get("PortBindings"))
     found = set()
     for binding in bindings.values():
@@ -66,6 +75,17 @@ def _host_ports(raw: Mapping[str, object]) -> frozenset[int]:
             if isinstance(port, str) and (number := _number(port)):
                 found.add(number)
     return frozenset(found)
+
+
+def _stop_grace(raw: Mapping[str, object]) -> float:
+    timeout = _mapping(raw.get("Config")).get("StopTimeout")
+    return float(timeout) if isinstance(timeout, int) and timeout >= 0 else DEFAULT_STOP_GRACE_SECS
+
+
+def _health_output(raw: Mapping[str, object]) -> str:
+    log = _mapping(_mapping(raw.get("State")).get("Health")).get("Log")
+    last = _mapping(log[-1]).get("Output") if isinstance(log, list) and log else None
+    return last[:_MAX_OUTPUT] if isinstance(last, str) else ""
 
 
 def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""Reading a log on where it was left: what to ask for, and which records were seen. Pure.
+"""Resumes reading a log: from which time to read, and which records were already read. Pure.
 
-The engine's `since` is inclusive, so reading again from the last timestamp repeats the records of that instant.
+The engine's `since` is inclusive, so resuming at the last timestamp repeats the records with that timestamp.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from datetime import datetime
 from syntra.runtime.docker.records import LogRecord, Stream
 
 MAX_SEEN = 1024
-"""Bound of the remembered records of one instant; timestamps are in nanoseconds, so there are few."""
+"""Limit for the remembered records of one timestamp; timestamps have nanoseconds, so there are few."""
 
 _TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
 def since_parameter(timestamp: str) -> str:
-    """An RFC 3339 timestamp as the engine's `since` and `until` take it: seconds and nanoseconds since the epoch.
+    """Convert an RFC 3339 timestamp for the engine's `since` and `until`: seconds and nanoseconds since the epoch.
 
     Raises ValueError for anything else.
     """
@@ -30,15 +30,15 @@ def since_parameter(timestamp: str) -> str:
 
 
 def fixed_width(timestamp: str) -> str:
-    """The timestamp with nine digits of fraction, so that those of one zone compare as text."""
+    """The timestamp with nine fraction digits, so that timestamps of one zone compare as text."""
     match = _TIMESTAMP.fullmatch(timestamp)
     return timestamp if match is None else f"{match[1]}.{(match[2] or '').ljust(9, '0')}{match[3]}"
 
 
 class LogResume:
-    """Remembers how far a log was read, by stream, and drops what is read twice.
+    """Remembers how far a log was read, per stream, and drops records that are read twice.
 
-    `last_timestamp` and `seen` come from a stored checkpoint: `seen` are the messages already taken at exactly that
+    `last_timestamp` and `seen` come from a stored checkpoint: `seen` are the messages already read with exactly that
     timestamp. Without `seen`, everything up to and including `last_timestamp` is dropped.
     """
 
@@ -51,28 +51,28 @@ class LogResume:
 
     @property
     def last_timestamp(self) -> str | None:
-        """The latest timestamp taken, for a checkpoint."""
+        """The latest timestamp read, for a checkpoint."""
         return max(self._last.values()) or None
 
     @property
     def since(self) -> str | None:
-        """Where to read on; None from the beginning. Earlier than the last record when a line was left unfinished."""
+        """Where to resume; None for the beginning. Earlier than the last record if a line was incomplete."""
         last = self.last_timestamp
         return min(last, self._held) if last is not None and self._held is not None else last
 
     def skip_to(self, timestamp: str) -> None:
-        """Treat everything up to and including this time as taken, when nothing was taken yet."""
+        """Treat everything up to and including this time as read, if nothing was read yet."""
         if self.last_timestamp is None:
             self._last = dict.fromkeys(Stream, fixed_width(timestamp))
             self.hold(None)
 
     def hold(self, pending_since: str | None) -> None:
-        """Reading stopped while a line that began at this time was unfinished; None when there was none."""
+        """Reading stopped inside a line that began at this time; None when it did not."""
         self._held = pending_since
         self._replaying = {stream: bool(last) for stream, last in self._last.items()}
 
     def admit(self, record: LogRecord) -> bool:
-        """Whether the record is new; it counts as taken from then on."""
+        """Whether the record is new; it then counts as read."""
         stream, timestamp = record.stream, record.timestamp
         last = self._last[stream]
         if self._replaying[stream]:

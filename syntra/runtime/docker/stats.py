@@ -1,6 +1,6 @@
-"""Figures from the engine's statistics of one container. Pure: two samples in, rates out.
+"""Computes a container's usage from the engine's stats. Pure: two samples in, rates out.
 
-A one-shot sample has no previous values in it, and a stopped container answers 200 with empty statistics.
+A one-shot sample contains no previous values, and a stopped container returns 200 with empty stats.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
+from syntra.model.ids import ContainerId
+from syntra.model.status import Figures
 from syntra.runtime.docker import fields
 from syntra.utils.frozen import frozen
 
@@ -32,8 +34,24 @@ class ContainerFigures:
     pids: int
 
 
+def figures_of(container_id: ContainerId, name: str, found: ContainerFigures) -> Figures:
+    """The same, as the agent tells them of a replica."""
+    return Figures(
+        container_id=container_id,
+        name=name,
+        cpu_percent=found.cpu_percent,
+        memory_bytes=found.memory_bytes,
+        memory_limit_bytes=found.memory_limit_bytes or None,
+        network_rx_bytes=found.network_rx_bytes,
+        network_tx_bytes=found.network_tx_bytes,
+        block_read_bytes=found.block_read_bytes,
+        block_write_bytes=found.block_write_bytes,
+        pids=found.pids,
+    )
+
+
 def container_figures(previous: Mapping[str, object] | None, current: Mapping[str, object]) -> ContainerFigures | None:
-    """The figures of `current`, with the CPU rate since `previous` (or since the sample inside `current`).
+    """The usage in `current`, with the CPU rate since `previous` (or since the sample inside `current`).
 
     None when either is empty: the container does not run, or its cgroup is gone.
     """
@@ -58,7 +76,7 @@ def container_figures(previous: Mapping[str, object] | None, current: Mapping[st
 
 
 def is_empty(sample: Mapping[str, object]) -> bool:
-    """Whether a sample is that of a container that does not run."""
+    """Whether a sample comes from a stopped container."""
     return _cpu_total(sample) <= 0 and not fields.integer(sample, "memory_stats", "usage")
 
 
@@ -70,11 +88,11 @@ def _cpu_percent(previous: Mapping[str, object], current: Mapping[str, object]) 
     used = _cpu_total(current) - _cpu_total(previous)
     elapsed = _nanoseconds(fields.text(current, "read")) - _nanoseconds(fields.text(previous, "read"))
     if elapsed <= 0:
-        # The host's CPU time counts all cores, so that divided by their number it is wall time.
+        # The host's CPU time is the sum of all cores; divided by their number it is wall time.
         cpus = fields.integer(current, "cpu_stats", "online_cpus") or 1
         system = ("cpu_stats", "system_cpu_usage")
         elapsed = (fields.integer(current, *system) - fields.integer(previous, *system)) // cpus
-    # Less used than before: the container was restarted between the samples.
+    # Less than before: the container was restarted between the samples.
     return 100.0 * used / elapsed if used > 0 and elapsed > 0 else 0.0
 
 
@@ -87,7 +105,7 @@ def _nanoseconds(timestamp: str) -> int:
 
 
 def _memory(sample: Mapping[str, object]) -> int:
-    """Usage without page cache that can be given back at once, as `docker stats` shows it (cgroup v1, then v2)."""
+    """Usage without reclaimable page cache, as `docker stats` shows it (cgroup v1, then v2)."""
     usage = fields.integer(sample, "memory_stats", "usage")
     details = fields.mapping(sample, "memory_stats", "stats")
     name = "total_inactive_file" if "total_inactive_file" in details else "inactive_file"

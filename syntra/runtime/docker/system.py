@@ -1,4 +1,4 @@
-"""The engine itself: what it is and what it runs on (Engine API, "System")."""
+"""The engine itself: version and host (Engine API, "System")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API versions: which one to speak with an engine. Pure."""
+"""Chooses the API version for an engine. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from syntra.runtime.docker.errors import EngineError
 
 OLDEST = (1, 41)
-"""Docker 20.10. Older engines lack one-shot statistics and are out of support everywhere."""
+"""Docker 20.10. Older engines lack one-shot stats and are no longer supported anywhere."""
 NEWEST = (1, 52)
-"""The newest version whose answers this client reads; engines keep older versions for years."""
+"""The newest version that this client can read; engines support older versions for years."""
 
 _VERSION = re.compile(r"(\d{1,3})\.(\d{1,3})")
 
@@ -26,11 +26,11 @@ def dotted(version: tuple[int, int]) -> str:
 
 
 def agree(engine: tuple[int, int]) -> tuple[int, int] | None:
-    """The version to speak with an engine whose newest is `engine`; None when it is too old."""
+    """The version to use with an engine whose newest is `engine`; None when it is too old."""
     return None if engine < OLDEST else min(engine, NEWEST)
 
 
 def is_refusal(error: EngineError) -> bool:
-    """Whether an error says that the version in the path is not spoken: the call was not carried out."""
+    """Whether an error means that the engine does not support the version in the path: the call had no effect."""
     message = error.message.lower()
     return error.status == 400 and "client version" in message and ("too old" in message or "too new" in message)

@@ -1,4 +1,4 @@
-"""Volumes: ensure, inspect, list (Engine API, "Volumes"). There is no removal: volumes are the user's data."""
+"""Volumes: ensure, inspect, list (Engine API, "Volumes"). They are never removed: volumes are the user's data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Volumes:
     async def ensure(self, name: str, labels: Mapping[str, str]) -> VolumeDetails:
         """The volume of that name, created when missing.
 
-        The engine ignores `labels` for an existing volume: compare those returned to learn whose it is.
+        The engine ignores `labels` for an existing volume: check the returned labels for its owner.
         """
         if not name:
             path("volumes", name)  # without a name the engine creates an anonymous volume
@@ -29,7 +29,7 @@ class Volumes:
         return parsing.volume_details(response.json())
 
     async def inspect(self, name: str) -> VolumeDetails | None:
-        """None when there is no such volume."""
+        """Inspect it; None when it does not exist."""
         try:
             response = await self._client.request("GET", path("volumes", name))
         except NotFound:

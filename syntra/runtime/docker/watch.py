@@ -1,7 +1,7 @@
-"""Follows the engine's events: tells when something changed, and says which remembered inspections still hold.
+"""Follows the engine's events: reports changes, and decides which cached inspections are still valid.
 
-The engine keeps 256 events and drops those of a slow reader, so an event stream is a hint and never the truth: what is
-remembered is dropped whenever the stream breaks, and after MEMORY_SECS in any case.
+The engine keeps 256 events and drops those of a slow reader, so events are hints, not facts: the cache is cleared
+whenever the stream breaks, and entries expire after MEMORY_SECS.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from syntra.runtime.docker.records import ContainerDetails, EngineEvent
 log = logging.getLogger(__name__)
 
 MEMORY_SECS = 120.0
-# A list is asked for again after this time, whatever the events say.
+# A cached list expires after this time, whatever the events say.
 LIST_SECS = 5.0
-# One change is told at once; more of them, as a deploy makes, are told together.
+# A single change is reported at once; further ones, as in a deploy, are grouped.
 ANNOUNCE_PAUSE_SECS = 0.05
-# Whoever waits for a change is as late as the stream is after the engine's return.
+# After the engine's return, changes are reported at most this late.
 RECONNECT_SECS = 0.5
 RECONNECT_MAX_SECS = 1.5
-# Exec probes make three events each; they change nothing that is remembered.
+# Exec probes cause three events each, which do not affect the cache.
 _ACTIONS = (
     "create",
     "start",
@@ -44,17 +44,19 @@ _ACTIONS = (
     "destroy",
     "update",
     "rename",
+    # Without the status behind it the engine's filter takes every status.
+    "health_status",
 )
 _NETWORK_ACTIONS = ("connect", "disconnect")
 _OUR_NETWORKS = network_name("")
 
 
-def _nobody_listens() -> None:
+def _ignore_changes() -> None:
     """Before `run`."""
 
 
 class ContainerWatch:
-    """The event stream and the memory it keeps honest."""
+    """The event stream, and the cache that it invalidates."""
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class ContainerWatch:
         exits: ExitTracker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`exits` is told of every event, and of every gap between them. Without `owner`, of everybody's containers."""
+        """`exits` gets every event, and every gap between them. Without `owner`: the containers of all owners."""
         self._events = Events(client)
         self._owner = owner
         self._exits = exits
@@ -72,15 +74,15 @@ class ContainerWatch:
         self._memory: dict[str, tuple[float, ContainerDetails]] = {}
         self._generation = 0
         self._connected = False
-        self._on_change: Callable[[], None] = _nobody_listens
+        self._on_change: Callable[[], None] = _ignore_changes
         self._all: tuple[float, int, list[Container]] | None = None
         self._announced_at = float("-inf")
         self._later: asyncio.TimerHandle | None = None
 
     async def run(self, on_change: Callable[[], None]) -> None:
-        """Follow events until cancelled; reconnects for ever.
+        """Follow events until cancelled; always reconnects.
 
-        `on_change` is called after a container of ours changed, or the stream broke or was opened.
+        `on_change` is called after one of the containers has changed, and after the stream broke or was opened.
         """
         self._on_change = on_change
         try:
@@ -91,11 +93,11 @@ class ContainerWatch:
 
     async def _follow(self) -> None:
         pause = RECONNECT_SECS
-        # Not by label: events of networks have none, and they tell of a running container's new address.
+        # Not filtered by label: network events have none, and they report a running container's new address.
         filters = {"type": ["container", "network"], "event": [*_ACTIONS, *_NETWORK_ACTIONS]}
         while True:
             try:
-                # `since` closes the gap: what happens before the engine has taken the subscription is told afterwards.
+                # `since` closes the gap: events from before the subscription are sent after it.
                 stream = self._events.stream(since=time.time_ns(), filters=filters, on_open=self._opened)
                 async with aclosing(stream) as events:
                     async for event in events:
@@ -118,32 +120,32 @@ class ContainerWatch:
             pause = min(pause * 2, RECONNECT_MAX_SECS)
 
     def token(self) -> int:
-        """What `remember` needs to know that no event came between an inspection's start and its end."""
+        """For `remember`: shows whether an event came between the start and the end of an inspection."""
         return self._generation
 
     def remember(self, details: ContainerDetails, token: int) -> None:
-        """Keep an inspection that began at `token`."""
+        """Cache an inspection that began at `token`."""
         if self._connected and token == self._generation:
             self._memory[details.id] = (self._clock(), details)
 
     def remembered(self, container_id: str) -> ContainerDetails | None:
-        """An inspection that still holds, or None."""
+        """A cached inspection that is still valid, or None."""
         at, details = self._memory.get(container_id, (0.0, None))
         return details if details is not None and self._clock() - at < MEMORY_SECS else None
 
     def touched(self, container_id: str | None = None) -> None:
-        """We have changed something: its event is yet to come, and what is remembered is older."""
+        """The agent has changed a container: the event has not arrived yet, so cached data is older."""
         if container_id is not None:
             self._memory.pop(container_id, None)
         self._generation += 1
 
     def remember_all(self, replicas: list[Container], token: int) -> None:
-        """Keep a look at everything that began at `token`."""
+        """Cache a list of all containers that began at `token`."""
         if self._connected and token == self._generation:
             self._all = (self._clock(), token, replicas)
 
     def remembered_all(self) -> list[Container] | None:
-        """The last look at everything if nothing was heard of since, or None."""
+        """The cached list if no event came since, or None."""
         if self._all is None:
             return None
         at, token, replicas = self._all
@@ -151,12 +153,12 @@ class ContainerWatch:
         return [*replicas] if holds else None
 
     def keep_only(self, ids: set[str]) -> None:
-        """Forget containers that are no longer there."""
+        """Drop containers that no longer exist."""
         for gone in self._memory.keys() - ids:
             del self._memory[gone]
 
     def _opened(self) -> None:
-        # What happened while nobody listened is not told, so everybody looks.
+        # Events during the gap are lost, so all callers must observe again.
         self._forget_all()
         self._connected = True
         if self._exits is not None:
@@ -181,7 +183,7 @@ class ContainerWatch:
         self._on_change()
 
     def _container_of(self, event: EngineEvent) -> str | None:
-        """The container of ours that the event is about."""
+        """The agent's container that the event is about."""
         attributes = event.attributes
         if event.type == "network":
             return attributes.get("container") if attributes.get("name", "").startswith(_OUR_NETWORKS) else None

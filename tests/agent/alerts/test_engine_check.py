@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
+import pytest
+
 from syntra.agent.alerts.engine_check import ENGINE_CHECK_SECS, EngineCheck
-from tests.agent.agent_rig import running
-from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import virtual_time
+from tests.agent.agent_rig import Agent
+
+pytestmark = pytest.mark.virtual_time
 
 
-@virtual_time
-async def test_an_engine_that_goes_and_comes_back_is_said_once_each(tmp_path: Path) -> None:
-    adapter = FakeEngine()
+async def test_an_engine_that_goes_and_comes_back_is_said_once_each(agent: Agent) -> None:
     answers = 0
 
     async def answered() -> None:
         nonlocal answers
         answers += 1
 
-    async with running(tmp_path, adapter) as agent, asyncio.TaskGroup() as group:
-        check = EngineCheck(adapter, agent.journal, agent.reports, on_answer=answered)
+    async with asyncio.TaskGroup() as group:
+        check = EngineCheck(agent.engine, agent.journal, agent.reports, on_answer=answered)
         task = group.create_task(check.run())
 
         async def alerts() -> list[dict[str, Any]]:
@@ -32,12 +31,12 @@ async def test_an_engine_that_goes_and_comes_back_is_said_once_each(tmp_path: Pa
 
         await asyncio.sleep(ENGINE_CHECK_SECS)
         assert (check.warning, await alerts()) == ("", [])
-        adapter.away, before = True, answers
+        agent.engine.away, before = True, answers
         await asyncio.sleep(3 * ENGINE_CHECK_SECS)
         assert "cannot" in check.warning
         assert [alert["title"] for alert in await alerts()] == ["container engine does not answer"]
         assert answers == before
-        adapter.away = False
+        agent.engine.away = False
         await asyncio.sleep(3 * ENGINE_CHECK_SECS)
         gone, back = await alerts()
         assert (check.warning, answers > before) == ("", True)

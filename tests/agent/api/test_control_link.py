@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,14 @@ from websockets.asyncio.server import ServerConnection
 
 from syntra.agent.api import control_link
 from syntra.agent.api.control_link import ControlLink
+from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.config.settings import ControlPlaneSettings, Settings, TelemetrySettings
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.database import JournalError
+from syntra.agent.journal.dialects import RememberedDialects
+from syntra.agent.messages import envelope
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
@@ -36,6 +40,7 @@ async def linked(
     adapter: FakeEngine,
     router: object = None,
     results: HealthResults | None = None,
+    dialect: str = "auto",
 ) -> AsyncIterator[None]:
     """The agent's router, or another, linked to the control plane."""
     control_plane = ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")
@@ -45,6 +50,7 @@ async def linked(
         runtime=adapter,
         views=agent.views,
         outbox=agent.journal.outbox,
+        door=DialectDoor(dialect, plane.endpoint(), RememberedDialects(agent.journal._database)),
         log_handle=cast(LogHandle, None),
         health_results=(results or HealthResults()).drain,
     )
@@ -158,3 +164,75 @@ async def test_what_probes_find_is_shipped_in_batches_as_the_contract_says(tmp_p
     }
     [failed] = later["data"]["health_checks"]
     assert (failed["is_healthy"], failed["error"]) == (False, "connection refused")
+
+
+# The dialect
+
+
+HUB_STATUS = {"deployment_id": "d1", "service_id": "web", "status": "rolled_back", "error_message": "it crashed"}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "status"), [("contract", "rolled_back"), ("hub", "failed"), ("auto", "rolled_back")]
+)
+async def test_what_waits_in_the_outbox_is_told_in_the_dialect(tmp_path: Path, dialect: str, status: str) -> None:
+    adapter = FakeEngine()
+    async with running(tmp_path, adapter) as agent, ControlPlane().serving() as plane:
+        await agent.journal.outbox.add(envelope("deploy_status", HUB_STATUS))
+        async with linked(tmp_path, plane, agent, adapter, dialect=dialect):
+            assert (await plane.next("deploy_status"))["payload"]["status"] == status
+
+
+async def test_the_first_frame_that_only_the_hub_sends_decides_and_is_remembered_for_the_endpoint(
+    tmp_path: Path,
+) -> None:
+    async def behaviour(plane: ControlPlane, connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(frame("hello_ack", {}))
+        # One that others send as well, before the one that tells.
+        await connection.send(frame("stop", {"request_id": "s1", "service_id": "web"}))
+        await connection.send(frame("cancel_deploy", {"deployment_id": "d9"}, id="c1"))
+        async for text in connection:
+            plane.frames.put_nowait(json.loads(text))
+
+    adapter = FakeEngine()
+    async with running(tmp_path, adapter) as agent, ControlPlane(behaviour).serving() as plane:
+        remembered = RememberedDialects(agent.journal._database)
+        async with linked(tmp_path, plane, agent, adapter):
+            assert (await plane.next("command_response"))["payload"]["request_id"] == "s1"
+            refused = (await plane.next("command_response"))["payload"]
+            assert (refused["request_id"], refused["error"]["code"]) == ("c1", "DEPLOYMENT_NOT_FOUND")
+            ended = (await plane.next("deploy_status"))["payload"]
+            assert (ended["deployment_id"], ended["status"]) == ("d9", "failed")
+        assert await remembered.of(plane.endpoint()) == "hub"
+        assert await remembered.of("wss://elsewhere.example/agent/ws") is None
+        await agent.journal.outbox.add(envelope("deploy_status", HUB_STATUS))
+        async with linked(tmp_path, plane, agent, adapter):
+            assert (await plane.next("deploy_status"))["payload"]["status"] == "failed"
+
+
+async def test_a_configured_contract_stays_the_contract_whatever_arrives(tmp_path: Path) -> None:
+    async def behaviour(plane: ControlPlane, connection: ServerConnection) -> None:
+        await connection.recv()
+        await connection.send(frame("hello_ack", {}))
+        await connection.send(frame("cancel_deploy", {"deployment_id": "d9"}, id="c1"))
+        async for text in connection:
+            plane.frames.put_nowait(json.loads(text))
+
+    adapter = FakeEngine()
+    async with running(tmp_path, adapter) as agent, ControlPlane(behaviour).serving() as plane:
+        async with linked(tmp_path, plane, agent, adapter, dialect="contract"):
+            assert (await plane.next("command_response"))["payload"]["error"]["code"] == "UNSUPPORTED"
+        assert await RememberedDialects(agent.journal._database).of(plane.endpoint()) is None
+
+
+async def test_a_pending_deployment_that_names_no_image_is_skipped(tmp_path: Path) -> None:
+    stub = {"deployment_id": "d0", "service_id": "web", "queued_at": "2026-11-27T00:49:00Z"}
+    adapter, router = FakeEngine(), OneAtATime()
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(ack={"pending_deployments": [stub, {"request_id": "real"}]}).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, router),
+    ):
+        assert await get(router.begun) == "real"
+        assert router.begun.empty()

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from syntra.agent.api.local_socket import (
     LocalSocket,
     SocketInUse,
 )
+from syntra.agent.api.running_requests import MAX_REQUESTS
 from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine
 from syntra.runtime.runtime import LogRange
@@ -33,7 +34,9 @@ from syntra.utils.errors import AgentError
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deploy_payload
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 CLIENT_BYTES = 1024 * 1024
 
@@ -84,6 +87,12 @@ class Served:
         finally:
             writer.close()
 
+    async def serves(self) -> bool:
+        """Whether a new client is answered."""
+        async with self.client() as client:
+            client.send("status", "serves")
+            return bool((await client.receive())["payload"]["success"])
+
 
 @asynccontextmanager
 async def served(tmp_path: Path, adapter: FakeEngine | None = None) -> AsyncIterator[Served]:
@@ -98,7 +107,6 @@ async def served(tmp_path: Path, adapter: FakeEngine | None = None) -> AsyncIter
             assert not path.exists()
 
 
-@virtual_time
 async def test_the_socket_is_private_whatever_the_umask_and_gone_at_the_end(tmp_path: Path) -> None:
     old = os.umask(0)
     try:
@@ -110,7 +118,6 @@ async def test_the_socket_is_private_whatever_the_umask_and_gone_at_the_end(tmp_
         os.umask(old)
 
 
-@virtual_time
 async def test_a_command_is_answered_and_its_story_told_on_its_connection(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client, agent.client() as other:
         client.send("deploy", "r1", **deploy_payload("d1"))
@@ -128,7 +135,6 @@ async def test_a_command_is_answered_and_its_story_told_on_its_connection(tmp_pa
         assert message["payload"]["request_id"] == "r3"
 
 
-@virtual_time
 async def test_without_a_request_id_the_envelope_names_the_request(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send_raw(b'{"id": "e1", "type": "list_services"}\n')
@@ -142,7 +148,8 @@ GARBAGE = [
     b"[]\n",
     b"{}\n",
     b"null\n",
-    b'{"id": 1, "type": "status"}\n',
+    b'{"id": [1], "type": "status"}\n',
+    b'{"id": "x", "type": "status", "payload": {"list": [' + b"[]," * 300_000 + b"1]}}\n",
     b'{"id": "x", "type": ["status"]}\n',
     b'{"id": "x", "type": "status", "payload": []}'.replace(b"[]", b"[1]") + b"\n",
     b'{"id": "", "type": "status"}\n',
@@ -154,7 +161,6 @@ GARBAGE = [
 ]
 
 
-@virtual_time
 async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         for garbage in GARBAGE:
@@ -169,18 +175,14 @@ async def test_garbage_is_answered_and_the_connection_goes_on(tmp_path: Path) ->
         assert (await client.receive())["payload"]["success"]
 
 
-@virtual_time
 async def test_a_line_that_is_too_long_is_refused_and_the_connection_closed(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send_raw(b"x" * (MAX_LINE_BYTES + 1))
         [message] = await client.rest()
         assert message["payload"]["error"]["code"] == "TOO_LARGE"
-        async with agent.client() as other:
-            other.send("status", "r1")
-            assert (await other.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
-@virtual_time
 async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Path) -> None:
     line = json.dumps({"id": "r1", "type": "deploy", "payload": deploy_payload("d1")}).encode()
     adapter = FakeEngine()
@@ -198,7 +200,6 @@ async def test_a_command_of_which_only_half_came_is_not_carried_out(tmp_path: Pa
             await agent.agent.done()
 
 
-@virtual_time
 async def test_a_client_that_only_stops_sending_hears_what_was_said(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         for number in range(5):
@@ -207,7 +208,6 @@ async def test_a_client_that_only_stops_sending_hears_what_was_said(tmp_path: Pa
         assert [m["payload"]["request_id"] for m in await client.rest()] == [f"r{n}" for n in range(5)]
 
 
-@virtual_time
 async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -225,7 +225,6 @@ async def test_a_request_sent_twice_on_one_connection_is_told_once(tmp_path: Pat
         assert adapter.calls.count("create") == 1
 
 
-@virtual_time
 async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent, agent.client() as one, agent.client() as two:
@@ -242,7 +241,6 @@ async def test_a_request_sent_on_two_connections_runs_once_and_both_hear_its_end
         assert adapter.calls.count("stop") == 1
 
 
-@virtual_time
 async def test_a_client_that_goes_away_does_not_stop_its_deployment(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with served(tmp_path, adapter) as agent:
@@ -272,7 +270,6 @@ class Chatty(FakeEngine):
             yield LogLine(timestamp=f"{self.said:020}", stream="stdout", message="x" * 1000)
 
 
-@virtual_time
 async def test_a_client_that_reads_slowly_holds_up_its_own_log_and_nothing_else(tmp_path: Path) -> None:
     adapter = Chatty()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -290,12 +287,9 @@ async def test_a_client_that_reads_slowly_holds_up_its_own_log_and_nothing_else(
             numbers = [int(line["timestamp"]) for line in payload["logs"]]
             assert numbers == list(range(seen + 1, seen + 1 + len(numbers)))
             seen += len(numbers)
-        async with agent.client() as other:
-            other.send("status", "r2")
-            assert (await other.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
-@virtual_time
 async def test_a_client_that_does_not_read_at_all_is_cut_off(tmp_path: Path) -> None:
     adapter = Chatty()
     async with served(tmp_path, adapter) as agent, agent.client() as client:
@@ -308,13 +302,12 @@ async def test_a_client_that_does_not_read_at_all_is_cut_off(tmp_path: Path) -> 
         assert not agent.local._connections
 
 
-@virtual_time
 async def test_a_client_that_lets_statuses_pile_up_is_cut_off(tmp_path: Path) -> None:
     async with served(tmp_path) as agent, agent.client() as client:
         client.send("restart", "r1", service_id="web")
         await client.receive()
         for _ in range(3000):
-            agent.agent.reports.tell(next(iter(agent.agent.reports._listeners)), "deploy_status", {"x": "y" * 2000})
+            agent.agent.reports.notify(next(iter(agent.agent.reports._listeners)), "deploy_status", {"x": "y" * 2000})
             if not agent.agent.reports._listeners:
                 break
         await asyncio.sleep(1)
@@ -322,7 +315,6 @@ async def test_a_client_that_lets_statuses_pile_up_is_cut_off(tmp_path: Path) ->
         assert not agent.local._connections
 
 
-@virtual_time
 async def test_more_connections_than_allowed_are_told_so_and_make_room_when_they_end(tmp_path: Path) -> None:
     async with served(tmp_path) as agent:
         held = [await asyncio.open_unix_connection(agent.path) for _ in range(MAX_CONNECTIONS)]
@@ -336,35 +328,27 @@ async def test_more_connections_than_allowed_are_told_so_and_make_room_when_they
         for _, writer in held:
             writer.close()
         await asyncio.sleep(1)
-        async with agent.client() as client:
-            client.send("status", "r1")
-            assert (await client.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
-@virtual_time
 async def test_a_second_agent_on_the_socket_is_refused_and_the_first_serves_on(tmp_path: Path) -> None:
     async with served(tmp_path) as agent:
         second = LocalSocket(agent.path, agent.agent.router, agent.agent.reports)
         with pytest.raises(SocketInUse, match="another agent answers there"):
             await second.open()
         await second.close()
-        async with agent.client() as client:
-            client.send("status", "r1")
-            assert (await client.receive())["payload"]["success"]
+        assert await agent.serves()
 
 
-@virtual_time
 async def test_a_socket_that_a_dead_agent_left_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "run" / "agent.sock"
     path.parent.mkdir()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    async with served(tmp_path) as agent, agent.client() as client:
-        client.send("status", "r1")
-        assert (await client.receive())["payload"]["success"]
+    async with served(tmp_path) as agent:
+        assert await agent.serves()
 
 
-@virtual_time
 async def test_a_path_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run" / "agent.sock"
     path.parent.mkdir()
@@ -395,6 +379,7 @@ CLIENT = """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+@pytest.mark.virtual_time(False)
 async def test_another_user_is_refused_by_the_file_and_by_the_credentials() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder)
@@ -420,7 +405,6 @@ async def _as_nobody(path: Path) -> str:
     return done.stdout
 
 
-@virtual_time
 async def test_a_closing_agent_ends_its_connections(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path / "data", adapter) as agent:
@@ -436,3 +420,23 @@ async def test_a_closing_agent_ends_its_connections(tmp_path: Path) -> None:
         await client.rest()
         assert not local._connections
         writer.close()
+
+
+async def test_who_follows_many_logs_keeps_nobody_from_looking(tmp_path: Path) -> None:
+    async with served(tmp_path) as agent, AsyncExitStack() as stack:
+        await agent.agent.deployed("d1")
+        for number in range(MAX_REQUESTS):
+            client = await stack.enter_async_context(agent.client())
+            client.send("logs_subscribe", f"l{number}", service_id="web", follow=True)
+            assert (await client.until("command_response"))["success"]
+        async with agent.client() as one_more:
+            one_more.send("logs_subscribe", "more", service_id="web", follow=True)
+            assert (await one_more.until("command_response"))["error"]["code"] == "BUSY"
+        for kind in ("status", "list_services"):
+            async with agent.client() as looking:
+                looking.send(kind, "q1")
+                assert (await looking.until("command_response"))["success"]
+        await agent.agent.send("logs_subscribe", "theirs", service_id="web", follow=True)
+        await asyncio.sleep(0.1)
+        [answer] = await agent.agent.responses("theirs")
+        assert answer["success"], "the control plane has a share of its own"

@@ -13,8 +13,8 @@ import pytest
 from syntra.agent.api.log_streams import (
     BATCH_LINES,
     BATCH_SECS,
-    LOOK_AGAIN_SECS,
     QUEUE_LINES,
+    RECHECK_SECS,
     LogSubscription,
     Send,
     batches,
@@ -28,7 +28,9 @@ from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deployment
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 WEB = ServiceId("web")
 
@@ -83,7 +85,6 @@ async def following(adapter: FakeEngine, sink: Sink, **changes: Any) -> AsyncIte
         task.cancel()
 
 
-@virtual_time
 async def test_the_lines_of_all_replicas_are_merged_by_time_and_cut_to_the_tail() -> None:
     adapter = await engine(3)
     for offset, container in enumerate(adapter.of("web")):
@@ -95,7 +96,22 @@ async def test_the_lines_of_all_replicas_are_merged_by_time_and_cut_to_the_tail(
     assert sink.payloads[-1]["logs"] == []
 
 
-@virtual_time
+async def test_a_line_says_which_replica_wrote_it_and_whether_it_was_cut() -> None:
+    for follow in (False, True):
+        adapter = await engine(2)
+        one, two = adapter.of("web")
+        one.lines = [line(1, "first")]
+        two.lines = [LogLine(timestamp=line(2).timestamp, stream="stderr", message="second", truncated=True)]
+        sink = Sink()
+        if follow:
+            async with following(adapter, sink):
+                await asyncio.sleep(1)
+        else:
+            await subscription(adapter, wanted(), sink.send).run()
+        said = sorted((entry for p in sink.payloads for entry in p["logs"]), key=lambda entry: str(entry["timestamp"]))
+        assert [(entry["replica"], entry.get("truncated")) for entry in said] == [(1, None), (2, True)]
+
+
 async def test_nothing_wanted_and_nothing_there_is_just_done() -> None:
     for replicas, tail in ((2, 0), (0, 10)):
         adapter = await engine(replicas)
@@ -106,7 +122,6 @@ async def test_nothing_wanted_and_nothing_there_is_just_done() -> None:
         assert [(payload["logs"], payload["done"]) for payload in sink.payloads] == [([], True)]
 
 
-@virtual_time
 async def test_many_lines_come_in_batches() -> None:
     adapter = await engine(1)
     adapter.of("web")[0].lines = [line(0, str(number)) for number in range(2 * BATCH_LINES + 1)]
@@ -116,7 +131,6 @@ async def test_many_lines_come_in_batches() -> None:
 
 
 @pytest.mark.parametrize("follow", [False, True])
-@virtual_time
 async def test_long_lines_come_in_payloads_that_fit_a_frame(follow: bool) -> None:
     adapter = await engine(1)
     longest = "\U0001f40b" * 65_536
@@ -131,7 +145,6 @@ async def test_long_lines_come_in_payloads_that_fit_a_frame(follow: bool) -> Non
     assert max(len(json.dumps(payload)) for payload in sink.payloads) < 16 * 1024 * 1024
 
 
-@virtual_time
 async def test_a_subscription_follows_what_is_there_and_what_comes_later() -> None:
     adapter = await engine(2)
     one, two = adapter.of("web")
@@ -155,7 +168,6 @@ async def test_a_subscription_follows_what_is_there_and_what_comes_later() -> No
     assert all(payload["done"] is False for payload in sink.payloads)
 
 
-@virtual_time
 async def test_a_replica_whose_event_was_lost_is_found_all_the_same() -> None:
     adapter = await engine(1)
     sink = Sink()
@@ -163,12 +175,11 @@ async def test_a_replica_whose_event_was_lost_is_found_all_the_same() -> None:
         announce, adapter._announce = adapter._announce, lambda: None  # type: ignore[method-assign] # loses events
         later, _ = await adapter.create(deployment(), 2)
         adapter.containers[later].say("hello")
-        await asyncio.sleep(LOOK_AGAIN_SECS + 1)
+        await asyncio.sleep(RECHECK_SECS + 1)
         adapter._announce = announce  # type: ignore[method-assign] # as it was
         assert sink.messages == ["hello"]
 
 
-@virtual_time
 async def test_a_log_goes_on_from_its_last_line_when_the_engine_is_back_and_the_next_replica_is_found() -> None:
     class Breaking(FakeEngine):
         breaks = True
@@ -205,7 +216,6 @@ async def test_a_log_goes_on_from_its_last_line_when_the_engine_is_back_and_the_
         assert {"and on", "two"} <= set(sink.messages)
 
 
-@virtual_time
 async def test_an_engine_that_is_away_at_the_beginning_is_an_error() -> None:
     adapter = await engine(1)
     adapter.away = True
@@ -214,7 +224,6 @@ async def test_an_engine_that_is_away_at_the_beginning_is_an_error() -> None:
             await subscription(adapter, wanted(follow=follow), Sink().send).run()
 
 
-@virtual_time
 async def test_what_send_raises_ends_the_subscription() -> None:
     adapter = await engine(1)
     adapter.of("web")[0].say("x")
@@ -229,7 +238,6 @@ async def test_what_send_raises_ends_the_subscription() -> None:
     assert caught.group_contains(StepFailed)
 
 
-@virtual_time
 async def test_a_reader_that_stops_stops_the_reading() -> None:
     class Endless(FakeEngine):
         read = 0
@@ -260,7 +268,6 @@ async def test_a_reader_that_stops_stops_the_reading() -> None:
         assert adapter.read <= len(sink.messages) + QUEUE_LINES + BATCH_LINES + 1
 
 
-@virtual_time
 async def test_a_batch_waits_a_moment_for_company_and_no_longer() -> None:
     queue: asyncio.Queue[LogLine] = asyncio.Queue()
     gathered = batches(queue)

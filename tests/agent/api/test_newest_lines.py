@@ -20,7 +20,7 @@ def test_the_last_by_time_stay_and_lines_of_one_moment_keep_their_order(seconds:
     for one in lines:
         newest.add(one)
     wanted = sorted(lines, key=lambda each: each.timestamp)[-count:] if count else []
-    assert list(newest.taken()) == wanted
+    assert [one for _, one in newest.taken()] == wanted
     assert (list(newest.taken()), newest.cut) == ([], None)
 
 
@@ -29,10 +29,10 @@ def test_too_long_lines_cost_the_oldest_and_that_can_be_told() -> None:
     for second in range(5):
         newest.add(line(second, "four"))
     assert newest.cut == line(2, "four")
-    assert list(newest.taken()) == [line(3, "four"), line(4, "four")]
+    assert list(newest.taken()) == [(0, line(3, "four")), (0, line(4, "four"))]
 
 
 def test_one_line_stays_however_long_it_is() -> None:
     newest = NewestLines(2, chars=3)
     newest.add(line(1, "longer than all"))
-    assert list(newest.taken()) == [line(1, "longer than all")]
+    assert list(newest.taken()) == [(0, line(1, "longer than all"))]

@@ -13,13 +13,15 @@ from syntra.agent.api.service_views import PROBE_MAX_AGE_SECS, VIEW_PROBE_SECS, 
 from syntra.model.command import Query, QueryKind
 from syntra.model.container import Container
 from syntra.model.errors import RequestError
-from syntra.model.ids import ContainerId, RequestId, ServiceId
-from syntra.model.status import Figures, Health
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.ids import RequestId, ServiceId
+from syntra.model.status import Health
+from syntra.runtime.errors import RuntimeUnavailable
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.samples import deployment
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 CHECK: dict[str, Any] = {"type": "exec", "command": ["wget"], "interval_seconds": 1, "retries": 2}
 CHECKED: dict[str, Any] = {"config": {"health_check": CHECK}}
@@ -34,199 +36,161 @@ async def view(agent: Agent, service_id: str = "web") -> ServiceView:
     return found
 
 
-@virtual_time
-async def test_the_status_tells_of_the_agent_the_engine_and_the_services(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeEngine()) as agent:
-        await agent.deployed("d1", **CHECKED)
-        status = await ask(agent, QueryKind.STATUS)
-        assert status["agent"] | {"pid": 0, "uptime_seconds": 0} == {
-            "agent_id": "agt_1",
-            "server_id": "srv_1",
-            "version": __version__,
-            "pid": 0,
-            "uptime_seconds": 0,
-            "data_dir": str(tmp_path),
-        }
-        assert status["control_plane"] == {"state": "alone"}
-        assert status["runtime"] == {
-            "name": "fake",
-            "version": "1.2.3",
-            "api_version": "1.41",
-            "reachable": True,
-            "detail": "",
-        }
-        assert status["journal"] == {"outbox": await agent.journal.outbox.size(), "dropped": 0}
-        assert status["warnings"] == ["a warning"]
-        [service] = status["services"]
-        assert service["status"] == "running"
+async def test_the_status_tells_of_the_agent_the_engine_and_the_services(agent: Agent, tmp_path: Path) -> None:
+    await agent.deployed("d1", **CHECKED)
+    status = await ask(agent, QueryKind.STATUS)
+    assert status["agent"] | {"pid": 0, "uptime_seconds": 0} == {
+        "agent_id": "agt_1",
+        "server_id": "srv_1",
+        "version": __version__,
+        "pid": 0,
+        "uptime_seconds": 0,
+        "data_dir": str(tmp_path),
+    }
+    assert status["control_plane"] == {"state": "alone"}
+    assert status["runtime"] == {
+        "name": "fake",
+        "version": "1.2.3",
+        "api_version": "1.41",
+        "reachable": True,
+        "detail": "",
+    }
+    assert status["journal"] == {"outbox": await agent.journal.outbox.size(), "dropped": 0}
+    assert status["warnings"] == ["a warning"]
+    [service] = status["services"]
+    assert service["status"] == "running"
 
 
-@virtual_time
-async def test_an_engine_that_is_away_is_part_of_the_status_and_an_error_elsewhere(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1")
-        adapter.away = True
-        status = await ask(agent, QueryKind.STATUS)
-        assert status["runtime"]["reachable"] is False
-        assert "does not answer" in status["runtime"]["detail"]
-        assert status["services"] == []
-        assert len(status["warnings"]) == 2
-        for kind in (QueryKind.LIST_SERVICES, QueryKind.METRICS):
-            with pytest.raises(RuntimeUnavailable):
-                await ask(agent, kind, service_id=ServiceId("web"))
+async def test_an_engine_that_is_away_is_part_of_the_status_and_an_error_elsewhere(agent: Agent) -> None:
+    await agent.deployed("d1")
+    agent.engine.away = True
+    status = await ask(agent, QueryKind.STATUS)
+    assert status["runtime"]["reachable"] is False
+    assert "does not answer" in status["runtime"]["detail"]
+    assert status["services"] == []
+    assert len(status["warnings"]) == 2
+    for kind in (QueryKind.LIST_SERVICES, QueryKind.METRICS):
+        with pytest.raises(RuntimeUnavailable):
+            await ask(agent, kind, service_id=ServiceId("web"))
 
 
-@virtual_time
-async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        networking = {"domains": ["shop.example.com"]}
-        await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK}, networking=networking)
-        [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
-        containers = service.pop("containers")
-        assert service == {
-            "service_id": "web",
-            "service_name": "web",
-            "project_name": "shop",
-            "deployment_id": "d1",
-            "image": "shop/web:1",
-            "status": "running",
-            "health": "healthy",
-            "replicas": {"desired": 2, "running": 2},
-            "domains": ["shop.example.com"],
-        }
-        assert [c["container_name"] for c in containers] == ["syn-web-d1", "syn-web-d1-2"]
-        assert containers[0] | {"started_at": ""} == {
-            "service_id": "web",
-            "container_id": adapter.of("web")[0].container_id,
-            "container_name": "syn-web-d1",
-            "deployment_id": "d1",
-            "status": "running",
-            "health": "healthy",
-            "cpu_percent": 1.25,
-            "memory_mb": 3.0,
-            "restart_count": 0,
-            "started_at": "",
-        }
+async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: Agent) -> None:
+    networking = {"domains": ["shop.example.com"]}
+    await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK}, networking=networking)
+    [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    containers = service.pop("containers")
+    assert service == {
+        "service_id": "web",
+        "service_name": "web",
+        "project_name": "shop",
+        "deployment_id": "d1",
+        "image": "shop/web:1",
+        "status": "running",
+        "health": "healthy",
+        "replicas": {"desired": 2, "running": 2},
+        "domains": ["shop.example.com"],
+    }
+    assert [c["container_name"] for c in containers] == ["syn-web-d1", "syn-web-d1-2"]
+    assert containers[0] | {"started_at": ""} == {
+        "service_id": "web",
+        "container_id": agent.engine.of("web")[0].container_id,
+        "container_name": "syn-web-d1",
+        "deployment_id": "d1",
+        "status": "running",
+        "health": "healthy",
+        "cpu_percent": 1.25,
+        "memory_mb": 3.0,
+        "restart_count": 0,
+        "started_at": "",
+    }
 
 
-@virtual_time
-async def test_the_state_of_a_service_follows_its_containers(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK})
-        one, _ = adapter.of("web")
-        assert (await view(agent)).status == "running"
-        await adapter.stop(one.container_id, 0.0)
-        fallen = await view(agent)
-        assert fallen.status == "error"
-        assert [container_status(fallen, r, adapter)["status"] for r in fallen.replicas] == ["stopped", "running"]
-        await agent.send("stop", "r2", service_id="web")
-        await agent.done()
-        stopped = await view(agent)
-        assert (stopped.status, stopped.overall_health) == ("stopped", Health.UNKNOWN)
-        [listed] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
-        assert listed["replicas"] == {"desired": 0, "running": 0}
-        await adapter.start(one.container_id)
-        assert (await view(agent)).status == "running"
+async def test_the_state_of_a_service_follows_its_containers(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK})
+    one, _ = agent.engine.of("web")
+    assert (await view(agent)).status == "running"
+    await agent.engine.stop(one.container_id, 0.0)
+    fallen = await view(agent)
+    assert fallen.status == "error"
+    assert [container_status(fallen, r, agent.engine)["status"] for r in fallen.replicas] == ["stopped", "running"]
+    await agent.carry_out("stop", "r2")
+    stopped = await view(agent)
+    assert (stopped.status, stopped.overall_health) == ("stopped", Health.UNKNOWN)
+    [listed] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    assert listed["replicas"] == {"desired": 0, "running": 0}
+    await agent.engine.start(one.container_id)
+    assert (await view(agent)).status == "running"
 
 
-@virtual_time
-async def test_a_crashing_service_is_restarting_or_in_error(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", env={"FAIL": "deaf"})
-        [container] = adapter.of("web")
-        container.deployment.spec.env["FAIL"] = "exit"  # type: ignore[index] # it begins to crash
-        await adapter.restart(container.container_id, 0.0)
-        crashing = await view(agent)
-        assert crashing.status == "restarting"
-        assert container_status(crashing, crashing.replicas[0], adapter)["status"] == "restarting"
-        container.always = False
-        await asyncio.sleep(1)
-        ended = await view(agent)
-        assert ended.status == "error"
-        status = container_status(ended, ended.replicas[0], adapter)
-        assert (status["status"], status["cpu_percent"], status["memory_mb"]) == ("error", 0.0, 0.0)
+async def test_a_crashing_service_is_restarting_or_in_error(agent: Agent) -> None:
+    await agent.deployed("d1", env={"FAIL": "deaf"})
+    [container] = agent.engine.of("web")
+    container.deployment.spec.env["FAIL"] = "exit"  # type: ignore[index] # it begins to crash
+    await agent.engine.restart(container.container_id, 0.0)
+    crashing = await view(agent)
+    assert crashing.status == "restarting"
+    assert container_status(crashing, crashing.replicas[0], agent.engine)["status"] == "restarting"
+    container.always = False
+    await asyncio.sleep(1)
+    ended = await view(agent)
+    assert ended.status == "error"
+    status = container_status(ended, ended.replicas[0], agent.engine)
+    assert (status["status"], status["cpu_percent"], status["memory_mb"]) == ("error", 0.0, 0.0)
 
 
-@virtual_time
-async def test_containers_that_the_journal_does_not_know_are_shown_as_they_are(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        stray = deployment("d7", "lost")
-        await adapter.obtain_image(stray, None, lambda *_: None)
-        container_id, _ = await adapter.create(stray, 1)
-        await adapter.start(container_id)
-        [listed] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
-        assert (listed["service_name"], listed["deployment_id"], listed["status"]) == ("lost", "d7", "running")
-        assert (listed["image"], listed["project_name"], listed["domains"]) == (None, None, [])
-        assert listed["replicas"] == {"desired": None, "running": 1}
+async def test_containers_that_the_journal_does_not_know_are_shown_as_they_are(agent: Agent) -> None:
+    stray = deployment("d7", "lost")
+    await agent.engine.obtain_image(stray, None, lambda *_: None)
+    container_id, _ = await agent.engine.create(stray, 1)
+    await agent.engine.start(container_id)
+    [listed] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    assert (listed["service_name"], listed["deployment_id"], listed["status"]) == ("lost", "d7", "running")
+    assert (listed["image"], listed["project_name"], listed["domains"]) == (None, None, [])
+    assert listed["replicas"] == {"desired": None, "running": 1}
 
 
-@virtual_time
-async def test_health_is_probed_for_a_view_and_remembered_for_a_moment(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 3, "health_check": CHECK})
-        await asyncio.sleep(PROBE_MAX_AGE_SECS)
-        adapter.calls.clear()
-        assert (await view(agent)).overall_health is Health.HEALTHY
-        adapter.of("web")[1].deployment.spec.env["FAIL"] = "unhealthy"  # type: ignore[index] # it falls ill
-        await asyncio.sleep(PROBE_MAX_AGE_SECS / 2)
-        assert (await view(agent)).overall_health is Health.HEALTHY
-        assert adapter.calls.count("execute") == 3
-        await asyncio.sleep(PROBE_MAX_AGE_SECS)
-        assert (await view(agent)).overall_health is Health.UNHEALTHY
+async def test_health_is_probed_for_a_view_and_remembered_for_a_moment(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 3, "health_check": CHECK})
+    await asyncio.sleep(PROBE_MAX_AGE_SECS)
+    agent.engine.calls.clear()
+    assert (await view(agent)).overall_health is Health.HEALTHY
+    agent.engine.of("web")[1].deployment.spec.env["FAIL"] = "unhealthy"  # type: ignore[index] # it falls ill
+    await asyncio.sleep(PROBE_MAX_AGE_SECS / 2)
+    assert (await view(agent)).overall_health is Health.HEALTHY
+    assert agent.engine.calls.count("execute") == 3
+    await asyncio.sleep(PROBE_MAX_AGE_SECS)
+    assert (await view(agent)).overall_health is Health.UNHEALTHY
 
 
-@virtual_time
-async def test_slow_checks_do_not_hold_up_a_view_for_long(tmp_path: Path) -> None:
-    class Stuck(FakeEngine):
-        stuck = False
-
-        async def execute(self, *args: Any, **kwargs: Any) -> Any:
-            if self.stuck:
-                await asyncio.sleep(3600)
-            return await super().execute(*args, **kwargs)
-
-    adapter = Stuck()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 20, "health_check": {**CHECK, "timeout_seconds": 60}})
-        await asyncio.sleep(PROBE_MAX_AGE_SECS)
-        adapter.stuck = True
-        begun = now()
-        assert (await view(agent)).overall_health is Health.UNHEALTHY
-        # Ten at once, so twenty take two turns.
-        assert now() - begun < 2 * (VIEW_PROBE_SECS + 1.5)
+async def test_slow_checks_do_not_hold_up_a_view_for_long(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 20, "health_check": {**CHECK, "timeout_seconds": 60}})
+    await asyncio.sleep(PROBE_MAX_AGE_SECS)
+    agent.engine.hold("execute")
+    begun = now()
+    assert (await view(agent)).overall_health is Health.UNHEALTHY
+    # Ten at once, so twenty take two turns.
+    assert now() - begun < 2 * (VIEW_PROBE_SECS + 1.5)
 
 
-@virtual_time
-async def test_a_service_without_a_check_has_no_known_health(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeEngine()) as agent:
-        await agent.deployed("d1")
-        assert (await view(agent)).overall_health is Health.UNKNOWN
+async def test_a_service_without_a_check_has_no_known_health(agent: Agent) -> None:
+    await agent.deployed("d1")
+    assert (await view(agent)).overall_health is Health.UNKNOWN
 
 
-@virtual_time
-async def test_figures_are_those_of_what_runs(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 2, "memory_limit": "64m"})
-        one, _two = adapter.of("web")
-        await adapter.stop(one.container_id, 0.0)
-        figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
-        assert figures["service_id"] == "web"
-        [container] = figures["containers"]
-        assert container["memory_used_mb"] == 3.0
-        assert (container["memory_limit_mb"], container["memory_percent"]) == (64.0, 4.69)
-        with pytest.raises(RequestError) as caught:
-            await ask(agent, QueryKind.METRICS, service_id=ServiceId("other"))
-        assert caught.value.code == "SERVICE_NOT_FOUND"
+async def test_figures_are_those_of_what_runs(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2, "memory_limit": "64m"})
+    one, _two = agent.engine.of("web")
+    await agent.engine.stop(one.container_id, 0.0)
+    figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
+    assert figures["service_id"] == "web"
+    [container] = figures["containers"]
+    assert container["memory_used_mb"] == 3.0
+    assert (container["memory_limit_mb"], container["memory_percent"]) == (64.0, 4.69)
+    with pytest.raises(RequestError) as caught:
+        await ask(agent, QueryKind.METRICS, service_id=ServiceId("other"))
+    assert caught.value.code == "SERVICE_NOT_FOUND"
 
 
-@virtual_time
 async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None:
     class NewestFirst(FakeEngine):
         """As the engine lists containers."""
@@ -240,47 +204,32 @@ async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None
         assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1", "syn-web-d1-2", "syn-web-d1-3"]
 
 
-@virtual_time
-async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(
-    tmp_path: Path,
-) -> None:
-    class Vanishing(FakeEngine):
-        async def figures(self, container_id: ContainerId) -> Figures | None:
-            if container_id == self.of("web")[0].container_id:
-                raise self.error
-            return await super().figures(container_id)
-
-        error = StepFailed("CONTAINER_NOT_FOUND", "no such container")
-
-    adapter = Vanishing()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config={"replicas": 2})
-        figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
-        assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1-2"]
-        assert figures["containers"][0]["memory_limit_mb"] is None
-        adapter.error = StepFailed("METRICS_FAILED", "cannot measure")
-        await agent.ask("metrics", "m1", service_id="web")
-        await asyncio.sleep(1)
-        assert agent.local.responses()[0]["error"]["code"] == "METRICS_FAILED"
+async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    agent.engine.refuse("figures", "CONTAINER_NOT_FOUND")
+    figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
+    assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1-2"]
+    assert figures["containers"][0]["memory_limit_mb"] is None
+    agent.engine.refuse("figures", "METRICS_FAILED")
+    await agent.ask("metrics", "m1", service_id="web")
+    await asyncio.sleep(1)
+    assert agent.local.responses()[0]["error"]["code"] == "METRICS_FAILED"
 
 
-@virtual_time
-async def test_a_plan_tells_the_steps_and_changes_nothing(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        published: dict[str, Any] = {"networking": {"expose_port": 8088}}
-        await agent.deployed("d1", **published)
-        adapter.calls.clear()
-        planned = await ask(agent, QueryKind.PLAN, deployment=deployment("d2", **published))
-        assert (planned["service_id"], planned["deployment_id"], planned["strategy"]) == ("web", "d2", "rolling")
-        texts = [step["text"] for step in planned["steps"]]
-        assert texts[0] == "pull shop/web:1 and pin it"
-        assert texts.index("stop syn-web-d1") < texts.index("start replica 1")
-        assert "host port 8088" in planned["notes"][0]
-        assert set(adapter.calls) == {"observe", "has_image"}
-        assert await agent.journal.deployment(ServiceId("web"), deployment("d2").deployment_id) is None
-        again = await ask(agent, QueryKind.PLAN, deployment=deployment("d1", **published))
-        assert "pull" not in " ".join(step["text"] for step in again["steps"])
-        with pytest.raises(RequestError) as caught:
-            await ask(agent, QueryKind.PLAN, deployment=deployment("d1", env={"OTHER": "1"}))
-        assert caught.value.code == "DEPLOYMENT_EXISTS"
+async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
+    published: dict[str, Any] = {"networking": {"expose_port": 8088}}
+    await agent.deployed("d1", **published)
+    agent.engine.calls.clear()
+    planned = await ask(agent, QueryKind.PLAN, deployment=deployment("d2", **published))
+    assert (planned["service_id"], planned["deployment_id"], planned["strategy"]) == ("web", "d2", "rolling")
+    texts = [step["text"] for step in planned["steps"]]
+    assert texts[0] == "pull shop/web:1 and pin it"
+    assert texts.index("stop syn-web-d1") < texts.index("start replica 1")
+    assert "host port 8088" in planned["notes"][0]
+    assert set(agent.engine.calls) == {"observe", "has_image"}
+    assert await agent.journal.deployment(ServiceId("web"), deployment("d2").deployment_id) is None
+    again = await ask(agent, QueryKind.PLAN, deployment=deployment("d1", **published))
+    assert "pull" not in " ".join(step["text"] for step in again["steps"])
+    with pytest.raises(RequestError) as caught:
+        await ask(agent, QueryKind.PLAN, deployment=deployment("d1", env={"OTHER": "1"}))
+    assert caught.value.code == "DEPLOYMENT_EXISTS"

@@ -193,10 +193,7 @@ ENVIRONMENTS: dict[str, tuple[dict[str, str], str]] = {
         {"SYNTRA_TELEMETRY__OTLP_HTP_PORT": "1"},
         "SYNTRA_TELEMETRY__OTLP_HTP_PORT: no such key, did you mean SYNTRA_TELEMETRY__OTLP_HTTP_PORT?",
     ),
-    "one underscore": (
-        {"SYNTRA_RUNTIME_DOCKER_SOCKET": "/x"},
-        "did you mean SYNTRA_RUNTIME__DOCKER_SOCKET?",
-    ),
+    "one underscore": ({"SYNTRA_RUNTIME_DOCKER_SOCKET": "/x"}, "did you mean SYNTRA_RUNTIME__DOCKER_SOCKET?"),
     "no section": ({"SYNTRA_TOKEN": SECRET}, "SYNTRA_TOKEN: no such key, did you mean SYNTRA_CONTROL_PLANE__TOKEN?"),
     "top-level slip": ({"SYNTRA_DATADIR": "/x"}, "did you mean SYNTRA_DATA_DIR?"),
     "unlike anything": ({"SYNTRA_X__Y": "1"}, "SYNTRA_X__Y: no such key"),
@@ -216,7 +213,9 @@ def test_a_wrong_variable_is_refused_by_name(case: str, tmp_path: Path) -> None:
 
 def test_a_file_that_was_asked_for_must_exist(tmp_path: Path) -> None:
     path = tmp_path / "missing.toml"
-    assert refusal(path, {}) == f"cannot load configuration {path}: there is no such file"
+    assert refusal(path, {}) == (
+        f"cannot load configuration {path}: there is no such file; check --config and SYNTRA_CONFIG"
+    )
     assert "there is no such file" in refusal(None, {"SYNTRA_CONFIG": str(path)})
     assert "there is no such file" in refusal(tmp_path / "missing.toml" / "x", {})
 

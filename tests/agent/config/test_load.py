@@ -29,6 +29,7 @@ OTHER = {
     "control_plane.token": "syn_agt_other",
     "control_plane.token_file": "/nowhere/token",
     "control_plane.heartbeat_interval_secs": "7",
+    "control_plane.dialect": "hub",
     "control_plane.reconnect_max_delay_secs": "8",
     "runtime.runtime_type": "docker",
     "runtime.docker_socket": "/run/podman/podman.sock",

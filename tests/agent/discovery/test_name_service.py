@@ -23,7 +23,7 @@ from syntra.agent.config.settings import DnsSettings
 from syntra.agent.discovery.name_service import NameService, build_name_service, stale_services
 from syntra.agent.traffic.endpoints import NamedService
 from syntra.model.container import Container, ContainerState, NameSource
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.network import Address, ContainerDns
 from syntra.networking.dns.forward import Forwarder
 from syntra.networking.dns.server import NameServer
@@ -32,6 +32,7 @@ from tests.agent.fake_engine import FakeEngine
 from tests.model.samples import deployment, spec
 from tests.networking.dns.samples import query
 from tests.networking.dns.served import ask_udp
+from tests.runtime.containers.world import replica
 
 SHOP, BLOG = FakeEngine().network("shop"), FakeEngine().network("blog")
 GATEWAY = str(SHOP.gateways[0])
@@ -280,34 +281,25 @@ async def test_services_made_before_are_named_with_what_to_do() -> None:
 
 
 def test_aliases_are_done_without_only_when_everybody_asks_the_agent() -> None:
-    def replica(service: str, names: NameSource, *, project: str = "shop", up: bool = True) -> Container:
-        return Container(
-            container_id=ContainerId(service),
-            name=service,
-            service_id=ServiceId(service),
-            deployment_id=DeploymentId("d"),
-            index=1,
-            spec_hash="",
-            state=ContainerState.RUNNING if up else ContainerState.EXITED,
-            created_ns=0,
-            addresses=MappingProxyType({f"syntra-{project}": ""}),
-            names=names,
-        )
+    def of(service: str, names: NameSource, *, project: str = "shop", up: bool = True) -> Container:
+        state = ContainerState.RUNNING if up else ContainerState.EXITED
+        addresses = MappingProxyType({f"syntra-{project}": ""})
+        return replica(state=state, service_id=ServiceId(service), addresses=addresses, names=names)
 
     def said(*replicas: Container) -> list[str]:
         return stale_services([SHOP, BLOG], replicas, {ServiceId("s-web"): "web"})
 
-    old, mixed = replica("s-web", NameSource.ENGINE), replica("s-db", NameSource.BOTH)
-    new, down = replica("s-api", NameSource.AGENT), replica("s-old", NameSource.ENGINE, up=False)
+    old, mixed = of("s-web", NameSource.ENGINE), of("s-db", NameSource.BOTH)
+    new, down = of("s-api", NameSource.AGENT), of("s-old", NameSource.ENGINE, up=False)
     assert said(new, down) == []
     assert [line.partition(" again")[0] for line in said(old, mixed, new)] == ["deploy web of project shop"]
     assert [line.partition(" again")[0] for line in said(mixed, new)] == ["deploy s-db of project shop"]
-    elsewhere = replica("s-posts", NameSource.ENGINE, project="blog")
+    elsewhere = of("s-posts", NameSource.ENGINE, project="blog")
     assert [line.partition(" again")[0] for line in said(mixed, mixed, elsewhere, old)] == [
         "deploy web of project shop",
         "deploy s-posts of project blog",
     ]
-    assert said(replica("s-other", NameSource.ENGINE, project="unknown")) == []
+    assert said(of("s-other", NameSource.ENGINE, project="unknown")) == []
 
 
 async def test_the_service_listens_where_containers_ask_and_closes_for_good() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from syntra.model.health_change import HealthChange
 from syntra.model.ids import ServiceId
 from tests.agent.agent_rig import Agent, running, until_killed
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import virtual_time
+
+pytestmark = pytest.mark.virtual_time
 
 WEB = ServiceId("web")
 CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_seconds": 1}, "replicas": 2}
@@ -25,7 +28,6 @@ async def configured(agent: Agent, request_id: str, **fields: object) -> None:
     assert response["success"], response
 
 
-@virtual_time
 async def test_a_change_survives_a_kill_and_is_answered_once(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with until_killed(tmp_path / "a", adapter) as agent:
@@ -41,90 +43,66 @@ async def test_a_change_survives_a_kill_and_is_answered_once(tmp_path: Path) -> 
         assert first["data"]["health_check"]["interval_seconds"] == 2.0
 
 
-@virtual_time
-async def test_scaling_after_a_change_replaces_no_container(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config=CHECKED)
-        before = set(adapter.containers)
-        await configured(agent, "c1", retries=5)
-        await agent.send("scale", "s1", service_id="web", replicas=3)
-        await agent.done()
-        assert await agent.outcome("s1") == "running"
-        assert before < set(adapter.containers)
-        assert len(adapter.containers) == 3
+async def test_scaling_after_a_change_replaces_no_container(agent: Agent) -> None:
+    await agent.deployed("d1", config=CHECKED)
+    before = set(agent.engine.containers)
+    await configured(agent, "c1", retries=5)
+    await agent.carry_out("scale", "s1", replicas=3)
+    assert await agent.outcome("s1") == "running"
+    assert before < set(agent.engine.containers)
+    assert len(agent.engine.containers) == 3
 
 
-@virtual_time
-async def test_a_scale_and_a_rollback_are_proven_by_the_changed_check(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config=CHECKED)
-        await agent.deployed("d2", config=CHECKED)
-        await agent.send("stop", "s0", service_id="web")
-        await agent.done()
-        await configured(agent, "c1", retries=1, interval=0.1, timeout=0.1, path="/never")
-        await agent.send("scale", "s1", service_id="web", replicas=3)
-        await agent.done()
-        assert await agent.outcome("s1") == "HEALTH_CHECK_FAILED"
-        await agent.send("rollback", "b1", service_id="web")
-        await agent.done()
-        assert await agent.outcome("b1") == "HEALTH_CHECK_FAILED"
-        assert await change_of(agent) is not None
+async def test_a_scale_and_a_rollback_are_proven_by_the_changed_check(agent: Agent) -> None:
+    await agent.deployed("d1", config=CHECKED)
+    await agent.deployed("d2", config=CHECKED)
+    await agent.carry_out("stop", "s0")
+    await configured(agent, "c1", retries=1, interval=0.1, timeout=0.1, path="/never")
+    await agent.carry_out("scale", "s1", replicas=3)
+    assert await agent.outcome("s1") == "HEALTH_CHECK_FAILED"
+    await agent.carry_out("rollback", "b1")
+    assert await agent.outcome("b1") == "HEALTH_CHECK_FAILED"
+    assert await change_of(agent) is not None
 
 
-@virtual_time
-async def test_the_next_deploy_brings_its_own_check(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config=CHECKED)
-        await configured(agent, "c1", path="/never", retries=1)
-        await agent.deploy("r2", "d2", config=CHECKED, env={"FAIL": "unhealthy"})
-        await agent.done()
-        assert await agent.outcome("r2") == "HEALTH_CHECK_FAILED"
-        assert await change_of(agent) is not None, "a deploy that failed brings nothing"
-        await agent.deployed("d3", config=CHECKED)
-        assert await change_of(agent) is None
+async def test_the_next_deploy_brings_its_own_check(agent: Agent) -> None:
+    await agent.deployed("d1", config=CHECKED)
+    await configured(agent, "c1", path="/never", retries=1)
+    await agent.deploy_to_end("r2", "d2", config=CHECKED, env={"FAIL": "unhealthy"})
+    assert await agent.outcome("r2") == "HEALTH_CHECK_FAILED"
+    assert await change_of(agent) is not None, "a deploy that failed brings nothing"
+    await agent.deployed("d3", config=CHECKED)
+    assert await change_of(agent) is None
 
 
-@virtual_time
-async def test_a_service_that_is_removed_takes_its_change_with_it(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config=CHECKED)
-        await configured(agent, "c1", retries=1)
-        await agent.send("stop", "s1", service_id="web", remove_container=True)
-        await agent.done()
-        assert await change_of(agent) is None
+async def test_a_service_that_is_removed_takes_its_change_with_it(agent: Agent) -> None:
+    await agent.deployed("d1", config=CHECKED)
+    await configured(agent, "c1", retries=1)
+    await agent.carry_out("stop", "s1", remove_container=True)
+    assert await change_of(agent) is None
 
 
-@virtual_time
-async def test_what_cannot_be_changed_is_refused_by_name(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", "bare", config={"port": None})
-        await agent.deployed("d1")
-        refused: dict[str, tuple[dict[str, Any], str, str]] = {
-            "c1": ({"service_id": "nobody", "path": "/"}, "SERVICE_NOT_FOUND", "nobody"),
-            "c2": ({"service_id": "bare", "path": "/"}, "INVALID_PAYLOAD", "path"),
-            "c3": ({"service_id": "web", "retries": 2}, "INVALID_PAYLOAD", "path"),
-            "c4": ({"service_id": "web", "path": "/#top"}, "INVALID_PAYLOAD", "path"),
-            "c5": ({"service_id": "web"}, "INVALID_PAYLOAD", "path"),
-        }
-        for request_id, (payload, code, word) in refused.items():
-            await agent.send("configure_health_check", request_id, **payload)
-            [response] = await agent.responses(request_id)
-            assert response["error"]["code"] == code
-            assert word in response["error"]["message"]
-        assert await agent.journal.health_changes.all() == {}
+async def test_what_cannot_be_changed_is_refused_by_name(agent: Agent) -> None:
+    await agent.deployed("d1", "bare", config={"port": None})
+    await agent.deployed("d1")
+    refused: dict[str, tuple[dict[str, Any], str, str]] = {
+        "c1": ({"service_id": "nobody", "path": "/"}, "SERVICE_NOT_FOUND", "nobody"),
+        "c2": ({"service_id": "bare", "path": "/"}, "INVALID_PAYLOAD", "path"),
+        "c3": ({"service_id": "web", "retries": 2}, "INVALID_PAYLOAD", "path"),
+        "c4": ({"service_id": "web", "path": "/#top"}, "INVALID_PAYLOAD", "path"),
+        "c5": ({"service_id": "web"}, "INVALID_PAYLOAD", "path"),
+    }
+    for request_id, (payload, code, word) in refused.items():
+        await agent.send("configure_health_check", request_id, **payload)
+        [response] = await agent.responses(request_id)
+        assert response["error"]["code"] == code
+        assert word in response["error"]["message"]
+    assert await agent.journal.health_changes.all() == {}
 
 
-@virtual_time
-async def test_a_client_of_the_local_socket_is_answered_there_only(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", config=CHECKED)
-        await agent.ask("configure_health_check", "c1", service_id="web", retries=2)
-        [answer] = agent.local.responses()
-        assert answer["data"]["health_check"]["retries"] == 2
-        assert await agent.responses("c1") == []
+async def test_a_client_of_the_local_socket_is_answered_there_only(agent: Agent) -> None:
+    await agent.deployed("d1", config=CHECKED)
+    await agent.ask("configure_health_check", "c1", service_id="web", retries=2)
+    [answer] = agent.local.responses()
+    assert answer["data"]["health_check"]["retries"] == 2
+    assert await agent.responses("c1") == []

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from syntra.agent.health.gate import HealthGate
-from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
 from syntra.model.status import Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from tests.agent.fake_engine import FakeEngine, replica
 from tests.agent.samples import deployment
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+from tests.runtime.containers import world
+
+pytestmark = pytest.mark.virtual_time
 
 EXEC: dict[str, Any] = {"type": "exec", "command": ["wget"], "interval_seconds": 2, "retries": 3, "timeout_seconds": 1}
 
@@ -39,14 +41,12 @@ async def secs_to_pass(adapter: FakeEngine, ids: list[ContainerId], **changes: A
     return now() - begun
 
 
-@virtual_time
 async def test_without_a_check_staying_up_is_the_proof() -> None:
     adapter = FakeEngine()
     assert 2.0 <= await secs_to_pass(adapter, await started(adapter)) < 2.2
     await gate(adapter).wait(await started(adapter), None)
 
 
-@virtual_time
 async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
     adapter = FakeEngine()
     check: dict[str, Any] = {"config": {"health_check": EXEC}}
@@ -55,7 +55,6 @@ async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
     assert 6.0 <= await secs_to_pass(adapter, await started(adapter, **slow), **slow) < 9
 
 
-@virtual_time
 async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> None:
     adapter = FakeEngine()
     assert await secs_to_pass(adapter, await started(adapter, 20)) < 2.2
@@ -76,7 +75,6 @@ async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> No
         ("unhealthy", "HEALTH_CHECK_FAILED", "the health check failed 3 times in a row: exit code 1"),
     ],
 )
-@virtual_time
 async def test_a_failure_names_the_container_and_why(fail: str, code: str, word: str) -> None:
     adapter = FakeEngine()
     changes: dict[str, Any] = {"env": {"FAIL": fail}, "config": {"health_check": EXEC}}
@@ -88,7 +86,34 @@ async def test_a_failure_names_the_container_and_why(fail: str, code: str, word:
     assert word in str(caught.value)
 
 
-@virtual_time
+IMAGE: dict[str, Any] = {"env": {"IMAGE_CHECK": "healthy:5"}}
+IMAGE_FAILS: dict[str, Any] = {"env": {"IMAGE_CHECK": "unhealthy:5", "IMAGE_CHECK_SAYS": "no\x1b[31m database\n"}}
+
+
+async def test_without_a_check_of_the_spec_the_image_s_own_has_to_pass() -> None:
+    adapter = FakeEngine()
+    assert 5.0 <= await secs_to_pass(adapter, await started(adapter, 2, **IMAGE), **IMAGE) < 6.5
+
+
+async def test_an_image_whose_own_check_fails_is_refused_with_what_it_said() -> None:
+    adapter = FakeEngine()
+    [container_id] = await started(adapter, **IMAGE_FAILS)
+    begun = now()
+    with pytest.raises(StepFailed) as caught:
+        await gate(adapter).wait([container_id], deployment(**IMAGE_FAILS).spec)
+    assert 5.0 <= now() - begun < 6.5
+    assert (caught.value.code, caught.value.container_id) == ("HEALTH_CHECK_FAILED", container_id)
+    assert str(caught.value) == "syn-web-d1: the image's health check failed: no[31m database"
+
+
+async def test_a_check_of_the_spec_takes_the_place_of_the_image_s() -> None:
+    adapter = FakeEngine()
+    both: dict[str, Any] = {**IMAGE_FAILS, "config": {"health_check": EXEC}}
+    ids = await started(adapter, **both)
+    await asyncio.sleep(6)
+    assert await secs_to_pass(adapter, ids, **both) < 5
+
+
 async def test_failing_takes_the_retries_and_the_start_period_that_were_given() -> None:
     adapter = FakeEngine()
     check = {**EXEC, "start_period_seconds": 20}
@@ -100,7 +125,6 @@ async def test_failing_takes_the_retries_and_the_start_period_that_were_given() 
     assert now() - begun == pytest.approx(20 + 2 * 2, abs=1.5)
 
 
-@virtual_time
 async def test_a_container_that_somebody_removes_is_not_waited_for() -> None:
     adapter = FakeEngine()
     [container_id] = await started(adapter)
@@ -117,7 +141,6 @@ async def _failure(adapter: FakeEngine, container_id: ContainerId) -> str:
     return caught.value.code
 
 
-@virtual_time
 async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
     class Removing(FakeEngine):
         async def execute(self, container_id: ContainerId, *args: Any, **kwargs: Any) -> Any:
@@ -133,7 +156,6 @@ async def test_an_answer_of_a_container_that_is_gone_proves_nothing() -> None:
     assert caught.value.code == "CONTAINER_NOT_FOUND"
 
 
-@virtual_time
 async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
     adapter = FakeEngine()
     ids = await started(adapter, 3)
@@ -142,7 +164,6 @@ async def test_an_engine_that_goes_away_is_not_the_containers_failure() -> None:
         await gate(adapter).wait(ids, deployment().spec)
 
 
-@virtual_time
 async def test_a_wait_can_be_left_at_any_moment() -> None:
     adapter = FakeEngine()
     ids = await started(adapter, 3, env={"FAIL": "slow", "SLOW": "1000"}, config={"health_check": EXEC})
@@ -152,7 +173,6 @@ async def test_a_wait_can_be_left_at_any_moment() -> None:
                 await gate(adapter).wait(ids, deployment(config={"health_check": {**EXEC, "retries": 99}}).spec)
 
 
-@virtual_time
 async def test_looking_does_not_tire_the_engine() -> None:
     adapter = FakeEngine()
     changes: dict[str, Any] = {
@@ -166,6 +186,7 @@ async def test_looking_does_not_tire_the_engine() -> None:
     assert adapter.calls.count("execute") < 60
 
 
+@pytest.mark.virtual_time(False)
 async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_address() -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -196,13 +217,9 @@ async def test_http_and_tcp_checks_are_made_from_here_to_the_containers_own_addr
                 await checker.wait([container_id], wanted.spec)
 
 
-@virtual_time
 async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> None:
-    class Stuck(FakeEngine):
-        async def execute(self, *args: Any, **kwargs: Any) -> Any:
-            await asyncio.sleep(3600)
-
-    adapter = Stuck()
+    adapter = FakeEngine()
+    adapter.hold("execute")
     [container_id] = await started(adapter)
     found = replica(adapter.containers[container_id])
     spec = deployment(config={"health_check": {**EXEC, "timeout_seconds": 100}}).spec
@@ -210,15 +227,8 @@ async def test_a_view_does_not_wait_for_a_slow_answer_and_needs_an_address() -> 
     assert await gate(adapter).health_now(found, spec, 2.0) is Health.UNHEALTHY
     assert now() - begun < 4
     assert await gate(adapter).health_now(found, deployment().spec, 2.0) is Health.UNKNOWN
-    homeless = Container(
-        container_id=container_id,
-        name="x",
-        service_id=spec.service_id,
-        deployment_id=deployment().deployment_id,
-        index=1,
-        spec_hash="",
-        state=ContainerState.RUNNING,
-        created_ns=0,
+    homeless = world.replica(
+        container_id=container_id, deployment_id=deployment().deployment_id, service_id=spec.service_id
     )
     http = deployment(config={"health_check": {"type": "http", "path": "/"}}).spec
     assert await gate(adapter).health_now(homeless, http, 2.0) is Health.UNHEALTHY

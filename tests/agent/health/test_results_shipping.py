@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from syntra.agent.health.results import HealthResult, HealthResults, HealthShipping
 from syntra.agent.messages import PeerGone
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
-from tests.agent.virtual_time import virtual_time
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Plane:
@@ -45,7 +48,6 @@ class Plane:
         )
 
 
-@virtual_time
 async def test_a_batch_is_filled_for_its_interval_and_an_empty_one_is_not_sent() -> None:
     plane = Plane()
     async with asyncio.TaskGroup() as group:
@@ -58,7 +60,6 @@ async def test_a_batch_is_filled_for_its_interval_and_an_empty_one_is_not_sent()
         task.cancel()
 
 
-@virtual_time
 async def test_results_wait_for_a_connection_within_their_bound() -> None:
     plane = Plane()
     plane.connected = False
@@ -73,7 +74,6 @@ async def test_results_wait_for_a_connection_within_their_bound() -> None:
         task.cancel()
 
 
-@virtual_time
 async def test_a_connection_that_breaks_costs_one_batch_and_is_counted() -> None:
     plane = Plane()
     shipping = plane.shipping()

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,23 +24,16 @@ from syntra.agent.journal.database import FILE_NAME, KEY_NAME, SCHEMA_VERSION, D
 from syntra.model.ids import RequestId, ServiceId
 from syntra.utils.errors import AgentError
 from tests.agent.journal.opened import Opened, after_a_kill, opened
+from tests.agent.journal.samples import accept
 from tests.agent.samples import deploy_payload, deployment
 
 
 async def fill(journal: Opened, count: int = 30) -> None:
     """Commands in every state, kept deployments and messages."""
     for number in range(count):
-        await journal.journal.accept(
-            RequestId(f"r{number}"),
-            kind="deploy",
-            service_id=ServiceId("web"),
-            origin="control-plane",
-            payload=deploy_payload(f"d{number}", env={"PAD": "x" * 500}),
-            response={"success": True},
-            deployment=deployment(f"d{number}", env={"PAD": "x" * 500}),
-            is_operation=True,
-            messages=[f"message {number}"],
-        )
+        padded: dict[str, Any] = {"env": {"PAD": "x" * 500}}
+        payload, of = deploy_payload(f"d{number}", **padded), deployment(f"d{number}", **padded)
+        await accept(journal, f"r{number}", of, payload=payload, messages=[f"message {number}"])
         if number % 2:
             await journal.journal.finish(RequestId(f"r{number}"), response=None, report={"n": number}, messages=[])
 
@@ -312,10 +306,9 @@ async def test_two_broken_journals_of_one_second_are_both_kept(data_dir: Path) -
     "spoil",
     [
         lambda key: key.chmod(0o644),
-        lambda key: key.write_bytes(b"short"),
         lambda key: (key.unlink(), key.symlink_to("/etc/passwd")),
     ],
-    ids=["readable by others", "short", "a symlink"],
+    ids=["readable by others", "a symlink"],
 )
 async def test_a_key_that_protects_nothing_is_refused_and_the_journal_left_alone(
     data_dir: Path, spoil: Callable[[Path], object]
@@ -327,6 +320,37 @@ async def test_a_key_that_protects_nothing_is_refused_and_the_journal_left_alone
             pass
     assert (data_dir / FILE_NAME).read_bytes() == before
     assert not list(data_dir.glob("*.broken-*"))
+
+
+@pytest.mark.parametrize("key", [b"", b"short", bytes(31), bytes(33), bytes(4096)], ids=len)
+async def test_a_key_of_another_length_is_as_lost_as_a_missing_one(data_dir: Path, key: bytes) -> None:
+    (data_dir / KEY_NAME).write_bytes(key)
+    async with opened(data_dir) as journal:
+        assert journal.database.was_rebuilt
+        assert await journal.journal.services() == []
+        [kept] = data_dir.glob(f"{KEY_NAME}.broken-*")
+        assert kept.read_bytes() == key
+        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+        await fill(journal, 1)
+    async with opened(data_dir) as again:
+        assert again.database.was_rebuilt == ""
+
+
+@pytest.mark.parametrize("target", ["there", "nowhere"])
+async def test_a_journal_that_is_a_symlink_is_refused_and_its_target_left_alone(data_dir: Path, target: str) -> None:
+    journal, elsewhere = data_dir / FILE_NAME, data_dir / "elsewhere"
+    if target == "there":
+        journal.rename(elsewhere)
+        elsewhere.chmod(0o644)
+    else:
+        journal.unlink()
+    journal.symlink_to(elsewhere)
+    with pytest.raises(AgentError, match=r"cannot use journal .*: it is a symlink; put the file itself there"):
+        async with opened(data_dir):
+            pass
+    assert journal.is_symlink()
+    assert elsewhere.exists() == (target == "there")
+    assert target == "nowhere" or stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
 
 
 async def test_a_path_that_cannot_be_used_is_an_error_with_a_next_step(tmp_path: Path) -> None:
@@ -341,21 +365,20 @@ async def test_a_path_that_cannot_be_used_is_an_error_with_a_next_step(tmp_path:
             pass
 
 
-async def test_a_transaction_that_raises_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
+async def test_a_transaction_that_raises_leaves_nothing_and_the_next_one_works(journal: Opened) -> None:
 
-        def work(connection: sqlite3.Connection) -> None:
-            write_rows(3)(connection)
-            raise ValueError("midway")
+    def work(connection: sqlite3.Connection) -> None:
+        write_rows(3)(connection)
+        raise ValueError("midway")
 
-        with pytest.raises(ValueError, match="midway"):
-            await journal.database.transact(work)
-        assert await steps(journal.database) == 0
-        with pytest.raises(JournalError, match="cannot write"):
-            await journal.database.transact(lambda c: (write_rows(3)(c), c.execute("INSERT INTO nowhere VALUES (1)")))
-        assert await steps(journal.database) == 0
-        await journal.database.transact(write_rows(2))
-        assert await steps(journal.database) == 2
+    with pytest.raises(ValueError, match="midway"):
+        await journal.database.transact(work)
+    assert await steps(journal.database) == 0
+    with pytest.raises(JournalError, match="cannot write"):
+        await journal.database.transact(lambda c: (write_rows(3)(c), c.execute("INSERT INTO nowhere VALUES (1)")))
+    assert await steps(journal.database) == 0
+    await journal.database.transact(write_rows(2))
+    assert await steps(journal.database) == 2
 
 
 async def test_a_kill_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path) -> None:
@@ -377,24 +400,23 @@ async def test_a_kill_inside_a_transaction_leaves_nothing_of_it(tmp_path: Path) 
         assert await steps(journal.database) == 1
 
 
-async def test_a_cancelled_caller_does_not_tear_its_transaction(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        begun, go = asyncio.Event(), threading.Event()
-        loop = asyncio.get_running_loop()
+async def test_a_cancelled_caller_does_not_tear_its_transaction(journal: Opened) -> None:
+    begun, go = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
-        def work(connection: sqlite3.Connection) -> None:
-            write_rows(1)(connection)
-            loop.call_soon_threadsafe(begun.set)
-            go.wait(10)
-            write_rows(1)(connection)
+    def work(connection: sqlite3.Connection) -> None:
+        write_rows(1)(connection)
+        loop.call_soon_threadsafe(begun.set)
+        go.wait(10)
+        write_rows(1)(connection)
 
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(journal.database.transact(work), name="transaction")
-            await begun.wait()
-            task.cancel()
-            go.set()
-        assert task.cancelled()
-        assert await steps(journal.database) == 2
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(journal.database.transact(work), name="transaction")
+        await begun.wait()
+        task.cancel()
+        go.set()
+    assert task.cancelled()
+    assert await steps(journal.database) == 2
 
 
 async def test_another_process_that_holds_the_file_is_an_error_and_costs_nothing(data_dir: Path) -> None:
@@ -413,6 +435,7 @@ async def test_another_process_that_holds_the_file_is_an_error_and_costs_nothing
 FULL_DISK = """
 import asyncio, json, resource, signal, sys
 from pathlib import Path
+from typing import Any
 from syntra.agent.journal.database import Database, JournalError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 

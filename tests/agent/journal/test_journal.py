@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,44 +12,12 @@ from syntra.agent.journal import journal as journal_module
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.desired import KEPT_DEPLOYMENTS
 from syntra.agent.journal.journal import KEPT_COMMAND_SECS
-from syntra.agent.journal.rows import ServiceRow
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
-from syntra.model.spec import Deployment
 from tests.agent.journal.opened import Opened, after_a_kill, opened
+from tests.agent.journal.samples import WEB, accept, committed, found, row
 from tests.agent.samples import CANARY, deploy_payload, deployment
 
-WEB = ServiceId("web")
 R1, R2, R3 = RequestId("r1"), RequestId("r2"), RequestId("r3")
-
-
-async def accept(journal: Opened, request_id: RequestId, **changes: Any) -> None:
-    arguments: dict[str, Any] = {
-        "kind": "deploy",
-        "service_id": WEB,
-        "origin": "control-plane",
-        "payload": deploy_payload(),
-        "response": {"success": True},
-        "deployment": deployment(),
-        "is_operation": True,
-        "messages": ["accepted"],
-        **changes,
-    }
-    await journal.journal.accept(request_id, **arguments)
-
-
-async def deployed(journal: Opened, request_id: str, wanted: Deployment) -> None:
-    """Accept, commit and finish a deployment."""
-    service_id = wanted.spec.service_id
-    await accept(journal, RequestId(request_id), service_id=service_id, deployment=wanted)
-    await journal.journal.begin(RequestId(request_id), frozenset(), [])
-    await journal.journal.commit(RequestId(request_id), row(wanted.deployment_id, service_id))
-    await journal.journal.finish(RequestId(request_id), response=None, report={"status": "running"}, messages=[])
-
-
-def row(deployment_id: str, service_id: ServiceId = WEB, *, replicas: int = 1, stopped: bool = False) -> ServiceRow:
-    return ServiceRow(
-        service_id=service_id, deployment_id=DeploymentId(deployment_id), replicas=replicas, stopped=stopped, at=5.0
-    )
 
 
 async def texts(journal: Opened) -> list[str]:
@@ -80,8 +47,7 @@ async def test_a_command_goes_from_accepted_to_reported_and_every_step_survives_
     phases = []
     for number, image in enumerate(images):
         async with opened(image) as journal:
-            remembered = await journal.journal.find(R1)
-            assert remembered is not None
+            remembered = await found(journal, R1)
             assert remembered.response == {"success": True}
             assert remembered.report == (None if number < 4 else {"status": "running"})
             unfinished = await journal.journal.unfinished()
@@ -98,155 +64,136 @@ async def test_a_command_goes_from_accepted_to_reported_and_every_step_survives_
     assert phases == [["waiting"], ["running"], ["running"], ["committed"], []]
 
 
-async def test_an_id_is_accepted_once_and_the_second_time_changes_nothing(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1)
-        with pytest.raises(JournalError):
-            await accept(journal, R1, deployment=deployment("d2"), messages=["again"])
-        assert await texts(journal) == ["accepted"]
-        assert await journal.journal.deployment(WEB, DeploymentId("d2")) is None
-        assert len(await journal.journal.unfinished()) == 1
+async def test_an_id_is_accepted_once_and_the_second_time_changes_nothing(journal: Opened) -> None:
+    await accept(journal, R1)
+    with pytest.raises(JournalError):
+        await accept(journal, R1, of=deployment("d2"), messages=["again"])
+    assert await texts(journal) == ["accepted"]
+    assert await journal.journal.deployment(WEB, DeploymentId("d2")) is None
+    assert len(await journal.journal.unfinished()) == 1
 
 
-async def test_operations_are_given_back_in_the_order_they_were_accepted(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        for request_id in ("b", "a", "c"):
-            await accept(journal, RequestId(request_id))
-        await journal.journal.finish(RequestId("a"), response=None, report=None, messages=[])
-        await accept(journal, RequestId("aa"))
-        assert [item.request_id for item in await journal.journal.unfinished()] == ["b", "c", "aa"]
+async def test_operations_are_given_back_in_the_order_they_were_accepted(journal: Opened) -> None:
+    for request_id in ("b", "a", "c"):
+        await accept(journal, RequestId(request_id))
+    await journal.journal.finish(RequestId("a"), response=None, report=None, messages=[])
+    await accept(journal, RequestId("aa"))
+    assert [item.request_id for item in await journal.journal.unfinished()] == ["b", "c", "aa"]
 
 
 async def test_an_unwinding_operation_remembers_why(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await accept(journal, R1)
         await journal.journal.begin(R1, frozenset(), [])
-        await journal.journal.unwinding(R1, {"code": "HEALTH_CHECK_FAILED", "message": CANARY})
+        await journal.journal.begin_rollback(R1, {"code": "HEALTH_CHECK_FAILED", "message": CANARY})
     async with opened(tmp_path) as journal:
         [item] = await journal.journal.unfinished()
-        assert (item.phase, item.reason) == (
-            "unwinding",
-            f'{{"code": "HEALTH_CHECK_FAILED", "message": "{CANARY}"}}',
-        )
+        assert (item.phase, item.reason) == ("unwinding", f'{{"code": "HEALTH_CHECK_FAILED", "message": "{CANARY}"}}')
 
 
-async def test_the_first_answer_stays_and_a_late_one_is_added(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1, kind="stop", response=None, deployment=None, messages=[])
-        found = await journal.journal.find(R1)
-        assert found is not None
-        assert (found.response, found.report) == (None, None)
-        await journal.journal.answer(R1, {"completed": False}, ["late"])
-        await journal.journal.finish(R1, response={"completed": True}, report=None, messages=[])
-        found = await journal.journal.find(R1)
-        assert found is not None
-        assert found.response == {"completed": False}
-        await accept(journal, R2, kind="stop", response=None, deployment=None, messages=[])
-        await journal.journal.finish(R2, response={"completed": True}, report=None, messages=["done"])
-        found = await journal.journal.find(R2)
-        assert found is not None
-        assert found.response == {"completed": True}
-        assert await texts(journal) == ["late", "done"]
+async def test_the_first_answer_stays_and_a_late_one_is_added(journal: Opened) -> None:
+    await accept(journal, R1, kind="stop", response=None, deployment=None, messages=[])
+    kept = await found(journal, R1)
+    assert (kept.response, kept.report) == (None, None)
+    await journal.journal.answer(R1, {"completed": False}, ["late"])
+    await journal.journal.finish(R1, response={"completed": True}, report=None, messages=[])
+    kept = await found(journal, R1)
+    assert kept.response == {"completed": False}
+    await accept(journal, R2, kind="stop", response=None, deployment=None, messages=[])
+    await journal.journal.finish(R2, response={"completed": True}, report=None, messages=["done"])
+    kept = await found(journal, R2)
+    assert kept.response == {"completed": True}
+    assert await texts(journal) == ["late", "done"]
 
 
-async def test_a_late_answer_that_the_end_overtook_is_not_given(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1, response=None, messages=[])
-        await journal.journal.finish(R1, response={"completed": True}, report=None, messages=["the answer"])
-        await journal.journal.answer(R1, {"completed": False}, ["the late answer"])
-        remembered = await journal.journal.find(R1)
-        assert remembered is not None
-        assert remembered.response == {"completed": True}
-        assert await texts(journal) == ["the answer"]
+async def test_a_late_answer_that_the_end_overtook_is_not_given(journal: Opened) -> None:
+    await accept(journal, R1, response=None, messages=[])
+    await journal.journal.finish(R1, response={"completed": True}, report=None, messages=["the answer"])
+    await journal.journal.answer(R1, {"completed": False}, ["the late answer"])
+    remembered = await found(journal, R1)
+    assert remembered.response == {"completed": True}
+    assert await texts(journal) == ["the answer"]
 
 
-async def test_commands_without_an_operation_that_never_ended_are_told_apart(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1)
-        for request_id in (R2, R3):
-            await accept(journal, request_id, kind="exec", is_operation=False, deployment=None, response=None)
-        await journal.journal.finish(R3, response={"success": True}, report=None, messages=[])
-        assert await journal.journal.interrupted() == [(R2, "exec", "control-plane")]
+async def test_commands_without_an_operation_that_never_ended_are_told_apart(journal: Opened) -> None:
+    await accept(journal, R1)
+    for request_id in (R2, R3):
+        await accept(journal, request_id, kind="exec", is_operation=False, deployment=None, response=None)
+    await journal.journal.finish(R3, response={"success": True}, report=None, messages=[])
+    assert await journal.journal.interrupted() == [(R2, "exec", "control-plane")]
 
 
-async def test_the_last_deployments_the_current_one_and_those_under_way_are_kept(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        for number in range(1, 10):
-            await deployed(journal, f"r{number}", deployment(f"d{number}"))
-        await accept(journal, RequestId("failed"), deployment=deployment("bad"))
-        await journal.journal.finish(RequestId("failed"), response=None, report={}, messages=[])
-        await accept(journal, RequestId("waits"), deployment=deployment("next"))
-        await accept(journal, RequestId("back"), kind="rollback", deployment=None, deployment_id=DeploymentId("d2"))
-        await deployed(journal, "other", deployment("d1", "db"))
-        assert await journal.journal.kept(WEB) == [f"d{number}" for number in range(9, 0, -1)]
-        await journal.journal.trim(WEB)
-        assert await journal.journal.kept(WEB) == ["d9", "d8", "d7", "d6", "d5", "d2"]
-        assert await journal.journal.kept_by_service() == {
-            "web": {"d9", "d8", "d7", "d6", "d5", "d2", "next"},
-            "db": {"d1"},
-        }
-        assert KEPT_DEPLOYMENTS == 5
+async def test_the_last_deployments_the_current_one_and_those_under_way_are_kept(journal: Opened) -> None:
+    for number in range(1, 10):
+        await committed(journal, f"r{number}", deployment(f"d{number}"))
+    await accept(journal, RequestId("failed"), of=deployment("bad"))
+    await journal.journal.finish(RequestId("failed"), response=None, report={}, messages=[])
+    await accept(journal, RequestId("waits"), of=deployment("next"))
+    await accept(journal, RequestId("back"), kind="rollback", deployment=None, deployment_id=DeploymentId("d2"))
+    await committed(journal, "other", deployment("d1", "db"))
+    assert await journal.journal.kept(WEB) == [f"d{number}" for number in range(9, 0, -1)]
+    await journal.journal.trim(WEB)
+    assert await journal.journal.kept(WEB) == ["d9", "d8", "d7", "d6", "d5", "d2"]
+    assert await journal.journal.kept_by_service() == {
+        "web": {"d9", "d8", "d7", "d6", "d5", "d2", "next"},
+        "db": {"d1"},
+    }
+    assert KEPT_DEPLOYMENTS == 5
 
 
-async def test_a_current_deployment_older_than_all_kept_ones_is_not_trimmed(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        for number in range(1, 9):
-            await deployed(journal, f"r{number}", deployment(f"d{number}"))
-        await journal.database.transact(lambda c: c.execute("UPDATE services SET deployment_id = 'd1'"))
-        await journal.journal.trim(WEB)
-        assert await journal.journal.kept(WEB) == ["d8", "d7", "d6", "d5", "d4", "d1"]
+async def test_a_current_deployment_older_than_all_kept_ones_is_not_trimmed(journal: Opened) -> None:
+    for number in range(1, 9):
+        await committed(journal, f"r{number}", deployment(f"d{number}"))
+    await journal.database.transact(lambda c: c.execute("UPDATE services SET deployment_id = 'd1'"))
+    await journal.journal.trim(WEB)
+    assert await journal.journal.kept(WEB) == ["d8", "d7", "d6", "d5", "d4", "d1"]
 
 
-async def test_only_success_moves_a_deployment_up(tmp_path: Path) -> None:
+async def test_only_success_moves_a_deployment_up(journal: Opened) -> None:
     """A deployment tried again in vain must not become what a rollback returns to."""
-    async with opened(tmp_path) as journal:
-        for number in range(1, 4):
-            await deployed(journal, f"r{number}", deployment(f"d{number}"))
-        await accept(journal, RequestId("again"), deployment=deployment("d1", config={"replicas": 4}))
-        await journal.journal.finish(RequestId("again"), response=None, report={"status": "failed"}, messages=[])
-        assert await journal.journal.kept(WEB) == ["d3", "d2", "d1"]
-        known = await journal.journal.deployment(WEB, DeploymentId("d1"))
-        assert known is not None
-        assert known.spec.replicas == 4
-        await deployed(journal, "back", deployment("d1"))
-        assert await journal.journal.kept(WEB) == ["d1", "d3", "d2"]
+    for number in range(1, 4):
+        await committed(journal, f"r{number}", deployment(f"d{number}"))
+    await accept(journal, RequestId("again"), of=deployment("d1", config={"replicas": 4}))
+    await journal.journal.finish(RequestId("again"), response=None, report={"status": "failed"}, messages=[])
+    assert await journal.journal.kept(WEB) == ["d3", "d2", "d1"]
+    known = await journal.journal.deployment(WEB, DeploymentId("d1"))
+    assert known is not None
+    assert known.spec.replicas == 4
+    await committed(journal, "back", deployment("d1"))
+    assert await journal.journal.kept(WEB) == ["d1", "d3", "d2"]
 
 
 async def test_a_clock_that_is_set_back_does_not_change_the_order_of_deployments(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(tmp_path) as journal:
-        for number, clock in enumerate((3000.0, 1000.0, 2000.0), start=1):
-            monkeypatch.setattr(time, "time", lambda at=clock: at)
-            await deployed(journal, f"r{number}", deployment(f"d{number}"))
-        assert await journal.journal.kept(WEB) == ["d3", "d2", "d1"]
+    for number, clock in enumerate((3000.0, 1000.0, 2000.0), start=1):
+        monkeypatch.setattr(time, "time", lambda at=clock: at)
+        await committed(journal, f"r{number}", deployment(f"d{number}"))
+    assert await journal.journal.kept(WEB) == ["d3", "d2", "d1"]
 
 
-async def test_a_forgotten_service_leaves_nothing_and_its_neighbour_stays(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await deployed(journal, "r1", deployment())
-        await deployed(journal, "r2", deployment("d1", "db"))
-        await journal.journal.forget_service(WEB)
-        assert await journal.journal.service(WEB) is None
-        assert await journal.journal.kept(WEB) == []
-        assert await journal.journal.kept_by_service() == {"db": {"d1"}}
+async def test_a_forgotten_service_leaves_nothing_and_its_neighbour_stays(journal: Opened) -> None:
+    await committed(journal, "r1", deployment())
+    await committed(journal, "r2", deployment("d1", "db"))
+    await journal.journal.forget_service(WEB)
+    assert await journal.journal.service(WEB) is None
+    assert await journal.journal.kept(WEB) == []
+    assert await journal.journal.kept_by_service() == {"db": {"d1"}}
 
 
-async def test_a_service_is_what_was_last_committed(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1)
-        await journal.journal.commit(R1, row("d1", replicas=3))
-        await journal.journal.commit(R1, row("d1", replicas=3, stopped=True))
-        assert await journal.journal.services() == [row("d1", replicas=3, stopped=True)]
-        assert await journal.journal.service(ServiceId("other")) is None
+async def test_a_service_is_what_was_last_committed(journal: Opened) -> None:
+    await accept(journal, R1)
+    await journal.journal.commit(R1, row("d1", replicas=3))
+    await journal.journal.commit(R1, row("d1", replicas=3, stopped=True))
+    assert await journal.journal.services() == [row("d1", replicas=3, stopped=True)]
+    assert await journal.journal.service(ServiceId("other")) is None
 
 
-async def test_a_journal_rebuilt_from_labels_can_roll_back(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await journal.journal.rebuild([deployment("d1"), deployment("d2")], [row("d2")])
-        assert await journal.journal.kept(WEB) == ["d2", "d1"]
-        assert await journal.journal.deployment(WEB, DeploymentId("d1")) == deployment("d1")
-        assert await journal.journal.services() == [row("d2")]
+async def test_a_journal_rebuilt_from_labels_can_roll_back(journal: Opened) -> None:
+    await journal.journal.rebuild([deployment("d1"), deployment("d2")], [row("d2")])
+    assert await journal.journal.kept(WEB) == ["d2", "d1"]
+    assert await journal.journal.deployment(WEB, DeploymentId("d1")) == deployment("d1")
+    assert await journal.journal.services() == [row("d2")]
 
 
 async def test_the_engine_is_surveyed_once_even_if_it_takes_several_starts(tmp_path: Path) -> None:
@@ -261,46 +208,42 @@ async def test_the_engine_is_surveyed_once_even_if_it_takes_several_starts(tmp_p
         assert journal.database.is_surveyed
 
 
-async def test_a_late_survey_changes_nothing_about_services_that_are_known_or_under_way(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await deployed(journal, "r1", deployment("d2"))
-        await accept(journal, R2, service_id=ServiceId("db"), deployment=deployment("d2", "db"))
-        found = [deployment("d1", service) for service in ("web", "db", "lost")]
-        await journal.journal.rebuild(found, [row("d1", ServiceId(service)) for service in ("web", "db", "lost")])
-        rows = {item.service_id: item.deployment_id for item in await journal.journal.services()}
-        assert rows == {"web": "d2", "lost": "d1"}
-        assert await journal.journal.kept(WEB) == ["d2"]
-        assert await journal.journal.kept(ServiceId("db")) == []
-        assert await journal.journal.kept(ServiceId("lost")) == ["d1"]
+async def test_a_late_survey_changes_nothing_about_services_that_are_known_or_under_way(journal: Opened) -> None:
+    await committed(journal, "r1", deployment("d2"))
+    await accept(journal, R2, service_id=ServiceId("db"), of=deployment("d2", "db"))
+    found = [deployment("d1", service) for service in ("web", "db", "lost")]
+    await journal.journal.rebuild(found, [row("d1", ServiceId(service)) for service in ("web", "db", "lost")])
+    rows = {item.service_id: item.deployment_id for item in await journal.journal.services()}
+    assert rows == {"web": "d2", "lost": "d1"}
+    assert await journal.journal.kept(WEB) == ["d2"]
+    assert await journal.journal.kept(ServiceId("db")) == []
+    assert await journal.journal.kept(ServiceId("lost")) == ["d1"]
 
 
-async def test_an_answer_that_cannot_be_read_does_not_make_its_command_new(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1)
-        await journal.database.transact(lambda c: c.execute("UPDATE commands SET response = x'00', report = x'01'"))
-        found = await journal.journal.find(R1)
-        assert found is not None
-        assert (found.response, found.report) == (None, None)
+async def test_an_answer_that_cannot_be_read_does_not_make_its_command_new(journal: Opened) -> None:
+    await accept(journal, R1)
+    await journal.database.transact(lambda c: c.execute("UPDATE commands SET response = x'00', report = x'01'"))
+    kept = await found(journal, R1)
+    assert (kept.response, kept.report) == (None, None)
 
 
 async def test_finished_commands_are_forgotten_when_they_are_old_or_too_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    journal: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(journal_module, "KEPT_COMMANDS", 3)
     monkeypatch.setattr(journal_module, "_PRUNE_EVERY", 2)
-    async with opened(tmp_path) as journal:
-        for number in range(6):
-            await deployed(journal, f"r{number}", deployment())
-        old = time.time() - KEPT_COMMAND_SECS - 1
-        age = "UPDATE commands SET done_at = ? WHERE request_id = 'r5'"
-        await journal.database.transact(lambda c: c.execute(age, (old,)))
-        await accept(journal, RequestId("x1"))
-        await accept(journal, RequestId("x2"))
+    for number in range(6):
+        await committed(journal, f"r{number}", deployment())
+    old = time.time() - KEPT_COMMAND_SECS - 1
+    age = "UPDATE commands SET done_at = ? WHERE request_id = 'r5'"
+    await journal.database.transact(lambda c: c.execute(age, (old,)))
+    await accept(journal, RequestId("x1"))
+    await accept(journal, RequestId("x2"))
 
-        def ids(connection: sqlite3.Connection) -> list[str]:
-            return [found[0] for found in connection.execute("SELECT request_id FROM commands ORDER BY received_at")]
+    def ids(connection: sqlite3.Connection) -> list[str]:
+        return [found[0] for found in connection.execute("SELECT request_id FROM commands ORDER BY received_at")]
 
-        assert await journal.database.transact(ids) == ["r2", "r3", "r4", "x1", "x2"]
+    assert await journal.database.transact(ids) == ["r2", "r3", "r4", "x1", "x2"]
 
 
 async def test_no_secret_stands_in_the_clear_in_any_file(tmp_path: Path) -> None:
@@ -309,25 +252,19 @@ async def test_no_secret_stands_in_the_clear_in_any_file(tmp_path: Path) -> None
     secret = deployment(env={"PASSWORD": CANARY})
     async with opened(directory) as journal:
         await accept(
-            journal,
-            R1,
-            payload={"env": CANARY},
-            response={"data": CANARY},
-            deployment=secret,
-            messages=[f"says {CANARY}"],
+            journal, R1, payload={"env": CANARY}, response={"data": CANARY}, of=secret, messages=[f"says {CANARY}"]
         )
         await journal.journal.begin(R1, frozenset(), [f"begins {CANARY}"])
-        await journal.journal.unwinding(R1, {"message": CANARY})
+        await journal.journal.begin_rollback(R1, {"message": CANARY})
         images = [after_a_kill(directory, "running")]
         await journal.journal.finish(R1, response=None, report={"logs": [CANARY]}, messages=[f"ends {CANARY}"])
         await accept(journal, R2, kind="stop", response=None, deployment=None, payload={"x": CANARY}, messages=[])
         await journal.journal.answer(R2, {"late": CANARY}, [CANARY])
         await journal.journal.rebuild([secret], [])
         images.append(after_a_kill(directory, "end"))
-        found = await journal.journal.find(R1)
-        assert found is not None
-        assert CANARY in str(found.report)
-        assert CANARY not in repr(found)
+        kept = await found(journal, R1)
+        assert CANARY in str(kept.report)
+        assert CANARY not in repr(kept)
         assert all(CANARY not in repr(item) for item in await journal.journal.unfinished())
     files = [path for folder in (directory, *images) for path in folder.iterdir()]
     assert any(path.name.endswith("-wal") for path in files)
@@ -337,15 +274,14 @@ async def test_no_secret_stands_in_the_clear_in_any_file(tmp_path: Path) -> None
             assert form not in content, path
 
 
-async def test_ids_times_and_states_can_be_read_by_a_person(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await accept(journal, R1)
-        await journal.journal.step(R1, 1, "pull shop/web:1 and pin it", [])
+async def test_ids_times_and_states_can_be_read_by_a_person(journal: Opened) -> None:
+    await accept(journal, R1)
+    await journal.journal.step(R1, 1, "pull shop/web:1 and pin it", [])
 
-        def read(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
-            query = "SELECT request_id, kind, service_id, state, phase, text FROM commands JOIN operations USING "
-            return connection.execute(query + "(request_id, service_id) JOIN steps USING (request_id)").fetchall()
+    def read(connection: sqlite3.Connection) -> list[tuple[object, ...]]:
+        query = "SELECT request_id, kind, service_id, state, phase, text FROM commands JOIN operations USING "
+        return connection.execute(query + "(request_id, service_id) JOIN steps USING (request_id)").fetchall()
 
-        assert await journal.database.transact(read) == [
-            ("r1", "deploy", "web", "running", "waiting", "pull shop/web:1 and pin it")
-        ]
+    assert await journal.database.transact(read) == [
+        ("r1", "deploy", "web", "running", "waiting", "pull shop/web:1 and pin it")
+    ]

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from syntra.agent.journal.rows import ServiceRow
-from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
+from syntra.model.ids import ContainerId, RequestId, ServiceId
 from tests.agent.journal.opened import after_a_kill, opened
+from tests.agent.journal.samples import accept, row
 from tests.agent.samples import deploy_payload, deployment
 
 T = TypeVar("T")
@@ -90,19 +90,8 @@ class JournalMachine(RuleBasedStateMachine):
         response: dict[str, object] | None = {"accepted": request_id} if answered else None
         known = Known(service=service, deployment=f"d-{request_id}", response=response)
         self.model.commands[request_id] = known
-        self.run(
-            self.journal.accept(
-                RequestId(request_id),
-                kind="deploy",
-                service_id=ServiceId(service),
-                origin="control-plane",
-                payload=deploy_payload(known.deployment, service),
-                response=response,
-                deployment=deployment(known.deployment, service),
-                is_operation=True,
-                messages=self.message(),
-            )
-        )
+        payload, of = deploy_payload(known.deployment, service), deployment(known.deployment, service)
+        self.run(accept(self.opened, request_id, of, payload=payload, response=response, messages=self.message()))
 
     @precondition(lambda self: self.model.open("waiting"))
     @rule(data=st.data(), prior=st.frozensets(st.sampled_from(["c1", "c2", "c3"])))
@@ -123,14 +112,8 @@ class JournalMachine(RuleBasedStateMachine):
     def commit(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from(self.model.open("running")))
         known = self.model.commands[request_id]
-        row = ServiceRow(
-            service_id=ServiceId(known.service),
-            deployment_id=DeploymentId(known.deployment),
-            replicas=1,
-            stopped=False,
-            at=1.0,
-        )
-        self.run(self.journal.commit(RequestId(request_id), row))
+        found = row(known.deployment, ServiceId(known.service))
+        self.run(self.journal.commit(RequestId(request_id), found))
         known.phase = "committed"
         self.model.current[known.service] = known.deployment
 
@@ -138,7 +121,7 @@ class JournalMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def unwind(self, data: st.DataObject) -> None:
         request_id = data.draw(st.sampled_from(self.model.open("running")))
-        self.run(self.journal.unwinding(RequestId(request_id), {"code": "FAILED"}))
+        self.run(self.journal.begin_rollback(RequestId(request_id), {"code": "FAILED"}))
         self.model.commands[request_id].phase = "unwinding"
 
     @precondition(lambda self: self.model.open("waiting", "running", "committed", "unwinding"))
@@ -184,10 +167,10 @@ class JournalMachine(RuleBasedStateMachine):
         assert [(row.request_id, row.phase) for row in unfinished] == [
             (request_id, known.phase) for request_id, known in self.model.commands.items() if known.phase
         ]
-        for row in unfinished:
-            known = self.model.commands[row.request_id]
-            assert row.payload == deploy_payload(known.deployment, known.service)
-            assert row.prior == known.prior
+        for item in unfinished:
+            known = self.model.commands[item.request_id]
+            assert item.payload == deploy_payload(known.deployment, known.service)
+            assert item.prior == known.prior
         for request_id, known in self.model.commands.items():
             found = self.run(self.journal.find(RequestId(request_id)))
             assert found is not None

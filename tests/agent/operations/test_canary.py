@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +26,10 @@ from tests.agent.fake_engine import FakeEngine
 from tests.agent.fake_readiness import FakeReadiness
 from tests.agent.fake_traffic import FakeTraffic
 from tests.agent.samples import deploy_payload
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+from tests.on_loop import OnLoop
+
+pytestmark = pytest.mark.virtual_time
 
 WEB = ServiceId("web")
 REACHED: dict[str, Any] = {"networking": {"domains": ["web.example"]}}
@@ -63,11 +64,13 @@ class Outside:
     adapter: FakeEngine = field(default_factory=FakeEngine)
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
     judge: FakeReadiness = field(default_factory=FakeReadiness)
-    counter: FakeCounter | None = field(default_factory=FakeCounter)
+    counter: FakeCounter = field(default_factory=FakeCounter)
+    has_metrics: bool = True
 
     @property
     def parts(self) -> dict[str, Any]:
-        return {"traffic": self.traffic, "canary": CanaryTools(readiness=self.judge, counter=self.counter)}
+        counter = self.counter if self.has_metrics else None
+        return {"traffic": self.traffic, "canary": CanaryTools(readiness=self.judge, counter=counter)}
 
     def served(self) -> list[str]:
         """The deployment ids of what gets requests, in the order it was made."""
@@ -76,6 +79,16 @@ class Outside:
             for c in self.adapter.of("web")
             if c.is_up and self.traffic.is_serving(c.container_id)
         ]
+
+
+@pytest.fixture
+def outside() -> Outside:
+    return Outside()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, outside: Outside) -> OnLoop[Agent]:
+    return OnLoop(running(tmp_path, outside.adapter, **outside.parts))
 
 
 def canary(*steps: tuple[int, float], **canary: Any) -> dict[str, Any]:
@@ -89,6 +102,13 @@ async def held(agent: Agent, request_id: str, percent: int) -> None:
         await asyncio.sleep(0.5)
 
 
+async def begin(agent: Agent, **changes: Any) -> None:
+    """Deploy d1, and d2 as a canary that is held at 10 %."""
+    await agent.deployed("d1", **FOUR)
+    await agent.deploy("r", "d2", **changes)
+    await held(agent, "r", 10)
+
+
 async def messages(agent: Agent, request_id: str) -> list[str]:
     return [payload["message"] for kind, payload in await agent.said(request_id) if kind == "deploy_status"] or [""]
 
@@ -97,67 +117,53 @@ async def error_of(agent: Agent, request_id: str) -> str:
     return str((await agent.responses(request_id))[-1]["error"]["code"])
 
 
-@virtual_time
-async def test_a_canary_grows_step_by_step_and_says_how_long_it_is_held(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        begun = now()
-        await agent.deploy("r", "d2", timeout_seconds=30, **canary())
-        await held(agent, "r", 10)
-        assert (outside.traffic.share, sorted(outside.served())) == (10, ["d1"] * 4 + ["d2"])
-        await held(agent, "r", 50)
-        assert (outside.traffic.share, sorted(outside.served())) == (50, ["d1"] * 4 + ["d2"] * 2)
-        await agent.done()
-        assert 120 <= now() - begun < 140, "held for two minutes, on top of a timeout of 30 s"
-        assert await agent.outcome("r") == "running"
-        assert outside.served() == ["d2"] * 4
-        assert outside.traffic.shares == [10, 50, 100]
-        statuses = [payload for kind, payload in await agent.said("r") if kind == "deploy_status"]
-        told = [payload for payload in statuses if "held" in payload["message"]]
-        assert 20 <= len(told) <= 26
-        assert {(payload["status"], payload["phase"]) for payload in told} == {("health_checking", "health_check")}
-        assert "10 % of the requests, held for 60 s more" in [payload["message"] for payload in told]
-        assert "10 % of the requests, held for 5 s more" in [payload["message"] for payload in told]
+async def test_a_canary_grows_step_by_step_and_says_how_long_it_is_held(agent: Agent, outside: Outside) -> None:
+    await agent.deployed("d1", **FOUR)
+    begun = now()
+    await agent.deploy("r", "d2", timeout_seconds=30, **canary())
+    await held(agent, "r", 10)
+    assert (outside.traffic.share, sorted(outside.served())) == (10, ["d1"] * 4 + ["d2"])
+    await held(agent, "r", 50)
+    assert (outside.traffic.share, sorted(outside.served())) == (50, ["d1"] * 4 + ["d2"] * 2)
+    await agent.done()
+    assert 120 <= now() - begun < 140, "held for two minutes, on top of a timeout of 30 s"
+    assert await agent.outcome("r") == "running"
+    assert outside.served() == ["d2"] * 4
+    assert outside.traffic.shares == [10, 50, 100]
+    statuses = [payload for kind, payload in await agent.said("r") if kind == "deploy_status"]
+    told = [payload for payload in statuses if "held" in payload["message"]]
+    assert 20 <= len(told) <= 26
+    assert {(payload["status"], payload["phase"]) for payload in told} == {("health_checking", "health_check")}
+    assert "10 % of the requests, held for 60 s more" in [payload["message"] for payload in told]
+    assert "10 % of the requests, held for 5 s more" in [payload["message"] for payload in told]
 
 
-@virtual_time
-async def test_a_hold_of_hours_tells_of_itself_once_a_minute(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 7200)))
-        await agent.done()
-        assert await agent.outcome("r") == "running"
-        assert 110 <= sum("held" in message for message in await messages(agent, "r")) <= 121
+async def test_a_hold_of_hours_tells_of_itself_once_a_minute(agent: Agent, outside: Outside) -> None:
+    await agent.deployed("d1", **FOUR)
+    await agent.deploy_to_end("r", "d2", **canary((10, 7200)))
+    assert await agent.outcome("r") == "running"
+    assert 110 <= sum("held" in message for message in await messages(agent, "r")) <= 121
 
 
-@virtual_time
-async def test_the_first_deploy_has_nothing_to_be_compared_with_and_says_so(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deploy("r", "d1", **canary())
-        await agent.send("promote", "p", service_id="web")
-        assert await error_of(agent, "p") == "NO_CANARY"
-        await agent.done()
-        assert "no earlier version is running to compare the canary with" in (await agent.end_of("r"))["message"]
-        assert (outside.served(), outside.traffic.shares) == (["d1"] * 4, [])
+async def test_the_first_deploy_has_nothing_to_be_compared_with_and_says_so(agent: Agent, outside: Outside) -> None:
+    await agent.deploy("r", "d1", **canary())
+    await agent.send("promote", "p", service_id="web")
+    assert await error_of(agent, "p") == "NO_CANARY"
+    await agent.done()
+    assert "no earlier version is running to compare the canary with" in (await agent.end_of("r"))["message"]
+    assert (outside.served(), outside.traffic.shares) == (["d1"] * 4, [])
 
 
-@virtual_time
-async def test_a_rollback_to_what_was_a_canary_does_not_hold(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deployed("d2", **canary((50, 3)))
-        await agent.deployed("d3", **FOUR)
-        begun = now()
-        await agent.send("rollback", "r", service_id="web", target_deployment_id="d2")
-        await agent.send("promote", "p", service_id="web")
-        await agent.done()
-        assert now() - begun < 10
-        assert outside.served() == ["d2"] * 4
-        assert outside.traffic.shares == [50, 100], "those of the canary itself"
+async def test_a_rollback_to_what_was_a_canary_does_not_hold(agent: Agent, outside: Outside) -> None:
+    await agent.deployed("d1", **FOUR)
+    await agent.deployed("d2", **canary((50, 3)))
+    await agent.deployed("d3", **FOUR)
+    begun = now()
+    await agent.send("rollback", "r", service_id="web", target_deployment_id="d2")
+    await agent.carry_out("promote", "p")
+    assert now() - begun < 10
+    assert outside.served() == ["d2"] * 4
+    assert outside.traffic.shares == [50, 100], "those of the canary itself"
 
 
 # Refused before anything is begun
@@ -171,47 +177,42 @@ async def test_a_rollback_to_what_was_a_canary_does_not_hold(tmp_path: Path) -> 
         ({"canary": {"max_error_percent": 1}}, "METRICS_UNAVAILABLE", "canary.max_error_percent: cannot ask the proxy"),
     ],
 )
-@virtual_time
 async def test_what_cannot_be_a_canary_is_refused_when_it_comes(
-    tmp_path: Path, changes: dict[str, Any], code: str, sentence: str
+    agent: Agent, outside: Outside, changes: dict[str, Any], code: str, sentence: str
 ) -> None:
-    outside = Outside(counter=FakeCounter(away=True))
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **REACHED)
-        await agent.deploy("r", "d2", **{**canary(), **changes})
-        [answer] = await agent.responses("r")
-        # A host port that nobody holds is no obstacle.
-        assert answer["success"] is (code == "")
-        if code:
-            assert (answer["error"]["code"], sentence in answer["error"]["message"]) == (code, True)
-        await agent.done()
+    outside.counter.away = True
+    await agent.deployed("d1", **REACHED)
+    await agent.deploy("r", "d2", **{**canary(), **changes})
+    answer = await agent.answer("r")
+    # A host port that nobody holds is no obstacle.
+    assert answer["success"] is (code == "")
+    if code:
+        assert (answer["error"]["code"], sentence in answer["error"]["message"]) == (code, True)
+    await agent.done()
 
 
-@virtual_time
 async def test_a_limit_of_errors_without_metrics_is_refused_and_names_the_key(tmp_path: Path) -> None:
-    outside = Outside(counter=None)
+    outside = Outside(has_metrics=False)
     async with running(tmp_path, outside.adapter, **outside.parts) as agent:
         await agent.deploy("r", "d2", **canary(max_error_percent=1))
-        [answer] = await agent.responses("r")
+        answer = await agent.answer("r")
         assert answer["error"]["code"] == "INVALID_PAYLOAD"
         assert "set networking.traefik_metrics" in answer["error"]["message"]
 
 
-@virtual_time
-async def test_a_canary_beside_a_held_port_is_refused_also_when_it_is_only_planned(tmp_path: Path) -> None:
-    outside = Outside()
+async def test_a_canary_beside_a_held_port_is_refused_also_when_it_is_only_planned(
+    agent: Agent, outside: Outside
+) -> None:
     one: dict[str, Any] = {"config": {"replicas": 1}, "networking": {"domains": ["web.example"], "expose_port": 80}}
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **one)
-        for kind, request_id in (("deploy", "r"), ("plan", "q")):
-            await agent.send(kind, request_id, **deploy_payload("d2", **{**canary(), **one}))
-            await asyncio.sleep(0.1)
-            [answer] = await agent.responses(request_id)
-            assert answer["error"]["code"] == "INVALID_PAYLOAD"
-            assert "strategy: a canary is impossible here: host port 80" in answer["error"]["message"]
+    await agent.deployed("d1", **one)
+    for kind, request_id in (("deploy", "r"), ("plan", "q")):
+        await agent.send(kind, request_id, **deploy_payload("d2", **{**canary(), **one}))
+        await asyncio.sleep(0.1)
+        answer = await agent.answer(request_id)
+        assert answer["error"]["code"] == "INVALID_PAYLOAD"
+        assert "strategy: a canary is impossible here: host port 80" in answer["error"]["message"]
 
 
-@virtual_time
 async def test_without_a_proxy_that_shares_out_there_are_no_canaries(tmp_path: Path) -> None:
     async with running(tmp_path, FakeEngine()) as agent:
         await agent.deploy("r", "d1", **canary())
@@ -250,225 +251,169 @@ def _sicken(outside: Outside) -> None:
         (_vanish, "CONTAINER_NOT_FOUND", "was removed outside the agent"),
     ],
 )
-@virtual_time
 async def test_a_canary_that_does_badly_is_rolled_back_within_seconds(
-    tmp_path: Path, happens: Any, code: str, sentence: str
+    agent: Agent, outside: Outside, happens: Any, code: str, sentence: str
 ) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 3600)))
-        await held(agent, "r", 10)
-        happens(outside)
-        begun = now()
-        await agent.done()
-        assert now() - begun < 5
-        end = await agent.end_of("r")
-        assert (end["status"], end["error"]["code"]) == ("rolled_back", code)
-        assert sentence in end["message"]
-        assert outside.served() == ["d1"] * 4
-        assert len(outside.adapter.of("web")) == 4
+    await begin(agent, **canary((10, 3600)))
+    happens(outside)
+    begun = now()
+    await agent.done()
+    assert now() - begun < 5
+    await agent.failed("r", "rolled_back", code, sentence)
+    assert outside.served() == ["d1"] * 4
+    assert len(outside.adapter.of("web")) == 4
 
 
-@virtual_time
-async def test_what_turns_bad_among_those_that_serve_is_not_the_canary_s_fault(tmp_path: Path) -> None:
-    outside = Outside()
+async def test_what_turns_bad_among_those_that_serve_is_not_the_canary_s_fault(agent: Agent, outside: Outside) -> None:
     outside.judge.health["d1"] = Health.UNHEALTHY
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deployed("d2", **canary((10, 30)))
-        assert outside.served() == ["d2"] * 4
+    await agent.deployed("d1", **FOUR)
+    await agent.deployed("d2", **canary((10, 30)))
+    assert outside.served() == ["d2"] * 4
 
 
-@virtual_time
-async def test_too_many_errors_end_a_canary_as_soon_as_there_are_enough_requests(tmp_path: Path) -> None:
-    outside = Outside(counter=FakeCounter(rate=2.0, bad=6.0))
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        begun = now()
-        await agent.deploy("r", "d2", **canary((10, 3600), max_error_percent=5, min_requests=100))
-        await agent.done()
-        assert 50 <= now() - begun < 70
-        end = await agent.end_of("r")
-        assert (end["status"], end["error"]["code"]) == ("rolled_back", "CANARY_FAILED")
-        assert re.search(r"[56]\.\d % of 1\d\d answers were 5xx, more than 5 %", end["message"])
+async def test_too_many_errors_end_a_canary_as_soon_as_there_are_enough_requests(
+    agent: Agent, outside: Outside
+) -> None:
+    outside.counter.rate, outside.counter.bad = 2.0, 6.0
+    await agent.deployed("d1", **FOUR)
+    begun = now()
+    await agent.deploy_to_end("r", "d2", **canary((10, 3600), max_error_percent=5, min_requests=100))
+    assert 50 <= now() - begun < 70
+    end = await agent.end_of("r")
+    assert (end["status"], end["error"]["code"]) == ("rolled_back", "CANARY_FAILED")
+    assert re.search(r"[56]\.\d % of 1\d\d answers were 5xx, more than 5 %", end["message"])
 
 
-@virtual_time
-async def test_errors_within_the_limit_and_those_of_before_the_hold_do_not_end_it(tmp_path: Path) -> None:
-    outside = Outside(counter=FakeCounter(bad=4.0, before=Answers(total=1000, failed=1000)))
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 30), (50, 30), max_error_percent=5))
-        await agent.done()
-        assert await agent.outcome("r") == "running"
-        assert "not judged" not in (await agent.end_of("r"))["message"]
+async def test_errors_within_the_limit_and_those_of_before_the_hold_do_not_end_it(
+    agent: Agent, outside: Outside
+) -> None:
+    outside.counter.bad, outside.counter.before = 4.0, Answers(total=1000, failed=1000)
+    await agent.deployed("d1", **FOUR)
+    await agent.deploy_to_end("r", "d2", **canary((10, 30), (50, 30), max_error_percent=5))
+    assert await agent.outcome("r") == "running"
+    assert "not judged" not in (await agent.end_of("r"))["message"]
 
 
-@virtual_time
-async def test_too_few_requests_are_not_judged_and_that_is_said(tmp_path: Path) -> None:
-    outside = Outside(counter=FakeCounter(rate=0.5, bad=100.0))
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 30), max_error_percent=5))
-        await agent.done()
-        message = (await agent.end_of("r"))["message"]
-        assert "the canary at 10 % answered 15 requests, fewer than 20: its error rate was not judged" in message
+async def test_too_few_requests_are_not_judged_and_that_is_said(agent: Agent, outside: Outside) -> None:
+    outside.counter.rate, outside.counter.bad = 0.5, 100.0
+    await agent.deployed("d1", **FOUR)
+    await agent.deploy_to_end("r", "d2", **canary((10, 30), max_error_percent=5))
+    message = (await agent.end_of("r"))["message"]
+    assert "the canary at 10 % answered 15 requests, fewer than 20: its error rate was not judged" in message
 
 
-@virtual_time
-async def test_a_proxy_that_restarts_begins_its_count_anew(tmp_path: Path) -> None:
-    counter = FakeCounter(bad=0.0)
-    outside = Outside(counter=counter)
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 100), max_error_percent=25))
-        await held(agent, "r", 10)
-        await asyncio.sleep(20)
-        counter.since, counter.bad = now(), 50.0
-        await agent.done()
-        # 200 good answers, and then as many bad as good ones.
-        assert "more than 25 %" in (await agent.end_of("r"))["message"]
+async def test_a_proxy_that_restarts_begins_its_count_anew(agent: Agent, outside: Outside) -> None:
+    await begin(agent, **canary((10, 100), max_error_percent=25))
+    await asyncio.sleep(20)
+    outside.counter.since, outside.counter.bad = now(), 50.0
+    await agent.done()
+    # 200 good answers, and then as many bad as good ones.
+    assert "more than 25 %" in (await agent.end_of("r"))["message"]
 
 
 @pytest.mark.parametrize(("away_secs", "status"), [(20, "running"), (UNCOUNTED_SECS + 30, "rolled_back")])
-@virtual_time
 async def test_a_proxy_that_is_away_at_the_end_of_the_hold_is_waited_for_within_bounds(
-    tmp_path: Path, away_secs: float, status: str
+    agent: Agent, outside: Outside, away_secs: float, status: str
 ) -> None:
-    counter = FakeCounter()
-    outside = Outside(counter=counter)
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 20), max_error_percent=5))
-        await held(agent, "r", 10)
-        await asyncio.sleep(10)
-        counter.away = True
-        await asyncio.sleep(away_secs)
-        counter.away = False
-        await agent.done()
-        end = await agent.end_of("r")
-        assert end["status"] == status
-        if status == "rolled_back":
-            assert "its errors are not known: cannot ask the proxy: it is away" in end["message"]
+    await begin(agent, **canary((10, 20), max_error_percent=5))
+    await asyncio.sleep(10)
+    outside.counter.away = True
+    await asyncio.sleep(away_secs)
+    outside.counter.away = False
+    await agent.done()
+    end = await agent.end_of("r")
+    assert end["status"] == status
+    if status == "rolled_back":
+        assert "its errors are not known: cannot ask the proxy: it is away" in end["message"]
 
 
-@virtual_time
-async def test_an_engine_that_was_away_is_no_fault_of_the_canary_and_the_step_is_held_anew(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", timeout_seconds=60, **canary((10, 600)))
-        await held(agent, "r", 10)
-        await asyncio.sleep(300)
-        outside.adapter.away = True
-        await asyncio.sleep(20)
-        for container in outside.adapter.of("web"):
-            # An engine that restarts has started them again.
-            container.started_ns = (container.started_ns or 0) + 1
-        outside.adapter.away = False
-        begun = now()
-        await agent.done()
-        assert 595 <= now() - begun < 615
-        assert await agent.outcome("r") == "running"
-        assert outside.served() == ["d2"] * 4
+async def test_an_engine_that_was_away_is_no_fault_of_the_canary_and_the_step_is_held_anew(
+    agent: Agent, outside: Outside
+) -> None:
+    await begin(agent, timeout_seconds=60, **canary((10, 600)))
+    await asyncio.sleep(300)
+    outside.adapter.away = True
+    await asyncio.sleep(20)
+    for container in outside.adapter.of("web"):
+        # An engine that restarts has started them again.
+        container.started_ns = (container.started_ns or 0) + 1
+    outside.adapter.away = False
+    begun = now()
+    await agent.done()
+    assert 595 <= now() - begun < 615
+    assert await agent.outcome("r") == "running"
+    assert outside.served() == ["d2"] * 4
 
 
 # Steered
 
 
-@virtual_time
 async def test_a_promoted_canary_goes_to_all_requests_once_it_is_proven_and_the_answer_is_given_once(
-    tmp_path: Path,
+    agent: Agent, outside: Outside
 ) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 3600), (50, 3600), (100, 3600)))
-        await held(agent, "r", 10)
-        begun = now()
-        for _ in range(2):
-            await agent.send("promote", "p", service_id="web")
-        await agent.done()
-        assert now() - begun < 10
-        assert await agent.outcome("r") == "running"
-        assert outside.served() == ["d2"] * 4
-        assert outside.traffic.shares == [10, 100]
-        answers = await agent.responses("p")
-        data = {"accepted": True, "service_id": "web", "deployment_id": "d2"}
-        assert answers == [{"request_id": "p", "success": True, "data": data}] * 2
+    await begin(agent, **canary((10, 3600), (50, 3600), (100, 3600)))
+    begun = now()
+    for _ in range(2):
         await agent.send("promote", "p", service_id="web")
-        assert (await agent.responses("p"))[-1] == answers[0], "the id is known, whatever has become of the canary"
+    await agent.done()
+    assert now() - begun < 10
+    assert await agent.outcome("r") == "running"
+    assert outside.served() == ["d2"] * 4
+    assert outside.traffic.shares == [10, 100]
+    answers = await agent.responses("p")
+    data = {"accepted": True, "service_id": "web", "deployment_id": "d2"}
+    assert answers == [{"request_id": "p", "success": True, "data": data}] * 2
+    await agent.send("promote", "p", service_id="web")
+    assert (await agent.responses("p"))[-1] == answers[0], "the id is known, whatever has become of the canary"
 
 
-@virtual_time
-async def test_a_promoted_canary_that_cannot_be_proven_is_rolled_back(tmp_path: Path) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 3600)))
-        await held(agent, "r", 10)
-        for container in outside.adapter.of("web"):
-            if container.deployment.deployment_id == "d2":
-                _crash(outside)
-        outside.adapter.refuse("start", "START_FAILED", times=20)
-        await agent.send("promote", "p", service_id="web")
-        await agent.done()
-        assert (await agent.end_of("r"))["status"] == "rolled_back"
-        assert outside.served() == ["d1"] * 4
+async def test_a_promoted_canary_that_cannot_be_proven_is_rolled_back(agent: Agent, outside: Outside) -> None:
+    await begin(agent, **canary((10, 3600)))
+    for container in outside.adapter.of("web"):
+        if container.deployment.deployment_id == "d2":
+            _crash(outside)
+    outside.adapter.refuse("start", "START_FAILED", times=20)
+    await agent.carry_out("promote", "p")
+    assert (await agent.end_of("r"))["status"] == "rolled_back"
+    assert outside.served() == ["d1"] * 4
 
 
 @pytest.mark.parametrize("wished", [True, False])
-@virtual_time
 async def test_an_aborted_canary_gives_back_what_was_whatever_was_wished_for_failures(
-    tmp_path: Path, wished: bool
+    agent: Agent, outside: Outside, wished: bool
 ) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", rollback_on_failure=wished, **canary((10, 3600)))
-        await held(agent, "r", 10)
-        await agent.ask("abort", "a", service_id="web")
-        assert [answer["success"] for answer in agent.local.responses()] == [True]
-        await agent.done()
-        end = await agent.end_of("r")
-        assert (end["status"], end["error"]["code"]) == ("rolled_back", "ABORTED")
-        assert end["message"] == "the canary of web was aborted; the previous version is still serving"
-        assert outside.served() == ["d1"] * 4
-        for request_id, kind in (("p2", "promote"), ("a2", "abort")):
-            await agent.send(kind, request_id, service_id="web")
-            [answer] = await agent.responses(request_id)
-            assert answer["error"] == {
-                "code": "NO_CANARY",
-                "message": f"cannot {kind} web: no canary of it is under way; deploy one with strategy canary",
-            }
+    await begin(agent, rollback_on_failure=wished, **canary((10, 3600)))
+    await agent.ask("abort", "a", service_id="web")
+    assert [answer["success"] for answer in agent.local.responses()] == [True]
+    await agent.done()
+    end = await agent.end_of("r")
+    assert (end["status"], end["error"]["code"]) == ("rolled_back", "ABORTED")
+    assert end["message"] == "the canary of web was aborted; the previous version is still serving"
+    assert outside.served() == ["d1"] * 4
+    for request_id, kind in (("p2", "promote"), ("a2", "abort")):
+        await agent.send(kind, request_id, service_id="web")
+        answer = await agent.answer(request_id)
+        assert answer["error"] == {
+            "code": "NO_CANARY",
+            "message": f"cannot {kind} web: no canary of it is under way; deploy one with strategy canary",
+        }
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "blue_green", "instant"])
-@virtual_time
-async def test_only_a_canary_can_be_steered(tmp_path: Path, strategy: str) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        hold = outside.adapter.hold("create")
-        await agent.deploy("r", "d2", strategy=strategy, **FOUR)
-        await hold.arrived.wait()
+async def test_only_a_canary_can_be_steered(agent: Agent, outside: Outside, strategy: str) -> None:
+    await agent.deployed("d1", **FOUR)
+    async with agent.held_at("create", agent.deploy("r", "d2", strategy=strategy, **FOUR)):
         for kind in ("promote", "abort"):
             await agent.send(kind, kind, service_id="web")
             assert await error_of(agent, kind) == "NO_CANARY"
-        hold.release.set()
-        await agent.done()
-        assert await agent.outcome("r") == "running"
+    assert await agent.outcome("r") == "running"
 
 
-@virtual_time
 async def test_an_abort_before_the_commit_is_written_wins_and_one_after_it_is_refused(tmp_path: Path) -> None:
     for number, first in enumerate(("abort", "commit")):
         outside = Outside()
         async with running(tmp_path / str(number), outside.adapter, **outside.parts) as agent:
-            await agent.deployed("d1", **FOUR)
-            await agent.deploy("r", "d2", **canary((10, 30)))
-            await held(agent, "r", 10)
+            await begin(agent, **canary((10, 30)))
             job = agent.deployer.queues.running(WEB)
             assert job is not None
             while outside.traffic.share < 100:
@@ -486,29 +431,23 @@ async def test_an_abort_before_the_commit_is_written_wins_and_one_after_it_is_re
 
 
 @pytest.mark.parametrize("kind", ["deploy", "rollback", "stop"])
-@virtual_time
-async def test_a_newer_command_takes_the_place_of_a_canary_at_once(tmp_path: Path, kind: str) -> None:
-    outside = Outside()
-    async with running(tmp_path, outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d0", **FOUR)
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 3600)))
-        await held(agent, "r", 10)
-        begun = now()
-        if kind == "deploy":
-            await agent.deploy("n", "d3", **FOUR)
-        else:
-            await agent.send(kind, "n", service_id="web")
-        await agent.done()
-        assert now() - begun < 60
-        assert await agent.outcome("r") == "SUPERSEDED"
-        assert outside.served() == {"deploy": ["d3"] * 4, "rollback": ["d0"] * 4, "stop": []}[kind]
+async def test_a_newer_command_takes_the_place_of_a_canary_at_once(agent: Agent, outside: Outside, kind: str) -> None:
+    await agent.deployed("d0", **FOUR)
+    await begin(agent, **canary((10, 3600)))
+    begun = now()
+    if kind == "deploy":
+        await agent.deploy("n", "d3", **FOUR)
+    else:
+        await agent.send(kind, "n", service_id="web")
+    await agent.done()
+    assert now() - begun < 60
+    assert await agent.outcome("r") == "SUPERSEDED"
+    assert outside.served() == {"deploy": ["d3"] * 4, "rollback": ["d0"] * 4, "stop": []}[kind]
 
 
 # Stopped, killed and taken up
 
 
-@virtual_time
 async def test_an_agent_that_stops_does_not_wait_for_a_hold_and_the_next_one_holds_the_step_anew(
     tmp_path: Path,
 ) -> None:
@@ -531,13 +470,10 @@ async def test_an_agent_that_stops_does_not_wait_for_a_hold_and_the_next_one_hol
 
 
 @pytest.mark.parametrize("kind", ["promote", "abort"])
-@virtual_time
 async def test_a_decision_that_was_answered_outlives_the_agent(tmp_path: Path, kind: str) -> None:
     outside = Outside()
     async with until_killed(tmp_path / "d", outside.adapter, **outside.parts) as agent:
-        await agent.deployed("d1", **FOUR)
-        await agent.deploy("r", "d2", **canary((10, 3600), (50, 3600)))
-        await held(agent, "r", 10)
+        await begin(agent, **canary((10, 3600), (50, 3600)))
         # Whatever the agent does next is the last thing it does.
         outside.adapter.kill_at = len(outside.adapter.calls) + 1
         await agent.send(kind, "s", service_id="web")
@@ -553,17 +489,6 @@ async def test_a_decision_that_was_answered_outlives_the_agent(tmp_path: Path, k
         assert len(await agent.responses("s")) == 1
 
 
-@pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory: what a kill leaves there is the same, and many runs take seconds."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
 async def end(agent: Agent, name: str) -> None:
     """Let the canary come to the end that the story tells."""
     if name == "in time":
@@ -575,19 +500,13 @@ async def end(agent: Agent, name: str) -> None:
         await asyncio.sleep(0.25)
 
 
+@pytest.mark.parametrize("stride", [10, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", ["in time", "promote", "abort"])
 @pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
-@virtual_time
-async def test_a_canary_killed_at_any_tenth_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(3 + 5 * after, 10))
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("name", ["in time", "promote", "abort"])
-@pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
-@virtual_time
-async def test_a_canary_killed_at_any_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(3))
+async def test_a_canary_killed_at_any_call_goes_on_where_it_was(
+    quick_path: Path, name: str, after: bool, stride: int
+) -> None:
+    await kill(quick_path, name, after, itertools.count(3 + 5 * after * (stride > 1), stride))
 
 
 async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> None:
@@ -607,7 +526,7 @@ async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> No
         async with until_killed(directory, outside.adapter, **outside.parts) as agent:
             await agent.deploy("r", "d2", timeout_seconds=60, **canary((10, 4), (50, 8)))
             ending = asyncio.create_task(end(agent, name))  # noqa: TID251 (ended below)
-            reached = await agent.killed_or_done(outside.adapter)
+            reached = await agent.killed_or_done()
             ending.cancel()
             await asyncio.wait([ending])
         outside.adapter.kill_at = None
@@ -634,17 +553,14 @@ class ClaimedTraffic(FakeTraffic):
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {self.claimed} belongs to service other")
 
 
-@virtual_time
 async def test_a_rollback_does_not_take_a_domain_that_another_service_has_by_now(tmp_path: Path) -> None:
     traffic = ClaimedTraffic()
     async with running(tmp_path, FakeEngine(), traffic=traffic) as agent:
         await agent.deployed("d1", **FOUR)
         await agent.deployed("d2", config={"replicas": 4}, networking={"domains": ["next.example"]})
         traffic.claimed = "web.example"
-        await agent.send("rollback", "b", service_id="web")
-        await agent.done()
+        await agent.carry_out("rollback", "b")
         assert await error_of(agent, "b") == "ROUTE_CONFLICT"
         traffic.claimed = ""
-        await agent.send("rollback", "c", service_id="web")
-        await agent.done()
+        await agent.carry_out("rollback", "c")
         assert await agent.outcome("c") == "running"

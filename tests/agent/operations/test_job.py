@@ -164,7 +164,7 @@ async def test_being_cancelled_is_not_being_interrupted() -> None:
     running.interrupt(Interruption.SHUTDOWN)
 
 
-@pytest.mark.parametrize("phase", [OperationPhase.COMMITTED, OperationPhase.UNWINDING])
+@pytest.mark.parametrize("phase", [OperationPhase.COMMITTED, OperationPhase.ROLLING_BACK])
 async def test_what_is_decided_or_being_undone_ends_only_for_a_shutdown(phase: OperationPhase) -> None:
     settled = job(phase=phase)
     settled.interrupt(Interruption.SUPERSEDED)

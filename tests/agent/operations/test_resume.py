@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,15 @@ from typing import Any
 
 import pytest
 
-from syntra.agent.operations.execution import UNWIND_SECS
+from syntra.agent.operations.execution import ROLLBACK_SECS
 from syntra.model.ids import RequestId, ServiceId
-from tests.agent.agent_rig import Agent, running, until_killed
+from tests.agent.agent_rig import Agent, Machine, running, until_killed
 from tests.agent.fake_engine import FakeEngine
 from tests.agent.journal.opened import opened
 from tests.agent.samples import CANARY, deploy_payload
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 WEB = ServiceId("web")
 STRIDE = 13
@@ -33,6 +34,10 @@ CHECK: dict[str, Any] = {
     "retries": 2,
 }
 CHECKED: dict[str, Any] = {"config": {"health_check": CHECK, "replicas": 2}}
+
+
+def releasing(script: str) -> dict[str, Any]:
+    return {"config": {**CHECKED["config"], "release_command": ["sh", "-c", script]}}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ STORIES = {
         "rolled_back",
         least_up=0,
     ),
+    "releasing": Story(
+        lambda a: a.deploy("r", "d2", **releasing("exit 0")),
+        ["d2", "d2"],
+        "running",
+    ),
+    "release failing": Story(
+        lambda a: a.deploy("r", "d2", strategy="instant", **releasing("exit 3")),
+        ["d1", "d1"],
+        "rolled_back",
+    ),
     "scale up": Story(lambda a: a.send("scale", "r", service_id="web", replicas=4), ["d1"] * 4, "running"),
     "scale down": Story(lambda a: a.send("scale", "r", service_id="web", replicas=1), ["d1"], "running", least_up=1),
     "rollback": Story(lambda a: a.send("rollback", "r", service_id="web"), ["d0", "d0"], "running"),
@@ -65,32 +80,34 @@ STORIES = {
 }
 
 
-async def prepare(agent: Agent, adapter: FakeEngine) -> None:
+async def prepare(agent: Agent) -> None:
     """Deploy d0 and d1."""
     await agent.deployed("d0", **CHECKED)
     await agent.deployed("d1", **CHECKED)
-    adapter.forget_the_past()
+    agent.engine.forget_the_past()
 
 
 async def prepared(path: Path) -> FakeEngine:
     """An engine on which d0 and d1 were deployed, and the journal of that in `path`."""
     adapter = FakeEngine()
     async with running(path, adapter) as agent:
-        await prepare(agent, adapter)
+        await prepare(agent)
     return adapter
 
 
-async def assert_ended(agent: Agent, adapter: FakeEngine, story: Story, name: str) -> None:
+async def assert_ended(agent: Agent, story: Story, name: str) -> None:
     """The service is as the story tells, and the control plane heard of it once."""
-    left = [c.deployment.deployment_id for c in adapter.of("web")]
-    assert sorted(adapter.up("web")) == story.up
+    left = [c.deployment.deployment_id for c in agent.engine.of("web")]
+    assert sorted(agent.engine.up("web")) == story.up
     assert len(left) == len(story.up) or name == "stop", left
-    assert adapter.least_up.get(WEB, 2) >= story.least_up
+    assert agent.engine.least_up.get(WEB, 2) >= story.least_up
     assert await agent.journal.unfinished() == []
+    assert agent.engine.releases == {}
+    assert len(agent.engine.released) <= 1, "a kill is no reason to run a release command again"
     row = await agent.journal.service(WEB)
     if name == "remove":
         assert row is None
-        assert adapter.pins == set()
+        assert agent.engine.pins == set()
     else:
         assert row is not None
         assert row.deployment_id == (story.up[0] if story.up else "d1")
@@ -104,61 +121,36 @@ async def assert_ended(agent: Agent, adapter: FakeEngine, story: Story, name: st
         assert len(await agent.responses("r")) == 1
 
 
-@pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A directory in memory: what a kill leaves there is the same, and hundreds of runs take seconds."""
-    memory = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path)
-
-
-def some_calls(name: str, after: bool) -> Iterator[int]:
+def calls(name: str, after: bool, every: bool) -> Iterator[int]:
     """One call in thirteen, beginning elsewhere for each story; the soak run takes every one.
 
     The first call proves that the engine is there: away at that, a command is refused.
     """
-    return itertools.count(2 + (list(STORIES).index(name) + 6 * after) % STRIDE, STRIDE)
+    first = 0 if every else (list(STORIES).index(name) + 6 * after) % STRIDE
+    return itertools.count(2 + first, 1 if every else STRIDE)
 
 
 every_story = pytest.mark.parametrize("name", STORIES)
 sides = pytest.mark.parametrize("after", [False, True], ids=["before its effect", "after its effect"])
+at_calls = pytest.mark.parametrize(
+    "every", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["at some calls", "at any call"]
+)
 
 
+@at_calls
 @sides
 @every_story
-@virtual_time
-async def test_an_engine_that_is_away_at_some_call_changes_nothing_about_the_end(
-    quick_path: Path, name: str, after: bool
+async def test_an_engine_that_is_away_changes_nothing_about_the_end(
+    quick_path: Path, name: str, after: bool, every: bool
 ) -> None:
-    await away(quick_path, name, after, some_calls(name, after))
+    await away(quick_path, name, after, calls(name, after, every))
 
 
-@pytest.mark.soak
+@at_calls
 @sides
 @every_story
-@virtual_time
-async def test_an_engine_that_is_away_at_any_call_changes_nothing_about_the_end(
-    quick_path: Path, name: str, after: bool
-) -> None:
-    await away(quick_path, name, after, itertools.count(2))
-
-
-@sides
-@every_story
-@virtual_time
-async def test_an_agent_killed_at_some_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, some_calls(name, after))
-
-
-@pytest.mark.soak
-@sides
-@every_story
-@virtual_time
-async def test_an_agent_killed_at_any_call_goes_on_where_it_was(quick_path: Path, name: str, after: bool) -> None:
-    await kill(quick_path, name, after, itertools.count(2))
+async def test_a_killed_agent_goes_on_where_it_was(quick_path: Path, name: str, after: bool, every: bool) -> None:
+    await kill(quick_path, name, after, calls(name, after, every))
 
 
 async def away(path: Path, name: str, lost: bool, numbers: Iterator[int]) -> None:
@@ -174,7 +166,7 @@ async def away(path: Path, name: str, lost: bool, numbers: Iterator[int]) -> Non
             await story.send(agent)
             await agent.done()
             reached = len(adapter.calls) >= number
-            await assert_ended(agent, adapter, story, name)
+            await assert_ended(agent, story, name)
 
 
 async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> None:
@@ -189,94 +181,70 @@ async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> No
         directory = shutil.copytree(path / "prepared", path / str(number))
         async with until_killed(directory, adapter) as agent:
             await story.send(agent)
-            reached = await agent.killed_or_done(adapter)
+            reached = await agent.killed_or_done()
         adapter.kill_at = None
         async with running(directory, adapter) as agent:
             await agent.done()
-            await assert_ended(agent, adapter, story, name)
+            await assert_ended(agent, story, name)
 
 
-async def rest(agent: Agent, adapter: FakeEngine, up: list[str]) -> None:
+async def rest(agent: Agent, up: list[str]) -> None:
     await agent.done()
-    assert sorted(adapter.up("web")) == up
+    assert sorted(agent.engine.up("web")) == up
 
 
-@virtual_time
-async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("create")
-        await agent.deploy("r", "d2", timeout_seconds=600, **CHECKED)
-        await hold.arrived.wait()
-        adapter.away = True
-        hold.release.set()
-        await asyncio.sleep(300)
-        assert await agent.ends("r") == []
-        adapter.away = False
-        await rest(agent, adapter, ["d2", "d2"])
-        assert await agent.outcome("r") == "running"
+async def test_an_engine_that_comes_back_after_minutes_finds_the_work_waiting(agent: Agent) -> None:
+    await prepare(agent)
+    hold = await agent.reach("create", agent.deploy("r", "d2", timeout_seconds=600, **CHECKED))
+    agent.engine.away = True
+    hold.release.set()
+    await asyncio.sleep(300)
+    assert await agent.ends("r") == []
+    agent.engine.away = False
+    await rest(agent, ["d2", "d2"])
+    assert await agent.outcome("r") == "running"
 
 
-@virtual_time
-async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_with_a_report(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("start")
-        await agent.deploy("r", "d2", timeout_seconds=30, **CHECKED)
-        await hold.arrived.wait()
-        adapter.away = True
-        hold.release.set()
-        begun = now()
-        await agent.done()
-        assert now() - begun == pytest.approx(30 + UNWIND_SECS, abs=5)
-        end = await agent.end_of("r")
-        assert (end["status"], end["error"]["code"]) == ("failed", "DEADLINE")
-        assert "the rollback did not finish in time" in end["message"]
-        adapter.away = False
-        assert adapter.up("web") == ["d1", "d1"]
+async def test_an_engine_that_stays_away_ends_the_deployment_and_its_unwinding_with_a_report(agent: Agent) -> None:
+    await prepare(agent)
+    hold = await agent.reach("start", agent.deploy("r", "d2", timeout_seconds=30, **CHECKED))
+    agent.engine.away = True
+    hold.release.set()
+    begun = now()
+    await agent.done()
+    assert now() - begun == pytest.approx(30 + ROLLBACK_SECS, abs=5)
+    await agent.failed("r", "failed", "DEADLINE", "the rollback did not finish in time")
+    agent.engine.away = False
+    assert agent.engine.up("web") == ["d1", "d1"]
 
 
-@virtual_time
-async def test_an_engine_that_is_away_when_work_begins_is_waited_for(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("observe")
-        await agent.deploy("r", "d2", **CHECKED)
-        await hold.arrived.wait()
-        adapter.away = True
-        hold.release.set()
-        await asyncio.sleep(10)
-        adapter.away = False
-        await rest(agent, adapter, ["d2", "d2"])
+async def test_an_engine_that_is_away_when_work_begins_is_waited_for(agent: Agent) -> None:
+    await prepare(agent)
+    hold = await agent.reach("observe", agent.deploy("r", "d2", **CHECKED))
+    agent.engine.away = True
+    hold.release.set()
+    await asyncio.sleep(10)
+    agent.engine.away = False
+    await rest(agent, ["d2", "d2"])
 
 
 # Stopping in order
 
 
 @pytest.mark.parametrize("method", ["obtain_image", "create", "start", "execute", "stop", "remove"])
-@virtual_time
-async def test_a_stopped_agent_parks_its_work_and_the_next_one_finishes_it(tmp_path: Path, method: str) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with running(directory, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold(method)
-        await agent.deploy("r", "d2", **CHECKED)
-        await hold.arrived.wait()
+async def test_a_stopped_agent_parks_its_work_and_the_next_one_finishes_it(machine: Machine, method: str) -> None:
+    async with machine.running() as agent:
+        await prepare(agent)
+        await agent.reach(method, agent.deploy("r", "d2", **CHECKED))
         await agent.deploy("db", "d1", "db")
-    del adapter.holds[method]
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done("web", "db")
         assert await agent.outcome("r") == "running"
         assert await agent.outcome("db") == "running"
-        assert sorted(adapter.up("web")) == ["d2", "d2"]
-        assert len(adapter.of("web")) == 2
+        assert sorted(machine.engine.up("web")) == ["d2", "d2"]
+        assert len(machine.engine.of("web")) == 2
 
 
-@virtual_time
 async def test_a_short_operation_is_finished_before_the_agent_stops(tmp_path: Path) -> None:
     adapter = FakeEngine()
     async with running(tmp_path, adapter, drain_secs=10.0) as agent:
@@ -285,114 +253,84 @@ async def test_a_short_operation_is_finished_before_the_agent_stops(tmp_path: Pa
         assert await agent.outcome("r") == "running"
 
 
-@virtual_time
-async def test_an_operation_that_does_not_come_to_a_safe_point_is_cut_off(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with running(directory, adapter, drain_secs=5.0) as agent:
+async def test_an_operation_that_does_not_come_to_a_safe_point_is_cut_off(machine: Machine) -> None:
+    async with machine.running(drain_secs=5.0) as agent:
         await agent.deployed("d1", env={"FAIL": "deaf"})
         await agent.send("stop", "r", service_id="web", timeout_seconds=600)
         await asyncio.sleep(1)
         begun = now()
     assert now() - begun < 15
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done()
-        [answer] = await agent.responses("r")
-        assert answer["success"]
-        assert adapter.up("web") == []
+        assert (await agent.answer("r"))["success"]
+        assert machine.engine.up("web") == []
 
 
-@virtual_time
-async def test_what_waits_behind_other_work_is_resumed_in_order(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("create")
-        await agent.deploy("r1", "d2", **CHECKED)
-        await hold.arrived.wait()
+async def test_what_waits_behind_other_work_is_resumed_in_order(machine: Machine) -> None:
+    async with machine.until_killed() as agent:
+        await prepare(agent)
+        await agent.reach("create", agent.deploy("r1", "d2", **CHECKED))
         await agent.send("scale", "r2", service_id="web", replicas=3)
         await agent.send("restart", "r3", service_id="web")
-    adapter.holds.clear()
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done()
         assert [await agent.outcome(request) for request in ("r1", "r2")] == ["running", "running"]
         assert [answer["success"] for answer in await agent.responses("r3")] == [True]
-        assert adapter.up("web") == ["d2"] * 3
+        assert machine.engine.up("web") == ["d2"] * 3
 
 
-@virtual_time
-async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_the_newer_one(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("create")
-        await agent.deploy("r1", "d2", **CHECKED)
-        await hold.arrived.wait()
+async def test_a_deployment_that_waited_while_nobody_was_there_is_superseded_by_the_newer_one(machine: Machine) -> None:
+    async with machine.until_killed() as agent:
+        await prepare(agent)
+        await agent.reach("create", agent.deploy("r1", "d2", **CHECKED))
         await agent.deploy("r2", "d3", **CHECKED)
-    adapter.holds.clear()
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done()
         assert [await agent.outcome(request) for request in ("r1", "r2")] == ["SUPERSEDED", "running"]
-        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d3", "d3"]
+        assert [c.deployment.deployment_id for c in machine.engine.of("web")] == ["d3", "d3"]
 
 
-@virtual_time
-async def test_an_exec_that_was_cut_off_is_answered_honestly_and_not_run_again(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("execute")
-        await agent.send("exec", "e1", service_id="web", command=["sh", "-c", f"echo {CANARY}"])
-        await hold.arrived.wait()
-    adapter.holds.clear()
-    before = adapter.calls.count("execute")
-    async with running(directory, adapter) as agent:
-        [answer] = await agent.responses("e1")
+async def test_an_exec_that_was_cut_off_is_answered_honestly_and_not_run_again(machine: Machine) -> None:
+    async with machine.until_killed() as agent:
+        await prepare(agent)
+        await agent.reach("execute", agent.send("exec", "e1", service_id="web", command=["sh", "-c", f"echo {CANARY}"]))
+    before = machine.engine.calls.count("execute")
+    async with machine.running() as agent:
+        answer = await agent.answer("e1")
         assert answer["error"]["code"] == "INTERRUPTED"
         await agent.send("exec", "e1", service_id="web", command=["sh", "-c", "echo again"])
         assert await agent.responses("e1") == [answer, answer]
-    assert adapter.calls.count("execute") == before
+    assert machine.engine.calls.count("execute") == before
 
 
-@virtual_time
 async def test_a_deploy_that_a_kill_interrupted_goes_on_without_its_password_and_still_hides_its_secrets(
-    tmp_path: Path,
+    machine: Machine,
 ) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        hold = adapter.hold("obtain_image")
+    async with machine.until_killed() as agent:
+        hold = machine.engine.hold("obtain_image")
         auth = {"username": "ann", "password": "password-of-ann"}
         await agent.deploy("r", "d1", env={"API_TOKEN": CANARY}, registry_auth=auth)
         await hold.arrived.wait()
-    adapter.holds.clear()
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done()
         assert await agent.outcome("r") == "running"
-        assert adapter.passwords_seen == []
+        assert machine.engine.passwords_seen == []
         assert agent.redactor.clean(CANARY) == "[redacted]"
 
 
-@virtual_time
 async def test_a_stored_command_that_cannot_be_read_any_more_is_answered_and_does_not_stop_the_rest(
-    tmp_path: Path,
+    machine: Machine,
 ) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("obtain_image")
+    async with machine.until_killed() as agent:
+        await prepare(agent)
+        hold = machine.engine.hold("obtain_image")
         await agent.deploy("r1", "d2", **CHECKED)
         await agent.deploy("r2", "d1", "db")
         await hold.arrived.wait()
         await agent.journal._database.transact(
             lambda c: c.execute("UPDATE commands SET kind = 'levitate' WHERE request_id = 'r1'")
         )
-    adapter.holds.clear()
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done("db")
         assert (await agent.responses("r1"))[-1]["error"]["code"] == "UNSUPPORTED"
         assert await agent.outcome("r2") == "running"
@@ -412,106 +350,82 @@ async def refuse_writes(agent: Agent, change: str) -> Callable[[], Awaitable[obj
 @pytest.mark.parametrize(
     "change", ["UPDATE ON commands", "UPDATE ON operations", "INSERT ON services", "INSERT ON steps", "DELETE ON steps"]
 )
-@virtual_time
-async def test_an_operation_waits_until_the_journal_can_be_written_again(tmp_path: Path, change: str) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await prepare(agent, adapter)
-        room_again = await refuse_writes(agent, change)
-        await agent.deploy("r", "d2", **CHECKED)
-        await asyncio.sleep(20)
-        assert await agent.ends("r") == []
-        assert agent.deployer.queues.is_busy(WEB)
-        await room_again()
-        await agent.done()
-        assert await agent.outcome("r") == "running"
-        assert sorted(adapter.up("web")) == ["d2", "d2"]
+async def test_an_operation_waits_until_the_journal_can_be_written_again(agent: Agent, change: str) -> None:
+    await prepare(agent)
+    room_again = await refuse_writes(agent, change)
+    await agent.deploy("r", "d2", **CHECKED)
+    await asyncio.sleep(20)
+    assert await agent.ends("r") == []
+    assert agent.deployer.queues.is_busy(WEB)
+    await room_again()
+    await agent.done()
+    assert await agent.outcome("r") == "running"
+    assert sorted(agent.engine.up("web")) == ["d2", "d2"]
 
 
-@virtual_time
-async def test_an_agent_that_stops_while_the_journal_is_full_parks_what_is_not_reported(tmp_path: Path) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with running(directory, adapter, drain_secs=3.0) as agent:
-        await prepare(agent, adapter)
+async def test_an_agent_that_stops_while_the_journal_is_full_parks_what_is_not_reported(machine: Machine) -> None:
+    async with machine.running(drain_secs=3.0) as agent:
+        await prepare(agent)
         room_again = await refuse_writes(agent, "UPDATE ON commands")
         await agent.deploy("r", "d2", **CHECKED)
         await asyncio.sleep(20)
         await agent.deployer.queues.drain(3.0)
         await room_again()
-    async with running(directory, adapter) as agent:
+    async with machine.running() as agent:
         await agent.done()
         assert await agent.outcome("r") == "running"
 
 
-@virtual_time
-async def test_a_superseded_operation_is_reported_when_the_journal_can_be_written_again(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await prepare(agent, adapter)
-        hold = adapter.hold("create")
-        await agent.deploy("r1", "d2", **CHECKED)
-        await hold.arrived.wait()
+async def test_a_superseded_operation_is_reported_when_the_journal_can_be_written_again(agent: Agent) -> None:
+    await prepare(agent)
+    async with agent.held_at("create", agent.deploy("r1", "d2", **CHECKED)):
         await agent.deploy("r2", "d3", **CHECKED)
         room_again = await refuse_writes(agent, "UPDATE ON commands")
         await agent.deploy("r3", "d4", **CHECKED)
         assert await agent.ends("r2") == []
         await room_again()
-        hold.release.set()
-        await agent.done()
-        outcomes = [await agent.outcome(request) for request in ("r1", "r2", "r3")]
-        assert outcomes == ["SUPERSEDED", "SUPERSEDED", "running"]
-        assert sorted(adapter.up("web")) == ["d4", "d4"]
+    outcomes = [await agent.outcome(request) for request in ("r1", "r2", "r3")]
+    assert outcomes == ["SUPERSEDED", "SUPERSEDED", "running"]
+    assert sorted(agent.engine.up("web")) == ["d4", "d4"]
 
 
-@virtual_time
-async def test_a_command_that_cannot_be_kept_is_refused_and_may_be_sent_again(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        room_again = await refuse_writes(agent, "INSERT ON commands")
-        await agent.ask("deploy", "r1", **deploy_payload("d1"))
-        await agent.ask("exec", "r2", service_id="web", command=["pwd"])
-        assert [answer["error"]["code"] for answer in agent.local.responses()] == ["JOURNAL", "JOURNAL"]
-        await room_again()
-        await agent.ask("deploy", "r1", **deploy_payload("d1"))
-        await agent.done()
-        assert agent.local.heard[-1][1]["status"] == "running"
+async def test_a_command_that_cannot_be_kept_is_refused_and_may_be_sent_again(agent: Agent) -> None:
+    room_again = await refuse_writes(agent, "INSERT ON commands")
+    await agent.ask("deploy", "r1", **deploy_payload("d1"))
+    await agent.ask("exec", "r2", service_id="web", command=["pwd"])
+    assert [answer["error"]["code"] for answer in agent.local.responses()] == ["JOURNAL", "JOURNAL"]
+    await room_again()
+    await agent.ask("deploy", "r1", **deploy_payload("d1"))
+    await agent.done()
+    assert agent.local.heard[-1][1]["status"] == "running"
 
 
-@virtual_time
-async def test_a_late_answer_that_cannot_be_kept_leaves_the_work_alone(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path, adapter) as agent:
-        await agent.deployed("d1", env={"FAIL": "deaf"})
-        await agent.send("stop", "r", service_id="web", timeout_seconds=60)
-        await asyncio.sleep(10)
-        room_again = await refuse_writes(agent, "UPDATE ON commands")
-        await asyncio.sleep(20)
-        await room_again()
-        await agent.done()
-        [answer] = await agent.responses("r")
-        assert answer["data"]["completed"]
-        found = await agent.journal.find(RequestId("r"))
-        assert found is not None
-        assert found.response == answer
+async def test_a_late_answer_that_cannot_be_kept_leaves_the_work_alone(agent: Agent) -> None:
+    await agent.deployed("d1", env={"FAIL": "deaf"})
+    await agent.send("stop", "r", service_id="web", timeout_seconds=60)
+    await asyncio.sleep(10)
+    room_again = await refuse_writes(agent, "UPDATE ON commands")
+    await asyncio.sleep(20)
+    await room_again()
+    await agent.done()
+    answer = await agent.answer("r")
+    assert answer["data"]["completed"]
+    found = await agent.journal.find(RequestId("r"))
+    assert found is not None
+    assert found.response == answer
 
 
 # Commands that come while the last run's work is taken up
 
 
-@virtual_time
 async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_it_and_runs_once(
-    tmp_path: Path,
+    machine: Machine,
 ) -> None:
-    directory = tmp_path / "data"
-    adapter = FakeEngine()
-    async with until_killed(directory, adapter) as agent:
-        hold = adapter.hold("obtain_image")
-        await agent.deploy("r1", "d1")
-        await hold.arrived.wait()
-    adapter.holds.clear()
-    async with opened(directory) as journal, asyncio.TaskGroup() as group:
-        agent = Agent(directory, journal.journal, adapter, group)
+    async with machine.until_killed() as agent:
+        await agent.reach("obtain_image", agent.deploy("r1", "d1"))
+    machine.engine.holds.clear()
+    async with opened(machine.directory) as journal, asyncio.TaskGroup() as group:
+        agent = Agent(machine.directory, journal.journal, machine.engine, group)
         group.create_task(agent.deploy("r2", "d2"), name="an early command")
         group.create_task(agent.send("exec", "r3", service_id="web", command=["true"]), name="an early exec")
         await asyncio.sleep(0)
@@ -520,18 +434,16 @@ async def test_a_command_that_comes_while_work_is_taken_up_is_newer_than_all_of_
         await agent.done()
         assert await agent.outcome("r1") == "SUPERSEDED"
         assert await agent.outcome("r2") == "running"
-        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d2"]
+        assert [c.deployment.deployment_id for c in machine.engine.of("web")] == ["d2"]
         assert [answer["error"]["code"] for answer in await agent.responses("r3")] == ["CONTAINER_NOT_FOUND"]
         agent.events.cancel()
 
 
-@virtual_time
-async def test_secrets_of_what_runs_are_known_before_anything_is_said_of_it(tmp_path: Path) -> None:
-    adapter = FakeEngine()
-    async with running(tmp_path / "a", adapter) as agent:
+async def test_secrets_of_what_runs_are_known_before_anything_is_said_of_it(machine: Machine) -> None:
+    async with machine.running() as agent:
         await agent.deployed("d1", env={"DB_PASSWORD": CANARY})
         await agent.deployed("d2", env={"DB_PASSWORD": f"{CANARY}-2"})
-    async with running(tmp_path / "a", adapter) as agent:
+    async with machine.running() as agent:
         # The keeper makes it again without a command that would bring them.
         assert agent.redactor.clean(f"{CANARY}-2") == "[redacted]"
         await agent.send("rollback", "b1", service_id="web")

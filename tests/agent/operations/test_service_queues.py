@@ -12,7 +12,9 @@ from syntra.agent.operations.job import Job
 from syntra.agent.operations.service_queues import QueueInUse, ServiceQueues
 from syntra.model.command import Restart
 from syntra.model.ids import RequestId, ServiceId
-from tests.agent.virtual_time import now, virtual_time
+from tests.agent.virtual_time import now
+
+pytestmark = pytest.mark.virtual_time
 
 WEB = ServiceId("web")
 
@@ -32,7 +34,6 @@ async def lanes_of(ran: list[str], secs: float = 5.0) -> AsyncIterator[ServiceQu
         yield ServiceQueues(group, carry_out)
 
 
-@virtual_time
 async def test_an_operation_that_arrives_waits_until_the_lane_is_let_go() -> None:
     ran: list[str] = []
     async with lanes_of(ran) as queues:
@@ -47,7 +48,6 @@ async def test_an_operation_that_arrives_waits_until_the_lane_is_let_go() -> Non
         assert not queues.is_busy(WEB)
 
 
-@virtual_time
 async def test_a_lane_in_use_is_not_held() -> None:
     ran: list[str] = []
     async with lanes_of(ran) as queues:
@@ -63,7 +63,6 @@ async def test_a_lane_in_use_is_not_held() -> None:
                 pass
 
 
-@virtual_time
 async def test_a_lane_is_held_no_longer_than_asked_for() -> None:
     ran: list[str] = []
     async with lanes_of(ran) as queues:
@@ -75,7 +74,6 @@ async def test_a_lane_is_held_no_longer_than_asked_for() -> None:
         assert ran == ["a"]
 
 
-@virtual_time
 async def test_what_fails_inside_lets_the_lane_go() -> None:
     ran: list[str] = []
     async with lanes_of(ran) as queues:
@@ -87,7 +85,6 @@ async def test_what_fails_inside_lets_the_lane_go() -> None:
         assert ran == ["a"]
 
 
-@virtual_time
 async def test_a_shutdown_waits_for_its_grace_and_then_ends_the_hold() -> None:
     ran: list[str] = []
     async with lanes_of(ran) as queues, asyncio.TaskGroup() as group:
@@ -109,7 +106,6 @@ async def test_a_shutdown_waits_for_its_grace_and_then_ends_the_hold() -> None:
                 pass
 
 
-@virtual_time
 async def test_the_end_of_a_service_s_last_operation_is_told_when_it_is_idle() -> None:
     told: list[bool] = []
 

@@ -26,6 +26,7 @@ def test_the_defaults_need_an_address_only(tmp_path: Path) -> None:
     assert wanted.binds == (
         Bind(source=f"{tmp_path}/traefik/dynamic", target="/syntra/dynamic", read_only=True),
         Bind(source=f"{tmp_path}/traefik/acme", target="/syntra/acme", read_only=False),
+        Bind(source=f"{tmp_path}/traefik/certificates", target=f"{tmp_path}/traefik/certificates", read_only=True),
     )
     with pytest.raises(InvalidStatic, match=r"^cannot set up the proxy: networking\.acme_email: is empty"):
         setup(tmp_path, acme_email="").wanted()
@@ -43,7 +44,7 @@ def test_an_entrypoint_for_redirects_is_needed_only_where_there_are_any(tmp_path
         setup(tmp_path, proxy_listen=listen).static()
 
 
-@pytest.mark.parametrize("above", ["", "traefik", "traefik/acme"])
+@pytest.mark.parametrize("above", ["", "traefik", "traefik/acme", "traefik/certificates"])
 def test_keys_of_certificates_are_never_below_the_watched_directory(tmp_path: Path, above: str) -> None:
     with pytest.raises(InvalidStatic, match="traefik_dynamic_dir: is above the directory of the certificates' keys"):
         setup(tmp_path, traefik_dynamic_dir=str(tmp_path / above)).static()
@@ -55,6 +56,7 @@ def test_directories_are_made_with_their_modes(tmp_path: Path) -> None:
     made.make_directories()
     assert made.dynamic_dir.stat().st_mode & 0o777 == 0o755
     assert made.acme_dir.stat().st_mode & 0o777 == 0o700
+    assert made.certificates_dir.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -6,14 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from syntra.agent.messages import LOCAL, PeerGone
 from syntra.model.command import ProxyAction
 from syntra.model.fields import Json
 from syntra.networking.errors import InvalidStatic
 from syntra.utils.errors import AgentError
-from tests.agent.agent_rig import running
+from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import virtual_time
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Verbs:
@@ -35,7 +38,6 @@ class Verbs:
         return {"message": "done"}
 
 
-@virtual_time
 async def test_the_local_socket_is_told_on_the_way_and_at_the_end(tmp_path: Path) -> None:
     verbs = Verbs()
     async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
@@ -51,24 +53,20 @@ async def test_the_local_socket_is_told_on_the_way_and_at_the_end(tmp_path: Path
         assert verbs.asked == list(ProxyAction)
 
 
-@virtual_time
 async def test_the_control_plane_is_refused(tmp_path: Path) -> None:
     verbs = Verbs()
     async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:
         await agent.send("proxy_up", "u1")
-        [answer] = await agent.responses("u1")
+        answer = await agent.answer("u1")
         assert (answer["success"], answer["error"]["code"]) == (False, "UNSUPPORTED")
         assert verbs.asked == []
 
 
-@virtual_time
-async def test_an_agent_without_a_proxy_says_so(tmp_path: Path) -> None:
-    async with running(tmp_path, FakeEngine()) as agent:
-        await agent.ask("proxy_status", "s1")
-        assert agent.local.responses()[0]["error"]["code"] == "UNSUPPORTED"
+async def test_an_agent_without_a_proxy_says_so(agent: Agent) -> None:
+    await agent.ask("proxy_status", "s1")
+    assert agent.local.responses()[0]["error"]["code"] == "UNSUPPORTED"
 
 
-@virtual_time
 async def test_a_failure_is_the_answer(tmp_path: Path) -> None:
     verbs = Verbs(InvalidStatic("networking.acme_email", "is empty"))
     verbs.go_on.set()
@@ -85,6 +83,7 @@ class Away:
     """A client that hung up."""
 
     origin = LOCAL
+    share = "uid 0"
 
     async def respond(self, payload: object) -> None:
         raise PeerGone("hung up")
@@ -93,7 +92,6 @@ class Away:
         raise PeerGone("hung up")
 
 
-@virtual_time
 async def test_what_was_begun_is_finished_without_its_client(tmp_path: Path) -> None:
     verbs = Verbs()
     async with running(tmp_path, FakeEngine(), proxy=verbs) as agent:

@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from syntra.agent.proxy.verbs import DEADLINE_SECS, EVERY_SECS, ProxyWatch
 from syntra.networking.errors import ProxyUnreachable
-from tests.agent.virtual_time import virtual_time
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Looks:
@@ -42,7 +45,6 @@ def said(watch: ProxyWatch) -> list[str]:
     return list(watch.warnings)
 
 
-@virtual_time
 async def test_the_last_answer_is_kept_and_asked_for_again_after_a_while() -> None:
     looks = Looks(("bad",), (), ("worse",))
     async with watched(looks) as watch:
@@ -56,7 +58,6 @@ async def test_the_last_answer_is_kept_and_asked_for_again_after_a_while() -> No
     assert [later - earlier for earlier, later in zip(looks.times, looks.times[1:], strict=False)] == [EVERY_SECS] * 2
 
 
-@virtual_time
 async def test_a_nudge_is_heard_at_once_and_once() -> None:
     looks = Looks((), ("new",))
     async with watched(looks) as watch:
@@ -68,7 +69,6 @@ async def test_a_nudge_is_heard_at_once_and_once() -> None:
     assert len(looks.times) == 2
 
 
-@virtual_time
 async def test_what_cannot_be_known_is_no_warning_and_no_end() -> None:
     looks = Looks(("bad",), ProxyUnreachable("away"), ("bad",), None, ("back",))
     async with watched(looks) as watch:

@@ -9,10 +9,11 @@ import pytest
 from syntra.agent.traffic import endpoints
 from syntra.agent.traffic.endpoints import EndpointTable, ReplicaEndpoint, ServiceEndpoints
 from syntra.model.container import Container, ContainerState
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health
 from tests.model.samples import spec
+from tests.runtime.containers import world
 
 WEB = spec(service_id=ServiceId("web"), domains=("web.example.com",))
 A, B, C = ContainerId("a"), ContainerId("b"), ContainerId("c")
@@ -22,15 +23,12 @@ def replica(
     container_id: ContainerId, *, state: ContainerState = ContainerState.RUNNING, address: str = ""
 ) -> Container:
     number = ord(container_id[0]) - ord("a") + 1
-    return Container(
+    return world.replica(
+        number,
         container_id=container_id,
-        name=f"syn-web-{number}",
         service_id=ServiceId("web"),
-        deployment_id=DeploymentId("d1"),
-        index=number,
-        spec_hash="",
+        deployment_id="d1",
         state=state,
-        created_ns=number,
         addresses={"net": address or f"10.0.0.{number}"},
     )
 
@@ -92,10 +90,10 @@ def test_what_comes_after_a_canary_that_has_everything_is_its_equal() -> None:
 def test_what_runs_no_more_is_gone_and_a_new_address_is_followed_with_the_port_it_had() -> None:
     moved = dataclasses.replace(WEB, port=9000)
     reach = endpoints.published(endpoints.published({}, WEB, reached(A, B)), moved, {})
-    now = endpoints.followed(reach, [replica(A, address="10.9.9.9"), replica(B, state=ContainerState.EXITED)])
+    now = endpoints.with_observed(reach, [replica(A, address="10.9.9.9"), replica(B, state=ContainerState.EXITED)])
     [route] = endpoints.route_table(now).routes
     assert [(e.address, e.port) for group in route.groups for e in group.endpoints] == [("10.9.9.9", 80)]
-    assert endpoints.followed(now, []) == {WEB.service_id: ServiceEndpoints(spec=moved)}
+    assert endpoints.with_observed(now, []) == {WEB.service_id: ServiceEndpoints(spec=moved)}
 
 
 @pytest.mark.parametrize(
@@ -117,10 +115,10 @@ def test_an_idle_service_is_reached_by_its_ready_replicas(
         return health.get(of.container_id, Health.UNKNOWN)
 
     reach = endpoints.published({}, WEB, reached(*before))
-    now = endpoints.settled(reach, WEB, [replica(c) for c in health], readiness)
+    now = endpoints.reconciled(reach, WEB, [replica(c) for c in health], readiness)
     assert sorted(now[WEB.service_id].reached) == after
     assert names(now) == ready
-    assert endpoints.settled(now, WEB, [replica(c) for c in health], readiness) == now
+    assert endpoints.reconciled(now, WEB, [replica(c) for c in health], readiness) == now
 
 
 @pytest.mark.parametrize(
@@ -136,10 +134,12 @@ def test_while_a_canary_is_held_the_others_are_looked_after_and_the_shares_stay(
 ) -> None:
     newer = dataclasses.replace(WEB, domains=("new.example.com",), port=9000)
     reach = endpoints.published(endpoints.published({}, WEB, reached(A)), newer, reached(B), share=10)
-    now = endpoints.tended(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
+    now = endpoints.reconciled_during_canary(
+        reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id]
+    )
     assert groups(now) == {"stable": (90, stable), "canary": (10, ["b"])}
     assert now[WEB.service_id].spec == newer
-    assert endpoints.tended({}, WEB, [replica(A)], lambda r, _: health[r.container_id]) == {}
+    assert endpoints.reconciled_during_canary({}, WEB, [replica(A)], lambda r, _: health[r.container_id]) == {}
 
 
 @pytest.mark.parametrize(
@@ -150,18 +150,18 @@ def test_what_an_operation_left_behind_of_another_deployment_is_reached_only_in_
     health: dict[ContainerId, Health], after: list[ContainerId]
 ) -> None:
     reach = endpoints.published(endpoints.published({}, WEB, reached(A)), WEB, reached(B), share=5)
-    now = endpoints.settled(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
+    now = endpoints.reconciled(reach, WEB, [replica(c) for c in health], lambda r, _: health[r.container_id])
     assert sorted(now[WEB.service_id].reached) == after
 
 
 def test_the_one_that_was_kept_as_the_last_goes_first() -> None:
     health = {A: Health.UNHEALTHY}
-    reach = endpoints.settled(
+    reach = endpoints.reconciled(
         endpoints.published({}, WEB, reached(A)), WEB, [replica(A)], lambda r, _: health[r.container_id]
     )
     later = endpoints.published(reach, WEB, reached(B))
     both = {A: Health.UNHEALTHY, B: Health.UNHEALTHY}
-    now = endpoints.settled(later, WEB, [replica(A), replica(B)], lambda r, _: both[r.container_id])
+    now = endpoints.reconciled(later, WEB, [replica(A), replica(B)], lambda r, _: both[r.container_id])
     assert list(now[WEB.service_id].reached) == [B]
 
 

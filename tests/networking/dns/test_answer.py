@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syntra.networking.dns import answer
-from syntra.networking.dns.answer import Answered, Dropped, Elsewhere, Query, Transport
+from syntra.networking.dns.answer import Answered, Dropped, Query, ToUpstream, Transport
 from syntra.networking.dns.zone import Service, Zone
 from tests.networking.dns.samples import WEB, query, replica, world
 
@@ -29,23 +29,23 @@ MANY = Service(
 )
 
 
-def consider(
+def decide(
     asked: dns.message.Message | bytes,
     *,
     transport: Transport = Transport.UDP,
     zone: Zone | None = None,
     project: str = "shop",
     seed: int = 1,
-) -> Answered | Elsewhere | Dropped:
+) -> Answered | ToUpstream | Dropped:
     wire = asked if isinstance(asked, bytes) else asked.to_wire()
     made = zone or world((WEB, MANY))
-    return answer.consider(wire, made, project, transport=transport, rng=random.Random(seed))
+    return answer.decide(wire, made, project, transport=transport, rng=random.Random(seed))
 
 
 def answered(
     asked: dns.message.Message, *, transport: Transport = Transport.UDP, zone: Zone | None = None, seed: int = 1
 ) -> dns.message.Message:
-    done = consider(asked, transport=transport, zone=zone, seed=seed)
+    done = decide(asked, transport=transport, zone=zone, seed=seed)
     assert isinstance(done, Answered)
     message = dns.message.from_wire(done.wire)
     assert message.id == asked.id
@@ -75,7 +75,7 @@ def test_the_ttl_is_the_zones(ttl: int) -> None:
 
 def test_the_question_comes_back_letter_by_letter() -> None:
     asked = query("wEB.ShOp.iNternal")
-    done = consider(asked)
+    done = decide(asked)
     assert isinstance(done, Answered)
     assert b"\x03wEB\x04ShOp\x08iNternal\x00" in done.wire
     assert done.wire.count(b"iNternal") == 1, "the records point to the question's name"
@@ -123,12 +123,12 @@ def test_before_the_zone_is_loaded_its_names_are_refused() -> None:
 
 
 def test_other_names_go_to_an_upstream_when_recursion_is_wished_for() -> None:
-    assert isinstance(consider(query("example.com")), Elsewhere)
+    assert isinstance(decide(query("example.com")), ToUpstream)
     assert answered(query("example.com", rd=False)).rcode() == dns.rcode.REFUSED
 
 
 def test_another_projects_names_are_denied() -> None:
-    done = consider(query("posts.blog.internal"), zone=world())
+    done = decide(query("posts.blog.internal"), zone=world())
     assert isinstance(done, Answered)
     assert done.rcode == "NXDOMAIN"
 
@@ -150,7 +150,7 @@ def test_an_edns_version_of_the_future_is_answered_with_ours() -> None:
 
 @pytest.mark.parametrize(("payload", "room"), [(None, 512), (100, 512), (800, 800), (1232, 1232), (65535, 1232)])
 def test_udp_answers_keep_to_the_room_there_is(payload: int | None, room: int) -> None:
-    done = consider(query("_80._tcp.many.shop.internal", "SRV", payload=payload))
+    done = decide(query("_80._tcp.many.shop.internal", "SRV", payload=payload))
     assert isinstance(done, Answered)
     assert len(done.wire) <= room
     message = dns.message.from_wire(done.wire)
@@ -169,7 +169,7 @@ def test_transfers_and_other_requests_are_refused(kind: str) -> None:
     for name in ("web.shop.internal", "example.com"):
         # By hand: the library refuses to make some of them.
         wire = query(name).to_wire()[:-4] + int(dns.rdatatype.from_text(kind)).to_bytes(2, "big") + b"\0\1"
-        done = consider(wire)
+        done = decide(wire)
         assert isinstance(done, Answered)
         assert done.rcode in ("REFUSED", "FORMERR")
 
@@ -191,7 +191,7 @@ def _notify(message: dns.message.Message) -> None:
 def test_other_operations_are_not_implemented(change: Callable[[dns.message.Message], None]) -> None:
     asked = query("web")
     change(asked)
-    done = consider(asked)
+    done = decide(asked)
     assert isinstance(done, Answered)
     assert done.rcode == "NOTIMP"
     assert done.wire[:2] == asked.id.to_bytes(2, "big")
@@ -200,7 +200,7 @@ def test_other_operations_are_not_implemented(change: Callable[[dns.message.Mess
 def test_updates_are_not_implemented() -> None:
     update = dns.update.UpdateMessage("shop.internal")
     update.add("web", 60, "A", "192.0.2.1")
-    done = consider(update)
+    done = decide(update)
     assert isinstance(done, Answered)
     assert (done.rcode, dns.message.from_wire(done.wire).opcode()) == ("NOTIMP", dns.opcode.UPDATE)
 
@@ -216,19 +216,19 @@ def test_two_questions_and_none_are_malformed() -> None:
 def test_answers_are_not_answered() -> None:
     asked = query("web")
     asked.flags |= dns.flags.QR
-    assert consider(asked) == Dropped()
+    assert decide(asked) == Dropped()
 
 
 def test_a_query_cut_anywhere_is_malformed_or_too_short_to_answer() -> None:
     wire = query("web.shop.internal", payload=1232).to_wire()
     for length in range(len(wire)):
-        done = consider(wire[:length])
+        done = decide(wire[:length])
         if length < 12:
             assert done == Dropped()
         else:
             assert isinstance(done, Answered)
             assert done.rcode == "FORMERR"
-    trailing = consider(wire + b"x")
+    trailing = decide(wire + b"x")
     assert isinstance(trailing, Answered)
     assert trailing.rcode == "FORMERR"
 
@@ -259,13 +259,13 @@ def test_any_body_behind_a_querys_header_does_no_harm(body: bytes, records: int,
 
 
 def _harmless(wire: bytes, transport: Transport) -> None:
-    done = consider(wire, transport=transport)
+    done = decide(wire, transport=transport)
     if isinstance(done, Answered):
         assert dns.message.from_wire(done.wire).id == int.from_bytes(wire[:2], "big")
         assert transport is Transport.TCP or len(done.wire) <= 1232
-    if isinstance(done, Elsewhere):
-        onward = answer.onward(done.query, 4711).to_wire()
-        assert isinstance(consider(onward, transport=transport), Elsewhere)
+    if isinstance(done, ToUpstream):
+        onward = answer.upstream_query(done.query, 4711).to_wire()
+        assert isinstance(decide(onward, transport=transport), ToUpstream)
         assert isinstance(answer.failed(done.query), Answered)
 
 
@@ -273,9 +273,9 @@ def test_what_goes_on_is_the_question_without_what_is_for_one_hop() -> None:
     asked = query("eXample.com", "MX", payload=4096)
     asked.use_edns(0, dns.flags.DO, 4096, options=[dns.edns.GenericOption(dns.edns.OptionType.COOKIE, b"cookie12")])
     asked.flags |= dns.flags.CD
-    done = consider(asked)
-    assert isinstance(done, Elsewhere)
-    onward = dns.message.from_wire(answer.onward(done.query, 4711).to_wire())
+    done = decide(asked)
+    assert isinstance(done, ToUpstream)
+    onward = dns.message.from_wire(answer.upstream_query(done.query, 4711).to_wire())
     assert onward.id == 4711
     assert str(onward.question[0]) == "eXample.com. IN MX"
     assert onward.flags == dns.flags.RD | dns.flags.CD

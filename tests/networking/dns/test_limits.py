@@ -54,10 +54,10 @@ def test_never_more_than_burst_and_rate_allow(steps: list[tuple[int, float]]) ->
 
 def test_shares_are_bounded_for_one_and_for_all() -> None:
     shares: Shares[str] = Shares(total=3, each=2)
-    assert [shares.take("a"), shares.take("a"), shares.take("a")] == [True, True, False]
-    assert [shares.take("b"), shares.take("c")] == [True, False]
-    shares.give_back("a")
-    assert shares.take("c")
+    assert [shares.acquire("a"), shares.acquire("a"), shares.acquire("a")] == [True, True, False]
+    assert [shares.acquire("b"), shares.acquire("c")] == [True, False]
+    shares.release("a")
+    assert shares.acquire("c")
     for source in ("a", "b", "c"):
-        shares.give_back(source)
-    assert shares.taken == 0
+        shares.release(source)
+    assert shares.in_use == 0

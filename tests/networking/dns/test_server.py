@@ -21,16 +21,7 @@ from syntra.networking.dns.settings import DnsSettings
 from syntra.networking.dns.upstream import Upstream
 from tests.house import rules
 from tests.networking.dns.samples import query
-from tests.networking.dns.served import (
-    ADDRESS,
-    ask_tcp,
-    ask_udp,
-    loopback_zone,
-    resolving,
-    serving,
-    web,
-    with_record,
-)
+from tests.networking.dns.served import ADDRESS, ask_tcp, ask_udp, loopback_zone, resolving, serving, web, with_record
 
 SETTINGS = DnsSettings(port=0)
 PACKAGE = Path(__file__).resolve().parents[3] / "syntra/networking/dns"

@@ -74,15 +74,15 @@ def test_an_address_points_to_its_replica(address: str) -> None:
         # Another project's names are ours to deny, not an upstream's to answer.
         ("posts.blog.internal", RecordType.A, Outcome.NO_NAME, "blog.internal"),
         ("5.0.19.172.in-addr.arpa", RecordType.PTR, Outcome.NO_NAME, "0.19.172.in-addr.arpa"),
-        ("corp", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("posts", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("metadata.google.internal", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("internal", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("example.com", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("web.shop.internal.example.com", RecordType.A, Outcome.ELSEWHERE, ""),
-        ("9.0.20.172.in-addr.arpa", RecordType.PTR, Outcome.ELSEWHERE, ""),
-        ("0.18.172.in-addr.arpa", RecordType.PTR, Outcome.ELSEWHERE, ""),
-        ("x.0.18.172.in-addr.arpa", RecordType.PTR, Outcome.ELSEWHERE, ""),
+        ("corp", RecordType.A, Outcome.UPSTREAM, ""),
+        ("posts", RecordType.A, Outcome.UPSTREAM, ""),
+        ("metadata.google.internal", RecordType.A, Outcome.UPSTREAM, ""),
+        ("internal", RecordType.A, Outcome.UPSTREAM, ""),
+        ("example.com", RecordType.A, Outcome.UPSTREAM, ""),
+        ("web.shop.internal.example.com", RecordType.A, Outcome.UPSTREAM, ""),
+        ("9.0.20.172.in-addr.arpa", RecordType.PTR, Outcome.UPSTREAM, ""),
+        ("0.18.172.in-addr.arpa", RecordType.PTR, Outcome.UPSTREAM, ""),
+        ("x.0.18.172.in-addr.arpa", RecordType.PTR, Outcome.UPSTREAM, ""),
     ],
 )
 def test_what_has_no_records_is_told_apart(
@@ -128,7 +128,7 @@ def test_before_the_services_are_known_what_may_be_ours_is_refused(name: str) ->
 
 
 def test_before_the_services_are_known_the_rest_of_the_world_is_there() -> None:
-    assert world(None).lookup("shop", labels_of("example.com"), RecordType.A).outcome is Outcome.ELSEWHERE
+    assert world(None).lookup("shop", labels_of("example.com"), RecordType.A).outcome is Outcome.UPSTREAM
 
 
 def test_a_project_without_services_still_denies_its_names() -> None:
@@ -158,7 +158,7 @@ def test_dots_underscores_and_capitals_of_names_are_labels() -> None:
         assert made.lookup("My.Team", labels_of(name), RecordType.A).outcome is Outcome.FOUND
     assert made.lookup("My.Team", labels_of("core.my.team.internal"), RecordType.A).outcome is Outcome.NO_DATA
     # A dotted service name is no name of the world outside.
-    assert made.lookup("My.Team", labels_of("api_v1.core"), RecordType.A).outcome is Outcome.ELSEWHERE
+    assert made.lookup("My.Team", labels_of("api_v1.core"), RecordType.A).outcome is Outcome.UPSTREAM
 
 
 @pytest.mark.parametrize("name", ["a..b", "x" * 64, ".".join(["y" * 60] * 5)])
@@ -169,8 +169,8 @@ def test_a_service_that_dns_cannot_name_is_left_out(name: str) -> None:
 
 
 def test_labels_are_bytes_and_a_dot_inside_one_separates_nothing() -> None:
-    assert world().lookup("shop", (b"web.shop.internal",), RecordType.A).outcome is Outcome.ELSEWHERE
-    assert world().lookup("shop", (b"web.shop", b"internal"), RecordType.A).outcome is Outcome.ELSEWHERE
+    assert world().lookup("shop", (b"web.shop.internal",), RecordType.A).outcome is Outcome.UPSTREAM
+    assert world().lookup("shop", (b"web.shop", b"internal"), RecordType.A).outcome is Outcome.UPSTREAM
 
 
 @given(st.lists(st.binary(min_size=1, max_size=63), max_size=40), st.sampled_from([*RecordType, None]))

@@ -1,6 +1,6 @@
 """What every runtime engine does, as tests: run against the real engine and against the fake that other tests use.
 
-A subclass gives `rig`: an engine with one service of its own, images of it, and a registry to pull from.
+A subclass gives `open_rig`: an engine with one service of its own, images of it, and a registry to pull from.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from syntra.model.command import ExecStreams
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, RegistryAuth, Routing, ServiceSpec, Strategy, VolumeMount
+from syntra.model.spec import Deployment, RegistryAuth, Strategy, VolumeMount
 from syntra.model.status import ContainerExit, LogLine
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
+from tests.model import samples
+from tests.on_loop import OnLoop
+from tests.runtime.containers.world import replica
 
 WAIT_SECS = 20.0
 
@@ -53,32 +57,30 @@ class Rig:
         host_port: int | None = None,
         volumes: tuple[VolumeMount, ...] = (),
     ) -> Deployment:
-        spec = ServiceSpec(
+        made = samples.deployment(
+            deployment_id,
+            strategy=Strategy.BLUE_GREEN,
             service_id=self.service_id,
             service_name="web",
             project_name=self.project,
             image=image or self.local,
-            command=(),
             port=8080,
-            replicas=1,
             cpu_nanos=500_000_000,
             memory_bytes=64 * 1024 * 1024,
             env={"KEY": "a=b\nc", **(env or {})},
             labels={"team": "shop"},
             volumes=volumes,
-            health=None,
             domains=("shop.example.com",),
-            routing=Routing(),
             internal_hostname="web.shop.internal",
             host_port=host_port,
         )
-        return Deployment(
-            deployment_id=DeploymentId(deployment_id),
-            spec=spec,
-            strategy=Strategy.BLUE_GREEN,
-            rollback_on_failure=False,
-            timeout_secs=77.0,
-        )
+        return replace(made, rollback_on_failure=False, timeout_secs=77.0)
+
+    def releasing(self, script: str) -> Deployment:
+        wanted = self.deployment()
+        options = replace(wanted.spec.options, stop_grace_secs=1.0)
+        spec = replace(wanted.spec, release_command=("sh", "-c", script), options=options)
+        return replace(wanted, spec=spec)
 
     async def obtained(self, deployment: Deployment) -> Deployment:
         await self.engine.obtain_image(deployment, None, _ignore)
@@ -120,381 +122,385 @@ def _code(caught: pytest.ExceptionInfo[StepFailed]) -> str:
 class EngineContract:
     """The contract. Every test has a service id of its own."""
 
-    def rig(self) -> AbstractAsyncContextManager[Rig]:
+    def open_rig(self) -> AbstractAsyncContextManager[Rig]:
         raise NotImplementedError
 
-    async def test_the_engine_tells_its_name_and_versions(self) -> None:
-        async with self.rig() as rig:
-            await rig.engine.ping()
-            info = await rig.engine.info()
-            assert info.name
-            assert info.version
-            assert re.fullmatch(r"\d+\.\d+", info.api_version)
+    @pytest.fixture
+    def rig(self) -> OnLoop[Rig]:
+        return OnLoop(self.open_rig())
 
-    async def test_a_replica_is_created_started_stopped_and_removed_and_each_may_be_asked_twice(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment())
-            container_id, name = await rig.engine.create(deployment, 1)
-            assert name == f"syn-{rig.service_id}-d1"
-            assert await rig.engine.inspect(ContainerId("0" * 64)) is None
-            created = await rig.seen(container_id)
-            assert (created.state, created.is_up, created.name) == (ContainerState.CREATED, False, name)
-            for _ in range(2):
-                await rig.engine.start(container_id)
-            started = await rig.seen(container_id)
-            assert (started.state, started.exit_code, started.restart_count) == (ContainerState.RUNNING, None, 0)
-            assert started.pid > 0
-            assert started.started_ns is not None
-            assert started.started_ns >= started.created_ns
-            assert any(started.addresses.values())
-            await rig.has_said(container_id, "serving")
-            for _ in range(2):
-                await rig.engine.stop(container_id, 5.0)
-            stopped = await rig.seen(container_id)
-            assert (stopped.state, stopped.is_up, stopped.exit_code) == (ContainerState.EXITED, False, 0)
-            for _ in range(2):
-                await rig.engine.remove(container_id)
-            assert await rig.engine.inspect(container_id) is None
-            await rig.engine.stop(container_id, 1.0)
+    async def test_the_engine_tells_its_name_and_versions(self, rig: Rig) -> None:
+        await rig.engine.ping()
+        info = await rig.engine.info()
+        assert info.name
+        assert info.version
+        assert re.fullmatch(r"\d+\.\d+", info.api_version)
 
-    async def test_what_is_gone_cannot_be_started_restarted_asked_or_measured(self) -> None:
-        async with self.rig() as rig:
-            gone = ContainerId("0" * 64)
-            for attempt in (
-                rig.engine.start(gone),
-                rig.engine.restart(gone, 1.0),
-                rig.engine.tail(gone, 5),
-                rig.engine.figures(gone),
-                rig.engine.execute(gone, ["pwd"], env={}, working_dir=None, deadline_secs=5.0),
-            ):
-                with pytest.raises(StepFailed) as caught:
-                    await attempt
-                assert _code(caught) == "CONTAINER_NOT_FOUND"
-                assert caught.value.container_id == gone
-
-    async def test_a_running_container_can_be_removed(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment())
-            await rig.engine.remove(container_id)
-            assert await rig.engine.observe(rig.service_id) == []
-
-    async def test_a_service_is_observed_without_its_neighbours_and_in_any_state(self) -> None:
-        async with self.rig() as rig:
-            first = await rig.obtained(rig.deployment())
-            other = rig.deployment()
-            other = await rig.obtained(
-                replace(other, spec=replace(other.spec, service_id=ServiceId(f"{rig.service_id}x")))
-            )
-            ids = [(await rig.engine.create(first, index))[0] for index in (1, 2)]
-            neighbour, _ = await rig.engine.create(other, 1)
-            await rig.engine.start(ids[1])
-            observed = {replica.container_id: replica for replica in await rig.engine.observe(rig.service_id)}
-            assert set(observed) == set(ids)
-            assert [observed[i].index for i in ids] == [1, 2]
-            assert [observed[i].state for i in ids] == [ContainerState.CREATED, ContainerState.RUNNING]
-            assert {r.deployment_id for r in observed.values()} == {"d1"}
-            assert {*ids, neighbour} <= {replica.container_id for replica in await rig.engine.observe()}
-
-    async def test_a_taken_name_gets_a_suffix(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment())
-            (one, plain), (two, suffixed) = [await rig.engine.create(deployment, 1) for _ in range(2)]
-            assert one != two
-            assert re.fullmatch(re.escape(plain) + r"-[0-9a-f]{4}", suffixed)
-            assert (await rig.seen(two)).name == suffixed
-            assert (await rig.engine.create(deployment, 2))[1] == f"{plain}-2"
-
-    async def test_without_its_image_nothing_is_created(self) -> None:
-        async with self.rig() as rig:
-            with pytest.raises(StepFailed) as caught:
-                await rig.engine.create(rig.deployment(), 1)
-            assert _code(caught) == "IMAGE_NOT_FOUND"
-
-    async def test_an_image_is_pulled_pinned_and_collected_when_nobody_needs_it(self) -> None:
-        async with self.rig() as rig:
-            deployment = rig.deployment(image=rig.pushed)
-            assert not await rig.engine.has_image(deployment)
-            said: list[tuple[int, str]] = []
-            note = await rig.engine.obtain_image(deployment, rig.auth, lambda *report: said.append(report))
-            assert note == ""
-            assert await rig.engine.has_image(deployment)
-            assert not await rig.engine.has_image(rig.deployment("d2", image=rig.pushed))
-            assert all(0 <= percent <= 100 for percent, _ in said)
-            keep = {rig.service_id: frozenset({DeploymentId("d1")})}
-            assert await rig.engine.collect_garbage(keep, frozenset()) == 0
-            assert await rig.engine.collect_garbage(keep, frozenset({rig.service_id})) == 0
-            assert await rig.engine.has_image(deployment)
-            assert await rig.engine.collect_garbage({}, frozenset({rig.service_id})) >= 1
-            assert not await rig.engine.has_image(deployment)
-
-    async def test_an_image_that_is_only_here_serves_and_that_is_said(self) -> None:
-        async with self.rig() as rig:
-            note = await rig.engine.obtain_image(rig.deployment(), None, _ignore)
-            assert "the local image is used" in note
-            assert await rig.engine.has_image(rig.deployment())
-
-    async def test_a_registry_that_is_down_is_stood_in_for_by_a_present_image_with_a_fixed_tag(self) -> None:
-        async with self.rig() as rig:
-            await rig.engine.obtain_image(rig.deployment(image=rig.pushed), rig.auth, _ignore)
-            rig.stop_registry()
-            note = await rig.engine.obtain_image(rig.deployment("d2", image=rig.pushed), rig.auth, _ignore)
-            assert "the local image is used" in note
-            assert await rig.engine.has_image(rig.deployment("d2"))
-
-    async def test_a_missing_image_and_a_wrong_password_fail_the_pull(self) -> None:
-        async with self.rig() as rig:
-            wrong = RegistryAuth(username=rig.auth.username, password="not the password")
-            for image, auth in ((rig.missing, rig.auth), (rig.pushed, wrong), (rig.pushed, None)):
-                with pytest.raises(StepFailed) as caught:
-                    await rig.engine.obtain_image(rig.deployment(image=image), auth, _ignore)
-                assert _code(caught) == "PULL_FAILED"
-                assert "not the password" not in str(caught.value)
-
-    async def test_networks_and_volumes_may_be_ensured_again_and_at_once(self) -> None:
-        async with self.rig() as rig:
-            async with asyncio.TaskGroup() as group:
-                for number in range(4):
-                    group.create_task(rig.engine.ensure_network(rig.project), name=f"network {number}")
-                    group.create_task(rig.engine.ensure_volume(f"{rig.project}-data"), name=f"volume {number}")
-            volume = VolumeMount(name=f"{rig.project}-data", host_path=None, container_path="/data", read_only=False)
-            deployment = await rig.obtained(rig.deployment(volumes=(volume,)))
-            container_id, _ = await rig.engine.create(deployment, 1)
-            assert (await rig.seen(container_id)).writable_mounts == {f"{rig.project}-data"}
-
-    async def test_a_projects_network_is_described_once_it_is_there(self) -> None:
-        async with self.rig() as rig:
-            other, both = f"{rig.project}-2", frozenset({rig.project, f"{rig.project}-2"})
-            assert await rig.engine.networks(both) == []
-            await rig.engine.ensure_network(other)
-            await rig.engine.ensure_network(rig.project)
-            assert await rig.engine.networks(frozenset()) == []
-            found, second = await rig.engine.networks(both)
-            assert (found.project, second.project) == (rig.project, other)
-            assert await rig.engine.networks(frozenset({rig.project})) == [found]
-            assert found.name == f"syntra-{rig.project}"
-            assert found.bridge.startswith("br-")
-            assert found.bridge != second.bridge
-            assert len(found.gateways) == len(found.subnets) >= 1
-            for gateway, subnet in zip(found.gateways, found.subnets, strict=True):
-                assert gateway in subnet
-            assert not any(ours.overlaps(theirs) for ours in found.subnets for theirs in second.subnets)
-            container_id = await rig.running(rig.deployment())
-            assert found.name in (await rig.seen(container_id)).addresses
-            await rig.engine.release_network(other)
-            assert await rig.engine.networks(both) == [found]
-
-    async def test_a_host_port_that_is_taken_refuses_the_start_and_is_wanted_even_when_down(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment(host_port=rig.port))
-            (one, _), (two, _) = [await rig.engine.create(deployment, index) for index in (1, 2)]
-            await rig.engine.start(one)
-            with pytest.raises(StepFailed) as caught:
-                await rig.engine.start(two)
-            assert _code(caught) == "START_FAILED"
-            assert str(rig.port) in str(caught.value)
-            assert not (await rig.seen(two)).is_up
-            assert [(await rig.seen(i)).host_ports for i in (one, two)] == [{rig.port}, {rig.port}]
-            await rig.engine.stop(one, 0.0)
-            await rig.engine.start(two)
-            assert (await rig.seen(two)).is_up
-
-    async def test_a_crashing_program_is_restarted_until_it_is_stopped(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment(env={"FAIL": "exit"}))
-            container_id, _ = await rig.engine.create(deployment, 1)
+    async def test_a_replica_is_created_started_stopped_and_removed_and_each_may_be_asked_twice(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment())
+        container_id, name = await rig.engine.create(deployment, 1)
+        assert name == f"syn-{rig.service_id}-d1"
+        assert await rig.engine.inspect(ContainerId("0" * 64)) is None
+        created = await rig.seen(container_id)
+        assert (created.state, created.is_up, created.name) == (ContainerState.CREATED, False, name)
+        for _ in range(2):
             await rig.engine.start(container_id)
-            restarted = await rig.becomes(container_id, lambda r: r.restart_count >= 2)
-            assert restarted.is_up
-            await rig.engine.stop(container_id, 1.0)
-            stopped = await rig.becomes(container_id, lambda r: not r.is_up)
-            assert stopped.state is ContainerState.EXITED
-            assert stopped.exit_code == 3
-            lines = await rig.engine.tail(container_id, 50)
-            assert ("stderr", "failing as told") in {(line.stream, line.message) for line in lines}
-
-    async def test_an_end_by_itself_is_told_once_and_one_that_was_asked_for_is_not(self) -> None:
-        async with self.rig() as rig:
-            asked = await rig.running(rig.deployment(), 1)
-            crashing, _ = await rig.engine.create(await rig.obtained(rig.deployment("d2", env={"FAIL": "exit"})), 2)
-            rig.engine.drain_exits()
-            await rig.engine.restart(asked, 1.0)
-            await rig.engine.stop(asked, 1.0)
-            await rig.engine.start(crashing)
-            told: list[ContainerExit] = []
-            async with asyncio.timeout(WAIT_SECS):
-                while sum(end.container_id == crashing for end in told) < 2:
-                    await rig.seen(crashing)
-                    told += rig.engine.drain_exits().ended
-                    await asyncio.sleep(0.02)
-            await rig.engine.remove(crashing)
-            end = next(end for end in told if end.container_id == crashing)
-            assert (end.service_id, end.deployment_id, end.index) == (rig.service_id, "d2", 2)
-            assert (end.exit_code, end.signal, end.oom_killed) == (3, "", False)
-            assert asked not in {end.container_id for end in told}
-
-    async def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment(env={"FAIL": "deaf"}))
-            begun = asyncio.get_running_loop().time()
-            await rig.engine.stop(container_id, 1.0)
-            assert asyncio.get_running_loop().time() - begun >= 0.9
-            assert (await rig.seen(container_id)).exit_code == 137
-
-    async def test_a_restart_begins_anew_and_starts_what_is_down(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment())
-            first = (await rig.seen(container_id)).started_ns
-            await rig.engine.restart(container_id, 5.0)
-            again = await rig.seen(container_id)
-            assert again.state is ContainerState.RUNNING
-            assert (again.started_ns or 0) > (first or 0)
+        started = await rig.seen(container_id)
+        assert (started.state, started.exit_code, started.restart_count) == (ContainerState.RUNNING, None, 0)
+        assert started.pid > 0
+        assert started.started_ns is not None
+        assert started.started_ns >= started.created_ns
+        assert any(started.addresses.values())
+        await rig.has_said(container_id, "serving")
+        for _ in range(2):
             await rig.engine.stop(container_id, 5.0)
-            await rig.engine.restart(container_id, 5.0)
-            assert (await rig.seen(container_id)).is_up
+        stopped = await rig.seen(container_id)
+        assert (stopped.state, stopped.is_up, stopped.exit_code) == (ContainerState.EXITED, False, 0)
+        for _ in range(2):
+            await rig.engine.remove(container_id)
+        assert await rig.engine.inspect(container_id) is None
+        await rig.engine.stop(container_id, 1.0)
 
-    async def test_a_command_ends_with_its_exit_code_output_and_environment(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment())
-
-            async def say(script: str, **env: str) -> tuple[int, str, str]:
-                ended = await rig.engine.execute(
-                    container_id, ["sh", "-c", script], env=env, working_dir="/tmp", deadline_secs=10.0
-                )
-                assert not ended.truncated
-                return ended.exit_code, ended.stdout, ended.stderr
-
-            assert await say("echo out;echo err >&2;exit 7") == (7, "out\n", "err\n")
-            assert await say("pwd;echo $EXTRA;echo $SECOND", EXTRA="more", SECOND="x") == (0, "/tmp\nmore\nx\n", "")
-            missing = await rig.engine.execute(
-                container_id, ["no-such-program"], env={}, working_dir=None, deadline_secs=10.0
-            )
-            assert missing.exit_code in (126, 127)
-
-    async def test_a_command_that_takes_too_long_or_says_too_much_is_cut(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment())
+    async def test_what_is_gone_cannot_be_started_restarted_asked_or_measured(self, rig: Rig) -> None:
+        gone = ContainerId("0" * 64)
+        for attempt in (
+            rig.engine.start(gone),
+            rig.engine.restart(gone, 1.0),
+            rig.engine.tail(gone, 5),
+            rig.engine.figures(gone),
+            rig.engine.execute(gone, ["pwd"], env={}, working_dir=None, deadline_secs=5.0),
+        ):
             with pytest.raises(StepFailed) as caught:
-                await rig.engine.execute(container_id, ["sleep", "60"], env={}, working_dir=None, deadline_secs=0.3)
-            assert _code(caught) == "EXEC_TIMEOUT"
-            loud = await rig.engine.execute(
-                container_id, ["head", "-c", "1500000", "/dev/zero"], env={}, working_dir=None, deadline_secs=10.0
-            )
-            assert (loud.exit_code, loud.truncated, len(loud.stdout)) == (0, True, 1024 * 1024)
+                await attempt
+            assert _code(caught) == "CONTAINER_NOT_FOUND"
+            assert caught.value.container_id == gone
 
-    async def test_a_command_needs_a_container_that_runs(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment())
-            container_id, _ = await rig.engine.create(deployment, 1)
+    async def test_a_running_container_can_be_removed(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        await rig.engine.remove(container_id)
+        assert await rig.engine.observe(rig.service_id) == []
+
+    async def test_a_service_is_observed_without_its_neighbours_and_in_any_state(self, rig: Rig) -> None:
+        first = await rig.obtained(rig.deployment())
+        other = rig.deployment()
+        other = await rig.obtained(replace(other, spec=replace(other.spec, service_id=ServiceId(f"{rig.service_id}x"))))
+        ids = [(await rig.engine.create(first, index))[0] for index in (1, 2)]
+        neighbour, _ = await rig.engine.create(other, 1)
+        await rig.engine.start(ids[1])
+        observed = {replica.container_id: replica for replica in await rig.engine.observe(rig.service_id)}
+        assert set(observed) == set(ids)
+        assert [observed[i].index for i in ids] == [1, 2]
+        assert [observed[i].state for i in ids] == [ContainerState.CREATED, ContainerState.RUNNING]
+        assert {r.deployment_id for r in observed.values()} == {"d1"}
+        assert {*ids, neighbour} <= {replica.container_id for replica in await rig.engine.observe()}
+
+    async def test_a_taken_name_gets_a_suffix(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment())
+        (one, plain), (two, suffixed) = [await rig.engine.create(deployment, 1) for _ in range(2)]
+        assert one != two
+        assert re.fullmatch(re.escape(plain) + r"-[0-9a-f]{4}", suffixed)
+        assert (await rig.seen(two)).name == suffixed
+        assert (await rig.engine.create(deployment, 2))[1] == f"{plain}-2"
+
+    async def test_without_its_image_nothing_is_created(self, rig: Rig) -> None:
+        with pytest.raises(StepFailed) as caught:
+            await rig.engine.create(rig.deployment(), 1)
+        assert _code(caught) == "IMAGE_NOT_FOUND"
+
+    async def test_an_image_is_pulled_pinned_and_collected_when_nobody_needs_it(self, rig: Rig) -> None:
+        deployment = rig.deployment(image=rig.pushed)
+        assert not await rig.engine.has_image(deployment)
+        said: list[tuple[int, str]] = []
+        note = await rig.engine.obtain_image(deployment, rig.auth, lambda *report: said.append(report))
+        assert note == ""
+        assert await rig.engine.has_image(deployment)
+        assert not await rig.engine.has_image(rig.deployment("d2", image=rig.pushed))
+        assert all(0 <= percent <= 100 for percent, _ in said)
+        keep = {rig.service_id: frozenset({DeploymentId("d1")})}
+        assert await rig.engine.collect_garbage(keep, frozenset()) == 0
+        assert await rig.engine.collect_garbage(keep, frozenset({rig.service_id})) == 0
+        assert await rig.engine.has_image(deployment)
+        assert await rig.engine.collect_garbage({}, frozenset({rig.service_id})) >= 1
+        assert not await rig.engine.has_image(deployment)
+
+    async def test_an_image_that_is_only_here_serves_and_that_is_said(self, rig: Rig) -> None:
+        note = await rig.engine.obtain_image(rig.deployment(), None, _ignore)
+        assert "the local image is used" in note
+        assert await rig.engine.has_image(rig.deployment())
+
+    async def test_a_registry_that_is_down_is_stood_in_for_by_a_present_image_with_a_fixed_tag(self, rig: Rig) -> None:
+        await rig.engine.obtain_image(rig.deployment(image=rig.pushed), rig.auth, _ignore)
+        rig.stop_registry()
+        note = await rig.engine.obtain_image(rig.deployment("d2", image=rig.pushed), rig.auth, _ignore)
+        assert "the local image is used" in note
+        assert await rig.engine.has_image(rig.deployment("d2"))
+
+    async def test_a_missing_image_and_a_wrong_password_fail_the_pull(self, rig: Rig) -> None:
+        wrong = RegistryAuth(username=rig.auth.username, password="not the password")
+        for image, auth in ((rig.missing, rig.auth), (rig.pushed, wrong), (rig.pushed, None)):
             with pytest.raises(StepFailed) as caught:
-                await rig.engine.execute(container_id, ["pwd"], env={}, working_dir=None, deadline_secs=5.0)
-            assert _code(caught) == "CONTAINER_NOT_RUNNING"
+                await rig.engine.obtain_image(rig.deployment(image=image), auth, _ignore)
+            assert _code(caught) == "PULL_FAILED"
+            assert "not the password" not in str(caught.value)
 
-    async def test_the_last_lines_are_read_and_the_next_ones_followed_across_a_restart_to_the_end(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment(env={"VERSION": "7"}))
-            assert [line.message for line in await rig.engine.tail(container_id, 1)] == ["serving 7 on 8080"]
-            lines = await _read(rig.engine, container_id, LogRange(tail=-1, follow=False))
-            assert [line.message for line in lines] == ["starting 7", "serving 7 on 8080"]
-            assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line.timestamp) for line in lines)
-            since = LogRange(tail=-1, follow=False, since=lines[1].timestamp)
-            assert [line.message for line in await _read(rig.engine, container_id, since)] == ["serving 7 on 8080"]
-            assert await _read(rig.engine, container_id, LogRange(tail=0, follow=False)) == []
-            heard: list[str] = []
-            async with (
-                asyncio.timeout(WAIT_SECS),
-                rig.engine.logs(container_id, LogRange(tail=1, follow=True)) as following,
-            ):
-                async for line in following:
-                    heard.append(line.message)
-                    if len(heard) == 1:
-                        await rig.engine.stop(container_id, 5.0)
-                        await rig.engine.start(container_id)
-                    if heard.count("serving 7 on 8080") == 2:
-                        await rig.engine.remove(container_id)
-            kept = [message for message in heard if message != "stopping 7"]
-            assert kept[:3] == ["serving 7 on 8080", "starting 7", "serving 7 on 8080"]
+    async def test_networks_and_volumes_may_be_ensured_again_and_at_once(self, rig: Rig) -> None:
+        async with asyncio.TaskGroup() as group:
+            for number in range(4):
+                group.create_task(rig.engine.ensure_network(rig.project), name=f"network {number}")
+                group.create_task(rig.engine.ensure_volume(f"{rig.project}-data"), name=f"volume {number}")
+        volume = VolumeMount(name=f"{rig.project}-data", host_path=None, container_path="/data", read_only=False)
+        deployment = await rig.obtained(rig.deployment(volumes=(volume,)))
+        container_id, _ = await rig.engine.create(deployment, 1)
+        assert (await rig.seen(container_id)).writable_mounts == {f"{rig.project}-data"}
 
-    async def test_figures_are_those_of_a_running_container(self) -> None:
-        async with self.rig() as rig:
-            container_id = await rig.running(rig.deployment())
-            figures = await rig.engine.figures(container_id)
-            assert figures is not None
-            assert figures.name == (await rig.seen(container_id)).name
-            assert figures.memory_limit_bytes == 64 * 1024 * 1024
-            assert 0 < figures.memory_bytes < 64 * 1024 * 1024
-            assert figures.cpu_percent >= 0
-            assert figures.pids >= 1
-            quick = rig.engine.quick_figures(await rig.seen(container_id))
-            assert quick is None or (quick[0] >= 0 and quick[1] > 0)
-            await rig.engine.stop(container_id, 1.0)
-            assert await rig.engine.figures(container_id) is None
-            assert rig.engine.quick_figures(await rig.seen(container_id)) is None
+    async def test_a_projects_network_is_described_once_it_is_there(self, rig: Rig) -> None:
+        other, both = f"{rig.project}-2", frozenset({rig.project, f"{rig.project}-2"})
+        assert await rig.engine.networks(both) == []
+        await rig.engine.ensure_network(other)
+        await rig.engine.ensure_network(rig.project)
+        assert await rig.engine.networks(frozenset()) == []
+        found, second = await rig.engine.networks(both)
+        assert (found.project, second.project) == (rig.project, other)
+        assert await rig.engine.networks(frozenset({rig.project})) == [found]
+        assert found.name == f"syntra-{rig.project}"
+        assert found.bridge.startswith("br-")
+        assert found.bridge != second.bridge
+        assert len(found.gateways) == len(found.subnets) >= 1
+        for gateway, subnet in zip(found.gateways, found.subnets, strict=True):
+            assert gateway in subnet
+        assert not any(ours.overlaps(theirs) for ours in found.subnets for theirs in second.subnets)
+        container_id = await rig.running(rig.deployment())
+        assert found.name in (await rig.seen(container_id)).addresses
+        await rig.engine.release_network(other)
+        assert await rig.engine.networks(both) == [found]
 
-    async def test_a_survey_gives_back_the_very_deployments(self) -> None:
-        async with self.rig() as rig:
-            volume = VolumeMount(name=f"{rig.project}-v", host_path=None, container_path="/v", read_only=True)
-            one = await rig.obtained(rig.deployment(env={"SECRET": "s3cret"}, volumes=(volume,)))
-            two = await rig.obtained(rig.deployment("d2", host_port=rig.port))
-            made = {(await rig.engine.create(one, 1))[0]: one, (await rig.engine.create(two, 2))[0]: two}
-            surveyed = {
-                item.replica.container_id: item.deployment
-                for item in await rig.engine.survey()
-                if item.replica.service_id == rig.service_id
-            }
-            assert surveyed == made
+    async def test_a_host_port_that_is_taken_refuses_the_start_and_is_wanted_even_when_down(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment(host_port=rig.port))
+        (one, _), (two, _) = [await rig.engine.create(deployment, index) for index in (1, 2)]
+        await rig.engine.start(one)
+        with pytest.raises(StepFailed) as caught:
+            await rig.engine.start(two)
+        assert _code(caught) == "START_FAILED"
+        assert str(rig.port) in str(caught.value)
+        assert not (await rig.seen(two)).is_up
+        assert [(await rig.seen(i)).host_ports for i in (one, two)] == [{rig.port}, {rig.port}]
+        await rig.engine.stop(one, 0.0)
+        await rig.engine.start(two)
+        assert (await rig.seen(two)).is_up
 
-    async def test_a_change_is_told(self) -> None:
-        async with self.rig() as rig:
-            deployment = await rig.obtained(rig.deployment())
-            told = asyncio.Event()
-            async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_SECS):
-                watching = group.create_task(rig.engine.watch(told.set), name="watch")
-                while not told.is_set():
-                    container_id, _ = await rig.engine.create(deployment, 1)
-                    await asyncio.sleep(0.05)
+    async def test_a_crashing_program_is_restarted_until_it_is_stopped(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment(env={"FAIL": "exit"}))
+        container_id, _ = await rig.engine.create(deployment, 1)
+        await rig.engine.start(container_id)
+        restarted = await rig.becomes(container_id, lambda r: r.restart_count >= 2)
+        assert restarted.is_up
+        await rig.engine.stop(container_id, 1.0)
+        stopped = await rig.becomes(container_id, lambda r: not r.is_up)
+        assert stopped.state is ContainerState.EXITED
+        assert stopped.exit_code == 3
+        lines = await rig.engine.tail(container_id, 50)
+        assert ("stderr", "failing as told") in {(line.stream, line.message) for line in lines}
+
+    async def test_an_end_by_itself_is_told_once_and_one_that_was_asked_for_is_not(self, rig: Rig) -> None:
+        asked = await rig.running(rig.deployment(), 1)
+        crashing, _ = await rig.engine.create(await rig.obtained(rig.deployment("d2", env={"FAIL": "exit"})), 2)
+        rig.engine.drain_exits()
+        await rig.engine.restart(asked, 1.0)
+        await rig.engine.stop(asked, 1.0)
+        await rig.engine.start(crashing)
+        told: list[ContainerExit] = []
+        async with asyncio.timeout(WAIT_SECS):
+            while sum(end.container_id == crashing for end in told) < 2:
+                await rig.seen(crashing)
+                told += rig.engine.drain_exits().ended
+                await asyncio.sleep(0.02)
+        await rig.engine.remove(crashing)
+        end = next(end for end in told if end.container_id == crashing)
+        assert (end.service_id, end.deployment_id, end.index) == (rig.service_id, "d2", 2)
+        assert (end.exit_code, end.signal, end.oom_killed) == (3, "", False)
+        assert asked not in {end.container_id for end in told}
+
+    async def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment(env={"FAIL": "deaf"}))
+        begun = asyncio.get_running_loop().time()
+        await rig.engine.stop(container_id, 1.0)
+        assert asyncio.get_running_loop().time() - begun >= 0.9
+        assert (await rig.seen(container_id)).exit_code == 137
+
+    async def test_a_restart_begins_anew_and_starts_what_is_down(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        first = (await rig.seen(container_id)).started_ns
+        await rig.engine.restart(container_id, 5.0)
+        again = await rig.seen(container_id)
+        assert again.state is ContainerState.RUNNING
+        assert (again.started_ns or 0) > (first or 0)
+        await rig.engine.stop(container_id, 5.0)
+        await rig.engine.restart(container_id, 5.0)
+        assert (await rig.seen(container_id)).is_up
+
+    async def test_a_command_ends_with_its_exit_code_output_and_environment(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+
+        async def say(script: str, **env: str) -> tuple[int, str, str]:
+            ended = await rig.engine.execute(
+                container_id, ["sh", "-c", script], env=env, working_dir="/tmp", deadline_secs=10.0
+            )
+            assert not ended.truncated
+            return ended.exit_code, ended.stdout.decode(), ended.stderr.decode()
+
+        assert await say("echo out;echo err >&2;exit 7") == (7, "out\n", "err\n")
+        assert await say("pwd;echo $EXTRA;echo $SECOND", EXTRA="more", SECOND="x") == (0, "/tmp\nmore\nx\n", "")
+        missing = await rig.engine.execute(
+            container_id, ["no-such-program"], env={}, working_dir=None, deadline_secs=10.0
+        )
+        assert missing.exit_code in (126, 127)
+
+    async def test_a_command_that_takes_too_long_or_says_too_much_is_cut(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        with pytest.raises(StepFailed) as caught:
+            await rig.engine.execute(container_id, ["sleep", "60"], env={}, working_dir=None, deadline_secs=0.3)
+        assert _code(caught) == "EXEC_TIMEOUT"
+        loud = await rig.engine.execute(
+            container_id, ["head", "-c", "1500000", "/dev/zero"], env={}, working_dir=None, deadline_secs=10.0
+        )
+        assert (loud.exit_code, loud.truncated, len(loud.stdout)) == (0, True, 256 * 1024)
+
+    async def test_a_command_with_streams_gets_its_input_and_gives_its_output_and_exit_code(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        streams = ExecStreams(stdin=True, tty=False)
+        attached = rig.engine.attach(container_id, ["cat"], env={}, working_dir=None, streams=streams)
+        async with attached as session:
+            await session.write(b"\x00\xff some")
+            session.end_input()
+            output = b""
+            while said := await session.read():
+                assert not any(is_error for is_error, _ in said)
+                output += b"".join(data for _, data in said)
+            assert (output, await session.exit_code()) == (b"\x00\xff some", 0)
+
+    async def test_a_command_needs_a_container_that_runs(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment())
+        container_id, _ = await rig.engine.create(deployment, 1)
+        with pytest.raises(StepFailed) as caught:
+            await rig.engine.execute(container_id, ["pwd"], env={}, working_dir=None, deadline_secs=5.0)
+        assert _code(caught) == "CONTAINER_NOT_RUNNING"
+
+    async def test_the_last_lines_are_read_and_the_next_ones_followed_across_a_restart_to_the_end(
+        self, rig: Rig
+    ) -> None:
+        container_id = await rig.running(rig.deployment(env={"VERSION": "7"}))
+        assert [line.message for line in await rig.engine.tail(container_id, 1)] == ["serving 7 on 8080"]
+        lines = await _read(rig.engine, container_id, LogRange(tail=-1, follow=False))
+        assert [line.message for line in lines] == ["starting 7", "serving 7 on 8080"]
+        assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line.timestamp) for line in lines)
+        since = LogRange(tail=-1, follow=False, since=lines[1].timestamp)
+        assert [line.message for line in await _read(rig.engine, container_id, since)] == ["serving 7 on 8080"]
+        assert await _read(rig.engine, container_id, LogRange(tail=0, follow=False)) == []
+        heard: list[str] = []
+        async with (
+            asyncio.timeout(WAIT_SECS),
+            rig.engine.logs(container_id, LogRange(tail=1, follow=True)) as following,
+        ):
+            async for line in following:
+                heard.append(line.message)
+                if len(heard) == 1:
+                    await rig.engine.stop(container_id, 5.0)
+                    await rig.engine.start(container_id)
+                if heard.count("serving 7 on 8080") == 2:
                     await rig.engine.remove(container_id)
-                watching.cancel()
+        kept = [message for message in heard if message != "stopping 7"]
+        assert kept[:3] == ["serving 7 on 8080", "starting 7", "serving 7 on 8080"]
 
-    async def test_an_engine_that_is_away_is_told_apart_from_one_that_refuses(self) -> None:
-        async with self.rig() as rig:
-            away, some, deployment = rig.away, ContainerId("0" * 64), rig.deployment()
-            for attempt in (
-                away.ping(),
-                away.info(),
-                away.observe(rig.service_id),
-                away.survey(),
-                away.inspect(some),
-                away.has_image(deployment),
-                away.obtain_image(deployment, None, _ignore),
-                away.ensure_network(rig.project),
-                away.networks(frozenset({rig.project})),
-                away.ensure_volume("v"),
-                away.create(deployment, 1),
-                away.start(some),
-                away.stop(some, 1.0),
-                away.restart(some, 1.0),
-                away.remove(some),
-                away.tail(some, 1),
-                away.execute(some, ["pwd"], env={}, working_dir=None, deadline_secs=1.0),
-                away.figures(some),
-                away.collect_garbage({}, frozenset()),
-            ):
-                with pytest.raises(RuntimeUnavailable):
-                    await attempt
-            assert away.quick_figures(_down()) is None
+    async def test_figures_are_those_of_a_running_container(self, rig: Rig) -> None:
+        container_id = await rig.running(rig.deployment())
+        figures = await rig.engine.figures(container_id)
+        assert figures is not None
+        assert figures.name == (await rig.seen(container_id)).name
+        assert figures.memory_limit_bytes == 64 * 1024 * 1024
+        assert 0 < figures.memory_bytes < 64 * 1024 * 1024
+        assert figures.cpu_percent >= 0
+        assert figures.pids >= 1
+        quick = rig.engine.quick_figures(await rig.seen(container_id))
+        assert quick is None or (quick[0] >= 0 and quick[1] > 0)
+        await rig.engine.stop(container_id, 1.0)
+        assert await rig.engine.figures(container_id) is None
+        assert rig.engine.quick_figures(await rig.seen(container_id)) is None
 
+    async def test_a_survey_gives_back_the_very_deployments(self, rig: Rig) -> None:
+        volume = VolumeMount(name=f"{rig.project}-v", host_path=None, container_path="/v", read_only=True)
+        one = await rig.obtained(rig.deployment(env={"SECRET": "s3cret"}, volumes=(volume,)))
+        two = await rig.obtained(rig.deployment("d2", host_port=rig.port))
+        made = {(await rig.engine.create(one, 1))[0]: one, (await rig.engine.create(two, 2))[0]: two}
+        surveyed = {
+            item.replica.container_id: item.deployment
+            for item in await rig.engine.survey()
+            if item.replica.service_id == rig.service_id
+        }
+        assert surveyed == made
 
-def _down() -> Container:
-    return Container(
-        container_id=ContainerId("0" * 64),
-        name="syn-web-d1",
-        service_id=ServiceId("web"),
-        deployment_id=DeploymentId("d1"),
-        index=1,
-        spec_hash="",
-        state=ContainerState.EXITED,
-        created_ns=0,
-    )
+    async def test_a_release_command_runs_once_per_deployment_and_is_no_replica(self, rig: Rig) -> None:
+        rig.engine.drain_exits()
+        wanted = await rig.obtained(rig.releasing("echo releasing; exit 0"))
+        await rig.engine.run_release(wanted, 30.0)
+        begun = asyncio.get_running_loop().time()
+        await rig.engine.run_release(wanted, 30.0)
+        assert asyncio.get_running_loop().time() - begun < 0.9, "it is known to have run"
+        assert await rig.engine.observe(rig.service_id) == []
+        assert all(item.replica.service_id != rig.service_id for item in await rig.engine.survey())
+        assert all(end.service_id != rig.service_id for end in rig.engine.drain_exits().ended)
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+
+    async def test_a_release_command_that_fails_is_there_for_its_last_lines(self, rig: Rig) -> None:
+        for script, limit in (("echo releasing; exit 3", 30.0), ("echo releasing; sleep 60", 2.0)):
+            wanted = await rig.obtained(rig.releasing(script))
+            with pytest.raises(StepFailed) as caught:
+                await rig.engine.run_release(wanted, limit)
+            assert caught.value.code == "RELEASE_FAILED"
+            assert caught.value.container_id is not None
+            [line] = await rig.engine.tail(caught.value.container_id, 10)
+            assert line.message == "releasing"
+            await rig.engine.remove_releases(rig.service_id, 1.0)
+
+    async def test_a_change_is_told(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment())
+        told = asyncio.Event()
+        async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_SECS):
+            watching = group.create_task(rig.engine.watch(told.set), name="watch")
+            while not told.is_set():
+                container_id, _ = await rig.engine.create(deployment, 1)
+                await asyncio.sleep(0.05)
+                await rig.engine.remove(container_id)
+            watching.cancel()
+
+    async def test_an_engine_that_is_away_is_told_apart_from_one_that_refuses(self, rig: Rig) -> None:
+        away, some, deployment = rig.away, ContainerId("0" * 64), rig.deployment()
+        for attempt in (
+            away.ping(),
+            away.info(),
+            away.observe(rig.service_id),
+            away.survey(),
+            away.inspect(some),
+            away.has_image(deployment),
+            away.obtain_image(deployment, None, _ignore),
+            away.ensure_network(rig.project),
+            away.networks(frozenset({rig.project})),
+            away.ensure_volume("v"),
+            away.create(deployment, 1),
+            away.start(some),
+            away.stop(some, 1.0),
+            away.restart(some, 1.0),
+            away.remove(some),
+            away.run_release(deployment, 1.0),
+            away.remove_releases(rig.service_id, 1.0),
+            away.tail(some, 1),
+            away.execute(some, ["pwd"], env={}, working_dir=None, deadline_secs=1.0),
+            away.figures(some),
+            away.collect_garbage({}, frozenset()),
+        ):
+            with pytest.raises(RuntimeUnavailable):
+                await attempt
+        assert away.quick_figures(replica(container_id=some, state=ContainerState.EXITED)) is None
 
 
 async def _read(engine: ContainerEngine, container_id: ContainerId, wanted: LogRange) -> list[LogLine]:

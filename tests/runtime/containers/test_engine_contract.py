@@ -18,7 +18,6 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
-from tests.agent.virtual_time import all_in_virtual_time
 from tests.engine import LocalRegistry, busybox_image, engine_token
 from tests.runtime.containers.engine_contract import EngineContract, Rig
 
@@ -27,12 +26,12 @@ __all__ = ["engine_token"]
 AUTH = RegistryAuth(username="ann", password="s3cret-of-ann")
 
 
-@all_in_virtual_time
+@pytest.mark.virtual_time
 class TestFakeEngine(EngineContract):
     """In memory."""
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def open_rig(self) -> AsyncIterator[Rig]:
         engine = FakeEngine(registry=["shop/pushed:1"])
         engine.images["shop/local:1"] = False
         engine.password = AUTH.password
@@ -73,7 +72,7 @@ class TestDockerAdapter(EngineContract):
         self.folder = tmp_path
 
     @asynccontextmanager
-    async def rig(self) -> AsyncIterator[Rig]:
+    async def open_rig(self) -> AsyncIterator[Rig]:
         token, registry = self.token, self.registry
         local = f"{token}/app:1"
         image = await asyncio.to_thread(busybox_image, local)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from syntra.model.container import Container, ContainerState
 from syntra.model.spec import Canary, CanaryStep, Strategy, VolumeMount
 from syntra.runtime.containers import planner as plan
 from syntra.runtime.containers.planner import Goal
-from syntra.runtime.runtime import Commit, Plan
+from syntra.runtime.runtime import Commit, Plan, Step
 from tests.model.samples import deployment, quick
 from tests.runtime.containers.world import GOING, HASH, World, effects, replica, texts, wants
 
@@ -45,69 +46,64 @@ def olds(count: int, **changes: Any) -> list[Container]:
 
 
 PREPARE = ["pull nginx:1 and pin it", "ensure the network of project shop"]
+COMMIT = "commit the new version"
+SHORT = (
+    ("pull nginx:1 and pin it; ensure the network of project shop", "prepare"),
+    (r"create replica (\d); start replica \1; wait until replica \1 is healthy", r"new \1"),
+    (r"wait until ([^;]*) (?:is|are) healthy", r"await \1"),
+    ("commit the new version", "commit"),
+    ("dep_(old|new)-", r"\1-"),
+)
+
+
+def new(number: int) -> list[str]:
+    """The steps of one new replica."""
+    return [f"create replica {number}", f"start replica {number}", f"wait until replica {number} is healthy"]
+
+
+def brief(steps: Sequence[Step]) -> str:
+    """Texts of steps in short; the tests that quote them whole are the specification of the words."""
+    shorter = "; ".join(texts(steps))
+    for words, short in SHORT:
+        shorter = re.sub(words, short, shorter)
+    return shorter
+
+
+def deploying_brief(wanted: Goal, observed: Sequence[Container], *, committed: bool = False) -> str:
+    return brief(plan.deploy(wanted, observed, committed=committed).steps)
+
+
+def rolling_back_brief(wanted: Goal, observed: Sequence[Container], *, restore: bool = True) -> str:
+    return brief(plan.roll_back(wanted, observed, restore=restore).steps)
 
 
 def test_rolling_from_one_to_three_replaces_the_old_by_the_first_new() -> None:
     planned = plan.deploy(goal(3, prior=1), olds(1))
-    assert texts(planned.steps) == [
-        *PREPARE,
-        "create replica 1",
-        "start replica 1",
-        "wait until replica 1 is healthy",
-        "stop dep_old-1",
-        "create replica 2",
-        "start replica 2",
-        "wait until replica 2 is healthy",
-        "create replica 3",
-        "start replica 3",
-        "wait until replica 3 is healthy",
-        "commit the new version",
-        "remove dep_old-1",
-    ]
+    assert texts(planned.steps) == [*PREPARE, *new(1), "stop dep_old-1", *new(2), *new(3), COMMIT, "remove dep_old-1"]
     assert planned.notes == ()
 
 
 def test_rolling_from_three_to_one_stops_nothing_before_the_commit() -> None:
-    assert texts(plan.deploy(goal(1, prior=3), olds(3)).steps) == [
-        *PREPARE,
-        "create replica 1",
-        "start replica 1",
-        "wait until replica 1 is healthy",
-        "commit the new version",
-        "stop dep_old-1, dep_old-2, dep_old-3",
-        "remove dep_old-1, dep_old-2, dep_old-3",
-    ]
+    assert (
+        deploying_brief(goal(1, prior=3), olds(3))
+        == "prepare; new 1; commit; stop old-1, old-2, old-3; remove old-1, old-2, old-3"
+    )
 
 
 def test_rolling_two_of_two_goes_one_by_one() -> None:
-    assert texts(plan.deploy(goal(2, prior=2), olds(2)).steps) == [
-        *PREPARE,
-        "create replica 1",
-        "start replica 1",
-        "wait until replica 1 is healthy",
-        "stop dep_old-1",
-        "create replica 2",
-        "start replica 2",
-        "wait until replica 2 is healthy",
-        "commit the new version",
-        "stop dep_old-2",
-        "remove dep_old-1, dep_old-2",
-    ]
+    assert (
+        deploying_brief(goal(2, prior=2), olds(2))
+        == "prepare; new 1; stop old-1; new 2; commit; stop old-2; remove old-1, old-2"
+    )
 
 
 def test_a_rolling_deploy_taken_up_again_does_not_stop_a_second_old_one_for_the_same_new_one() -> None:
     # Killed after the first new one had taken the place of the first old one.
     observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW, index=1)]
-    assert texts(plan.deploy(goal(2, prior=2), observed).steps) == [
-        *PREPARE,
-        "wait until dep_new-1 is healthy",
-        "create replica 2",
-        "start replica 2",
-        "wait until replica 2 is healthy",
-        "commit the new version",
-        "stop dep_old-2",
-        "remove dep_old-1, dep_old-2",
-    ]
+    assert (
+        deploying_brief(goal(2, prior=2), observed)
+        == "prepare; await new-1; new 2; commit; stop old-2; remove old-1, old-2"
+    )
 
 
 def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
@@ -118,23 +114,15 @@ def test_blue_green_brings_all_up_before_any_old_one_stops() -> None:
         "start replica 1",
         "start replica 2",
         "wait until replica 1, replica 2 are healthy",
-        "commit the new version",
+        COMMIT,
         "stop dep_old-1, dep_old-2",
         "remove dep_old-1, dep_old-2",
     ]
 
 
-TENTH = [
-    "create replica 1",
-    "start replica 1",
-    "wait until replica 1 is healthy",
-    "send 10 % of the requests to replica 1",
-    "hold the canary at 10 % of the requests for 60 s",
-]
+TENTH = [*new(1), "send 10 % of the requests to replica 1", "hold the canary at 10 % of the requests for 60 s"]
 HALF = [
-    "create replica 2",
-    "start replica 2",
-    "wait until replica 2 is healthy",
+    *new(2),
     "send 50 % of the requests to replica 1, replica 2",
     "hold the canary at 50 % of the requests for 60 s",
 ]
@@ -145,7 +133,7 @@ ALL = [
     "start replica 4",
     "wait until replica 1, replica 2, replica 3, replica 4 are healthy",
     "send 100 % of the requests to replica 1, replica 2, replica 3, replica 4",
-    "commit the new version",
+    COMMIT,
     "stop dep_old-1, dep_old-2",
     "remove dep_old-1, dep_old-2",
 ]
@@ -169,17 +157,12 @@ def test_a_canary_taken_up_again_holds_the_present_step_anew_and_none_of_those_b
     at_stage_one = texts(plan.deploy(dataclasses.replace(wanted, stage=1), observed).steps)
     assert at_stage_one[: len(PREPARE) - 1 + len(half)] == [PREPARE[1], *half]
     for over in (2, 3, 4):
-        assert texts(plan.deploy(dataclasses.replace(wanted, stage=over), observed).steps) == [
-            PREPARE[1],
-            "start dep_new-2",
-            "create replica 3",
-            "start replica 3",
-            "create replica 4",
-            "start replica 4",
-            "wait until dep_new-1, dep_new-2, replica 3, replica 4 are healthy",
-            "send 100 % of the requests to dep_new-1, dep_new-2, replica 3, replica 4",
-            *ALL[-3:],
-        ]
+        assert deploying_brief(dataclasses.replace(wanted, stage=over), observed) == (
+            "ensure the network of project shop; start new-2; create replica 3; start replica 3; "
+            "create replica 4; start replica 4; await new-1, new-2, replica 3, replica 4; "
+            "send 100 % of the requests to new-1, new-2, replica 3, replica 4; commit; stop old-1, old-2; "
+            "remove old-1, old-2"
+        )
 
 
 def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_was() -> None:
@@ -190,7 +173,7 @@ def test_a_canary_that_holds_at_all_requests_is_held_before_the_commit_until_it_
         "wait until replica 1 is healthy",
         "send 100 % of the requests to replica 1",
         "hold the canary at 100 % of the requests for 5 s",
-        "commit the new version",
+        COMMIT,
     ]
     steps = texts(plan.deploy(wanted, olds(1)).steps)
     assert steps[3:9] == ["wait until replica 1 is healthy", "send 1 % of the requests to replica 1", *held]
@@ -225,7 +208,7 @@ INSTANT = [
     "stop dep_old-1",
     "start replica 1",
     "wait until replica 1 is healthy",
-    "commit the new version",
+    COMMIT,
     "remove dep_old-1",
 ]
 
@@ -242,10 +225,7 @@ def test_instant_stops_the_old_before_the_new_starts_and_creates_before_both() -
     [
         ({"host_port": 443}, "host port 443 can be held by one container at a time"),
         ({"volumes": (DATA,)}, "volume data has a single writer"),
-        (
-            {"volumes": (dataclasses.replace(DATA, host_path="/srv/data"),)},
-            "volume /srv/data has a single writer",
-        ),
+        ({"volumes": (dataclasses.replace(DATA, host_path="/srv/data"),)}, "volume /srv/data has a single writer"),
     ],
 )
 def test_where_two_cannot_run_side_by_side_the_old_stops_first_and_the_note_says_why(
@@ -269,13 +249,14 @@ def test_two_run_side_by_side_when_nothing_is_shared() -> None:
 
 def test_named_volumes_are_ensured_once_and_host_folders_never() -> None:
     volumes = (DATA, dataclasses.replace(DATA, container_path="/b"), dataclasses.replace(DATA, host_path="/srv"))
-    planned = plan.deploy(goal(2, volumes=volumes), [])
-    assert texts(planned.steps)[:3] == [*PREPARE, "ensure volume data"]
+    assert texts(plan.deploy(goal(2, volumes=volumes), []).steps)[:3] == [*PREPARE, "ensure volume data"]
 
 
 def test_a_pinned_image_is_not_pulled_again() -> None:
-    planned = plan.deploy(dataclasses.replace(goal(1), pinned=True), [])
-    assert texts(planned.steps)[0] == "ensure the network of project shop"
+    assert (
+        texts(plan.deploy(dataclasses.replace(goal(1), pinned=True), []).steps)[0]
+        == "ensure the network of project shop"
+    )
 
 
 def test_what_is_there_already_is_used_and_what_cannot_be_is_replaced() -> None:
@@ -285,49 +266,32 @@ def test_what_is_there_already_is_used_and_what_cannot_be_is_replaced() -> None:
         replica(3, deployment_id=NEW, spec_hash="of another spec"),
         replica(4, deployment_id=NEW),
     ]
-    assert texts(plan.deploy(goal(3), observed).steps) == [
-        *PREPARE,
-        "start dep_new-1",
-        "wait until dep_new-1 is healthy",
-        "stop dep_new-3",
-        "wait until dep_new-4 is healthy",
-        "create replica 2",
-        "start replica 2",
-        "wait until replica 2 is healthy",
-        "commit the new version",
-        "remove dep_new-2, dep_new-3",
-    ]
+    assert (
+        deploying_brief(goal(3), observed)
+        == "prepare; start new-1; await new-1; stop new-3; await new-4; new 2; commit; remove new-2, new-3"
+    )
 
 
 def test_a_deploy_of_what_runs_only_waits_and_commits() -> None:
     observed = [replica(1, deployment_id=NEW), replica(2, deployment_id=NEW)]
-    assert texts(plan.deploy(goal(2, Strategy.BLUE_GREEN, prior=2), observed).steps) == [
-        "wait until dep_new-1, dep_new-2 are healthy",
-        "commit the new version",
-    ]
+    assert deploying_brief(goal(2, Strategy.BLUE_GREEN, prior=2), observed) == "await new-1, new-2; commit"
 
 
 def test_with_fewer_wanted_of_the_same_deployment_those_that_are_up_and_came_first_stay() -> None:
     observed = [replica(1, deployment_id=NEW, state=EXITED)] + [replica(n, deployment_id=NEW) for n in (3, 2)]
-    assert texts(plan.deploy(goal(1, prior=0), observed).steps) == [
-        "wait until dep_new-2 is healthy",
-        "commit the new version",
-        "stop dep_new-3",
-        "remove dep_new-1, dep_new-3",
-    ]
+    assert deploying_brief(goal(1, prior=0), observed) == "await new-2; commit; stop new-3; remove new-1, new-3"
 
 
 def test_after_the_commit_only_retiring_is_left() -> None:
     observed = [*olds(2), replica(3, state=EXITED), replica(4, deployment_id=NEW)]
-    assert texts(plan.deploy(goal(1, prior=2), observed, committed=True).steps) == [
-        "stop dep_old-1, dep_old-2",
-        "remove dep_old-1, dep_old-2, dep_old-3",
-    ]
+    assert (
+        deploying_brief(goal(1, prior=2), observed, committed=True) == "stop old-1, old-2; remove old-1, old-2, old-3"
+    )
 
 
-def test_unwinding_starts_the_old_before_it_stops_the_new() -> None:
+def test_rolling_back_starts_the_old_before_it_stops_the_new() -> None:
     observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
-    assert texts(plan.unwind(goal(2, prior=2), observed, restore=True).steps) == [
+    assert texts(plan.roll_back(goal(2, prior=2), observed, restore=True).steps) == [
         "start dep_old-1",
         "wait until dep_old-1 is healthy",
         "stop dep_new-3",
@@ -335,29 +299,24 @@ def test_unwinding_starts_the_old_before_it_stops_the_new() -> None:
     ]
 
 
-def test_unwinding_what_cannot_run_side_by_side_stops_the_new_first() -> None:
+def test_rolling_back_what_cannot_run_side_by_side_stops_the_new_first() -> None:
     wanted = goal(1, prior=1, host_port=443)
     held = wants(wanted.deployment.spec)
     observed = [replica(1, state=EXITED, **held), replica(2, deployment_id=NEW, **held)]
-    assert texts(plan.unwind(wanted, observed, restore=True).steps) == [
-        "stop dep_new-2",
-        "start dep_old-1",
-        "wait until dep_old-1 is healthy",
-        "remove dep_new-2",
-    ]
+    assert rolling_back_brief(wanted, observed) == "stop new-2; start old-1; await old-1; remove new-2"
 
 
-def test_unwinding_without_restoring_takes_away_what_was_stopped_too() -> None:
+def test_rolling_back_without_restoring_takes_away_what_was_stopped_too() -> None:
     observed = [replica(1, state=EXITED), replica(2), replica(3, deployment_id=NEW)]
-    assert texts(plan.unwind(goal(1, Strategy.INSTANT, prior=2), observed, restore=False).steps) == [
-        "stop dep_new-3",
-        "remove dep_old-1, dep_new-3",
-    ]
+    assert (
+        rolling_back_brief(goal(1, Strategy.INSTANT, prior=2), observed, restore=False)
+        == "stop new-3; remove old-1, new-3"
+    )
 
 
-def test_unwinding_leaves_alone_what_cannot_be_started() -> None:
+def test_rolling_back_leaves_alone_what_cannot_be_started() -> None:
     observed = [replica(1, state=ContainerState.DEAD), replica(2, deployment_id=NEW, state=CREATED)]
-    assert texts(plan.unwind(goal(1, prior=1), observed, restore=True).steps) == ["remove dep_new-2"]
+    assert rolling_back_brief(goal(1, prior=1), observed) == "remove new-2"
 
 
 # Scenarios: any containers of the service, any goal, any moments at which the agent is killed.
@@ -412,11 +371,7 @@ def scenarios(draw: Callable[..., Any]) -> Scenario:
         made = replica(number, deployment_id=deployment_id, state=state, index=index, spec_hash=hash_, **held)
         replicas.append(made)
     return Scenario(
-        wanted=wanted,
-        replicas=tuple(replicas),
-        cuts=draw(CUTS),
-        backwards=draw(st.booleans()),
-        exclusive=exclusive,
+        wanted=wanted, replicas=tuple(replicas), cuts=draw(CUTS), backwards=draw(st.booleans()), exclusive=exclusive
     )
 
 
@@ -443,8 +398,8 @@ def deploying(scenario: Scenario) -> Planner:
     return lambda world: plan.deploy(world.goal(scenario.wanted), world.observed(), committed=world.committed)
 
 
-def unwinding(scenario: Scenario, *, restore: bool = True) -> Planner:
-    return lambda world: plan.unwind(world.goal(scenario.wanted), world.observed(), restore=restore)
+def rolling_back(scenario: Scenario, *, restore: bool = True) -> Planner:
+    return lambda world: plan.roll_back(world.goal(scenario.wanted), world.observed(), restore=restore)
 
 
 @quick
@@ -470,8 +425,8 @@ def test_a_deploy_killed_anywhere_reaches_its_goal_and_keeps_serving(scenario: S
 
 @quick
 @given(scenarios(), CUTS)
-def test_unwinding_from_anywhere_before_the_commit_gives_back_what_was(
-    scenario: Scenario, unwind_cuts: tuple[int, ...]
+def test_rolling_back_from_anywhere_before_the_commit_gives_back_what_was(
+    scenario: Scenario, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     strangers = {r.container_id for r in scenario.replicas if r.deployment_id != NEW}
@@ -480,26 +435,26 @@ def test_unwinding_from_anywhere_before_the_commit_gives_back_what_was(
 
     def check() -> None:
         assert world.prior | strangers <= world.replicas.keys()
-        if not unwind_cuts:
+        if not rollback_cuts:
             assert world.serving() >= scenario.floor
 
-    carry_out(world, unwinding(scenario), (*unwind_cuts, None), check=check)
+    carry_out(world, rolling_back(scenario), (*rollback_cuts, None), check=check)
     assert world.up() == world.prior
     assert world.replicas.keys() == world.prior | strangers
-    assert effects(unwinding(scenario)(world)) == []
+    assert effects(rolling_back(scenario)(world)) == []
 
 
 @quick
 @given(scenarios(), CUTS)
 def test_an_instant_deploy_that_does_not_restore_leaves_only_what_is_up(
-    scenario: Scenario, unwind_cuts: tuple[int, ...]
+    scenario: Scenario, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     carry_out(world, deploying(scenario), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
     assume(not world.committed)
     still_up = world.up() & world.prior
 
-    carry_out(world, unwinding(scenario, restore=False), (*unwind_cuts, None))
+    carry_out(world, rolling_back(scenario, restore=False), (*rollback_cuts, None))
     assert world.up() == still_up
     assert not [r for r in world.replicas.values() if r.deployment_id == NEW and r.container_id not in still_up]
     assert world.replicas.keys() & world.prior == still_up
@@ -538,7 +493,7 @@ def go_back(scenario: Scenario) -> None:
     def check() -> None:
         assert world.serving() >= scenario.floor
 
-    carry_out(world, unwinding(scenario), (None,), check=check)
+    carry_out(world, rolling_back(scenario), (None,), check=check)
     assert world.up() == world.prior == world.replicas.keys()
 
 
@@ -571,15 +526,15 @@ def test_a_scale_killed_anywhere_runs_exactly_what_is_wanted(scenario: Scenario,
 
 @quick
 @given(scenarios(), st.sampled_from(Pace), CUTS)
-def test_unwinding_a_scale_removes_what_it_added_and_nothing_else(
-    scenario: Scenario, pace: Pace, unwind_cuts: tuple[int, ...]
+def test_rolling_back_a_scale_removes_what_it_added_and_nothing_else(
+    scenario: Scenario, pace: Pace, rollback_cuts: tuple[int, ...]
 ) -> None:
     world, wanted = scenario.world(), scenario.wanted
     assume(wanted.deployment.spec.host_port is None and not scenario.exclusive)
     world.prior = frozenset(world.replicas)
     carry_out(world, scaling(scenario, pace), scenario.cuts, wanted, until=lambda step: isinstance(step, Commit))
 
-    carry_out(world, lambda at: plan.unwind_scale(at.goal(wanted), at.observed()), (*unwind_cuts, None))
+    carry_out(world, lambda at: plan.roll_back_scale(at.goal(wanted), at.observed()), (*rollback_cuts, None))
     assert world.replicas.keys() == world.prior
     assert world.prior >= world.up() >= {r.container_id for r in scenario.replicas if r.is_up}
 
@@ -591,33 +546,17 @@ def _is_fresh(found: Container) -> bool:
 
 def test_scaling_up_brings_replicas_together_or_one_by_one() -> None:
     observed = [replica(2, deployment_id=NEW)]
-    assert texts(plan.scale(goal(3), observed, pace=Pace.IMMEDIATE).steps) == [
-        *PREPARE,
-        "create replica 1",
-        "create replica 3",
-        "start replica 1",
-        "start replica 3",
-        "wait until dep_new-2, replica 1, replica 3 are healthy",
-        "commit the new version",
-    ]
-    assert texts(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == [
-        *PREPARE,
-        "wait until dep_new-2 is healthy",
-        "create replica 1",
-        "start replica 1",
-        "wait until replica 1 is healthy",
-        "commit the new version",
-    ]
+    assert brief(plan.scale(goal(3), observed, pace=Pace.IMMEDIATE).steps) == (
+        "prepare; create replica 1; create replica 3; start replica 1; start replica 3; "
+        "await new-2, replica 1, replica 3; commit"
+    )
+    assert brief(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == "prepare; await new-2; new 1; commit"
     assert plan.scale(goal(1), observed, pace=Pace.ROLLING, committed=True).steps == ()
 
 
 def test_scaling_down_takes_what_is_down_and_then_the_newest_and_is_decided_first() -> None:
     observed = [replica(n, deployment_id=NEW) for n in (1, 2, 3)] + [replica(4, deployment_id=NEW, state=EXITED)]
-    expected = [
-        "commit the new version",
-        "stop dep_new-3",
-        "remove dep_new-3, dep_new-4",
-    ]
+    expected = [COMMIT, "stop dep_new-3", "remove dep_new-3, dep_new-4"]
     assert texts(plan.scale(goal(2), observed, pace=Pace.ROLLING).steps) == expected
     assert texts(plan.scale(goal(2), observed[::-1], pace=Pace.IMMEDIATE, committed=True).steps) == expected
 
@@ -625,11 +564,10 @@ def test_scaling_down_takes_what_is_down_and_then_the_newest_and_is_decided_firs
 @pytest.mark.parametrize("committed", [False, True])
 def test_scaling_down_brings_back_what_should_run_whether_it_was_killed_or_not(committed: bool) -> None:
     observed = [replica(n, deployment_id=NEW, state=EXITED) for n in (1, 2)]
-    assert texts(plan.scale(goal(1), observed, pace=Pace.IMMEDIATE, committed=committed).steps) == [
-        "commit the new version",
-        "start dep_new-1",
-        "remove dep_new-2",
-    ]
+    assert (
+        brief(plan.scale(goal(1), observed, pace=Pace.IMMEDIATE, committed=committed).steps)
+        == "commit; start new-1; remove new-2"
+    )
 
 
 def test_stopping_keeps_every_container_down_also_when_the_engine_starts_again() -> None:
@@ -639,17 +577,55 @@ def test_stopping_keeps_every_container_down_also_when_the_engine_starts_again()
         replica(3, state=ContainerState.REMOVING),
         replica(4, state=PAUSED),
     ]
-    assert texts(plan.stop(observed, remove=False).steps) == [
-        "commit the new version",
-        "stop dep_old-1, dep_old-2, dep_old-4",
-    ]
+    assert texts(plan.stop(observed, remove=False).steps) == [COMMIT, "stop dep_old-1, dep_old-2, dep_old-4"]
     assert texts(plan.stop(observed, remove=True).steps) == [
-        "commit the new version",
+        COMMIT,
         "stop dep_old-1, dep_old-4",
         "remove dep_old-1, dep_old-2, dep_old-3, dep_old-4",
         "forget the service's kept deployments and images",
     ]
-    assert texts(plan.stop([], remove=False).steps) == ["commit the new version"]
+    assert texts(plan.stop([], remove=False).steps) == [COMMIT]
+
+
+RELEASE = ("bin/migrate", "up  now")
+RUN, TIDY = "run the release command: bin/migrate 'up now'", "remove the container of the release command"
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ROLLING, Strategy.INSTANT, Strategy.BLUE_GREEN])
+def test_a_release_command_runs_before_anything_starts_or_stops_and_its_container_goes_last(strategy: Strategy) -> None:
+    # Stop-first by a shared volume, too: nothing of the old version is stopped for a release that fails.
+    wanted = dataclasses.replace(goal(1, strategy, prior=1, release_command=RELEASE, volumes=(DATA,)), releases=True)
+    steps = texts(plan.deploy(wanted, olds(1, writable_mounts=frozenset({"data"}))).steps)
+    assert steps[:4] == [*PREPARE, "ensure volume data", RUN]
+    assert steps[-1] == TIDY
+    assert steps.count(RUN) == steps.count(TIDY) == 1
+
+
+def test_a_deploy_taken_up_again_after_its_release_does_not_run_it_again() -> None:
+    wanted = dataclasses.replace(goal(2, prior=1, release_command=RELEASE), releases=True)
+    steps = texts(plan.deploy(wanted, [*olds(1), replica(2, deployment_id=NEW, index=1)]).steps)
+    assert RUN not in steps
+    assert steps[-1] == TIDY
+    assert texts(plan.deploy(wanted, olds(1), committed=True).steps)[-1] == TIDY
+
+
+def test_a_rollback_or_a_service_without_one_runs_no_release_command() -> None:
+    rollback = goal(1, prior=1, release_command=RELEASE)
+    without = dataclasses.replace(goal(1, prior=1), releases=True)
+    for wanted in (rollback, without):
+        assert not {RUN, TIDY} & {*texts(plan.deploy(wanted, olds(1)).steps)}
+
+
+def test_undoing_begins_with_the_release_command() -> None:
+    wanted = dataclasses.replace(goal(1, prior=1, release_command=RELEASE), releases=True)
+    assert texts(plan.roll_back(wanted, olds(1), restore=True).steps) == [TIDY]
+
+
+def test_a_long_command_is_cut_in_the_plan() -> None:
+    wanted = dataclasses.replace(goal(1, release_command=("sh", "-c", "x" * 200)), releases=True)
+    [step] = [text for text in texts(plan.deploy(wanted, []).steps) if text.startswith("run the release")]
+    assert step.endswith("x…")
+    assert len(step) < 120
 
 
 @quick
@@ -669,25 +645,15 @@ def test_a_stop_killed_anywhere_stops_everything(scenario: Scenario, remove: boo
 
 def test_restarting_goes_in_order_and_proves_each_before_the_next() -> None:
     observed = [replica(2), replica(1), replica(3, state=EXITED), replica(4, state=ContainerState.DEAD)]
-    assert texts(plan.restart(observed, begun_ns=100).steps) == [
-        "restart dep_old-1",
-        "wait until dep_old-1 is healthy",
-        "restart dep_old-2",
-        "wait until dep_old-2 is healthy",
-        "restart dep_old-3",
-        "wait until dep_old-3 is healthy",
-        "commit the new version",
-    ]
+    assert (
+        brief(plan.restart(observed, begun_ns=100).steps)
+        == "restart old-1; await old-1; restart old-2; await old-2; restart old-3; await old-3; commit"
+    )
 
 
 def test_a_restart_taken_up_again_awaits_those_that_had_their_turn() -> None:
     observed = [replica(1, started_ns=100), replica(2, started_ns=99)]
-    assert texts(plan.restart(observed, begun_ns=100).steps) == [
-        "wait until dep_old-1 is healthy",
-        "restart dep_old-2",
-        "wait until dep_old-2 is healthy",
-        "commit the new version",
-    ]
+    assert brief(plan.restart(observed, begun_ns=100).steps) == "await old-1; restart old-2; await old-2; commit"
 
 
 @quick

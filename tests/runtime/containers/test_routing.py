@@ -56,12 +56,7 @@ def test_every_stop_is_withdrawn_first_and_every_proof_is_published(steps: list[
 
 
 def test_a_rolling_turn_reads_like_what_it_does() -> None:
-    plan = Plan(
-        steps=(
-            AwaitHealthy(replicas=(new(1), new(2))),
-            StopReplicas(replicas=(named(7), named(8))),
-        )
-    )
+    plan = Plan(steps=(AwaitHealthy(replicas=(new(1), new(2))), StopReplicas(replicas=(named(7), named(8)))))
     assert [str(step) for step in with_traffic(plan, serving=2).steps] == [
         "wait until replica 1, replica 2 are healthy",
         "route requests to replica 1, replica 2",

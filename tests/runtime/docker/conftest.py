@@ -26,7 +26,10 @@ from syntra.runtime.docker.errors import EngineUnreachable
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.jsonlines import JsonStream
 
-APPLETS = ("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env")
+APPLETS = (
+    *("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env"),
+    "stty",
+)
 
 
 def unavailable(reason: str) -> None:
@@ -34,6 +37,12 @@ def unavailable(reason: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What asks for the endpoint needs an engine."""
+    if "endpoint" in getattr(item, "fixturenames", ()):
+        item.add_marker("engine")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.connection import EngineConnection
 from syntra.runtime.docker.endpoint import Endpoint
 
 PING = b"HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 0\r\n\r\n"
@@ -65,6 +67,22 @@ class Peer:
 Script = Callable[[Peer], Awaitable[None]]
 
 
+def replying(*data: bytes, always: bool = False, stay: bool = False) -> Script:
+    """Answer one request on each connection, `always` every one, and close; with `stay` the client is to close."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            for piece in data:
+                await peer.send(piece)
+            if not always:
+                break
+        if stay:
+            await peer.closed()
+
+    return script
+
+
 class FakeEngine:
     def __init__(self, path: Path) -> None:
         self.endpoint = Endpoint(path=str(path))
@@ -73,6 +91,29 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.connections = 0
         self.script_ended = asyncio.Event()
+
+    async def script_end(self) -> None:
+        """Return when a connection was left by its script or by the client."""
+        async with asyncio.timeout(5):
+            await self.script_ended.wait()
+
+
+@asynccontextmanager
+async def asked(directory: Path, script: Script) -> AsyncIterator[tuple[FakeEngine, EngineClient]]:
+    """Such an engine, and a client of it."""
+    async with fake_engine(directory, script) as engine, EngineClient(engine.endpoint) as client:
+        yield engine, client
+
+
+@asynccontextmanager
+async def connected(directory: Path, script: Script) -> AsyncIterator[tuple[FakeEngine, EngineConnection]]:
+    """Such an engine, and one connection to it that is closed at the end."""
+    async with fake_engine(directory, script) as engine:
+        connection = await EngineConnection.open(engine.endpoint)
+        try:
+            yield engine, connection
+        finally:
+            await connection.close()
 
 
 @asynccontextmanager

@@ -16,11 +16,18 @@ from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, HealthKind, HealthSpec, VolumeMount
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.docker import body
-from syntra.runtime.docker.body import Surroundings, container_name, create_body, keep_tag, kept_by, spec_from_labels
+from syntra.runtime.docker.body import (
+    ContainerContext,
+    container_name,
+    create_body,
+    keep_tag,
+    kept_by,
+    spec_from_labels,
+)
 from tests.model.samples import SECRET, deployment, deployments, few, json_values, quick
 
 OWNER = "o"
-AROUND = Surroundings(
+CONTEXT = ContainerContext(
     owner=OWNER,
     instance="5a",
     image="syntra-keep/00:dep",
@@ -32,7 +39,7 @@ AROUND = Surroundings(
 
 
 def made(wanted: Deployment, index: int = 1, **around: Any) -> dict[str, Any]:
-    return create_body(wanted, index, dataclasses.replace(AROUND, **around))
+    return create_body(wanted, index, dataclasses.replace(CONTEXT, **around))
 
 
 def environment(created: Mapping[str, Any]) -> dict[str, str]:
@@ -229,3 +236,39 @@ def test_a_pin_is_a_lower_case_name_that_tells_whose_it_is(service: str, of: str
 )
 def test_a_name_that_is_no_pin_of_ours_is_nobody_s(name: str) -> None:
     assert kept_by("o", name) is None
+
+
+def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes_it_a_replica() -> None:
+    wanted = deployment(
+        command=("serve",),
+        release_command=("migrate", "up"),
+        env={"A": "1"},
+        labels={"team": "x"},
+        host_port=443,
+        memory_bytes=2**29,
+        volumes=(VolumeMount(name="data", host_path=None, container_path="/data", read_only=False),),
+    )
+    context = dataclasses.replace(CONTEXT, route_labels={"traefik.enable": "true"})
+    release, replica = body.release_body(wanted, context), made(wanted)
+    assert release["Cmd"] == ["migrate", "up"]
+    for same in ("Image", "Env", "StopSignal"):
+        assert release[same] == replica[same]
+    host: Any = release["HostConfig"]
+    assert host == {
+        **{key: replica["HostConfig"][key] for key in ("NetworkMode", "Mounts", "Memory", "LogConfig")},
+        "RestartPolicy": {"Name": "no"},
+    }
+    assert release["ExposedPorts"] == {}
+    assert release["NetworkingConfig"] == {"EndpointsConfig": {"syntra-shop": {}}}
+    assert release["Healthcheck"] == {"Test": ["NONE"]}
+    assert release["Labels"] == {
+        "syntra.managed": "true",
+        "syntra.owner": OWNER,
+        "syntra.instance": "5a",
+        "syntra.kind": "release",
+        "syntra.service_id": "svc_123",
+        "syntra.deployment_id": "dep_abc12345",
+        "syntra.project": "shop",
+        "syntra.names": "engine",
+    }
+    assert body.release_name(ServiceId("svc_123"), DeploymentId("dep_abc12345")) == "syn-svc_123-dep_abc1-release"

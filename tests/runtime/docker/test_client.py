@@ -22,7 +22,7 @@ from syntra.runtime.docker.errors import (
     NotFound,
     StreamBroken,
 )
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, asked, fake_engine, replying
 
 TOO_OLD = answer(400, {"message": "client version 1.41 is too old. Minimum supported API version is 1.44"})
 
@@ -35,7 +35,7 @@ async def serve(peer: Peer) -> None:
 
 
 async def test_calls_are_prefixed_quoted_and_named(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, serve) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, serve) as (engine, client):
         response = await client.request("POST", "/a", query={"b": "c d"}, body={"e": 1})
         assert response.json() == {"target": "/v1.41/a?b=c+d", "connection": 1}
         assert client.api_version == (1, 41)
@@ -50,7 +50,7 @@ async def test_calls_are_prefixed_quoted_and_named(tmp_path: Path) -> None:
 
 
 async def test_short_calls_share_one_connection_and_one_negotiation(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, serve) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, serve) as (engine, client):
         for _ in range(3):
             await client.request("GET", "/a")
         assert (engine.connections, engine.pings) == (1, 1)
@@ -66,7 +66,7 @@ async def test_concurrent_calls_keep_no_more_idle_connections_than_the_pool_hold
 
 
 async def test_the_version_is_unknown_before_the_first_call(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, serve) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, serve) as (engine, client):
         with pytest.raises(DockerError, match="API version"):
             _ = client.api_version
         with pytest.raises(DockerError, match="API version"):
@@ -77,7 +77,7 @@ async def test_the_version_is_unknown_before_the_first_call(tmp_path: Path) -> N
 
 
 async def test_an_engine_that_is_too_old_is_refused_in_words(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, serve) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, serve) as (engine, client):
         engine.ping = engine.ping.replace(b"1.41", b"1.40")
         with pytest.raises(EngineUnsupported, match=r"1\.40 is older than 1\.41; upgrade"):
             await client.request("GET", "/a")
@@ -86,7 +86,7 @@ async def test_an_engine_that_is_too_old_is_refused_in_words(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("ping", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", answer(404)])
 async def test_something_that_is_no_engine_is_told(tmp_path: Path, ping: bytes) -> None:
-    async with fake_engine(tmp_path, serve) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, serve) as (engine, client):
         engine.ping = ping
         with pytest.raises(EngineProtocolError, match="without an API version"):
             await client.request("GET", "/a")
@@ -102,7 +102,7 @@ async def test_a_refused_version_is_negotiated_again_even_for_posts(tmp_path: Pa
             else:
                 await peer.send(answer(200, {}))
 
-    async with fake_engine(tmp_path, script) as peer_engine, EngineClient(peer_engine.endpoint) as client:
+    async with asked(tmp_path, script) as (peer_engine, client):
         await client.request("GET", "/a")
         await client.request("POST", "/b")  # the engine was replaced by a newer one
         assert client.api_version == (1, 50)
@@ -110,12 +110,7 @@ async def test_a_refused_version_is_negotiated_again_even_for_posts(tmp_path: Pa
 
 
 async def test_a_version_that_stays_refused_ends_in_an_error(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(TOO_OLD)
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(TOO_OLD, always=True)) as (engine, client):
         with pytest.raises(EngineUnsupported, match=r"Minimum supported API version is 1\.44"):
             await client.request("GET", "/a")
         assert len(engine.requests) == 2
@@ -138,7 +133,7 @@ def stale_after_first_answer(served: asyncio.Event) -> Callable[[Peer], Awaitabl
 
 async def test_a_read_on_a_stale_connection_is_repeated_on_a_fresh_one(tmp_path: Path) -> None:
     script = stale_after_first_answer(asyncio.Event())
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (engine, client):
         await client.request("GET", "/a")
         response = await client.request("GET", "/a")
         assert response.json() == {"connection": 2}
@@ -148,7 +143,7 @@ async def test_a_read_on_a_stale_connection_is_repeated_on_a_fresh_one(tmp_path:
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 async def test_a_change_on_a_stale_connection_is_not_repeated(tmp_path: Path, method: str) -> None:
     script = stale_after_first_answer(asyncio.Event())
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (engine, client):
         await client.request("GET", "/a")
         with pytest.raises(EngineUnreachable) as caught:
             await client.request(method, "/a")
@@ -161,20 +156,16 @@ async def test_a_change_avoids_a_connection_that_is_seen_to_be_closed(tmp_path: 
         await peer.request()
         await peer.send(answer(200, {"connection": peer.number}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (engine, client):
         for number in (1, 2, 3):
             engine.script_ended.clear()
             assert (await client.request("POST", "/a")).json() == {"connection": number}
-            async with asyncio.timeout(5):
-                await engine.script_ended.wait()
+            await engine.script_end()
         assert engine.pings == 3
 
 
 async def test_a_drop_on_a_fresh_connection_is_not_repeated(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying()) as (engine, client):
         with pytest.raises(EngineUnreachable, match="closed before a response"):
             await client.request("GET", "/a")
         assert len(engine.requests) == 1
@@ -184,18 +175,14 @@ async def test_a_drop_before_the_request_was_sent_says_so(tmp_path: Path) -> Non
     async def script(peer: Peer) -> None:
         await peer.reader.readuntil(b"\r\n\r\n")
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(EngineUnreachable) as caught:
             await client.request("POST", "/a")
         assert not caught.value.sent
 
 
 async def test_something_in_between_that_closes_after_every_answer_is_coped_with(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(answer(200, {}, headers="Connection: close\r\n"))
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(answer(200, {}, headers="Connection: close\r\n"))) as (engine, client):
         engine.ping = engine.ping.replace(b"Content-Length", b"Connection: close\r\nContent-Length")
         await client.request("POST", "/a")
         await client.request("POST", "/a")
@@ -215,12 +202,7 @@ async def test_something_in_between_that_closes_after_every_answer_is_coped_with
 async def test_error_statuses_are_errors_and_keep_the_connection(
     tmp_path: Path, raw: bytes, kind: type[EngineError], message: str
 ) -> None:
-    async def script(peer: Peer) -> None:
-        while True:
-            await peer.request()
-            await peer.send(raw)
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(raw, always=True)) as (engine, client):
         for _ in range(2):
             with pytest.raises(kind, match=message) as caught:
                 await client.request("GET", "/a")
@@ -229,11 +211,7 @@ async def test_error_statuses_are_errors_and_keep_the_connection(
 
 
 async def test_not_modified_is_an_answer(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 304 Not Modified\r\n\r\n")
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(b"HTTP/1.1 304 Not Modified\r\n\r\n")) as (_, client):
         assert (await client.request("POST", "/a")).status == 304
 
 
@@ -247,7 +225,7 @@ async def test_a_body_that_is_no_json_or_too_long_is_a_protocol_error(tmp_path: 
                     await peer.send(b"x" * 1024 * 1024)
             await peer.send(b"HTTP/1.1 200 X\r\nContent-Length: 4\r\n\r\noops")
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(EngineProtocolError, match="not JSON"):
             (await client.request("GET", "/a")).json()
         with pytest.raises(EngineProtocolError, match="longer than"):
@@ -260,24 +238,22 @@ async def silent(peer: Peer) -> None:
 
 
 async def test_a_deadline_closes_the_connection(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, silent) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, silent) as (engine, client):
         with pytest.raises(EngineTimeout, match=r"cannot GET /a: no answer from the engine within 0\.05 s"):
             await client.request("GET", "/a", deadline=0.05)
-        async with asyncio.timeout(5):
-            await engine.script_ended.wait()
+        await engine.script_end()
         assert len(client._pool) == 0
 
 
 async def test_cancelling_a_call_closes_its_connection(tmp_path: Path) -> None:
-    async with fake_engine(tmp_path, silent) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, silent) as (engine, client):
         async with asyncio.TaskGroup() as group:
             task = group.create_task(client.request("GET", "/a"), name="call")
             while not engine.requests:
                 await asyncio.sleep(0)
             task.cancel()
         assert task.cancelled()
-        async with asyncio.timeout(5):
-            await engine.script_ended.wait()
+        await engine.script_end()
 
 
 async def test_a_stream_yields_its_body_and_raises_when_it_drops(tmp_path: Path) -> None:
@@ -287,7 +263,7 @@ async def test_a_stream_yields_its_body_and_raises_when_it_drops(tmp_path: Path)
         if peer.number == 1:
             await peer.send(b"0\r\n\r\n")
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         async with client.stream("GET", "/a", idle_deadline=5) as stream:
             assert (stream.status, stream.headers["transfer-encoding"]) == (200, "chunked")
             assert b"".join([chunk async for chunk in stream]) == b"abc"
@@ -299,16 +275,15 @@ async def test_a_stream_yields_its_body_and_raises_when_it_drops(tmp_path: Path)
 
 
 async def test_leaving_a_stream_early_closes_its_connection(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await peer.closed()
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with (
+        fake_engine(
+            tmp_path, replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", stay=True)
+        ) as engine,
+        EngineClient(engine.endpoint) as client,
+    ):
         async with client.stream("GET", "/a") as stream:
             assert await anext(stream) == b"abc"
-        async with asyncio.timeout(5):
-            await engine.script_ended.wait()
+        await engine.script_end()
 
 
 async def test_a_stream_that_is_not_read_holds_the_engine_back(tmp_path: Path) -> None:
@@ -328,7 +303,7 @@ async def test_a_stream_that_is_not_read_holds_the_engine_back(tmp_path: Path) -
                 return
             sent += 65536
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         async with client.stream("GET", "/a"), asyncio.timeout(5):
             await blocked.wait()
         assert sent < 2 * 1024 * 1024
@@ -341,7 +316,7 @@ async def test_a_stream_has_a_deadline_for_its_head_and_one_for_each_read(tmp_pa
             await peer.send(b"HTTP/1.1 200 OK\r\n\r\n")
         await peer.closed()
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(EngineTimeout):
             async with client.stream("GET", "/a", connect_deadline=0.02):
                 raise AssertionError("there is no head")
@@ -351,11 +326,7 @@ async def test_a_stream_has_a_deadline_for_its_head_and_one_for_each_read(tmp_pa
 
 
 async def test_an_error_status_of_a_stream_is_an_error(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(answer(404, {"message": "no such container"}))
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(answer(404, {"message": "no such container"}))) as (_, client):
         with pytest.raises(NotFound):
             async with client.stream("GET", "/a"):
                 raise AssertionError("there is no stream")

@@ -20,7 +20,7 @@ from syntra.runtime.docker.errors import (
     StreamBroken,
 )
 from syntra.runtime.docker.http import encode_request
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, connected, fake_engine, replying
 
 GET = encode_request("GET", "/", {})
 RESPONSE = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
@@ -40,8 +40,7 @@ async def test_a_drop_at_any_byte_is_an_error_of_its_place(tmp_path: Path, cut: 
         await peer.send(RESPONSE[:cut])
 
     head_end = RESPONSE.index(b"\r\n\r\n") + 4
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, script) as (_engine, connection):
         try:
             if cut < head_end:
                 with pytest.raises(EngineUnreachable) as caught:
@@ -61,18 +60,15 @@ async def test_a_drop_at_any_byte_is_an_error_of_its_place(tmp_path: Path, cut: 
 
 
 async def test_what_arrived_before_a_drop_is_delivered_first(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
-
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, replying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")) as (
+        _engine,
+        connection,
+    ):
         await connection.request(GET, method="GET", what="GET /")
         assert await connection.read_body(5) == b"abc"
         with pytest.raises(StreamBroken, match="closed inside the response body"):
             await connection.read_body(5)
         assert not connection.reusable
-        await connection.close()
 
 
 async def test_a_silent_body_is_a_timeout_and_loses_nothing(tmp_path: Path) -> None:
@@ -85,27 +81,19 @@ async def test_a_silent_body_is_a_timeout_and_loses_nothing(tmp_path: Path) -> N
         await peer.send(b"abc")
         await peer.closed()
 
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, script) as (_engine, connection):
         await connection.request(GET, method="GET", what="GET /")
         with pytest.raises(EngineTimeout, match=r"within 0\.01 s"):
             await connection.read_body(0.01)
         go_on.set()
         assert await body_of(connection) == b"abc"
         assert connection.reusable
-        await connection.close()
 
 
 async def test_bytes_that_are_no_http_are_a_protocol_error(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"220 smtp.example ESMTP\r\n\r\n")
-
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, replying(b"220 smtp.example ESMTP\r\n\r\n")) as (_engine, connection):
         with pytest.raises(EngineProtocolError, match="status line"):
             await connection.request(GET, method="GET", what="GET /")
-        await connection.close()
 
 
 async def test_an_upgraded_connection_carries_bytes_both_ways(tmp_path: Path) -> None:
@@ -116,8 +104,7 @@ async def test_an_upgraded_connection_carries_bytes_both_ways(tmp_path: Path) ->
             await peer.send(data.upper())
         await peer.send(b"bye")
 
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, script) as (_engine, connection):
         head = await connection.request(GET, method="GET", what="GET /")
         assert head.status == 101
         assert connection.upgraded
@@ -150,24 +137,16 @@ async def test_closing_closes_even_when_cancelled(tmp_path: Path) -> None:
             task = group.create_task(close_and_be_cancelled(), name="close")
             await started.wait()
             task.cancel()
-        async with asyncio.timeout(5):
-            await engine.script_ended.wait()
+        await engine.script_end()
 
 
 async def test_an_idle_connection_that_was_closed_is_noticed(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(answer(200, {}))
-
-    async with fake_engine(tmp_path, script) as engine:
-        connection = await EngineConnection.open(engine.endpoint)
+    async with connected(tmp_path, replying(answer(200, {}))) as (engine, connection):
         assert await connection.still_open()
         await connection.request(GET, method="GET", what="GET /")
         await body_of(connection)
-        async with asyncio.timeout(5):
-            await engine.script_ended.wait()
+        await engine.script_end()
         assert not await connection.still_open()
-        await connection.close()
 
 
 @pytest.mark.parametrize("kind", ["missing", "plain file", "refused"])

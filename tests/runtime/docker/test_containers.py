@@ -12,22 +12,14 @@ from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
-from syntra.runtime.docker.errors import (
-    BadParameter,
-    Conflict,
-    DockerError,
-    EngineTimeout,
-    NotFound,
-    StreamBroken,
-)
+from syntra.runtime.docker.errors import BadParameter, Conflict, DockerError, EngineTimeout, NotFound, StreamBroken
 from syntra.runtime.docker.stats import container_figures, is_empty
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, asked, replying
 from tests.runtime.docker.scratch import container, fresh_name
 
 FOREVER = ["sleep", "1000"]
 
 
-@pytest.mark.engine
 async def test_a_container_is_created_inspected_listed_and_removed(endpoint: Endpoint, image: str) -> None:
     body = {"Env": ["A=1"], "Labels": {"syntra.test": "lifecycle"}, "HostConfig": {"RestartPolicy": {"Name": "always"}}}
     async with container(endpoint, image, FOREVER, start=False, **body) as made:
@@ -51,7 +43,6 @@ async def test_a_container_is_created_inspected_listed_and_removed(endpoint: End
             await made.containers.inspect(made.id)
 
 
-@pytest.mark.engine
 async def test_state_changes_tell_whether_there_was_anything_to_do(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, FOREVER, start=False, StopSignal="SIGKILL") as made:
         one = made.containers
@@ -78,7 +69,6 @@ async def test_state_changes_tell_whether_there_was_anything_to_do(endpoint: End
         assert (await one.inspect(made.id)).state.status == "exited"
 
 
-@pytest.mark.engine
 async def test_creation_and_start_fail_with_the_engines_words(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["/no/such/binary"], start=False) as made:
         with pytest.raises(Conflict, match="already in use"):
@@ -92,7 +82,6 @@ async def test_creation_and_start_fail_with_the_engines_words(endpoint: Endpoint
         assert "no such file" in state.error
 
 
-@pytest.mark.engine
 async def test_an_armed_wait_sees_a_container_that_ends_at_once(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["sh", "-c", "exit 3"], start=False) as made:
         async with made.containers.armed_wait(made.id, "next-exit") as outcome:
@@ -106,7 +95,6 @@ async def test_an_armed_wait_sees_a_container_that_ends_at_once(endpoint: Endpoi
                 assert await outcome() == 3
 
 
-@pytest.mark.engine
 async def test_a_wait_has_a_deadline_and_a_kill_ends_it(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, FOREVER) as made:
         with pytest.raises(EngineTimeout, match="to be not-running"):
@@ -115,7 +103,6 @@ async def test_a_wait_has_a_deadline_and_a_kill_ends_it(endpoint: Endpoint, imag
         assert await made.containers.wait(made.id, deadline=20) == 137
 
 
-@pytest.mark.engine
 async def test_parallel_removals_all_end_when_it_is_gone(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, FOREVER) as made:
         async with asyncio.TaskGroup() as group:
@@ -125,7 +112,6 @@ async def test_parallel_removals_all_end_when_it_is_gone(endpoint: Endpoint, ima
             await made.containers.inspect(made.id)
 
 
-@pytest.mark.engine
 async def test_figures_come_from_the_engine_and_from_cgroup_files_alike(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["sh", "-c", "while :; do :; done"]) as made:
         pid = (await made.containers.inspect(made.id)).state.pid
@@ -148,7 +134,6 @@ async def test_figures_come_from_the_engine_and_from_cgroup_files_alike(endpoint
         assert CgroupReader().read(pid) is None
 
 
-@pytest.mark.engine
 async def test_an_odd_name_addresses_nothing_else(endpoint: Endpoint) -> None:
     async with EngineClient(endpoint) as client:
         for name in ("", "..", "a/../json"):
@@ -161,19 +146,19 @@ async def test_an_odd_name_addresses_nothing_else(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("gone_after", [0, 3])
 async def test_a_removal_in_progress_is_waited_for(tmp_path: Path, gone_after: int) -> None:
-    asked = itertools.count()
+    looks = itertools.count()
 
     async def script(peer: Peer) -> None:
         while True:
             request = await peer.request()
             if request.method == "DELETE":
                 await peer.send(answer(409, {"message": "removal of container x is already in progress"}))
-            elif next(asked) < gone_after:
+            elif next(looks) < gone_after:
                 await peer.send(answer(200, {"Id": "x", "State": {"Status": "removing"}}))
             else:
                 await peer.send(answer(404, {"message": "No such container: x"}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (engine, client):
         await Containers(client).remove("x", force=True)
         assert len(engine.requests) == gone_after + 2
 
@@ -185,26 +170,19 @@ async def test_a_removal_that_does_not_end_is_a_timeout(tmp_path: Path) -> None:
             message = {"message": "removal of container x is already in progress"}
             await peer.send(answer(409, message) if request.method == "DELETE" else answer(200, {}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(EngineTimeout, match="cannot remove container x"):
             await Containers(client).remove("x", deadline=0.1)
 
 
 async def test_a_wait_that_ends_without_a_code_is_a_broken_stream(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    script = replying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(StreamBroken, match="without an exit code"):
             await Containers(client).wait("x", deadline=5)
 
 
 async def test_the_deadline_of_a_stop_exceeds_its_grace(tmp_path: Path) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 204 No Content\r\n\r\n")
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(b"HTTP/1.1 204 No Content\r\n\r\n")) as (engine, client):
         assert await Containers(client).stop("x", 2.2)
         assert engine.requests[0].target == "/v1.41/containers/x/stop?t=3"

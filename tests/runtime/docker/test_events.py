@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.errors import EngineProtocolError, StreamBroken
 from syntra.runtime.docker.events import Events
-from tests.runtime.docker.fake_engine import Peer, fake_engine
+from tests.runtime.docker.fake_engine import asked, replying
 from tests.runtime.docker.scratch import container
 
 
-@pytest.mark.engine
 async def test_events_of_a_container_arrive_in_order_and_can_be_asked_for_again(endpoint: Endpoint, image: str) -> None:
     before = time.time_ns() - 1_000_000
     async with container(endpoint, image, ["sh", "-c", "exit 3"]) as made:
@@ -36,15 +34,10 @@ async def test_events_of_a_container_arrive_in_order_and_can_be_asked_for_again(
 
 
 @pytest.mark.parametrize(
-    ("body", "kind"),
-    [(b'{"Type":"container","Action":"die"}\n', StreamBroken), (b"{}x", EngineProtocolError)],
+    ("body", "kind"), [(b'{"Type":"container","Action":"die"}\n', StreamBroken), (b"{}x", EngineProtocolError)]
 )
 async def test_the_end_of_the_stream_is_an_error(tmp_path: Path, body: bytes, kind: type[Exception]) -> None:
-    async def script(peer: Peer) -> None:
-        await peer.request()
-        await peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + body)
-
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, replying(b"HTTP/1.1 200 OK\r\n\r\n" + body)) as (engine, client):
         with pytest.raises(kind):
             async with aclosing(Events(client).stream(1_500_000_000)) as events:
                 async for event in events:

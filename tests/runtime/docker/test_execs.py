@@ -8,8 +8,9 @@ import os
 import pytest
 
 from syntra.runtime.docker.endpoint import Endpoint
-from syntra.runtime.docker.errors import Conflict, ExecTimeout, NotFound
-from syntra.runtime.docker.execs import Execs
+from syntra.runtime.docker.errors import Conflict, ExecTimeout, NotFound, StreamBroken
+from syntra.runtime.docker.execs import Execs, ExecSession
+from syntra.runtime.docker.frames import FrameType
 from tests.runtime.docker.scratch import Scratch, container
 
 pytestmark = pytest.mark.engine
@@ -66,6 +67,15 @@ async def test_a_deadline_ends_the_command_with_its_descendants(endpoint: Endpoi
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root on the engine's host can end the processes of an exec")
+async def test_a_deadline_ends_a_command_that_never_stops_talking(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        with pytest.raises(ExecTimeout) as caught:
+            await Execs(made.client).run(made.id, ["yes"], deadline=0.5, output_limit=LIMIT)
+        assert (caught.value.stdout, caught.value.truncated) == (b"y\n" * (LIMIT // 2), True)
+        assert await marked(made, "yes") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root on the engine's host can end the processes of an exec")
 async def test_cancelling_ends_the_command(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, FOREVER) as made:
         run = Execs(made.client).run(made.id, ["sleep", "775"], deadline=60, output_limit=LIMIT)
@@ -86,3 +96,69 @@ async def test_a_container_that_does_not_run_or_exist_is_told(endpoint: Endpoint
             await execs.run(made.id, ["true"], deadline=20, output_limit=LIMIT)
         with pytest.raises(NotFound):
             await execs.run("syntra-test-absent", ["true"], deadline=20, output_limit=LIMIT)
+
+
+async def output_of(session: ExecSession) -> tuple[bytes, bytes]:
+    stdout, stderr = b"", b""
+    while frames := await session.read():
+        stdout += b"".join(frame.payload for frame in frames if frame.type is FrameType.STDOUT)
+        stderr += b"".join(frame.payload for frame in frames if frame.type is FrameType.STDERR)
+    return stdout, stderr
+
+
+async def test_input_reaches_the_command_and_its_end_is_seen(endpoint: Endpoint, image: str) -> None:
+    data = bytes(range(256)) * 20_000
+    async with container(endpoint, image, FOREVER) as made:
+        streams = Execs(made.client).attach(made.id, ["cat"], env={}, working_dir=None, tty=False, stdin=True)
+        async with streams as session, asyncio.TaskGroup() as group:
+
+            async def feed() -> None:
+                for begin in range(0, len(data), 65536):
+                    await session.write(data[begin : begin + 65536])
+                session.end_input()
+
+            group.create_task(feed(), name="feed")
+            assert await output_of(session) == (data, b"")
+            assert await session.exit_code() == 0
+
+
+async def test_output_is_whole_when_a_command_ends_before_its_input(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        for _ in range(10):
+            argv = ["head", "-c", "300000"]
+            streams = Execs(made.client).attach(made.id, argv, env={}, working_dir=None, tty=False, stdin=True)
+            async with streams as session, asyncio.TaskGroup() as group:
+
+                async def feed() -> None:
+                    with pytest.raises(StreamBroken):
+                        while True:
+                            await session.write(b"x" * 65536)
+
+                feeding = group.create_task(feed(), name="feed")
+                assert await output_of(session) == (b"x" * 300_000, b"")
+                assert await session.exit_code() == 0
+                await asyncio.wait({feeding}, timeout=20)
+                assert feeding.done()
+
+
+async def test_a_terminal_has_the_size_that_it_is_given(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        argv = ["sh", "-c", "read line; stty size; exit 3"]
+        streams = Execs(made.client).attach(made.id, argv, env={}, working_dir=None, tty=True, stdin=True)
+        async with streams as session:
+            await session.resize(33, 77)
+            await session.write(b"go\n")
+            stdout, stderr = await output_of(session)
+            assert (stdout.splitlines()[-1], stderr) == (b"33 77", b"")
+            assert await session.exit_code() == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root on the engine's host can end the processes of an exec")
+async def test_leaving_the_streams_ends_the_command(endpoint: Endpoint, image: str) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        argv = ["sh", "-c", "echo up; sleep 776"]
+        async with Execs(made.client).attach(
+            made.id, argv, env={}, working_dir=None, tty=False, stdin=False
+        ) as session:
+            assert [frame.payload for frame in await session.read()] == [b"up\n"]
+        assert await marked(made, "sleep 776") == []

@@ -38,6 +38,11 @@ def test_an_end_by_itself_is_told_with_its_code_and_place() -> None:
     assert ends.drain().ended == ()
 
 
+def test_a_container_that_is_no_replica_ends_without_news() -> None:
+    release = {**LABELS, "syntra.kind": "release"}
+    assert told(ExitTracker("me"), event("die", labels=release, exitCode="3")) == []
+
+
 def test_what_we_ask_for_is_not_told_and_what_comes_after_is() -> None:
     ends = ExitTracker("me")
     ends.expected("a", 100 * SEC)

@@ -20,8 +20,9 @@ from syntra.runtime.docker.jsonlines import JsonStream
 from syntra.runtime.docker.paths import Query, path
 from syntra.runtime.docker.pull import PullProgress
 from syntra.runtime.docker.records import RegistryAuth
+from tests.narrow import present
 from tests.runtime.docker.conftest import Registry
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, asked
 from tests.runtime.docker.scratch import container
 
 OWN_BYTES = 2 * 1024 * 1024
@@ -66,30 +67,25 @@ async def push(client: EngineClient, repository: str) -> str:
     return digest
 
 
-@pytest.mark.engine
 async def test_an_image_is_pulled_by_tag_and_by_digest(endpoint: Endpoint, image: str, registry: Registry) -> None:
     async with pushed(endpoint, image, registry.open) as (images, repository, digest):
         assert await images.inspect(f"{repository}:v1") is None
         seen: list[PullProgress] = []
         await images.pull(repository, "v1", inactivity_secs=30, on_progress=seen.append)
-        found = await images.inspect(f"{repository}:v1")
-        assert found is not None
+        found = present(await images.inspect(f"{repository}:v1"))
         assert (found.repo_tags, found.repo_digests) == ((f"{repository}:v1",), (f"{repository}@{digest}",))
         assert found.env["BUILT"] == "yes"
         assert (seen[-1].percent, seen[-1].layers_done, seen[-1].layers_total) == (100.0, 2, 2)
         assert 0 < seen[-1].bytes_done == seen[-1].bytes_total
         await images.remove(f"{repository}:v1")
         await images.pull(repository, digest, inactivity_secs=30)
-        found = await images.inspect(f"{repository}@{digest}")
-        assert found is not None
+        found = present(await images.inspect(f"{repository}@{digest}"))
         assert found.repo_tags == (), "an image pulled by digest has no tag"
         await images.tag(found.id, repository, "kept")
-        found = await images.inspect(found.id)
-        assert found is not None
+        found = present(await images.inspect(found.id))
         assert found.repo_tags == (f"{repository}:kept",)
 
 
-@pytest.mark.engine
 async def test_credentials_are_used_and_missing_or_wrong_ones_are_told(
     endpoint: Endpoint, image: str, registry: Registry
 ) -> None:
@@ -104,7 +100,6 @@ async def test_credentials_are_used_and_missing_or_wrong_ones_are_told(
         assert await images.inspect(f"{repository}:v1") is not None
 
 
-@pytest.mark.engine
 async def test_an_error_after_the_first_progress_is_seen(endpoint: Endpoint, image: str, registry: Registry) -> None:
     """The status is 200 by then, and the failure is the last message of the body."""
     async with pushed(endpoint, image, registry.open) as (images, repository, _):
@@ -123,7 +118,6 @@ def _is_own_layer(blob: Path) -> bool:
     return blob.stat().st_size >= OWN_BYTES
 
 
-@pytest.mark.engine
 async def test_what_is_not_there_and_who_does_not_answer_are_told_apart(endpoint: Endpoint, registry: Registry) -> None:
     async with EngineClient(endpoint) as client:
         images = Images(client)
@@ -140,7 +134,6 @@ async def test_what_is_not_there_and_who_does_not_answer_are_told_apart(endpoint
             await images.pull(f"{registry.open}/absent", "", inactivity_secs=30)
 
 
-@pytest.mark.engine
 async def test_a_silent_registry_is_a_stalled_pull(endpoint: Endpoint) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -151,7 +144,6 @@ async def test_a_silent_registry_is_a_stalled_pull(endpoint: Endpoint) -> None:
         assert caught.value.reason is PullFailure.STALLED
 
 
-@pytest.mark.engine
 async def test_names_are_given_listed_and_taken_away(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["sleep", "1000"]) as made:
         images = Images(made.client)
@@ -159,8 +151,7 @@ async def test_names_are_given_listed_and_taken_away(endpoint: Endpoint, image: 
         await images.tag(image, repository, "v2")
         (row,) = await images.list(reference=f"{repository}:*")
         assert f"{repository}:v2" in row.repo_tags
-        details = await images.inspect(image)
-        assert details is not None
+        details = present(await images.inspect(image))
         assert (row.id, row.size_bytes > 0) == (details.id, True)
         assert await images.list(labels={"syntra.test": "none"}) == []
         assert await images.remove(f"{repository}:v2"), "another name is left"
@@ -183,7 +174,7 @@ async def test_a_pull_that_drops_or_makes_no_sense_is_not_a_success(tmp_path: Pa
         await peer.send(bodies[peer.number])
 
     kinds: dict[int, type[DockerError]] = {1: StreamBroken, 2: StreamBroken, 3: EngineProtocolError}
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         for number in bodies:
             with pytest.raises(kinds[number]):
                 await Images(client).pull("r", "v1", inactivity_secs=5)
@@ -203,5 +194,5 @@ async def test_the_credentials_header_is_url_safe_and_nothing_prints_it(tmp_path
         assert request.target == "/v1.41/images/create?fromImage=r%2Fa&tag=v1"
         await peer.send(answer(200, {"status": "done"}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         await Images(client).pull("r/a", "v1", auth, inactivity_secs=5)

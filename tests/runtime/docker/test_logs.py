@@ -14,7 +14,7 @@ from syntra.runtime.docker.errors import NotFound, StreamBroken
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.records import LogRecord, Stream
 from syntra.runtime.docker.resume import LogResume
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, asked
 from tests.runtime.docker.scratch import Scratch, container
 
 LONG = "seq 1 20000 | tr -d '\\n'; echo; "
@@ -32,7 +32,6 @@ async def read(
         return [record async for record in records]
 
 
-@pytest.mark.engine
 async def test_lines_of_both_streams_arrive_whole_and_are_not_read_twice(endpoint: Endpoint, image: str) -> None:
     script = f"echo first; echo second >&2; {LONG} printf last"
     async with container(endpoint, image, ["sh", "-c", script]) as made:
@@ -51,7 +50,6 @@ async def test_lines_of_both_streams_arrive_whole_and_are_not_read_twice(endpoin
             assert (await anext(later)).message == LONG_LINE[: 64 * 1024]
 
 
-@pytest.mark.engine
 async def test_a_terminal_has_one_stream_without_carriage_returns(endpoint: Endpoint, image: str) -> None:
     script = "echo first; echo second >&2; seq 1 6000 | tr -d '\\n'; echo; printf last"
     async with container(endpoint, image, ["sh", "-c", script], Tty=True) as made:
@@ -63,7 +61,6 @@ async def test_a_terminal_has_one_stream_without_carriage_returns(endpoint: Endp
         assert all(len(record.timestamp) == 30 for record in records)
 
 
-@pytest.mark.engine
 async def test_following_ends_with_the_container(endpoint: Endpoint, image: str) -> None:
     async with (
         container(endpoint, image, ["sh", "-c", "echo up; sleep 1000"]) as made,
@@ -75,15 +72,11 @@ async def test_following_ends_with_the_container(endpoint: Endpoint, image: str)
         assert [record async for record in records] == []
 
 
-@pytest.mark.engine
 async def test_following_across_restarts_goes_on_and_ends_with_the_removal(endpoint: Endpoint, image: str) -> None:
     script = "echo run >> /tmp/runs; echo hello from $(cat /tmp/runs | tr -d '\\n'); exec sleep 1000"
     async with container(endpoint, image, ["sh", "-c", script]) as made:
         logs = Logs(made.client)
-        async with (
-            aclosing(logs.follow_restarts(made.id, poll_secs=0.1)) as records,
-            asyncio.timeout(30),
-        ):
+        async with aclosing(logs.follow_restarts(made.id, poll_secs=0.1)) as records, asyncio.timeout(30):
             assert (await anext(records)).message == "hello from run"
             await made.containers.restart(made.id, 0)
             assert (await anext(records)).message == "hello from runrun"
@@ -94,7 +87,6 @@ async def test_following_across_restarts_goes_on_and_ends_with_the_removal(endpo
             assert [record async for record in records] == []
 
 
-@pytest.mark.engine
 async def test_only_new_lines_are_followed_when_no_tail_is_wanted(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["sh", "-c", "echo line; exec sleep 1000"]) as made:
         logs, checks = Logs(made.client), 0
@@ -119,7 +111,6 @@ async def test_only_new_lines_are_followed_when_no_tail_is_wanted(endpoint: Endp
             assert [record async for record in records] == [], "the first run's line was not wanted"
 
 
-@pytest.mark.engine
 async def test_logs_of_what_does_not_exist_are_not_found(endpoint: Endpoint) -> None:
     async with EngineClient(endpoint) as client:
         with pytest.raises(NotFound):
@@ -151,7 +142,7 @@ async def test_a_dropped_log_is_an_error_after_what_arrived(tmp_path: Path, sent
             await peer.send(answer(200, {"Config": {"Tty": False}}))
         await peer.send(sent)
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         resume = LogResume()
         async with aclosing(Logs(client).follow("x", resume=resume)) as records:
             assert (await anext(records)).message == "one"
@@ -167,7 +158,7 @@ async def test_an_unfinished_line_at_a_drop_is_asked_for_again(tmp_path: Path) -
         payload = PART + b"\x02" + frame(b"2024-05-01T12:00:03.000000001Z other\n")[1:]
         await peer.send(CHUNKED + f"{len(payload):x}\r\n".encode() + payload + b"\r\n")
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (engine, client):
         resume = LogResume()
         with pytest.raises(StreamBroken):
             async with aclosing(Logs(client).follow("x", resume=resume)) as records:

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from syntra.model.container import NameSource
-from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
-from syntra.runtime.docker.naming import ContainerDnsOf, nobody, project_network
+from syntra.runtime.docker.naming import ContainerDnsOf, engine_only, project_network
 from syntra.runtime.docker.parsing import network_details
 from tests.engine import api, busybox_image, engine_token
 from tests.model.samples import deployment
@@ -35,7 +35,7 @@ class Rig:
 
     client: EngineClient
     token: str
-    answers: ContainerDnsOf = nobody
+    answers: ContainerDnsOf = engine_only
     with_aliases: bool = True
 
     async def source(self, service: str, deployment_id: str = "d1", index: int = 1) -> NameSource:
@@ -62,18 +62,13 @@ class Rig:
         return found.names
 
     def deployment(self, service: str, deployment_id: str) -> Deployment:
-        base = deployment()
-        spec = dataclasses.replace(
-            base.spec,
+        return deployment(
+            deployment_id,
             service_id=ServiceId(f"{service}-{self.token}"),
             service_name=service,
             project_name=self.token,
             image=ImageRef(registry="", repository=f"{self.token}/app", tag="1"),
-            command=(),
-            host_port=None,
-            volumes=(),
         )
-        return dataclasses.replace(base, deployment_id=DeploymentId(deployment_id), spec=spec)
 
 
 @asynccontextmanager

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-import pytest
-
 from syntra.model.image import ImageRef
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
@@ -31,7 +29,6 @@ class SlowNetworks(Networks):
         return await super().inspect(name)
 
 
-@pytest.mark.engine
 async def test_a_network_is_not_released_under_a_container_that_is_being_created(
     endpoint: Endpoint, engine_token: str
 ) -> None:

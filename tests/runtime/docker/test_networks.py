@@ -13,7 +13,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.errors import DockerError
 from syntra.runtime.docker.networks import Networks
-from tests.runtime.docker.fake_engine import Peer, answer, fake_engine
+from tests.runtime.docker.fake_engine import Peer, answer, asked
 from tests.runtime.docker.scratch import container, fresh_name
 
 
@@ -28,7 +28,6 @@ async def scratch_networks(endpoint: Endpoint) -> AsyncIterator[tuple[Networks, 
                 await networks.remove(network.id)
 
 
-@pytest.mark.engine
 async def test_concurrent_callers_end_up_with_one_network(endpoint: Endpoint) -> None:
     async with scratch_networks(endpoint) as (networks, name):
         assert await networks.inspect(name) is None
@@ -52,7 +51,6 @@ async def test_concurrent_callers_end_up_with_one_network(endpoint: Endpoint) ->
         assert await networks.remove(name)
 
 
-@pytest.mark.engine
 async def test_a_running_container_is_attached_and_detached(endpoint: Endpoint, image: str) -> None:
     async with (
         scratch_networks(endpoint) as (networks, name),
@@ -100,7 +98,7 @@ async def test_the_loser_of_a_race_gives_way_to_the_older_network(tmp_path: Path
             else:
                 await peer.send(answer(404, {"message": "no such network"}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         assert (await Networks(client).ensure("net", {})).id == "theirs"
         assert removed == ["/networks/mine"]
 
@@ -116,6 +114,6 @@ async def test_a_network_that_vanishes_while_being_made_is_an_error(tmp_path: Pa
             else:
                 await peer.send(answer(404, {"message": "no such network"}))
 
-    async with fake_engine(tmp_path, script) as engine, EngineClient(engine.endpoint) as client:
+    async with asked(tmp_path, script) as (_, client):
         with pytest.raises(DockerError, match="removed at the same time"):
             await Networks(client).ensure("net", {})

@@ -18,16 +18,16 @@ async def serve(peer: Peer) -> None:
 async def test_a_connection_is_handed_out_again_only_after_a_complete_response(tmp_path: Path) -> None:
     async with fake_engine(tmp_path, serve) as engine:
         pool = ConnectionPool(engine.endpoint, size=1)
-        first, pooled = await pool.take(own=False)
+        first, pooled = await pool.acquire(own=False)
         assert not pooled
         await first.request(GET, method="GET", what="GET /")
         await body_of(first)
-        pool.give(first)
-        again, pooled = await pool.take(own=False)
+        pool.release(first)
+        again, pooled = await pool.acquire(own=False)
         assert pooled
         assert again is first
         await again.request(GET, method="GET", what="GET /")
-        pool.give(again)  # its body was not read
+        pool.release(again)  # its body was not read
         assert len(pool) == 0
         await pool.close()
 
@@ -35,15 +35,15 @@ async def test_a_connection_is_handed_out_again_only_after_a_complete_response(t
 async def test_a_fresh_connection_can_be_asked_for_and_a_closed_pool_keeps_none(tmp_path: Path) -> None:
     async with fake_engine(tmp_path, serve) as engine:
         pool = ConnectionPool(engine.endpoint, size=2)
-        first, _ = await pool.take(own=False)
+        first, _ = await pool.acquire(own=False)
         await first.request(GET, method="GET", what="GET /")
         await body_of(first)
-        pool.give(first)
-        second, pooled = await pool.take(own=True)
+        pool.release(first)
+        second, pooled = await pool.acquire(own=True)
         assert not pooled
         assert second is not first
         await second.request(GET, method="GET", what="GET /")
         await body_of(second)
         await pool.close()
-        pool.give(second)
+        pool.release(second)
         assert len(pool) == 0

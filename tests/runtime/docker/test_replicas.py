@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
 from hypothesis import given
 
 from syntra.model.container import ContainerState, NameSource
+from syntra.model.container_options import ContainerOptions, ExtraHost, Tmpfs, Ulimit
+from syntra.model.image import ResolvedImage
 from syntra.model.spec import VolumeMount
 from syntra.model.spec_payload import fingerprint
+from syntra.model.status import Health
 from syntra.runtime.docker import body
-from syntra.runtime.docker.body import Surroundings, container_name, create_body
+from syntra.runtime.docker.body import ContainerContext, container_name, create_body
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.parsing import container_details
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from tests.model.samples import deployment, json_values, quick
+from tests.narrow import present
 from tests.runtime.docker.scratch import fresh_name
 
 WANTED = deployment(
@@ -37,7 +43,7 @@ def inspected(**changes: Any) -> dict[str, Any]:
     created: dict[str, Any] = create_body(
         WANTED,
         2,
-        Surroundings(
+        ContainerContext(
             owner="o",
             instance="5a",
             image="i",
@@ -77,8 +83,7 @@ def inspected(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_running_replica_is_read_whole() -> None:
-    found = replica_of(container_details(inspected()))
-    assert found is not None
+    found = present(replica_of(container_details(inspected())))
     assert (found.container_id, found.name) == ("c1", "syn-svc_123-dep_abc1-2")
     assert (found.service_id, found.deployment_id, found.index) == ("svc_123", "dep_abc12345", 2)
     assert found.spec_hash == fingerprint(WANTED.spec)
@@ -92,7 +97,8 @@ def test_a_running_replica_is_read_whole() -> None:
 
 
 def test_its_deployment_stands_in_its_labels_and_environment() -> None:
-    assert deployment_of(container_details(inspected())) == WANTED
+    made_of = ResolvedImage(image_id="sha256:1", digest="")
+    assert deployment_of(container_details(inspected())) == dataclasses.replace(WANTED, resolved=made_of)
 
 
 @pytest.mark.parametrize(
@@ -110,15 +116,13 @@ def test_whom_a_replica_asks_for_names_stands_in_its_label(label: str | None, so
     labels.pop("syntra.names")
     if label is not None:
         labels["syntra.names"] = label
-    found = replica_of(container_details(described))
-    assert found is not None
+    found = present(replica_of(container_details(described)))
     assert found.names is source
 
 
 def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> None:
     stopped = inspected(Status="exited", Running=False, Pid=0, ExitCode=137, OOMKilled=True, Error="no space")
-    found = replica_of(container_details(stopped))
-    assert found is not None
+    found = present(replica_of(container_details(stopped)))
     assert (found.state, found.exit_code, found.oom_killed, found.error) == (
         ContainerState.EXITED,
         137,
@@ -130,15 +134,13 @@ def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> N
 
 def test_a_replica_that_never_started_has_no_start() -> None:
     created = inspected(Status="created", Running=False, StartedAt="0001-01-01T00:00:00Z")
-    found = replica_of(container_details(created))
-    assert found is not None
+    found = present(replica_of(container_details(created)))
     assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
 
 
 @pytest.mark.parametrize("status", ContainerState)
 def test_every_state_of_the_engine_is_known(status: ContainerState) -> None:
-    found = replica_of(container_details(inspected(Status=status.value)))
-    assert found is not None
+    found = present(replica_of(container_details(inspected(Status=status.value))))
     assert found.state is status
 
 
@@ -154,8 +156,7 @@ def test_a_container_without_our_labels_is_no_replica() -> None:
 def test_an_index_that_is_none_is_the_first(index: str) -> None:
     odd = inspected()
     odd["Config"]["Labels"][body.REPLICA] = index
-    found = replica_of(container_details(odd))
-    assert found is not None
+    found = present(replica_of(container_details(odd)))
     assert found.index == 1
 
 
@@ -163,15 +164,52 @@ def test_ports_that_the_engine_chooses_are_not_asked_for() -> None:
     for bindings in (None, {}, {"80/tcp": None}, {"80/tcp": [{"HostPort": ""}, {"HostPort": "9" * 5000}, None]}):
         chosen = inspected()
         chosen["HostConfig"]["PortBindings"] = bindings
-        found = replica_of(container_details(chosen))
-        assert found is not None
+        found = present(replica_of(container_details(chosen)))
         assert found.host_ports == frozenset()
+
+
+def test_a_container_of_another_kind_is_no_replica() -> None:
+    release = inspected()
+    release["Config"]["Labels"] = {**release["Config"]["Labels"], "syntra.kind": "release"}
+    assert replica_of(container_details(inspected())) is not None
+    assert replica_of(container_details(release)) is None
+
+
+def test_a_replica_of_an_image_that_was_a_release_container_is_a_replica() -> None:
+    assert inspected()["Config"]["Labels"]["syntra.kind"] == "", (
+        "the engine takes a label that is not set from the image"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "health"),
+    [
+        ("starting", Health.UNKNOWN),
+        ("healthy", Health.HEALTHY),
+        ("unhealthy", Health.UNHEALTHY),
+        ("none", None),
+        ("", None),
+        ("other", None),
+    ],
+)
+def test_the_image_s_own_check_is_read_with_its_last_output(said: str, health: Health | None) -> None:
+    log = [{"ExitCode": 1, "Output": "first"}, {"ExitCode": 1, "Output": "x" * 5000}]
+    found = replica_of(container_details(inspected(Health={"Status": said, "FailingStreak": 2, "Log": log})))
+    assert found is not None
+    assert (found.image_health, found.image_health_output) == (health, "x" * 4096)
 
 
 @quick
 @given(json_values)
 def test_anything_unexpected_in_an_answer_is_passed_over(value: object) -> None:
-    for path in (["Mounts"], ["HostConfig", "PortBindings"], ["HostConfig"], ["State", "StartedAt"], ["Created"]):
+    for path in (
+        ["Mounts"],
+        ["HostConfig", "PortBindings"],
+        ["HostConfig"],
+        ["State", "StartedAt"],
+        ["Created"],
+        ["State", "Health"],
+    ):
         odd: Any = copy.deepcopy(inspected())
         at = odd
         for step in path[:-1]:
@@ -180,7 +218,6 @@ def test_anything_unexpected_in_an_answer_is_passed_over(value: object) -> None:
         assert replica_of(container_details(odd)) is not None
 
 
-@pytest.mark.engine
 async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoint: Endpoint, image: str) -> None:
     service = fresh_name()
     wanted = deployment(
@@ -193,7 +230,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         labels={"team": "x"},
         volumes=(VolumeMount(name="", host_path="/usr", container_path="/data", read_only=False),),
     )
-    around = Surroundings(
+    context = ContainerContext(
         owner="o",
         instance="5a",
         image=image,
@@ -202,7 +239,7 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         otlp_endpoint="http://x:1",
         logging_driver="json-file",
     )
-    created: dict[str, Any] = create_body(wanted, 2, around)
+    created: dict[str, Any] = create_body(wanted, 2, context)
     # The default network takes no aliases; the product's own networks do.
     del created["NetworkingConfig"]
     name = container_name(wanted.spec.service_id, wanted.deployment_id, 2)
@@ -213,11 +250,63 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
             details = await containers.inspect(container_id)
         finally:
             await containers.remove(container_id, force=True)
-    found = replica_of(details)
-    assert found is not None
+    found = present(replica_of(details))
     assert (found.name, found.service_id, found.index) == (name, service, 2)
     assert (found.state, found.started_ns) == (ContainerState.CREATED, None)
     assert found.host_ports == {18443}
     assert found.writable_mounts == {"/usr"}
     assert found.spec_hash == fingerprint(wanted.spec)
+    assert deployment_of(details) == wanted
+
+
+@pytest.mark.engine
+async def test_every_option_of_a_spec_is_in_effect_on_an_engine(endpoint: Endpoint, image: str) -> None:
+    options = ContainerOptions(
+        entrypoint=("sh", "-c"),
+        user="65534:65534",
+        working_dir="/tmp/work",
+        init=True,
+        stop_signal="SIGQUIT",
+        stop_grace_secs=2.5,
+        shm_bytes=2**20,
+        tmpfs=(Tmpfs(path="/mem", options="size=64k"), Tmpfs(path="/plain")),
+        ulimits=(Ulimit(name="nofile", soft=100, hard=200),),
+        extra_hosts=(ExtraHost(name="db", address="10.0.0.5"),),
+        read_only=True,
+        cap_drop=("ALL",),
+    )
+    script = (
+        "id -u; id -g; pwd; ulimit -n; ulimit -Hn; grep -c 10.0.0.5.*db /etc/hosts; touch /x 2>/dev/null || echo no;"
+        " grep CapBnd /proc/self/status | cut -f2; df -k /dev/shm | tail -1 | awk '{print $2}';"
+        " df -k /mem | tail -1 | awk '{print $2}'; cat /proc/1/comm"
+    )
+    wanted = deployment(service_id=fresh_name(), command=(script,), options=options)
+    context = ContainerContext(
+        owner="o",
+        instance="5a",
+        image=image,
+        stop_signal=None,
+        network="bridge",
+        otlp_endpoint="http://x:1",
+        logging_driver="json-file",
+    )
+    created: dict[str, Any] = create_body(wanted, 1, context)
+    del created["NetworkingConfig"]
+    created["HostConfig"]["RestartPolicy"] = {"Name": "no"}
+    async with EngineClient(endpoint) as client:
+        containers = Containers(client)
+        container_id = await containers.create(fresh_name(), created)
+        try:
+            await containers.start(container_id)
+            await containers.wait(container_id, deadline=30)
+            said = [line.message async for line in Logs(client).follow(container_id, tail=None, follow=False)]
+            details = await containers.inspect(container_id)
+        finally:
+            await containers.remove(container_id, force=True)
+    unable = "0" * 16
+    assert said[:-1] == ["65534", "65534", "/tmp/work", "100", "200", "1", "no", unable, "1024", "64"]
+    assert "init" in said[-1]
+    found = replica_of(details)
+    assert found is not None
+    assert found.stop_grace_secs == 3.0, "whole seconds, never fewer than asked for"
     assert deployment_of(details) == wanted

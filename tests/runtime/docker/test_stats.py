@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from syntra.runtime.docker.stats import container_figures, is_empty
+from tests.narrow import present
 
 
 def sample(cpu: int, read: str, **more: Any) -> dict[str, Any]:
@@ -29,16 +30,14 @@ EMPTY: dict[str, Any] = {
 def test_the_cpu_rate_is_of_one_core() -> None:
     before = sample(1_000_000_000, "2024-05-01T12:00:00.5Z")
     after = sample(2_500_000_000, "2024-05-01T12:00:01.5Z")
-    figures = container_figures(before, after)
-    assert figures is not None
+    figures = present(container_figures(before, after))
     assert figures.cpu_percent == pytest.approx(150.0)
 
 
 def test_without_times_the_hosts_cpu_time_measures() -> None:
     before, after = sample(1_000, ""), sample(2_000, "")
     after["cpu_stats"]["system_cpu_usage"] = 4_000
-    figures = container_figures(before, after)
-    assert figures is not None
+    figures = present(container_figures(before, after))
     assert figures.cpu_percent == pytest.approx(50.0)
 
 
@@ -66,8 +65,7 @@ def test_network_and_block_counters_are_summed() -> None:
         },
         pids_stats={"current": 3},
     )
-    figures = container_figures(sample(1, "2024-05-01T12:00:00Z"), after)
-    assert figures is not None
+    figures = present(container_figures(sample(1, "2024-05-01T12:00:00Z"), after))
     assert (figures.network_rx_bytes, figures.network_tx_bytes) == (11, 22)
     assert (figures.block_read_bytes, figures.block_write_bytes) == (10, 7)
     assert figures.pids == 3
@@ -85,14 +83,12 @@ def test_an_empty_sample_gives_nothing() -> None:
 def test_one_sample_with_its_predecessor_inside_is_enough() -> None:
     one = sample(2_000_000_000, "2024-05-01T12:00:01Z", preread="2024-05-01T12:00:00Z")
     one["precpu_stats"] = {"cpu_usage": {"total_usage": 1_000_000_000}}
-    figures = container_figures(None, one)
-    assert figures is not None
+    figures = present(container_figures(None, one))
     assert figures.cpu_percent == pytest.approx(100.0)
 
 
 def test_a_restart_between_the_samples_gives_no_negative_rate() -> None:
-    figures = container_figures(sample(9_000, "2024-05-01T12:00:00Z"), sample(5, "2024-05-01T12:00:01Z"))
-    assert figures is not None
+    figures = present(container_figures(sample(9_000, "2024-05-01T12:00:00Z"), sample(5, "2024-05-01T12:00:01Z")))
     assert figures.cpu_percent == 0.0
 
 

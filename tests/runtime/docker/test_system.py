@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.system import System
 from syntra.runtime.docker.versions import OLDEST, parse_version
 
 
-@pytest.mark.engine
 async def test_the_engine_and_its_host_are_described(endpoint: Endpoint) -> None:
     async with EngineClient(endpoint) as client:
         info = await System(client).info()

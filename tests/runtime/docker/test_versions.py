@@ -9,8 +9,7 @@ from syntra.runtime.docker.versions import NEWEST, agree, dotted, is_refusal, pa
 
 
 @pytest.mark.parametrize(
-    ("engine", "expected"),
-    [("1.40", None), ("1.41", (1, 41)), ("1.47", (1, 47)), ("1.99", NEWEST), ("2.0", NEWEST)],
+    ("engine", "expected"), [("1.40", None), ("1.41", (1, 41)), ("1.47", (1, 47)), ("1.99", NEWEST), ("2.0", NEWEST)]
 )
 def test_the_newest_common_version_is_agreed(engine: str, expected: tuple[int, int] | None) -> None:
     parsed = parse_version(engine)

@@ -12,7 +12,6 @@ from syntra.runtime.docker.volumes import Volumes
 from tests.runtime.docker.scratch import fresh_name
 
 
-@pytest.mark.engine
 async def test_a_volume_is_made_once_and_keeps_its_first_labels(endpoint: Endpoint) -> None:
     async with EngineClient(endpoint) as client:
         volumes, name = Volumes(client), fresh_name()

@@ -1,13 +1,13 @@
-"""From an API body to a command: ids filled in, and proved to fit the wire. Pure but for the random ids given to it."""
+"""Turns a body of the API into a command: fills in ids, and checks that an agent would accept the frame. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-from syntra.connection.codec import Envelope, decode, encode
+from syntra.connection.codec import MAX_NAME_CHARS, Envelope, decode, encode
 from syntra.connection.errors import MalformedFrame, UnencodableMessage
-from syntra.controlplane.fleet import DEPLOY, Order
+from syntra.controlplane.fleet import DEPLOY, OutgoingCommand
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, as_mapping
 from syntra.model.ids import deployment_id, request_id
@@ -15,11 +15,11 @@ from syntra.model.ids import deployment_id, request_id
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
-def order_for(server_id: str, body: Mapping[str, object], fresh_id: str, limit_bytes: int) -> Order:
-    """The command in `{"type", "payload"?}`. Any type is taken: what a newer agent knows, an older control plane sends.
+def outgoing_command(server_id: str, body: Mapping[str, object], fresh_id: str, limit_bytes: int) -> OutgoingCommand:
+    """The command in `{"type", "payload"?}`. Any type is accepted, so that commands of newer agents can be sent too.
 
-    A missing `request_id`, and a deploy's missing `deployment_id`, become ones made of `fresh_id`. A ping carries its
-    id in the envelope only. Raises InvalidField.
+    `fresh_id` replaces a missing `request_id`, and with a prefix a deploy's missing `deployment_id`. A ping has its id
+    in the envelope only. Raises InvalidField.
     """
     fields = Fields(body)
     type_ = fields.text("type")
@@ -37,8 +37,8 @@ def order_for(server_id: str, body: Mapping[str, object], fresh_id: str, limit_b
         deployment = deployment_id("payload.deployment_id", given.text("deployment_id", default=f"dep_{fresh_id}"))
         payload["deployment_id"] = deployment
 
-    _prove(Envelope(id=request, type=type_, timestamp="", payload=payload), limit_bytes)
-    return Order(
+    _check_frame(Envelope(id=request, type=type_, timestamp="", payload=payload), limit_bytes)
+    return OutgoingCommand(
         request_id=request,
         server_id=server_id,
         type=type_,
@@ -49,19 +49,19 @@ def order_for(server_id: str, body: Mapping[str, object], fresh_id: str, limit_b
 
 
 def _service_id(payload: Fields) -> str | None:
-    """The service in the current shape, or in the older one that nests it under `service`."""
+    """The service id of the current shape, or of the older shape, which has it under `service`."""
     found = payload.optional_text("service_id")
     _, nested = payload.raw("service")
     if found is None and isinstance(nested, Mapping):
-        return Fields(nested, payload.at("service")).optional_text("id")
-    return found
+        found = Fields(nested, payload.at("service")).optional_text("id")
+    return found[:MAX_NAME_CHARS] if found is not None else None
 
 
-def _prove(envelope: Envelope, limit_bytes: int) -> None:
+def _check_frame(envelope: Envelope, limit_bytes: int) -> None:
     try:
         frame = encode(envelope)
         decode(frame)
     except (MalformedFrame, UnencodableMessage) as exc:
-        raise InvalidField("payload", f"no agent would take it: {exc}") from exc
+        raise InvalidField("payload", f"agents would refuse it: {exc}") from exc
     if len(frame) > limit_bytes:
         raise InvalidField("payload", f"{len(frame)} bytes as a frame are more than {limit_bytes}")

@@ -77,7 +77,11 @@ class ControlPlaneClient:
 
     def servers(self) -> list[JsonObject]:
         """All servers."""
-        servers: list[JsonObject] = self._call("GET", "/api/v1/servers")["servers"]
+        page = self._call("GET", "/api/v1/servers")
+        servers: list[JsonObject] = page["servers"]
+        while page["more"]:
+            page = self._call("GET", f"/api/v1/servers?after={_quoted(page['next'])}")
+            servers += page["servers"]
         return servers
 
     def server(self, server_id: str) -> JsonObject:
@@ -103,20 +107,25 @@ class ControlPlaneClient:
         )
 
     def deployment(self, deployment_id: str, wait: float | None = None) -> JsonObject:
-        """A deployment with its events; `wait` seconds at most for it to be running, failed, rolled back or refused."""
+        """A deployment with all events; `wait` seconds at most for it to be running, failed, rolled back or refused."""
 
         def over(view: JsonObject) -> bool:
             response = (view["command"] or {}).get("response") or {}
             return view["status"] in ("running", "failed", "rolled_back") or response.get("success") is False
 
-        return self._long_poll(f"/api/v1/deployments/{_quoted(deployment_id)}?", wait, over)
+        path = f"/api/v1/deployments/{_quoted(deployment_id)}?"
+        view = page = self._long_poll(path, wait, over)
+        while page["more"]:
+            page = self._call("GET", f"{path}after={page['next']}")
+            view["events"] += page["events"]
+        return view
 
     def alerts(self, server_id: str, after: int = 0) -> JsonObject:
-        """Alerts beyond `after`: `{"alerts", "next"}`."""
+        """A page of alerts beyond `after`: `{"alerts", "next", "more"}`."""
         return self._call("GET", f"/api/v1/servers/{_quoted(server_id)}/alerts?after={after}")
 
     def logs(self, request_id: str, after: int = 0, wait: float | None = None) -> JsonObject:
-        """Lines of a subscription beyond `after`: `{"lines", "next", "done"}`; `wait` at most for the first of them."""
+        """A page of lines beyond `after`: `{"lines", "next", "more", "done"}`; `wait` at most for the first of them."""
         return self._long_poll(
             f"/api/v1/logs/{_quoted(request_id)}?after={after}&", wait, lambda view: bool(view["lines"] or view["done"])
         )

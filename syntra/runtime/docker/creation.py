@@ -1,0 +1,143 @@
+"""Creates containers, and the networks and volumes that they need."""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
+from syntra.model.spec import Deployment, ServiceSpec
+from syntra.runtime.docker import body
+from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.errors import NotFound
+from syntra.runtime.docker.identity import Identity
+from syntra.runtime.docker.looks import Looks
+from syntra.runtime.docker.naming import Naming
+from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.pins import Pins
+from syntra.runtime.docker.records import NetworkDetails
+from syntra.runtime.docker.system import System
+from syntra.runtime.errors import StepFailed
+from syntra.utils.frozen import frozen
+from syntra.utils.keyed_lock import KeyedLock
+
+
+@frozen
+class AgentSettings:
+    """What the agent adds to every container: its name, its OTLP port, and labels for a proxy that reads them."""
+
+    owner: str
+    otlp_http_port: int
+    route_labels: Callable[[ServiceSpec], Mapping[str, str]]
+
+
+class Creation:
+    """Each container is created from its deployment's pinned image and no other. Raises the client's errors, and
+    StepFailed (IMAGE_NOT_FOUND) when that image does not exist here."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        containers: Containers,
+        networks: Networks,
+        pins: Pins,
+        naming: Naming,
+        looks: Looks,
+        identity: Identity,
+        system: System,
+    ) -> None:
+        self._settings = settings
+        self._containers = containers
+        self._networks = networks
+        self._pins = pins
+        self._naming = naming
+        self._looks = looks
+        self._identity = identity
+        self._system = system
+        self.logging_driver: str | None = None
+        """The engine's default log driver; None: asked when it is needed."""
+        # Per project, the number of containers being created in its network: such a network is not removed.
+        self._creating: Counter[str] = Counter()
+        self._releasing = KeyedLock()
+
+    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+        """Create a replica; return id and name."""
+        name = body.container_name(deployment.spec.service_id, deployment.deployment_id, index)
+        return await self._create(
+            deployment, name, body.create_body(deployment, index, await self._context(deployment))
+        )
+
+    async def create_release(self, deployment: Deployment) -> ContainerId:
+        """Create the container that runs the release command."""
+        name = body.release_name(deployment.spec.service_id, deployment.deployment_id)
+        wanted = body.release_body(deployment, await self._context(deployment))
+        container_id, _ = await self._create(deployment, name, wanted)
+        return container_id
+
+    @asynccontextmanager
+    async def in_project(self, project: str) -> AsyncIterator[None]:
+        """The project's network is not removed meanwhile."""
+        async with self._releasing.holding(project):
+            self._creating[project] += 1
+        try:
+            yield
+        finally:
+            self._creating[project] -= 1
+
+    async def ensure_network(self, project: str) -> NetworkDetails:
+        """The project's network, created when missing."""
+        return await self._networks.ensure(body.network_name(project), {body.MANAGED: "true", body.PROJECT: project})
+
+    async def release_network(self, project: str) -> None:
+        """Remove the project's network unless a container needs it."""
+        async with self._releasing.holding(project):
+            name = body.network_name(project)
+            if self._creating[project] or await self._looks.wants_network(project, name):
+                return
+            network = await self._networks.inspect(name)
+            if network is not None and network.labels.get(body.MANAGED) == "true":
+                await self._networks.remove(network.id)
+
+    async def _create(self, deployment: Deployment, name: str, wanted: dict[str, Json]) -> tuple[ContainerId, str]:
+        try:
+            container_id, name = await self._containers.create_free(name, wanted)
+        except NotFound as gone:
+            if "image" not in gone.message.lower():
+                raise
+            raise _image_gone(deployment) from gone
+        self._identity.made(container_id)
+        return container_id, name
+
+    async def _context(self, deployment: Deployment) -> body.ContainerContext:
+        spec = deployment.spec
+        network = await self.ensure_network(spec.project_name)
+        image = await self._pins.held(deployment)
+        if image is None:
+            raise _image_gone(deployment)
+        dns, with_aliases = await self._naming.of(deployment, network)
+        return body.ContainerContext(
+            owner=self._settings.owner,
+            instance=secrets.token_hex(16),
+            image=self._pins.of(deployment),
+            stop_signal=image.stop_signal or None,
+            network=network.name,
+            otlp_endpoint=f"http://{network.gateway}:{self._settings.otlp_http_port}",
+            logging_driver=await self._driver(),
+            route_labels=self._settings.route_labels(spec),
+            dns=dns,
+            with_aliases=with_aliases,
+        )
+
+    async def _driver(self) -> str:
+        if self.logging_driver is None:
+            self.logging_driver = (await self._system.info()).logging_driver
+        return self.logging_driver
+
+
+def _image_gone(deployment: Deployment) -> StepFailed:
+    image = deployment.spec.image
+    return StepFailed("IMAGE_NOT_FOUND", f"cannot create a container: image {image} is gone; deploy again")
