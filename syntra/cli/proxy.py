@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """up | down | status, --json."""
     parser.add_argument(
         "action",
+        metavar="ACTION",
         choices=("up", "down", "status"),
-        help="up: run Traefik, or adopt one that is there; down: stop and remove ours; status: what there is",
+        help="up: start Traefik in a container, or use a Traefik that already runs; down: remove that container; "
+        "status: show the proxy and its problems",
     )
     add_json(parser)
 
