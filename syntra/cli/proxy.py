@@ -87,7 +87,7 @@ def _show(status: Json) -> None:
     _line("routes", f"{applied}, in {text(routes, 'directory')}")
     if text(certificates, "resolver", ""):
         stored = "" if certificates.get("present") is True else ", empty so far"
-        _line("certificates", f"by {text(certificates, 'resolver')}, ours in {text(certificates, 'storage')}{stored}")
+        _line("certificates", f"by {text(certificates, 'resolver')}, stored in {text(certificates, 'storage')}{stored}")
     else:
         _line("certificates", "none; services are reached without TLS")
     for problem in texts(status, "problems"):
