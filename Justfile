@@ -1,18 +1,18 @@
-# Short names for the scripts; each does its work on its own.
+# Short names for the scripts. `scripts/NAME --help` describes each one.
 
-# everything: gate, unit, engine, end to end
+# all tests, or one stage: gate, unit, engine, e2e, soak
 test *what:
     scripts/test {{what}}
 
-# lint, types and layers
+# lint, format, types and import layers
 gate:
     scripts/test gate
 
-# the main job, end to end, told as it goes
+# the agent, a control plane and a sample service, end to end
 demo *options:
     scripts/demo {{options}}
 
-# one benchmark: deploy, start or idle
+# one benchmark: deploy, start, idle, health, switch, failover, logs or exec
 bench name *options:
     scripts/bench {{name}} {{options}}
 
@@ -20,6 +20,6 @@ bench name *options:
 build *options:
     scripts/build {{options}}
 
-# ruff's formatter and safe fixes over the tree
+# ruff format, and ruff's safe fixes
 format:
     scripts/format

@@ -190,8 +190,13 @@ def measure(agent: AgentProcess, image: str, token: str, replicas: int, rounds: 
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Deploy and remove, beside the engine's own calls.")
-    parser.add_argument("--rounds", type=int, default=7, help="of each side (7)")
-    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 10], help="1 10")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench deploy",
+        description="Compare deploying and removing a service with the bare Engine API calls.",
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="rounds for each side (default 7)")
+    parser.add_argument(
+        "--replicas", type=int, nargs="+", default=[1, 10], help="replicas of the service (default 1 10)"
+    )
     given = parser.parse_args()
     run(given.rounds, given.replicas)

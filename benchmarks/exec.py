@@ -65,9 +65,9 @@ def deployed(agent: AgentProcess, token: str) -> tuple[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mib", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = argparse.ArgumentParser(prog="scripts/bench exec", description=__doc__)
+    parser.add_argument("--mib", type=int, default=256, help="size of the data in MiB (default 256)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each side (default 3)")
     chosen = parser.parse_args()
     if shutil.which("docker") is None:
         raise SystemExit("no `docker` to compare with; install docker.io")

@@ -149,8 +149,10 @@ def run(crashes: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Time from a crash to routes without the container.")
-    parser.add_argument("--crashes", type=int, default=30, help="how many (30)")
-    parser.add_argument("--replicas", type=int, default=3, help="of the service (3)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench failover", description="Measure the time from a crash until the routes omit the container."
+    )
+    parser.add_argument("--crashes", type=int, default=30, help="number of crashes (default 30)")
+    parser.add_argument("--replicas", type=int, default=3, help="replicas of the service (default 3)")
     given = parser.parse_args()
     run(given.crashes, given.replicas)

@@ -169,10 +169,14 @@ def run(seconds: float, rounds: int, targets: int, interval: float) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Processor time of continuous health checks.")
-    parser.add_argument("--seconds", type=float, default=20.0, help="measured, per side and round (20)")
-    parser.add_argument("--rounds", type=int, default=3, help="of all sides (3)")
-    parser.add_argument("--checks", type=int, default=500, help="how many targets (500)")
-    parser.add_argument("--interval", type=float, default=10.0, help="of each, in seconds (10)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench health", description="Measure the CPU time of continuous health checks."
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of one round (default 20)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds for each side (default 3)")
+    parser.add_argument("--checks", type=int, default=500, help="number of health checks (default 500)")
+    parser.add_argument(
+        "--interval", type=float, default=10.0, help="seconds between two probes of a check (default 10)"
+    )
     given = parser.parse_args()
     run(given.seconds, given.rounds, given.checks, given.interval)

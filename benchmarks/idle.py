@@ -160,10 +160,18 @@ def run(seconds: float, containers: Sequence[int], command: Sequence[str]) -> No
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Memory and processor time of an agent with nothing to do.")
-    parser.add_argument("--seconds", type=float, default=60.0, help="length of each interval (60)")
-    parser.add_argument("--containers", type=int, nargs="+", default=CONTAINERS, help="0 20")
-    parser.add_argument("--binary", action="store_true", help="the compiled agent, dist/syntra-agent")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench idle", description="Measure the memory and CPU time of an idle agent."
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of each measurement (default 60)")
+    parser.add_argument(
+        "--containers",
+        type=int,
+        nargs="+",
+        default=CONTAINERS,
+        help="services that run, in each measurement (default 0 20)",
+    )
+    parser.add_argument("--binary", action="store_true", help="measure the compiled agent, dist/syntra-agent")
     given = parser.parse_args()
     enter_own_network()
     run(given.seconds, given.containers, (str(BINARY),) if given.binary else SOURCE)

@@ -58,9 +58,9 @@ def docker(*arguments: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lines", type=int, default=50_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(prog="scripts/bench logs", description=__doc__)
+    parser.add_argument("--lines", type=int, default=50_000, help="lines of the log (default 50000)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds for each side (default 5)")
     chosen = parser.parse_args()
     if shutil.which("docker") is None:
         raise SystemExit("no `docker` to compare with; install docker.io")

@@ -153,6 +153,9 @@ async def run(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Exec to hello, beside a bare WebSocket client.")
-    parser.add_argument("--rounds", type=int, default=10, help="of each (10)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench start",
+        description="Compare the time from exec to `agent_hello` with a bare WebSocket client.",
+    )
+    parser.add_argument("--rounds", type=int, default=10, help="rounds for each side (default 10)")
     asyncio.run(run(parser.parse_args().rounds))

@@ -221,11 +221,15 @@ def run(rounds: int, seconds: float, drain_secs: float, load: dict[str, Any]) ->
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Requests that fail during a switch, in three ways.")
-    parser.add_argument("--rounds", type=int, default=2, help="switches of each side (2)")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of load around each switch (30)")
-    parser.add_argument("--drain", type=float, default=5.0, help="drain_seconds of the agents (5)")
-    parser.add_argument("--rate", type=float, default=200.0, help="requests a second (200)")
-    parser.add_argument("--websockets", type=int, default=20, help="kept open (20)")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench switch", description="Count the requests that fail during a deploy, in three ways."
+    )
+    parser.add_argument("--rounds", type=int, default=2, help="deploys for each side (default 2)")
+    parser.add_argument(
+        "--seconds", type=float, default=30.0, help="length of the load around each deploy (default 30)"
+    )
+    parser.add_argument("--drain", type=float, default=5.0, help="drain_seconds of the agents (default 5)")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second (default 200)")
+    parser.add_argument("--websockets", type=int, default=20, help="number of open websockets (default 20)")
     given = parser.parse_args()
     run(given.rounds, given.seconds, given.drain, {"rate": given.rate, "websockets": given.websockets})

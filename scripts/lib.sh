@@ -12,6 +12,12 @@ export PIP_DEFAULT_TIMEOUT=${PIP_DEFAULT_TIMEOUT:-120} PIP_RETRIES=${PIP_RETRIES
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
+# help_asked "$@": print the comment at the top of the script and exit 0 when the first argument is -h or --help.
+help_asked() {
+  case ${1:-} in -h | --help) ;; *) return 0 ;; esac
+  sed -n '2,/^set /{s/^# \{0,1\}//;/^set /d;p}' "$0"
+  exit 0
+}
 may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
 # apt_install PACKAGE…: true when they are installed afterwards. The package lists are refreshed at most once per run.

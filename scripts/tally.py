@@ -53,6 +53,9 @@ def tally(folder: Path) -> dict[str, int]:
 
 
 def main(arguments: list[str]) -> int:
+    if len(arguments) != 2:
+        print(__doc__)
+        return 2
     folder, other_failures = Path(arguments[0]), int(arguments[1])
     counts = tally(folder)
     counts["failed"] += other_failures

@@ -20,7 +20,10 @@ MASK = "********"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """check | show, --json."""
     parser.add_argument(
-        "action", choices=("check", "show"), help="check: is it valid; show: every value and its origin"
+        "action",
+        metavar="ACTION",
+        choices=("check", "show"),
+        help="check: validate the configuration; show: print every value and where it comes from",
     )
     add_json(parser)
 

@@ -23,13 +23,29 @@ DEFAULT_LISTEN = "127.0.0.1:7420"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """--listen, --data-dir, --tls-cert, --tls-key, --client-ca, --allow-plain."""
     parser.add_argument(
-        "--listen", type=listen, default=listen(DEFAULT_LISTEN), metavar="HOST:PORT", help=DEFAULT_LISTEN
+        "--listen",
+        type=listen,
+        default=listen(DEFAULT_LISTEN),
+        metavar="HOST:PORT",
+        help=f"address to listen on (default {DEFAULT_LISTEN})",
     )
-    parser.add_argument("--data-dir", type=path, required=True, metavar="DIR", help="database and operator token")
-    parser.add_argument("--tls-cert", type=path, metavar="FILE", help="certificate chain, PEM")
-    parser.add_argument("--tls-key", type=path, metavar="FILE", help="its private key, PEM")
-    parser.add_argument("--client-ca", type=path, metavar="FILE", help="agents must present a certificate signed by it")
-    parser.add_argument("--allow-plain", action="store_true", help="listen without TLS behind a proxy that has it")
+    parser.add_argument(
+        "--data-dir",
+        type=path,
+        required=True,
+        metavar="DIR",
+        help="directory for the database and the operator's token",
+    )
+    parser.add_argument("--tls-cert", type=path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
+    parser.add_argument("--tls-key", type=path, metavar="FILE", help="private key of the certificate (PEM)")
+    parser.add_argument(
+        "--client-ca", type=path, metavar="FILE", help="require client certificates that this CA has signed (PEM)"
+    )
+    parser.add_argument(
+        "--allow-plain",
+        action="store_true",
+        help="listen on any address without TLS; only behind a proxy that terminates TLS",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,13 +21,13 @@ PASSWORD_MAX = 64 * 1024
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --registry-user, --registry-password-stdin, --json."""
     parser.add_argument(
-        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; - reads YAML or JSON from stdin"
+        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; `-` reads YAML or JSON from stdin"
     )
-    parser.add_argument("--registry-user", metavar="NAME", help="user for pulling the image")
+    parser.add_argument("--registry-user", metavar="NAME", help="user name for the image's registry")
     parser.add_argument(
         "--registry-password-stdin",
         action="store_true",
-        help=f"read the registry password from stdin (else from {PASSWORD_VARIABLE}; never from an argument)",
+        help=f"read the registry password from stdin (default: from the variable {PASSWORD_VARIABLE})",
     )
     add_json(parser)
 
@@ -61,7 +61,7 @@ def registry_auth(args: argparse.Namespace) -> dict[str, str] | None:
     """Credentials for the pull, or None. The password comes from stdin or the environment, which `ps` does not show."""
     if not args.registry_user:
         if args.registry_password_stdin:
-            raise CliError("cannot use the registry password: --registry-user is missing", ExitCode.USAGE)
+            raise CliError("cannot use the registry password: there is no user; give --registry-user", ExitCode.USAGE)
         return None
     if args.registry_password_stdin:
         password = sys.stdin.read(PASSWORD_MAX + 1).removesuffix("\n").removesuffix("\r")

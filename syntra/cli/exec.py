@@ -31,12 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, -i, -t, -w, -e, --replica, --timeout, --json; the command is split off before."""
     parser.usage = "%(prog)s [options] SERVICE [--] COMMAND [ARGUMENT …]"
     parser.epilog = (
-        "Options come before SERVICE; everything after it is the command. Standard input is passed on when it is a "
-        "pipe or a file, and with -i from a terminal. In a loop that reads its input, add </dev/null."
+        "Put options before SERVICE; everything after it is the command. The command gets standard input if that is a "
+        "pipe or a file, or with -i. Inside a shell loop that reads standard input, add </dev/null."
     )
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input from a terminal, too")
-    parser.add_argument("-t", "--tty", action="store_true", help="give the command a terminal (-it for a shell)")
+    parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input, also from a terminal")
+    parser.add_argument("-t", "--tty", action="store_true", help="allocate a terminal (-it for a shell)")
     parser.add_argument("-w", "--workdir", metavar="PATH", help="working directory in the container")
     parser.add_argument(
         *("-e", "--env"),
@@ -44,11 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_variable,
         action="append",
         default=[],
-        help="set an environment variable",
+        help="set an environment variable; can be repeated",
     )
-    parser.add_argument("--replica", type=_replica, metavar="N", help="replica of that number (default: the newest)")
+    parser.add_argument("--replica", type=_replica, metavar="N", help="number of the replica (default: the newest)")
     parser.add_argument(
-        "--timeout", type=_timeout, metavar="SECONDS", help="end the command after this time (default: none; --json 30)"
+        "--timeout",
+        type=_timeout,
+        metavar="SECONDS",
+        help="kill the command after this time (default: none; with --json 30)",
     )
     add_json(parser)
 
@@ -57,12 +60,16 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; returns its exit code."""
     command: list[str] = getattr(args, "command", [])
     if not command:
-        raise CliError("cannot exec: no command; put it after SERVICE, as in `exec SERVICE ls /`", ExitCode.USAGE)
+        raise CliError(
+            "cannot run the command: there is none; put it after SERVICE, as in `exec SERVICE ls /`", ExitCode.USAGE
+        )
     has_terminal = _has_terminal()
     if args.tty and args.json:
-        raise CliError("cannot exec: --json shows the output at the end; leave out -t or --json", ExitCode.USAGE)
+        raise CliError(
+            "cannot use --tty with --json: --json prints the output at the end; omit one of them", ExitCode.USAGE
+        )
     if args.tty and not has_terminal:
-        raise CliError("cannot exec: standard input is not a terminal; leave out -t", ExitCode.USAGE)
+        raise CliError("cannot use --tty: standard input is not a terminal; omit -t", ExitCode.USAGE)
     socket = socket_path(args)
     payload: dict[str, object] = {
         "service_id": find(socket, args.service),

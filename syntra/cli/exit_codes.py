@@ -30,14 +30,14 @@ EPILOG = """\
 exit codes:
   0    done
   1    the operation failed
-  2    wrong usage, or a service file with mistakes
-  69   the agent or the engine cannot be reached
-  75   busy for the moment; try again
-  77   refused, or no permission
-  78   the configuration is wrong
+  2    wrong usage, or an invalid service file
+  69   cannot reach the agent or the container engine
+  75   busy; try again
+  77   permission denied
+  78   the configuration is invalid
   130  interrupted
   141  broken pipe
-exec passes on the exit code of its command."""
+`exec` exits with the exit code of its command."""
 
 _BY_ERROR_CODE = {
     "INVALID_PAYLOAD": ExitCode.USAGE,

@@ -29,11 +29,13 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, -f, --tail, --since, -t, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
-    parser.add_argument("-f", "--follow", action="store_true", help="stream new output")
+    parser.add_argument("-f", "--follow", action="store_true", help="continue with new lines as they are written")
     parser.add_argument("--tail", type=count, default=100, metavar="N", help="number of recent lines (default 100)")
-    parser.add_argument("--since", type=since, metavar="TIME", help="15m, 2h, 1d, or 2024-05-01T12:00:00Z")
-    parser.add_argument("-t", "--timestamps", action="store_true", help="show when each line was written")
-    parser.add_argument("--no-log-prefix", action="store_true", help="do not show which replica wrote a line")
+    parser.add_argument(
+        "--since", type=since, metavar="TIME", help="only lines since then: 15m, 2h, 1d, or 2024-05-01T12:00:00Z"
+    )
+    parser.add_argument("-t", "--timestamps", action="store_true", help="show the time of each line")
+    parser.add_argument("--no-log-prefix", action="store_true", help="do not show the replica of each line")
     add_json(parser)
 
 

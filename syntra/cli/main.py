@@ -59,7 +59,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
         top.error(f"unknown verb {name[:40]}{hint(name, SUMMARIES)}")
     verb = load(name)
-    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{SUMMARIES[name]}.".capitalize())
+    summary = SUMMARIES[name]
+    parser = Parser(prog=f"{PROGRAM} {name}", description=f"{summary[0].upper()}{summary[1:]}.")
     add_common(parser, top=False)
     verb.add_arguments(parser)
     rest: list[str] = args.rest
@@ -68,6 +69,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         from syntra.cli.exec_words import split_exec
 
         rest, args.command = split_exec(rest)
+    parser.shorten_usage()
     parser.set_defaults(run=verb.run)
     return parser.parse_args(rest, args)
 
@@ -78,7 +80,7 @@ def _top_parser() -> Parser:
     parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} [options] VERB …",
-        description="Deploys containers on this server, watches them and reports.",
+        description="Deploy services as containers on this server and keep them running.",
         epilog=f"verbs (each has --help):\n{verbs}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

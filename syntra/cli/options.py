@@ -19,9 +19,23 @@ def add_common(parser: argparse.ArgumentParser, *, top: bool) -> None:
     """
     default = None if top else argparse.SUPPRESS
     group = parser.add_argument_group("common options")
-    group.add_argument("--config", type=path, metavar="FILE", default=default, help="configuration file")
-    group.add_argument("--log-level", choices=LEVELS, default=default, help="minimum log level")
-    group.add_argument("--socket", type=path, metavar="PATH", default=default, help="the agent's local socket")
+    group.add_argument(
+        "--config",
+        type=path,
+        metavar="FILE",
+        default=default,
+        help="configuration file (default /etc/syntra/agent.toml)",
+    )
+    group.add_argument(
+        "--log-level", choices=LEVELS, default=default, help="minimum level of log messages (default info)"
+    )
+    group.add_argument(
+        "--socket",
+        type=path,
+        metavar="PATH",
+        default=default,
+        help="the agent's local socket (default /run/syntra/agent.sock)",
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

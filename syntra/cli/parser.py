@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from syntra.cli import terminal
@@ -10,6 +11,8 @@ from syntra.cli.exit_codes import ExitCode
 
 _UNKNOWN = "unrecognized arguments: "
 _INVALID = "argument "
+_MISSING = "the following arguments are required: "
+_CHOICE = re.compile(r"invalid choice: (.*) \(choose from (.*)\)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
@@ -17,6 +20,14 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: object) -> None:
         super().__init__(allow_abbrev=False, **settings)  # type: ignore[arg-type]  # passed on unchanged
+
+    def shorten_usage(self) -> None:
+        """Show `[options]` in the usage line in place of every optional option; the list below it has them all."""
+        if self.usage is None:
+            shown = [action for action in self._actions if action.required and action.help is not argparse.SUPPRESS]
+            names = [" ".join([*action.option_strings[:1], _placeholder(action)]) for action in shown]
+            names += [f"[{_placeholder(a)}]" for a in self._actions if not a.option_strings and not a.required]
+            self.usage = " ".join(["%(prog)s [options]", *names])
 
     def error(self, message: str) -> NoReturn:
         """Print `cannot <verb> <object>: <reason>; <next step>` and exit with 2. `message` is argparse's or ours."""
@@ -31,6 +42,10 @@ class Parser(argparse.ArgumentParser):
             name, _, message = message.removeprefix(_INVALID).partition(": ")
             subject = f"cannot use {name}"
             message = f"it {message}" if message.startswith("is ") else message
+            if found := _CHOICE.fullmatch(message):
+                message = f"{found[1]} is not one of {found[2].replace(chr(39), '')}"
+        elif message.startswith(_MISSING):
+            message = f"missing argument {message.removeprefix(_MISSING)}"
         has_next_step = "; " in message or message.endswith("?")
         return f"{subject}: {message}" if has_next_step else f"{subject}: {message}; see `{self.prog} --help`"
 
@@ -42,3 +57,7 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("-"):
             return f"unexpected argument {word}"
         return f"unknown option {word}{hint(word, self._option_string_actions)}"
+
+
+def _placeholder(action: argparse.Action) -> str:
+    return action.metavar if isinstance(action.metavar, str) else action.dest.upper()

@@ -15,7 +15,7 @@ from syntra.cli.terminal import out, out_json, printable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """FILE, --json."""
     parser.add_argument(
-        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; - reads YAML or JSON from stdin"
+        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; `-` reads YAML or JSON from stdin"
     )
     add_json(parser)
 

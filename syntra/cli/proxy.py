@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """up | down | status, --json."""
     parser.add_argument(
         "action",
+        metavar="ACTION",
         choices=("up", "down", "status"),
-        help="up: run Traefik, or adopt one that is there; down: stop and remove ours; status: what there is",
+        help="up: start Traefik in a container, or use a Traefik that already runs; down: remove that container; "
+        "status: show the proxy and its problems",
     )
     add_json(parser)
 
@@ -85,7 +87,7 @@ def _show(status: Json) -> None:
     _line("routes", f"{applied}, in {text(routes, 'directory')}")
     if text(certificates, "resolver", ""):
         stored = "" if certificates.get("present") is True else ", empty so far"
-        _line("certificates", f"by {text(certificates, 'resolver')}, ours in {text(certificates, 'storage')}{stored}")
+        _line("certificates", f"by {text(certificates, 'resolver')}, stored in {text(certificates, 'storage')}{stored}")
     else:
         _line("certificates", "none; services are reached without TLS")
     for problem in texts(status, "problems"):

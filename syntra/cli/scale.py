@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, N, --immediate, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
     parser.add_argument("replicas", metavar="N", type=count, help="how many replicas to run")
-    parser.add_argument("--immediate", action="store_true", help="start all at once instead of one after another")
+    parser.add_argument(
+        "--immediate", action="store_true", help="start all new replicas at once (default: one after another)"
+    )
     add_json(parser)
 
 

@@ -27,7 +27,8 @@ def parse_yaml(text: str) -> Parsed:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as exc:
         mark = exc.problem_mark or exc.context_mark
-        raise Unreadable(exc.problem or "it is not valid YAML", mark.line + 1 if mark else 0) from exc
+        problem = f": {exc.problem}" if exc.problem else ""
+        raise Unreadable(f"it is not valid YAML{problem}", mark.line + 1 if mark else 0) from exc
     except yaml.YAMLError as exc:  # a character that YAML does not allow
         raise Unreadable("it is not valid YAML: it holds a control character") from exc
     except RecursionError as exc:

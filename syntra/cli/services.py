@@ -27,7 +27,9 @@ def find(socket: Path, given: str) -> str:
         # The id may be unknown here (stopped and removed, say): the agent decides.
         return given
     names = [text(service, "service_name") for service in services] + [_qualified(service) for service in services]
-    raise CliError(f"cannot find service {given}{hint(given, names) or '; see `syntra-agent ps`'}")
+    raise CliError(
+        f"cannot find service {given}: there is none with that name{hint(given, names) or '; see `syntra-agent ps`'}"
+    )
 
 
 def _qualified(service: Json) -> str:

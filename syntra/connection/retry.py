@@ -100,7 +100,7 @@ def classify(failure: DialFailure) -> Verdict:
 def _classify_status(status: int, detail: str, retry_after_secs: float | None) -> Verdict:
     said = f"HTTP {status}" + (f" ({detail})" if detail else "")
     if status in (401, 403):
-        return _refused(f"the token was refused: {said}; enrol this server again or correct the token")
+        return _refused(f"the token was refused: {said}; check control_plane.token and server_id")
     if status == 429 or status >= 500:
         text = f"cannot reach the control plane: it answered {said}; retrying"
         return Verdict(policy=RetryPolicy.BACKOFF, sentence=text, retry_after_secs=retry_after_secs)
@@ -113,7 +113,7 @@ def _classify_close(code: int, detail: str) -> Verdict:
     said = f"close code {code}" + (f" ({detail})" if detail else "")
     match code:
         case 4001:
-            return _refused(f"the token was refused: {said}; enrol this server again or correct the token")
+            return _refused(f"the token was refused: {said}; check control_plane.token and server_id")
         case 4003:
             return _refused(f"the hello was refused: {said}; update the agent")
         case 4002:

@@ -58,7 +58,7 @@ class ConnectionSettings:
         # A space or line end would end the header there, and the rest would become a header of its own.
         for name, value in (("the agent token", self.token), ("the agent version", self.version)):
             if not value:
-                raise ConnectionSettingsError(f"cannot use {name}: it is empty; enrol this server")
+                raise ConnectionSettingsError(f"cannot use {name}: it is empty; set it in the configuration")
             if not all("!" <= char <= "~" for char in value):
                 raise ConnectionSettingsError(
                     f"cannot use {name}: it holds characters that no HTTP header can carry; copy it again"

@@ -256,7 +256,9 @@ def _prepare_data_dir(settings: ControlPlaneSettings) -> bytes:
     try:
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
-        raise AgentError(f"cannot create the data directory {settings.data_dir}: {exc}; check the path") from exc
+        raise AgentError(
+            f"cannot create the data directory {settings.data_dir}: {exc.strerror or exc}; check --data-dir"
+        ) from exc
     return read_or_create_operator_token(settings.operator_token_path)
 
 

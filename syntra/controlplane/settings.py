@@ -97,13 +97,15 @@ class ControlPlaneSettings:
 
     def __post_init__(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise AgentError("cannot serve TLS: a certificate needs its key and a key its certificate; give both files")
+            raise AgentError(
+                "cannot serve TLS: a certificate and its key belong together; give --tls-cert and --tls-key"
+            )
         if self.client_ca is not None and self.tls_cert is None:
-            raise AgentError("cannot check client certificates: the listener has no TLS; give tls_cert and tls_key")
+            raise AgentError("cannot check client certificates: the listener has no TLS; give --tls-cert and --tls-key")
         if self.tls_cert is None and not self.allow_plain and not is_loopback(self.host):
             raise AgentError(
                 f"cannot listen on {self.host}: tokens would cross the network unencrypted; "
-                "give tls_cert and tls_key, or set allow_plain behind a proxy that terminates TLS"
+                "give --tls-cert and --tls-key, or --allow-plain behind a proxy that terminates TLS"
             )
 
     @property

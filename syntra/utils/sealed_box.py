@@ -112,7 +112,7 @@ def _read_key(path: Path) -> bytes:
             raise AgentError(f"cannot use key {path}: it is not a regular file; remove it")
         if info.st_mode & 0o077:
             raise AgentError(
-                f"cannot use key {path}: mode {stat.S_IMODE(info.st_mode):04o} lets others at it;"
+                f"cannot use key {path}: mode {stat.S_IMODE(info.st_mode):04o} lets other users read it;"
                 " run chmod 0600 on it, and replace the key if it may have been copied"
             )
         if info.st_uid not in (0, os.geteuid()):

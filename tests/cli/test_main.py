@@ -61,6 +61,23 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
+    ("verb", "usage", "summary"),
+    [
+        ("deploy", "[options] FILE", "Deploy a service file"),
+        ("rollback", "[options] SERVICE [DEPLOYMENT]", "Roll back"),
+        ("controlplane", "[options] --data-dir DIR", "Run the reference"),
+        ("proxy", "[options] ACTION", "Manage Traefik, the proxy"),
+        ("exec", "[options] SERVICE [--] COMMAND [ARGUMENT …]", "Run a command"),
+    ],
+)
+def test_help_begins_with_a_short_usage(
+    verb: str, usage: str, summary: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out, _ = run(capsys, verb, "--help")
+    assert out.startswith(f"usage: syntra-agent {verb} {usage}\n\n{summary}")
+
+
+@pytest.mark.parametrize(
     ("argv", "said"),
     [
         (["deplyo"], "unknown verb deplyo, did you mean deploy?"),
@@ -72,14 +89,14 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
         (["ps", "--jsno"], "cannot run syntra-agent ps: unknown option --jsno, did you mean --json?"),
         (["ps", "--js"], "cannot run syntra-agent ps: unknown option --js"),
         (["ps", "api"], "cannot run syntra-agent ps: unexpected argument api; see `syntra-agent ps --help`"),
-        (["ps", "--log-level", "loud"], "cannot use --log-level: invalid choice: 'loud'"),
-        (["scale", "api"], "cannot run syntra-agent scale: the following arguments are required: N; see"),
+        (["ps", "--log-level", "loud"], "cannot use --log-level: 'loud' is not one of debug, info, warn, error; see"),
+        (["scale", "api"], "cannot run syntra-agent scale: missing argument N; see"),
         (["scale", "api", "-1"], "cannot use N: '-1' is not a count; give a whole number such as 2"),
         (["scale", "api", "many"], "cannot use N: 'many' is not a count; give a whole number such as 2"),
         (["stop", "api", "--timeout", "4000"], "out of range"),
         (["stop", "api", "--timeout", "nan"], "out of range"),
         (["logs", "api", "--since", "yesterday"], "is not a time"),
-        (["config", "edit"], "invalid choice"),
+        (["config", "edit"], "cannot use ACTION: 'edit' is not one of check, show; see"),
         (["exec", "--env", "X", "api", "--", "ls"], "is not NAME=VALUE"),
         (["controlplane", "--data-dir", "/x", "--listen", "7420"], "is not HOST:PORT"),
         (["controlplane", "--data-dir", "/x", "--listen", "h:99999999"], "is not HOST:PORT"),

@@ -89,7 +89,7 @@ def test_status_is_readable_and_machine_readable(cli: Cli) -> None:
         "API:           http://127.0.0.1:8080\n"
         "entrypoints:   web :80, websecure :443\n"
         "routes:        applied, in /var/lib/syntra/traefik/dynamic\n"
-        "certificates:  by le, ours in /var/lib/syntra/traefik/acme/acme.json, empty so far\n"
+        "certificates:  by le, stored in /var/lib/syntra/traefik/acme/acme.json, empty so far\n"
         "problem:       the proxy refuses router syn-web: no such entrypoint\n"
     )
 

@@ -137,7 +137,7 @@ def test_a_service_is_found_by_name_qualified_name_or_id(cli: Cli) -> None:
         cli("restart", "svc_gone")
         assert agent.last("restart")["service_id"] == "svc_gone"
         code, _, err = cli("restart", "apo")
-    assert (code, err) == (1, "cannot find service apo, did you mean api?\n")
+    assert (code, err) == (1, "cannot find service apo: there is none with that name, did you mean api?\n")
 
 
 def test_a_name_of_two_services_must_be_qualified(cli: Cli) -> None:

@@ -41,9 +41,9 @@ def test_addresses_others_can_reach_need_tls_or_an_explicit_word(host: str, loop
 
 
 def test_half_a_key_pair_is_refused() -> None:
-    with pytest.raises(AgentError, match="give both"):
+    with pytest.raises(AgentError, match="give --tls-cert and --tls-key"):
         ControlPlaneSettings(data_dir=HERE, tls_cert=HERE)
-    with pytest.raises(AgentError, match="give both"):
+    with pytest.raises(AgentError, match="give --tls-cert and --tls-key"):
         ControlPlaneSettings(data_dir=HERE, tls_key=HERE)
 
 

@@ -292,7 +292,7 @@ def test_the_terminal_is_given_back_when_the_client_is_ended(stage: Stage, numbe
 
 def test_a_terminal_without_a_terminal_is_refused(stage: Stage) -> None:
     ended = stage.exec("-it", "web", "sh")
-    assert (ended.returncode, ended.stderr) == (2, b"cannot exec: standard input is not a terminal; leave out -t\n")
+    assert (ended.returncode, ended.stderr) == (2, b"cannot use --tty: standard input is not a terminal; omit -t\n")
 
 
 def test_without_a_terminal_of_its_own_a_commands_output_is_escaped_on_ours(stage: Stage) -> None:

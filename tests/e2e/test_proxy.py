@@ -160,7 +160,7 @@ def test_one_command_brings_a_proxy_that_serves_and_one_takes_it_away(bench: Ben
         code, said = bench.cli(agent, "down")
         assert (code, bench.containers()) == (0, []), said
         assert (agent.data_dir / "traefik/dynamic/syntra.yml").read_bytes() == routes
-        assert bench.cli(agent, "down") == (0, "there is no proxy of ours\n")
+        assert bench.cli(agent, "down") == (0, "there is no proxy container to remove\n")
         assert bench.status(agent)["kind"] == "none"
 
 

@@ -107,6 +107,13 @@ def test_an_unknown_stage_combination_is_refused() -> None:
     assert "one stage at a time" in ended.stderr
 
 
+@pytest.mark.parametrize("name", ["bench", "build", "demo", "format", "test"])
+def test_help_is_printed_and_nothing_else_happens(name: str) -> None:
+    ended = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, check=False, timeout=10)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith(f"Usage: scripts/{name}")
+
+
 def test_help_shows_every_stage() -> None:
     ended = subprocess.run([ROOT / "scripts/test", "--help"], capture_output=True, text=True, check=True)
     for stage in ("gate", "unit", "engine", "e2e", "soak", "PATH"):

@@ -75,7 +75,7 @@ def test_a_key_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> N
     path = tmp_path / "key"
     SealedBox.open_or_create(path)
     path.chmod(mode)
-    with pytest.raises(AgentError, match=f"mode 0{mode:o} lets others at it; run chmod 0600"):
+    with pytest.raises(AgentError, match=f"mode 0{mode:o} lets other users read it; run chmod 0600"):
         SealedBox.open_or_create(path)
 
 

@@ -202,7 +202,7 @@ class Router:
             case ProxyControl():
                 if peer.origin == CONTROL_PLANE or self._proxy is None:
                     # The server's operator decides what listens on its ports, not the control plane.
-                    raise RequestError("UNSUPPORTED", f"cannot carry out `{kind}`: the local socket alone takes it")
+                    raise RequestError("UNSUPPORTED", f"cannot run `{kind}`: it is available on the local socket only")
                 self._requests.check(peer.share)
                 self._requests.start(self._control_proxy(command, self._proxy, peer), kind, peer.share)
 
@@ -214,7 +214,9 @@ class Router:
             self._requests.check(peer.share)
             if command.streams is not None:
                 if not isinstance(peer, AttachablePeer):
-                    raise RequestError("UNSUPPORTED", "cannot exec with `stream`: the local socket alone takes it")
+                    raise RequestError(
+                        "UNSUPPORTED", "cannot exec with `stream`: it is available on the local socket only"
+                    )
                 channel = peer.attach()
             await self._execs.accept(command, kind, peer)
         if command.streams is None or channel is None:

@@ -110,7 +110,7 @@ class ProxyContainer:
                 f"stopped and removed {', '.join(str(name) for name in removed)}; routes and certificates are kept"
             )
         else:
-            message = "there is no proxy of ours"
+            message = "there is no proxy container to remove"
         if foreign is not None:
             message += f"; one that is not ours answers at {self._setup.api_url} and is left alone"
         return {"removed": removed, "message": message}

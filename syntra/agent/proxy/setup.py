@@ -48,7 +48,7 @@ class ProxySetup:
         if networking.proxy != "traefik-file":
             raise InvalidStatic(
                 "networking.proxy",
-                f"is {networking.proxy}, and a proxy of ours reads files only; set it to traefik-file",
+                f"is {networking.proxy}, and `proxy up` needs the routes file; set it to traefik-file",
             )
         if any(private.is_relative_to(self.dynamic_dir) for private in (self.acme_dir, self.certificates_dir)):
             raise InvalidStatic(

@@ -101,19 +101,16 @@ class ExecProcess:
         family = processes.find_family(pid, container_id)
         if not family:
             return False  # the engine's processes are not visible from here
-        processes.send_signal(family, container_id, signal.SIGTERM)
-        if await self._gone(family, container_id, TERM_SECS):
-            return True
-        family |= processes.find_family(pid, container_id)
-        processes.send_signal(family, container_id, signal.SIGKILL)
-        return await self._gone(family, container_id, KILL_SECS)
-
-    async def _gone(self, family: frozenset[processes.Process], container_id: str, seconds: float) -> bool:
-        pauses = round(seconds / _POLL_MAX_SECS)
-        for _ in range(pauses):
-            if not processes.alive(family, container_id):
-                return True
-            await asyncio.sleep(_POLL_MAX_SECS)
+        for number, seconds in ((signal.SIGTERM, TERM_SECS), (signal.SIGKILL, KILL_SECS)):
+            signalled: frozenset[processes.Process] = frozenset()
+            for _ in range(round(seconds / _POLL_MAX_SECS)):
+                # Again each time: a shell may have started a process between the search and the signal.
+                family |= processes.find_family(pid, container_id)
+                if not processes.alive(family, container_id):
+                    return True
+                processes.send_signal(family - signalled, container_id, number)
+                signalled |= family
+                await asyncio.sleep(_POLL_MAX_SECS)
         return not processes.alive(family, container_id)
 
     async def _inspect(self) -> Mapping[str, object]:

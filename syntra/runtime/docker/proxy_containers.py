@@ -160,8 +160,8 @@ class ProxyContainers:
                 return f"{name}-{self.owner}"
         raise StepFailed(
             CODE,
-            f"cannot create container {name}: a container of {holder.image_ref} that is not ours has that name; "
-            "rename or remove it",
+            f"cannot create container {name}: a container of {holder.image_ref} that this agent did not create "
+            "has that name; rename or remove it",
         )
 
     async def _inspected(self, container: str) -> ContainerDetails | None:

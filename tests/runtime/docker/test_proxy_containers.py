@@ -80,7 +80,9 @@ async def test_a_name_that_somebody_else_has_is_said_and_left_alone(ground: Grou
     theirs = start_container(ground.token, ground.image, name=ground.name)
     async with EngineClient(find_endpoint(os.environ)) as client:
         containers = ProxyContainers(client, owner=owner(), name=ground.name)
-        with pytest.raises(StepFailed, match=f"a container of {ground.image} that is not ours has that name") as caught:
+        with pytest.raises(
+            StepFailed, match=f"a container of {ground.image} that this agent did not create has that name"
+        ) as caught:
             await containers.create(ground.wanted(containers.owner))
         assert caught.value.code == "PROXY_FAILED"
         assert await containers.found() == []
