@@ -18,7 +18,7 @@ from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.proxy.certificates import CertificateStore, ProxyCertificates
-from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels, why_no_proxy
 from syntra.agent.proxy.setup import certificates_dir
 from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
@@ -72,6 +72,7 @@ class ContainerHost:
             *(self.traffic.problems if self.traffic is not None else ()),
             *(f"container {name} carries our labels but belongs to no current deployment" for name in strays),
             *self.proxy.watch.warnings,
+            *(str(failure) for failure in self.reconciler.failures),
         ]
 
     def close(self) -> None:
@@ -142,7 +143,9 @@ def build(
         clock=time.monotonic,
     )
     return ContainerHost(
-        runtime=ContainerRuntime(engine, traffic or NoTraffic(), gate),
+        runtime=ContainerRuntime(
+            engine, traffic or NoTraffic(), gate, why_no_proxy=lambda: why_no_proxy(settings, traffic)
+        ),
         readiness=readiness,
         gate=gate,
         traffic=traffic,

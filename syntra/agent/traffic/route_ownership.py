@@ -43,6 +43,11 @@ class RouteOwnership:
                 self._reserved[spec.service_id] = (now, spec)
             return None
 
+    def release(self, spec: ServiceSpec) -> None:
+        """Drop the reservation of a deployment that failed. That of a newer one of the service stays."""
+        if (reserved := self._reserved.get(spec.service_id)) is not None and reserved[1] == spec:
+            del self._reserved[spec.service_id]
+
     def forget(self, service_id: ServiceId) -> None:
         """Drop the reservation of a removed service."""
         self._reserved.pop(service_id, None)

@@ -13,7 +13,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.runtime.containers import planner
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.containers.rollout import ContainerRollout
+from syntra.runtime.containers.rollout import ContainerRollout, WhyNoProxy
 from syntra.runtime.runtime import OperationContext
 
 
@@ -35,6 +35,9 @@ class Traffic(Protocol):
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         """Stop sending requests to these containers; return when none are open, or the drain time is over."""
 
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
+        """A deployment failed: its domains are free. `is_first`: the service has no other deployment."""
+
     async def forget(self, service_id: ServiceId) -> None:
         """The service was removed: remove its routes."""
 
@@ -45,11 +48,22 @@ class HealthGate(Protocol):
     def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> Awaitable[None]:
         """Return when all are healthy; raise StepFailed for the first that is not."""
 
+    def last_probe(self, containers: Sequence[ContainerId]) -> str:
+        """The last failed probe of one of them, in a few words; empty when none has failed."""
+
+
+async def _has_proxy() -> str:
+    return ""
+
 
 class ContainerRuntime:
     """Plans and steps come from `planner` and `steps`; the engine itself answers all queries."""
 
-    def __init__(self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate) -> None:
+    def __init__(
+        self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate, *, why_no_proxy: WhyNoProxy = _has_proxy
+    ) -> None:
+        """`why_no_proxy` says why domains reach no service; empty when they do."""
+        self._why_no_proxy = why_no_proxy
         self._engine = engine
         self._traffic = traffic
         self._gate = gate
@@ -71,7 +85,7 @@ class ContainerRuntime:
         self.watch = engine.watch
 
     def rollout(self, context: OperationContext) -> ContainerRollout:
-        return ContainerRollout(context, self._engine, self._traffic, self._gate)
+        return ContainerRollout(context, self._engine, self._traffic, self._gate, why_no_proxy=self._why_no_proxy)
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         await self._traffic.check(deployment, reserve=reserve)
