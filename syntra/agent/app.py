@@ -132,7 +132,9 @@ class AgentApp:
                 restore_failures=lambda: host.reconciler.failures,
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
-            views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
+            views = ServiceViews(
+                journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
+            )
             link = self._link(identity, journal, host, views, RememberedDialects(database))
             queries = Queries(
                 identity=identity,

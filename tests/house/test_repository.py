@@ -47,6 +47,7 @@ PURE = (
     "syntra/health/episodes.py",
     "syntra/health/restarts.py",
     "syntra/health/restore_failures.py",
+    "syntra/health/crash_loops.py",
     "syntra/health/checks.py",
     "syntra/health/verdict.py",
 )

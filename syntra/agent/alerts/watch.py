@@ -17,6 +17,7 @@ from syntra.agent.changes import Changes
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
+from syntra.health.crash_loops import CrashLoop, CrashLoops
 from syntra.health.episodes import AlertEvent, AlertKind, Crash, Episodes, Subject
 from syntra.health.restore_failures import RestoreFailure
 from syntra.model.ids import ContainerId, ServiceId
@@ -38,6 +39,10 @@ LINE_CHARS = 2000
 MOST_WAITING = 1000
 
 _REPLICAS = (AlertKind.HEALTH_CHECK_FAILED, AlertKind.CONTAINER_CRASH)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _restore_key(service_id: ServiceId) -> str:
@@ -95,6 +100,7 @@ class AlertWatch:
         self._is_gap = False
         # The replicas that were up at the last check, with their restart counts.
         self._before: dict[ContainerId, int] = {}
+        self._loops = CrashLoops()
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -109,6 +115,10 @@ class AlertWatch:
             soon = self._ledger.secs_to_next()
             await changes.wait(RECHECK_SECS if soon is None else min(soon + 0.01, RECHECK_SECS))
 
+    def crash_loop(self, container_id: ContainerId) -> CrashLoop | None:
+        """The crash loop that a container is in; None when it is in none."""
+        return self._loops.of(_now(), container_id)
+
     async def check(self) -> None:
         """Report changes since the last check. Raises errors of engine and journal; the next check then reports all."""
         ends = self._runtime.drain_exits()
@@ -121,6 +131,10 @@ class AlertWatch:
         without_event = self._exits_without_event(view, reported) if self._is_gap else []
         crashes = [(end, await self._crash(view, end)) for end in [*reported, *without_event]]
         await self._ledger.record(lambda episodes, now: self._events(episodes, now, view, crashes))
+        for end in [*reported, *without_event]:
+            if not end.signal:
+                self._loops.exited(_now(), end.container_id, end.exit_code)
+        self._loops.keep({replica.container_id for replica in view.replicas})
         self._waiting.clear()
         self._is_gap = False
         self._before = {r.container_id: r.restart_count for r in view.replicas if r.is_up}
