@@ -57,7 +57,7 @@ def test_a_replica_that_cannot_start_is_a_warning_and_an_alert_until_it_runs(sta
     wait_until(lambda: any(w.startswith(about) for w in stage.warnings()), f"warning: {stage.agent.text()[-900:]}", 30)
     [warning] = [w for w in stage.warnings() if w.startswith(about)]
     assert "; next try at " in warning
-    assert "port is already allocated" in warning or "address already in use" in warning, warning
+    assert f"host port {port} is taken by container {stage.token}-squatter" in warning, warning
     # A replica that was stopped outside the agent is an alert of its own kind; this one is about the service.
     wait_until(lambda: "web" in alerts(stage, "container_crash"), "the alert", 30)
     told = [json.loads(line) for line in stage.agent.text().splitlines() if '"web cannot be restored"' in line]

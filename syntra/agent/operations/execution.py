@@ -172,7 +172,11 @@ class Execution:
         """The replicas, observed once more for the report; None, with a remark, when that is impossible."""
         try:
             async with asyncio.timeout(OBSERVE_SECS):
-                return (await self._rollout.observe()).replicas
+                while True:
+                    try:
+                        return (await self._rollout.observe()).replicas
+                    except RuntimeUnavailable:
+                        await until_back(self._runtime)
         except (RuntimeFailure, TimeoutError) as unseen:
             self._progress.remark(f"what runs now is not known: {str(unseen) or 'the runtime does not answer'}")
             return None
