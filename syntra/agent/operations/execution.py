@@ -145,7 +145,7 @@ class Execution:
 
     async def _finish_done(self) -> None:
         outcome = self._outcome(None, ())
-        replicas = None if isinstance(self._job.command, Stop) else await self._seen_at_end()
+        replicas = None if isinstance(self._job.command, Stop) else await self._seen_at_end(is_patient=True)
         if replicas is not None:
             outcome = dataclasses.replace(outcome, running=running(replicas, self._job.deployment_id))
         await self._progress.finish(outcome)
@@ -158,7 +158,8 @@ class Execution:
                 await self._rollout.give_back()
             except RuntimeFailure as later:
                 self._progress.remark(str(later))
-        replicas = await self._seen_at_end()
+        # After a rollback that ended because the runtime was away, do not wait for it once more.
+        replicas = await self._seen_at_end(is_patient=is_rolled_back)
         if replicas is None:
             await self._progress.finish(self._outcome(failure, logs))
             return
@@ -168,14 +169,19 @@ class Execution:
         self._progress.remark(end.sentence)
         await self._progress.finish(self._outcome(failure, logs, restored=is_rolled_back and end.restored))
 
-    async def _seen_at_end(self) -> Sequence[Replica] | None:
-        """The replicas, observed once more for the report; None, with a remark, when that is impossible."""
+    async def _seen_at_end(self, *, is_patient: bool) -> Sequence[Replica] | None:
+        """The replicas, observed once more for the report; None, with a remark, when that is impossible.
+
+        `is_patient`: wait for a runtime that is away.
+        """
         try:
             async with asyncio.timeout(OBSERVE_SECS):
                 while True:
                     try:
                         return (await self._rollout.observe()).replicas
                     except RuntimeUnavailable:
+                        if not is_patient:
+                            raise
                         await until_back(self._runtime)
         except (RuntimeFailure, TimeoutError) as unseen:
             self._progress.remark(f"what runs now is not known: {str(unseen) or 'the runtime does not answer'}")
