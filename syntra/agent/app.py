@@ -122,10 +122,19 @@ class AgentApp:
             )
             deployer = Deployer(dependencies, queues, reports, ledger, redactor=self._redactor)
             alerts = AlertWatch(
-                ledger, journal, runtime, readiness, changes, is_busy=queues.is_busy, clean=self._redactor.clean
+                ledger,
+                journal,
+                runtime,
+                readiness,
+                changes,
+                is_busy=queues.is_busy,
+                clean=self._redactor.clean,
+                restore_failures=lambda: host.reconciler.failures,
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
-            views = ServiceViews(journal, runtime, readiness, time.monotonic, prober=host.gate)
+            views = ServiceViews(
+                journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
+            )
             link = self._link(identity, journal, host, views, RememberedDialects(database))
             queries = Queries(
                 identity=identity,

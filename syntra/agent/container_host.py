@@ -18,7 +18,7 @@ from syntra.agent.health.watch import HealthWatch
 from syntra.agent.journal.journal import Journal
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.proxy.certificates import CertificateStore, ProxyCertificates
-from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels
+from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settings, route_labels, why_no_proxy
 from syntra.agent.proxy.setup import certificates_dir
 from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
@@ -75,6 +75,7 @@ class ContainerHost:
             *(f"container {name} carries our labels but belongs to no current deployment" for name in strays),
             *map(str, self.engine.strays),
             *self.proxy.watch.warnings,
+            *(str(failure) for failure in self.reconciler.failures),
         ]
 
     def close(self) -> None:
@@ -150,7 +151,8 @@ def build(
             engine,
             traffic or NoTraffic(),
             gate,
-            RouteOwnership(journal, queues.is_busy) if networking.proxy == "traefik-labels" else None,
+            labels=RouteOwnership(journal, queues.is_busy) if networking.proxy == "traefik-labels" else None,
+            why_no_proxy=lambda: why_no_proxy(settings, traffic),
         ),
         readiness=readiness,
         gate=gate,

@@ -50,7 +50,10 @@ def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
         return ExitCode.OK
     reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
     code = text(error, "code", "")
-    undone = "; the previous version is running again" if status == "rolled_back" else ""
+    # The agent's sentence continues after the reason, with what is seen to run.
+    report = text(last, "message", "")
+    reason = report if report.startswith(reason) else reason
+    undone = "; the previous version is running again" if status == "rolled_back" and "running" not in reason else ""
     # A reason may say by itself what could not be done.
     said = reason if reason.startswith(f"cannot {kind} ") else f"cannot {kind} {subject}: {reason}"
     err(f"{said}{f' ({code})' if code else ''}{undone}")

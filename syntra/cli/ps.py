@@ -33,15 +33,16 @@ def run(args: argparse.Namespace) -> int:
 def show_services(services: Sequence[Json]) -> None:
     """One line per service."""
     table.show(
-        ("service", "project", "image", "status", "health", "replicas", "deployment", "domains"),
+        ("service", "project", "image", "status", "health", "replicas", "restarts", "deployment", "domains"),
         [
             (
                 text(service, "service_name", text(service, "service_id")),
                 text(service, "project_name"),
                 text(service, "image"),
-                text(service, "status"),
+                _status(service),
                 text(service, "health"),
                 f"{text(section(service, 'replicas'), 'running')}/{text(section(service, 'replicas'), 'desired')}",
+                text(service, "restarts"),
                 text(service, "deployment_id"),
                 _domains(texts(service, "domains")),
             )
@@ -49,6 +50,11 @@ def show_services(services: Sequence[Json]) -> None:
         ],
         empty="no services",
     )
+
+
+def _status(service: Json) -> str:
+    detail = text(service, "status_detail", "")
+    return text(service, "status") + (f" ({detail})" if detail else "")
 
 
 def _domains(domains: Sequence[str]) -> str:

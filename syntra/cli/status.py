@@ -65,6 +65,8 @@ def _alert(alert: Json) -> str:
     often = f", {times:g} times" if times > 1 else ""
     ending = ", looks over" if alert.get("is_ending") is True else ""
     what = f"{text(alert, 'severity')} {text(alert, 'type')}, {text(alert, 'subject')}"
+    code = number(alert, "exit_code")
+    what += "" if code is None else f", exit {code:g}"
     return f"{what}, since {text(alert, 'since')}{often}{ending}"
 
 

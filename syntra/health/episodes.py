@@ -1,7 +1,8 @@
 """Turns conditions into alerts: one when an episode begins, one when it ends. Pure: time is an argument.
 
     health_check_failed  begins when a replica becomes unhealthy; ends after HOLD_SECS healthy
-    container_crash      begins when a container exits unexpectedly; ends after CALM_SECS up without another exit
+    container_crash      begins when a container exits unexpectedly; ends after CALM_SECS up without another exit. Of a
+                         whole service: begins when a replica cannot be restored, ends when all run
     resource_critical    begins at 85 % (warning), raises a second alert at 95 % (critical); ends below 83 %
     deployment_failed    one per failed deployment; ends when a deployment, or a restart of it, succeeds
 
@@ -195,6 +196,18 @@ class Episodes:
         """A container runs again after its last exit. A crash loop does that too: only time ends the episode."""
         self._cleared(now, AlertKind.CONTAINER_CRASH, subject)
         return self.tick(now)
+
+    def not_restored(self, now: float, subject: Subject, reason: str, *, replica: int) -> list[AlertEvent]:
+        """A replica of the service `subject` is down and cannot be started or created. May be called repeatedly."""
+        metadata: dict[str, MetadataValue] = {"reason": bounded(reason), "replica": replica}
+        title = f"{subject.name} cannot be restored"
+        return self._holds(now, AlertKind.CONTAINER_CRASH, subject, Severity.CRITICAL, title, reason, metadata)
+
+    def restored(self, now: float, subject: Subject) -> list[AlertEvent]:
+        """All replicas of the service run again."""
+        episode = self._open.get((AlertKind.CONTAINER_CRASH, subject.key))
+        ended = [] if episode is None else [self._end(episode, now, "all its replicas run again", "is restored")]
+        return [*ended, *self.tick(now)]
 
     def resource(self, now: float, subject: Subject, percent: float, *, levels: Levels = DISK) -> list[AlertEvent]:
         """Report how much of a resource is used, 0 to 100."""

@@ -62,6 +62,7 @@ class RestartUnhealthy:
 
     service_id: ServiceId
     container_id: ContainerId
+    index: int
     reason: str
 
 
@@ -71,6 +72,7 @@ class StartDown:
 
     service_id: ServiceId
     container_id: ContainerId
+    index: int
     reason: str
 
 
@@ -99,6 +101,13 @@ class Restarts:
     def next_at(self) -> float | None:
         """When the same observation would first give another decision; None when never."""
         return self._next_at
+
+    def next_attempt(self, now: float, service_id: ServiceId, index: int) -> float | None:
+        """When the next attempt for a replica is due, if its problem lasts; None when nothing is known of it."""
+        slot = self._services.get(service_id, {}).get(index)
+        if slot is None:
+            return None
+        return max(now if slot.failing_since is None else slot.failing_since, slot.attempted_at) + slot.delay
 
     def decide(self, now: float, desired: Iterable[Desired], seen: Iterable[Seen]) -> list[Action]:
         """The actions to take now; each counts as an attempt. `now` is in seconds on a monotonic clock.
@@ -189,7 +198,10 @@ class Restarts:
                 reason = f"replica {one.replica.index} is unhealthy"
                 return [
                     RestartUnhealthy(
-                        service_id=service.service_id, container_id=one.replica.container_id, reason=reason
+                        service_id=service.service_id,
+                        container_id=one.replica.container_id,
+                        index=one.replica.index,
+                        reason=reason,
                     )
                 ]
         return []
@@ -257,7 +269,12 @@ def _restore(service: Desired, replica: Container) -> Action:
         reason += f": {replica.error}"
     if replica.state is ContainerState.DEAD:
         return _create(service, replica.index, replica.container_id, reason)
-    return StartDown(service_id=service.service_id, container_id=replica.container_id, reason=bounded(reason))
+    return StartDown(
+        service_id=service.service_id,
+        container_id=replica.container_id,
+        index=replica.index,
+        reason=bounded(reason),
+    )
 
 
 def _create(service: Desired, index: int, remove: ContainerId | None, reason: str) -> Action:

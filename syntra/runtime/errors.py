@@ -11,6 +11,9 @@ from __future__ import annotations
 from syntra.model.ids import ContainerId
 from syntra.utils.errors import AgentError
 
+# The code of a StepFailed: a stopped container cannot start because its network was removed. It must be recreated.
+NETWORK_GONE = "NETWORK_GONE"
+
 
 class RuntimeFailure(AgentError):
     """A runtime could not do what the agent requested. `code` is the contract's error code."""

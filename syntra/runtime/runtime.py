@@ -153,7 +153,10 @@ class OperationContext(Protocol):
         """Add a sentence for people to the report, once."""
 
     async def resolved(self, image: ResolvedImage) -> None:
-        """Which image the desired deployment is made of, before anything is made of it. It stays that one."""
+        """The image of the desired deployment, before a container is created from it. It stays the same."""
+
+    async def replaced(self, old: ContainerId, new: ContainerId) -> None:
+        """A replica had to be created again: in the operation, `new` takes the place of `old`."""
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
         """A deployment of the service from the journal."""
@@ -190,8 +193,11 @@ class Rollout(Protocol):
     def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
         """The ids of refs of the last plan."""
 
-    def is_restored(self) -> bool:
-        """After a rollback's plan: whether the previous replicas are running again."""
+    async def give_back(self) -> None:
+        """The operation ended without a commit: give back what it took besides replicas, such as domains."""
+
+    def last_seen(self, step: Step) -> str:
+        """What a step of the last plan that did not end saw last, for people; empty when it waits for nothing."""
 
     @property
     def created(self) -> Sequence[ContainerId]:

@@ -356,7 +356,7 @@ class FakeEngine:
             container.restart_count = 0
             self._begin(container)
 
-    async def remove(self, container_id: ContainerId) -> None:
+    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
         async with self._asked("remove"):
             self.containers.pop(container_id, None)
             self._announce()

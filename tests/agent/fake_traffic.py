@@ -41,5 +41,8 @@ class FakeTraffic:
         self.published -= set(containers)
         self.canary -= set(containers)
 
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
+        return
+
     async def forget(self, service_id: ServiceId) -> None:
         self.published.clear()

@@ -26,6 +26,8 @@ SERVICE: dict[str, Any] = {
     "status": "running",
     "health": "healthy",
     "replicas": {"desired": 2, "running": 1},
+    "status_detail": "",
+    "restarts": 3,
     "containers": [],
     "domains": ["api.example", "www.example"],
 }

@@ -92,10 +92,30 @@ def test_ps_lists_services_in_a_table(cli: Cli) -> None:
         assert json.loads(cli("ps", "--json")[1]) == {"services": [SERVICE]}
     assert code == 0
     header, line = out.splitlines()
-    assert header.split() == ["SERVICE", "PROJECT", "IMAGE", "STATUS", "HEALTH", "REPLICAS", "DEPLOYMENT", "DOMAINS"]
-    assert line.split() == (
-        ["api", "shop", "registry.example/api:1", "running", "healthy", "1/2", "dep_1", "api.example", "www.example"]
+    assert header.split() == (
+        ["SERVICE", "PROJECT", "IMAGE", "STATUS", "HEALTH", "REPLICAS", "RESTARTS", "DEPLOYMENT", "DOMAINS"]
     )
+    assert line.split() == (
+        [
+            "api",
+            "shop",
+            "registry.example/api:1",
+            "running",
+            "healthy",
+            "1/2",
+            "3",
+            "dep_1",
+            "api.example",
+            "www.example",
+        ]
+    )
+
+
+def test_ps_says_how_often_and_with_what_a_crash_loop_exits(cli: Cli) -> None:
+    looping = {**SERVICE, "status": "restarting", "status_detail": "exit 7, 12 times", "restarts": 12}
+    with FakeAgent(cli.path, list_services=answering({"services": [looping]})):
+        _, out, _ = cli("ps")
+    assert " restarting (exit 7, 12 times) " in out.splitlines()[1]
 
 
 def test_ps_without_services_says_so(cli: Cli) -> None:

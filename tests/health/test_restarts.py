@@ -127,7 +127,10 @@ def test_a_container_that_is_down_is_started(state: ContainerState) -> None:
     action = the_action(ONE, seen)
     code = " with code 137" if state is EXITED else ""
     assert action == StartDown(
-        service_id=WEB, container_id=ContainerId("c1"), reason=f"replica 1 is {state.value}{code}: port is taken"
+        service_id=WEB,
+        container_id=ContainerId("c1"),
+        index=1,
+        reason=f"replica 1 is {state.value}{code}: port is taken",
     )
 
 
@@ -168,7 +171,7 @@ def test_an_unhealthy_replica_is_restarted_when_the_spec_says_so() -> None:
     restarts = Restarts()
     restarts.decide(0, [TWO], seen)
     assert restarts.decide(1, [TWO], seen) == [
-        RestartUnhealthy(service_id=WEB, container_id=ContainerId("c2"), reason="replica 2 is unhealthy")
+        RestartUnhealthy(service_id=WEB, container_id=ContainerId("c2"), index=2, reason="replica 2 is unhealthy")
     ]
     unasked = dataclasses.replace(TWO, restart_unhealthy=False)
     assert attempts(Restarts(), unasked, seen, 10_000) == []

@@ -45,7 +45,7 @@ def documented(title: str) -> list[str]:
 def test_the_document_has_every_error_code_of_the_agent_once_and_no_other() -> None:
     used = codes_below(SOURCES, without=NOT_ANSWERED)
     # The client of the engine: what `translated` passes on, and what it finds out itself.
-    used |= {"PULL_FAILED", "EXEC_TIMEOUT", "CONTAINER_NOT_FOUND", "CONTAINER_NOT_RUNNING"}
+    used |= {"NETWORK_GONE", "PULL_FAILED", "EXEC_TIMEOUT", "CONTAINER_NOT_FOUND", "CONTAINER_NOT_RUNNING"}
     # A stopping agent parks its operations; they end after the next start.
     used |= {cause.name for cause in Interruption} - {Interruption.SHUTDOWN.name}
     assert sorted(documented("Error codes")) == sorted(used)

@@ -46,6 +46,8 @@ PURE = (
     "syntra/runtime/detect.py",
     "syntra/health/episodes.py",
     "syntra/health/restarts.py",
+    "syntra/health/restore_failures.py",
+    "syntra/health/crash_loops.py",
     "syntra/health/checks.py",
     "syntra/health/verdict.py",
 )

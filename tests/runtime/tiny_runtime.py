@@ -316,5 +316,8 @@ class TinyRollout:
     def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
         raise AssertionError("no plan here holds a canary")
 
-    def is_restored(self) -> bool:
-        return bool(self._context.desired.prior)
+    async def give_back(self) -> None:
+        return
+
+    def last_seen(self, step: Step) -> str:
+        return ""

@@ -21,6 +21,9 @@ from syntra.utils.timestamps import format_secs
 
 log = logging.getLogger(__name__)
 
+# A crash looks over when the container was up for so long.
+LEAST_CALM_SECS = 90.0
+
 Change = Callable[[Episodes, float], Sequence[AlertEvent]]
 
 
@@ -129,10 +132,18 @@ class AlertLedger:
                 "service_id": episode.subject.service_id,
                 "since": format_secs(episode.began),
                 "times": episode.times,
-                "is_ending": episode.good_since is not None,
+                "is_ending": self._is_ending(episode),
+                "exit_code": episode.metadata.get("exit_code"),
             }
             for episode in self._episodes.opened
         ]
+
+    def _is_ending(self, episode: Episode) -> bool:
+        if episode.good_since is None:
+            return False
+        # A container in a crash loop runs between two exits; the engine's pause between them is a minute at most.
+        is_crash = episode.kind is AlertKind.CONTAINER_CRASH
+        return not is_crash or self._now() - episode.good_since >= LEAST_CALM_SECS
 
     def _now(self) -> float:
         # When the clock is set back, continue from the latest time. Otherwise an episode could end before it began, or

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
@@ -16,7 +17,9 @@ from syntra.agent.changes import Changes
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
+from syntra.health.crash_loops import CrashLoop, CrashLoops
 from syntra.health.episodes import AlertEvent, AlertKind, Crash, Episodes, Subject
+from syntra.health.restore_failures import RestoreFailure
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import ContainerExit, Health, Replica
@@ -36,6 +39,15 @@ LINE_CHARS = 2000
 MOST_WAITING = 1000
 
 _REPLICAS = (AlertKind.HEALTH_CHECK_FAILED, AlertKind.CONTAINER_CRASH)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _restore_key(service_id: ServiceId) -> str:
+    """The subject of the alert that replicas of a service cannot be restored."""
+    return f"{service_id}/restore"
 
 
 class AlertSource(Replicas, Exits, Logs, Availability, Protocol):
@@ -73,8 +85,9 @@ class AlertWatch:
         *,
         is_busy: Callable[[ServiceId], bool],
         clean: Callable[[str], str],
+        restore_failures: Callable[[], Sequence[RestoreFailure]] = lambda: (),
     ) -> None:
-        """`clean` redacts known secrets in a text."""
+        """`clean` redacts known secrets in a text; `restore_failures` are the replicas that cannot be restored."""
         self._ledger = ledger
         self._journal = journal
         self._runtime = runtime
@@ -82,10 +95,12 @@ class AlertWatch:
         self._changes = changes
         self._is_busy = is_busy
         self._clean = clean
+        self._restore_failures = restore_failures
         self._waiting: list[ContainerExit] = []
         self._is_gap = False
         # The replicas that were up at the last check, with their restart counts.
         self._before: dict[ContainerId, int] = {}
+        self._loops = CrashLoops()
 
     async def run(self) -> None:
         """Check until cancelled."""
@@ -100,6 +115,10 @@ class AlertWatch:
             soon = self._ledger.secs_to_next()
             await changes.wait(RECHECK_SECS if soon is None else min(soon + 0.01, RECHECK_SECS))
 
+    def crash_loop(self, container_id: ContainerId) -> CrashLoop | None:
+        """The crash loop that a container is in; None when it is in none."""
+        return self._loops.of(_now(), container_id)
+
     async def check(self) -> None:
         """Report changes since the last check. Raises errors of engine and journal; the next check then reports all."""
         ends = self._runtime.drain_exits()
@@ -112,6 +131,10 @@ class AlertWatch:
         without_event = self._exits_without_event(view, reported) if self._is_gap else []
         crashes = [(end, await self._crash(view, end)) for end in [*reported, *without_event]]
         await self._ledger.record(lambda episodes, now: self._events(episodes, now, view, crashes))
+        for end in [*reported, *without_event]:
+            if not end.signal:
+                self._loops.exited(_now(), end.container_id, end.exit_code)
+        self._loops.keep({replica.container_id for replica in view.replicas})
         self._waiting.clear()
         self._is_gap = False
         self._before = {r.container_id: r.restart_count for r in view.replicas if r.is_up}
@@ -200,7 +223,28 @@ class AlertWatch:
                     self._clean(self._readiness.detail(replica)),
                     serving=serving,
                 )
+        events += self._not_restored(episodes, now, view)
         return [*events, *self._obsolete_alerts(episodes, now, view), *episodes.tick(now)]
+
+    def _not_restored(self, episodes: Episodes, now: float, view: _View) -> list[AlertEvent]:
+        events: list[AlertEvent] = []
+        failing: dict[ServiceId, RestoreFailure] = {}
+        for failure in self._restore_failures():
+            failing.setdefault(failure.spec.service_id, failure)
+        for service_id, failure in failing.items():
+            if failure.is_alert(time.time()) and service_id in view.specs:
+                subject = Subject(key=_restore_key(service_id), name=failure.spec.service_name, service_id=service_id)
+                events += episodes.not_restored(now, subject, self._clean(failure.problem), replica=failure.index)
+        for episode in episodes.opened:
+            about = episode.subject.service_id
+            row = view.rows.get(about) if about is not None else None
+            if row is None or episode.subject.key != _restore_key(row.service_id) or row.service_id in failing:
+                continue
+            # After a restart of the agent no failure is known yet: what runs decides.
+            running = sum(r.is_running for r in view.replicas if r.service_id == row.service_id)
+            if running >= row.replicas and not row.stopped:
+                events += episodes.restored(now, episode.subject)
+        return events
 
     def _obsolete_alerts(self, episodes: Episodes, now: float, view: _View) -> list[AlertEvent]:
         events: list[AlertEvent] = []
@@ -222,6 +266,8 @@ class AlertWatch:
         is_checked = spec.health is not None or any(self._readiness.has_check(replica, spec) for replica in replicas)
         if kind is AlertKind.HEALTH_CHECK_FAILED and not is_checked:
             return "the service has no health check any more"
+        if key == _restore_key(service_id):
+            return None
         indexes = {f"{service_id}/{replica.index}" for replica in replicas}
         if key not in indexes and len(indexes) >= row.replicas and not self._is_busy(service_id):
             return "the service has no such replica any more"

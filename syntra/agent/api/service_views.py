@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import field
 from typing import Protocol
 
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import CurrentService, ServiceRow
+from syntra.health.crash_loops import CrashLoop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
@@ -38,6 +40,31 @@ class ServiceView:
     deployment: Deployment | None
     replicas: tuple[Replica, ...]
     health: dict[ContainerId, Health]
+    loops: dict[ContainerId, CrashLoop] = field(default_factory=dict)
+    """The crash loops of replicas that should run."""
+
+    @property
+    def desired(self) -> int | None:
+        """How many replicas should run; None when the journal does not know the service."""
+        if self.row is None:
+            return None
+        return 0 if self.row.stopped else self.row.replicas
+
+    @property
+    def up(self) -> int:
+        """How many replicas run. One in a crash loop does not count, even while it is up."""
+        return sum(1 for replica in self.replicas if replica.is_running and replica.container_id not in self.loops)
+
+    @property
+    def status_detail(self) -> str:
+        """For a crash loop: the last exit code and the number of restarts; else empty."""
+        looping = [replica for replica in self.replicas if replica.container_id in self.loops]
+        if not looping:
+            return ""
+        worst = max(looping, key=lambda replica: replica.restart_count)
+        code = self.loops[worst.container_id].exit_code
+        times = f"{worst.restart_count} time{'' if worst.restart_count == 1 else 's'}"
+        return times if code is None else f"exit {code}, {times}"
 
     @property
     def status(self) -> str:
@@ -45,7 +72,7 @@ class ServiceView:
         up = sum(1 for replica in self.replicas if replica.is_running)
         if self.row is not None and self.row.stopped:
             return "stopped" if up == 0 else "running"
-        if any(replica.status is ReplicaStatus.RESTARTING for replica in self.replicas):
+        if self.loops or any(replica.status is ReplicaStatus.RESTARTING for replica in self.replicas):
             return "restarting"
         wanted = self.row.replicas if self.row else len(self.replicas)
         return "running" if up >= wanted else "error"
@@ -81,8 +108,10 @@ class ServiceViews:
         clock: Callable[[], float],
         *,
         prober: Prober | None = None,
+        crash_loop: Callable[[ContainerId], CrashLoop | None] = lambda _: None,
     ) -> None:
-        """Without `prober`, unknown health stays unknown."""
+        """Without `prober`, unknown health stays unknown. `crash_loop` knows the containers that crash repeatedly."""
+        self._crash_loop = crash_loop
         self._journal = journal
         self._runtime = runtime
         self._readiness = readiness
@@ -111,7 +140,12 @@ class ServiceViews:
             deployment=current.deployment if current else None,
             replicas=tuple(sorted(replicas, key=lambda replica: (replica.index, replica.created_ns))),
             health={replica.container_id: self._health_of(replica) for replica in replicas},
+            loops={} if current is None or current.row.stopped else self._loops(replicas),
         )
+
+    def _loops(self, replicas: Sequence[Replica]) -> dict[ContainerId, CrashLoop]:
+        found = {replica.container_id: self._crash_loop(replica.container_id) for replica in replicas}
+        return {container_id: loop for container_id, loop in found.items() if loop is not None}
 
     def _health_of(self, replica: Replica) -> Health:
         known = self._readiness.known(replica) if replica.is_running else Health.UNKNOWN
@@ -147,6 +181,8 @@ def container_status(view: ServiceView, replica: Replica, usage: Usage) -> dict[
     status = replica.status
     if status is ReplicaStatus.STOPPED and replica.exit_code not in (None, 0) and not (view.row and view.row.stopped):
         status = ReplicaStatus.ERROR
+    if replica.container_id in view.loops:
+        status = ReplicaStatus.RESTARTING
     cpu, memory = usage.quick_figures(replica) or (0.0, 0)
     return {
         "service_id": view.service_id,
@@ -165,7 +201,6 @@ def container_status(view: ServiceView, replica: Replica, usage: Usage) -> dict[
 def listed(view: ServiceView, usage: Usage) -> dict[str, Json]:
     """One entry of `list_services`."""
     spec = view.deployment.spec if view.deployment else None
-    up = sum(1 for replica in view.replicas if replica.is_running)
     return {
         "service_id": view.service_id,
         "service_name": spec.service_name if spec else view.service_id,
@@ -173,8 +208,10 @@ def listed(view: ServiceView, usage: Usage) -> dict[str, Json]:
         "deployment_id": view.row.deployment_id if view.row else _deployments(view.replicas),
         "image": str(spec.image) if spec else None,
         "status": view.status,
+        "status_detail": view.status_detail,
         "health": view.overall_health.value,
-        "replicas": {"desired": (0 if view.row.stopped else view.row.replicas) if view.row else None, "running": up},
+        "replicas": {"desired": view.desired, "running": view.up},
+        "restarts": sum(replica.restart_count for replica in view.replicas),
         "containers": [container_status(view, replica, usage) for replica in view.replicas],
         "domains": list(spec.domains) if spec else [],
     }

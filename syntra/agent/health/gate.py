@@ -64,6 +64,8 @@ class HealthGate:
         self._prober = prober
         # The start time of each container that passed; the oldest are dropped first.
         self._passed: dict[ContainerId, int | None] = {}
+        # The last failed probe of each container that was awaited last.
+        self._failed_probes: dict[ContainerId, str] = {}
 
     def has_passed(self, container: Container) -> bool:
         """Whether the container became healthy after its last start."""
@@ -71,12 +73,18 @@ class HealthGate:
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
         """Return when all are healthy. Raises StepFailed for the first that fails. Safe to cancel."""
+        for container_id in containers:
+            self._failed_probes.pop(container_id, None)
         try:
             async with asyncio.TaskGroup() as group:
                 for container_id in containers:
                     group.create_task(self._wait_for(container_id, spec), name=f"health of {container_id[:12]}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    def last_probe(self, containers: Sequence[ContainerId]) -> str:
+        """The last failed probe of one of the containers in the last wait; empty when none failed."""
+        return next((self._failed_probes[c] for c in containers if c in self._failed_probes), "")
 
     async def health_now(self, replica: Replica, spec: ServiceSpec, at_most_secs: float) -> Health:
         """One probe of a running replica, or what the image's own check says; unknown without a health check."""
@@ -107,6 +115,7 @@ class HealthGate:
                     if (after := await self._engine.inspect(container_id)) is None:
                         continue
                     replica = after
+                self._note(container_id, result)
             now = self._clock()
             verdict = gate.observe(_observation(now, replica, result))
             image_health = replica.image_health if health is None and replica.is_running else None
@@ -125,6 +134,13 @@ class HealthGate:
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))
+
+    def _note(self, container_id: ContainerId, result: ProbeResult) -> None:
+        self._failed_probes.pop(container_id, None)
+        if not result.ok:
+            self._failed_probes[container_id] = " ".join(result.detail.split())
+            if len(self._failed_probes) > MOST_PASSED:
+                del self._failed_probes[next(iter(self._failed_probes))]
 
     async def _probe(
         self, replica: Container, spec: ServiceSpec, health: HealthSpec, at_most_secs: float

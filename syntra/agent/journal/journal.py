@@ -132,6 +132,14 @@ class Journal(DesiredState):
 
         await self._write(write)
 
+    async def set_prior(self, request_id: RequestId, prior: frozenset[ContainerId]) -> None:
+        """Replace the containers to return to, after one of them was created again."""
+        await self._write(
+            lambda connection: connection.execute(
+                "UPDATE operations SET prior = ? WHERE request_id = ?", (json.dumps(sorted(prior)), request_id)
+            )
+        )
+
     async def step(self, request_id: RequestId, position: int, text: str, messages: Sequence[str]) -> None:
         """Store a step before it is performed."""
 

@@ -9,7 +9,7 @@ from syntra.agent.journal.journal import Journal
 from syntra.agent.operations.job import Job, OperationPhase
 from syntra.agent.operations.progress import ProgressReporter
 from syntra.model.command import Deploy
-from syntra.model.ids import DeploymentId
+from syntra.model.ids import ContainerId, DeploymentId
 from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.runtime.runtime import Desired
@@ -37,6 +37,9 @@ class PlanContext:
         return
 
     async def resolved(self, image: ResolvedImage) -> None:
+        return
+
+    async def replaced(self, old: ContainerId, new: ContainerId) -> None:
         return
 
     async def kept(self, deployment_id: DeploymentId) -> Deployment | None:
@@ -72,3 +75,8 @@ class JobContext(PlanContext):
 
     def remark(self, sentence: str) -> None:
         self._progress.remark(sentence)
+
+    async def replaced(self, old: ContainerId, new: ContainerId) -> None:
+        if old in self._job.prior:
+            self._job.prior = self._job.prior - {old} | {new}
+            await self._journal.set_prior(self._job.command.request_id, self._job.prior)

@@ -7,6 +7,7 @@ exactly one report.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import logging
 import time
@@ -26,11 +27,12 @@ from syntra.agent.operations.job import (
     abort_reason,
     cancel_reason,
 )
+from syntra.agent.operations.observed_end import after_failure, running
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS
 from syntra.model.fields import Json
-from syntra.model.status import Failure, LogLine, Phase
+from syntra.model.status import Failure, LogLine, Phase, Replica
 from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Observation, Plan, Runtime, Step
 from syntra.utils.companion import alongside
@@ -45,6 +47,8 @@ LEAST_SECS_AFTER_RESTART = 5.0
 CLEANUP_SECS = 300.0
 ROLLBACK_SECS = 180.0
 ROLLBACK_ATTEMPTS = 3
+# The time to observe what runs, for the report.
+OBSERVE_SECS = 30.0
 HOLD_SLACK_SECS = 120.0
 REPORTED_LINES = 50
 
@@ -89,6 +93,7 @@ class Execution:
             job, self._runtime, dependencies.canary, tell=progress.holding, remark=progress.remark
         )
         self._position = 0
+        self._step: Step | None = None
 
     async def run(self) -> None:
         """Run the job until it is reported. Cancellation parks it: the next start resumes it from the journal."""
@@ -103,9 +108,8 @@ class Execution:
             if interrupted.cause is Interruption.SHUTDOWN:
                 log.info("operation parked", extra={"request_id": job.command.request_id, "kind": job.kind})
                 raise
-            await self._fail(
-                Failure(code=interrupted.cause.name, message=_interruption_message(interrupted.cause, job)), ()
-            )
+            message = _interruption_message(interrupted.cause, job, self._where())
+            await self._fail(Failure(code=interrupted.cause.name, message=message), ())
         except RuntimeFailure as failed:
             details = failed.details if isinstance(failed, StepFailed) else ""
             failure = Failure(code=failed.code, message=str(failed), details=details)
@@ -126,20 +130,74 @@ class Execution:
             job.phase = OperationPhase.RUNNING
             self._progress.notify()
         await self._converge(Deadline(self._allowed_secs()))
-        await self._progress.finish(self._outcome(None, ()))
+        await self._finish_done()
 
     def _outcome(self, failure: Failure | None, logs: Sequence[LogLine], *, restored: bool = False) -> Outcome:
         created = tuple(self._rollout.created)
         return Outcome(failure=failure, logs=tuple(logs), restored=restored, container_ids=created)
 
+    def _where(self) -> str:
+        """The step that was under way, with what it saw last."""
+        if self._step is None:
+            return ""
+        seen = self._rollout.last_seen(self._step)
+        return f"{self._step}{f' (last probe: {seen})' if seen else ''}"
+
+    async def _finish_done(self) -> None:
+        outcome = self._outcome(None, ())
+        replicas = None if isinstance(self._job.command, Stop) else await self._seen_at_end(is_patient=True)
+        if replicas is not None:
+            outcome = dataclasses.replace(outcome, running=running(replicas, self._job.deployment_id))
+        await self._progress.finish(outcome)
+
+    async def _finish_failed(self, failure: Failure, logs: Sequence[LogLine], *, is_rolled_back: bool = False) -> None:
+        """Report a failure and what is seen to run after it."""
+        job = self._job
+        if job.reports_deployment:
+            try:
+                await self._rollout.give_back()
+            except RuntimeFailure as later:
+                self._progress.remark(str(later))
+        # After a rollback that ended because the runtime was away, do not wait for it once more.
+        replicas = await self._seen_at_end(is_patient=is_rolled_back)
+        if replicas is None:
+            await self._progress.finish(self._outcome(failure, logs))
+            return
+        row = await self._journal.service(job.service_id)
+        is_same_version = isinstance(job.command, Scale | Restart | Stop)
+        end = after_failure(row, job.prior, replicas, is_same_version=is_same_version)
+        self._progress.remark(end.sentence)
+        await self._progress.finish(self._outcome(failure, logs, restored=is_rolled_back and end.restored))
+
+    async def _seen_at_end(self, *, is_patient: bool) -> Sequence[Replica] | None:
+        """The replicas, observed once more for the report; None, with a remark, when that is impossible.
+
+        `is_patient`: wait for a runtime that is away.
+        """
+        try:
+            async with asyncio.timeout(OBSERVE_SECS):
+                while True:
+                    try:
+                        return (await self._rollout.observe()).replicas
+                    except RuntimeUnavailable:
+                        if not is_patient:
+                            raise
+                        await until_back(self._runtime)
+        except (RuntimeFailure, TimeoutError) as unseen:
+            self._progress.remark(f"what runs now is not known: {str(unseen) or 'the runtime does not answer'}")
+            return None
+
     async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
         if self._job.phase is OperationPhase.COMMITTED and not isinstance(self._job.command, Stop):
             # The new version is healthy and running; only the cleanup was cut short.
             self._progress.remark(failure.message)
-            await self._progress.finish(self._outcome(None, ()))
+            await self._finish_done()
             return
-        if self._job.phase is OperationPhase.WAITING or not isinstance(self._job.command, Deploy | Rollback | Scale):
+        if self._job.phase is OperationPhase.WAITING:
             await self._progress.finish(self._outcome(failure, logs))
+            return
+        if not isinstance(self._job.command, Deploy | Rollback | Scale):
+            await self._finish_failed(failure, logs)
             return
         reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
         if failure.details:
@@ -154,14 +212,12 @@ class Execution:
         job = self._job
         if job.interruption is not Interruption.SHUTDOWN:
             job.interruption = None
-        restored = False
+        is_complete = False
         deadline = Deadline(ROLLBACK_SECS)
         for attempt in range(1, ROLLBACK_ATTEMPTS + 1):
             try:
                 await self._converge(deadline)
-                restored = self._rollout.is_restored()
-                previous = "the previous version is still serving"
-                self._progress.remark(previous if restored else "its containers were removed")
+                is_complete = True
                 break
             except RuntimeFailure as failed:
                 log.warning("rollback failed", extra={"attempt": attempt, "reason": str(failed)})
@@ -171,7 +227,7 @@ class Execution:
                     raise
                 self._progress.remark("the rollback did not finish in time")
                 break
-        await self._progress.finish(self._outcome(failure, logs, restored=restored))
+        await self._finish_failed(failure, logs, is_rolled_back=is_complete)
 
     async def _converge(self, deadline: Deadline) -> None:
         """Observe, plan and perform until a plan is complete. Waits for a runtime that is away."""
@@ -216,6 +272,7 @@ class Execution:
 
     async def _perform(self, step: Step, percent: int, deadline: Deadline) -> None:
         self._position += 1
+        self._step = step
         messages = self._progress.step(step, percent)
         if not isinstance(step, Commit):
             await self._journal.step(self._job.command.request_id, self._position, str(step), messages)
@@ -310,7 +367,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _interruption_message(cause: Interruption, job: Job) -> str:
+def _interruption_message(cause: Interruption, job: Job, where: str) -> str:
     if cause is Interruption.ABORTED:
         return abort_reason(job).message
     if cause is Interruption.CANCELLED:
@@ -318,8 +375,9 @@ def _interruption_message(cause: Interruption, job: Job) -> str:
     if cause is Interruption.SUPERSEDED:
         return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
+    ended_in = f"; it ended in: {where}" if where else ""
     return (
-        f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s; "
+        f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s{ended_in}; "
         "raise timeout_seconds or look at the service's logs"
     )
 

@@ -28,11 +28,12 @@ PULL_REPORT_SECS = 1.0
 
 @frozen
 class Outcome:
-    """How a job ended. `restored`: the previous version is running again."""
+    """How a job ended. `restored`: the previous version runs; `running`: how many replicas do, if that is known."""
 
     failure: Failure | None
     logs: tuple[LogLine, ...] = field(default=(), repr=False)
     restored: bool = False
+    running: int | None = None
     container_ids: tuple[ContainerId, ...] = ()
 
 
@@ -110,7 +111,7 @@ class ProgressReporter:
             report = deploy_status(self._terminal(outcome))
             messages += self._message("deploy_status", report)
         else:
-            response = refusal(job.command.request_id, failure) if failure else self._done()
+            response = self._refused(failure) if failure else self._done(outcome)
             if not job.answered:
                 messages += self._message("command_response", response)
         async with self._ledger.changing() as draft:
@@ -137,10 +138,16 @@ class ProgressReporter:
             },
         )
 
-    def _done(self) -> dict[str, Json]:
+    def _refused(self, failure: Failure) -> dict[str, Json]:
+        message = "; ".join([failure.message, *self._remarks])
+        return refusal(self._job.command.request_id, Failure(code=failure.code, message=message))
+
+    def _done(self, outcome: Outcome) -> dict[str, Json]:
         data: dict[str, Json] = {"service_id": self._job.service_id, "completed": True}
         if isinstance(self._job.command, Stop):
             data["removed"] = self._job.command.remove
+        if outcome.running is not None and outcome.running < self._job.replicas:
+            self.remark(f"{_running(outcome.running, self._job.replicas)} running")
         if self._remarks:
             data["notes"] = list(self._remarks)
         return success(self._job.command.request_id, data)
@@ -150,7 +157,7 @@ class ProgressReporter:
         failure = outcome.failure
         if failure is None:
             state, percent = DeployState.RUNNING, 100
-            message = "; ".join([_done_sentence(job), *self._remarks])
+            message = "; ".join([_done_sentence(job, outcome.running), *self._remarks])
         else:
             # An abort and a cancel ask for a rollback, whatever `rollback_on_failure` says.
             is_rollback_wanted = job.deployment is not None and job.deployment.rollback_on_failure
@@ -225,8 +232,14 @@ class ProgressReporter:
         return []
 
 
-def _done_sentence(job: Job) -> str:
-    replicas = "1 replica running" if job.replicas == 1 else f"{job.replicas} replicas running"
+def _running(running: int, wanted: int) -> str:
+    count = str(running) if running == wanted else f"{running} of {wanted}"
+    return f"{count} {'replica' if wanted == 1 else 'replicas'}"
+
+
+def _done_sentence(job: Job, running: int | None) -> str:
+    # What is not known is said in a remark.
+    replicas = f"{_running(job.replicas if running is None else running, job.replicas)} running"
     match job.command:
         case Scale():
             return f"scaled: {replicas}"

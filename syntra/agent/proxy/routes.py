@@ -104,6 +104,14 @@ class ProxyRoutes:
             self._set_problem("")
         return applied
 
+    async def why_none(self) -> str:
+        """Why no request can be routed: no proxy answers. Empty when one does."""
+        try:
+            await self._observer.applied(RouteTable(()))
+        except ProxyUnreachable as unseen:
+            return f"{unseen}; run syntra-agent proxy up"
+        return ""
+
     async def complaints(self, table: RouteTable) -> tuple[str, ...]:
         """The proxy's errors about the table, one sentence each. Raises ProxyUnreachable."""
         return await self._observer.problems(table)
@@ -154,6 +162,14 @@ class PublishedRoutes:
 
     async def complaints(self) -> tuple[str, ...]:
         return await self._proxy.complaints(await self._traffic.table())
+
+
+async def why_no_proxy(settings: Settings, traffic: TrafficSwitch | None) -> str:
+    """Why requests for domains reach no service, with the next step; empty when a proxy answers or labels are used."""
+    if settings.networking.proxy == "off":
+        return 'networking.proxy is "off"; set it to "traefik-file", restart the agent and run syntra-agent proxy up'
+    proxy = traffic.proxy if traffic is not None else None
+    return await proxy.why_none() if isinstance(proxy, ProxyRoutes) else ""
 
 
 def proxy_settings(settings: Settings) -> traefik.ProxySettings:

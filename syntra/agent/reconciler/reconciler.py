@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from syntra.agent.changes import Changes
@@ -18,13 +20,15 @@ from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.operations.service_queues import QueueInUse, ServiceQueues
 from syntra.agent.traffic.port import Traffic
 from syntra.health.restarts import Action, CreateMissing, Desired, Restarts, RestartUnhealthy, Seen, StartDown
+from syntra.health.restore_failures import RestoreFailure, RestoreFailures
 from syntra.model.container import Container, ContainerState
 from syntra.model.health_change import HealthChange
-from syntra.model.ids import ServiceId
+from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.containers.recreate import ensure_surroundings, recreate
+from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -68,9 +72,22 @@ class Reconciler:
         self._drain_secs = drain_secs
         self._clock = clock
         self._restarts = Restarts()
+        self._failures = RestoreFailures()
+        self._specs: Mapping[ServiceId, ServiceSpec] = {}
         self._slots = asyncio.Semaphore(SERVICES_AT_ONCE)
         self._pulls = asyncio.Semaphore(PULLS_AT_ONCE)
         self._acting: set[ServiceId] = set()
+
+    @property
+    def failures(self) -> list[RestoreFailure]:
+        """The replicas that could not be restored, with the time of the next attempt."""
+        now, wall = self._clock(), time.time()
+
+        def next_at(service_id: ServiceId, index: int) -> float | None:
+            due = self._restarts.next_attempt(now, service_id, index)
+            return None if due is None else wall + max(0.0, due - now)
+
+        return self._failures.all(next_at)
 
     async def run(self) -> None:
         """Reconcile until cancelled: after every change, when a back-off ends, and at least every 30 s."""
@@ -122,7 +139,27 @@ class Reconciler:
                 )
             )
         seen = [self._seen(replica, specs[replica.service_id]) for replica in observed if replica.service_id in specs]
+        self._specs = specs
+        self._forget_restored(desired, seen)
         return self._restarts.decide(self._clock(), desired, seen)
+
+    def _forget_restored(self, desired: Sequence[Desired], seen: Sequence[Seen]) -> None:
+        wanted = {service.service_id: service for service in desired if not service.stopped}
+        running = {
+            (one.replica.service_id, one.replica.index)
+            for one in seen
+            if one.replica.is_running
+            and one.health is not Health.UNHEALTHY
+            and one.replica.service_id in wanted
+            and one.replica.deployment_id == wanted[one.replica.service_id].deployment_id
+        }
+        counts = Counter(service_id for service_id, _ in running)
+
+        def is_missing(service_id: ServiceId, index: int) -> bool:
+            service = wanted.get(service_id)
+            return service is not None and (service_id, index) not in running and counts[service_id] < service.replicas
+
+        self._failures.keep(is_missing)
 
     def _seen(self, replica: Container, spec: ServiceSpec) -> Seen:
         return Seen(
@@ -151,15 +188,24 @@ class Reconciler:
         except QueueInUse:
             log.debug("left to the operation under way", extra=about)
         except TimeoutError:
-            log.warning("replica could not be restored", extra={**about, "failure": "not done in time"})
+            self._failed(action, "not done in time")
         except AgentError as failed:
-            log.warning("replica could not be restored", extra={**about, "failure": str(failed)})
+            # An engine that does not answer has a warning and an alert of its own.
+            self._failed(action, str(failed), remember=not isinstance(failed, RuntimeUnavailable))
         else:
+            self._failures.restored(action.service_id, action.index)
             log.log(
                 logging.INFO if done else logging.DEBUG,
                 "replica restored" if done else "nothing to restore",
                 extra=about,
             )
+
+    def _failed(self, action: Action, failure: str, *, remember: bool = True) -> None:
+        about = {"service_id": action.service_id, "action": type(action).__name__, "reason": action.reason}
+        log.warning("replica could not be restored", extra={**about, "failure": failure})
+        spec = self._specs.get(action.service_id)
+        if remember and spec is not None:
+            self._failures.failed(time.time(), spec, action.index, failure)
 
     async def _do(self, action: Action) -> bool:
         """Carry an action out. Returns False when it is no longer needed."""
@@ -170,16 +216,28 @@ class Reconciler:
                     if replica is None:
                         return False
                     await self._traffic.withdraw(action.service_id, [container_id])
-                    await self._engine.restart(container_id, replica.stop_grace_secs)
+                    grace = replica.stop_grace_secs
+                    await self._start(action, container_id, lambda: self._engine.restart(container_id, grace))
             case StartDown(container_id=container_id):
                 async with self._holding(action, ACTION_SECS):
                     if not await self._needs_start(action):
                         return False
-                    await self._engine.start(container_id)
+                    await self._start(action, container_id, lambda: self._engine.start(container_id))
             case CreateMissing():
                 async with self._holding(action, ACTION_SECS):
                     return await self._create(action)
         return True
+
+    async def _start(self, action: Action, container_id: ContainerId, act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except StepFailed as failed:
+            replica = await self._engine.inspect(container_id) if failed.code == NETWORK_GONE else None
+            desired_state = await self._desired_state(action)
+            if replica is None or desired_state is None or replica.deployment_id != desired_state[0].deployment_id:
+                raise
+            log.info("replica is created again: its network was removed", extra={"container": replica.name})
+            await recreate(self._engine, self._traffic, replica, desired_state[1])
 
     async def _needs_restart(self, action: RestartUnhealthy) -> Container | None:
         """The replica as it is now; None when it needs no restart."""
@@ -233,11 +291,7 @@ class Reconciler:
         if action.remove is not None:
             await self._engine.remove(action.remove)
         _, deployment = desired_state
-        spec = deployment.spec
-        await self._engine.ensure_network(spec.project_name)
-        await self._traffic.prepare(spec)
-        for name in sorted({volume.name for volume in spec.volumes if not volume.host_path}):
-            await self._engine.ensure_volume(name)
+        await ensure_surroundings(self._engine, self._traffic, deployment.spec)
         container_id, _ = await self._engine.create(deployment, action.index)
         await self._engine.start(container_id)
         return True

@@ -44,6 +44,13 @@ class Traffic(Protocol):
         Bounded by the drain time; requests still open then are cut. Raises StepFailed when routes cannot be written.
         """
 
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
+        """A deployment with this spec failed: drop the reservation of its domains.
+
+        `is_first`: the service has no other deployment, so its routes are removed. Raises StepFailed when they cannot
+        be written.
+        """
+
     async def forget(self, service_id: ServiceId) -> None:
         """Remove the routes of a removed service. Raises StepFailed when they cannot be written."""
 
@@ -152,6 +159,9 @@ class NoTraffic:
         return
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
+        return
+
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         return
 
     async def forget(self, service_id: ServiceId) -> None:

@@ -47,13 +47,18 @@ class RouteOwnership:
     async def check_labels(self, deployment: Deployment, *, reserve: bool = True) -> None:
         """Raise RequestError when another service has one of the domains, where containers' labels make the routes.
 
-        There is no table of what is published then: every service of the journal holds its domains, as the labels of
-        what is down come back with it.
+        No table of published routes exists then. Every service of the journal holds its domains, because a stopped
+        container's labels count again when it starts.
         """
         kept = [current.deployment.spec for current in await self._journal.current_all() if current.deployment]
         claimed = await self.take(deployment.spec, kept, reserve=reserve)
         if claimed is not None:
             raise RequestError("ROUTE_CONFLICT", f"networking.domains: {claimed}; remove it there first")
+
+    def release(self, spec: ServiceSpec) -> None:
+        """Drop the reservation of a deployment that failed. That of a newer one of the service stays."""
+        if (reserved := self._reserved.get(spec.service_id)) is not None and reserved[1] == spec:
+            del self._reserved[spec.service_id]
 
     def forget(self, service_id: ServiceId) -> None:
         """Drop the reservation of a removed service."""

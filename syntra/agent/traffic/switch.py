@@ -157,6 +157,14 @@ class TrafficSwitch:
         await self._batcher.make(change, insist=True)
         await self._drain(spec, containers, gone)
 
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
+        async def change(table: EndpointTable) -> EndpointTable:
+            return endpoints.forgotten(table, spec.service_id)
+
+        self._ownership.release(spec)
+        if is_first:
+            await self._batcher.make(change, insist=False)
+
     async def forget(self, service_id: ServiceId) -> None:
         async def change(table: EndpointTable) -> EndpointTable:
             return endpoints.forgotten(table, service_id)

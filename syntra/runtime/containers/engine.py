@@ -40,7 +40,10 @@ class Lifecycle(Protocol):
         """
 
     async def start(self, container_id: ContainerId) -> None:
-        """Start a container and set its restart policy; no error when it already runs."""
+        """Start a container and set its restart policy; no error when it already runs.
+
+        StepFailed with NETWORK_GONE when its network was removed: it can never start again. So does `restart`.
+        """
 
     async def stop(self, container_id: ContainerId, grace_secs: float) -> None:
         """Restart policy off, then SIGTERM, `grace_secs`, SIGKILL; no error when it is stopped or removed."""
@@ -48,7 +51,7 @@ class Lifecycle(Protocol):
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         """Restart a container, or start it when it is stopped."""
 
-    async def remove(self, container_id: ContainerId) -> None:
+    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
         """Remove a container with its anonymous volumes and wait until its name is free; no error if it is gone."""
 
 

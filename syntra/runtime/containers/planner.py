@@ -189,8 +189,11 @@ def stop(observed: Sequence[Container], *, remove: bool) -> Plan:
     return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _BEING_REMOVED])))
 
 
-def restart(observed: Sequence[Container], *, begun_ns: int) -> Plan:
-    """Restart replicas one after another; replicas started after `begun_ns` are done and only awaited."""
+def restart(observed: Sequence[Container], *, begun_ns: int, goal: Goal | None = None) -> Plan:
+    """Restart replicas one after another; replicas started after `begun_ns` are done and only awaited.
+
+    Replicas of `goal` that are missing are created.
+    """
     steps: list[Step] = []
     for replica in _ordered(observed):
         if replica.state in _BEING_REMOVED:
@@ -198,6 +201,11 @@ def restart(observed: Sequence[Container], *, begun_ns: int) -> Plan:
         if not replica.is_up or (replica.started_ns or 0) < begun_ns:
             steps.append(RestartReplica(replica=_ref(replica)))
         steps.append(AwaitHealthy(replicas=(_ref(replica),)))
+    if goal is not None:
+        there = [replica for replica in observed if _is_of(goal, replica) and replica.state in _USABLE]
+        missing = _free_indexes(there, goal.replicas - len(there))
+        steps += [*_prepare(goal, missing), *(CreateReplica(index=index) for index in missing)]
+        steps += [*_start_all([], missing), *_await_all([], missing)]
     return Plan(steps=(*steps, Commit()))
 
 

@@ -17,6 +17,7 @@ from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.model.spec_payload import fingerprint
 from syntra.runtime.containers import planner
 from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.recreate import recreate
 from syntra.runtime.containers.routing import with_traffic
 from syntra.runtime.containers.steps import (
     AwaitHealthy,
@@ -34,18 +35,20 @@ from syntra.runtime.containers.steps import (
     StopReplicas,
     Withdraw,
 )
-from syntra.runtime.errors import RuntimeFailure, StepFailed
+from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, StepFailed
 from syntra.runtime.runtime import Desired, ForgetService, Observation, OperationContext, Plan, Ref, Step
 from syntra.utils.frozen import frozen
 
 if TYPE_CHECKING:
-    from syntra.runtime.containers.runtime import HealthGate, Traffic
+    from syntra.runtime.containers.runtime import HealthGate, LabelRoutes, Traffic
 
 T = TypeVar("T")
 
 STOPS_AT_ONCE = 5
 # Beyond the deployment's deadline: a release command that was not done is stopped, with its grace.
 RELEASE_SLACK_SECS = 3600.0 + 60.0
+
+WhyNoProxy = Callable[[], Awaitable[str]]
 
 
 @frozen
@@ -54,29 +57,52 @@ class ObservedContainers:
 
     replicas: Sequence[Container]
     has_image: bool
+    unrouted: str = ""
+    """Why the deployment's domains reach no service, as a note; empty when they do."""
 
 
 class ContainerRollout:
     """`runtime.runtime.Rollout` on a container engine."""
 
-    def __init__(self, context: OperationContext, engine: ContainerEngine, traffic: Traffic, gate: HealthGate) -> None:
+    def __init__(
+        self,
+        context: OperationContext,
+        engine: ContainerEngine,
+        traffic: Traffic,
+        gate: HealthGate,
+        *,
+        labels: LabelRoutes | None,
+        why_no_proxy: WhyNoProxy,
+    ) -> None:
+        self._labels = labels
+        self._why_no_proxy = why_no_proxy
         self._context = context
         self._engine = engine
         self._traffic = traffic
         self._gate = gate
         self._observed: Sequence[Container] = ()
         self._created: dict[int, ContainerId] = {}
+        # Containers that had to be created again, by the ids that the plan knows.
+        self._replaced: dict[ContainerId, ContainerId] = {}
 
     @property
     def created(self) -> Sequence[ContainerId]:
-        return tuple(self._created.values())
+        return tuple(self._replaced.get(container_id, container_id) for container_id in self._created.values())
 
     async def observe(self) -> ObservedContainers:
         deployment = self._context.desired.deployment
         self._observed = await self._engine.observe(self._context.service_id)
         self._created.clear()
         has_image = deployment is not None and await self._engine.has_image(deployment)
-        return ObservedContainers(replicas=self._observed, has_image=has_image)
+        return ObservedContainers(replicas=self._observed, has_image=has_image, unrouted=await self._unrouted())
+
+    async def _unrouted(self) -> str:
+        desired = self._context.desired
+        if not isinstance(desired.command, Deploy | Rollback) or desired.is_committed or desired.is_rolling_back:
+            return ""
+        domains = desired.deployment.spec.domains if desired.deployment is not None else ()
+        why = await self._why_no_proxy() if domains else ""
+        return f"nothing routes {', '.join(domains)} yet: {why}" if why else ""
 
     def prior(self, observed: Observation) -> frozenset[ContainerId]:
         # A failed scale removes all replicas that it added, running or not.
@@ -89,13 +115,20 @@ class ContainerRollout:
         plan = _plan(desired, observed)
         if desired.deployment is not None and self._traffic.routes(desired.deployment.spec):
             plan = with_traffic(plan, serving=sum(1 for replica in observed.replicas if replica.is_up))
+        if observed.unrouted:
+            plan = dataclasses.replace(plan, notes=(*plan.notes, observed.unrouted))
         return plan
 
-    def is_restored(self) -> bool:
-        desired = self._context.desired
-        # If the operation restores nothing, the previous replicas may still run: they were not stopped yet.
-        still_up = all(replica.is_up for replica in self._observed if replica.container_id in desired.prior)
-        return bool(desired.prior) and (_restores(desired) or still_up)
+    async def give_back(self) -> None:
+        deployment = self._context.desired.deployment
+        if deployment is not None:
+            if self._labels is not None:
+                self._labels.release(deployment.spec)
+            is_first = await self._context.current() is None
+            await self._traffic.give_back(deployment.spec, is_first=is_first)
+
+    def last_seen(self, step: Step) -> str:
+        return self._gate.last_probe(self.resolve(step.replicas)) if isinstance(step, AwaitHealthy) else ""
 
     def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
         return [self._resolve(ref) for ref in refs]
@@ -107,10 +140,9 @@ class ContainerRollout:
             case RemoveReplicas(replicas=refs):
                 await self._each(refs, self._engine.remove)
             case RestartReplica(replica=ref):
-                container_id = self._resolve(ref)
-                await self._engine.restart(container_id, self._grace(container_id))
+                await self._start(ref, lambda replica: self._engine.restart(replica, self._grace(replica)))
             case StartReplica(replica=ref):
-                await self._engine.start(self._resolve(ref))
+                await self._start(ref, self._engine.start)
             case AwaitHealthy(replicas=refs):
                 async with self._context.interruptible(deadline):
                     for spec, group in await self._by_spec(refs):
@@ -147,6 +179,30 @@ class ContainerRollout:
         deployment = self._context.desired.deployment
         assert deployment is not None, "cannot happen because only deployments plan such a step"
         return deployment
+
+    async def _start(self, ref: Ref, act: Callable[[ContainerId], Awaitable[None]]) -> None:
+        """Start or restart a replica; create it again when its network was removed while it was down."""
+        container_id = self._resolve(ref)
+        try:
+            await act(container_id)
+        except StepFailed as failed:
+            replica = await self._engine.inspect(container_id) if failed.code == NETWORK_GONE else None
+            deployment = await self._deployment_of(replica) if replica is not None else None
+            if replica is None or deployment is None:
+                raise
+            created = await recreate(self._engine, self._traffic, replica, deployment)
+            # The rest of the plan, and a rollback, mean the new container where they name the old one.
+            self._replaced[container_id] = created
+            renewed = dataclasses.replace(replica, container_id=created)
+            self._observed = [renewed if r.container_id == container_id else r for r in self._observed]
+            await self._context.replaced(container_id, created)
+            self._context.remark(f"{replica.name} was created again: its network had been removed")
+
+    async def _deployment_of(self, replica: Container) -> Deployment | None:
+        desired = self._context.desired.deployment
+        if desired is not None and desired.deployment_id == replica.deployment_id:
+            return desired
+        return await self._context.kept(replica.deployment_id)
 
     async def _obtain_image(self, deadline: float) -> None:
         command = self._context.desired.command
@@ -264,7 +320,8 @@ class ContainerRollout:
         return DEFAULT_STOP_GRACE_SECS if own is None else own
 
     def _resolve(self, ref: Ref) -> ContainerId:
-        return self._created[ref.index] if ref.container_id is None else ref.container_id
+        container_id = self._created[ref.index] if ref.container_id is None else ref.container_id
+        return self._replaced.get(container_id, container_id)
 
 
 def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
@@ -280,7 +337,8 @@ def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
             # Replicas of earlier deployments stay stopped.
             current = desired.deployment.deployment_id if desired.deployment else None
             chosen = [replica for replica in replicas if replica.is_up or replica.deployment_id == current]
-            return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9))
+            goal = _goal(desired, observed) if desired.deployment else None
+            return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9), goal=goal)
         case Scale(pace=pace):
             goal = _goal(desired, observed)
             return planner.scale(goal, replicas, pace=pace, committed=desired.is_committed)

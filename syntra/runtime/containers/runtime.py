@@ -13,7 +13,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.runtime.containers import planner
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.containers.rollout import ContainerRollout
+from syntra.runtime.containers.rollout import ContainerRollout, WhyNoProxy
 from syntra.runtime.runtime import OperationContext
 
 
@@ -35,6 +35,9 @@ class Traffic(Protocol):
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         """Stop sending requests to these containers; return when none are open, or the drain time is over."""
 
+    async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
+        """A deployment failed: its domains are free. `is_first`: the service has no other deployment."""
+
     async def forget(self, service_id: ServiceId) -> None:
         """The service was removed: remove its routes."""
 
@@ -45,6 +48,9 @@ class LabelRoutes(Protocol):
     async def check_labels(self, deployment: Deployment, *, reserve: bool = True) -> None:
         """Raise RequestError when another service has one of the deployment's domains."""
 
+    def release(self, spec: ServiceSpec) -> None:
+        """A deployment with this spec failed: drop the reservation of its domains."""
+
 
 class HealthGate(Protocol):
     """Decides when a replica that was just started may receive requests."""
@@ -52,14 +58,29 @@ class HealthGate(Protocol):
     def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> Awaitable[None]:
         """Return when all are healthy; raise StepFailed for the first that is not."""
 
+    def last_probe(self, containers: Sequence[ContainerId]) -> str:
+        """The last failed probe of one of them, in a few words; empty when none has failed."""
+
+
+async def _has_proxy() -> str:
+    return ""
+
 
 class ContainerRuntime:
     """Plans and steps come from `planner` and `steps`; the engine itself answers all queries."""
 
     def __init__(
-        self, engine: ContainerEngine, traffic: Traffic, gate: HealthGate, labels: LabelRoutes | None = None
+        self,
+        engine: ContainerEngine,
+        traffic: Traffic,
+        gate: HealthGate,
+        *,
+        labels: LabelRoutes | None = None,
+        why_no_proxy: WhyNoProxy = _has_proxy,
     ) -> None:
-        """`labels`: who has which domain, where `traffic` does not make the routes but containers' labels do."""
+        """`labels`: who has which domain, where `traffic` does not make the routes but containers' labels do.
+        `why_no_proxy` says why domains reach no service; empty when they do."""
+        self._why_no_proxy = why_no_proxy
         self._engine = engine
         self._labels = labels
         self._traffic = traffic
@@ -82,7 +103,9 @@ class ContainerRuntime:
         self.watch = engine.watch
 
     def rollout(self, context: OperationContext) -> ContainerRollout:
-        return ContainerRollout(context, self._engine, self._traffic, self._gate)
+        return ContainerRollout(
+            context, self._engine, self._traffic, self._gate, labels=self._labels, why_no_proxy=self._why_no_proxy
+        )
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
         await self._traffic.check(deployment, reserve=reserve)

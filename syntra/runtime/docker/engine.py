@@ -262,10 +262,10 @@ class DockerEngine:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
-    async def remove(self, container_id: ContainerId) -> None:
+    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
-            await self._containers.remove(container_id, force=True)
+            await self._containers.remove(container_id, force=True, volumes=with_volumes)
         self._figures.forget(container_id)
 
     @contextmanager

@@ -27,13 +27,15 @@ from enum import Enum
 
 from syntra.model.ids import ContainerId
 from syntra.runtime.docker.explanations import Explanation, explained, shortened
-from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
+from syntra.runtime.errors import NETWORK_GONE, ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
 MAX_MESSAGE_BYTES = 512
 MAX_MESSAGE_LINES = 5
 
 _URL_QUERY = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
+# What a start (404) and a restart (500) say of a container whose network was removed.
+_NETWORK_GONE = re.compile(r"\bnetwork \S+ not found")
 _URL_USER = re.compile(r"(https?://)[^\s\"'/@]+@")
 
 
@@ -236,7 +238,13 @@ def refused(
     text = shortened(error.message)
     reason = str(meaning) if meaning is not None else f"the engine says {error.status} {text}"
     details = f"{error.status} {text}" if meaning is not None else ""
+    code = NETWORK_GONE if _lacks_network(code, error) else code
     return StepFailed(code, f"cannot {doing}: {reason}", container_id=container_id, details=details)
+
+
+def _lacks_network(code: str, error: EngineError) -> bool:
+    is_start = code in ("START_FAILED", "RESTART_FAILED")
+    return is_start and _NETWORK_GONE.search(error.message) is not None
 
 
 @contextmanager
@@ -247,7 +255,7 @@ def translated(code: str, container_id: ContainerId | None = None) -> Iterator[N
     except (EngineUnreachable, StreamBroken, EngineTimeout) as away:
         raise RuntimeUnavailable(str(away)) from away
     except NotFound as gone:
-        if "container" not in gone.message.lower():
+        if "container" not in gone.message.lower() or _lacks_network(code, gone):
             raise refused(code, gone, container_id) from gone
         raise StepFailed("CONTAINER_NOT_FOUND", shortened(str(gone)), container_id=container_id) from gone
     except Conflict as clash:

@@ -91,8 +91,9 @@ class ExecProcess:
     async def _end(self) -> bool:
         state = await self._inspect()
         pause = _POLL_SECS
-        while not fields.flag(state, "Running") and state.get("ExitCode") is None:
-            await asyncio.sleep(pause)  # our start is still on its way through the engine
+        while not state.get("Pid") and state.get("ExitCode") is None:
+            # Our start is still on its way through the engine: output may come before the process id is known.
+            await asyncio.sleep(pause)
             pause = min(pause * 2, _POLL_MAX_SECS)
             state = await self._inspect()
         if not fields.flag(state, "Running"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from syntra.agent.alerts.disks import DiskWatch, Usage
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.alerts.watch import TAIL_LINES, AlertWatch
 from syntra.health.episodes import CALM_SECS, HOLD_SECS, Crash, Severity, Subject
+from syntra.health.restore_failures import RestoreFailure
 from syntra.model.container import ContainerState
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.status import Health, LogLine
@@ -30,7 +31,12 @@ CHECKED = {"health_check": {"type": "exec", "command": ["wget"], "interval_secon
 
 
 @asynccontextmanager
-async def watching(agent: Agent, told: FakeReadiness | None = None) -> AsyncIterator[AlertWatch]:
+async def watching(
+    agent: Agent,
+    told: FakeReadiness | None = None,
+    *,
+    restore_failures: Callable[[], Sequence[RestoreFailure]] = lambda: (),
+) -> AsyncIterator[AlertWatch]:
     async with asyncio.TaskGroup() as group:
         queues = agent.deployer.queues
         watch = AlertWatch(
@@ -41,6 +47,7 @@ async def watching(agent: Agent, told: FakeReadiness | None = None) -> AsyncIter
             agent.changes,
             is_busy=queues.is_busy,
             clean=agent.redactor.clean,
+            restore_failures=restore_failures,
         )
         task = group.create_task(watch.run(), name="alerts")
         await quiet()

@@ -388,7 +388,7 @@ async def test_an_aborted_canary_gives_back_what_was_whatever_was_wished_for_fai
     await agent.done()
     end = await agent.end_of("r")
     assert (end["status"], end["error"]["code"]) == ("rolled_back", "ABORTED")
-    assert end["message"] == "the canary of web was aborted; the previous version is still serving"
+    assert end["message"] == "the canary of web was aborted; the previous version is running (4 of 4 replicas)"
     assert outside.served() == ["d1"] * 4
     for request_id, kind in (("p2", "promote"), ("a2", "abort")):
         await agent.send(kind, request_id, service_id="web")

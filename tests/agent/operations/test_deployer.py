@@ -285,7 +285,12 @@ async def test_a_deployment_that_is_not_proven_in_time_is_taken_back(agent: Agen
     begun = now()
     await agent.deploy_to_end("r2", "d2", timeout_seconds=7, **slow(500))
     assert 6.9 < now() - begun < 9
-    await agent.failed("r2", "rolled_back", "DEADLINE", "raise timeout_seconds")
+    await agent.failed(
+        "r2",
+        "rolled_back",
+        "DEADLINE",
+        "not done within 7 s; it ended in: wait until replica 1 is healthy (last probe: ",
+    )
     assert [c.deployment.deployment_id for c in agent.engine.of("web")] == ["d1"]
 
 
@@ -299,7 +304,7 @@ async def test_time_that_runs_short_after_the_proof_leaves_no_old_container_serv
 async def test_a_pull_that_takes_too_long_ends_the_deployment(agent: Agent) -> None:
     agent.engine.pull_secs = 100.0
     await agent.deploy_to_end("r1", "d1", timeout_seconds=10)
-    await agent.failed("r1", "failed", "DEADLINE", "its containers were removed")
+    await agent.failed("r1", "failed", "DEADLINE", "nothing is running: the service has no earlier version")
     assert agent.engine.of("web") == []
 
 
@@ -320,7 +325,7 @@ async def test_a_failed_start_first_deployment_costs_only_the_new_containers(
         {"exit": "CONTAINER_CRASHED", "crash": "CONTAINER_CRASHED", "unhealthy": "HEALTH_CHECK_FAILED"}[failure],
     )
     assert end["error_message"] == end["error"]["message"]
-    assert "the previous version is still serving" in end["message"]
+    assert "the previous version is running (" in end["message"]
     assert any("starting d2" in line for line in end["logs"])
     assert [c.container_id for c in agent.engine.of("web")] == old
     assert agent.engine.up("web") == ["d1", "d1"]
@@ -347,7 +352,7 @@ async def test_a_failed_instant_deployment_without_a_way_back_leaves_nothing(age
         "r2", "d2", strategy="instant", rollback_on_failure=False, env={"FAIL": "unhealthy"}, **CHECKED
     )
     assert (end["status"], end["error"]["code"]) == ("failed", "HEALTH_CHECK_FAILED")
-    assert "its containers were removed" in end["message"]
+    assert "nothing is running: the containers of the previous version are gone" in end["message"]
     assert agent.engine.of("web") == []
 
 
@@ -356,14 +361,14 @@ async def test_an_instant_deployment_that_fails_before_it_stopped_anything_says_
 ) -> None:
     await agent.deployed("d1")
     await agent.deploy_to_end("r2", "d2", strategy="instant", rollback_on_failure=False, image="shop/web:none")
-    await agent.failed("r2", "failed", "PULL_FAILED", "the previous version is still serving")
+    await agent.failed("r2", "failed", "PULL_FAILED", "the previous version is running (")
     assert agent.engine.up("web") == ["d1"]
 
 
 async def test_a_start_first_deployment_keeps_the_old_one_even_without_rollback(agent: Agent) -> None:
     await agent.deployed("d1", **CHECKED)
     await agent.deploy_to_end("r2", "d2", rollback_on_failure=False, env={"FAIL": "unhealthy"}, **CHECKED)
-    await agent.failed("r2", "failed", "HEALTH_CHECK_FAILED", "the previous version is still serving")
+    await agent.failed("r2", "failed", "HEALTH_CHECK_FAILED", "the previous version is running (")
     assert agent.engine.up("web") == ["d1"]
 
 

@@ -656,6 +656,24 @@ def test_a_restart_taken_up_again_awaits_those_that_had_their_turn() -> None:
     assert brief(plan.restart(observed, begun_ns=100).steps) == "await old-1; restart old-2; await old-2; commit"
 
 
+def test_a_restart_creates_what_is_missing_last() -> None:
+    there = [replica(1, deployment_id=NEW), replica(2, deployment_id=NEW, state=ContainerState.DEAD)]
+    assert texts(plan.restart(there, begun_ns=100, goal=goal(2)).steps) == [
+        "restart dep_new-1",
+        "wait until dep_new-1 is healthy",
+        *PREPARE,
+        "create replica 2",
+        "start replica 2",
+        "wait until replica 2 is healthy",
+        "commit the new version",
+    ]
+    assert texts(plan.restart(there[:1], begun_ns=100, goal=goal(1)).steps) == [
+        "restart dep_new-1",
+        "wait until dep_new-1 is healthy",
+        "commit the new version",
+    ]
+
+
 @quick
 @given(scenarios())
 def test_a_restart_killed_anywhere_restarts_each_once_and_has_one_at_a_time_unproven(scenario: Scenario) -> None:
