@@ -23,6 +23,7 @@ from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
 from tests.model import samples
+from tests.narrow import present
 from tests.on_loop import OnLoop
 from tests.runtime.containers.world import replica
 
@@ -430,6 +431,7 @@ class EngineContract:
         volume = VolumeMount(name=f"{rig.project}-v", host_path=None, container_path="/v", read_only=True)
         one = await rig.obtained(rig.deployment(env={"SECRET": "s3cret"}, volumes=(volume,)))
         two = await rig.obtained(rig.deployment("d2", host_port=rig.port))
+        one, two = [replace(item, resolved=present(await rig.engine.resolved_image(item))) for item in (one, two)]
         made = {(await rig.engine.create(one, 1))[0]: one, (await rig.engine.create(two, 2))[0]: two}
         surveyed = {
             item.replica.container_id: item.deployment

@@ -142,6 +142,6 @@ async def test_a_copy_that_somebody_made_of_the_proxy_is_left_alone(ground: Grou
         await containers.remove(made)
         copy = start_container(ground.token, f"{repository}:mine", name=ground.name)
         assert await containers.found() == []
-        with pytest.raises(StepFailed, match="is not ours"):
+        with pytest.raises(StepFailed, match="did not create"):
             await containers.create(ground.wanted(containers.owner))
         assert api("GET", f"/containers/{copy}/json")["Name"] == f"/{ground.name}"
