@@ -24,7 +24,8 @@ from syntra.model.ids import ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.containers.volume_lookup import ensure_volume, replica_volumes
+from syntra.runtime.errors import RuntimeFailure, StepFailed
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -228,15 +229,19 @@ class Reconciler:
             or any(r.index == action.index for r in same_deployment)
         ):
             return False
+        _, deployment = desired_state
+        # Before the removal: a container that is down may be what shows which volumes are its replica's.
+        volumes = await replica_volumes(self._engine, deployment, existing)
+        if volumes.image_paths is None:
+            raise StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {deployment.spec.image} is gone")
         if action.remove is not None:
             await self._engine.remove(action.remove)
-        _, deployment = desired_state
         spec = deployment.spec
         await self._engine.ensure_network(spec.project_name)
         await self._traffic.prepare(spec)
-        for name in sorted({volume.name for volume in spec.volumes if not volume.host_path}):
-            await self._engine.ensure_volume(name)
-        container_id, _ = await self._engine.create(deployment, action.index)
+        for step in volumes.ensured([action.index]):
+            await ensure_volume(self._engine, step)
+        container_id, _ = await self._engine.create(deployment, action.index, volumes.mounts(action.index))
         await self._engine.start(container_id)
         return True
 
