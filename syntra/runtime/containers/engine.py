@@ -13,6 +13,7 @@ from syntra.model.container import Container
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.volume import Mounts, Volume
 from syntra.runtime.runtime import Availability, Exec, Exits, Logs, Retention, Survey, Usage, Watched
 
 # Called with 0–100 and a sentence while an image is pulled.
@@ -32,8 +33,11 @@ class Containers(Protocol):
 class Lifecycle(Protocol):
     """Creates, starts, stops and removes containers."""
 
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        """Create a replica without starting it; return id and name. Adopts the container of an earlier, lost call."""
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts = None) -> tuple[ContainerId, str]:
+        """Create a replica without starting it; return id and name. Adopts the container of an earlier, lost call.
+
+        `mounts` is everything that it mounts; None: what the spec says, by the names that it gives.
+        """
 
     async def start(self, container_id: ContainerId) -> None:
         """Start a container and set its restart policy; no error when it already runs.
@@ -47,8 +51,11 @@ class Lifecycle(Protocol):
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         """Restart a container, or start it when it is stopped."""
 
-    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
-        """Remove a container with its anonymous volumes and wait until its name is free; no error if it is gone."""
+    async def remove(self, container_id: ContainerId) -> None:
+        """Remove a container and wait until its name is free; no error if it is gone.
+
+        Its anonymous volumes stay, unless it never started or its spec discards them.
+        """
 
 
 class Images(Protocol):
@@ -57,6 +64,9 @@ class Images(Protocol):
     async def has_image(self, deployment: Deployment) -> bool:
         """Whether the deployment's image exists here under its pin."""
 
+    async def image_volumes(self, deployment: Deployment) -> frozenset[str] | None:
+        """The paths that the deployment's image declares as volumes; None while no image of its name is here."""
+
     async def obtain_image(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
         """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
 
@@ -64,7 +74,7 @@ class Images(Protocol):
 class Releases(Protocol):
     """Release commands: one container per deployment, which is no replica."""
 
-    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+    async def run_release(self, deployment: Deployment, limit_secs: float, mounts: Mounts = None) -> None:
         """Run the release command to its end. One that runs already, or has run for this deployment, is not run again.
 
         Raises StepFailed (RELEASE_FAILED) when it exits non-zero or is not done in time.
@@ -88,10 +98,13 @@ class Networks(Protocol):
 
 
 class Volumes(Protocol):
-    """Named volumes."""
+    """Named volumes. They are never removed."""
 
-    async def ensure_volume(self, name: str) -> None:
-        """Create a named volume when it is missing."""
+    async def find_volumes(self, names: frozenset[str]) -> list[Volume]:
+        """Those of these volumes that exist, with the containers that mount them, sorted by name."""
+
+    async def ensure_volume(self, name: str, *, project: str = "", service_id: ServiceId | None = None) -> None:
+        """Create a named volume for a project when it is missing. Refuses one that is another project's."""
 
 
 class Obstacles(Protocol):

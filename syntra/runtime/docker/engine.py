@@ -18,6 +18,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerExits, Figures, LogLine, Replica
+from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
@@ -35,6 +36,7 @@ from syntra.runtime.docker.obstacles import obstacles
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.port_holders import FindProcess, PortHolders
 from syntra.runtime.docker.releases import Releases
+from syntra.runtime.docker.removal import remove_replica
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
@@ -85,11 +87,13 @@ class DockerEngine:
         self._containers = Containers(client)
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
+        self.image_volumes = self._pins.image_volumes
         self._releases = Releases(self._containers, owner=owner)
         self._port_holders = PortHolders(self._containers, find_process)
         self._networks = Networks(client)
         self._naming = Naming(self._containers, self._networks, container_dns, with_aliases=with_aliases)
-        self._volumes = Volumes(client)
+        volumes = Volumes(client)
+        self.find_volumes, self.ensure_volume = volumes.find, volumes.ensure_for
         commands = Commands(client)
         self.execute, self.attach = commands.execute, commands.attach
         self._logs = Logs(client)
@@ -186,13 +190,13 @@ class DockerEngine:
         with translated("NETWORK_FAILED"):
             return await self._naming.networks(projects)
 
-    async def ensure_volume(self, name: str) -> None:
-        with translated("VOLUME_FAILED"):
-            await self._volumes.ensure(name, {body.MANAGED: "true"})
-
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        async with self._creating_in(deployment.spec.project_name):
-            return await self._create(deployment, index)
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts = None) -> tuple[ContainerId, str]:
+        spec = deployment.spec
+        async with self._creating_in(spec.project_name):
+            with translated("CREATE_FAILED"):
+                wanted = body.create_body(deployment, index, await self._context(deployment, mounts))
+                name = body.container_name(spec.service_id, deployment.deployment_id, index)
+                return await self._containers.create_free(name, wanted)
 
     @asynccontextmanager
     async def _creating_in(self, project: str) -> AsyncIterator[None]:
@@ -205,9 +209,9 @@ class DockerEngine:
             self._creating[project] -= 1
             self._watch.touched()
 
-    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+    async def run_release(self, deployment: Deployment, limit_secs: float, mounts: Mounts = None) -> None:
         async def wanted() -> dict[str, Json]:
-            return body.release_body(deployment, await self._context(deployment))
+            return body.release_body(deployment, await self._context(deployment, mounts))
 
         async with self._creating_in(deployment.spec.project_name):
             with translated("RELEASE_FAILED"):
@@ -217,14 +221,7 @@ class DockerEngine:
         with translated("REMOVE_FAILED"):
             await self._releases.remove(service_id, grace_secs)
 
-    async def _create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
-        spec = deployment.spec
-        with translated("CREATE_FAILED"):
-            wanted = body.create_body(deployment, index, await self._context(deployment))
-            name = body.container_name(spec.service_id, deployment.deployment_id, index)
-            return await self._containers.create_free(name, wanted)
-
-    async def _context(self, deployment: Deployment) -> body.ContainerContext:
+    async def _context(self, deployment: Deployment, mounts: Mounts) -> body.ContainerContext:
         spec = deployment.spec
         network = await self._network(spec.project_name)
         image = await self._images.inspect(self._pins.of(deployment))
@@ -241,6 +238,7 @@ class DockerEngine:
             route_labels=self._route_labels(spec),
             dns=dns,
             with_aliases=with_aliases,
+            mounts=mounts,
         )
 
     async def start(self, container_id: ContainerId) -> None:
@@ -283,10 +281,10 @@ class DockerEngine:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
-    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
+    async def remove(self, container_id: ContainerId) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
-            await self._containers.remove(container_id, force=True, volumes=with_volumes)
+            await remove_replica(self._containers, container_id)
         self._figures.forget(container_id)
 
     @contextmanager

@@ -11,7 +11,7 @@ from syntra.model.spec import Deployment, RegistryAuth
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, garbage, records
 from syntra.runtime.docker import pull as pulls
-from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure
+from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure, translated
 from syntra.runtime.docker.images import Images
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,14 @@ class Pins:
     def of(self, deployment: Deployment) -> str:
         """The pin of a deployment's image."""
         return ":".join(body.keep_tag(self._owner, deployment.spec.service_id, deployment.deployment_id))
+
+    async def image_volumes(self, deployment: Deployment) -> frozenset[str] | None:
+        """As `runtime.containers.engine.Images` has it. Before the pin is made, the image of that name counts."""
+        with translated("ENGINE_ERROR"):
+            for name in (self.of(deployment), deployment.spec.image.pullable):
+                if (image := await self._images.inspect(name)) is not None:
+                    return image.volumes
+            return None
 
     async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
         """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
