@@ -144,6 +144,7 @@ class AgentApp:
                 control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
                 warnings=lambda: self._current_warnings(engine_check, host, journal),
+                names=deployer.names,
             )
             router = Router(
                 deployer=deployer,

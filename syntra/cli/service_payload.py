@@ -42,6 +42,7 @@ _CONFIG = {
     "env": "env_vars",
     "labels": "labels",
     "volumes": "volumes",
+    "image_volumes": "image_volumes",
     "health_check": "health_check",
     "env_file": "env_file",
     **{

@@ -12,7 +12,7 @@ from syntra.cli.service_hints import unknown_key
 Spellings = Mapping[Place, str]
 
 IMAGE = ("registry", "repository", "tag", "digest")
-VOLUME = ("name", "host_path", "container_path", "read_only")
+VOLUME = ("name", "host_path", "container_path", "read_only", "external")
 HEALTH = (
     *("type", "path", "port", "command"),
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),

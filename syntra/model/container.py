@@ -61,6 +61,8 @@ class Container:
     addresses: Mapping[str, str] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
     writable_mounts: frozenset[str] = frozenset()
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Where its volumes are mounted, to their names on the engine; anonymous ones too."""
     names: NameSource = NameSource.ENGINE
     stop_grace_secs: float = DEFAULT_STOP_GRACE_SECS
     image_health: Health | None = None

@@ -48,14 +48,27 @@ class HealthSpec:
     """Restart a replica that became unhealthy. The agent's own, and optional in every payload."""
 
 
+class ImageVolumes(enum.Enum):
+    """What becomes of the paths that an image declares as volumes (`VOLUME`) and the spec mounts nothing at."""
+
+    KEEP = "keep"
+    """Each replica has a named volume there, which stays over deploys."""
+    DISCARD = "discard"
+    """Each container has an anonymous volume there, which is removed with it."""
+
+
 @frozen
 class VolumeMount:
-    """A named volume, or a bind of `host_path` when that is set."""
+    """A named volume, or a bind of `host_path` when that is set.
+
+    `external`: the volume has exactly this name on the engine, and must exist. Other names get the project's in front.
+    """
 
     name: str
     host_path: str | None
     container_path: str
     read_only: bool
+    external: bool = False
 
 
 @frozen
@@ -109,6 +122,7 @@ class ServiceSpec:
     options: ContainerOptions = ContainerOptions()
     release_command: tuple[str, ...] = ()
     """Run once by each deploy, before the new version starts. The agent's own, and optional in every payload."""
+    image_volumes: ImageVolumes = ImageVolumes.KEEP
 
 
 @frozen

@@ -23,6 +23,7 @@ from syntra.model.spec import (
     Deployment,
     HealthKind,
     HealthSpec,
+    ImageVolumes,
     RegistryAuth,
     Routing,
     ServiceSpec,
@@ -84,6 +85,9 @@ def parse_deployment(payload: Fields) -> Deployment:
         # From this section alone: in the flat shapes a `user` may be about something else.
         options=parse_options(payload.section("config")),
         release_command=config.texts("release_command"),
+        image_volumes=config.choice(
+            "image_volumes", among={kind.value: kind for kind in ImageVolumes}, default=ImageVolumes.KEEP
+        ),
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -132,13 +136,12 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             "command": list(spec.command),
             "env_vars": dict(spec.env),
             "labels": dict(spec.labels),
-            "volumes": [
-                {"name": v.name, "host_path": v.host_path, "container_path": v.container_path, "read_only": v.read_only}
-                for v in spec.volumes
-            ],
+            "volumes": [_render_volume(volume) for volume in spec.volumes],
             "health_check": render_health(spec.health) if spec.health is not None else None,
             **render_options(spec.options),
             **({"release_command": list(spec.release_command)} if spec.release_command else {}),
+            # Only when it is not the default: containers are recognised by the fingerprint of this.
+            **({"image_volumes": spec.image_volumes.value} if spec.image_volumes is not ImageVolumes.KEEP else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -170,6 +173,16 @@ def fingerprint(spec: ServiceSpec) -> str:
         )
     )
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _render_volume(volume: VolumeMount) -> dict[str, Json]:
+    return {
+        "name": volume.name,
+        "host_path": volume.host_path,
+        "container_path": volume.container_path,
+        "read_only": volume.read_only,
+        **({"external": True} if volume.external else {}),
+    }
 
 
 def render_health(health: HealthSpec) -> dict[str, Json]:
@@ -292,12 +305,16 @@ def _volumes(source: Fields) -> tuple[VolumeMount, ...]:
             raise InvalidField(item.at("host_path"), f"{bind[:80]!r} is not an absolute path without `..`")
         if not bind and _VOLUME.fullmatch(name) is None:
             raise InvalidField(item.at("name"), f"{name[:60]!r} is not a volume name")
+        external = item.boolean("external", default=False)
+        if bind and external:
+            raise InvalidField(item.at("external"), "is for a named volume, and this one has a host_path")
         mounts.append(
             VolumeMount(
                 name=name,
                 host_path=host_path,
                 container_path=container_path,
                 read_only=item.boolean("read_only", default=False),
+                external=external,
             )
         )
     return tuple(mounts)

@@ -91,7 +91,10 @@ class Step(Protocol):
 
 @frozen
 class Plan:
-    """Steps in order, and notes about decisions that a person should know."""
+    """Steps in order, and notes about decisions that a person should know.
+
+    After a step of phase PULL_IMAGE the agent observes and plans again: only then is known what the image declares.
+    """
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()

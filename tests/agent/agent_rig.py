@@ -130,6 +130,7 @@ class Agent:
             control_plane=lambda: {"state": "alone"},
             alerts=self.ledger.shown,
             warnings=lambda: ["a warning"],
+            names=self.deployer.names,
         )
         self.router = Router(
             deployer=self.deployer,

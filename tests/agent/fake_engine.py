@@ -21,10 +21,12 @@ from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container, Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
-from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.spec import Deployment, ImageVolumes, RegistryAuth
 from syntra.model.spec_payload import fingerprint
 from syntra.model.status import ContainerExit, ContainerExits, ExecResult, Figures, Health, LogLine, Replica
+from syntra.model.volume import Mount, Mounts, Volume, VolumeUser
 from syntra.runtime.containers.engine import PullProgress
+from syntra.runtime.containers.volumes import as_written, is_anonymous
 from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
 from syntra.utils.timestamps import format_ns
@@ -59,6 +61,7 @@ class FakeContainer:
     restart_count: int = 0
     exit_code: int | None = 0
     always: bool = True
+    mounts: tuple[Mount, ...] = ()
     lines: list[LogLine] = field(default_factory=list)
 
     @property
@@ -97,7 +100,11 @@ class FakeEngine:
         self.passwords_seen: list[str] = []
         self.pins: set[tuple[ServiceId, DeploymentId]] = set()
         self.networks_made: set[str] = set()
-        self.volumes: set[str] = set()
+        # Volumes to the project in their labels; those in `unmanaged` were made by another hand.
+        self.volumes: dict[str, str] = {}
+        self.unmanaged: set[str] = set()
+        # By image, the paths that it declares as volumes.
+        self.declared: dict[str, frozenset[str]] = {}
         self.calls: list[str] = []
         self.sessions: list[FakeSession] = []
         self.away = False
@@ -161,7 +168,8 @@ class FakeEngine:
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
         twin.releases, twin.released = dict(self.releases), list(self.released)
         twin.images, twin.pins = dict(self.images), set(self.pins)
-        twin.networks_made, twin.volumes = set(self.networks_made), set(self.volumes)
+        twin.networks_made, twin.volumes = set(self.networks_made), dict(self.volumes)
+        twin.declared, twin.unmanaged = dict(self.declared), set(self.unmanaged)
         twin._ids = itertools.count(1 + max((int(i, 16) for i in self.containers), default=0))
         return twin
 
@@ -265,11 +273,32 @@ class FakeEngine:
             bridge=f"br-{number:012x}",
         )
 
-    async def ensure_volume(self, name: str) -> None:
-        async with self._asked("ensure_volume"):
-            self.volumes.add(name)
+    async def image_volumes(self, deployment: Deployment) -> frozenset[str] | None:
+        async with self._asked("image_volumes"):
+            reference = deployment.spec.image.pullable
+            if _pin(deployment) in self.pins or reference in self.images:
+                return self.declared.get(reference, frozenset())
+            return None
 
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+    async def find_volumes(self, names: frozenset[str]) -> list[Volume]:
+        async with self._asked("find_volumes"):
+            return [
+                Volume(
+                    name=name,
+                    is_managed=name not in self.unmanaged,
+                    project=self.volumes[name],
+                    users=tuple(_uses(name, c) for c in self.containers.values() if name in _sources(c)),
+                )
+                for name in sorted(names & self.volumes.keys())
+            ]
+
+    async def ensure_volume(self, name: str, *, project: str = "", service_id: ServiceId | None = None) -> None:
+        async with self._asked("ensure_volume"):
+            owner = self.volumes.setdefault(name, project)
+            if project and owner not in ("", project):
+                raise StepFailed("VOLUME_FAILED", f"cannot use volume {name}: it was created for project {owner}")
+
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts = None) -> tuple[ContainerId, str]:
         async with self._asked("create"):
             if _pin(deployment) not in self.pins:
                 image = deployment.spec.image
@@ -287,14 +316,27 @@ class FakeEngine:
                 deployment=deployment,
                 index=index,
                 created_ns=time.time_ns() + number,
+                mounts=self._mounts(deployment, mounts),
             )
             self._announce()
             return container_id, name
 
+    def _mounts(self, deployment: Deployment, mounts: Mounts) -> tuple[Mount, ...]:
+        """What the engine mounts: missing volumes are created, and one for each path that the image declares."""
+        made = [*(as_written(deployment.spec).mounts(1) if mounts is None else mounts)]
+        declared = self.declared.get(deployment.spec.image.pullable, frozenset())
+        for path in sorted(declared - {mount.target for mount in made}):
+            made.append(Mount(source=f"{next(self._ids):064x}", target=path))
+        for mount in made:
+            if not mount.is_bind and mount.source not in self.volumes:
+                self.volumes[mount.source] = ""
+                self.unmanaged.add(mount.source)
+        return tuple(made)
+
     async def obstacles(self, deployment: Deployment) -> list[str]:
         return []
 
-    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+    async def run_release(self, deployment: Deployment, limit_secs: float, mounts: Mounts = None) -> None:
         """A shell's script: `sleep N` makes it take so many seconds instead of one, `exit N` is its code."""
         async with self._asked("run_release"):
             mine = [c for c in self.releases.values() if _pin(c.deployment) == _pin(deployment)]
@@ -356,9 +398,14 @@ class FakeEngine:
             container.restart_count = 0
             self._begin(container)
 
-    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
+    async def remove(self, container_id: ContainerId) -> None:
         async with self._asked("remove"):
-            self.containers.pop(container_id, None)
+            gone = self.containers.pop(container_id, None)
+            if gone is not None and (
+                gone.state is ContainerState.CREATED or gone.deployment.spec.image_volumes is ImageVolumes.DISCARD
+            ):
+                for source in filter(is_anonymous, _sources(gone)):
+                    self.volumes.pop(source, None)
             self._announce()
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
@@ -618,12 +665,28 @@ def replica(container: FakeContainer) -> Container:
         pid=4711 if container.is_up else 0,
         addresses={f"syntra-{spec.project_name}": "127.0.0.1" if container.is_up else ""},
         host_ports=frozenset() if spec.host_port is None else frozenset({spec.host_port}),
-        writable_mounts=frozenset(v.host_path or v.name for v in spec.volumes if not v.read_only),
+        writable_mounts=frozenset(mount.source for mount in container.mounts if not mount.read_only),
+        volumes={mount.target: mount.source for mount in container.mounts if not mount.is_bind},
         stop_grace_secs=DEFAULT_STOP_GRACE_SECS
         if spec.options.stop_grace_secs is None
         else spec.options.stop_grace_secs,
         image_health=_image_health(container),
         image_health_output=container.env.get("IMAGE_CHECK_SAYS", ""),
+    )
+
+
+def _sources(container: FakeContainer) -> set[str]:
+    return {mount.source for mount in container.mounts if not mount.is_bind}
+
+
+def _uses(name: str, container: FakeContainer) -> VolumeUser:
+    spec = container.deployment.spec
+    return VolumeUser(
+        container_id=container.container_id,
+        service_id=spec.service_id,
+        service_name=spec.service_name,
+        project=spec.project_name,
+        is_writer=any(mount.source == name and not mount.read_only for mount in container.mounts),
     )
 
 

@@ -50,7 +50,7 @@ class Stage:
             {
                 "service_id": service or self.service,
                 "deployment_id": f"d-{uuid.uuid4().hex[:10]}",
-                "service_name": "web",
+                "service_name": service or "web",
                 "project_name": self.token,
                 "image": f"{self.token}:v1",
                 "config": {

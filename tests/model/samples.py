@@ -20,6 +20,7 @@ from syntra.model.spec import (
     Deployment,
     HealthKind,
     HealthSpec,
+    ImageVolumes,
     RateLimit,
     Routing,
     ServiceSpec,
@@ -219,6 +220,7 @@ def _volumes(draw: Callable[..., Any]) -> tuple[VolumeMount, ...]:
             host_path=draw(_paths | st.just("/")) if bound else None,
             container_path=target,
             read_only=draw(st.booleans()),
+            external=not bound and draw(st.booleans()),
         )
 
     return tuple(mount(target) for target in draw(st.lists(_paths, max_size=3, unique=True)))
@@ -286,6 +288,7 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             host_port=host_port,
             options=draw(container_options()),
             release_command=tuple(draw(st.lists(_texts, max_size=2))),
+            image_volumes=draw(st.sampled_from(ImageVolumes)),
         ),
         strategy=strategy,
         rollback_on_failure=draw(st.booleans()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -18,6 +18,7 @@ from syntra.model.spec import (
     Deployment,
     HealthKind,
     HealthSpec,
+    ImageVolumes,
     RateLimit,
     Routing,
     ServiceSpec,
@@ -518,6 +519,8 @@ def test_a_fingerprint_tells_settings_apart_but_not_counts_or_ids() -> None:
         {"volumes": (VolumeMount(name="data", host_path=None, container_path="/d", read_only=True),)},
         {"labels": {"a": "b"}},
         {"host_port": 80},
+        {"image_volumes": ImageVolumes.DISCARD},
+        {"volumes": (VolumeMount(name="data", host_path=None, container_path="/d", read_only=True, external=True),)},
     ]
     assert len({base, *(fingerprint(spec(**change)) for change in changes)}) == len(changes) + 1
 
@@ -536,6 +539,28 @@ def test_the_fingerprints_of_specs_that_run_somewhere_stay_what_they_are() -> No
     assert fingerprint(spec()) == "479466352115dc74"
     assert fingerprint(spec(health=checked)) == "093f530ca948c710"
     assert fingerprint(spec(health=dataclasses.replace(checked, restart_unhealthy=True))) != "093f530ca948c710"
+
+
+def test_what_an_image_declares_is_kept_unless_it_is_told_to_be_worth_nothing() -> None:
+    payload = current_payload()
+    assert parse(payload).spec.image_volumes is ImageVolumes.KEEP
+    assert "image_volumes" not in cast("dict[str, Any]", render_deployment(parse(payload))["config"])
+    for word, kind in (("keep", ImageVolumes.KEEP), ("discard", ImageVolumes.DISCARD)):
+        assert parse(placed(payload, "config.image_volumes", word)).spec.image_volumes is kind
+    with pytest.raises(InvalidField, match=r"^config.image_volumes: 'drop' is not one of keep, discard"):
+        parse(placed(payload, "config.image_volumes", "drop"))
+
+
+def test_an_external_volume_is_a_named_one() -> None:
+    payload = current_payload()
+    assert [v.external for v in parse(placed(payload, "config.volumes[0].external", True)).spec.volumes] == [
+        True,
+        False,
+    ]
+    with pytest.raises(InvalidField, match=r"^config.volumes\[1\].external: is for a named volume"):
+        parse(placed(payload, "config.volumes[1].external", True))
+    with pytest.raises(InvalidField, match=r"^config.volumes\[0\].external"):
+        parse(placed(payload, "config.volumes[0].external", "yes"))
 
 
 def test_a_new_domain_or_route_needs_no_new_container() -> None:

@@ -18,7 +18,7 @@ from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import DeployState, Phase
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.runtime import Commit, Desired, ForgetService, LogRange, Plan, Rollout, Runtime, Step
+from syntra.runtime.runtime import Commit, Desired, ForgetService, LogRange, Rollout, Runtime, Step
 from tests.on_loop import OnLoop
 
 WAIT_SECS = 30.0
@@ -92,14 +92,17 @@ class RuntimeRig:
         return await self.performed(context, await self.begun(context))
 
     async def performed(self, context: Context, rollout: Rollout, *, at_most: int = 1000) -> list[Step]:
-        plan: Plan = rollout.plan(await rollout.observe())
-        done = []
-        for step in plan.steps[:at_most]:
+        steps = [*rollout.plan(await rollout.observe()).steps]
+        done: list[Step] = []
+        while steps and len(done) < at_most:
+            step = steps.pop(0)
             if isinstance(step, Commit):
                 context.desired = _with(context.desired, is_committed=True)
             else:
                 await rollout.perform(step, asyncio.get_running_loop().time() + WAIT_SECS)
             done.append(step)
+            if step.phase is Phase.PULL_IMAGE:
+                steps = [*rollout.plan(await rollout.observe()).steps]
         return done
 
     async def running(self) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import LOCAL
 from syntra.agent.operations.context import PlanContext
 from syntra.agent.operations.job import Job
+from syntra.agent.operations.name_claims import NameClaims
 from syntra.agent.operations.targets import check_unchanged
 from syntra.model.command import Deploy, Query, QueryKind
 from syntra.model.errors import RequestError
@@ -53,6 +54,7 @@ class Queries:
         control_plane: Callable[[], Mapping[str, Json]],
         alerts: Callable[[], Sequence[Mapping[str, Json]]],
         warnings: Callable[[], list[str]],
+        names: NameClaims,
     ) -> None:
         self._identity = identity
         self._journal = journal
@@ -61,6 +63,7 @@ class Queries:
         self._control_plane = control_plane
         self._alerts = alerts
         self._warnings = warnings
+        self._names = names
 
     async def answer(self, query: Query) -> dict[str, Json]:
         """Returns the data of the response. Raises RequestError, StepFailed or RuntimeUnavailable."""
@@ -158,6 +161,7 @@ class Queries:
     async def _plan(self, deployment: Deployment) -> dict[str, Json]:
         spec = deployment.spec
         await check_unchanged(deployment, self._journal)
+        await self._names.check(spec)
         await self._runtime.check(deployment, reserve=False)
         command = Deploy(request_id=RequestId("plan"), deployment=deployment, auth=None)
         job = Job(command=command, kind="plan", origin=LOCAL, deployment=deployment, replicas=spec.replicas)

@@ -17,6 +17,7 @@ from syntra.agent.messages import CONTROL_PLANE, Reports, about_deployment, for_
 from syntra.agent.operations.canary import check_counter, decide_canary
 from syntra.agent.operations.execution import Dependencies, Execution
 from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, cancel_reason
+from syntra.agent.operations.name_claims import NameClaims
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
@@ -63,6 +64,7 @@ class Deployer:
         self._ledger = ledger
         self._redactor = redactor
         self.queues = queues
+        self.names = NameClaims(self._journal, queues)
         self._resumed = asyncio.Event()
 
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
@@ -76,12 +78,22 @@ class Deployer:
                 await self._forget_failure(command.service_id)
             raise
         await self._require_engine()
+        if isinstance(command, Deploy | Rollback) and job.deployment is not None:
+            async with self.names.reserving(job.deployment.spec):
+                await self._check(command, job)
+                await self._accept(command, job, kind, origin, payload)
+        else:
+            await self._accept(command, job, kind, origin, payload)
+
+    async def _check(self, command: Deploy | Rollback, job: Job) -> None:
         if isinstance(command, Deploy):
             await check_counter(command.deployment, self._dependencies.canary.counter)
             await self._runtime.check(command.deployment)
-        elif isinstance(command, Rollback) and job.deployment is not None:
+        elif job.deployment is not None:
             # Check again: another service may use one of its domains now. A rollback is never a canary.
             await self._runtime.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
+
+    async def _accept(self, command: Operation, job: Job, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         acknowledgement = response if job.reports_deployment else None
         journal = self._removal_journal if isinstance(command, Stop) else self._journal

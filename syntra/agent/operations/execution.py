@@ -245,9 +245,13 @@ class Execution:
                     await until_back(self._runtime)
 
     async def _perform_all(self, plan: Plan, deadline: Deadline) -> bool:
-        """Perform a plan. Returns False when the canary was promoted meanwhile and a new plan is needed."""
-        for note in plan.notes:
-            self._progress.remark(note)
+        """Perform a plan. Returns False when a new plan is needed: an image was obtained, or the canary was promoted.
+
+        What an image declares is known only when it is here, so a plan that begins with its pull is provisional.
+        """
+        if not any(step.phase is Phase.PULL_IMAGE for step in plan.steps):
+            for note in plan.notes:
+                self._progress.remark(note)
         self._holds.begin()
         # The plan includes every decision made before it.
         self._job.promoted.clear()
@@ -258,6 +262,8 @@ class Execution:
                 return False
             deadline.check()
             await self._perform(step, 100 * number // len(plan.steps), deadline)
+            if step.phase is Phase.PULL_IMAGE:
+                return False
         return True
 
     async def _observe_first(self) -> Observation:

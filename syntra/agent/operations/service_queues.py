@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from syntra.agent.operations.job import Interruption, Job
+from syntra.model.command import Deploy, Rollback
 from syntra.model.errors import RequestError
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.spec import ServiceSpec
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,12 @@ class ServiceQueues:
     def running(self, service_id: ServiceId) -> Job | None:
         """The running job of the service."""
         return self._running.get(service_id)
+
+    def coming_specs(self) -> list[ServiceSpec]:
+        """The specs of the deploys and rollbacks that run or wait; the journal has the current specs."""
+        jobs = [*self._running.values(), *(job for queue in self._waiting.values() for job in queue)]
+        deploys = [job for job in jobs if isinstance(job.command, Deploy | Rollback)]
+        return [job.deployment.spec for job in deploys if job.deployment is not None]
 
     def is_busy(self, service_id: ServiceId) -> bool:
         """Whether an operation of the service runs or waits, or its queue is locked."""

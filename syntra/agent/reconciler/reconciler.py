@@ -27,7 +27,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Health
 from syntra.runtime.containers.engine import ContainerEngine
-from syntra.runtime.containers.recreate import ensure_surroundings, recreate
+from syntra.runtime.containers.recreate import create_replica, recreate
 from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, RuntimeUnavailable, StepFailed
 from syntra.utils.errors import AgentError
 
@@ -288,12 +288,8 @@ class Reconciler:
             or any(r.index == action.index for r in same_deployment)
         ):
             return False
-        if action.remove is not None:
-            await self._engine.remove(action.remove)
         _, deployment = desired_state
-        await ensure_surroundings(self._engine, self._traffic, deployment.spec)
-        container_id, _ = await self._engine.create(deployment, action.index)
-        await self._engine.start(container_id)
+        await create_replica(self._engine, self._traffic, deployment, action.index, remove=action.remove)
         return True
 
     async def _desired_state(self, action: Action) -> tuple[ServiceRow, Deployment] | None:

@@ -14,6 +14,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
+from syntra.model.volume import Mounts, Volume
 from syntra.runtime.runtime import Availability, Exec, Exits, Logs, Retention, Survey, Usage, Watched
 
 # Called with 0–100 and a sentence while an image is pulled.
@@ -33,10 +34,11 @@ class Containers(Protocol):
 class Lifecycle(Protocol):
     """Creates, starts, stops and removes containers."""
 
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts = None) -> tuple[ContainerId, str]:
         """Create a replica without starting it; return id and name. Adopts the container of an earlier, lost call.
 
-        Refused with IMAGE_NOT_FOUND when the deployment's image does not exist here, or its pin holds another one.
+        `mounts` is everything that it mounts; None: what the spec says, by the names that it gives. Refused with
+        IMAGE_NOT_FOUND when the deployment's image does not exist here, or its pin holds another one.
         """
 
     async def start(self, container_id: ContainerId) -> None:
@@ -51,8 +53,11 @@ class Lifecycle(Protocol):
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         """Restart a container, or start it when it is stopped."""
 
-    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
-        """Remove a container with its anonymous volumes and wait until its name is free; no error if it is gone."""
+    async def remove(self, container_id: ContainerId) -> None:
+        """Remove a container and wait until its name is free; no error if it is gone.
+
+        Its anonymous volumes stay, unless it never started or its spec discards them.
+        """
 
 
 class Images(Protocol):
@@ -60,6 +65,12 @@ class Images(Protocol):
 
     async def has_image(self, deployment: Deployment) -> bool:
         """Whether the image of the deployment exists here under its pin, and is the one it was resolved to."""
+
+    async def image_volumes(self, deployment: Deployment) -> frozenset[str] | None:
+        """The paths that the deployment's image declares as volumes; None while that image is not here.
+
+        Before the image is resolved, the local image of its name counts.
+        """
 
     async def obtain_image(
         self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
@@ -77,7 +88,7 @@ class Images(Protocol):
 class Releases(Protocol):
     """Release commands: one container per deployment, which is no replica."""
 
-    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+    async def run_release(self, deployment: Deployment, limit_secs: float, mounts: Mounts = None) -> None:
         """Run the release command to its end. One that runs already, or has run for this deployment, is not run again.
 
         Raises StepFailed: RELEASE_FAILED when it exits non-zero or is not done in time, IMAGE_NOT_FOUND as `create`.
@@ -101,10 +112,13 @@ class Networks(Protocol):
 
 
 class Volumes(Protocol):
-    """Named volumes."""
+    """Named volumes. They are never removed."""
 
-    async def ensure_volume(self, name: str) -> None:
-        """Create a named volume when it is missing."""
+    async def find_volumes(self, names: frozenset[str]) -> list[Volume]:
+        """Those of these volumes that exist, with the containers that mount them, sorted by name."""
+
+    async def ensure_volume(self, name: str, *, project: str = "", service_id: ServiceId | None = None) -> None:
+        """Create a named volume for a project when it is missing. Refuses one that is another project's."""
 
 
 class Obstacles(Protocol):

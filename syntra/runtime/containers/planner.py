@@ -7,7 +7,8 @@ which steps happened, but the state can be observed.
 
 Two rules hold for every plan:
 - running replicas are stopped only after their replacements are healthy (start-first), unless the two cannot run side
-  by side (a host port, a volume with a single writer) or the strategy is `instant`; then a note says so;
+  by side (a host port, a volume with a single writer) or the strategy is `instant`; then a note says so. Where each
+  replica has volumes of its own, a rolling deploy goes index by index: one stops, its replacement starts;
 - before `Commit` no container is removed that ran when the operation began, so `roll_back` can restart it.
 """
 
@@ -20,11 +21,12 @@ from syntra.model.command import Pace
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
+from syntra.runtime.containers.index_by_index import ref_of, replaced_by_index, restored_by_index
+from syntra.runtime.containers.side_by_side import image_volume_reason, note_on, stop_first_reason
 from syntra.runtime.containers.steps import (
     AwaitHealthy,
     CreateReplica,
     EnsureNetwork,
-    EnsureVolume,
     ObtainImage,
     RemoveRelease,
     RemoveReplicas,
@@ -34,6 +36,7 @@ from syntra.runtime.containers.steps import (
     StartReplica,
     StopReplicas,
 )
+from syntra.runtime.containers.volumes import UNKNOWN_IMAGE_VOLUMES, ReplicaVolumes, as_written, remaining
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Plan, Ref, Step
 from syntra.utils.frozen import frozen
 
@@ -52,7 +55,7 @@ class Goal:
     `spec_hash` distinguishes replicas of this spec from others with the same deployment id. `prior` are the containers
     that were up when the operation began; `roll_back` returns to them. `pinned`: the image already exists here under
     the agent's tag. `stage` is the number of canary steps that are done. `releases`: this operation
-    runs the deployment's release command, where it has one.
+    runs the deployment's release command, where it has one. `found` are the replicas' volumes as found on the engine.
     """
 
     deployment: Deployment
@@ -66,6 +69,13 @@ class Goal:
     @property
     def release_command(self) -> tuple[str, ...]:
         return self.deployment.spec.release_command if self.releases else ()
+
+    found: ReplicaVolumes | None = None
+
+    @property
+    def volumes(self) -> ReplicaVolumes:
+        """The replicas' volumes; when they were not looked up, as the spec gives them."""
+        return self.found or as_written(self.deployment.spec)
 
 
 def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False) -> Plan:
@@ -90,15 +100,21 @@ def _deploy(goal: Goal, observed: Sequence[Container], *, committed: bool) -> Pl
     leftovers = [replica for replica in old if not replica.is_up]
     if committed:
         return Plan(steps=_stop_and_remove(retire, leftovers))
-    notes: list[str] = []
     strategy = goal.deployment.strategy
-    reason = stop_first_reason(goal.deployment.spec, retire)
+    reason = stop_first_reason(goal.volumes, retire)
+    by_index = False
+    if reason is None and goal.replicas and (reason := image_volume_reason(goal.volumes, retire)):
+        by_index = strategy is Strategy.ROLLING and goal.replicas > 1
+    missing = _free_indexes(fresh, goal.replicas - len(fresh), first=_image_volume_indexes(goal, retire))
+    notes = _volume_notes(goal, missing)
     if reason and strategy is not Strategy.INSTANT:
-        notes.append(f"the old container stops before the new one starts: {reason}")
-    missing = _free_indexes(fresh, goal.replicas - len(fresh))
+        notes.insert(0, note_on(reason, by_index=by_index))
     steps: list[Step] = [*_prepare(goal, missing)]
     if goal.release_command and missing and not fresh:
         steps.append(RunRelease(command=_shown(goal.release_command)))
+    if by_index:
+        steps += replaced_by_index(goal.volumes, _starts(_ordered(fresh), missing), retire)
+        return Plan(steps=(*steps, *_remove([*retire, *leftovers])), notes=tuple(notes))
     if reason or strategy is Strategy.INSTANT:
         steps += [CreateReplica(index=index) for index in missing]
         steps += _stop(retire)
@@ -118,7 +134,7 @@ def _deploy(goal: Goal, observed: Sequence[Container], *, committed: bool) -> Pl
         return Plan(steps=(*steps, Commit(), *_stop_and_remove(retire, leftovers)), notes=tuple(notes))
     # As many replicas as ran when the operation began, or as the goal has if that is fewer; never fewer in between.
     floor = min(len(goal.prior), goal.replicas)
-    return Plan(steps=(*steps, *_rolling(fresh, missing, retire, leftovers, floor)))
+    return Plan(steps=(*steps, *_rolling(fresh, missing, retire, leftovers, floor)), notes=tuple(notes))
 
 
 def roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
@@ -140,10 +156,12 @@ def _roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> P
         fallen = [replica for replica in prior if not replica.is_up]
         return Plan(steps=(*_stop(_up(new)), *_remove([*new, *fallen])))
     down = [replica for replica in prior if not replica.is_up and replica.state not in _BEING_REMOVED]
-    starts: list[Step] = [StartReplica(replica=_ref(r)) for r in down]
+    if goal.replicas > 1 and image_volume_reason(goal.volumes, prior) and not stop_first_reason(goal.volumes, prior):
+        return Plan(steps=(*restored_by_index(goal.volumes, _ordered(down), _up(new)), *_remove(new)))
+    starts: list[Step] = [StartReplica(replica=ref_of(r)) for r in down]
     if down:
-        starts.append(AwaitHealthy(replicas=tuple(_ref(r) for r in down)))
-    if stop_first_reason(goal.deployment.spec, prior):
+        starts.append(AwaitHealthy(replicas=tuple(ref_of(r) for r in down)))
+    if stop_first_reason(goal.volumes, prior) or image_volume_reason(goal.volumes, prior):
         return Plan(steps=(*_stop(_up(new)), *starts, *_remove(new)))
     return Plan(steps=(*starts, *_stop(_up(new)), *_remove(new)))
 
@@ -162,13 +180,14 @@ def scale(goal: Goal, observed: Sequence[Container], *, pace: Pace, committed: b
     if committed:
         return Plan(steps=())
     missing = _free_indexes(fresh, goal.replicas - len(fresh))
+    notes = tuple(_volume_notes(goal, missing))
     steps: list[Step] = [*_prepare(goal, missing)]
     if pace is Pace.ROLLING:
-        return Plan(steps=(*steps, *_rolling(fresh, missing, [], [], 0)))
+        return Plan(steps=(*steps, *_rolling(fresh, missing, [], [], 0)), notes=notes)
     steps += [CreateReplica(index=index) for index in missing]
     steps += _start_all(fresh, missing)
     steps += _await_all(fresh, missing)
-    return Plan(steps=(*steps, Commit()))
+    return Plan(steps=(*steps, Commit()), notes=notes)
 
 
 def roll_back_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
@@ -177,7 +196,7 @@ def roll_back_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
     return Plan(steps=(*_stop(_up(new)), *_remove(new)))
 
 
-def stop(observed: Sequence[Container], *, remove: bool) -> Plan:
+def stop(observed: Sequence[Container], *, remove: bool, spec: ServiceSpec | None = None) -> Plan:
     """Stop every container of a service. Commit first, so that after a kill it only ever continues.
 
     Stopped containers are stopped again: when the engine starts, it starts every container whose restart policy is
@@ -185,7 +204,9 @@ def stop(observed: Sequence[Container], *, remove: bool) -> Plan:
     """
     down = [replica for replica in observed if not replica.is_up]
     if remove:
-        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()))
+        stay = remaining(observed, spec)
+        notes = (f"these volumes stay: {', '.join(stay)}",) if stay else ()
+        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()), notes=notes)
     return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _BEING_REMOVED])))
 
 
@@ -199,8 +220,8 @@ def restart(observed: Sequence[Container], *, begun_ns: int, goal: Goal | None =
         if replica.state in _BEING_REMOVED:
             continue
         if not replica.is_up or (replica.started_ns or 0) < begun_ns:
-            steps.append(RestartReplica(replica=_ref(replica)))
-        steps.append(AwaitHealthy(replicas=(_ref(replica),)))
+            steps.append(RestartReplica(replica=ref_of(replica)))
+        steps.append(AwaitHealthy(replicas=(ref_of(replica),)))
     if goal is not None:
         there = [replica for replica in observed if _is_of(goal, replica) and replica.state in _USABLE]
         missing = _free_indexes(there, goal.replicas - len(there))
@@ -209,22 +230,10 @@ def restart(observed: Sequence[Container], *, begun_ns: int, goal: Goal | None =
     return Plan(steps=(*steps, Commit()))
 
 
-def stop_first_reason(spec: ServiceSpec, old: Sequence[Container]) -> str | None:
-    """Why the old and the new replicas cannot run side by side; None when they can."""
-    if spec.host_port is not None and any(spec.host_port in replica.host_ports for replica in old):
-        return f"host port {spec.host_port} can be held by one container at a time"
-    if spec.replicas <= 1:
-        for volume in spec.volumes:
-            source = volume.host_path or volume.name
-            if not volume.read_only and any(source in replica.writable_mounts for replica in old):
-                return f"volume {source} has a single writer"
-    return None
-
-
-def canary_obstacle(deployment: Deployment, observed: Sequence[Container]) -> str | None:
+def canary_obstacle(deployment: Deployment, observed: Sequence[Container], volumes: ReplicaVolumes) -> str | None:
     """Why a canary of the deployment cannot run beside the running replicas; None when it can."""
     old = [r for r in observed if r.is_up and r.deployment_id != deployment.deployment_id]
-    return stop_first_reason(deployment.spec, old)
+    return stop_first_reason(volumes, old) or image_volume_reason(volumes, old)
 
 
 def _shown(command: Sequence[str]) -> str:
@@ -239,8 +248,12 @@ def _prepare(goal: Goal, missing: Sequence[int]) -> Iterable[Step]:
     if not goal.pinned:
         yield ObtainImage(image=str(spec.image))
     yield EnsureNetwork(project=spec.project_name)
-    for name in sorted({volume.name for volume in spec.volumes if not volume.host_path}):
-        yield EnsureVolume(name=name)
+    yield from goal.volumes.ensured(missing)
+
+
+def _volume_notes(goal: Goal, missing: Sequence[int]) -> list[str]:
+    is_unknown = bool(missing) and goal.volumes.image_paths is None
+    return [*goal.volumes.shared, *([UNKNOWN_IMAGE_VOLUMES] if is_unknown else [])]
 
 
 def _rolling(
@@ -262,6 +275,11 @@ def _rolling(
     yield Commit()
     yield from _stop(queue)
     yield from _remove([*retire, *leftovers])
+
+
+def _image_volume_indexes(goal: Goal, retire: Sequence[Container]) -> list[int]:
+    """Where a new replica takes over the image volumes of an old one."""
+    return sorted({replica.index for replica in retire if goal.volumes.shared_with(replica.index, replica)})
 
 
 def _canary(goal: Goal, fresh: Sequence[Container], missing: Sequence[int]) -> Iterable[Step]:
@@ -290,7 +308,7 @@ def _starts(fresh: Sequence[Container], missing: Sequence[int]) -> list[tuple[Re
     """Every replica of the goal, with the steps that start it."""
     starts: list[tuple[Ref, list[Step]]] = []
     for replica in fresh:
-        starts.append((_ref(replica), [] if replica.is_up else [StartReplica(replica=_ref(replica))]))
+        starts.append((ref_of(replica), [] if replica.is_up else [StartReplica(replica=ref_of(replica))]))
     for index in missing:
         starts.append((_new(index), [CreateReplica(index=index), StartReplica(replica=_new(index))]))
     return starts
@@ -311,10 +329,13 @@ def _is_of(goal: Goal, replica: Container) -> bool:
     return replica.deployment_id == goal.deployment.deployment_id
 
 
-def _free_indexes(fresh: Sequence[Container], count: int) -> list[int]:
+def _free_indexes(fresh: Sequence[Container], count: int, *, first: Sequence[int] = ()) -> list[int]:
+    """So many indexes that no replica has, the lowest ones; before them those of `first`."""
+    count = max(count, 0)
     taken = {replica.index for replica in fresh}
-    free = (index for index in range(1, len(taken) + max(count, 0) + 1) if index not in taken)
-    return [index for index, _ in zip(free, range(max(count, 0)), strict=False)]
+    lowest = range(1, len(taken) + count + 1)
+    free = [index for index in dict.fromkeys([*first, *lowest]) if index not in taken]
+    return sorted(free[:count])
 
 
 def _start_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]:
@@ -322,11 +343,11 @@ def _start_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]
 
 
 def _start_stopped(replicas: Sequence[Container]) -> list[Step]:
-    return [StartReplica(replica=_ref(r)) for r in _ordered(replicas) if not r.is_up]
+    return [StartReplica(replica=ref_of(r)) for r in _ordered(replicas) if not r.is_up]
 
 
 def _await_all(fresh: Sequence[Container], missing: Sequence[int]) -> list[Step]:
-    refs = (*(_ref(r) for r in _ordered(fresh)), *(_new(i) for i in missing))
+    refs = (*(ref_of(r) for r in _ordered(fresh)), *(_new(i) for i in missing))
     return [AwaitHealthy(replicas=refs)] if refs else []
 
 
@@ -335,15 +356,11 @@ def _stop_and_remove(up: Sequence[Container], down: Sequence[Container]) -> tupl
 
 
 def _stop(replicas: Sequence[Container]) -> list[Step]:
-    return [StopReplicas(replicas=tuple(_ref(r) for r in _ordered(replicas)))] if replicas else []
+    return [StopReplicas(replicas=tuple(ref_of(r) for r in _ordered(replicas)))] if replicas else []
 
 
 def _remove(replicas: Sequence[Container]) -> list[Step]:
-    return [RemoveReplicas(replicas=tuple(_ref(r) for r in _ordered(replicas)))] if replicas else []
-
-
-def _ref(replica: Container) -> Ref:
-    return Ref(name=replica.name, index=replica.index, container_id=replica.container_id)
+    return [RemoveReplicas(replicas=tuple(ref_of(r) for r in _ordered(replicas)))] if replicas else []
 
 
 def _new(index: int) -> Ref:

@@ -35,6 +35,8 @@ from syntra.runtime.containers.steps import (
     StopReplicas,
     Withdraw,
 )
+from syntra.runtime.containers.volume_lookup import ensure_volume, replica_volumes
+from syntra.runtime.containers.volumes import ReplicaVolumes
 from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, StepFailed
 from syntra.runtime.runtime import Desired, ForgetService, Observation, OperationContext, Plan, Ref, Step
 from syntra.utils.frozen import frozen
@@ -53,12 +55,13 @@ WhyNoProxy = Callable[[], Awaitable[str]]
 
 @frozen
 class ObservedContainers:
-    """The observed containers. `has_image`: the deployment's image exists here, pinned."""
+    """The observed containers. `has_image`: the deployment's image exists here, pinned. `volumes`: of its replicas."""
 
     replicas: Sequence[Container]
     has_image: bool
     unrouted: str = ""
     """Why the deployment's domains reach no service, as a note; empty when they do."""
+    volumes: ReplicaVolumes | None = None
 
 
 class ContainerRollout:
@@ -84,6 +87,7 @@ class ContainerRollout:
         self._created: dict[int, ContainerId] = {}
         # Containers that had to be created again, by the ids that the plan knows.
         self._replaced: dict[ContainerId, ContainerId] = {}
+        self._volumes: ReplicaVolumes | None = None
 
     @property
     def created(self) -> Sequence[ContainerId]:
@@ -94,7 +98,12 @@ class ContainerRollout:
         self._observed = await self._engine.observe(self._context.service_id)
         self._created.clear()
         has_image = deployment is not None and await self._engine.has_image(deployment)
-        return ObservedContainers(replicas=self._observed, has_image=has_image, unrouted=await self._unrouted())
+        self._volumes = None
+        if deployment is not None and not isinstance(self._context.desired.command, Stop):
+            self._volumes = await replica_volumes(self._engine, deployment, self._observed)
+        return ObservedContainers(
+            replicas=self._observed, has_image=has_image, unrouted=await self._unrouted(), volumes=self._volumes
+        )
 
     async def _unrouted(self) -> str:
         desired = self._context.desired
@@ -161,14 +170,14 @@ class ContainerRollout:
             case EnsureNetwork(project=project):
                 await self._engine.ensure_network(project)
                 await self._traffic.prepare(self._deployment.spec)
-            case EnsureVolume(name=name):
-                await self._engine.ensure_volume(name)
+            case EnsureVolume():
+                await ensure_volume(self._engine, step)
             case RunRelease():
                 await self._run_release(deadline)
             case RemoveRelease():
                 await self._engine.remove_releases(self._context.service_id, self._deployment_grace())
             case CreateReplica(index=index):
-                self._created[index] = await self._create(index, deadline)
+                await self._create(index, deadline)
             case ForgetService():
                 await self._forget()
             case _:
@@ -204,6 +213,16 @@ class ContainerRollout:
             return desired
         return await self._context.kept(replica.deployment_id)
 
+    async def _create(self, index: int, deadline: float) -> None:
+        volumes = self._volumes
+        assert volumes is not None and volumes.image_paths is not None, (
+            "cannot happen because the plan is made again once the image is here"
+        )
+        mounts = volumes.mounts(index)
+        self._created[index], _ = await self._from_image(
+            lambda: self._engine.create(self._deployment, index, mounts), deadline
+        )
+
     async def _obtain_image(self, deadline: float) -> None:
         command = self._context.desired.command
         auth = command.auth if isinstance(command, Deploy) else None
@@ -226,16 +245,13 @@ class ContainerRollout:
         if image is not None and image != self._deployment.resolved:
             await self._context.resolved(image)
 
-    async def _create(self, index: int, deadline: float) -> ContainerId:
-        container_id, _ = await self._from_image(lambda: self._engine.create(self._deployment, index), deadline)
-        return container_id
-
     async def _run_release(self, deadline: float) -> None:
         async def run() -> None:
             # The command's own limit comes first, so that its last lines are in the report.
             async with self._context.interruptible(deadline + RELEASE_SLACK_SECS):
                 limit = max(deadline - asyncio.get_running_loop().time(), 0.0)
-                await self._engine.run_release(self._deployment, limit)
+                mounts = self._volumes.own_mounts if self._volumes is not None else None
+                await self._engine.run_release(self._deployment, limit, mounts)
 
         await self._from_image(run, deadline)
 
@@ -332,7 +348,8 @@ def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
         return planner.roll_back(_goal(desired, observed), replicas, restore=_restores(desired))
     match desired.command:
         case Stop(remove=remove):
-            return planner.stop(replicas, remove=remove)
+            spec = desired.deployment.spec if desired.deployment else None
+            return planner.stop(replicas, remove=remove, spec=spec)
         case Restart():
             # Replicas of earlier deployments stay stopped.
             current = desired.deployment.deployment_id if desired.deployment else None
@@ -361,6 +378,7 @@ def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
         stage=desired.stage,
         # A rollback returns to a version whose command has run.
         releases=isinstance(desired.command, Deploy),
+        found=observed.volumes,
     )
 
 

@@ -14,6 +14,7 @@ from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.runtime.containers import planner
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.rollout import ContainerRollout, WhyNoProxy
+from syntra.runtime.containers.volume_lookup import missing_volume, replica_volumes
 from syntra.runtime.runtime import OperationContext
 
 
@@ -111,8 +112,15 @@ class ContainerRuntime:
         await self._traffic.check(deployment, reserve=reserve)
         if self._labels is not None:
             await self._labels.check_labels(deployment, reserve=reserve)
+        has_external = any(volume.external for volume in deployment.spec.volumes)
+        if deployment.strategy is not Strategy.CANARY and not has_external:
+            return
+        observed = await self._engine.observe(deployment.spec.service_id)
+        volumes = await replica_volumes(self._engine, deployment, observed)
+        if volumes.missing:
+            raise RequestError("VOLUME_NOT_FOUND", missing_volume(volumes.missing[0]))
         if deployment.strategy is not Strategy.CANARY:
             return
-        obstacle = planner.canary_obstacle(deployment, await self._engine.observe(deployment.spec.service_id))
+        obstacle = planner.canary_obstacle(deployment, observed, volumes)
         if obstacle is not None:
             raise RequestError("INVALID_PAYLOAD", f"strategy: a canary is impossible here: {obstacle}; use rolling")

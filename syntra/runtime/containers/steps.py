@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from syntra.model.ids import ServiceId
 from syntra.model.status import DeployState, Phase
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Ref
 from syntra.utils.frozen import frozen
@@ -35,14 +36,17 @@ class EnsureNetwork:
 
 @frozen
 class EnsureVolume:
-    """Create a named volume when it is missing."""
+    """Create a named volume when it is missing; an external one must exist. `service_id`: whose image volume it is."""
 
     name: str
+    project: str = ""
+    service_id: ServiceId | None = None
+    is_external: bool = False
     phase: ClassVar = Phase.CREATE_CONTAINER
     state: ClassVar = DeployState.CREATING
 
     def __str__(self) -> str:
-        return f"ensure volume {self.name}"
+        return f"expect volume {self.name}" if self.is_external else f"ensure volume {self.name}"
 
 
 @frozen
@@ -130,7 +134,7 @@ class StopReplicas:
 
 @frozen
 class RemoveReplicas:
-    """Remove stopped containers with their anonymous volumes."""
+    """Remove stopped containers; their volumes stay."""
 
     replicas: tuple[Ref, ...]
     phase: ClassVar = Phase.CLEANUP

@@ -19,6 +19,8 @@ from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ContainerDns
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
+from syntra.model.volume import Mounts
+from syntra.runtime.containers.volumes import as_written
 from syntra.utils.frozen import frozen
 
 MANAGED = "syntra.managed"
@@ -60,6 +62,8 @@ class ContainerContext:
     dns: ContainerDns | None = None
     # Whether the engine's resolver also answers for the service's names.
     with_aliases: bool = True
+    # Everything to mount; None: what the spec says, by the names that it gives.
+    mounts: Mounts = None
 
 
 def container_name(service_id: ServiceId, deployment_id: DeploymentId, index: int) -> str:
@@ -208,12 +212,12 @@ def _host_config(spec: ServiceSpec, context: ContainerContext) -> dict[str, Json
         "RestartPolicy": {"Name": "always"},
         "Mounts": [
             {
-                "Type": "bind" if volume.host_path else "volume",
-                "Source": volume.host_path or volume.name,
-                "Target": volume.container_path,
-                "ReadOnly": volume.read_only,
+                "Type": "bind" if mount.is_bind else "volume",
+                "Source": mount.source,
+                "Target": mount.target,
+                "ReadOnly": mount.read_only,
             }
-            for volume in spec.volumes
+            for mount in (as_written(spec).mounts(1) if context.mounts is None else context.mounts)
         ],
     }
     if spec.cpu_nanos is not None:

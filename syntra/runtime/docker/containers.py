@@ -27,7 +27,7 @@ START_SECS = 120.0
 STOP_MARGIN_SECS = 30.0
 """Time for stopping beyond the grace: the kill, and the clean-up of network and file system."""
 REMOVE_SECS = 60.0
-"""Removing deletes the container's layer and its anonymous volumes."""
+"""Removing deletes the container's layer, and its anonymous volumes where that is asked for."""
 STATS_SECS = 10.0
 """The engine itself takes up to two seconds for one stats sample."""
 _POLL_SECS = 0.05
@@ -124,9 +124,9 @@ class Containers:
         await self._client.request("POST", path("containers", container, "rename"), query={"name": name})
 
     async def remove(
-        self, container: str, *, force: bool = False, volumes: bool = True, deadline: float = REMOVE_SECS
+        self, container: str, *, force: bool = False, volumes: bool = False, deadline: float = REMOVE_SECS
     ) -> None:
-        """Remove and wait until it is gone; no error if it does not exist. `volumes` includes its anonymous volumes.
+        """Remove and wait until it is gone; no error if it does not exist. `volumes` takes its anonymous volumes too.
 
         Conflict when it runs and `force` is not set. Waits for a removal that another client has begun, because the
         name stays taken until it ends; EngineTimeout when that takes longer than `deadline` seconds.

@@ -1,4 +1,4 @@
-"""Creates containers, and the networks and volumes that they need."""
+"""Creates containers, and the networks that they need."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec
+from syntra.model.volume import Mounts
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import NotFound
@@ -64,17 +65,16 @@ class Creation:
         self._creating: Counter[str] = Counter()
         self._releasing = KeyedLock()
 
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts) -> tuple[ContainerId, str]:
         """Create a replica; return id and name."""
         name = body.container_name(deployment.spec.service_id, deployment.deployment_id, index)
-        return await self._create(
-            deployment, name, body.create_body(deployment, index, await self._context(deployment))
-        )
+        wanted = body.create_body(deployment, index, await self._context(deployment, mounts))
+        return await self._create(deployment, name, wanted)
 
-    async def create_release(self, deployment: Deployment) -> ContainerId:
+    async def create_release(self, deployment: Deployment, mounts: Mounts) -> ContainerId:
         """Create the container that runs the release command."""
         name = body.release_name(deployment.spec.service_id, deployment.deployment_id)
-        wanted = body.release_body(deployment, await self._context(deployment))
+        wanted = body.release_body(deployment, await self._context(deployment, mounts))
         container_id, _ = await self._create(deployment, name, wanted)
         return container_id
 
@@ -112,7 +112,7 @@ class Creation:
         self._identity.made(container_id)
         return container_id, name
 
-    async def _context(self, deployment: Deployment) -> body.ContainerContext:
+    async def _context(self, deployment: Deployment, mounts: Mounts) -> body.ContainerContext:
         spec = deployment.spec
         network = await self.ensure_network(spec.project_name)
         image = await self._pins.held(deployment)
@@ -130,6 +130,7 @@ class Creation:
             route_labels=self._settings.route_labels(spec),
             dns=dns,
             with_aliases=with_aliases,
+            mounts=mounts,
         )
 
     async def _driver(self) -> str:

@@ -17,8 +17,9 @@ from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
 from syntra.model.status import ContainerExits, Figures, LogLine, Replica
+from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
-from syntra.runtime.docker import body, records, stats
+from syntra.runtime.docker import records, stats
 from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
@@ -37,6 +38,7 @@ from syntra.runtime.docker.obstacles import obstacles
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.port_holders import FindProcess, PortHolders
 from syntra.runtime.docker.releases import Releases
+from syntra.runtime.docker.removal import remove_replica
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
@@ -79,13 +81,15 @@ class DockerEngine:
         self._containers = Containers(client)
         self._images = Images(client)
         self._pins = Pins(self._images, owner=owner)
+        self.image_volumes = self._pins.image_volumes
         self._identity = Identity(self._images)
         self._port_holders = PortHolders(self._containers, self._identity, find_process)
         self._networks = Networks(client)
         self._naming = Naming(
             self._containers, self._networks, self._identity, container_dns, with_aliases=with_aliases
         )
-        self._volumes = Volumes(client)
+        volumes = Volumes(client)
+        self.find_volumes, self.ensure_volume = volumes.find, volumes.ensure_for
         commands = Commands(client)
         self.execute, self.attach = commands.execute, commands.attach
         self._logs = Logs(client)
@@ -193,18 +197,14 @@ class DockerEngine:
         with translated("NETWORK_FAILED"):
             return await self._naming.networks(projects)
 
-    async def ensure_volume(self, name: str) -> None:
-        with translated("VOLUME_FAILED"):
-            await self._volumes.ensure(name, {body.MANAGED: "true"})
-
-    async def create(self, deployment: Deployment, index: int) -> tuple[ContainerId, str]:
+    async def create(self, deployment: Deployment, index: int, mounts: Mounts = None) -> tuple[ContainerId, str]:
         async with self._creating_in(deployment.spec.project_name):
             with translated("CREATE_FAILED"):
-                return await self._creation.create(deployment, index)
+                return await self._creation.create(deployment, index, mounts)
 
-    async def run_release(self, deployment: Deployment, limit_secs: float) -> None:
+    async def run_release(self, deployment: Deployment, limit_secs: float, mounts: Mounts = None) -> None:
         async def create() -> ContainerId:
-            return await self._creation.create_release(deployment)
+            return await self._creation.create_release(deployment, mounts)
 
         async with self._creating_in(deployment.spec.project_name):
             with translated("RELEASE_FAILED"):
@@ -262,10 +262,10 @@ class DockerEngine:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
-    async def remove(self, container_id: ContainerId, *, with_volumes: bool = True) -> None:
+    async def remove(self, container_id: ContainerId) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
-            await self._containers.remove(container_id, force=True, volumes=with_volumes)
+            await remove_replica(self._containers, container_id)
         self._figures.forget(container_id)
 
     @contextmanager

@@ -91,6 +91,7 @@ def image_details(source: object) -> ImageDetails:
         created=fields.text(source, "Created"),
         size_bytes=fields.integer(source, "Size"),
         stop_signal=fields.text(source, "Config", "StopSignal"),
+        volumes=frozenset(path for path in fields.mapping(source, "Config", "Volumes") if path.startswith("/")),
     )
 
 

@@ -13,7 +13,7 @@ from syntra.model.spec import Deployment, RegistryAuth
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import body, garbage, records
 from syntra.runtime.docker import pull as pulls
-from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure
+from syntra.runtime.docker.errors import NotFound, PullFailed, PullFailure, translated
 from syntra.runtime.docker.images import Images
 from syntra.runtime.errors import StepFailed
 
@@ -41,7 +41,7 @@ class Pins:
     async def held(self, deployment: Deployment) -> records.ImageDetails | None:
         """The pinned image; None when there is none, or when it is another than the deployment was resolved to.
 
-        Anybody may move a tag, a pin as well.
+        Any user may move a tag, a pin as well.
         """
         image = await self._images.inspect(self.of(deployment))
         known = deployment.resolved
@@ -51,6 +51,15 @@ class Pins:
         """What the pinned image is; None when none is."""
         image = await self.held(deployment)
         return None if image is None else ResolvedImage(image_id=image.id, digest=digest_of(image, deployment))
+
+    async def image_volumes(self, deployment: Deployment) -> frozenset[str] | None:
+        """As `runtime.containers.engine.Images` has it."""
+        with translated("ENGINE_ERROR"):
+            image = await self.held(deployment)
+            if image is None:
+                known = deployment.resolved
+                image = await self._images.inspect(known.image_id if known else deployment.spec.image.pullable)
+            return None if image is None else image.volumes
 
     async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
         """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""

@@ -108,7 +108,7 @@ class ProxyContainers:
     async def remove(self, container_id: str) -> None:
         """Remove it, running or not; no error when it is already gone."""
         with translated(CODE):
-            await self._containers.remove(container_id, force=True)
+            await self._containers.remove(container_id, force=True, volumes=True)
 
     async def rename(self, container_id: str, name: str) -> None:
         """Give it that name; no error when it already has it."""

@@ -102,6 +102,8 @@ class ImageDetails:
     created: str
     size_bytes: int
     stop_signal: str = ""
+    volumes: frozenset[str] = frozenset()
+    """The paths that it declares as volumes."""
 
 
 @frozen

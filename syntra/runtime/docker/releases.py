@@ -75,7 +75,7 @@ class Releases:
                 await self._containers.stop(item.id, grace_secs)
             except NotFound:
                 continue
-            await self._containers.remove(item.id, force=True)
+            await self._containers.remove(item.id, force=True, volumes=True)
             removed += 1
         return removed
 
@@ -91,7 +91,7 @@ class Releases:
             if item.labels.get(body.DEPLOYMENT) == keep and kept is None:
                 kept = ContainerId(item.id)
             else:
-                await self._containers.remove(item.id, force=True)
+                await self._containers.remove(item.id, force=True, volumes=True)
         return kept
 
     async def _list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:

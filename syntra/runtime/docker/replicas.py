@@ -49,6 +49,7 @@ def replica_of(details: ContainerDetails) -> Container | None:
         addresses=details.addresses,
         host_ports=_host_ports(details.raw),
         writable_mounts=_writable_mounts(details.raw),
+        volumes=_volumes(details.raw),
         names=_NAMES.get(labels.get(body.NAMES, ""), NameSource.ENGINE),
         stop_grace_secs=_stop_grace(details.raw),
         image_health=_HEALTH.get(state.health_status or ""),
@@ -98,6 +99,17 @@ def _writable_mounts(raw: Mapping[str, object]) -> frozenset[str]:
             if isinstance(source, str) and source:
                 found.add(source)
     return frozenset(found)
+
+
+def _volumes(raw: Mapping[str, object]) -> dict[str, str]:
+    mounts = raw.get("Mounts")
+    found = {}
+    for mount in mounts if isinstance(mounts, list) else ():
+        entry = _mapping(mount)
+        name, target = entry.get("Name"), entry.get("Destination")
+        if entry.get("Type") == "volume" and isinstance(name, str) and isinstance(target, str) and name:
+            found[target] = name
+    return found
 
 
 def _mapping(value: object) -> Mapping[str, object]:

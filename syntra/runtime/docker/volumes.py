@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 
-from syntra.runtime.docker import fields, parsing
+from syntra.model.ids import ContainerId, ServiceId
+from syntra.model.volume import Volume, VolumeUser
+from syntra.runtime.docker import body, fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
-from syntra.runtime.docker.errors import NotFound
-from syntra.runtime.docker.paths import label_filter, path
+from syntra.runtime.docker.errors import NotFound, translated
+from syntra.runtime.docker.paths import Query, label_filter, path
 from syntra.runtime.docker.records import VolumeDetails
+from syntra.runtime.errors import StepFailed
 
 
 class Volumes:
@@ -24,9 +29,22 @@ class Volumes:
         """
         if not name:
             path("volumes", name)  # without a name the engine creates an anonymous volume
-        body = {"Name": name, "Labels": dict(labels)}
-        response = await self._client.request("POST", "/volumes/create", body=body, deadline=2 * DEADLINE_SECS)
+        wanted = {"Name": name, "Labels": dict(labels)}
+        response = await self._client.request("POST", "/volumes/create", body=wanted, deadline=2 * DEADLINE_SECS)
         return parsing.volume_details(response.json())
+
+    async def ensure_for(self, name: str, *, project: str = "", service_id: ServiceId | None = None) -> None:
+        """As `runtime.containers.engine.Volumes` has it."""
+        labels = {body.MANAGED: "true", body.PROJECT: project, body.SERVICE: service_id or ""}
+        with translated("VOLUME_FAILED"):
+            details = await self.ensure(name, {key: value for key, value in labels.items() if value})
+        owner = details.labels.get(body.PROJECT, "")
+        if project and owner not in ("", project):
+            raise StepFailed(
+                "VOLUME_FAILED",
+                f"cannot use volume {name}: it was created for project {owner}; use another name, or `external` to "
+                "share it",
+            )
 
     async def inspect(self, name: str) -> VolumeDetails | None:
         """Inspect it; None when it does not exist."""
@@ -36,8 +54,52 @@ class Volumes:
             return None
         return parsing.volume_details(response.json())
 
+    async def find(self, names: frozenset[str]) -> list[Volume]:
+        """As `runtime.containers.engine.Volumes` has it."""
+        with translated("VOLUME_FAILED"):
+            found = [details for name in sorted(names) if (details := await self.inspect(name)) is not None]
+            if not found:
+                return []
+            query: Query = {"all": True, "filters": {"volume": [details.name for details in found]}}
+            response = await self._client.request("GET", "/containers/json", query=query)
+        rows = fields.array({"rows": response.json()}, "rows")
+        return [
+            Volume(
+                name=details.name,
+                is_managed=details.labels.get(body.MANAGED) == "true",
+                project=details.labels.get(body.PROJECT, ""),
+                users=tuple(user for row in rows if (user := volume_user(row, details.name)) is not None),
+            )
+            for details in found
+        ]
+
     async def list(self, *, labels: Mapping[str, str | None] | None = None) -> list[VolumeDetails]:
         """Volumes with all these labels."""
         query = {"filters": {"label": label_filter(labels or {})}}
         response = await self._client.request("GET", "/volumes", query=query)
         return [parsing.volume_details(row) for row in fields.array(response.json(), "Volumes")]
+
+
+def volume_user(row: object, name: str) -> VolumeUser | None:
+    """How the container of a row of `GET /containers/json` uses a volume; None when it does not mount it.
+
+    The engine's filter takes the path of a mount for a name too.
+    """
+    labels = fields.labels(row, "Labels")
+    is_ours = labels.get(body.MANAGED) == "true" and body.SERVICE in labels
+    for mount in fields.array(row, "Mounts"):
+        if fields.text(mount, "Type") == "volume" and fields.text(mount, "Name") == name:
+            return VolumeUser(
+                container_id=ContainerId(fields.text(row, "Id")),
+                service_id=ServiceId(labels[body.SERVICE]) if is_ours else None,
+                service_name=_service_name(labels) if is_ours else "",
+                project=labels.get(body.PROJECT, "") if is_ours else "",
+                is_writer=fields.flag(mount, "RW"),
+            )
+    return None
+
+
+def _service_name(labels: Mapping[str, str]) -> str:
+    with suppress(ValueError):
+        return fields.text(json.loads(labels.get(body.SPEC, "{}")), "service_name")
+    return ""

@@ -228,7 +228,7 @@ async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
     assert texts[0] == "pull shop/web:1 and pin it"
     assert texts.index("stop syn-web-d1") < texts.index("start replica 1")
     assert "host port 8088" in planned["notes"][0]
-    assert set(agent.engine.calls) == {"observe", "has_image"}
+    assert set(agent.engine.calls) == {"observe", "has_image", "image_volumes"}
     assert await agent.journal.deployment(ServiceId("web"), deployment("d2").deployment_id) is None
     again = await ask(agent, QueryKind.PLAN, deployment=deployment("d1", **published))
     assert "pull" not in " ".join(step["text"] for step in again["steps"])

@@ -506,13 +506,13 @@ async def end(agent: Agent, name: str) -> None:
 async def test_a_canary_killed_at_any_call_goes_on_where_it_was(
     quick_path: Path, name: str, after: bool, stride: int
 ) -> None:
-    await kill(quick_path, name, after, itertools.count(3 + 5 * after * (stride > 1), stride))
+    await kill(quick_path, name, after, itertools.count(4 + 5 * after * (stride > 1), stride))
 
 
 async def kill(path: Path, name: str, after: bool, numbers: Iterator[int]) -> None:
     """Run the story with an agent that is killed at each of the calls to the engine, and started again.
 
-    The first two are made before the command is accepted.
+    The first three are made before the command is accepted.
     """
     reached = True
     while reached:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 
@@ -17,9 +17,11 @@ from syntra.model.command import ExecStreams
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ImageRef
-from syntra.model.spec import Deployment, RegistryAuth, Strategy, VolumeMount
+from syntra.model.spec import Deployment, ImageVolumes, RegistryAuth, Strategy, VolumeMount
 from syntra.model.status import ContainerExit, LogLine
+from syntra.model.volume import Mount
 from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.volumes import is_anonymous
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
 from tests.model import samples
@@ -48,6 +50,10 @@ class Rig:
     auth: RegistryAuth
     port: int
     stop_registry: Callable[[], None]
+    declaring: Callable[[], Awaitable[ImageRef]]
+    """Makes an image that exists only here and declares /data as a volume."""
+    left: list[str]
+    """Volumes without a name of the test, for its clean-up."""
 
     def deployment(
         self,
@@ -253,6 +259,67 @@ class EngineContract:
         deployment = await rig.obtained(rig.deployment(volumes=(volume,)))
         container_id, _ = await rig.engine.create(deployment, 1)
         assert (await rig.seen(container_id)).writable_mounts == {f"{rig.project}-data"}
+        assert (await rig.seen(container_id)).volumes == {"/data": f"{rig.project}-data"}
+
+    async def test_volumes_are_found_with_their_project_and_those_who_mount_them(self, rig: Rig) -> None:
+        ours, image, other = (f"{rig.project}_{name}" for name in ("ours", "image", "other"))
+        assert await rig.engine.find_volumes(frozenset({ours, image})) == []
+        await rig.engine.ensure_volume(ours, project=rig.project)
+        await rig.engine.ensure_volume(image, project=rig.project, service_id=rig.service_id)
+        deployment = await rig.obtained(rig.deployment())
+        mounts = (
+            Mount(source=ours, target="/ours"),
+            Mount(source=image, target="/image", read_only=True),
+            # Made by the engine, as it is missing.
+            Mount(source=other, target="/other"),
+        )
+        container_id, _ = await rig.engine.create(deployment, 1, mounts)
+        found = await rig.engine.find_volumes(frozenset({ours, image, other, f"{rig.project}_none"}))
+        assert [(volume.name, volume.is_managed, volume.project) for volume in found] == [
+            (image, True, rig.project),
+            (other, False, ""),
+            (ours, True, rig.project),
+        ]
+        assert [[user.is_writer for user in volume.users] for volume in found] == [[False], [True], [True]]
+        [user] = found[2].users
+        assert (user.container_id, user.service_id, user.service_name, user.project) == (
+            *(container_id, rig.service_id, "web", rig.project),
+        )
+        seen = await rig.seen(container_id)
+        assert seen.volumes == {"/ours": ours, "/image": image, "/other": other}
+        assert seen.writable_mounts == {ours, other}
+        with pytest.raises(StepFailed, match=f"it was created for project {rig.project}"):
+            await rig.engine.ensure_volume(ours, project=f"{rig.project}2")
+
+    async def test_what_an_image_declares_is_known_once_it_is_here_and_a_mount_takes_its_place(self, rig: Rig) -> None:
+        assert await rig.engine.image_volumes(rig.deployment(image=rig.missing)) is None
+        assert await rig.engine.image_volumes(rig.deployment()) == frozenset()
+        deployment = rig.deployment(image=await rig.declaring())
+        assert await rig.engine.image_volumes(deployment) == frozenset({"/data"})
+        await rig.obtained(deployment)
+        assert await rig.engine.image_volumes(deployment) == frozenset({"/data"})
+        bare, _ = await rig.engine.create(deployment, 1)
+        [anonymous] = (await rig.seen(bare)).volumes.values()
+        assert is_anonymous(anonymous)
+        named = f"{rig.project}_named"
+        mounted, _ = await rig.engine.create(deployment, 2, [Mount(source=named, target="/data")])
+        assert (await rig.seen(mounted)).volumes == {"/data": named}
+
+    async def test_an_anonymous_volume_goes_with_a_container_only_when_it_holds_nothing_to_keep(self, rig: Rig) -> None:
+        kept = await rig.obtained(rig.deployment(image=await rig.declaring()))
+        spec = replace(kept.spec, image_volumes=ImageVolumes.DISCARD)
+        discarded = await rig.obtained(replace(kept, deployment_id=DeploymentId("d2"), spec=spec))
+        stays: list[bool] = []
+        for deployment, starts in ((kept, True), (kept, False), (discarded, True)):
+            container_id, _ = await rig.engine.create(deployment, 1)
+            [anonymous] = (await rig.seen(container_id)).volumes.values()
+            if starts:
+                await rig.engine.start(container_id)
+                await rig.engine.stop(container_id, 0.0)
+            await rig.engine.remove(container_id)
+            stays.append(bool(await rig.engine.find_volumes(frozenset({anonymous}))))
+            rig.left.append(anonymous)
+        assert stays == [True, False, False]
 
     async def test_a_projects_network_is_described_once_it_is_there(self, rig: Rig) -> None:
         other, both = f"{rig.project}-2", frozenset({rig.project, f"{rig.project}-2"})
@@ -488,6 +555,8 @@ class EngineContract:
             away.ensure_network(rig.project),
             away.networks(frozenset({rig.project})),
             away.ensure_volume("v"),
+            away.find_volumes(frozenset({"v"})),
+            away.image_volumes(deployment),
             away.create(deployment, 1),
             away.start(some),
             away.stop(some, 1.0),

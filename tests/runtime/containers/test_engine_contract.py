@@ -18,7 +18,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from tests.agent.fake_engine import FakeEngine
-from tests.engine import LocalRegistry, busybox_image, engine_token
+from tests.engine import EngineRefused, LocalRegistry, api, busybox_image, engine_token
 from tests.runtime.containers.engine_contract import EngineContract, Rig
 
 __all__ = ["engine_token"]
@@ -41,6 +41,11 @@ class TestFakeEngine(EngineContract):
         def stop_registry() -> None:
             engine.registry_up = False
 
+        async def declaring() -> ImageRef:
+            engine.images["shop/declaring:1"] = False
+            engine.declared["shop/declaring:1"] = frozenset({"/data"})
+            return _image("shop/declaring")
+
         yield Rig(
             engine=engine,
             away=away,
@@ -52,6 +57,8 @@ class TestFakeEngine(EngineContract):
             auth=AUTH,
             port=8099,
             stop_registry=stop_registry,
+            declaring=declaring,
+            left=[],
         )
 
 
@@ -79,6 +86,11 @@ class TestDockerAdapter(EngineContract):
         await asyncio.to_thread(registry.push, image, token, "1")
         service_id = ServiceId(f"svc-{token}")
         stopped = asyncio.Event()
+        left: list[str] = []
+
+        async def declaring() -> ImageRef:
+            await asyncio.to_thread(busybox_image, f"{token}/declaring:1", changes=["VOLUME /data"])
+            return _image(f"{token}/declaring")
 
         def stop_registry() -> None:
             stopped.set()
@@ -103,11 +115,16 @@ class TestDockerAdapter(EngineContract):
                     auth=AUTH,
                     port=_free_port(),
                     stop_registry=stop_registry,
+                    declaring=declaring,
+                    left=left,
                 )
             finally:
                 for replica in await engine.observe():
                     if token in replica.service_id:
                         await engine.remove(replica.container_id)
+                for name in left:
+                    with contextlib.suppress(EngineRefused):
+                        await asyncio.to_thread(api, "DELETE", f"/volumes/{name}")
                 # Pins are named by the service in hex, where clean-up by token does not find them.
                 await engine.collect_garbage({}, frozenset({service_id, ServiceId(f"{service_id}x")}))
                 watching.cancel()

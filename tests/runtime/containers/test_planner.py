@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from syntra.model.command import Pace
 from syntra.model.container import Container, ContainerState
-from syntra.model.spec import Canary, CanaryStep, Strategy, VolumeMount
+from syntra.model.spec import Canary, CanaryStep, Deployment, Strategy, VolumeMount
 from syntra.runtime.containers import planner as plan
 from syntra.runtime.containers.planner import Goal
+from syntra.runtime.containers.side_by_side import stop_first_reason
+from syntra.runtime.containers.volumes import as_written
 from syntra.runtime.runtime import Commit, Plan, Step
 from tests.model.samples import deployment, quick
 from tests.runtime.containers.world import GOING, HASH, World, effects, replica, texts, wants
@@ -194,13 +196,16 @@ def test_what_served_and_is_down_for_a_moment_is_still_something_to_compare_with
 
 
 def test_a_canary_cannot_stand_beside_what_holds_its_port_or_its_volume() -> None:
+    def obstacle(wanted: Deployment, observed: list[Container]) -> str | None:
+        return plan.canary_obstacle(wanted, observed, as_written(wanted.spec))
+
     wanted = deployment(NEW, strategy=Strategy.CANARY, host_port=443)
     held = wants(wanted.spec)
-    assert plan.canary_obstacle(wanted, olds(1, **held)) == "host port 443 can be held by one container at a time"
-    assert plan.canary_obstacle(wanted, olds(1, state=EXITED, **held)) is None
-    assert plan.canary_obstacle(wanted, [replica(1, deployment_id=NEW, **held)]) is None
+    assert obstacle(wanted, olds(1, **held)) == "host port 443 can be held by one container at a time"
+    assert obstacle(wanted, olds(1, state=EXITED, **held)) is None
+    assert obstacle(wanted, [replica(1, deployment_id=NEW, **held)]) is None
     single = deployment(NEW, strategy=Strategy.CANARY, volumes=(DATA,))
-    assert plan.canary_obstacle(single, olds(1, **wants(single.spec))) == "volume data has a single writer"
+    assert obstacle(single, olds(1, **wants(single.spec))) == "volume data has a single writer"
 
 
 INSTANT = [
@@ -240,11 +245,11 @@ def test_where_two_cannot_run_side_by_side_the_old_stops_first_and_the_note_says
 
 def test_two_run_side_by_side_when_nothing_is_shared() -> None:
     spec = goal(1, host_port=443, volumes=(DATA,)).deployment.spec
-    assert plan.stop_first_reason(spec, olds(1, host_ports=frozenset({80}))) is None
+    assert stop_first_reason(as_written(spec), olds(1, host_ports=frozenset({80}))) is None
     read_only = dataclasses.replace(spec, volumes=(dataclasses.replace(DATA, read_only=True),))
-    assert plan.stop_first_reason(read_only, olds(1, **wants(dataclasses.replace(spec, host_port=None)))) is None
+    assert stop_first_reason(as_written(read_only), olds(1, **wants(dataclasses.replace(spec, host_port=None)))) is None
     many = dataclasses.replace(spec, host_port=None, replicas=2)
-    assert plan.stop_first_reason(many, olds(1, **wants(many))) is None
+    assert stop_first_reason(as_written(many), olds(1, **wants(many))) is None
 
 
 def test_named_volumes_are_ensured_once_and_host_folders_never() -> None:

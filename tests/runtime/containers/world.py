@@ -158,14 +158,16 @@ class World:
         spec = goal.deployment.spec
         assert (self.pinned or goal.pinned) and self.networked, "a container needs its image and its network"
         assert index not in self._created, "one plan gives an index once"
-        assert {volume.name for volume in spec.volumes if not volume.host_path} <= self.volumes
+        mounts = goal.volumes.mounts(index)
+        assert {mount.source for mount in mounts if not mount.is_bind} <= self.volumes
         created = replica(
             self.clock,
             deployment_id=goal.deployment.deployment_id,
             state=ContainerState.CREATED,
             index=index,
             spec_hash=goal.spec_hash,
-            **wants(spec),
+            host_ports=wants(spec)["host_ports"],
+            writable_mounts=frozenset(mount.source for mount in mounts if not mount.read_only),
         )
         self.replicas[created.container_id] = created
         self._created[index] = created.container_id
