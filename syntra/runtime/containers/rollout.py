@@ -294,6 +294,8 @@ class ContainerRollout:
     async def _forget(self) -> None:
         service_id, deployment = self._context.service_id, self._context.desired.deployment
         await self._traffic.forget(service_id)
+        if self._labels is not None:
+            self._labels.forget(service_id)
         # Images first: once the service is forgotten, no record says whose they were.
         try:
             await self._engine.collect_garbage({}, frozenset({service_id}))

@@ -52,6 +52,9 @@ class LabelRoutes(Protocol):
     def release(self, spec: ServiceSpec) -> None:
         """A deployment with this spec failed: drop the reservation of its domains."""
 
+    def forget(self, service_id: ServiceId) -> None:
+        """The service was removed: drop its reservation."""
+
 
 class HealthGate(Protocol):
     """Decides when a replica that was just started may receive requests."""
