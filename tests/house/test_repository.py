@@ -53,16 +53,7 @@ PURE = (
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 
-PLAIN_PROSE = (
-    "syntra/agent",
-    "syntra/connection",
-    "syntra/controlplane",
-    "syntra/health",
-    "syntra/model",
-    "syntra/networking",
-    "syntra/runtime",
-    "syntra/utils",
-)
+PLAIN_PROSE = ("syntra",)
 """Packages whose docstrings and comments use plain words too; a package is added once its words are mended."""
 
 
