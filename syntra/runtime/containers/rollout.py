@@ -215,9 +215,11 @@ class ContainerRollout:
 
     async def _create(self, index: int, deadline: float) -> None:
         volumes = self._volumes
-        assert volumes is not None and volumes.image_paths is not None, (
-            "cannot happen because the plan is made again once the image is here"
-        )
+        assert volumes is not None, "cannot happen because every plan that creates replicas looks for their volumes"
+        if volumes.image_paths is None:
+            # Removed in the moment between two questions to the engine.
+            image = self._deployment.spec.image
+            raise StepFailed("IMAGE_NOT_FOUND", f"cannot create a replica: image {image} is gone; deploy again")
         mounts = volumes.mounts(index)
         self._created[index], _ = await self._from_image(
             lambda: self._engine.create(self._deployment, index, mounts), deadline
