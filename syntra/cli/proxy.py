@@ -66,8 +66,8 @@ def _up(socket: Path, show: Callable[[str], None]) -> Json:
 
 def _show(status: Json) -> None:
     container, api, certificates = (section(status, name) for name in ("container", "api", "certificates"))
-    kind = {"ours": "ours", "foreign": "not ours, adopted", "none": "none"}.get(text(status, "kind"), "-")
-    _line("proxy", kind)
+    kinds = {"ours": "managed by this agent", "foreign": "not managed by this agent", "none": "none"}
+    _line("proxy", kinds.get(text(status, "kind"), "-"))
     if container:
         restarts = number(container, "restarts")
         again = f", restarted {restarts:.0f} times" if restarts else ""

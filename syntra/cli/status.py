@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         out_json(data)
         return ExitCode.OK
     _line("agent", _agent(section(data, "agent")))
-    _line("control plane", _control_plane(section(data, "control_plane")))
+    _show_control_plane(section(data, "control_plane"))
     _line("runtime", _runtime(section(data, "runtime")))
     if dropped := number(section(data, "journal"), "dropped"):
         _line("warning", f"{dropped:.0f} messages to the control plane were dropped: too many or too large to keep")
@@ -53,17 +53,23 @@ def _agent(agent: Json) -> str:
     return ", ".join([*parts, f"data in {text(agent, 'data_dir')}"])
 
 
-def _control_plane(control_plane: Json) -> str:
-    if not control_plane.get("endpoint"):
-        return "none; this agent runs alone"
-    detail = text(control_plane, "detail", "")
-    return f"{text(control_plane, 'state')} {text(control_plane, 'endpoint')}" + (f" ({detail})" if detail else "")
+def _show_control_plane(control_plane: Json) -> None:
+    state, endpoint = text(control_plane, "state"), text(control_plane, "endpoint", "")
+    if not endpoint:
+        _line("control plane", "none; this agent runs alone")
+    elif state == "ready":
+        _line("control plane", f"connected to {endpoint}")
+    else:
+        _line("control plane", f"{state}, {endpoint}")
+        # A sentence with a cause and a next step is too long for parentheses.
+        if detail := text(control_plane, "detail", ""):
+            _line("detail", detail)
 
 
 def _alert(alert: Json) -> str:
     times = number(alert, "times") or 1
     often = f", {times:g} times" if times > 1 else ""
-    ending = ", looks over" if alert.get("is_ending") is True else ""
+    ending = ", recovering" if alert.get("is_ending") is True else ""
     what = f"{text(alert, 'severity')} {text(alert, 'type')}, {text(alert, 'subject')}"
     code = number(alert, "exit_code")
     what += "" if code is None else f", exit {code:g}"
@@ -71,7 +77,7 @@ def _alert(alert: Json) -> str:
 
 
 def _runtime(runtime: Json) -> str:
-    reachable = "reachable" if runtime.get("reachable") is True else "not reachable"
-    detail = text(runtime, "detail", "")
-    described = f"{text(runtime, 'name')} {text(runtime, 'version')}, API {text(runtime, 'api_version')}, {reachable}"
-    return described + (f" ({detail})" if detail else "")
+    if runtime.get("reachable") is not True:
+        # The agent repeats the reason in its warnings.
+        return f"{text(runtime, 'name')}, not reachable"
+    return f"{text(runtime, 'name')} {text(runtime, 'version')}, API {text(runtime, 'api_version')}, reachable"

@@ -82,7 +82,7 @@ def test_status_is_readable_and_machine_readable(cli: Cli) -> None:
         assert json.loads(cli("status", "--json")[1]) == STATUS
     assert (code, err) == (0, "")
     assert out == (
-        "proxy:         ours\n"
+        "proxy:         managed by this agent\n"
         "container:     syntra-proxy running, restarted 2 times\n"
         "image:         traefik:v3.7.13\n"
         "version:       Traefik 3.7.13, since 2026-01-01T00:00:00Z\n"
@@ -97,7 +97,7 @@ def test_status_is_readable_and_machine_readable(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"kind": "foreign", "container": None}, "proxy:         not ours, adopted"),
+        ({"kind": "foreign", "container": None}, "proxy:         not managed by this agent"),
         ({"kind": "none", "container": None}, "proxy:         none"),
         ({"api": {"reachable": False, "detail": "cannot ask: refused"}}, "API:           cannot ask: refused"),
         ({"routes": {"applied": False, "directory": "/d"}}, "routes:        not applied, in /d"),

@@ -28,7 +28,7 @@ STATUS = {
         "uptime_seconds": 90061.5,
         "data_dir": "/var/lib/syntra",
     },
-    "control_plane": {"endpoint": "wss://cp/agent/ws", "state": "connected", "detail": "for 3 h"},
+    "control_plane": {"endpoint": "wss://cp/agent/ws", "state": "ready", "detail": "connected"},
     "runtime": {"name": "docker", "version": "20.10", "api_version": "1.41", "reachable": True, "detail": ""},
     "services": [SERVICE],
     "alerts": [
@@ -59,18 +59,31 @@ def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli
         assert json.loads(cli("status", "--json")[1]) == STATUS
     assert code == 0
     assert "agt_1 0.1.0, pid 7, up 1d 1h, server srv_1, data in /var/lib/syntra" in out
-    assert "connected wss://cp/agent/ws (for 3 h)" in out
+    assert "control plane: connected to wss://cp/agent/ws\n" in out
     assert "docker 20.10, API 1.41, reachable" in out
     assert "warning:       disk is 91 % full" in out
-    assert "alert:         critical container_crash, api replica 1, since 2026-01-02T03:04:05.000Z, 3 times" in out
+    assert (
+        "alert:         critical container_crash, api replica 1, since 2026-01-02T03:04:05.000Z, 3 times, recovering\n"
+        in out
+    )
     assert "1/2" in out
 
 
+def test_status_shows_why_the_control_plane_is_away_on_a_line_of_its_own(cli: Cli) -> None:
+    reason = "cannot reach the control plane: connection refused; retrying"
+    away = {"endpoint": "wss://cp/agent/ws", "state": "disconnected", "detail": reason}
+    with FakeAgent(cli.path, status=answering({**STATUS, "control_plane": away})):
+        out = cli("status")[1]
+    assert f"control plane: disconnected, wss://cp/agent/ws\ndetail:        {reason}\n" in out
+
+
 def test_status_does_not_say_no_services_while_the_engine_is_away(cli: Cli) -> None:
-    away = {"reachable": False, "detail": "cannot reach the engine at /x.sock: no such file or directory"}
-    with FakeAgent(cli.path, status=answering({**STATUS, "runtime": away, "services": []})):
+    reason = "cannot reach the engine at /x.sock: no such file or directory"
+    away = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": reason}
+    with FakeAgent(cli.path, status=answering({**STATUS, "runtime": away, "warnings": [reason], "services": []})):
         code, out, _ = cli("status")
     assert code == 0
+    assert f"runtime:       docker, not reachable\nwarning:       {reason}\n" in out
     assert "services are not known while the runtime is not reachable" in out
     assert "no services" not in out
 

@@ -144,7 +144,7 @@ def test_one_command_brings_a_proxy_that_serves_and_one_takes_it_away(bench: Ben
         assert status["container"]["state"] == "running"
         assert {"name": "web", "address": f"127.0.0.1:{bench.web}"} in status["entrypoints"]
         assert status["version"] and status["since"]
-        assert "ours" in bench.cli(agent, "status")[1]
+        assert "managed by this agent" in bench.cli(agent, "status")[1]
 
         before = bench.the_container()
         code, said = bench.cli(agent, "up")
@@ -286,7 +286,7 @@ def test_a_proxy_that_is_there_is_adopted(bench: Bench, tmp_path: Path) -> None:
         with bench.agent() as agent:
             code, said = bench.cli(agent, "up")
             assert code == 0, said
-            assert said.startswith("a proxy that is not ours (Traefik ")
+            assert said.startswith("another proxy (Traefik ")
             assert bench.containers() == []
             status = bench.status(agent)
             assert (status["kind"], status["container"], status["routes"]["applied"]) == ("foreign", None, True)

@@ -21,7 +21,7 @@ from syntra.utils.timestamps import format_secs
 
 log = logging.getLogger(__name__)
 
-# A crash looks over when the container was up for so long.
+# A crash alert is ending once the container has been up for this long.
 LEAST_CALM_SECS = 90.0
 
 Change = Callable[[Episodes, float], Sequence[AlertEvent]]

@@ -112,7 +112,7 @@ class ProxyContainer:
         else:
             message = "there is no proxy container to remove"
         if foreign is not None:
-            message += f"; one that is not ours answers at {self._setup.api_url} and is left alone"
+            message += f"; another proxy answers at {self._setup.api_url} and is left alone"
         return {"removed": removed, "message": message}
 
     async def status(self) -> dict[str, Json]:
@@ -178,10 +178,10 @@ class ProxyContainer:
         if not await self._are_applied(routes, ADOPT_SECS):
             raise StepFailed(
                 CODE,
-                f"cannot bring up the proxy: one that is not ours (Traefik {version}) answers at {self._setup.api_url} "
-                f"and does not work with our routes; have it watch {self._setup.dynamic_dir}, or stop it and try again",
+                f"cannot bring up the proxy: another one (Traefik {version}) answers at {self._setup.api_url} "
+                f"but not with the agent's routes; have it watch {self._setup.dynamic_dir}, or stop it and try again",
             )
-        message = f"a proxy that is not ours (Traefik {version}) is running already; nothing to do"
+        message = f"another proxy (Traefik {version}) is running already and has the agent's routes; nothing to do"
         if found:
             message += f"; container {found[-1].name} does not run, `syntra-agent proxy down` removes it"
         return {"action": Action.ADOPT.value, "message": message, "container": None}
