@@ -72,7 +72,7 @@ class ContainerHost:
         strays = self.garbage_collector.stray
         return [
             *(self.traffic.problems if self.traffic is not None else ()),
-            *(f"container {name} carries our labels but belongs to no current deployment" for name in strays),
+            *(f"container {name} has this agent's labels but belongs to no current deployment" for name in strays),
             *map(str, self.engine.strays),
             *self.proxy.watch.warnings,
             *(str(failure) for failure in self.reconciler.failures),

@@ -154,7 +154,7 @@ def test_one_command_brings_a_proxy_that_serves_and_one_takes_it_away(bench: Ben
 
         assert [s["service_id"] for s in agent.ask("list_services", {})["data"]["services"]] == [f"svc-{bench.token}"]
         warnings = agent.ask("status", {})["data"]["warnings"]
-        assert not [warning for warning in warnings if "carries our labels" in warning]
+        assert not [warning for warning in warnings if "has this agent's labels" in warning]
 
         routes = (agent.data_dir / "traefik/dynamic/syntra.yml").read_bytes()
         code, said = bench.cli(agent, "down")

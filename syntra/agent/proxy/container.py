@@ -165,9 +165,9 @@ class ProxyContainer:
         try:
             wanted = self._setup.wanted()
         except InvalidStatic as wrong:
-            return (f"the proxy runs as it was brought up, but could not be again: {wrong}",)
+            return (f"the proxy runs, but `syntra-agent proxy up` would refuse the configuration: {wrong}",)
         return tuple(
-            f"container {item.name}, the proxy, no longer fits the configuration ({_short(differing)}); "
+            f"container {item.name}, the proxy, no longer matches the configuration ({_short(differing)}); "
             "`syntra-agent proxy up` replaces it"
             for item in found
             if _runs(item) and (differing := differences(wanted, item))
@@ -271,7 +271,7 @@ class ProxyContainer:
         if not await self._are_applied(routes, APPLY_SECS):
             raise StepFailed(
                 CODE,
-                f"cannot bring up the proxy: it runs, but does not work with our routes within {APPLY_SECS:g} s; "
+                f"cannot bring up the proxy: it runs, but does not apply the agent's routes within {APPLY_SECS:g} s; "
                 "see `syntra-agent proxy status`",
             )
 
