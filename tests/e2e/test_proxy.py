@@ -144,7 +144,7 @@ def test_one_command_brings_a_proxy_that_serves_and_one_takes_it_away(bench: Ben
         assert status["container"]["state"] == "running"
         assert {"name": "web", "address": f"127.0.0.1:{bench.web}"} in status["entrypoints"]
         assert status["version"] and status["since"]
-        assert "managed by this agent" in bench.cli(agent, "status")[1]
+        assert "proxy:         managed by this agent\n" in bench.cli(agent, "status")[1]
 
         before = bench.the_container()
         code, said = bench.cli(agent, "up")
