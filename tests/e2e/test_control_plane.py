@@ -256,8 +256,9 @@ def test_a_host_port_moves_from_the_old_to_the_new_and_the_message_says_how(prod
 
 def test_a_named_volume_has_one_writer_and_keeps_its_content(product: Fleet) -> None:
     service = product.service()
-    volume = f"data-{service}"
-    config = {"volumes": [{"name": volume, "container_path": "/data", "read_only": False}]}
+    name = f"data-{service}"
+    volume = f"{product.token}_{name}"
+    config = {"volumes": [{"name": name, "container_path": "/data", "read_only": False}]}
     product.running(product.payload(service, config=config))
     product.exec(service, "sh", "-c", "echo kept > /data/file")
     outcome = product.running(product.payload(service, "v2", config=config))
