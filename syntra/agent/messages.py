@@ -140,17 +140,11 @@ def success(request_id: RequestId, data: Mapping[str, Json]) -> dict[str, Json]:
 
 def refusal(request_id: str, failure: Failure, details: Mapping[str, Json] | None = None) -> dict[str, Json]:
     """A `command_response` for a command that failed, with the reason."""
-    error = _error(failure)
-    if details:
-        error["details"] = dict(details)
-    return {"request_id": request_id, "success": False, "error": error}
-
-
-def _error(failure: Failure) -> dict[str, Json]:
     error: dict[str, Json] = {"code": failure.code, "message": failure.message}
-    if failure.details:
-        error["details"] = {"runtime": failure.details}
-    return error
+    about = {**({"runtime": failure.details} if failure.details else {}), **(details or {})}
+    if about:
+        error["details"] = about
+    return {"request_id": request_id, "success": False, "error": error}
 
 
 def about_deployment(kind: str, payload: Mapping[str, Json]) -> dict[str, Json]:
@@ -189,6 +183,9 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
     if progress.logs:
         payload["logs"] = [line.message[:MAX_REPORT_LINE_CHARS] for line in progress.logs[-MAX_REPORT_LINES:]]
     if progress.failure is not None:
-        payload["error"] = _error(progress.failure)
+        failure = progress.failure
+        # The contract gives the error of a report no other place for a text of the runtime.
+        raw = {"stack": failure.details} if failure.details else {}
+        payload["error"] = {"code": failure.code, "message": failure.message, **raw}
         payload["error_message"] = progress.failure.message
     return payload

@@ -189,5 +189,5 @@ def test_a_taken_port_and_a_missing_source_are_foreseen_and_named(stage: Stage, 
     assert error["code"] == "START_FAILED"
     assert error["message"].startswith(f"cannot start the container: host port {port} is taken by ")
     assert "(pid " in error["message"]
-    assert "address already in use" in error["details"]["runtime"]
+    assert "address already in use" in error["stack"]
     assert stage.containers() == []
