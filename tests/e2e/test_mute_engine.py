@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,14 @@ async def mute_engine(path: Path) -> AsyncIterator[None]:
         yield
 
 
+async def next_frame(plane: ControlPlane, kind: str) -> dict[str, Any]:
+    """The next frame of a type. A heartbeat takes its interval, and half of it once more for the engine."""
+    async with asyncio.timeout(30):
+        while (frame := await plane.frames.get())["type"] != kind:
+            continue
+    return frame
+
+
 async def test_the_agent_comes_up_and_reports_while_its_engine_answers_nothing(tmp_path: Path) -> None:
     engine = tmp_path / "engine.sock"
     plane = ControlPlane(ack={"accepted": True, "config": {"heartbeat_interval_seconds": INTERVAL_SECS}})
@@ -38,9 +47,9 @@ async def test_the_agent_comes_up_and_reports_while_its_engine_answers_nothing(t
             status = await asyncio.to_thread(agent.ask, "status", {})
             assert status["data"]["runtime"]["reachable"] is False
             assert "no answer within" in status["data"]["runtime"]["detail"]
-            await plane.next("agent_hello")
-            first = await plane.next("heartbeat")
-            second = await plane.next("heartbeat")
+            await next_frame(plane, "agent_hello")
+            first = await next_frame(plane, "heartbeat")
+            second = await next_frame(plane, "heartbeat")
             assert first["payload"]["containers"] == {"running": 0, "stopped": 0, "total": 0}
             assert second["payload"]["uptime_seconds"] > first["payload"]["uptime_seconds"]
             assert await get(plane.connections)
