@@ -13,7 +13,9 @@ from typing import Any
 TOO_BIG = 1009
 """The close code for a message that is larger than the peer accepts (RFC 6455 §7.4.1)."""
 
-# The peer shuts down, restarts or asks for a reconnect (RFC 6455 §7.4.1, and IANA's registry): not about a message.
+# The peer refuses what it received (RFC 6455 §7.4.1; 4003 is the contract's "malformed").
+_ABOUT_A_MESSAGE = frozenset({1002, 1003, 1007, 1008, 4003})
+# The peer shuts down, restarts or asks for a reconnect (RFC 6455 §7.4.1, and IANA's registry), or the link broke.
 _NOT_ABOUT_A_MESSAGE = frozenset({1000, 1001, 1006, 1012, 1013, 4004})
 
 _BLAME_AT = 10
@@ -39,8 +41,12 @@ class Suspicion:
         """Whether this message must be sent with no other unconfirmed, so that a close can be blamed on it."""
         return seq <= self._alone_until
 
-    def blames(self, code: int, under_way: Sequence[int]) -> bool:
-        """A connection ended with these messages (at least one) unconfirmed: is the first one to blame?"""
+    def blames(self, code: int, under_way: Sequence[int], *, is_short: bool) -> bool:
+        """A connection ended with these messages (at least one) unconfirmed: is the first one to blame?
+
+        A short first message is blamed only for a code that is about messages: a control plane that crashes again and
+        again, or a bad link, must not cost results that are small enough for any of them.
+        """
         first, last = under_way[0], under_way[-1]
         was_alone = len(under_way) == 1 and self.must_go_alone(first)
         self._alone_until = max(self._alone_until, last)
@@ -48,15 +54,24 @@ class Suspicion:
             return False
         if first != self._suspect:
             self._suspect, self._blame = first, 0
-        self._blame += _BLAME_AT if code == TOO_BIG else _BROKEN if code in _NOT_ABOUT_A_MESSAGE else _CLOSED
-        return self._blame >= _BLAME_AT
+        if code == TOO_BIG:
+            self._blame = _BLAME_AT
+        elif code in _ABOUT_A_MESSAGE:
+            self._blame += _CLOSED
+        elif not is_short:
+            self._blame += _BROKEN if code in _NOT_ABOUT_A_MESSAGE else _CLOSED
+        if self._blame < _BLAME_AT:
+            return False
+        # The replacement has the same number, and is judged anew.
+        self._suspect, self._blame = -1, 0
+        return True
 
 
 def replacement(text: str) -> str | None:
     """A short form of an undeliverable message; None when it is already short, or not a valid message.
 
-    A response becomes a failure with the code ANSWER_TOO_LARGE. Any other message keeps its ids and states, but loses
-    its lists, and its long strings are cut.
+    A response that says success becomes a failure with the code ANSWER_TOO_LARGE. Any other message, a failure among
+    them, keeps its ids, codes and states, but loses its lists, and its long strings are cut.
     """
     if len(text) <= SHORT_CHARS:
         return None
@@ -64,10 +79,10 @@ def replacement(text: str) -> str | None:
     payload = document.get("payload")
     if not isinstance(payload, dict):
         return None
-    if document.get("type") == "command_response":
+    if document.get("type") == "command_response" and payload.get("success") is not False:
         message = (
-            "cannot deliver the answer: it is too large for the control plane; the command itself was carried out; "
-            "ask for less at once"
+            "cannot deliver the answer: it is too large for the control plane; the command itself succeeded; ask for "
+            "less at once"
         )
         error = {"code": "ANSWER_TOO_LARGE", "message": message}
         document["payload"] = {"request_id": payload.get("request_id"), "success": False, "error": error}

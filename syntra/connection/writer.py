@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from syntra.connection.errors import NotConnected, UnencodableMessage
-from syntra.connection.undelivered import Suspicion, replacement
+from syntra.connection.undelivered import SHORT_CHARS, Suspicion, replacement
 from syntra.utils.frozen import frozen
 
 _log = logging.getLogger(__name__)
@@ -129,7 +129,10 @@ class Writer:
     async def closed(self, code: int) -> None:
         """The socket was closed with this code: replace the item that the peer refuses, once it is identified."""
         unconfirmed = [*self._unconfirmed, *([self._sending] if self._sending is not None else ())]
-        if unconfirmed and self._suspicion.blames(code, [item.seq for item in unconfirmed]):
+        if not unconfirmed:
+            return
+        is_short = len(unconfirmed[0].text) <= SHORT_CHARS
+        if self._suspicion.blames(code, [item.seq for item in unconfirmed], is_short=is_short):
             await self._replace(unconfirmed[0], f"the control plane closed the connection over it ({code})")
 
     def control(self, text: str) -> None:

@@ -17,15 +17,15 @@ def message(kind: str, payload: dict[str, Any]) -> str:
 def test_a_message_is_blamed_only_after_it_was_alone() -> None:
     suspicion = Suspicion()
     assert not suspicion.must_go_alone(3)
-    assert not suspicion.blames(TOO_BIG, [3, 4, 5])
+    assert not suspicion.blames(TOO_BIG, [3, 4, 5], is_short=False)
     assert [suspicion.must_go_alone(seq) for seq in (3, 4, 5, 6)] == [True, True, True, False]
-    assert suspicion.blames(TOO_BIG, [3])
+    assert suspicion.blames(TOO_BIG, [3], is_short=False)
 
 
 def test_a_single_message_under_way_was_not_alone_while_streams_were_sent_beside_it() -> None:
     suspicion = Suspicion()
-    assert not suspicion.blames(TOO_BIG, [3])
-    assert suspicion.blames(TOO_BIG, [3])
+    assert not suspicion.blames(TOO_BIG, [3], is_short=False)
+    assert suspicion.blames(TOO_BIG, [3], is_short=False)
 
 
 @pytest.mark.parametrize(
@@ -33,17 +33,17 @@ def test_a_single_message_under_way_was_not_alone_while_streams_were_sent_beside
 )
 def test_how_many_closes_are_a_proof(code: int, closes: int) -> None:
     suspicion = Suspicion()
-    suspicion.blames(code, [7])
-    assert [suspicion.blames(code, [7]) for _ in range(closes)] == [False] * (closes - 1) + [True]
+    suspicion.blames(code, [7], is_short=False)
+    assert [suspicion.blames(code, [7], is_short=False) for _ in range(closes)] == [False] * (closes - 1) + [True]
 
 
 def test_closes_over_different_messages_do_not_add_up() -> None:
     suspicion = Suspicion()
-    suspicion.blames(1011, [1, 2])
-    assert not suspicion.blames(1011, [1])
-    assert not suspicion.blames(1011, [2])
-    assert not suspicion.blames(1011, [1])
-    assert suspicion.blames(1011, [1])
+    suspicion.blames(1011, [1, 2], is_short=False)
+    assert not suspicion.blames(1011, [1], is_short=False)
+    assert not suspicion.blames(1011, [2], is_short=False)
+    assert not suspicion.blames(1011, [1], is_short=False)
+    assert suspicion.blames(1011, [1], is_short=False)
 
 
 def test_a_response_becomes_a_failure() -> None:
@@ -91,3 +91,31 @@ def test_a_replacement_is_never_replaced_again() -> None:
     text = message("deploy_status", {"status": "failed", "message": "m" * 100_000})
     short = replacement(text)
     assert short is not None and replacement(short) is None
+
+
+def test_a_crashing_control_plane_and_a_bad_link_cost_no_short_message() -> None:
+    suspicion = Suspicion()
+    assert not any(suspicion.blames(code, [3], is_short=True) for code in (1006, 1011, 1001, 1012) * 20)
+    assert suspicion.blames(TOO_BIG, [3], is_short=True)
+
+
+def test_a_short_message_that_the_peer_calls_malformed_is_blamed() -> None:
+    suspicion = Suspicion()
+    suspicion.blames(4003, [3], is_short=True)
+    assert [suspicion.blames(4003, [3], is_short=True) for _ in range(2)] == [False, True]
+
+
+def test_the_replacement_is_not_blamed_for_what_its_original_did() -> None:
+    suspicion = Suspicion()
+    suspicion.blames(TOO_BIG, [3], is_short=False)
+    assert suspicion.blames(TOO_BIG, [3], is_short=False)
+    assert not suspicion.blames(1006, [3], is_short=True)
+    assert not suspicion.blames(4003, [3], is_short=True)
+
+
+def test_a_failure_keeps_its_code() -> None:
+    error = {"code": "EXEC_TIMEOUT", "message": "cannot exec", "details": {"stdout": "x" * SHORT_CHARS}}
+    text = message("command_response", {"request_id": "r1", "success": False, "error": error})
+    short = json.loads(replacement(text) or "")["payload"]
+    assert short["success"] is False
+    assert short["error"]["code"] == "EXEC_TIMEOUT"

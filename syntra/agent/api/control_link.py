@@ -187,6 +187,9 @@ class ControlLink:
             async with asyncio.timeout(limit_secs):
                 self._last_views = await self._views.all()
         except (RuntimeFailure, TimeoutError) as away:
+            if isinstance(away, RuntimeFailure):
+                # It is down, and most likely its containers with it. An engine that is only slow changes nothing.
+                self._last_views = []
             log.warning("engine does not answer", extra={"reason": _reason(away, limit_secs)})
         for view in self._last_views:
             services += [container_status(view, replica, self._runtime) for replica in view.replicas]

@@ -295,10 +295,8 @@ class Database:
                 return result
         except sqlite3.Error as failed:
             self._roll_back(connection)
-            if connection is file and is_full(failed):
-                self._copy.begin(file)
-                if not needs_disk:
-                    return self._transact(work, needs_disk=False)
+            if connection is file and is_full(failed) and self._copy.begin(file) and not needs_disk:
+                return self._transact(work, needs_disk=False)
             raise JournalError(f"cannot write {self._path}: {failed}; check the disk's free space") from failed
         except BaseException:
             self._roll_back(connection)
@@ -317,7 +315,8 @@ class Database:
 
     def _close(self) -> None:
         if self._connection is not None:
-            self._copy.give_back(self._connection)
+            if not self._copy.give_back(self._connection):
+                log.error("the disk is still full; what changed since is lost", extra={"path": str(self._path)})
             self._connection.close()
             self._connection = None
 

@@ -37,13 +37,19 @@ class MemoryCopy:
             self.give_back(file)
         return self._copy or file
 
-    def begin(self, file: sqlite3.Connection) -> None:
-        """Copy the file to memory and continue there."""
+    def begin(self, file: sqlite3.Connection) -> bool:
+        """Copy the file to memory and continue there. Returns False when the file cannot be read either."""
         copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-        file.backup(copy)
+        try:
+            file.backup(copy)
+        except sqlite3.Error as unreadable:
+            copy.close()
+            log.error("the journal's disk is full and the file cannot be read", extra={"reason": str(unreadable)})
+            return False
         self._copy = copy
         self._next_try = time.monotonic() + TRY_EVERY_SECS
         log.error("the journal's disk is full; it continues in memory")
+        return True
 
     def give_back(self, file: sqlite3.Connection) -> bool:
         """Write the copy, if there is one, to the file. Returns False when the disk has no space for it."""
