@@ -62,7 +62,7 @@ class Suspicion:
             self._blame += _BROKEN if code in _NOT_ABOUT_A_MESSAGE else _CLOSED
         if self._blame < _BLAME_AT:
             return False
-        # The replacement has the same number, and is judged anew.
+        # The replacement has the same number, and is judged from the start again.
         self._suspect, self._blame = -1, 0
         return True
 
