@@ -1,0 +1,1 @@
+"""The durable ring: telemetry on disk until it is shipped."""

@@ -1,0 +1,1 @@
+"""OTLP receivers: gRPC, HTTP, and the decoder of OTLP's JSON."""

@@ -1,0 +1,1 @@
+"""Consistent probability sampling of traces and logs with adaptive rates. Pure."""
