@@ -76,6 +76,7 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
             raise ConfigurationError("from the command line", f"{dotted}: {exc}") from exc
         origins[dotted] = "command line"
     _find_token(values, origins, environ, source)
+    _find_headers(values, origins, source)
     _check_together(values, source, warnings)
     return Loaded(
         settings=build(values),
@@ -167,6 +168,18 @@ def _find_token(
     values["control_plane.token"] = found
 
 
+def _find_headers(values: dict[str, Value | None], origins: dict[str, str], source: str) -> None:
+    """Read the headers of the OTLP export from their file; headers that are written down come first."""
+    file = values["telemetry.export.headers_file"]
+    if file is None or values["telemetry.export.headers"]:
+        return
+    found = _read_token(Path(str(file)), source, "telemetry.export.headers_file", private=True)
+    if found is None:
+        raise ConfigurationError(source, f"telemetry.export.headers_file: cannot read {file}: there is no such file")
+    values["telemetry.export.headers"] = found
+    origins["telemetry.export.headers"] = "headers file"
+
+
 def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str | None:
     """The token in a file; None when the file does not exist."""
     try:
@@ -187,12 +200,12 @@ def _read_token(path: Path, source: str, dotted: str, *, private: bool) -> str |
 
 def _check_together(values: Mapping[str, Value | None], source: str, warnings: list[str]) -> None:
     """Check rules that involve several keys."""
-    for have, lack in (("tls.cert_path", "tls.key_path"), ("tls.key_path", "tls.cert_path")):
-        if values[have] is not None and values[lack] is None:
-            raise ConfigurationError(source, f"{lack}: is missing although {have} is set; they only work together")
-    if values["telemetry.otlp_grpc_port"] == values["telemetry.otlp_http_port"]:
-        port = values["telemetry.otlp_http_port"]
-        raise ConfigurationError(source, f"telemetry.otlp_http_port: {port} is already telemetry.otlp_grpc_port")
+    for section in ("tls", "telemetry.tls", "telemetry.export"):
+        both = f"{section}.cert_path", f"{section}.key_path"
+        for have, lack in (both, both[::-1]):
+            if values[have] is not None and values[lack] is None:
+                raise ConfigurationError(source, f"{lack}: is missing although {have} is set; they only work together")
+    _check_telemetry(values, source)
     if values["networking.dns.mode"] == "agent" and values["networking.dns.port"] != 53:
         raise ConfigurationError(
             source, "networking.dns.port: must be 53 with mode agent: no other port can be named to a container"
@@ -207,3 +220,17 @@ def _check_together(values: Mapping[str, Value | None], source: str, warnings: l
         address = urlsplit(endpoint)
         if address.scheme == "ws" and address.hostname not in LOOPBACK:
             warnings.append("control_plane.endpoint is ws://: the token travels unencrypted; use wss://")
+
+
+def _check_telemetry(values: Mapping[str, Value | None], source: str) -> None:
+    if values["telemetry.otlp_grpc_port"] == values["telemetry.otlp_http_port"]:
+        port = values["telemetry.otlp_http_port"]
+        raise ConfigurationError(source, f"telemetry.otlp_http_port: {port} is already telemetry.otlp_grpc_port")
+    if values["telemetry.tls.client_ca_path"] is not None and values["telemetry.tls.cert_path"] is None:
+        raise ConfigurationError(
+            source, "telemetry.tls.cert_path: is missing although telemetry.tls.client_ca_path is set"
+        )
+    if values["telemetry.export.compression"] == "zstd" and values["telemetry.export.protocol"] == "grpc":
+        raise ConfigurationError(
+            source, "telemetry.export.compression: zstd needs protocol http/protobuf; with grpc set gzip or none"
+        )

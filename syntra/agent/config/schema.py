@@ -22,12 +22,14 @@ class Kind(Enum):
     NUMBER = "a number"
     PORT = "a port"
     CHOICE = "a choice"
+    CHOICES = "choices"
     OPTIONAL_PATH = "an absolute path, or empty"
     HTTP_URL = "an HTTP address"
     OPTIONAL_HTTP_URL = "an HTTP address, or empty"
     ENTRY = "a name of the proxy's, or empty"
     ENTRIES = "names of the proxy's"
     ADDRESSES = "IP addresses"
+    ORIGINS = "origins of web pages"
     LISTENERS = "entrypoints with their addresses"
     EMAIL = "an e-mail address, or empty"
     IMAGE = "an image"
@@ -36,7 +38,7 @@ class Kind(Enum):
 Value = str | int | float | tuple[str, ...]
 """A checked value; lists are tuples of strings."""
 
-LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS})
+LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS, Kind.ORIGINS, Kind.CHOICES})
 """Kinds that are lists in the file, and comma-separated in a variable."""
 
 

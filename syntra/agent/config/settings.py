@@ -141,13 +141,91 @@ class NetworkingSettings:
 
 
 @frozen
-class TelemetrySettings:
-    """Receivers, buffer and batches."""
+class ExportSettings:
+    """Export of telemetry to an OTLP endpoint, beside the control plane."""
 
+    endpoint: str = field(
+        default="", metadata=key(Kind.OPTIONAL_HTTP_URL, "an OTLP endpoint that gets all telemetry; empty means none")
+    )
+    protocol: str = field(
+        default="grpc", metadata=key(Kind.CHOICE, "how the endpoint is reached", choices=("grpc", "http/protobuf"))
+    )
+    headers: str | None = field(
+        default=None,
+        repr=False,
+        metadata=key(Kind.SECRET, "headers of each request: NAME=VALUE,NAME=VALUE; prefer headers_file"),
+    )
+    headers_file: Path | None = field(
+        default=None, metadata=key(Kind.PATH, "file holding the headers, readable by its owner only")
+    )
+    compression: str = field(
+        default="gzip",
+        metadata=key(Kind.CHOICE, "of each request; zstd costs least", choices=("none", "gzip", "zstd")),
+    )
+    signals: tuple[str, ...] = field(
+        default=("traces", "metrics", "logs"),
+        metadata=key(Kind.CHOICES, "what is exported", minimum=1, choices=("traces", "metrics", "logs", "profiles")),
+    )
+    timeout_secs: float = field(
+        default=10.0, metadata=key(Kind.NUMBER, "longest wait for the endpoint's answer", minimum=0.1, maximum=300)
+    )
+    ca_path: Path | None = field(default=None, metadata=key(Kind.PATH, "authorities to trust beside the system's, PEM"))
+    cert_path: Path | None = field(default=None, metadata=key(Kind.PATH, "client certificate, PEM; needs key_path"))
+    key_path: Path | None = field(default=None, metadata=key(Kind.PATH, "its private key, PEM; needs cert_path"))
+
+
+@frozen
+class ReceiverTlsSettings:
+    """TLS of the OTLP receivers on the addresses in `telemetry.listen`."""
+
+    cert_path: Path | None = field(default=None, metadata=key(Kind.PATH, "server certificate, PEM; needs key_path"))
+    key_path: Path | None = field(default=None, metadata=key(Kind.PATH, "its private key, PEM; needs cert_path"))
+    client_ca_path: Path | None = field(
+        default=None, metadata=key(Kind.PATH, "authorities of client certificates, PEM; set: clients need one")
+    )
+
+
+@frozen
+class TelemetrySettings:
+    """Receivers, sampling, buffer and batches."""
+
+    receivers: str = field(
+        default="on", metadata=key(Kind.CHOICE, "whether the agent receives OTLP", choices=("on", "off"))
+    )
     otlp_grpc_port: int = field(default=4317, metadata=key(Kind.PORT, "OTLP over gRPC"))
     otlp_http_port: int = field(default=4318, metadata=key(Kind.PORT, "OTLP over HTTP"))
+    listen: tuple[str, ...] = field(
+        default=(),
+        metadata=key(Kind.ADDRESSES, "addresses to receive on beside loopback and the project networks' gateways"),
+    )
+    otlp_grpc_socket: str = field(
+        default="", metadata=key(Kind.OPTIONAL_PATH, "unix socket for OTLP over gRPC; empty means none")
+    )
+    otlp_http_socket: str = field(
+        default="", metadata=key(Kind.OPTIONAL_PATH, "unix socket for OTLP over HTTP; empty means none")
+    )
+    cors_origins: tuple[str, ...] = field(
+        default=(), metadata=key(Kind.ORIGINS, "origins of browsers that may send; * means all")
+    )
+    max_request_mb: int = field(
+        default=64, metadata=key(Kind.INTEGER, "largest request, decompressed, in MB", minimum=1, maximum=1024)
+    )
+    receive_memory_mb: int = field(
+        default=96,
+        metadata=key(
+            Kind.INTEGER, "memory for all requests in progress, in MB; more are told to wait", minimum=1, maximum=4096
+        ),
+    )
     buffer_max_mb: int = field(
         default=50, metadata=key(Kind.INTEGER, "size of the ring on disk, in MB", minimum=1, maximum=10240)
+    )
+    buffer_fsync: str = field(
+        default="interval",
+        metadata=key(
+            Kind.CHOICE,
+            "when the ring is forced to disk: interval survives a kill, always a power failure too",
+            choices=("interval", "always"),
+        ),
     )
     batch_interval_secs: int = field(
         default=5, metadata=key(Kind.INTEGER, "longest wait before a batch is shipped", minimum=1, maximum=3600)
@@ -160,6 +238,17 @@ class TelemetrySettings:
         default=0.1,
         metadata=key(Kind.NUMBER, "share of traces kept at high volume; errors are always kept", maximum=1),
     )
+    target_spans_per_sec: float = field(
+        default=1000.0,
+        metadata=key(
+            Kind.NUMBER,
+            "spans a second that the agent keeps; below it all traces are kept, above it rates adapt",
+            minimum=1,
+            maximum=10_000_000,
+        ),
+    )
+    export: ExportSettings = field(default_factory=ExportSettings, metadata={"section": ExportSettings})
+    tls: ReceiverTlsSettings = field(default_factory=ReceiverTlsSettings, metadata={"section": ReceiverTlsSettings})
 
 
 @frozen

@@ -29,6 +29,7 @@ _TYPE_NAMES: Mapping[type, str] = {
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _LIST_MAX = 16
 _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
@@ -152,8 +153,10 @@ def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
         raise ValueError(f"expected {key.minimum:g} to {_LIST_MAX} entries, got {len(items)}")
     if len(set(items)) < len(items):
         raise ValueError("contains a duplicate entry")
-    check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener}[key.kind]
-    return tuple(check(item) for item in items)
+    if key.kind is Kind.CHOICES:
+        return tuple(_choice(key, item) for item in items)
+    check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener, Kind.ORIGINS: _origin}
+    return tuple(check[key.kind](item) for item in items)
 
 
 def _listener(text: str) -> str:
@@ -185,6 +188,13 @@ def _address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise ValueError("holds what is not an IP address") from None
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it (RFC 6454 section 6.1), or `*`."""
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("holds what is not an origin, such as https://shop.example.com")
+    return text
 
 
 def _choice(key: Key, text: str) -> str:

@@ -52,6 +52,28 @@ OTHER = {
     "networking.dns.upstreams": "1.1.1.1,2606:4700::1111",
     "telemetry.otlp_grpc_port": "14317",
     "telemetry.otlp_http_port": "14318",
+    "telemetry.receivers": "off",
+    "telemetry.listen": "10.0.0.1,fd00::1",
+    "telemetry.otlp_grpc_socket": "/run/otlp-grpc.sock",
+    "telemetry.otlp_http_socket": "/run/otlp-http.sock",
+    "telemetry.cors_origins": "https://shop.example.com,http://localhost:3000",
+    "telemetry.max_request_mb": "8",
+    "telemetry.receive_memory_mb": "32",
+    "telemetry.buffer_fsync": "always",
+    "telemetry.target_spans_per_sec": "500.5",
+    "telemetry.export.endpoint": "https://otlp.example.com/base",
+    "telemetry.export.protocol": "http/protobuf",
+    "telemetry.export.headers": "authorization=Bearer%20x",
+    "telemetry.export.headers_file": "/nowhere/headers",
+    "telemetry.export.compression": "none",
+    "telemetry.export.signals": "traces,profiles",
+    "telemetry.export.timeout_secs": "2.5",
+    "telemetry.export.ca_path": "/a",
+    "telemetry.export.cert_path": "/c",
+    "telemetry.export.key_path": "/k",
+    "telemetry.tls.cert_path": "/c",
+    "telemetry.tls.key_path": "/k",
+    "telemetry.tls.client_ca_path": "/a",
     "telemetry.buffer_max_mb": "51",
     "telemetry.batch_interval_secs": "6",
     "telemetry.batch_max_items": "1001",
@@ -93,12 +115,7 @@ def test_the_defaults_of_settings_are_those_of_the_table() -> None:
 def test_every_key_can_come_from_the_environment(dotted: str, tmp_path: Path) -> None:
     key = BY_DOTTED[dotted]
     environ = {key.variable: OTHER[dotted]}
-    if dotted.startswith("control_plane."):
-        environ |= {BY_DOTTED[f"control_plane.{name}"].variable: value for name, value in control_plane(dotted)}
-    if dotted == "networking.dns.port":
-        environ["SYNTRA_NETWORKING__DNS__MODE"] = "off"
-    if dotted in ("tls.cert_path", "tls.key_path"):
-        environ |= {"SYNTRA_TLS__CERT_PATH": OTHER["tls.cert_path"], "SYNTRA_TLS__KEY_PATH": OTHER["tls.key_path"]}
+    environ |= {BY_DOTTED[name].variable: OTHER[name] for name in needed_by(dotted)}
     loaded = load(write(tmp_path / "agent.toml", ""), environ=environ)
     value = flatten(loaded.settings)[dotted]
     assert shown(value) == OTHER[dotted]
@@ -110,30 +127,40 @@ def shown(value: object) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
-def control_plane(dotted: str) -> list[tuple[str, str]]:
-    needed = [("endpoint", OTHER["control_plane.endpoint"]), ("token", OTHER["control_plane.token"])]
-    return [(name, value) for name, value in needed if dotted != f"control_plane.{name}"]
+NEEDED = {
+    "networking.dns.port": ("networking.dns.mode",),
+    "telemetry.export.headers_file": ("telemetry.export.headers",),
+    "telemetry.tls.client_ca_path": ("telemetry.tls.cert_path", "telemetry.tls.key_path"),
+}
+
+
+def needed_by(dotted: str) -> tuple[str, ...]:
+    """The keys without which this one is refused."""
+    if dotted.startswith("control_plane."):
+        return tuple({"control_plane.endpoint", "control_plane.token"} - {dotted})
+    section, _, name = dotted.rpartition(".")
+    if name in ("cert_path", "key_path"):
+        return tuple({f"{section}.cert_path", f"{section}.key_path"} - {dotted})
+    return NEEDED.get(dotted, ())
 
 
 @pytest.mark.parametrize("dotted", sorted(BY_DOTTED))
 def test_every_key_can_come_from_the_file_and_gives_way_to_the_environment(dotted: str, tmp_path: Path) -> None:
     key = BY_DOTTED[dotted]
-    number = key.kind in (Kind.INTEGER, Kind.NUMBER, Kind.PORT)
-    written = OTHER[dotted].split(",") if key.kind in LISTS else OTHER[dotted]
-    text = f"{dotted} = {written if number else repr(written)}\n"
-    if dotted.startswith("control_plane."):
-        text += "".join(f"control_plane.{name} = '{value}'\n" for name, value in control_plane(dotted))
-    if dotted == "networking.dns.port":
-        text += "networking.dns.mode = 'off'\n"
-    if dotted == "tls.cert_path":
-        text += "tls.key_path = '/k'\n"
-    if dotted == "tls.key_path":
-        text += "tls.cert_path = '/c'\n"
+    text = "".join(f"{name} = {written(name)}\n" for name in (dotted, *needed_by(dotted)))
     loaded = loaded_from(tmp_path, text)
     assert shown(flatten(loaded.settings)[dotted]) == OTHER[dotted]
     assert loaded.origins[dotted] == "file"
     environ = {key.variable: {"runtime.runtime_type": "kubernetes", "logging.level": "warn"}.get(dotted, OTHER[dotted])}
     assert loaded_from(tmp_path, text, **environ).origins[dotted] == f"environment {key.variable}"
+
+
+def written(dotted: str) -> str:
+    """Another value of the key, as it stands in the file."""
+    key, other = BY_DOTTED[dotted], OTHER[dotted]
+    if key.kind in (Kind.INTEGER, Kind.NUMBER, Kind.PORT):
+        return other
+    return repr(other.split(",") if key.kind in LISTS else other)
 
 
 def test_an_empty_variable_counts_as_absent(tmp_path: Path) -> None:
@@ -189,6 +216,18 @@ def test_the_token_has_four_places_in_this_order(tmp_path: Path) -> None:
         assert loaded.settings.control_plane is not None
         assert loaded.settings.control_plane.token == token
         assert loaded.origins["control_plane.token"].startswith(origin)
+
+
+def test_headers_of_the_export_come_from_a_file_of_their_owner(tmp_path: Path) -> None:
+    file = write(tmp_path / "headers", "authorization=Bearer%20secret\n")
+    text = f"telemetry.export.headers_file = '{file}'\n"
+    loaded = loaded_from(tmp_path, text)
+    assert loaded.settings.telemetry.export.headers == "authorization=Bearer%20secret"
+    assert loaded.origins["telemetry.export.headers"] == "headers file"
+    assert "secret" not in repr(loaded.settings)
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="may be read or written by others"):
+        loaded_from(tmp_path, text)
 
 
 def test_a_credential_without_an_endpoint_leaves_the_agent_alone(tmp_path: Path) -> None:
