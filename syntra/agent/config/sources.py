@@ -93,9 +93,9 @@ def _suggestion(section: str, name: str) -> str:
     siblings = [key.name for key in KEYS if key.section == section] + ([] if section else list(SECTIONS))
     if nearest(name, siblings):
         return hint(name, siblings)
-    # Of several keys with one name, the outermost and first.
-    outermost_last = sorted(reversed(KEYS), key=lambda key: key.dotted.count("."), reverse=True)
-    elsewhere = {key.name: key.dotted for key in outermost_last}
+    elsewhere: dict[str, str] = {}
+    for key in sorted(KEYS, key=lambda key: key.dotted.count(".")):
+        elsewhere.setdefault(key.name, key.dotted)
     found = nearest(name, elsewhere)
     return f", did you mean {elsewhere[found]}?" if found else ""
 
