@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from syntra.agent.changes import Changes
-from syntra.agent.config.settings import Settings
+from syntra.agent.config.settings import Settings, TelemetrySettings
 from syntra.agent.discovery.name_service import NameService, build_name_service
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
@@ -36,6 +36,7 @@ from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.proxy_containers import ProxyContainers
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from syntra.utils.frozen import frozen
 
 
@@ -104,7 +105,7 @@ def build(
     engine = DockerEngine(
         client,
         owner=owner,
-        otlp_http_port=settings.telemetry.otlp_http_port,
+        otlp_ports=_otlp_ports(settings.telemetry),
         route_labels=route_labels(settings),
         container_dns=container_dns,
         with_aliases=networking.dns.mode != "off",
@@ -163,6 +164,12 @@ def build(
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),
     )
+
+
+def _otlp_ports(telemetry: TelemetrySettings) -> OtlpPorts | None:
+    if telemetry.receivers == "off":
+        return None
+    return OtlpPorts(grpc=telemetry.otlp_grpc_port, http=telemetry.otlp_http_port)
 
 
 def _traffic(

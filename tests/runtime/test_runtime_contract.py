@@ -20,6 +20,7 @@ from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.agent.fake_engine import FakeEngine
 from tests.engine import busybox_image, engine_token
 from tests.model.samples import deployment
@@ -104,8 +105,8 @@ class TestDocker(RuntimeContract):
             EngineClient(find_endpoint({})) as client,
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
         ):
-            engine = DockerEngine(client, owner="contract", otlp_http_port=4318)
-            away = DockerEngine(nowhere, owner="contract", otlp_http_port=4318)
+            engine = DockerEngine(client, owner="contract", otlp_ports=OtlpPorts(grpc=4317, http=4318))
+            away = DockerEngine(nowhere, owner="contract", otlp_ports=OtlpPorts(grpc=4317, http=4318))
             try:
                 yield rig_of(engine, away, service_id, self.token, f"{self.token}/app")
             finally:

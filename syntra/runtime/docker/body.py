@@ -21,6 +21,7 @@ from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.spec_payload import fingerprint, parse_deployment, render_deployment
 from syntra.model.volume import Mounts
 from syntra.runtime.containers.volumes import as_written
+from syntra.runtime.docker.telemetry_env import OtlpPorts, telemetry_env
 from syntra.utils.frozen import frozen
 
 MANAGED = "syntra.managed"
@@ -54,7 +55,9 @@ class ContainerContext:
     image: str
     stop_signal: str | None
     network: str
-    otlp_endpoint: str
+    gateway: str
+    """The network's gateway, where the agent's receivers listen."""
+    otlp_ports: OtlpPorts | None
     logging_driver: str
     # For a proxy that reads labels; empty for one that reads a file.
     route_labels: Mapping[str, str] = field(default_factory=dict)
@@ -195,7 +198,7 @@ def _environment(deployment: Deployment, context: ContainerContext) -> dict[str,
         **deployment.spec.env,
         "SYNTRA_SERVICE_ID": deployment.spec.service_id,
         "SYNTRA_DEPLOYMENT_ID": deployment.deployment_id,
-        "SYNTRA_OTLP_ENDPOINT": context.otlp_endpoint,
+        **telemetry_env(deployment, context.gateway, context.otlp_ports),
     }
 
 

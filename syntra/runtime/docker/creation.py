@@ -21,6 +21,7 @@ from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.records import NetworkDetails
 from syntra.runtime.docker.system import System
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from syntra.runtime.errors import StepFailed
 from syntra.utils.frozen import frozen
 from syntra.utils.keyed_lock import KeyedLock
@@ -28,10 +29,10 @@ from syntra.utils.keyed_lock import KeyedLock
 
 @frozen
 class AgentSettings:
-    """What the agent adds to every container: its name, its OTLP port, and labels for a proxy that reads them."""
+    """What the agent adds to every container: its name, its OTLP ports, and labels for a proxy that reads them."""
 
     owner: str
-    otlp_http_port: int
+    otlp_ports: OtlpPorts | None
     route_labels: Callable[[ServiceSpec], Mapping[str, str]]
 
 
@@ -125,7 +126,8 @@ class Creation:
             image=self._pins.of(deployment),
             stop_signal=image.stop_signal or None,
             network=network.name,
-            otlp_endpoint=f"http://{network.gateway}:{self._settings.otlp_http_port}",
+            gateway=network.gateway,
+            otlp_ports=self._settings.otlp_ports,
             logging_driver=await self._driver(),
             route_labels=self._settings.route_labels(spec),
             dns=dns,

@@ -42,6 +42,7 @@ from syntra.runtime.docker.removal import remove_replica
 from syntra.runtime.docker.replicas import deployment_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from syntra.runtime.docker.volumes import Volumes
 from syntra.runtime.docker.watch import ContainerWatch
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
@@ -66,7 +67,7 @@ class DockerEngine:
         client: EngineClient,
         *,
         owner: str,
-        otlp_http_port: int,
+        otlp_ports: OtlpPorts | None = None,
         route_labels: Callable[[ServiceSpec], Mapping[str, str]] = lambda _: {},
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
@@ -98,7 +99,7 @@ class DockerEngine:
         self._watch = ContainerWatch(client, owner=owner, exits=self._exits)
         self._looks = Looks(self._containers, self._watch, self._identity, owner=owner)
         self._creation = Creation(
-            AgentSettings(owner=owner, otlp_http_port=otlp_http_port, route_labels=route_labels),
+            AgentSettings(owner=owner, otlp_ports=otlp_ports, route_labels=route_labels),
             containers=self._containers,
             networks=self._networks,
             pins=self._pins,

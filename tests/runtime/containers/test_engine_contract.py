@@ -17,6 +17,7 @@ from syntra.model.spec import RegistryAuth
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.agent.fake_engine import FakeEngine
 from tests.engine import EngineRefused, LocalRegistry, api, busybox_image, engine_token
 from tests.runtime.containers.engine_contract import EngineContract, Rig
@@ -101,12 +102,12 @@ class TestDockerAdapter(EngineContract):
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
             asyncio.TaskGroup() as group,
         ):
-            engine = DockerEngine(client, owner="contract", otlp_http_port=4318)
+            engine = DockerEngine(client, owner="contract", otlp_ports=OtlpPorts(grpc=4317, http=4318))
             watching = group.create_task(engine.watch(lambda: None), name="watch")
             try:
                 yield Rig(
                     engine=engine,
-                    away=DockerEngine(nowhere, owner="contract", otlp_http_port=4318),
+                    away=DockerEngine(nowhere, owner="contract", otlp_ports=OtlpPorts(grpc=4317, http=4318)),
                     service_id=service_id,
                     project=token,
                     local=_image(f"{token}/app"),

@@ -24,6 +24,7 @@ from syntra.runtime.docker.body import (
     kept_by,
     spec_from_labels,
 )
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.model.samples import SECRET, deployment, deployments, few, json_values, quick
 
 OWNER = "o"
@@ -33,7 +34,8 @@ CONTEXT = ContainerContext(
     image="syntra-keep/00:dep",
     stop_signal=None,
     network="syntra-shop",
-    otlp_endpoint="http://172.18.0.1:4318",
+    gateway="172.18.0.1",
+    otlp_ports=OtlpPorts(grpc=4317, http=4318),
     logging_driver="json-file",
 )
 
@@ -80,8 +82,39 @@ def test_the_environment_is_the_user_s_with_ours_behind_it() -> None:
         "SYNTRA_SERVICE_ID": "svc_123",
         "SYNTRA_DEPLOYMENT_ID": "dep_abc12345",
         "SYNTRA_OTLP_ENDPOINT": "http://172.18.0.1:4318",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://172.18.0.1:4318",
+        "OTEL_SERVICE_NAME": "api",
+        "OTEL_RESOURCE_ATTRIBUTES": (
+            "service.namespace=shop,service.version=1,syntra.service.id=svc_123,syntra.deployment.id=dep_abc12345"
+        ),
     }
-    assert len(created["Env"]) == 5, "each name once"
+    assert len(created["Env"]) == len(environment(created)), "each name once"
+
+
+def test_an_agent_without_receivers_names_no_endpoint() -> None:
+    assert environment(made(deployment(env={}), otlp_ports=None)).keys() == {
+        "SYNTRA_SERVICE_ID",
+        "SYNTRA_DEPLOYMENT_ID",
+    }
+
+
+def test_a_service_s_own_telemetry_variables_stay() -> None:
+    own = {"OTEL_SERVICE_NAME": "mine", "OTEL_RESOURCE_ATTRIBUTES": "a=b"}
+    found = environment(made(deployment(env=own)))
+    assert found.items() >= own.items()
+    assert found["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://172.18.0.1:4318"
+    elsewhere = environment(made(deployment(env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"})))
+    assert elsewhere["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector:4317"
+    assert "OTEL_EXPORTER_OTLP_PROTOCOL" not in elsewhere
+    over_grpc = environment(made(deployment(env={"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}), gateway="fd00::1"))
+    assert over_grpc["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://[fd00::1]:4317"
+    assert over_grpc["SYNTRA_OTLP_ENDPOINT"] == "http://[fd00::1]:4318"
+
+
+def test_resource_attributes_are_percent_encoded() -> None:
+    found = environment(made(deployment(service_id=ServiceId("a,b=c"))))["OTEL_RESOURCE_ATTRIBUTES"]
+    assert "syntra.service.id=a%2Cb%3Dc" in found
 
 
 def test_values_of_the_environment_are_in_no_label() -> None:

@@ -19,6 +19,7 @@ from syntra.runtime.docker.endpoint import find_endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.naming import ContainerDnsOf, engine_only, project_network
 from syntra.runtime.docker.parsing import network_details
+from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.engine import api, busybox_image, engine_token
 from tests.model.samples import deployment
 
@@ -43,7 +44,7 @@ class Rig:
         adapter = DockerEngine(
             self.client,
             owner="naming",
-            otlp_http_port=4318,
+            otlp_ports=OtlpPorts(grpc=4317, http=4318),
             container_dns=lambda project, gateway: self.answers(project, gateway),
             with_aliases=self.with_aliases,
         )
@@ -78,7 +79,7 @@ async def rig(token: str) -> AsyncIterator[Rig]:
         try:
             yield Rig(client=client, token=token)
         finally:
-            adapter = DockerEngine(client, owner="naming", otlp_http_port=4318)
+            adapter = DockerEngine(client, owner="naming", otlp_ports=OtlpPorts(grpc=4317, http=4318))
             services = frozenset(ServiceId(f"{name}-{token}") for name in ("web", "db"))
             for service_id in services:
                 for replica in await adapter.observe(service_id):
@@ -95,7 +96,7 @@ async def test_aliases_stay_until_nobody_who_stays_asks_the_engine(engine_token:
         # Of the same deployment, so what runs of it stays; then the other service alone is left that asks the engine.
         assert await here.source("web", index=2) is NameSource.BOTH
         assert await here.source("web", "d2") is NameSource.BOTH
-        adapter = DockerEngine(here.client, owner="naming", otlp_http_port=4318)
+        adapter = DockerEngine(here.client, owner="naming", otlp_ports=OtlpPorts(grpc=4317, http=4318))
         for replica in await adapter.observe(ServiceId(f"web-{engine_token}")):
             if replica.deployment_id == "d1":
                 await adapter.stop(replica.container_id, 0)

@@ -37,7 +37,7 @@ async def test_a_network_is_not_released_under_a_container_that_is_being_created
     plain = deployment("d1", f"svc-{engine_token}", project_name=engine_token)
     wanted = replace(plain, spec=replace(plain.spec, image=image, command=("sleep", "100")))
     async with EngineClient(endpoint) as client:
-        adapter = DockerEngine(client, owner="release", otlp_http_port=4318)
+        adapter = DockerEngine(client, owner="release")
         networks = adapter._creation._networks = SlowNetworks(client)
         await adapter.obtain_image(wanted, None, lambda *_: None)
         await adapter.ensure_network(engine_token)

@@ -49,7 +49,8 @@ def inspected(**changes: Any) -> dict[str, Any]:
             image="i",
             stop_signal=None,
             network="syntra-shop",
-            otlp_endpoint="http://x",
+            gateway="172.18.0.1",
+            otlp_ports=None,
             logging_driver="",
         ),
     )
@@ -236,7 +237,8 @@ async def test_a_container_made_on_an_engine_reads_back_as_its_deployment(endpoi
         image=image,
         stop_signal=None,
         network="bridge",
-        otlp_endpoint="http://x:1",
+        gateway="172.18.0.1",
+        otlp_ports=None,
         logging_driver="json-file",
     )
     created: dict[str, Any] = create_body(wanted, 2, context)
@@ -288,7 +290,8 @@ async def test_every_option_of_a_spec_is_in_effect_on_an_engine(endpoint: Endpoi
         image=image,
         stop_signal=None,
         network="bridge",
-        otlp_endpoint="http://x:1",
+        gateway="172.18.0.1",
+        otlp_ports=None,
         logging_driver="json-file",
     )
     created: dict[str, Any] = create_body(wanted, 1, context)
