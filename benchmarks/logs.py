@@ -40,7 +40,7 @@ def written(token: str, lines: int) -> str:
 async def ours(container: str) -> tuple[int, float]:
     """Number of lines, and CPU seconds."""
     async with EngineClient(find_endpoint(os.environ)) as client:
-        engine = DockerEngine(client, owner="benchmark", otlp_http_port=4318)
+        engine = DockerEngine(client, owner="benchmark")
         wanted = LogRange(tail=-1, follow=False)
         count, began = 0, time.process_time()
         async with engine.logs(ContainerId(container), wanted) as lines:

@@ -20,7 +20,7 @@ from syntra.agent.alerts.watch import AlertWatch
 from syntra.agent.api.control_link import ControlLink
 from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.local_socket import LocalSocket
-from syntra.agent.api.queries import Identity, Queries
+from syntra.agent.api.queries import Identity, Queries, telemetry_is_off
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
@@ -39,6 +39,9 @@ from syntra.agent.operations.deployer import Deployer
 from syntra.agent.operations.execution import Dependencies
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.reconciler.rebuild import rebuild_if_lost
+from syntra.agent.telemetry.configuration import configuration
+from syntra.agent.telemetry.process import TelemetryProcess
+from syntra.agent.telemetry.senders import Senders
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.networking.canary_requests import CanaryRequests
@@ -47,6 +50,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
+from syntra.utils.fork_server import ForkServer
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -62,8 +66,11 @@ REBUILD_SECS = 5.0
 class AgentApp:
     """One agent process. `run` returns when a signal ended it."""
 
-    def __init__(self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> None:
+    def __init__(
+        self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkServer | None = None
+    ) -> None:
         self._loaded = loaded
+        self._fork_server = telemetry
         self._settings: Settings = loaded.settings
         self._log_handle = log_handle
         self._redactor = redactor
@@ -100,6 +107,7 @@ class AgentApp:
         ledger = AlertLedger(journal, reports)
         await ledger.load()
         changes = Changes()
+        telemetry = self._telemetry(identity)
         async with asyncio.TaskGroup() as group:
             queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
             host = container_host.build(
@@ -143,8 +151,9 @@ class AgentApp:
                 views=views,
                 control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
-                warnings=lambda: self._current_warnings(engine_check, host, journal),
+                warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry),
                 names=deployer.names,
+                telemetry=telemetry_is_off if telemetry is None else lambda: telemetry.ask("status"),
             )
             router = Router(
                 deployer=deployer,
@@ -157,6 +166,7 @@ class AgentApp:
                 group=group,
                 proxy=host.proxy,
                 certificates=host.certificates,
+                telemetry=telemetry,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
@@ -171,6 +181,9 @@ class AgentApp:
                 ("alerts", alerts.run()),
                 ("disks", disks.run()),
             ]
+            if telemetry is not None:
+                senders = Senders(host.engine, journal, changes, telemetry)
+                before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             background += [group.create_task(work, name=name) for name, work in host.after_operations()]
@@ -191,6 +204,8 @@ class AgentApp:
             await socket.close()
             if link is not None:
                 await link.stop()
+            if telemetry is not None:
+                await telemetry.stop()
             for task in background:
                 task.cancel()
             host.close()
@@ -251,14 +266,27 @@ class AgentApp:
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _current_warnings(self, engine: EngineCheck, host: container_host.ContainerHost, journal: Journal) -> list[str]:
-        now = [warning for warning in (engine.warning, journal.warning) if warning]
+    def _telemetry(self, identity: Identity) -> TelemetryProcess | None:
+        if self._fork_server is None:
+            return None
+        told = configuration(self._settings, agent_id=identity.agent_id, server_id=identity.server_id)
+        return TelemetryProcess(self._fork_server, told)
+
+    def _current_warnings(
+        self,
+        engine: EngineCheck,
+        host: container_host.ContainerHost,
+        journal: Journal,
+        telemetry: TelemetryProcess | None,
+    ) -> list[str]:
+        problem = telemetry.problem if telemetry is not None else None
+        now = [warning for warning in (engine.warning, journal.warning, problem) if warning]
         return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
-def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
-    """Run the agent until a signal ends it. Returns the exit code."""
-    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
+def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkServer | None = None) -> int:
+    """Run the agent until a signal ends it. Returns the exit code. Without `telemetry`, it receives none."""
+    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor, telemetry=telemetry)
     try:
         asyncio.run(app.run())
     except* AgentError as failed:

@@ -25,6 +25,7 @@ SUMMARIES = {
     "logs": "show the logs of a service, all replicas together",
     "exec": "run a command in one container of a service",
     "metrics": "show the CPU, memory, network and disk use of a service",
+    "telemetry": "show the telemetry that services send: status, tail",
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
     "config": "check or show the configuration",
     "controlplane": "run the reference control plane",
@@ -104,6 +105,10 @@ def load(name: str) -> Verb:
             from syntra.cli import metrics
 
             return metrics
+        case "telemetry":
+            from syntra.cli import telemetry
+
+            return telemetry
         case "proxy":
             from syntra.cli import proxy
 

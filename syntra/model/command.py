@@ -230,6 +230,7 @@ class QueryKind(enum.Enum):
     LIST_SERVICES = "list_services"
     METRICS = "metrics"
     PLAN = "plan"
+    TELEMETRY = "telemetry_status"
 
 
 @frozen
@@ -240,6 +241,15 @@ class Query:
     kind: QueryKind
     service_id: ServiceId | None = None
     deployment: Deployment | None = None
+
+
+@frozen
+class TelemetryTail:
+    """Stream telemetry as it is received. An empty filter matches everything; `signal` is traces, metrics or logs."""
+
+    request_id: RequestId
+    service: str
+    signal: str
 
 
 class ProxyAction(enum.Enum):
@@ -273,6 +283,7 @@ Command = (
     | Exec
     | LogsSubscribe
     | LogsUnsubscribe
+    | TelemetryTail
     | ConfigureHealthCheck
     | Query
     | ProxyControl

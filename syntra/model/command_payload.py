@@ -33,6 +33,7 @@ from syntra.model.command import (
     StopContainer,
     StopDeployment,
     SwitchTraffic,
+    TelemetryTail,
 )
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
@@ -224,6 +225,15 @@ def _unsubscribe(request_id: RequestId, payload: Fields) -> Command:
     return LogsUnsubscribe(request_id=request_id, service_id=service)
 
 
+def _telemetry_tail(request_id: RequestId, payload: Fields) -> Command:
+    signals = {name: name for name in ("traces", "metrics", "logs", "profiles", "errors")}
+    return TelemetryTail(
+        request_id=request_id,
+        service=payload.optional_text("service") or "",
+        signal=payload.choice("signal", among=signals, default=""),
+    )
+
+
 def _configure(request_id: RequestId, payload: Fields) -> Command:
     return ConfigureHealthCheck(
         request_id=request_id, service_id=_service(payload), change=parse_health_change(payload)
@@ -303,5 +313,6 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "logs_subscribe": _logs,
     "logs": _logs,
     "logs_unsubscribe": _unsubscribe,
+    "telemetry_tail": _telemetry_tail,
     "configure_health_check": _configure,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from syntra import __version__
@@ -41,8 +41,14 @@ class Identity:
     started_at: float
 
 
+async def telemetry_is_off() -> Mapping[str, Json]:
+    """The answer of an agent without a telemetry process. Raises RequestError."""
+    raise RequestError("TELEMETRY_UNAVAILABLE", "cannot ask for telemetry: it is off; set telemetry.receivers to on")
+
+
 class Queries:
-    """Answers queries; never writes. `control_plane` returns the connection's status, `alerts` the open alerts."""
+    """Answers queries; never writes. `control_plane` returns the connection's status, `alerts` the open alerts,
+    `telemetry` the state of the telemetry process."""
 
     def __init__(
         self,
@@ -55,6 +61,7 @@ class Queries:
         alerts: Callable[[], Sequence[Mapping[str, Json]]],
         warnings: Callable[[], list[str]],
         names: NameClaims,
+        telemetry: Callable[[], Awaitable[Mapping[str, Json]]] = telemetry_is_off,
     ) -> None:
         self._identity = identity
         self._journal = journal
@@ -64,6 +71,7 @@ class Queries:
         self._alerts = alerts
         self._warnings = warnings
         self._names = names
+        self._telemetry = telemetry
 
     async def answer(self, query: Query) -> dict[str, Json]:
         """Returns the data of the response. Raises RequestError, StepFailed or RuntimeUnavailable."""
@@ -75,6 +83,8 @@ class Queries:
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
+            case QueryKind.TELEMETRY:
+                return {**await self._telemetry()}
             case QueryKind.PLAN:
                 assert query.deployment is not None, "cannot happen because the parser asks for it"
                 return await self._plan(query.deployment)

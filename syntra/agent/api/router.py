@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
 from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
 from syntra.agent.api.exec_session import ExecChannel
 from syntra.agent.api.log_streams import LogSubscription
-from syntra.agent.api.queries import Queries
+from syntra.agent.api.queries import Queries, telemetry_is_off
 from syntra.agent.api.running_requests import RunningRequests, Work
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
@@ -58,6 +58,7 @@ from syntra.model.command import (
     StopContainer,
     StopDeployment,
     SwitchTraffic,
+    TelemetryTail,
 )
 from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import RequestError
@@ -86,6 +87,13 @@ class Certificates(Protocol):
         """Returns the data of the response. Raises AgentError, never with the key in it."""
 
 
+class TelemetryTails(Protocol):
+    """Streams telemetry; see `agent.telemetry.process`."""
+
+    def tail(self, filters: Mapping[str, Json]) -> AsyncIterator[Mapping[str, Json]]:
+        """What is received from now on."""
+
+
 class Router:
     """Dispatches commands. RunningRequests (exec, queries, streams) are tasks of `group`; see `running_requests`."""
 
@@ -102,9 +110,11 @@ class Router:
         group: asyncio.TaskGroup,
         proxy: ProxyControls | None = None,
         certificates: Certificates | None = None,
+        telemetry: TelemetryTails | None = None,
     ) -> None:
         self._proxy = proxy
         self._certificates = certificates
+        self._telemetry = telemetry
         self._indirect = IndirectCommands(journal, runtime, deployer.queues)
         self._deployer = deployer
         self._journal = journal
@@ -190,6 +200,11 @@ class Router:
                     return
                 self._requests.check(peer.share)
                 self._stream_to(peer, command.request_id, command.service_id, self._stream(command, peer), "logs")
+            case TelemetryTail():
+                if self._telemetry is None:
+                    await telemetry_is_off()
+                self._requests.check(peer.share)
+                self._stream_to(peer, command.request_id, ServiceId(""), self._tail(command, peer), "telemetry tail")
             case LogsUnsubscribe():
                 await self._unsubscribe(command, peer)
             case Query():
@@ -310,6 +325,14 @@ class Router:
             first = _first_of(failed)
             await peer.respond(refusal(command.request_id, Failure(code=first.code, message=str(first))))
 
+    async def _tail(self, command: TelemetryTail, peer: Peer) -> None:
+        assert self._telemetry is not None, "cannot happen because the dispatcher has checked it"
+        await peer.respond(success(command.request_id, {"subscribed": True}))
+        filters: dict[str, Json] = {"service": command.service, "signal": command.signal}
+        with suppress(PeerGone):
+            async for batch in self._telemetry.tail(filters):
+                await peer.stream("telemetry_tail", {**batch, "request_id": command.request_id})
+
     async def _unsubscribe(self, command: LogsUnsubscribe, peer: Peer) -> None:
         exact = self._streams.get((id(peer), command.request_id))
         own = [stream for (owner, _), stream in self._streams.items() if owner == id(peer)]
@@ -321,7 +344,7 @@ class Router:
     async def _answer(self, query: Query, peer: Peer) -> None:
         try:
             response = success(query.request_id, await self._queries.answer(query))
-        except (RequestError, RuntimeFailure, JournalError) as failed:
+        except AgentError as failed:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
 

@@ -1,0 +1,221 @@
+"""Runs the telemetry process, starts it again when it ends, and exchanges messages with it.
+
+The process receives, samples, keeps and ships telemetry. It is apart from the agent so that a flood of spans delays
+neither heartbeats nor deploys, and so that a hostile request meets a process without the engine's socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Protocol
+
+from syntra.model.fields import Json
+from syntra.telemetry.link import Link, Message
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECS = 5.0
+"""How long the process may take to answer a question."""
+# How long the process may take to start, and to flush its last batch when the agent stops.
+_START_SECS = 20.0
+_STOP_SECS = 8.0
+BACKOFF_SECS = (1.0, 2.0, 5.0, 15.0, 60.0)
+# A process that ran this long was no crash loop.
+_STEADY_SECS = 60.0
+_TAIL_QUEUE = 256
+
+Handler = Callable[[Message], Awaitable[None]]
+
+
+class Server(Protocol):
+    """Starts telemetry processes; see `utils.fork_server`."""
+
+    async def spawn(self) -> socket.socket: ...
+
+    async def ended(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class NoTelemetry(AgentError):
+    """The telemetry process is off, or does not answer."""
+
+    code = "TELEMETRY_UNAVAILABLE"
+
+
+class TelemetryProcess:
+    """The process. `run` keeps one running until it is cancelled; `stop` ends it in order."""
+
+    def __init__(
+        self,
+        server: Server,
+        configuration: Mapping[str, Json],
+        *,
+        answer_secs: float = ANSWER_SECS,
+        backoff_secs: Sequence[float] = BACKOFF_SECS,
+    ) -> None:
+        self._server = server
+        self._answer_secs = answer_secs
+        self._backoff_secs = backoff_secs
+        # What a new process must know, by kind of message; told again after each start.
+        self._state: dict[str, Mapping[str, Json]] = {"configure": configuration}
+        self._handlers: dict[str, Handler] = {}
+        self._link: Link | None = None
+        self._answers: dict[int, asyncio.Future[Message]] = {}
+        self._tails: dict[int, asyncio.Queue[Message]] = {}
+        self._numbers = itertools.count(1)
+        self._is_ready = asyncio.Event()
+        self._telling = asyncio.Lock()
+        self._is_stopping = False
+        self._has_stopped = asyncio.Event()
+        self._problem: str | None = None
+        self._reported: str | None = None
+        self.starts = 0
+        """How often a process was started."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why telemetry is not received, or what is wrong with it, as one sentence; None when all is well."""
+        return self._problem or self._reported
+
+    def on(self, kind: str, handler: Handler) -> None:
+        """Handle messages of this kind. A handler must not wait for the process."""
+        self._handlers[kind] = handler
+
+    async def tell(self, kind: str, fields: Mapping[str, Json]) -> None:
+        """Tell the process a part of its state; the last of each kind is told again to a process that replaces it."""
+        async with self._telling:
+            if self._state.get(kind) != fields:
+                self._state[kind] = fields
+                await self.send(kind, fields)
+
+    async def send(self, kind: str, fields: Mapping[str, Json], body: bytes = b"") -> None:
+        """Send a message, if a process runs."""
+        if self._link is not None:
+            with suppress(OSError):
+                await self._link.send(kind, fields, body)
+
+    async def ask(self, kind: str, fields: Mapping[str, Json] | None = None) -> Mapping[str, Json]:
+        """Ask the process; returns its answer. Raises NoTelemetry."""
+        number = next(self._numbers)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            async with asyncio.timeout(self._answer_secs):
+                await self._is_ready.wait()
+                await self.send(kind, {**(fields or {}), "number": number})
+                return (await answer).fields
+        except TimeoutError:
+            reason = self._problem or f"the telemetry process gave no answer within {self._answer_secs:g} s"
+            raise NoTelemetry(f"cannot ask for telemetry: {reason}") from None
+        finally:
+            del self._answers[number]
+
+    async def tail(self, filters: Mapping[str, Json]) -> AsyncIterator[Mapping[str, Json]]:
+        """What is received from now on, as `tail` messages of the process. What a slow reader misses is left out."""
+        number = next(self._numbers)
+        queue: asyncio.Queue[Message] = asyncio.Queue(_TAIL_QUEUE)
+        self._tails[number] = queue
+        try:
+            await self.send("tail", {**filters, "number": number})
+            while True:
+                yield (await queue.get()).fields
+        finally:
+            del self._tails[number]
+            await self.send("end_tail", {"number": number})
+
+    async def run(self) -> None:
+        """Keep a process running until cancelled."""
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while not self._is_stopping:
+            began = loop.time()
+            try:
+                ended = await self._run_once()
+            except (OSError, ValueError, TimeoutError) as failed:
+                ended = str(failed) or "it did not start in time"
+            finally:
+                self._disconnect()
+            if self._is_stopping:
+                break
+            failures = 1 if loop.time() - began >= _STEADY_SECS else failures + 1
+            pause = self._backoff_secs[min(failures, len(self._backoff_secs)) - 1]
+            self._problem = (
+                f"telemetry is not received: {ended}; the agent starts the telemetry process again in {pause:g} s, "
+                "and its log has the reason"
+            )
+            log.error("telemetry process ended", extra={"reason": ended, "next_start_secs": pause})
+            await asyncio.sleep(pause)
+        self._has_stopped.set()
+
+    async def stop(self) -> None:
+        """Let the process flush its last batch and end, within a bound. `run` must still be running."""
+        self._is_stopping = True
+        if self._link is not None:
+            await self.send("stop", {})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECS):
+                    await self._has_stopped.wait()
+        # Ends the process too, if it still runs.
+        await asyncio.to_thread(self._server.close)
+
+    async def _run_once(self) -> str:
+        """Start a process and serve it until it ends; returns how it ended."""
+        link = await Link.over(await self._server.spawn())
+        self.starts += 1
+        try:
+            async with self._telling:
+                for kind, fields in self._state.items():
+                    await link.send(kind, fields)
+                self._link = link
+            async with asyncio.timeout(_START_SECS):
+                await self._receive(link, until="ready")
+            self._problem = None
+            self._is_ready.set()
+            await self._receive(link, until="")
+        finally:
+            link.close()
+        async with asyncio.timeout(_START_SECS):
+            code = await self._server.ended()
+        return f"the telemetry process was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
+    async def _receive(self, link: Link, *, until: str) -> None:
+        while (message := await link.receive()) is not None:
+            if message.kind == until:
+                return
+            await self._take(message)
+
+    async def _take(self, message: Message) -> None:
+        number: Any = message.fields.get("number")
+        match message.kind:
+            case "answer":
+                answer = self._answers.get(number)
+                if answer is not None and not answer.done():
+                    answer.set_result(message)
+            case "tail":
+                queue = self._tails.get(number)
+                if queue is not None and not queue.full():
+                    queue.put_nowait(message)
+            case "problem":
+                sentence = message.fields.get("sentence")
+                self._reported = sentence if isinstance(sentence, str) else None
+            case kind:
+                handler = self._handlers.get(kind)
+                if handler is None:
+                    log.warning("unknown message of the telemetry process", extra={"kind": kind})
+                else:
+                    await handler(message)
+
+    def _disconnect(self) -> None:
+        self._link = None
+        self._reported = None
+        self._is_ready.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(NoTelemetry("cannot ask for telemetry: the telemetry process has ended"))

@@ -1,0 +1,103 @@
+"""Tells the telemetry process who its senders are: the address of each replica, and the gateways to listen on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from syntra.agent.changes import Changes
+from syntra.model.container import Container
+from syntra.model.fields import Json
+from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.network import ProjectNetwork
+from syntra.model.spec import Deployment
+from syntra.runtime.errors import RuntimeFailure
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+RECHECK_SECS = 30.0
+
+
+class Engine(Protocol):
+    """What of the engine is needed; see `runtime.containers.engine`."""
+
+    async def observe(self) -> Sequence[Container]: ...
+
+    async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]: ...
+
+
+class Deployments(Protocol):
+    """What of the journal is needed."""
+
+    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None: ...
+
+
+class Process(Protocol):
+    """The telemetry process; see `process.TelemetryProcess`."""
+
+    async def tell(self, kind: str, fields: Mapping[str, Json]) -> None: ...
+
+
+class Senders:
+    """Follows the agent's containers and networks; `run` it beside the telemetry process."""
+
+    def __init__(self, engine: Engine, deployments: Deployments, changes: Changes, process: Process) -> None:
+        self._engine = engine
+        self._deployments = deployments
+        self._changes = changes.follow()
+        self._process = process
+        self._networks: dict[str, ProjectNetwork] = {}
+
+    async def run(self) -> None:
+        """Tell every change until cancelled."""
+        while True:
+            try:
+                await self._refresh()
+            except RuntimeFailure as later:
+                log.debug("senders of telemetry are unchanged for now", extra={"reason": str(later)})
+            except AgentError as failed:
+                log.error("cannot list the senders of telemetry", extra={"reason": str(failed)})
+            await self._changes.wait(RECHECK_SECS)
+
+    async def _refresh(self) -> None:
+        containers = await self._engine.observe()
+        known = [
+            (container, deployment)
+            for container in containers
+            if container.is_up
+            and (deployment := await self._deployments.deployment(container.service_id, container.deployment_id))
+        ]
+        # First who they are: a sender may be faster than the next message.
+        await self._process.tell("senders", {"senders": senders(known)})
+        projects = frozenset(deployment.spec.project_name for _, deployment in known)
+        networks = await self._engine.networks(projects)
+        await self._process.tell(
+            "gateways",
+            {
+                "gateways": sorted({str(address) for network in networks for address in network.gateways}),
+                "subnets": sorted({str(subnet) for network in networks for subnet in network.subnets}),
+            },
+        )
+
+
+def senders(replicas: Sequence[tuple[Container, Deployment]]) -> dict[str, Json]:
+    """The identity of each replica, by its addresses. Pure."""
+    found: dict[str, Json] = {}
+    for container, deployment in replicas:
+        spec = deployment.spec
+        identity: dict[str, Json] = {
+            "service_id": spec.service_id,
+            "service_name": spec.service_name,
+            "project": spec.project_name,
+            "deployment_id": deployment.deployment_id,
+            "container_id": container.container_id,
+            # Unique on this server, which `service.instance.id` must be.
+            "replica": container.name,
+            "image": str(spec.image),
+        }
+        for address in container.addresses.values():
+            if address:
+                found[address] = identity
+    return found

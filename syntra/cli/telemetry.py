@@ -1,0 +1,132 @@
+"""`telemetry status` and `telemetry tail`: what the agent receives, keeps and ships, and a live view of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from syntra.cli import table
+from syntra.cli.agent_client import AgentConnection, ask, raise_for_error
+from syntra.cli.exit_codes import ExitCode
+from syntra.cli.options import add_json, socket_path
+from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text
+from syntra.cli.table import duration
+from syntra.cli.terminal import out, out_json, printable
+
+SIGNALS = ("traces", "metrics", "logs", "profiles", "errors")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """status | tail, --service, --signal, --json."""
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        choices=("status", "tail"),
+        help="status: counts for each signal and service, the buffer, and where it is shipped; "
+        "tail: show telemetry as it is received, until Ctrl-C",
+    )
+    parser.add_argument("--service", metavar="NAME", default="", help="tail: only this service, by name or id")
+    parser.add_argument("--signal", choices=SIGNALS, default="", metavar="SIGNAL", help=f"tail: {', '.join(SIGNALS)}")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask or follow, and print."""
+    socket = socket_path(args)
+    if args.action == "tail":
+        return _tail(socket, {"service": args.service, "signal": args.signal}, as_json=args.json)
+    data = ask(socket, "telemetry_status", {})
+    if args.json:
+        out_json(data)
+        return ExitCode.OK
+    _show(data)
+    return ExitCode.OK
+
+
+def _tail(socket: Path, filters: Json, *, as_json: bool) -> int:
+    with AgentConnection.open(socket) as connection:
+        request_id = connection.send("telemetry_tail", filters)
+        while True:
+            envelope = connection.receive(None)
+            if envelope.payload.get("request_id") != request_id:
+                continue
+            if envelope.type == "command_response":
+                raise_for_error(envelope.payload)
+            for item in rows(envelope.payload, "items"):
+                if as_json:
+                    out_json({key: value for key, value in item.items() if key != "line"})
+                else:
+                    out(printable(text(item, "line")))
+            if missed := number(envelope.payload, "missed"):
+                out(f"… {missed:.0f} more, faster than they can be shown")
+
+
+def _show(data: Json) -> None:
+    if problem := text(data, "problem", ""):
+        _line("problem", problem)
+    _line("receivers", ", ".join(text(row, "url") for row in rows(data, "receivers")) or "none")
+    for row in rows(data, "receivers"):
+        if failure := text(row, "problem", ""):
+            _line("problem", failure)
+    _show_buffer(section(data, "buffer"))
+    for row in rows(data, "destinations"):
+        _line("shipping", _destination(row))
+    _line("sampling", _sampling(section(data, "sampling")))
+    out()
+    names = ("signal", "received", "refused", "sampled out", "kept", "buffered", "shipped", "dropped", "rate")
+    table.show(names, [_counts(row) for row in rows(data, "signals")], empty="nothing received yet")
+    services = rows(data, "services")
+    if services:
+        out()
+        table.show(
+            ("service", "requests/s", "errors", "p50", "p95", "p99", "sampled at"),
+            [_service(row) for row in services],
+            empty="",
+        )
+
+
+def _show_buffer(buffer: Json) -> None:
+    used, limit = number(buffer, "bytes"), number(buffer, "max_bytes")
+    if used is None or limit is None:
+        return
+    oldest = number(buffer, "oldest_seconds")
+    age = f", oldest {duration(oldest)} ago" if oldest is not None else ""
+    _line("buffer", f"{table.size(used)} of {table.size(limit)}{age}")
+    if reason := text(buffer, "memory_only", ""):
+        _line("problem", f"the buffer is in memory only: {reason}")
+
+
+def _destination(row: Json) -> str:
+    state = text(row, "problem", "") or "running"
+    last = number(row, "last_success_seconds")
+    when = f", last batch {duration(last)} ago" if last is not None else ""
+    return f"{text(row, 'name')}: {state}{when}"
+
+
+def _sampling(sampling: Json) -> str:
+    rate, target = number(sampling, "spans_per_sec"), number(sampling, "target_spans_per_sec")
+    if rate is None or target is None:
+        return UNKNOWN
+    return f"{rate:.0f} spans/s received, target {target:.0f}; {text(sampling, 'state')}"
+
+
+def _counts(row: Json) -> tuple[str, ...]:
+    columns = ("received", "refused", "sampled_out", "kept", "buffered", "shipped", "dropped")
+    shown = (f"{value:.0f}" if (value := number(row, name)) is not None else UNKNOWN for name in columns)
+    rate = number(row, "rate")
+    return (text(row, "signal"), *shown, f"{rate:.1f}/s" if rate is not None else UNKNOWN)
+
+
+def _service(row: Json) -> tuple[str, ...]:
+    rate, errors, share = (number(row, name) for name in ("requests_per_sec", "error_share", "sampling"))
+    return (
+        text(row, "service"),
+        f"{rate:.1f}" if rate is not None else UNKNOWN,
+        f"{errors:.1%}" if errors is not None else UNKNOWN,
+        *(f"{value:.1f} ms" if (value := number(row, name)) is not None else UNKNOWN for name in ("p50", "p95", "p99")),
+        f"{share:.1%}" if share is not None else UNKNOWN,
+    )
+
+
+def _line(name: str, value: str) -> None:
+    out(f"{name + ':':15}{printable(value)}")

@@ -1,0 +1,164 @@
+"""The control plane as a destination: makes its frames, and hands them to the agent, which has the connection.
+
+A control plane that names `binary_telemetry` gets the ring's zstd blocks untouched. Others get `telemetry_batch` of the
+contract, and the hub its own shape. With `telemetry_ack` a batch is done when the control plane says so; without, when
+the connection has taken it. The id of a batch is made from its content, so that one that is sent twice has one id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+from syntra.model.fields import Json
+from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, taken
+from syntra.telemetry.signals import Signal
+from syntra.telemetry.wire import telemetry_pb2 as wire
+
+CONNECT_SECS = 20.0
+"""How long a batch waits for a connection."""
+ANSWER_SECS = 40.0
+"""How long a batch may take from here to its acknowledgement; the agent gives up on the socket after 30 s."""
+FRAME_BYTES = 768 * 1024
+"""The most data in one frame: a larger one would hold up a heartbeat on a slow line."""
+
+_SIGNALS = {
+    Signal.TRACES: wire.SIGNAL_TRACES,
+    Signal.METRICS: wire.SIGNAL_METRICS,
+    Signal.LOGS: wire.SIGNAL_LOGS,
+    Signal.PROFILES: wire.SIGNAL_PROFILES,
+    Signal.ERRORS: wire.SIGNAL_ERRORS,
+}
+
+SendMessage = Callable[[str, Mapping[str, Json], bytes], Awaitable[None]]
+Frame = tuple[str, bool, bytes]
+"""Batch id, whether it is binary, and the frame's bytes."""
+
+
+class ControlPlane:
+    """The destination; `update`, `sent` and `acknowledged` take the agent's messages."""
+
+    name = "the control plane"
+
+    def __init__(self, agent_id: str, send: SendMessage) -> None:
+        self._agent_id = agent_id
+        self._send = send
+        self._is_binary = False
+        self._has_ack = False
+        self._is_hub = False
+        self._connected = asyncio.Event()
+        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self.interval_secs: float | None = None
+        """The batch interval that the control plane asks for."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the control plane has accepted the agent."""
+        return self._connected.is_set()
+
+    def update(self, fields: Mapping[str, Any]) -> None:
+        """Take a `control_plane` message: connected with these features, or not connected."""
+        if not fields["is_connected"]:
+            self._connected.clear()
+            for answer in self._waiting.values():
+                if not answer.done():
+                    answer.set_result("the connection was lost")
+            return
+        self._is_binary, self._has_ack, self._is_hub = fields["is_binary"], fields["has_ack"], fields["is_hub"]
+        self.interval_secs = fields["interval_secs"]
+        self._connected.set()
+
+    def sent(self, fields: Mapping[str, Any]) -> None:
+        """Take a `sent` message: the connection has a frame, or why not."""
+        if fields["error"] or not self._has_ack:
+            self._answer(fields["batch_id"], fields["error"])
+
+    def acknowledged(self, fields: Mapping[str, Any]) -> None:
+        """Take an `acknowledged` message: the control plane has stored a batch, or refuses it for good."""
+        refusal = fields["error"] or "refused without a reason"
+        self._answer(fields["batch_id"], "" if fields["accepted"] else f"{_REFUSED}{refusal}")
+
+    async def send(self, batch: Batch) -> Sent:
+        """See `Destination.send`."""
+        if not self._connected.is_set():
+            try:
+                async with asyncio.timeout(CONNECT_SECS):
+                    await self._connected.wait()
+            except TimeoutError:
+                return later(batch, "the agent is not connected to it")
+        frames = await asyncio.to_thread(self._frames, batch)
+        size = 0
+        for frame in frames:
+            error = await self._deliver(frame)
+            size += len(frame[2])
+            if error.startswith(_REFUSED):
+                return refused(batch, error.removeprefix(_REFUSED), wire_bytes=size)
+            if error:
+                return later(batch, error, wire_bytes=size)
+        return taken(batch, wire_bytes=size)
+
+    async def aclose(self) -> None:
+        """See `Destination.aclose`: the agent closes the connection."""
+
+    async def _deliver(self, frame: Frame) -> str:
+        batch_id, is_binary, body = frame
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[batch_id] = answer
+        try:
+            async with asyncio.timeout(ANSWER_SECS):
+                await self._send("batch", {"batch_id": batch_id, "is_binary": is_binary}, body)
+                return await answer
+        except TimeoutError:
+            return f"no acknowledgement within {ANSWER_SECS:g} s"
+        finally:
+            del self._waiting[batch_id]
+
+    def _answer(self, batch_id: str, error: str) -> None:
+        answer = self._waiting.get(batch_id)
+        if answer is not None and not answer.done():
+            answer.set_result(error)
+
+    def _frames(self, batch: Batch) -> list[Frame]:
+        if self._is_binary:
+            return list(self._binary(batch))
+        return list(self._json(batch))
+
+    def _binary(self, batch: Batch) -> Iterator[Frame]:
+        for blocks in _grouped(batch.blocks):
+            data = b"".join(blocks)
+            batch_id = _batch_id(batch.signal, data)
+            frame = wire.TelemetryFrame(
+                batch_id=batch_id,
+                agent_id=self._agent_id,
+                signal=_SIGNALS[batch.signal],
+                items=batch.items if len(blocks) == len(batch.blocks) else 0,
+                compression=wire.COMPRESSION_ZSTD,
+                data=data,
+            )
+            yield batch_id, True, frame.SerializeToString()
+
+    def _json(self, batch: Batch) -> Iterator[Frame]:
+        raise NotImplementedError
+
+
+_REFUSED = "refused: "
+
+
+def _batch_id(signal: Signal, data: bytes) -> str:
+    return f"bat_{hashlib.sha256(signal.value.encode() + data).hexdigest()[:32]}"
+
+
+def _grouped(blocks: tuple[bytes, ...]) -> Iterator[list[bytes]]:
+    """The blocks in groups of at most FRAME_BYTES, or of one block."""
+    group: list[bytes] = []
+    size = 0
+    for block in blocks:
+        if group and size + len(block) > FRAME_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(block)
+        size += len(block)
+    if group:
+        yield group

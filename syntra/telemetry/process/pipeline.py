@@ -1,0 +1,112 @@
+"""The pipeline from a received request to the ring: who sent it, what of it is kept, and a durable yes.
+
+It is the `Intake` of all receivers, and of everything else that produces telemetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from google.protobuf.message import Message
+
+from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
+from syntra.telemetry.process.admission import MemoryBudget, Reservation
+from syntra.telemetry.process.counts import Counts
+from syntra.telemetry.process.senders import Senders
+from syntra.telemetry.processing.processor import Processed, Processor
+from syntra.telemetry.signals import Record, Signal
+
+
+class Ring(Protocol):
+    """The durable buffer; see `telemetry.buffer`."""
+
+    def append(self, records: Sequence[Record]) -> None: ...
+
+    async def append_async(self, records: Sequence[Record]) -> None: ...
+
+
+class Watcher(Protocol):
+    """Sees what is kept; see `tails`. Must be cheap and never raise."""
+
+    def offer(self, records: Sequence[Record]) -> None: ...
+
+
+class Pipeline:
+    """The intake of one telemetry process."""
+
+    def __init__(
+        self,
+        *,
+        budget: MemoryBudget,
+        senders: Senders,
+        processor: Processor,
+        ring: Ring,
+        counts: Counts,
+        watcher: Watcher,
+    ) -> None:
+        self._budget = budget
+        self._senders = senders
+        self._process = processor.process
+        self._ring = ring
+        self._counts = counts
+        self._watcher = watcher
+
+    def reserve(self, size: int) -> Reservation:
+        """See `Intake.reserve`."""
+        return self._budget.reserve(size)
+
+    def receive(self, signal: Signal, request: bytes | Message, source: Source) -> Outcome:
+        """See `Intake.receive`."""
+        try:
+            processed = self._process(signal, request, self._senders.of(source.address))
+            if processed.records:
+                self._ring.append(processed.records)
+        except (BadData, Overloaded) as refused:
+            self._refuse(signal, refused)
+            raise
+        return self._accept(signal, request, processed)
+
+    async def receive_async(self, signal: Signal, request: bytes, source: Source) -> Outcome:
+        """See `Intake.receive_async`."""
+        try:
+            processed = self._process(signal, request, await self._senders.of_async(source.address))
+            if processed.records:
+                await self._ring.append_async(processed.records)
+        except (BadData, Overloaded) as refused:
+            self._refuse(signal, refused)
+            raise
+        return self._accept(signal, request, processed)
+
+    def keep(self, records: Sequence[Record]) -> None:
+        """Keep what the agent itself produces, such as the RED metrics; it is not counted as received."""
+        self._ring.append(records)
+        for record in records:
+            self._counts.kept(record.signal, record.items, len(record.data))
+        self._watcher.offer(records)
+
+    def refused(self, signal: Signal | None, reason: str) -> None:
+        """See `Intake.refused`."""
+        self._counts.refuse(signal, reason)
+
+    def _refuse(self, signal: Signal, refused: BadData | Overloaded) -> None:
+        self._counts.refuse(signal, "bad_data" if isinstance(refused, BadData) else "overloaded")
+
+    def _accept(self, signal: Signal, request: bytes | Message, processed: Processed) -> Outcome:
+        size = len(request) if isinstance(request, bytes) else request.ByteSize()
+        self._counts.received(
+            signal,
+            size=size,
+            received=processed.received,
+            rejected=processed.rejected,
+            sampled_out=processed.sampled_out,
+        )
+        for record in processed.records:
+            self._counts.kept(record.signal, record.items, len(record.data))
+        self._watcher.offer(processed.records)
+        if processed.rejected or processed.message:
+            return Outcome(rejected=processed.rejected, message=processed.message)
+        return _ACCEPTED
+
+
+_ACCEPTED = Outcome()

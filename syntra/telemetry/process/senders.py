@@ -1,0 +1,91 @@
+"""Which container an address belongs to, as the agent says.
+
+A container may send before the agent's message about it has arrived. So a request from a project network whose sender
+is unknown waits for a moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from syntra.telemetry.processing.identity import Identity
+
+WAIT_SECS = 1.0
+# How long an address that stayed unknown is not waited for again.
+_STRANGER_SECS = 10.0
+_STRANGERS = 1024
+
+
+class Senders:
+    """The table. `update` runs on the event loop, `of` in any thread."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[str, Identity] = {}
+        self._subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+        self._strangers: dict[str, float] = {}
+        self._changed = threading.Condition()
+        self._news = asyncio.Event()
+        self.unknown = 0
+        """Requests from project networks whose sender stayed unknown."""
+
+    def update(self, senders: Mapping[str, Mapping[str, Any]]) -> None:
+        """Replace the table: identities by address."""
+        by_address = {address: Identity(**identity) for address, identity in senders.items()}
+        with self._changed:
+            self._by_address = by_address
+            self._strangers.clear()
+            self._changed.notify_all()
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def within(self, subnets: list[str]) -> None:
+        """Replace the project networks' subnets."""
+        self._subnets = tuple(ipaddress.ip_network(subnet) for subnet in subnets)
+
+    def of(self, address: str) -> Identity | None:
+        """The identity of the container with this address; waits up to WAIT_SECS for one on a project network."""
+        found = self._by_address.get(address)
+        if found is not None or not self._is_awaited(address):
+            return found
+        with self._changed:
+            self._changed.wait_for(lambda: address in self._by_address, WAIT_SECS)
+            return self._settled(address)
+
+    async def of_async(self, address: str) -> Identity | None:
+        """As `of`, for an event loop."""
+        found = self._by_address.get(address)
+        if found is not None or not self._is_awaited(address):
+            return found
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_SECS):
+                while address not in self._by_address:
+                    await self._news.wait()
+        with self._changed:
+            return self._settled(address)
+
+    def _is_awaited(self, address: str) -> bool:
+        if not self._subnets or not address:
+            return False
+        if self._strangers.get(address, 0.0) > time.monotonic():
+            self.unknown += 1
+            return False
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in subnet for subnet in self._subnets)
+
+    def _settled(self, address: str) -> Identity | None:
+        found = self._by_address.get(address)
+        if found is None:
+            self.unknown += 1
+            if len(self._strangers) >= _STRANGERS:
+                self._strangers.clear()
+            self._strangers[address] = time.monotonic() + _STRANGER_SECS
+        return found

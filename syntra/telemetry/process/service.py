@@ -1,0 +1,241 @@
+"""All parts of the telemetry process: built here, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+from syntra.model.fields import Json
+from syntra.telemetry.buffer.reader import Reader
+from syntra.telemetry.buffer.ring import Buffer
+from syntra.telemetry.link import Link
+from syntra.telemetry.otlp.grpc_limits import GrpcLimits
+from syntra.telemetry.otlp.grpc_server import GrpcReceiver, GrpcTls
+from syntra.telemetry.otlp.http_limits import HttpLimits
+from syntra.telemetry.otlp.http_server import HttpReceiver
+from syntra.telemetry.otlp.json_decoder import decode_json
+from syntra.telemetry.process.admission import MemoryBudget
+from syntra.telemetry.process.control_plane import ControlPlane
+from syntra.telemetry.process.counts import Counts
+from syntra.telemetry.process.export import destination
+from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
+from syntra.telemetry.process.pipeline import Pipeline
+from syntra.telemetry.process.self_metrics import self_metrics
+from syntra.telemetry.process.senders import Senders
+from syntra.telemetry.process.settings import ProcessSettings, TlsFiles
+from syntra.telemetry.process.status import status_view
+from syntra.telemetry.process.tails import Tails
+from syntra.telemetry.processing.processor import Processor
+from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
+from syntra.telemetry.signals import Signal
+from syntra.utils.errors import AgentError
+
+log = logging.getLogger(__name__)
+
+RED_SECS = 15.0
+"""How often RED metrics are written."""
+_TICK_SECS = 1.0
+_FINISH_SECS = 5.0
+_GRACE_SECS = 1.0
+
+Task = tuple[str, Coroutine[Any, Any, None]]
+
+
+class TelemetryService:
+    """The parts. `open` comes first, then `tasks` run; `finish` ships what is left, `close` ends everything."""
+
+    def __init__(self, settings: ProcessSettings, link: Link) -> None:
+        self._settings = settings
+        self._link = link
+        self.clock: Callable[[], float] = time.monotonic
+        self.counts = Counts(self.clock)
+        self.senders = Senders()
+        self.tails = Tails(link.send)
+        self.control_plane = ControlPlane(settings.agent_id, link.send)
+        self.budget = MemoryBudget(settings.receive_memory_bytes)
+        self.processor = Processor(
+            sampling_rate=settings.sampling_rate, target_spans_per_sec=settings.target_spans_per_sec, clock=self.clock
+        )
+        self.shippers: dict[str, Shipper[Any]] = {}
+        self._told: str | None = None
+        self._receivers: dict[tuple[str, bool], GrpcReceiver | HttpReceiver] = {}
+
+    async def open(self) -> None:
+        """Open the ring, the receivers and the shippers."""
+        settings = self._settings
+        self.buffer = await asyncio.to_thread(
+            Buffer.open,
+            Path(settings.data_dir) / "telemetry",
+            max_bytes=settings.buffer_max_bytes,
+            fsync=settings.buffer_fsync,
+        )
+        self.pipeline = Pipeline(
+            budget=self.budget,
+            senders=self.senders,
+            processor=self.processor,
+            ring=self.buffer,
+            counts=self.counts,
+            watcher=self.tails,
+        )
+        self._open_shippers()
+        self.listeners = Listeners(settings, self._receiver, loopback=loopback_addresses())
+        await self.listeners.open()
+
+    def tasks(self) -> list[Task]:
+        """What runs until it is cancelled, by name."""
+        grpc = [
+            (f"otlp grpc {number}", receiver.run())
+            for number, receiver in enumerate(self._receivers.values())
+            if isinstance(receiver, GrpcReceiver)
+        ]
+        shipping = [(f"ship to {name}", shipper.run()) for name, shipper in self.shippers.items()]
+        return [
+            *grpc,
+            *shipping,
+            ("listeners", self.listeners.run()),
+            ("tails", self.tails.run()),
+            ("ticks", self._tick()),
+        ]
+
+    async def finish(self) -> None:
+        """Receive nothing more, and ship what waits within a bound; the ring keeps the rest."""
+        for receiver in self._receivers.values():
+            if isinstance(receiver, HttpReceiver):
+                await asyncio.to_thread(receiver.close, _GRACE_SECS)
+            else:
+                await receiver.close(_GRACE_SECS)
+        self._keep_red_metrics()
+        for shipper in self.shippers.values():
+            shipper.finish(_FINISH_SECS)
+        async with asyncio.timeout(_FINISH_SECS + 1):
+            while any(not shipper.is_done for shipper in self.shippers.values()):
+                await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Close the ring."""
+        await asyncio.to_thread(self.buffer.close)
+
+    def status(self) -> dict[str, Json]:
+        """What `telemetry status` shows."""
+        return status_view(self)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps telemetry from being received, kept or shipped, as a sentence."""
+        stats = self.buffer.stats()
+        if stats.memory_only:
+            return f"telemetry is kept in memory only: {stats.reason}"
+        problems = [shipper.problem for shipper in self.shippers.values()]
+        return next(filter(None, [self.listeners.problem, *problems]), None)
+
+    def _open_shippers(self) -> None:
+        settings = self._settings
+        wanted: dict[str, tuple[Any, frozenset[Signal]]] = {}
+        if settings.has_control_plane:
+            wanted["control-plane"] = (self.control_plane, frozenset(Signal))
+        if settings.export is not None:
+            signals = frozenset(Signal(name) for name in settings.export.signals)
+            wanted["export"] = (destination(settings.export), signals)
+        for name in self.buffer.consumers() - wanted.keys():
+            self.buffer.forget(name)
+        limits = BatchLimits(interval_secs=settings.batch_interval_secs, max_items=settings.batch_max_items)
+        for name, (target, signals) in wanted.items():
+            reader: Reader = self.buffer.reader(name, signals)
+            self.shippers[name] = Shipper(reader, target, limits)
+
+    def _receiver(self, protocol: str, with_tls: bool) -> Receiver:
+        found = self._receivers.get((protocol, with_tls))
+        if found is None:
+            found = self._receivers[protocol, with_tls] = self._made(protocol, with_tls)
+        return _Threaded(found) if isinstance(found, HttpReceiver) else found
+
+    def _made(self, protocol: str, with_tls: bool) -> GrpcReceiver | HttpReceiver:
+        settings = self._settings
+        if protocol == "grpc":
+            return GrpcReceiver(
+                self.pipeline,
+                port=settings.grpc_port,
+                limits=GrpcLimits(max_request_bytes=settings.max_request_bytes),
+                tls=_grpc_tls(settings.tls) if with_tls else None,
+            )
+        return HttpReceiver(
+            self.pipeline,
+            decode_json,
+            port=settings.http_port,
+            limits=HttpLimits(
+                max_request_bytes=settings.max_request_bytes, max_memory_bytes=settings.receive_memory_bytes
+            ),
+            cors_origins=settings.cors_origins,
+            # Figures about the host are for the host only; a listener that others reach has none.
+            routes={} if with_tls else {"/metrics": lambda: self_metrics(self)},
+            tls=_http_tls(settings.tls) if with_tls else None,
+        )
+
+    async def _tick(self) -> None:
+        red_at = self.clock() + RED_SECS
+        while True:
+            await asyncio.sleep(_TICK_SECS)
+            self.counts.mark()
+            if self.clock() >= red_at:
+                red_at = self.clock() + RED_SECS
+                self._keep_red_metrics()
+            if (problem := self.problem) != self._told:
+                self._told = problem
+                await self._link.send("problem", {"sentence": problem})
+
+    def _keep_red_metrics(self) -> None:
+        record = self.processor.drain(time.time_ns())
+        if record is not None:
+            try:
+                self.pipeline.keep([record])
+            except AgentError as refused:
+                log.warning("RED metrics are lost", extra={"reason": str(refused)})
+
+
+class _Threaded:
+    """An HTTP receiver, for a caller on an event loop."""
+
+    def __init__(self, receiver: HttpReceiver) -> None:
+        self._receiver = receiver
+
+    async def listen(self, address: str) -> int:
+        return self._receiver.listen(address)
+
+    async def unlisten(self, address: str) -> None:
+        self._receiver.unlisten(address)
+
+
+def _read(path: str | None, key: str) -> bytes:
+    assert path is not None, "cannot happen because the configuration has both files or none"
+    try:
+        return Path(path).read_bytes()
+    except OSError as failed:
+        raise AgentError(f"cannot read {key} {path}: {failed.strerror}; check the path and its owner") from failed
+
+
+def _grpc_tls(files: TlsFiles) -> GrpcTls:
+    return GrpcTls(
+        certificate=_read(files.cert_path, "telemetry.tls.cert_path"),
+        key=_read(files.key_path, "telemetry.tls.key_path"),
+        client_ca=_read(files.ca_path, "telemetry.tls.client_ca_path") if files.ca_path else None,
+    )
+
+
+def _http_tls(files: TlsFiles) -> ssl.SSLContext:
+    assert files.cert_path is not None, "cannot happen because only an address with TLS asks for it"
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(files.cert_path, files.key_path)
+        if files.ca_path:
+            context.load_verify_locations(files.ca_path)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as failed:
+        raise AgentError(f"cannot use telemetry.tls: {failed.strerror or failed}; check the three files") from failed
+    return context
+
+
