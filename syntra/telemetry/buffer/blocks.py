@@ -1,0 +1,52 @@
+"""Turns records into compressed blocks: one zstd frame for all records of a signal that arrive together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import zstandard
+
+from syntra.telemetry.signals import Record, Signal
+
+LEVEL = 1
+"""Measured on OTLP requests: level 3 takes 3 to 6 % off the size for 15 to 40 % more CPU time."""
+
+
+class Packed(NamedTuple):
+    """A block that has no number yet."""
+
+    frame: bytes
+    items: int
+    raw: int
+
+
+class _Compressors(threading.local):
+    """One compressor per thread: their contexts are not shared, and making one costs more than a small frame."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=LEVEL).compress
+
+
+_compressors = _Compressors()
+
+
+def pack(records: Sequence[Record]) -> list[tuple[Signal, list[Packed]]]:
+    """Compress records, those of one signal together where their data may be concatenated."""
+    compress = _compressors.compress
+    if len(records) == 1:
+        record = records[0]
+        data = record.data
+        return [(record.signal, [Packed(compress(data), record.items, len(data))])]
+    grouped: dict[Signal, list[Record]] = {}
+    for record in records:
+        grouped.setdefault(record.signal, []).append(record)
+    packed: list[tuple[Signal, list[Packed]]] = []
+    for signal, group in grouped.items():
+        if signal.is_concatenable:
+            data = b"".join([record.data for record in group])
+            packed.append((signal, [Packed(compress(data), sum([record.items for record in group]), len(data))]))
+        else:
+            packed.append((signal, [Packed(compress(each.data), each.items, len(each.data)) for each in group]))
+    return packed
