@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -56,7 +55,7 @@ def error_message(content_type: str, body: bytes) -> tuple[str, float | None]:
     return "", None
 
 
-def retry_after(value: str | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
+def retry_after(value: str | None, now: datetime) -> float | None:
     """Seconds of a Retry-After header: a number or a date (RFC 9110, 10.2.3). None without a valid one."""
     if value is None:
         return None
@@ -69,7 +68,7 @@ def retry_after(value: str | None, now: Callable[[], datetime] = lambda: datetim
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now()).total_seconds())
+    return max(0.0, (moment - now).total_seconds())
 
 
 def shortened(text: str) -> str:

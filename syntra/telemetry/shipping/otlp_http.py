@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
 from enum import Enum
 
 import h11
@@ -140,7 +141,7 @@ class OtlpHttpExporter:
         message, delay = error_message(answer.header(b"content-type") or "", answer.body)
         reason = f"HTTP {status}" + (f" ({self._clean(message)})" if message else "")
         if status in RETRYABLE:
-            asked = retry_after(answer.header(b"retry-after"))
+            asked = retry_after(answer.header(b"retry-after"), datetime.now(UTC))
             return later(part, reason, after_secs=delay if asked is None else asked, wire_bytes=size)
         if 300 <= status < 400:
             reason = f"{reason}: redirects are not followed; set telemetry.export.endpoint to the address meant"
