@@ -23,3 +23,7 @@ build *options:
 # ruff format, and ruff's safe fixes
 format:
     scripts/format
+
+# the Python modules of the messages in proto/
+generate-proto:
+    scripts/generate-proto

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from syntra.connection.codec import Envelope
-from syntra.connection.messages import HelloAck
+from syntra.connection.messages import HelloAck, TelemetryAck
 from syntra.utils.frozen import frozen
 
 
@@ -30,6 +30,13 @@ class Deliver:
     """A message for the router, of any type."""
 
     envelope: Envelope
+
+
+@frozen
+class Acknowledged:
+    """The control plane has answered a batch of telemetry."""
+
+    ack: TelemetryAck
 
 
 @frozen
@@ -72,4 +79,4 @@ class Ignored:
     malformed: bool
 
 
-Effect = Dial | Send | Deliver | Ready | Lost | RequestHeartbeat | Close | Abort | Ignored
+Effect = Dial | Send | Deliver | Acknowledged | Ready | Lost | RequestHeartbeat | Close | Abort | Ignored

@@ -1,4 +1,4 @@
-"""The connection's own messages (contract 1.0): builds hello, heartbeat, pong, unsupported; parses hello_ack. Pure.
+"""The connection's own messages: builds hello, heartbeat, pong, unsupported; parses hello_ack, telemetry_ack. Pure.
 
 Ids and timestamps are arguments. Other modules build and parse commands, deployments and telemetry.
 """
@@ -17,6 +17,11 @@ HELLO_ACK = "hello_ack"
 HEARTBEAT = "heartbeat"
 PING = "ping"
 PONG = "pong"
+
+BINARY_TELEMETRY = "binary_telemetry"
+"""The extension that allows binary frames: each is a `TelemetryFrame` of `proto/`."""
+TELEMETRY_ACK = "telemetry_ack"
+"""The extension, and the message with which the control plane acknowledges a batch of telemetry."""
 
 LOG_LEVELS = frozenset({"debug", "info", "warning", "error"})
 _LOG_LEVEL_ALIASES = {"trace": "debug", "warn": "warning", "fatal": "error", "critical": "error"}
@@ -90,6 +95,28 @@ def parse_hello_ack(payload: Mapping[str, Any]) -> HelloAck:
         pending_deployments=_deployments(payload, problems),
         problems=tuple(problems),
     )
+
+
+@frozen
+class TelemetryAck:
+    """The control plane's answer to a batch of telemetry: it is stored, or it must not be sent again.
+
+    `error` explains a refusal; "" when no reason was given.
+    """
+
+    batch_id: str
+    accepted: bool
+    error: str = ""
+
+
+def parse_telemetry_ack(payload: Mapping[str, Any]) -> TelemetryAck | None:
+    """Parse a telemetry_ack payload. None without a batch id or a boolean `accepted`: neither may be guessed."""
+    batch_id, accepted, error = _text(payload, "batch_id"), payload.get("accepted"), payload.get("error")
+    if not batch_id or not isinstance(accepted, bool):
+        return None
+    if isinstance(error, dict):
+        error = ": ".join(text for key in ("code", "message") if (text := _text(error, key)))
+    return TelemetryAck(batch_id=batch_id, accepted=accepted, error=readable(error) if isinstance(error, str) else "")
 
 
 def readable(text: str) -> str:

@@ -30,6 +30,7 @@ from syntra.connection import messages
 from syntra.connection.codec import MAX_FRAME_BYTES, Envelope, decode, encode
 from syntra.connection.effects import (
     Abort,
+    Acknowledged,
     Close,
     Deliver,
     Dial,
@@ -182,6 +183,8 @@ class Session:
             return [Ignored(reason=str(exc), malformed=True)]
         if self.state is State.HELLO_SENT:
             return self._received_early(envelope, now)
+        if envelope.type == messages.TELEMETRY_ACK:
+            return [_acknowledged(envelope)]
         if self.state is State.CLOSING:
             own = envelope.type in (messages.PING, messages.PONG, messages.HELLO_ACK)
             return [] if own else [Deliver(envelope=envelope)]
@@ -358,6 +361,13 @@ class Session:
             return False
         self.state, self.state_since = target, now
         return True
+
+
+def _acknowledged(envelope: Envelope) -> Effect:
+    ack = messages.parse_telemetry_ack(envelope.payload)
+    if ack is None:
+        return Ignored(reason="a telemetry_ack without batch_id or accepted", malformed=True)
+    return Acknowledged(ack=ack)
 
 
 def _network(detail: str) -> DialFailure:

@@ -14,12 +14,12 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from syntra.connection.codec import Envelope, encode
 from syntra.connection.effects import (
     Abort,
+    Acknowledged,
     Close,
     Deliver,
     Dial,
@@ -33,7 +33,8 @@ from syntra.connection.effects import (
 )
 from syntra.connection.errors import NotConnected, TlsFileError
 from syntra.connection.inbox import Inbox
-from syntra.connection.messages import HelloAck
+from syntra.connection.messages import BINARY_TELEMETRY, HelloAck, TelemetryAck
+from syntra.connection.providers import Provider, gather
 from syntra.connection.retry import Backoff, DialFailure, FailureKind
 from syntra.connection.session import STOP_REASON, Session, State
 from syntra.connection.settings import ConnectionSettings, TlsSettings
@@ -41,7 +42,7 @@ from syntra.connection.status import ConnectionStatus, describe
 from syntra.connection.tls import TlsFiles
 from syntra.connection.websocket import Socket, SocketEnded, dial
 from syntra.connection.writer import Outbox, OutboxItem, Writer
-from syntra.utils.errors import AgentError
+from syntra.utils.timestamps import format_secs
 
 __all__ = ["ConnectionSettings", "ConnectionStatus", "Outbox", "OutboxItem", "Provider", "TlsSettings", "Transport"]
 
@@ -51,15 +52,13 @@ _log = logging.getLogger(__name__)
 
 NORMAL_CLOSE = (1000, "")
 
-Provider = Callable[[], Awaitable[Mapping[str, Any]]]
-"""Collects a payload. AgentError, OSError and TimeoutError are logged; it is cancelled when it takes too long."""
-
 
 class Transport:
     """Keeps the agent connected. Call `run` once.
 
     `deliver` gets every message that the connection does not handle itself, in order; it should start long work in
-    other tasks. `translate`, `on_ready` and `on_lost` must not block; the last two alternate.
+    other tasks. `translate`, `on_ready`, `on_lost` and `on_telemetry_ack`, which gets the control plane's answers to
+    batches of telemetry, must not block. `on_ready` and `on_lost` alternate.
     """
 
     def __init__(
@@ -72,6 +71,7 @@ class Transport:
         on_ready: Callable[[HelloAck], None],
         on_lost: Callable[[str], None],
         outbox: Outbox,
+        on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
         translate: Callable[[str], Sequence[str]] = lambda text: (text,),
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
@@ -82,6 +82,7 @@ class Transport:
         self._heartbeat = heartbeat
         self._on_ready = on_ready
         self._on_lost = on_lost
+        self._on_telemetry_ack = on_telemetry_ack
         self._clock = clock
         self._tls = TlsFiles(settings.tls)
         self._writer = Writer(
@@ -95,7 +96,7 @@ class Transport:
                 uniform=(rng or random.SystemRandom()).uniform, max_delay_secs=settings.reconnect_max_delay_secs
             ),
             new_id=lambda: str(uuid.uuid4()),
-            timestamp=_timestamp,
+            timestamp=lambda: format_secs(time.time()),
             heartbeat_interval_secs=settings.heartbeat_interval_secs,
             timings=settings.timings,
             max_frame_bytes=settings.max_frame_bytes,
@@ -169,6 +170,13 @@ class Transport:
         """
         await self._writer.stream(encode(envelope))
 
+    async def send_stream_binary(self, data: bytes) -> None:
+        """As `send_stream`, for an encoded TelemetryFrame of at most 1 MiB.
+
+        Raises NotConnected as well when the control plane did not name `binary_telemetry` in its hello_ack.
+        """
+        await self._writer.stream(data)
+
     async def _stay_connected(self) -> None:
         self._perform(self._session.dial(self._clock()))
         while not (self._session.stopping and self._session.state is State.DISCONNECTED):
@@ -229,7 +237,7 @@ class Transport:
 
     async def _dial(self) -> Mapping[str, Any] | DialFailure:
         # Collected before dialling: the control plane gives a new connection 30 s to send hello.
-        hello = await self._gather(self._hello, self._timings.hello_timeout_secs)
+        hello = await gather(self._hello, self._timings.hello_timeout_secs)
         if hello is None:
             return DialFailure(kind=FailureKind.LOCAL, detail="the hello could not be gathered")
         try:
@@ -298,7 +306,7 @@ class Transport:
         while True:
             await self._heartbeat_wanted.wait()
             self._heartbeat_wanted.clear()
-            payload = await self._gather(self._heartbeat, self._session.interval)
+            payload = await gather(self._heartbeat, self._session.interval)
             self._perform(self._session.heartbeat_ready(payload, self._clock()))
 
     async def _watch_files(self) -> None:
@@ -325,6 +333,8 @@ class Transport:
                     self._writer.control(text)
                 case Send(text=text):
                     self._writer.heartbeat(text)
+                case Acknowledged(ack=answer):
+                    self._on_telemetry_ack(answer)
                 case Ready(ack=ack):
                     self._ready(ack)
                 case Lost(reason=reason):
@@ -348,21 +358,12 @@ class Transport:
 
     def _ready(self, ack: HelloAck) -> None:
         self._last_sentence = ""
-        self._writer.ready()
+        self._writer.ready(takes_binary=BINARY_TELEMETRY in ack.features)
         extra = {"server_name": ack.server_name, "pending_deployments": len(ack.pending_deployments)}
         _log.info("connected to the control plane", extra=extra)
         for problem in ack.problems:
             _log.warning("odd hello_ack", extra={"problem": problem})
         self._on_ready(ack)
-
-    async def _gather(self, provider: Provider, limit_secs: float) -> Mapping[str, Any] | None:
-        try:
-            async with asyncio.timeout(limit_secs):
-                return await provider()
-        except (AgentError, OSError, TimeoutError) as exc:
-            reason = str(exc) or f"it took longer than {limit_secs:g} s"
-            _log.warning("cannot gather a payload for the control plane", extra={"reason": reason})
-            return None
 
     async def _pause(self) -> None:
         """Wait until the session's next deadline, or until something changes."""
@@ -390,7 +391,3 @@ class Transport:
     def _without_token(self, text: str) -> str:
         # The peer may quote the token.
         return text.replace(self._settings.token, "[token]")
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

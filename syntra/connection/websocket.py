@@ -101,15 +101,17 @@ class Socket:
             self._fault(exc)
             raise SocketEnded(1006, "the connection broke") from exc
 
-    async def send(self, text: str) -> None:
-        """Return when the operating system has the text frame, except for at most 32 KiB.
+    async def send(self, frame: str | bytes) -> None:
+        """Send a text or a binary frame; return when the operating system has it, except for at most 32 KiB.
 
         Raises NotConnected otherwise. Aborts the socket first when the peer reads nothing within the send timeout.
         """
         connection = self._connection
+        is_text = isinstance(frame, str)
+        data = frame.encode(errors="replace") if isinstance(frame, str) else frame
         try:
             async with asyncio.timeout(self._send_timeout):
-                await connection.send(text.encode(errors="replace"), text=True)
+                await connection.send(data, text=is_text)
         except TimeoutError as exc:
             self.abort()
             raise NotConnected("cannot send to the control plane: it takes nothing; it is dialled again") from exc

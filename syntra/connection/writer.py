@@ -7,6 +7,9 @@ An outbox item counts as taken when the peer's WebSocket has read it: when the p
 §5.5.3). So items that a dead link swallowed are sent again. At most one batch is unconfirmed. Items that were
 unconfirmed when a connection ended are sent one at a time on the next: see `undelivered`.
 
+A binary frame of the stream is sent only when the peer has read the previous one. So a result or a heartbeat waits for
+at most one of them on a slow link, whatever the kernel would buffer.
+
 Every queue is bounded: control drops messages (a ping flood cannot grow memory), outbox is read in batches, heartbeat
 holds one message, stream makes its callers wait.
 """
@@ -27,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 OUTBOX_BATCH = 32
 CONTROL_MAX = 64
+MAX_BINARY_BYTES = 1024 * 1024
+"""The largest binary frame: a heartbeat behind it arrives within 10 s at 1 Mbit/s."""
 
 
 @frozen
@@ -56,10 +61,10 @@ class Outbox(Protocol):
 class _Waiting:
     """A stream message and the future that its sender awaits."""
 
-    __slots__ = ("left", "text")
+    __slots__ = ("frame", "left")
 
-    def __init__(self, text: str, left: asyncio.Future[None]) -> None:
-        self.text = text
+    def __init__(self, frame: str | bytes, left: asyncio.Future[None]) -> None:
+        self.frame = frame
         self.left = left
 
 
@@ -96,6 +101,8 @@ class Writer:
     def begin(self) -> None:
         """Start a connection: only control messages are sent until `ready`."""
         self._ready = False
+        self._takes_binary = False
+        self._binary_unread = False  # a binary frame was sent, and the peer has not read it
         self._heartbeat: str | None = None
         self._heartbeat_owed = False
         self._outbox_due = False
@@ -108,9 +115,13 @@ class Writer:
         self._drained.clear()
         self._left.clear()
 
-    def ready(self) -> None:
-        """The control plane accepted the agent: all queues are sent, the outbox first."""
+    def ready(self, *, takes_binary: bool = False) -> None:
+        """The control plane accepted the agent: all queues are sent, the outbox first.
+
+        `takes_binary` tells whether it understands binary frames.
+        """
         self._ready = True
+        self._takes_binary = takes_binary
         self._room.set()
         self.check_outbox()
 
@@ -156,25 +167,29 @@ class Writer:
         self._outbox_due = True
         self._wake.set()
 
-    async def stream(self, text: str) -> None:
-        """Return when the socket has the frame.
+    async def stream(self, frame: str | bytes) -> None:
+        """Send a text or binary frame; return when the socket has it.
 
-        Waits while the queue is full. Raises NotConnected when the frame was not sent, UnencodableMessage when it is
-        too large. Cancelling removes a frame that still waits; a frame that is being written is sent anyway.
+        Waits while the queue is full. Raises NotConnected when the frame was not sent, or is binary and this control
+        plane does not take it; UnencodableMessage when it is too large. Cancelling removes a frame that still waits; a
+        frame that is being written is sent anyway.
         """
-        if len(text) > self._max_frame_bytes:
-            raise UnencodableMessage(f"cannot send a message: it is larger than {self._max_frame_bytes} bytes")
+        limit = MAX_BINARY_BYTES if isinstance(frame, bytes) else self._max_frame_bytes
+        if len(frame) > limit:
+            raise UnencodableMessage(f"cannot send a message: it is larger than {limit} bytes")
         while self._ready and len(self._stream) >= self._stream_limit:
             self._room.clear()
             await self._room.wait()
         if not self._ready:
             raise _not_connected("the control plane has not accepted this agent")
-        item = _Waiting(text, asyncio.get_running_loop().create_future())
+        if isinstance(frame, bytes) and not self._takes_binary:
+            raise _not_connected("it does not take binary frames")
+        item = _Waiting(frame, asyncio.get_running_loop().create_future())
         self._stream.append(item)
         self._wake.set()
         await item.left
 
-    async def run(self, send: Callable[[str], Awaitable[None]]) -> None:
+    async def run(self, send: Callable[[str | bytes], Awaitable[None]]) -> None:
         """Write until cancelled, or until `send` raises. `send` returns when the socket has the frame."""
         while True:
             await self._wake.wait()
@@ -198,15 +213,19 @@ class Writer:
         while True:
             await self._left.wait()
             self._left.clear()
-            count = len(self._unconfirmed)
+            count, binary_sent = len(self._unconfirmed), self._binary_unread
             await probe()
+            if binary_sent:
+                self._binary_unread = False
+                self._wake.set()
             for _ in range(count):
                 # Removed only afterwards: a cancellation in between repeats a call, but loses no item.
                 await self._outbox.taken(self._unconfirmed[0].seq)
                 self._unconfirmed.popleft()
-            self.check_outbox()
+            if count:
+                self.check_outbox()
 
-    async def _write_one(self, send: Callable[[str], Awaitable[None]]) -> bool:
+    async def _write_one(self, send: Callable[[str | bytes], Awaitable[None]]) -> bool:
         """Send the next frame, or read the next batch; False when there is nothing to do."""
         if self._control:
             await send(self._control.popleft())
@@ -241,7 +260,7 @@ class Writer:
             self._drained.set()
         # Otherwise all of them are unconfirmed, and `confirm` will check the outbox again.
 
-    async def _write_durable(self, item: OutboxItem, send: Callable[[str], Awaitable[None]]) -> None:
+    async def _write_durable(self, item: OutboxItem, send: Callable[[str | bytes], Awaitable[None]]) -> None:
         frames = self._translate(item.text)
         if any(len(text) > self._max_frame_bytes for text in frames):
             # The peer would close the connection because of it every time, and block everything behind it.
@@ -265,22 +284,33 @@ class Writer:
         await self._outbox.replace(item.seq, short)
         return short
 
-    async def _write_stream(self, send: Callable[[str], Awaitable[None]]) -> bool:
-        while self._stream:
-            item = self._stream.popleft()
-            self._room.set()
-            if item.left.done():  # its sender was cancelled
-                continue
-            try:
-                await send(item.text)
-            except BaseException:
-                if not item.left.done():
-                    item.left.set_exception(_not_connected("the connection broke"))
-                raise
+    async def _write_stream(self, send: Callable[[str | bytes], Awaitable[None]]) -> bool:
+        item = self._next_of_stream()
+        if item is None:
+            return False
+        try:
+            await send(item.frame)
+        except BaseException:
             if not item.left.done():
-                item.left.set_result(None)
-            return True
-        return False
+                item.left.set_exception(_not_connected("the connection broke"))
+            raise
+        if isinstance(item.frame, bytes):
+            self._binary_unread = True
+            self._left.set()
+        if not item.left.done():
+            item.left.set_result(None)
+        return True
+
+    def _next_of_stream(self) -> _Waiting | None:
+        """Remove and return the first message that may be sent now, and remove those of cancelled senders."""
+        for item in list(self._stream):
+            if self._binary_unread and isinstance(item.frame, bytes) and not item.left.done():
+                continue
+            self._stream.remove(item)
+            self._room.set()
+            if not item.left.done():
+                return item
+        return None
 
 
 def _not_connected(reason: str) -> NotConnected:

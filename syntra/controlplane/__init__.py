@@ -1,5 +1,5 @@
 """The reference control plane: the same wire contract, kept small, for development, tests and one-person fleets.
 
-It implements the contract and has its own database. Of the agent's code it shares `connection.codec` only, so that each
-end checks the other. The entry point is `server`.
+It implements the contract and has its own database. Of the agent's code it shares `connection.codec` and the generated
+messages of `telemetry.wire` only, so that each end checks the other. The entry point is `server`.
 """

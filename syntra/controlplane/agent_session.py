@@ -20,6 +20,7 @@ from syntra.controlplane.inbox import HEARTBEAT, Inbox
 from syntra.controlplane.settings import Limits, Timings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.telemetry.intake import BINARY_TELEMETRY, FEATURES, TelemetryIntake
 from syntra.controlplane.websocket import WebSocket, WebSocketClosed
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields
@@ -47,6 +48,7 @@ class AgentSessions:
     store: StoreThread
     fleet: Fleet
     inbox: Inbox
+    telemetry: TelemetryIntake
     limits: Limits
     timings: Timings
     clock: Clock
@@ -77,7 +79,7 @@ class AgentSessions:
     async def _hello(self, socket: WebSocket, server_id: str) -> Envelope:
         try:
             async with asyncio.timeout(self.timings.hello):
-                frame = await socket.receive()
+                frame = (await socket.receive()).data
         except TimeoutError as exc:
             raise _Close(4002, f"no agent_hello within {self.timings.hello:g} s") from exc
         if len(frame) > self.limits.hello_bytes:
@@ -109,7 +111,7 @@ class AgentSessions:
     async def _connected(self, socket: WebSocket, server_id: str, hello: Envelope) -> None:
         now = self.clock()
         name = await self.store.run(Store.record_hello, server_id, json.dumps(dict(hello.payload)), now)
-        link = AgentLink(server_id=server_id, connected_at=now, socket=socket)
+        link = AgentLink(server_id=server_id, connected_at=now, socket=socket, features=_features(hello))
         try:
             await self.fleet.admit(link, name)
             _log.info("agent connected", extra={"server_id": server_id})
@@ -123,16 +125,25 @@ class AgentSessions:
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
-                    frame = await link.socket.receive()
+                    message = await link.socket.receive()
             except TimeoutError as exc:
                 raise _Close(4004, f"no heartbeat for {self.timings.heartbeat:g} s") from exc
+            if message.is_binary and BINARY_TELEMETRY in link.features:
+                await self.telemetry.take_frame(link, message.data)
+                continue
             try:
-                envelope = decode(frame)
+                envelope = decode(message.data)
             except MalformedFrame as exc:
                 raise _Close(4000, f"malformed frame: {exc}") from exc
             if envelope.type == HEARTBEAT:
                 deadline = loop.time() + self.timings.heartbeat
-            await self.inbox.take(link, envelope, len(frame))
+            await self.inbox.take(link, envelope, len(message.data))
+
+
+def _features(hello: Envelope) -> frozenset[str]:
+    """The extensions that the agent offers and this control plane uses."""
+    offered = hello.payload.get("capabilities")
+    return FEATURES & {name for name in offered if isinstance(name, str)} if isinstance(offered, list) else frozenset()
 
 
 def _version(field: str, text: str) -> tuple[int, int]:

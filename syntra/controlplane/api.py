@@ -25,6 +25,9 @@ from syntra.controlplane.records import CommandState, Server
 from syntra.controlplane.settings import ControlPlaneSettings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.telemetry.blocks import Kind
+from syntra.controlplane.telemetry.query import parse
+from syntra.controlplane.telemetry.reader import TelemetryReader
 from syntra.controlplane.tokens import bearer_token, new_agent_token, token_hash
 from syntra.controlplane.waiters import Waiters
 from syntra.model.errors import InvalidField
@@ -56,6 +59,7 @@ class ApiParts:
     fleet: Fleet
     waiters: Waiters
     clock: Clock
+    telemetry: TelemetryReader
     operator_hash: bytes = field(repr=False)
 
 
@@ -76,6 +80,7 @@ class Api:
             ("GET", "/api/v1/commands/([^/]+)", self._command),
             ("GET", "/api/v1/deployments/([^/]+)", self._deployment),
             ("GET", "/api/v1/logs/([^/]+)", self._logs),
+            ("GET", f"/api/v1/telemetry/({'|'.join(kind.value for kind in Kind)})", self._telemetry),
         ]
         self._routes = [(method, re.compile(pattern), action) for method, pattern, action in routes]
 
@@ -205,6 +210,10 @@ class Api:
         await self._parts.waiters.until(f"logs {call.argument}", self._wait(call), look)
         body = await self._store.run(listings.log_lines, call.argument, after, self._parts.settings.limits)
         return Response(status=200, body=body)
+
+    async def _telemetry(self, call: Call) -> Response:
+        query = parse(Kind(call.argument), call.query, self._parts.settings.limits.answer_records)
+        return Response(status=200, body=await self._parts.telemetry.answer(query))
 
     # Parts of actions
 

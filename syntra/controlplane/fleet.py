@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from syntra.connection.codec import Envelope, encode
@@ -27,11 +28,15 @@ DEPLOY = "deploy"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AgentLink:
-    """One agent's connection after its hello. `gone` is set when its session has ended."""
+    """One agent's connection after its hello. `gone` is set when its session has ended.
+
+    `features` are the extensions of the contract that its hello offers and this control plane uses.
+    """
 
     server_id: str
     connected_at: str
     socket: WebSocket
+    features: frozenset[str] = frozenset()
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -92,7 +97,9 @@ class Fleet:
             if slot.link is not None:
                 await self._supersede(slot.link)
             queued = await self._take_queued(link)
-            ack = self.hello_ack(link.server_id, server_name, accepted=True, pending=queued)
+            ack = self.hello_ack(
+                link.server_id, server_name, accepted=True, pending=queued, features=sorted(link.features)
+            )
             await self._write(link, ack, queued)
             slot.link = link
             # The deploys that did not fit into the frame of the acknowledgement.
@@ -165,8 +172,16 @@ class Fleet:
         deadline = self._deadlines.get(request_id)
         return 0.0 if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
 
-    def hello_ack(self, server_id: str, server_name: str, *, accepted: bool, pending: list[QueuedDeploy]) -> Envelope:
-        """The answer to a hello."""
+    def hello_ack(
+        self,
+        server_id: str,
+        server_name: str,
+        *,
+        accepted: bool,
+        pending: list[QueuedDeploy],
+        features: Sequence[str] = (),
+    ) -> Envelope:
+        """The answer to a hello. Without features it is that of the contract 1.0."""
         payload: dict[str, object] = {
             "server_id": server_id,
             "accepted": accepted,
@@ -177,6 +192,7 @@ class Fleet:
                 "telemetry_batch_interval_seconds": self._settings.telemetry_batch_interval_seconds,
                 "telemetry_buffer_max_mb": 50,
                 "log_level": self._settings.agent_log_level,
+                **({"features": list(features)} if features else {}),
             },
             "pending_deployments": [json.loads(deploy.payload) for deploy in pending],
         }

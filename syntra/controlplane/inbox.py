@@ -16,6 +16,7 @@ from syntra.controlplane.records import LogLine
 from syntra.controlplane.settings import Limits
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.telemetry.intake import TelemetryIntake
 from syntra.controlplane.waiters import Waiters
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields
@@ -38,9 +39,18 @@ _LONGEST_NAME = 256
 class Inbox:
     """Takes the messages of all agents."""
 
-    def __init__(self, store: StoreThread, fleet: Fleet, waiters: Waiters, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: StoreThread,
+        fleet: Fleet,
+        telemetry: TelemetryIntake,
+        waiters: Waiters,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
         self._store = store
         self._fleet = fleet
+        self._telemetry = telemetry
         self._waiters = waiters
         self._limits = limits
         self._clock = clock
@@ -74,7 +84,7 @@ class Inbox:
                 await self._store.run(Store.add_alert, link.server_id, text, self._clock())
                 return True
             case "telemetry_batch":
-                await self._store.run(Store.count_telemetry, link.server_id, size)
+                await self._telemetry.take_message(link, envelope.payload, size)
                 return True
             case "pong":
                 # A ping is a command whose request id is the id of the envelope.

@@ -11,7 +11,7 @@ from syntra.utils.frozen import frozen
 Cursor = TypeVar("Cursor", str, int)
 
 # For `next`, `more`, and the brackets around the list.
-_FRAMING_BYTES = 1024
+FRAMING_BYTES = 1024
 
 
 @frozen
@@ -36,7 +36,7 @@ def page(
     Reads at most one record too many. A first record is taken whatever its size, so that a client always advances.
     """
     texts: list[bytes] = []
-    room = max_bytes - _FRAMING_BYTES
+    room = max_bytes - FRAMING_BYTES
     for cursor, record in records:
         text = json_bytes(record)
         if texts and (len(text) + 1 > room or len(texts) == max_records):

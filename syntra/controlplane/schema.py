@@ -70,8 +70,31 @@ CREATE INDEX commands_of_server ON commands (server_id, seq, state, size);
 CREATE INDEX deployments_of_server ON deployments (server_id, seq, size);
 """
 
+# Telemetry in blocks, as it came: zstd of OTLP or of lines of JSON. `telemetry_batches` has the ids of stored batches.
+_VERSION_3 = """
+CREATE TABLE telemetry (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, server_id TEXT NOT NULL, size INTEGER NOT NULL, received_at TEXT NOT NULL,
+    kind TEXT NOT NULL, form TEXT NOT NULL, oldest_ns INTEGER NOT NULL, newest_ns INTEGER NOT NULL,
+    items INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX telemetry_of_server ON telemetry (server_id, seq, size);
+CREATE INDEX telemetry_of_kind ON telemetry (kind, seq, newest_ns, oldest_ns, server_id);
+CREATE INDEX telemetry_by_age ON telemetry (received_at);
+CREATE TABLE telemetry_services (
+    kind TEXT NOT NULL, service TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (kind, service, seq)
+) WITHOUT ROWID;
+CREATE INDEX services_of_telemetry ON telemetry_services (seq);
+CREATE TRIGGER telemetry_deleted AFTER DELETE ON telemetry
+    BEGIN DELETE FROM telemetry_services WHERE seq = old.seq; END;
+CREATE TABLE telemetry_batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, server_id TEXT NOT NULL, batch_id TEXT NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0, UNIQUE (server_id, batch_id)
+);
+CREATE INDEX batches_of_server ON telemetry_batches (server_id, seq, size);
+"""
+
 # The steps from an empty file to the current version. A released step never changes.
-_STEPS = (_VERSION_1, _VERSION_2)
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
 VERSION = len(_STEPS)
 
 

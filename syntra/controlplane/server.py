@@ -23,6 +23,10 @@ from syntra.controlplane.inbox import Inbox
 from syntra.controlplane.settings import ControlPlaneSettings, Timings
 from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
+from syntra.controlplane.telemetry.expiry import expire_regularly
+from syntra.controlplane.telemetry.intake import TelemetryIntake
+from syntra.controlplane.telemetry.otlp_items import decode_items
+from syntra.controlplane.telemetry.reader import TelemetryReader
 from syntra.controlplane.tokens import bearer_token, read_or_create_operator_token, token_hash
 from syntra.controlplane.waiters import Waiters
 from syntra.controlplane.websocket import WebSocket, handshake
@@ -71,13 +75,16 @@ class ControlPlane:
                     fleet=fleet,
                     waiters=self._waiters,
                     clock=self._clock,
+                    telemetry=TelemetryReader(self.store, settings.limits, decode_items),
                     operator_hash=operator_hash,
                 )
             )
+            telemetry = TelemetryIntake(self.store, settings.limits, self._clock)
             self._sessions = AgentSessions(
                 store=self.store,
                 fleet=fleet,
-                inbox=Inbox(self.store, fleet, self._waiters, settings.limits, self._clock),
+                inbox=Inbox(self.store, fleet, telemetry, self._waiters, settings.limits, self._clock),
+                telemetry=telemetry,
                 limits=settings.limits,
                 timings=settings.timings,
                 clock=self._clock,
@@ -92,6 +99,8 @@ class ControlPlane:
                     f"cannot listen on {settings.host} port {settings.port}: {exc.strerror or exc}; "
                     "choose another address or stop what uses it"
                 ) from exc
+            expiry = expire_regularly(self.store, settings.limits.telemetry_days, self._clock)
+            self._tasks.add(self._group.create_task(expiry, name="controlplane expiry"))
             self._opened = opened.pop_all()
         _log.info(
             "control plane listening", extra={"host": settings.host, "port": self.port, "tls": self._tls is not None}

@@ -69,6 +69,15 @@ class Limits:
     kept_alerts: int = 10_000
     kept_log_lines: int = 100_000
     kept_bytes: int = 64 * 1024 * 1024
+    # The same for telemetry: blocks, their bytes, and the ids by which a batch that comes again is recognised.
+    kept_telemetry_blocks: int = 100_000
+    kept_telemetry_bytes: int = 256 * 1024 * 1024
+    kept_telemetry_ids: int = 100_000
+    telemetry_days: int = 7
+    # One batch of telemetry when it is decompressed. Decoding happens in smaller parts.
+    telemetry_batch_bytes: int = 16 * 1024 * 1024
+    # Compressed bytes that one query reads. If it finds less than a page in them, its answer says that there is more.
+    telemetry_query_bytes: int = 32 * 1024 * 1024
 
 
 @frozen

@@ -40,7 +40,7 @@ class Store:
         self._limits = limits
         self.database = open_database(path)
         self._box = SealedBox.open_or_create(path.with_suffix(".key"))
-        self._trimmer = Trimmer(self.database, limits)
+        self.trimmer = Trimmer(self.database, limits)
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and close."""
@@ -53,7 +53,7 @@ class Store:
 
     def add_token(self, token_hash: bytes, server_id: str, name: str, now: str) -> None:
         """Add a token of a server, and the server when it is new."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             servers, tokens = database.execute(
                 "SELECT (SELECT count(*) FROM servers WHERE server_id != ?1),"
                 " (SELECT count(*) FROM tokens WHERE server_id = ?1)",
@@ -89,7 +89,7 @@ class Store:
 
     def record_hello(self, server_id: str, hello: str, now: str) -> str:
         """Store the newest hello; returns the server's name."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute("UPDATE servers SET hello = ?, hello_at = ? WHERE server_id = ?", (hello, now, server_id))
             row = database.execute("SELECT name FROM servers WHERE server_id = ?", (server_id,)).fetchone()
         return str(row["name"])
@@ -98,14 +98,6 @@ class Store:
         """Store the newest heartbeat."""
         self.database.execute(
             "UPDATE servers SET heartbeat = ?, heartbeat_at = ? WHERE server_id = ?", (heartbeat, now, server_id)
-        )
-
-    def count_telemetry(self, server_id: str, size: int) -> None:
-        """Count one batch of `size` bytes."""
-        self.database.execute(
-            "UPDATE servers SET telemetry_batches = telemetry_batches + 1, telemetry_bytes = telemetry_bytes + ?"
-            " WHERE server_id = ?",
-            (size, server_id),
         )
 
     def count_ignored(self, server_id: str) -> None:
@@ -132,7 +124,7 @@ class Store:
         A deployment id may be repeated for the same server, to send a deploy again that was lost.
         Raises Conflict when the request id was used, or the deployment id belongs to another server, and LimitReached.
         """
-        with self._transaction() as database:
+        with self.transaction() as database:
             queued = "SELECT count(*) FROM commands WHERE server_id = ? AND state = 'queued'"
             if (
                 queued_payload is not None
@@ -171,8 +163,8 @@ class Store:
                     raise Conflict(
                         f"cannot start deployment {deployment_id}: the id belongs to another server; choose another"
                     )
-            self._trimmer.added("commands")
-            self._trimmer.added("deployments", rows=int(deployment_id is not None))
+            self.trimmer.added("commands")
+            self.trimmer.added("deployments", rows=int(deployment_id is not None))
 
     def queue_unsent(self, request_id: str, payload: str) -> None:
         """Queue a command that was certainly not written to a socket."""
@@ -193,7 +185,7 @@ class Store:
         """Mark queued deploys as sent and return them, oldest first: at least one, more within `limit_bytes`."""
         taken: list[QueuedDeploy] = []
         size = 0
-        with self._transaction() as database:
+        with self.transaction() as database:
             for row in database.execute(
                 "SELECT request_id, deployment_id, queued_payload FROM commands"
                 " WHERE server_id = ? AND state = 'queued' ORDER BY seq",
@@ -218,13 +210,13 @@ class Store:
 
     def answer(self, server_id: str, request_id: str, response: str, now: str) -> bool:
         """Store the response to a command; it replaces an earlier one. False when this server has no such command."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             found = database.execute(
                 "UPDATE commands SET state = 'answered', response = ?1, answered_at = ?2, size = length(?1)"
                 " WHERE request_id = ?3 AND server_id = ?4",
                 (response, now, request_id, server_id),
             ).rowcount
-            self._trimmer.added("commands", rows=0, size=len(response))
+            self.trimmer.added("commands", rows=0, size=len(response))
         return found > 0
 
     def command(self, request_id: str) -> Command | None:
@@ -238,7 +230,7 @@ class Store:
         self, *, server_id: str, deployment_id: str, service_id: str | None, status: DeployState, event: str, now: str
     ) -> bool:
         """Store a `deploy_status`. False when the deployment belongs to another server."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             row = database.execute(
                 "INSERT INTO deployments (deployment_id, server_id, service_id, status, created_at, updated_at)"
                 " VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (deployment_id) DO UPDATE SET"
@@ -254,8 +246,8 @@ class Store:
                 " VALUES (?1, ?2, ?3, length(?3), ?4)",
                 (deployment_id, now, event, server_id),
             )
-            self._trimmer.added("deployments")
-            self._trimmer.added("events", size=len(event))
+            self.trimmer.added("deployments")
+            self.trimmer.added("events", size=len(event))
         return True
 
     def deployment(self, deployment_id: str) -> Deployment | None:
@@ -274,12 +266,12 @@ class Store:
 
     def add_alert(self, server_id: str, alert: str, now: str) -> None:
         """Store an alert."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(
                 "INSERT INTO alerts (server_id, received_at, payload, size) VALUES (?1, ?2, ?3, length(?3))",
                 (server_id, now, alert),
             )
-            self._trimmer.added("alerts", size=len(alert))
+            self.trimmer.added("alerts", size=len(alert))
 
     def alerts(self, server_id: str, after: int) -> Iterator[Entry]:
         """Alerts of a server beyond `after`, oldest first. Read row by row, in the thread of the store."""
@@ -292,7 +284,7 @@ class Store:
 
     def add_log_lines(self, server_id: str, request_id: str, lines: Sequence[LogLine], done: bool) -> bool:
         """Store lines of a subscription. False when this server has no such subscription."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             found = database.execute(
                 "UPDATE commands SET stream_done = max(stream_done, ?) WHERE request_id = ? AND server_id = ?",
                 (done, request_id, server_id),
@@ -308,7 +300,7 @@ class Store:
                     for line, size in zip(lines, sizes, strict=True)
                 ],
             )
-            self._trimmer.added("log_lines", rows=len(lines), size=sum(sizes))
+            self.trimmer.added("log_lines", rows=len(lines), size=sum(sizes))
         return True
 
     def log_lines(self, request_id: str, after: int) -> Iterator[LogLine]:
@@ -332,7 +324,8 @@ class Store:
     # Internals
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One transaction: committed at the end, rolled back after an exception."""
         self.database.execute("BEGIN IMMEDIATE")
         try:
             yield self.database

@@ -13,8 +13,9 @@ _EVERY_PART = 16
 
 
 class _Table:
-    def __init__(self, max_rows: int, deletable: str = "TRUE") -> None:
+    def __init__(self, max_rows: int, max_bytes: int, deletable: str = "TRUE") -> None:
         self.max_rows = max_rows
+        self.max_bytes = max_bytes
         self.deletable = deletable
         """The SQL condition for rows that may be deleted."""
         self.new_rows = 0
@@ -26,13 +27,15 @@ class Trimmer:
 
     def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
         self._database = database
-        self._max_bytes = limits.kept_bytes
+        most = limits.kept_bytes
         self._tables = {
-            "commands": _Table(limits.kept_commands, "state != 'queued'"),
-            "deployments": _Table(limits.kept_deployments),
-            "events": _Table(limits.kept_events),
-            "alerts": _Table(limits.kept_alerts),
-            "log_lines": _Table(limits.kept_log_lines),
+            "commands": _Table(limits.kept_commands, most, "state != 'queued'"),
+            "deployments": _Table(limits.kept_deployments, most),
+            "events": _Table(limits.kept_events, most),
+            "alerts": _Table(limits.kept_alerts, most),
+            "log_lines": _Table(limits.kept_log_lines, most),
+            "telemetry": _Table(limits.kept_telemetry_blocks, limits.kept_telemetry_bytes),
+            "telemetry_batches": _Table(limits.kept_telemetry_ids, most),
         }
 
     def added(self, name: str, *, rows: int = 1, size: int = 0) -> None:
@@ -40,7 +43,7 @@ class Trimmer:
         table = self._tables[name]
         table.new_rows += rows
         table.new_bytes += size
-        if table.new_rows < min(_EVERY_ROWS, table.max_rows) and table.new_bytes < self._max_bytes // _EVERY_PART:
+        if table.new_rows < min(_EVERY_ROWS, table.max_rows) and table.new_bytes < table.max_bytes // _EVERY_PART:
             return
         table.new_rows = table.new_bytes = 0
         self._trim(name, table)
@@ -50,7 +53,7 @@ class Trimmer:
             f"SELECT server_id, count(*), sum(size) FROM {name} WHERE {table.deletable} GROUP BY server_id"
         ).fetchall()
         most_rows = fair_share([rows for _, rows, _ in usage], table.max_rows)
-        most_bytes = fair_share([size for _, _, size in usage], self._max_bytes)
+        most_bytes = fair_share([size for _, _, size in usage], table.max_bytes)
         for server_id, rows, size in usage:
             if (most_rows is not None and rows > most_rows) or (most_bytes is not None and size > most_bytes):
                 self._database.execute(

@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 
 from syntra.controlplane.settings import Timings
 from syntra.utils.errors import AgentError
+from syntra.utils.frozen import frozen
 
 # At DEBUG the library logs whole frames, which contain registry passwords.
 _PROTOCOL_LOGGER = logging.getLogger(f"{__name__}.protocol")
@@ -37,6 +38,14 @@ class WebSocketClosed(AgentError):
 
 class NotSent(WebSocketClosed):
     """Nothing of the message was written, so it may be sent again or queued."""
+
+
+@frozen
+class Received:
+    """One message. `is_binary` is its type; text is not checked to be UTF-8."""
+
+    data: bytes
+    is_binary: bool
 
 
 def handshake(path: str, headers: list[tuple[str, str]], method: str, version: str) -> Response:
@@ -60,8 +69,9 @@ class WebSocket:
         self._writer = writer
         self._timings = timings
         self._protocol = ServerProtocol(state=State.OPEN, max_size=max_bytes, logger=_PROTOCOL_LOGGER)
-        self._messages: deque[bytes] = deque()
+        self._messages: deque[Received] = deque()
         self._fragments = bytearray()
+        self._is_binary = False
         self._ended = False
         self._loop = asyncio.get_running_loop()
         self._last_received = self._loop.time()
@@ -75,8 +85,8 @@ class WebSocket:
         """Whether a message can be sent, because no close was sent or received."""
         return self._protocol.state is State.OPEN and not self._writer.is_closing()
 
-    async def receive(self) -> bytes:
-        """The next message, text or binary, as bytes. Raises WebSocketClosed. Cancel-safe; for the owner only."""
+    async def receive(self) -> Received:
+        """The next message. Raises WebSocketClosed. Cancel-safe; for the owner only."""
         while not self._messages:
             if self._ended:
                 code, reason = self._close()
@@ -143,9 +153,11 @@ class WebSocket:
             self._protocol.receive_eof()
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                if event.opcode is not Opcode.CONT:
+                    self._is_binary = event.opcode is Opcode.BINARY
                 self._fragments += event.data
                 if event.fin:
-                    self._messages.append(bytes(self._fragments))
+                    self._messages.append(Received(data=bytes(self._fragments), is_binary=self._is_binary))
                     self._fragments.clear()
         self._flush()
 

@@ -113,6 +113,7 @@ class Agent:
         self.hello: Callable[[], Awaitable[Mapping[str, Any]]] = changes.pop("hello", self._hello)
         self.deliver: Callable[[Envelope], Awaitable[None]] = changes.pop("deliver", self.delivered.put)
         self.heartbeat: Callable[[], Awaitable[Mapping[str, Any]]] = changes.pop("heartbeat", self._heartbeat)
+        on_telemetry_ack = changes.pop("on_telemetry_ack", lambda ack: None)
         self.failures = Failures()
         settings = ConnectionSettings(
             **{"endpoint": endpoint, "token": TOKEN, "version": "0.1.0", "timings": timings, **changes}
@@ -125,6 +126,7 @@ class Agent:
             on_ready=self.ready.put_nowait,
             on_lost=self.lost.put_nowait,
             outbox=self.outbox,
+            on_telemetry_ack=on_telemetry_ack,
             rng=Hurried(),
         )
 

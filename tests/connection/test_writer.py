@@ -19,7 +19,7 @@ class Wire:
     """A socket that records, and that takes frames only while `open` is set."""
 
     def __init__(self) -> None:
-        self.sent: list[str] = []
+        self.sent: list[str | bytes] = []
         self.open = asyncio.Event()
         self.open.set()
         self.broken = False
@@ -27,7 +27,7 @@ class Wire:
         self.busy = asyncio.Event()
         self.changed = asyncio.Condition()
 
-    async def send(self, text: str) -> None:
+    async def send(self, text: str | bytes) -> None:
         self.busy.set()
         await self.open.wait()
         if self.broken:
@@ -45,7 +45,7 @@ class Wire:
             self.deaf = False
             self.changed.notify_all()
 
-    async def until(self, count: int) -> list[str]:
+    async def until(self, count: int) -> list[str | bytes]:
         async with asyncio.timeout(5), self.changed:
             await self.changed.wait_for(lambda: len(self.sent) >= count)
         return self.sent
@@ -130,7 +130,7 @@ async def test_a_long_outbox_lets_a_heartbeat_out_between_two_batches() -> None:
         wire.open.set()
         sent = await wire.until(count + 2)
     assert sent.index("heartbeat") == 1 + OUTBOX_BATCH
-    assert [text for text in sent if text.startswith("r")] == [f"r{n}" for n in range(count)]
+    assert [text for text in sent if str(text).startswith("r")] == [f"r{n}" for n in range(count)]
     assert max(outbox.fetches) <= OUTBOX_BATCH
 
 

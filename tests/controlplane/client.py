@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from syntra.utils.errors import AgentError
 
@@ -123,6 +123,20 @@ class ControlPlaneClient:
     def alerts(self, server_id: str, after: int = 0) -> JsonObject:
         """A page of alerts beyond `after`: `{"alerts", "next", "more"}`."""
         return self._call("GET", f"/api/v1/servers/{_quoted(server_id)}/alerts?after={after}")
+
+    def telemetry(self, kind: str, **fields: object) -> JsonObject:
+        """A page of items: `{KIND, "next", "more"}`. `since` is the field `from`, which Python reserves."""
+        given = {"from" if name == "since" else name: str(value) for name, value in fields.items()}
+        return self._call("GET", f"/api/v1/telemetry/{kind}?{urlencode(given)}")
+
+    def all_telemetry(self, kind: str, **fields: object) -> list[JsonObject]:
+        """The items of all pages."""
+        page = self.telemetry(kind, **fields)
+        found: list[JsonObject] = page[kind]
+        while page["more"]:
+            page = self.telemetry(kind, **{**fields, "after": page["next"]})
+            found += page[kind]
+        return found
 
     def logs(self, request_id: str, after: int = 0, wait: float | None = None) -> JsonObject:
         """A page of lines beyond `after`: `{"lines", "next", "more", "done"}`; `wait` at most for the first of them."""

@@ -215,11 +215,11 @@ async def test_very_long_lines_are_cut(tmp_path: Path) -> None:
         assert len(page["lines"][0]["message"]) == 64 * 1024
 
 
-async def test_telemetry_is_counted_only(tmp_path: Path) -> None:
+async def test_telemetry_is_counted(tmp_path: Path) -> None:
     async with running(tmp_path) as plane, plane.agent() as agent:
-        batches: list[object] = ["KLUv/SAAAQAA", {"logs": [], "traces": []}]
-        for data in batches:
-            await agent.send("telemetry_batch", {"batch_id": "b", "agent_id": "agt_1", "data": data})
+        for number in range(2):
+            data: dict[str, object] = {"logs": [], "traces": []}
+            await agent.send("telemetry_batch", {"batch_id": f"b{number}", "agent_id": "agt_1", "data": data})
         await agent.settled()
         telemetry = (await plane.call(plane.client.server, "srv_1"))["telemetry"]
         assert telemetry["batches"] == 2

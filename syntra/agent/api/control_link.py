@@ -19,9 +19,9 @@ from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
 from syntra.connection.codec import Envelope
-from syntra.connection.dialect.hub import is_stub
+from syntra.connection.dialect.hub import Hub, is_stub
 from syntra.connection.errors import NotConnected
-from syntra.connection.messages import HelloAck
+from syntra.connection.messages import BINARY_TELEMETRY, HelloAck, TelemetryAck
 from syntra.connection.session import State
 from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
 from syntra.model.fields import Json
@@ -80,8 +80,14 @@ class ControlLink:
         door: DialectDoor,
         log_handle: LogHandle,
         health_results: Callable[[], Sequence[HealthResult]],
+        extensions: Sequence[str] = (),
+        on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
     ) -> None:
-        """`door` translates frames; `health_results` returns the probe results since its last call."""
+        """`door` translates frames; `health_results` returns the probe results since its last call.
+
+        `extensions` are the extensions of the contract that hello offers; `features` has those that the control plane
+        uses. `on_telemetry_ack` gets its answers to batches of telemetry, and must not block.
+        """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
         self._runtime = runtime
@@ -91,6 +97,8 @@ class ControlLink:
         self._log_handle = log_handle
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
+        self._extensions = frozenset(extensions)
+        self._agreed: frozenset[str] = frozenset()
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
@@ -104,12 +112,13 @@ class ControlLink:
             on_ready=self._ready,
             on_lost=self._lost,
             outbox=outbox,
+            on_telemetry_ack=on_telemetry_ack,
             translate=door.translate,
         )
         self._shipping = HealthShipping(
             identity.agent_id,
             drain=health_results,
-            is_connected=lambda: self._transport.status.state is State.READY,
+            is_connected=lambda: self.is_connected,
             send=self.stream,
             pause_secs=lambda: self._batch_secs,
         )
@@ -131,6 +140,16 @@ class ControlLink:
     async def stop(self) -> None:
         """Close the connection with code 1000 (normal closure)."""
         await self._transport.stop()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the control plane has accepted the agent on the current connection."""
+        return self._transport.status.state is State.READY
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The extensions that hello offered and the control plane named. Empty while not connected, and for the hub."""
+        return frozenset() if self._door.name == Hub.name else self._agreed
 
     def status(self) -> dict[str, Json]:
         """The connection as `status` shows it."""
@@ -156,6 +175,18 @@ class ControlLink:
         except NotConnected as gone:
             raise PeerGone(str(gone)) from gone
 
+    async def send_binary(self, data: bytes) -> None:
+        """Send an encoded TelemetryFrame of at most 1 MiB; returns when the socket has it.
+
+        Raises PeerGone when it was not sent: no connection, or `features` has no `binary_telemetry`.
+        """
+        if BINARY_TELEMETRY not in self.features:
+            raise PeerGone("cannot send a binary frame: the control plane did not agree to binary_telemetry")
+        try:
+            await self._transport.send_stream_binary(data)
+        except NotConnected as gone:
+            raise PeerGone(str(gone)) from gone
+
     async def _hello(self) -> Mapping[str, Any]:
         host = await asyncio.to_thread(facts, self._data_dir)
         try:
@@ -173,7 +204,7 @@ class ControlLink:
             "runtime": name,
             "runtime_version": version,
             **host.to_payload(),
-            "capabilities": list(CAPABILITIES),
+            "capabilities": [*CAPABILITIES, *sorted(self._extensions)],
             "protocol_version": PROTOCOL_VERSION,
             "min_supported": PROTOCOL_VERSION,
         }
@@ -230,6 +261,7 @@ class ControlLink:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
         for problem in ack.problems:
             log.warning("part of hello_ack is invalid", extra={"reason": problem})
+        self._agreed = ack.features & self._extensions
         if ack.telemetry_batch_interval_secs is not None:
             self._batch_secs = ack.telemetry_batch_interval_secs
         if ack.log_level is not None:
@@ -247,6 +279,7 @@ class ControlLink:
 
     def _lost(self, reason: str) -> None:
         log.info("control plane disconnected", extra={"reason": reason})
+        self._agreed = frozenset()
         if self._router is not None:
             self._router.forget(self)
 

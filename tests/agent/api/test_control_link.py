@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -21,7 +21,8 @@ from syntra.agent.config.settings import ControlPlaneSettings, Settings, Telemet
 from syntra.agent.health.results import HealthResult, HealthResults
 from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.dialects import RememberedDialects
-from syntra.agent.messages import envelope
+from syntra.agent.messages import PeerGone, envelope
+from syntra.connection.messages import TelemetryAck
 from syntra.health.result import ProbeResult
 from syntra.model.fields import Json
 from syntra.model.ids import ServiceId
@@ -41,7 +42,9 @@ async def linked(
     router: object = None,
     results: HealthResults | None = None,
     dialect: str = "auto",
-) -> AsyncIterator[None]:
+    extensions: Sequence[str] = (),
+    acks: asyncio.Queue[TelemetryAck] | None = None,
+) -> AsyncIterator[ControlLink]:
     """The agent's router, or another, linked to the control plane."""
     control_plane = ControlPlaneSettings(endpoint=plane.endpoint(), token="syn_agt_x")
     link = ControlLink(
@@ -53,11 +56,13 @@ async def linked(
         door=DialectDoor(dialect, plane.endpoint(), RememberedDialects(agent.journal._database)),
         log_handle=cast(LogHandle, None),
         health_results=(results or HealthResults()).drain,
+        extensions=extensions,
+        on_telemetry_ack=(acks or asyncio.Queue()).put_nowait,
     )
     link.route_to(cast(Router, router or agent.router))
     async with asyncio.TaskGroup() as group:
         group.create_task(link.run(), name="link")
-        yield
+        yield link
         await link.stop()
 
 
@@ -164,6 +169,71 @@ async def test_what_probes_find_is_shipped_in_batches_as_the_contract_says(tmp_p
     }
     [failed] = later["data"]["health_checks"]
     assert (failed["is_healthy"], failed["error"]) == (False, "connection refused")
+
+
+# Extensions
+
+
+async def until_connected(link: ControlLink) -> None:
+    async with asyncio.timeout(5):
+        while not link.is_connected:
+            await asyncio.sleep(0.001)
+
+
+AGREED = {"config": {"features": ["binary_telemetry", "telemetry_ack", "log_credit"]}}
+
+
+async def test_extensions_are_offered_in_hello_and_used_as_agreed_while_connected(tmp_path: Path) -> None:
+    adapter, acks = FakeEngine(), asyncio.Queue[TelemetryAck]()
+    frames = asyncio.Queue[bytes]()
+    extensions = ("telemetry_ack", "binary_telemetry")
+
+    async def behaviour(plane: ControlPlane, connection: ServerConnection) -> None:
+        plane.frames.put_nowait(json.loads(await connection.recv()))
+        await connection.send(frame("hello_ack", AGREED))
+        async for data in connection:
+            if isinstance(data, bytes):
+                frames.put_nowait(data)
+                await connection.send(frame("telemetry_ack", {"batch_id": "b", "accepted": True}))
+
+    async with running(tmp_path, adapter) as agent, ControlPlane(behaviour).serving() as plane:
+        async with linked(tmp_path, plane, agent, adapter, extensions=extensions, acks=acks) as link:
+            offered = (await plane.next("agent_hello"))["payload"]["capabilities"]
+            assert offered == [*control_link.CAPABILITIES, "binary_telemetry", "telemetry_ack"]
+            await until_connected(link)
+            assert link.features == {"binary_telemetry", "telemetry_ack"}
+            await link.send_binary(b"data")
+            assert await get(frames) == b"data"
+            assert (await get(acks)).batch_id == "b"
+        assert link.features == frozenset()
+        with pytest.raises(PeerGone):
+            await link.send_binary(b"data")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "extensions", "ack"),
+    [
+        # Its own code answers hello so; an ack that names features would not make it read binary frames.
+        ("hub", ("binary_telemetry",), AGREED),
+        ("hub", ("binary_telemetry",), {}),
+        ("auto", ("binary_telemetry",), {}),
+        ("auto", ("telemetry_ack",), AGREED),
+        ("contract", (), AGREED),
+    ],
+)
+async def test_the_hub_and_a_control_plane_without_the_agreement_get_no_binary_frame(
+    tmp_path: Path, dialect: str, extensions: tuple[str, ...], ack: dict[str, Any]
+) -> None:
+    adapter = FakeEngine()
+    async with (
+        running(tmp_path, adapter) as agent,
+        ControlPlane(ack={"accepted": True, **ack}).serving() as plane,
+        linked(tmp_path, plane, agent, adapter, dialect=dialect, extensions=extensions) as link,
+    ):
+        await plane.next("heartbeat")
+        assert "binary_telemetry" not in link.features
+        with pytest.raises(PeerGone, match="did not agree to binary_telemetry"):
+            await link.send_binary(b"data")
 
 
 # The dialect
