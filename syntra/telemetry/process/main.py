@@ -8,9 +8,10 @@ import logging
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from syntra.telemetry.link import Link, Message
-from syntra.telemetry.process.service import TelemetryService
+from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
 
@@ -49,10 +50,13 @@ async def _main(channel: socket.socket) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]
+            shipping = [group.create_task(work, name=name) for name, work in service.shipping()]
             await link.send("ready")
             await _follow(link, service)
             await service.finish()
-            for task in tasks:
+            if shipping:
+                await asyncio.wait(shipping, timeout=FINISH_SECS + 1)
+            for task in [*tasks, *shipping]:
                 task.cancel()
     finally:
         await service.close()
@@ -64,13 +68,28 @@ async def _follow(link: Link, service: TelemetryService) -> None:
     while (message := await link.receive()) is not None:
         if message.kind == "stop":
             return
-        await _take(message, service)
+        await _take(link, message, service)
 
 
-async def _take(message: Message, service: TelemetryService) -> None:
-    fields = message.fields
+async def _take(link: Link, message: Message, service: TelemetryService) -> None:
+    fields: Any = message.fields
     match message.kind:
         case "senders":
-            service.senders.update(fields["senders"])  # type: ignore[arg-type]  # as `agent.telemetry.senders` makes it
+            service.senders.update(fields["senders"])
+        case "gateways":
+            service.senders.within(fields["subnets"])
+            await service.listeners.open(fields["gateways"])
+        case "control_plane":
+            service.control_plane.update(fields)
+        case "sent":
+            service.control_plane.sent(fields)
+        case "acknowledged":
+            service.control_plane.acknowledged(fields)
+        case "status":
+            await link.send("answer", {"number": fields["number"], **service.status()})
+        case "tail":
+            service.tails.begin(fields["number"], fields["service"], fields["signal"])
+        case "end_tail":
+            service.tails.end(fields["number"])
         case _:
             log.warning("unknown message of the agent", extra={"kind": message.kind})

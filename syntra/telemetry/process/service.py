@@ -6,7 +6,9 @@ import asyncio
 import logging
 import ssl
 import time
+import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,18 @@ from syntra.telemetry.otlp.json_decoder import decode_json
 from syntra.telemetry.process.admission import MemoryBudget
 from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
-from syntra.telemetry.process.export import destination
 from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
 from syntra.telemetry.process.pipeline import Pipeline
+from syntra.telemetry.process.ring_reader import RingReader
 from syntra.telemetry.process.self_metrics import self_metrics
 from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.process.settings import ProcessSettings, TlsFiles
 from syntra.telemetry.process.status import status_view
 from syntra.telemetry.process.tails import Tails
-from syntra.telemetry.processing.processor import Processor
+from syntra.telemetry.processing import errors
+from syntra.telemetry.processing.outcome import ErrorExtractor
+from syntra.telemetry.processing.processor import ProcessingSettings, Processor
+from syntra.telemetry.shipping.export import open_exporter
 from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
 from syntra.telemetry.signals import Signal
 from syntra.utils.errors import AgentError
@@ -40,7 +45,7 @@ log = logging.getLogger(__name__)
 RED_SECS = 15.0
 """How often RED metrics are written."""
 _TICK_SECS = 1.0
-_FINISH_SECS = 5.0
+FINISH_SECS = 5.0
 _GRACE_SECS = 1.0
 
 Task = tuple[str, Coroutine[Any, Any, None]]
@@ -50,7 +55,7 @@ class TelemetryService:
     """The parts. `open` comes first, then `tasks` run; `finish` ships what is left, `close` ends everything."""
 
     def __init__(self, settings: ProcessSettings, link: Link) -> None:
-        self._settings = settings
+        self.settings = settings
         self._link = link
         self.clock: Callable[[], float] = time.monotonic
         self.counts = Counts(self.clock)
@@ -59,15 +64,24 @@ class TelemetryService:
         self.control_plane = ControlPlane(settings.agent_id, link.send)
         self.budget = MemoryBudget(settings.receive_memory_bytes)
         self.processor = Processor(
-            sampling_rate=settings.sampling_rate, target_spans_per_sec=settings.target_spans_per_sec, clock=self.clock
+            ProcessingSettings(
+                sampling_rate=settings.sampling_rate, target_spans_per_sec=settings.target_spans_per_sec
+            ),
+            ErrorExtractor(
+                from_span=partial(errors.from_span, new_id=_new_id),
+                from_log=partial(errors.from_log, new_id=_new_id, now_ns=time.time_ns),
+                encode=errors.encode,
+            ),
+            clock=self.clock,
         )
+        self.readers: dict[str, Reader] = {}
         self.shippers: dict[str, Shipper[Any]] = {}
         self._told: str | None = None
         self._receivers: dict[tuple[str, bool], GrpcReceiver | HttpReceiver] = {}
 
     async def open(self) -> None:
         """Open the ring, the receivers and the shippers."""
-        settings = self._settings
+        settings = self.settings
         self.buffer = await asyncio.to_thread(
             Buffer.open,
             Path(settings.data_dir) / "telemetry",
@@ -93,17 +107,19 @@ class TelemetryService:
             for number, receiver in enumerate(self._receivers.values())
             if isinstance(receiver, GrpcReceiver)
         ]
-        shipping = [(f"ship to {name}", shipper.run()) for name, shipper in self.shippers.items()]
         return [
             *grpc,
-            *shipping,
             ("listeners", self.listeners.run()),
             ("tails", self.tails.run()),
             ("ticks", self._tick()),
         ]
 
+    def shipping(self) -> list[Task]:
+        """What runs until `finish`, by name."""
+        return [(f"ship to {name}", shipper.run()) for name, shipper in self.shippers.items()]
+
     async def finish(self) -> None:
-        """Receive nothing more, and ship what waits within a bound; the ring keeps the rest."""
+        """Receive nothing more, and let the shippers end within a bound; the ring keeps what is left."""
         for receiver in self._receivers.values():
             if isinstance(receiver, HttpReceiver):
                 await asyncio.to_thread(receiver.close, _GRACE_SECS)
@@ -111,10 +127,7 @@ class TelemetryService:
                 await receiver.close(_GRACE_SECS)
         self._keep_red_metrics()
         for shipper in self.shippers.values():
-            shipper.finish(_FINISH_SECS)
-        async with asyncio.timeout(_FINISH_SECS + 1):
-            while any(not shipper.is_done for shipper in self.shippers.values()):
-                await asyncio.sleep(0.02)
+            shipper.finish(FINISH_SECS)
 
     async def close(self) -> None:
         """Close the ring."""
@@ -134,19 +147,18 @@ class TelemetryService:
         return next(filter(None, [self.listeners.problem, *problems]), None)
 
     def _open_shippers(self) -> None:
-        settings = self._settings
+        settings = self.settings
         wanted: dict[str, tuple[Any, frozenset[Signal]]] = {}
         if settings.has_control_plane:
             wanted["control-plane"] = (self.control_plane, frozenset(Signal))
         if settings.export is not None:
-            signals = frozenset(Signal(name) for name in settings.export.signals)
-            wanted["export"] = (destination(settings.export), signals)
+            wanted["export"] = (open_exporter(settings.export), settings.export_signals)
         for name in self.buffer.consumers() - wanted.keys():
             self.buffer.forget(name)
         limits = BatchLimits(interval_secs=settings.batch_interval_secs, max_items=settings.batch_max_items)
         for name, (target, signals) in wanted.items():
-            reader: Reader = self.buffer.reader(name, signals)
-            self.shippers[name] = Shipper(reader, target, limits)
+            self.readers[name] = self.buffer.reader(name, signals)
+            self.shippers[name] = Shipper(RingReader(self.readers[name]), target, limits)
 
     def _receiver(self, protocol: str, with_tls: bool) -> Receiver:
         found = self._receivers.get((protocol, with_tls))
@@ -155,7 +167,7 @@ class TelemetryService:
         return _Threaded(found) if isinstance(found, HttpReceiver) else found
 
     def _made(self, protocol: str, with_tls: bool) -> GrpcReceiver | HttpReceiver:
-        settings = self._settings
+        settings = self.settings
         if protocol == "grpc":
             return GrpcReceiver(
                 self.pipeline,
@@ -208,6 +220,10 @@ class _Threaded:
 
     async def unlisten(self, address: str) -> None:
         self._receiver.unlisten(address)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _read(path: str | None, key: str) -> bytes:

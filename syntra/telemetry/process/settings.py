@@ -6,8 +6,12 @@ The keys and their meaning are those of `[telemetry]` in the configuration; `syn
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from syntra.telemetry.shipping.export import ExportSettings, Protocol
+from syntra.telemetry.shipping.otlp_http import Compression
+from syntra.telemetry.signals import Signal
 from syntra.utils.frozen import frozen
 
 MIB = 1024 * 1024
@@ -20,19 +24,6 @@ class TlsFiles:
     cert_path: str | None
     key_path: str | None
     ca_path: str | None
-
-
-@frozen
-class ExportSettings:
-    """The OTLP endpoint that gets everything beside the control plane."""
-
-    endpoint: str
-    protocol: str
-    headers: str
-    compression: str
-    signals: tuple[str, ...]
-    timeout_secs: float
-    tls: TlsFiles
 
 
 @frozen
@@ -58,7 +49,9 @@ class ProcessSettings:
     sampling_rate: float
     target_spans_per_sec: float
     tls: TlsFiles
+    export_signals: frozenset[Signal]
     export: ExportSettings | None
+    """The OTLP endpoint that gets everything beside the control plane."""
 
 
 def parse_settings(fields: Mapping[str, Any]) -> ProcessSettings:
@@ -84,22 +77,25 @@ def parse_settings(fields: Mapping[str, Any]) -> ProcessSettings:
         batch_max_items=telemetry["batch_max_items"],
         sampling_rate=telemetry["sampling_rate"],
         target_spans_per_sec=telemetry["target_spans_per_sec"],
-        tls=_tls(telemetry["tls"], "client_ca_path"),
+        tls=_tls(telemetry["tls"]),
+        export_signals=frozenset(Signal(name) for name in export["signals"]),
         export=_export(export) if export["endpoint"] else None,
     )
 
 
 def _export(export: Mapping[str, Any]) -> ExportSettings:
+    ca, cert, key = (Path(path) if (path := export[name]) else None for name in ("ca_path", "cert_path", "key_path"))
     return ExportSettings(
         endpoint=export["endpoint"],
-        protocol=export["protocol"],
+        protocol=Protocol(export["protocol"]),
         headers=export["headers"] or "",
-        compression=export["compression"],
-        signals=tuple(export["signals"]),
+        compression=Compression(export["compression"]),
         timeout_secs=export["timeout_secs"],
-        tls=_tls(export, "ca_path"),
+        ca_path=ca,
+        cert_path=cert,
+        key_path=key,
     )
 
 
-def _tls(section: Mapping[str, Any], authorities: str) -> TlsFiles:
-    return TlsFiles(cert_path=section["cert_path"], key_path=section["key_path"], ca_path=section[authorities])
+def _tls(section: Mapping[str, Any]) -> TlsFiles:
+    return TlsFiles(cert_path=section["cert_path"], key_path=section["key_path"], ca_path=section["client_ca_path"])
