@@ -39,6 +39,7 @@ from syntra.agent.operations.deployer import Deployer
 from syntra.agent.operations.execution import Dependencies
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.reconciler.rebuild import rebuild_if_lost
+from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
@@ -50,7 +51,6 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
-from syntra.utils.fork_server import ForkServer
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -66,17 +66,15 @@ REBUILD_SECS = 5.0
 class AgentApp:
     """One agent process. `run` returns when a signal ended it."""
 
-    def __init__(
-        self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkServer | None = None
-    ) -> None:
+    def __init__(self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> None:
         self._loaded = loaded
-        self._fork_server = telemetry
         self._settings: Settings = loaded.settings
         self._log_handle = log_handle
         self._redactor = redactor
         self._stop = asyncio.Event()
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
+        self._telemetry: TelemetryProcess | None = None
 
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
@@ -107,7 +105,7 @@ class AgentApp:
         ledger = AlertLedger(journal, reports)
         await ledger.load()
         changes = Changes()
-        telemetry = self._telemetry(identity)
+        telemetry = self._telemetry = self._telemetry_process(identity)
         async with asyncio.TaskGroup() as group:
             queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
             host = container_host.build(
@@ -260,17 +258,19 @@ class AgentApp:
             fresh = reload(self._loaded, environ=os.environ)
             self._log_handle.set_level(fresh.settings.logging.level)
             self._log_handle.reopen()
+            if self._telemetry is not None:
+                self._telemetry.reopen_log()
         except AgentError as refused:
             log.error("configuration was not reloaded", extra={"reason": str(refused)})
             return
         fixed = [key.dotted for key in changed(self._loaded.settings, fresh.settings) if not key.reloadable]
         log.info("configuration reloaded", extra={"needs_restart": ", ".join(fixed) or "nothing"})
 
-    def _telemetry(self, identity: Identity) -> TelemetryProcess | None:
-        if self._fork_server is None:
+    def _telemetry_process(self, identity: Identity) -> TelemetryProcess | None:
+        if self._settings.telemetry.receivers == "off":
             return None
         told = configuration(self._settings, agent_id=identity.agent_id, server_id=identity.server_id)
-        return TelemetryProcess(self._fork_server, told)
+        return TelemetryProcess(ChildProgram(), told)
 
     def _current_warnings(
         self,
@@ -284,9 +284,9 @@ class AgentApp:
         return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
-def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkServer | None = None) -> int:
-    """Run the agent until a signal ends it. Returns the exit code. Without `telemetry`, it receives none."""
-    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor, telemetry=telemetry)
+def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
+    """Run the agent until a signal ends it. Returns the exit code."""
+    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
     try:
         asyncio.run(app.run())
     except* AgentError as failed:

@@ -12,6 +12,7 @@ from syntra.cli.exit_codes import EPILOG, CliError, ExitCode, of_error
 from syntra.cli.options import add_common
 from syntra.cli.parser import Parser
 from syntra.cli.verbs import SUMMARIES, load
+from syntra.telemetry.process.verb import VERB as TELEMETRY_PROCESS
 from syntra.utils.errors import AgentError
 
 PROGRAM = "syntra-agent"
@@ -30,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == [TELEMETRY_PROCESS] and len(argv) == 2:
+        from syntra.telemetry.process.main import main as run_telemetry
+
+        return run_telemetry(int(argv[1]))
     try:
         args = _parse(argv)
     except SystemExit as exc:  # argparse has printed help or usage

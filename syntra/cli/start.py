@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 
 from syntra.agent.config.load import Loaded, load
-from syntra.utils.fork_server import ForkServer
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
-
-PROCESS_NAME = "syntra-telemetry"
-"""The name of the telemetry process in `ps`."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,21 +23,13 @@ def run(args: argparse.Namespace) -> int:
     loaded = load(args.config, environ=os.environ, command_line=command_line)
     redactor = Redactor()
     log = _logging(loaded, redactor)
-    # Forked before the agent is loaded: its memory would be the telemetry process's too.
-    telemetry = ForkServer.start(_telemetry, name=PROCESS_NAME) if loaded.settings.telemetry.receivers == "on" else None
     try:
         # Imported here: a configuration error is reported without loading the whole agent.
         from syntra.agent.app import run as run_agent
 
-        return run_agent(loaded, log_handle=log, redactor=redactor, telemetry=telemetry)
+        return run_agent(loaded, log_handle=log, redactor=redactor)
     finally:
         log.close()
-
-
-def _telemetry(channel: socket.socket) -> int:
-    from syntra.telemetry.process.main import run as run_telemetry
-
-    return run_telemetry(channel)
 
 
 def _logging(loaded: Loaded, redactor: Redactor) -> LogHandle:

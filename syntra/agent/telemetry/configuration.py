@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from syntra.agent.config.settings import Settings
 from syntra.model.fields import Json
@@ -18,7 +19,17 @@ def configuration(settings: Settings, *, agent_id: str, server_id: str) -> dict[
         "server_id": server_id,
         "has_control_plane": settings.control_plane is not None,
         "telemetry": _payload(settings.telemetry),
+        "logging": {**_payload(settings.logging), "secrets": [*_secrets(settings)]},
     }
+
+
+def _secrets(settings: Settings) -> list[str]:
+    """What must not appear in the process's log: the headers of the export, as written and as sent."""
+    headers = settings.telemetry.export.headers
+    if headers is None:
+        return []
+    values = [item.partition("=")[2] for item in headers.split(",")]
+    return [text for value in values for text in {value, unquote(value)} if text]
 
 
 def _payload(section: Any) -> dict[str, Json]:

@@ -34,13 +34,15 @@ Handler = Callable[[Message], Awaitable[None]]
 
 
 class Server(Protocol):
-    """Starts telemetry processes; see `utils.fork_server`."""
+    """Starts telemetry processes; see `child`."""
 
     async def spawn(self) -> socket.socket: ...
 
     async def ended(self) -> int: ...
 
-    def close(self) -> None: ...
+    def reopen_log(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class NoTelemetry(AgentError):
@@ -154,6 +156,10 @@ class TelemetryProcess:
             await asyncio.sleep(pause)
         self._has_stopped.set()
 
+    def reopen_log(self) -> None:
+        """Let the process open its log file again."""
+        self._server.reopen_log()
+
     async def stop(self) -> None:
         """Let the process flush its last batch and end, within a bound. `run` must still be running."""
         self._is_stopping = True
@@ -163,7 +169,7 @@ class TelemetryProcess:
                 async with asyncio.timeout(_STOP_SECS):
                     await self._has_stopped.wait()
         # Ends the process too, if it still runs.
-        await asyncio.to_thread(self._server.close)
+        await self._server.close()
 
     async def _run_once(self) -> str:
         """Start a process and serve it until it ends; returns how it ended."""

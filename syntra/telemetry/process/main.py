@@ -1,11 +1,19 @@
-"""The telemetry process: started by the agent, told everything over its link, ended by the agent or its end."""
+"""The telemetry process: started by the agent, told everything over its link, ended by the agent or its end.
+
+It ignores SIGTERM and SIGINT: a service manager or a terminal signals the whole group, but only the agent knows when
+the last batch is shipped. It ends when the agent's end of the link closes, so it cannot outlive the agent. SIGHUP opens
+the log file again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import logging
+import signal
 import socket
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,23 +22,32 @@ from syntra.telemetry.link import Link, Message
 from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
+from syntra.utils.redact import Redactor
+from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
 log = logging.getLogger(__name__)
 
 # The kernel ends this process before the agent or a service when memory runs out (proc(5), oom_score_adj).
 _OOM_SCORE = "500"
+# As `ps` shows it: at most 15 characters.
+_NAME = "syntra-telemetr"
 CONFIGURE_SECS = 20.0
 
 
-def run(channel: socket.socket) -> int:
-    """Run the process; `channel` leads to the agent. Returns the exit code."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+def main(descriptor: int) -> int:
+    """Run the process; the file descriptor is its end of the link. Returns the exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # SIGHUP too, until there is a log file to open again.
+        signal.signal(number, signal.SIG_IGN)
+    for path, text in (("/proc/self/oom_score_adj", _OOM_SCORE), ("/proc/self/comm", _NAME)):
+        with suppress(OSError):
+            Path(path).write_text(text)
+    channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
     try:
         asyncio.run(_main(channel))
-    except* AgentError as failed:
-        log.error("telemetry process cannot run", extra={"reason": str(failed.exceptions[0])})
+    except AgentError as failed:
+        log.error("telemetry process cannot run", extra={"reason": str(failed)})
         return 1
     return 0
 
@@ -42,6 +59,10 @@ async def _main(channel: socket.socket) -> None:
     if first is None:
         return
     assert first.kind == "configure", "cannot happen because the agent's first message is the configuration"
+    log_to = first.fields["logging"]
+    assert isinstance(log_to, dict), "cannot happen because the agent writes it as an object"
+    log_handle = configure_logging(log_to)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log_handle.reopen)
     service = TelemetryService(parse_settings(first.fields), link)
     await service.open()
     # What is loaded now stays: collections need not look at it again.
@@ -61,6 +82,15 @@ async def _main(channel: socket.socket) -> None:
     finally:
         await service.close()
         link.close()
+
+
+def configure_logging(wanted: Mapping[str, Any]) -> LogHandle:
+    """Log as the agent does: to the same file, or to the standard error that both have."""
+    form = LogFormat(wanted["format"] or ("text" if wanted["file"] is None and sys.stderr.isatty() else "json"))
+    redactor = Redactor()
+    for secret in wanted["secrets"]:
+        redactor.add(secret)
+    return configure(form, wanted["level"], Path(wanted["file"]) if wanted["file"] else None, redactor)
 
 
 async def _follow(link: Link, service: TelemetryService) -> None:

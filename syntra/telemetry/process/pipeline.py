@@ -14,7 +14,8 @@ from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
 from syntra.telemetry.process.admission import MemoryBudget, Reservation
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.senders import Senders
-from syntra.telemetry.processing.processor import Processed, Processor
+from syntra.telemetry.processing.outcome import Processed
+from syntra.telemetry.processing.processor import Processor
 from syntra.telemetry.signals import Record, Signal
 
 

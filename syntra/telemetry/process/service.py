@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
 from syntra.telemetry.process.pipeline import Pipeline
-from syntra.telemetry.process.ring_reader import RingReader
 from syntra.telemetry.process.self_metrics import self_metrics
 from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.process.settings import ProcessSettings, TlsFiles
@@ -158,7 +157,7 @@ class TelemetryService:
         limits = BatchLimits(interval_secs=settings.batch_interval_secs, max_items=settings.batch_max_items)
         for name, (target, signals) in wanted.items():
             self.readers[name] = self.buffer.reader(name, signals)
-            self.shippers[name] = Shipper(RingReader(self.readers[name]), target, limits)
+            self.shippers[name] = Shipper(self.readers[name], target, limits)
 
     def _receiver(self, protocol: str, with_tls: bool) -> Receiver:
         found = self._receivers.get((protocol, with_tls))
@@ -253,5 +252,3 @@ def _http_tls(files: TlsFiles) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as failed:
         raise AgentError(f"cannot use telemetry.tls: {failed.strerror or failed}; check the three files") from failed
     return context
-
-

@@ -46,7 +46,9 @@ async def receiving(
 
 
 @asynccontextmanager
-async def channel(place: int | str, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(
+    place: int | str, credentials: grpc.ChannelCredentials | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
     target = f"unix:{place}" if isinstance(place, str) else f"127.0.0.1:{place}"
     options = [("grpc.max_send_message_length", -1)]
     if credentials is None:

@@ -133,16 +133,18 @@ def test_a_request_that_ends_early_at_any_index_is_never_received(
 def test_requests_in_one_packet_are_answered_in_order(client: RawClient, intake: SmallIntake) -> None:
     packed = gzip.compress(b"three")
     client.send(
-        post(b"one") + chunked(b"two") + b"\r\n" + post(packed, headers="Content-Encoding: gzip\r\n") + post(b"4" * 70_000)
+        post(b"one")
+        + chunked(b"two")
+        + b"\r\n"
+        + post(packed, headers="Content-Encoding: gzip\r\n")
+        + post(b"4" * 70_000)
     )
     assert [client.response().status for _ in range(4)] == [200] * 4
     assert intake.bodies == [b"one", b"two", b"three", b"4" * 70_000]
 
 
 @pytest.mark.parametrize("content_type", [JSON, "Application/JSON; charset=utf-8", f" {PROTOBUF};x"])
-def test_the_answer_has_the_encoding_of_the_request(
-    client: RawClient, intake: SmallIntake, content_type: str
-) -> None:
+def test_the_answer_has_the_encoding_of_the_request(client: RawClient, intake: SmallIntake, content_type: str) -> None:
     intake.outcome = Outcome(rejected=3, message="three records have no body")
     response = client.ask(post(b"{}", "/v1/logs", content_type=content_type))
     assert response.status == 200
@@ -333,7 +335,10 @@ def test_unknown_types_and_encodings_are_415(client: RawClient) -> None:
 
 
 def test_expect_continue_is_answered_before_the_body_comes(client: RawClient, intake: SmallIntake) -> None:
-    for request in (post(b"body", headers="Expect: 100-Continue\r\n"), chunked(b"body", headers="Expect: 100-continue\r\n")):
+    for request in (
+        post(b"body", headers="Expect: 100-Continue\r\n"),
+        chunked(b"body", headers="Expect: 100-continue\r\n"),
+    ):
         head, _, body = request.partition(b"\r\n\r\n")
         client.send(head + b"\r\n\r\n")
         assert client.response().status == 100
