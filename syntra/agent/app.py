@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 from syntra import __version__
 from syntra.agent import container_host
@@ -43,6 +44,8 @@ from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
+from syntra.agent.telemetry.shipping import BatchShipping
+from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.networking.canary_requests import CanaryRequests
@@ -141,7 +144,8 @@ class AgentApp:
             views = ServiceViews(
                 journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
             )
-            link = self._link(identity, journal, host, views, RememberedDialects(database))
+            shipping = BatchShipping(telemetry, group) if telemetry is not None else None
+            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping)
             queries = Queries(
                 identity=identity,
                 journal=journal,
@@ -187,6 +191,8 @@ class AgentApp:
             background += [group.create_task(work, name=name) for name, work in host.after_operations()]
             if link is not None:
                 link.route_to(router)
+                if shipping is not None:
+                    background.append(group.create_task(shipping.run(link), name="telemetry shipping"))
                 background.append(group.create_task(link.run(), name="control plane"))
             log.info(
                 "agent started",
@@ -216,6 +222,7 @@ class AgentApp:
         host: container_host.ContainerHost,
         views: ServiceViews,
         remembered: RememberedDialects,
+        shipping: BatchShipping | None,
     ) -> ControlLink | None:
         control_plane = self._settings.control_plane
         if control_plane is None:
@@ -229,6 +236,7 @@ class AgentApp:
             door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
+            **_telemetry_hooks(shipping),
         )
 
     async def _until_stopped(self) -> None:
@@ -292,6 +300,17 @@ def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
     except* AgentError as failed:
         raise failed.exceptions[0] from None
     return 0
+
+
+def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:
+    """What the control plane's connection does for the telemetry process, if there is one."""
+    if shipping is None:
+        return {}
+    return {
+        "extensions": (BINARY_TELEMETRY, TELEMETRY_ACK),
+        "on_telemetry_ack": shipping.acknowledged,
+        "on_change": shipping.announce,
+    }
 
 
 def _standalone_status() -> Mapping[str, Json]:

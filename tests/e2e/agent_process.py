@@ -47,6 +47,8 @@ class AgentProcess:
             + (config if "[runtime]" in config else f"[runtime]\nmin_healthy_secs = 0\n{config}")
             # No proxy stands in front here, unless a test brings one.
             + ("" if "[networking]" in config else '\n[networking]\nproxy = "off"\n')
+            # Tests run side by side, and the ports of the receivers are fixed.
+            + ("" if "[telemetry]" in config else '\n[telemetry]\nreceivers = "off"\n')
         )
         self.config.chmod(0o600)
         self._environment = {

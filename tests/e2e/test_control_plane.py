@@ -297,7 +297,6 @@ def test_environment_labels_and_limits_arrive(product: Fleet) -> None:
     assert {"PLAIN=a b=c", "EMPTY=", "UNICODE=grün"} <= set(found["Config"]["Env"])
     assert f"SYNTRA_SERVICE_ID={service}" in found["Config"]["Env"]
     assert f"SYNTRA_DEPLOYMENT_ID={payload['deployment_id']}" in found["Config"]["Env"]
-    assert any(item.startswith("SYNTRA_OTLP_ENDPOINT=http://") for item in found["Config"]["Env"])
     assert product.exec(service, "sh", "-c", 'printf "%s|%s" "$PLAIN" "$UNICODE"')["stdout"] == "a b=c|grün"
     labels = found["Config"]["Labels"]
     assert labels["team"] == "shop" and labels["tier"] == ""

@@ -329,7 +329,8 @@ def test_sighup_takes_the_new_level_and_says_what_needs_a_restart(agent: AgentPr
         return [line for line in lines if "reloaded" in line["message"]]
 
     config = agent.config.read_text()
-    agent.config.write_text(config + '[logging]\nlevel = "debug"\n[telemetry]\notlp_http_port = 14318\n')
+    other_port = config.replace('receivers = "off"', 'receivers = "off"\notlp_http_port = 14318')
+    agent.config.write_text(other_port + '[logging]\nlevel = "debug"\n')
     agent.signal(signal.SIGHUP)
     wait_until(lambda: len(reloaded()) == 1, "the reload")
     assert "otlp_http_port" in json.dumps(reloaded()[0])

@@ -82,11 +82,13 @@ class ControlLink:
         health_results: Callable[[], Sequence[HealthResult]],
         extensions: Sequence[str] = (),
         on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         """`door` translates frames; `health_results` returns the probe results since its last call.
 
         `extensions` are the extensions of the contract that hello offers; `features` has those that the control plane
-        uses. `on_telemetry_ack` gets its answers to batches of telemetry, and must not block.
+        uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when `is_connected` or
+        what the control plane asks for may have changed; neither may block.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
@@ -97,6 +99,7 @@ class ControlLink:
         self._log_handle = log_handle
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
+        self._on_change = on_change
         self._extensions = frozenset(extensions)
         self._agreed: frozenset[str] = frozenset()
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
@@ -149,7 +152,17 @@ class ControlLink:
     @property
     def features(self) -> frozenset[str]:
         """The extensions that hello offered and the control plane named. Empty while not connected, and for the hub."""
-        return frozenset() if self._door.name == Hub.name else self._agreed
+        return frozenset() if self.is_hub else self._agreed
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether the control plane is the hub, whose telemetry has a shape of its own."""
+        return self._door.name == Hub.name
+
+    @property
+    def batch_secs(self) -> float:
+        """The time between two batches of telemetry that is in force."""
+        return self._batch_secs
 
     def status(self) -> dict[str, Json]:
         """The connection as `status` shows it."""
@@ -264,6 +277,7 @@ class ControlLink:
         self._agreed = ack.features & self._extensions
         if ack.telemetry_batch_interval_secs is not None:
             self._batch_secs = ack.telemetry_batch_interval_secs
+        self._on_change()
         if ack.log_level is not None:
             self._log_handle.set_level(ack.log_level)
         for payload in ack.pending_deployments:
@@ -280,6 +294,7 @@ class ControlLink:
     def _lost(self, reason: str) -> None:
         log.info("control plane disconnected", extra={"reason": reason})
         self._agreed = frozenset()
+        self._on_change()
         if self._router is not None:
             self._router.forget(self)
 

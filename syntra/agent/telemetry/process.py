@@ -74,7 +74,7 @@ class TelemetryProcess:
         self._numbers = itertools.count(1)
         self._is_ready = asyncio.Event()
         self._telling = asyncio.Lock()
-        self._is_stopping = False
+        self._stopping = asyncio.Event()
         self._has_stopped = asyncio.Event()
         self._problem: str | None = None
         self._reported: str | None = None
@@ -136,7 +136,7 @@ class TelemetryProcess:
         """Keep a process running until cancelled."""
         loop = asyncio.get_running_loop()
         failures = 0
-        while not self._is_stopping:
+        while not self._stopping.is_set():
             began = loop.time()
             try:
                 ended = await self._run_once()
@@ -144,7 +144,7 @@ class TelemetryProcess:
                 ended = str(failed) or "it did not start in time"
             finally:
                 self._disconnect()
-            if self._is_stopping:
+            if self._stopping.is_set():
                 break
             failures = 1 if loop.time() - began >= _STEADY_SECS else failures + 1
             pause = self._backoff_secs[min(failures, len(self._backoff_secs)) - 1]
@@ -162,7 +162,7 @@ class TelemetryProcess:
 
     async def stop(self) -> None:
         """Let the process flush its last batch and end, within a bound. `run` must still be running."""
-        self._is_stopping = True
+        self._stopping.set()
         if self._link is not None:
             await self.send("stop", {})
             with suppress(TimeoutError):

@@ -10,9 +10,11 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from contextlib import suppress
+from typing import Protocol
 
 from syntra.agent.messages import PeerGone
+from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK, TelemetryAck
 from syntra.model.fields import Json
 from syntra.telemetry.link import Message
 
@@ -21,14 +23,25 @@ log = logging.getLogger(__name__)
 SEND_SECS = 30.0
 """How long a batch may wait for the socket before the process is told to try again."""
 
-BINARY = "binary_telemetry"
-ACK = "telemetry_ack"
-FEATURES = (BINARY, ACK)
-"""What the agent offers in its hello; in force when `hello_ack.config.features` names it."""
+RECHECK_SECS = 5.0
+ACKS = 256
+"""Acknowledgements that may wait for the process; more are lost, and their batches sent again."""
 
 
 class Connection(Protocol):
     """The control plane's connection; see `agent.api.control_link`. Sending raises PeerGone."""
+
+    @property
+    def is_connected(self) -> bool: ...
+
+    @property
+    def features(self) -> frozenset[str]: ...
+
+    @property
+    def is_hub(self) -> bool: ...
+
+    @property
+    def batch_secs(self) -> float: ...
 
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None: ...
 
@@ -46,54 +59,71 @@ class Process(Protocol):
 
 
 class BatchShipping:
-    """One agent's batches. The process limits how many are under way."""
+    """One agent's batches. The process limits how many are under way. `run` it beside the process."""
 
-    def __init__(self, process: Process, connection: Connection, group: asyncio.TaskGroup) -> None:
+    def __init__(self, process: Process, group: asyncio.TaskGroup) -> None:
         self._process = process
-        self._connection = connection
         self._group = group
+        self._acks: asyncio.Queue[TelemetryAck] = asyncio.Queue(ACKS)
+        self._news = asyncio.Event()
+        self._connection: Connection | None = None
         process.on("batch", self._take)
 
-    async def ready(self, *, features: frozenset[str], is_hub: bool, interval_secs: float) -> None:
-        """The control plane has accepted the agent."""
-        await self._tell(
-            is_connected=True,
-            is_binary=BINARY in features and not is_hub,
-            has_ack=ACK in features and not is_hub,
-            is_hub=is_hub,
-            interval_secs=interval_secs,
-        )
+    def announce(self) -> None:
+        """The connection has changed; the process is told by `run`."""
+        self._news.set()
 
-    async def lost(self) -> None:
-        """The connection is gone: batches under way are sent again."""
-        await self._tell(is_connected=False)
-
-    async def acknowledged(self, payload: Mapping[str, Any]) -> None:
+    def acknowledged(self, ack: TelemetryAck) -> None:
         """A `telemetry_ack` of the control plane."""
-        batch_id, accepted, error = payload.get("batch_id"), payload.get("accepted"), payload.get("error")
-        if not isinstance(batch_id, str):
-            log.warning("telemetry_ack without batch_id ignored")
+        if self._acks.full():
+            log.warning("an acknowledgement of telemetry is lost: too many at once")
             return
-        reason = error if isinstance(error, str) else ""
-        fields: dict[str, Json] = {"batch_id": batch_id, "accepted": accepted is not False, "error": reason}
-        await self._process.send("acknowledged", fields)
+        self._acks.put_nowait(ack)
+        self._news.set()
 
-    async def _tell(self, **fields: Json) -> None:
-        await self._process.tell("control_plane", fields)
+    async def run(self, connection: Connection) -> None:
+        """Tell the process what changes, until cancelled."""
+        self._connection = connection
+        while True:
+            await self._process.tell("control_plane", _state(connection))
+            while not self._acks.empty():
+                ack = self._acks.get_nowait()
+                told: dict[str, Json] = {"batch_id": ack.batch_id, "accepted": ack.accepted, "error": ack.error}
+                await self._process.send("acknowledged", told)
+            # The hub may be recognised in the middle of a connection, which nothing announces.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RECHECK_SECS):
+                    await self._news.wait()
+            self._news.clear()
 
     async def _take(self, message: Message) -> None:
         self._group.create_task(self._ship(message), name="telemetry batch")
 
     async def _ship(self, message: Message) -> None:
         error = ""
+        connection = self._connection
         try:
+            if connection is None:
+                raise PeerGone("there is no connection yet")
             async with asyncio.timeout(SEND_SECS):
                 if message.fields.get("is_binary"):
-                    await self._connection.send_binary(message.body)
+                    await connection.send_binary(message.body)
                 else:
-                    await self._connection.stream("telemetry_batch", json.loads(message.body))
+                    await connection.stream("telemetry_batch", json.loads(message.body))
         except PeerGone as gone:
             error = str(gone) or "the connection is gone"
         except TimeoutError:
             error = f"the connection took nothing for {SEND_SECS:g} s"
         await self._process.send("sent", {"batch_id": message.fields.get("batch_id"), "error": error})
+
+
+def _state(connection: Connection) -> dict[str, Json]:
+    """The connection as the process must know it."""
+    features = connection.features
+    return {
+        "is_connected": connection.is_connected,
+        "is_binary": BINARY_TELEMETRY in features,
+        "has_ack": TELEMETRY_ACK in features,
+        "is_hub": connection.is_hub,
+        "interval_secs": connection.batch_secs,
+    }
