@@ -151,7 +151,7 @@ class Store:
             self._load(each, name, marker)
         for each in self.logs.values():
             self._continue(each)
-            each.trim_positions()
+            self._trim(each)
             each.count_again()
         self._make_room(0)
 
@@ -297,38 +297,47 @@ class Store:
         if each.active is segment:
             each.active = None
         each.drop(lost, self.clock())
-        each.trim_positions()
+        self._trim(each)
         each.count_again()
 
     def _release(self, each: SignalLog) -> None:
         """Remove what every consumer has taken, and write the positions."""
         common = each.taken_by_all()
+        while each.memory and each.memory[0].sequence in common:
+            self.memory_bytes -= len(each.memory.popleft().frame)
+        each.positions_unwritten = True
         try:
             for segment in tuple(each.segments):
                 done = common.covers(segment.first_sequence, segment.next_sequence - 1)
                 if done and segment is not each.active:
                     self.storage.remove(segment)
                     each.segments.remove(segment)
-            while each.memory and each.memory[0].sequence in common:
-                self.memory_bytes -= len(each.memory.popleft().frame)
-            each.trim_positions()
-            each.positions_unwritten = True
+        except OSError as exc:
+            # The next batch that is taken tries it again. Meanwhile the positions say that it is taken.
+            self.fail(exc)
+        self._trim(each)
+        try:
             self._write_positions(each)
         except OSError as exc:
             self.fail(exc)
+
+    def _trim(self, each: SignalLog) -> None:
+        # What is in a directory that is not open yet has lower numbers, and is not taken.
+        if self.storage.is_open:
+            each.trim_positions()
 
     # Memory
 
     def _remember(self, each: SignalLog, blocks: Sequence[Block]) -> None:
         each.memory.extend(blocks)
         self.memory_bytes += sum(len(block.frame) for block in blocks)
-        while self.memory_bytes > min(MEMORY_BYTES, self.max_bytes):
+        while self.memory_bytes > min(MEMORY_BYTES, self.max_bytes // 4):
             loser = next(log_ for signal in ORDER if (log_ := self.logs[signal]).memory)
             block = loser.memory.popleft()
             self.memory_bytes -= len(block.frame)
             if block.sequence not in loser.taken_by_all():
                 loser.drop(Count(block.items, block.raw), self.clock())
-            loser.trim_positions()
+            self._trim(loser)
             loser.count_again()
 
     def _write_back(self, each: SignalLog) -> None:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from syntra.telemetry.buffer.disk import Disk
+
+FULL = errno.ENOSPC
+BROKEN = errno.EIO
+READ_ONLY = errno.EROFS
 
 
 class PowerCut(BaseException):
@@ -19,7 +24,8 @@ class FaultyDisk(Disk):
 
     `failing` maps the name of a method to the errno that it fails with. `short` is how many bytes of each write are
     written before it fails, or before it returns when `write` is not failing. `calls` counts the calls that change
-    something; `cut_at` is the number of the call at which the power is cut, after `short` bytes if it is a write.
+    something; `cut_at` is the number of the call at which the power is cut, after `short` bytes if it is a write. Every
+    call behind that one fails too, so that nothing repairs the files. `fail_at` is the number of one call that fails.
     """
 
     def __init__(self) -> None:
@@ -28,6 +34,7 @@ class FaultyDisk(Disk):
         self.calls = 0
         self.cut_at: int | None = None
         self.is_cut = False
+        self.fail_at: int | None = None
 
     def open_directory(self, path: Path) -> int:
         self._check("open_directory")
@@ -76,19 +83,17 @@ class FaultyDisk(Disk):
     def _change(self, name: str, before: Callable[[], None] = lambda: None) -> None:
         self.calls += 1
         if self.cut_at is not None and self.calls >= self.cut_at:
-            if not self.is_cut:
+            if not self.is_cut and threading.current_thread() is threading.main_thread():
                 before()
-            self.is_cut = True
-            raise PowerCut
-        if name in self.failing:
+                self.is_cut = True
+                raise PowerCut
+            raise OSError(BROKEN, os.strerror(BROKEN))
+        if name in self.failing or self.calls == self.fail_at:
             before()
+        if self.calls == self.fail_at:
+            raise OSError(FULL, os.strerror(FULL))
         self._check(name)
 
     def _check(self, name: str) -> None:
         if name in self.failing:
             raise OSError(self.failing[name], os.strerror(self.failing[name]))
-
-
-FULL = errno.ENOSPC
-BROKEN = errno.EIO
-READ_ONLY = errno.EROFS
