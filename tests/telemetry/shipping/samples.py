@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from syntra.telemetry.shipping.destination import Part
 from syntra.telemetry.signals import Signal
 
+# Empty messages are set as the Collector sets them, so that what it passes on is equal.
 KINDS: dict[Signal, Any] = {
     Signal.TRACES: ExportTraceServiceRequest,
     Signal.METRICS: ExportMetricsServiceRequest,
@@ -33,6 +34,7 @@ def traces(*names: str, service: str = "shop", padding: int = 0) -> bytes:
     for number, name in enumerate(names, start=1):
         span = scope.spans.add(name=name, trace_id=number.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
         span.start_time_unix_nano, span.end_time_unix_nano = 1, 2
+        span.status.SetInParent()
         if padding:
             span.attributes.add(key="padding").value.string_value = "x" * padding
     return request.SerializeToString()
@@ -41,7 +43,10 @@ def traces(*names: str, service: str = "shop", padding: int = 0) -> bytes:
 def metrics(*names: str) -> bytes:
     """A request with one gauge of two data points for each name."""
     request = ExportMetricsServiceRequest()
-    scope = request.resource_metrics.add().scope_metrics.add()
+    resource = request.resource_metrics.add()
+    resource.resource.SetInParent()
+    scope = resource.scope_metrics.add()
+    scope.scope.SetInParent()
     for name in names:
         gauge = scope.metrics.add(name=name).gauge
         for value in (1.0, 2.0):
@@ -52,7 +57,10 @@ def metrics(*names: str) -> bytes:
 def logs(*bodies: str) -> bytes:
     """A request with one log record for each body."""
     request = ExportLogsServiceRequest()
-    scope = request.resource_logs.add().scope_logs.add()
+    resource = request.resource_logs.add()
+    resource.resource.SetInParent()
+    scope = resource.scope_logs.add()
+    scope.scope.SetInParent()
     for body in bodies:
         scope.log_records.add(time_unix_nano=1).body.string_value = body
     return request.SerializeToString()

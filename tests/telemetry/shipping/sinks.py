@@ -47,6 +47,7 @@ class Received:
     headers: dict[str, str]
     raw: bytes
     body: bytes
+    status: int = 200
 
     @property
     def request(self) -> Any:
@@ -129,7 +130,8 @@ class HttpSink:
         reply = self.replies.popleft() if self.replies else HttpReply()
         if self.limit is not None and len(raw) > self.limit:
             reply = HttpReply(status=413)
-        self.received.append(Received(HTTP_PATHS[path], headers, raw, body))
+        status = 0 if reply.silent or reply.cut else reply.status
+        self.received.append(Received(HTTP_PATHS[path], headers, raw, body, status))
         if reply.silent:
             await reader.read()
             return False
