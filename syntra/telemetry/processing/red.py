@@ -29,9 +29,9 @@ REQUEST_KINDS = frozenset({SERVER, CONSUMER})
 
 OTHER = b"other"
 MAX_NAME = 256
-KINDS = 6
 
-Key = tuple[bytes, int]
+_SUFFIX = 2
+
 Cell = list[float]
 
 
@@ -45,8 +45,8 @@ class CellBudget:
         """Spans counted under the name `other`, because there was no cell left."""
 
 
-class Cells(dict[Key, Cell]):
-    """The cells of one service. `cells[name, kind]` makes a missing cell, or returns `other` at the limit."""
+class Cells(dict[bytes, Cell]):
+    """The cells of one service by `spans.span_key`. A missing cell is made; at the limit it is the one of `other`."""
 
     def __init__(self, budget: CellBudget) -> None:
         super().__init__()
@@ -55,22 +55,21 @@ class Cells(dict[Key, Cell]):
         self._seen: list[float] = [0] * BUCKETS
         self._has_requests = False
 
-    def __missing__(self, key: Key) -> Cell:
-        name, kind = key
-        known = 0 <= kind < KINDS
-        if len(name) > MAX_NAME or not known:
-            return self[name[:MAX_NAME], kind if known else 0]
+    def __missing__(self, key: bytes) -> Cell:
+        name, suffix = key[:-_SUFFIX], key[-_SUFFIX:]
+        if len(name) > MAX_NAME:
+            return self[name[:MAX_NAME] + suffix]
         if name != OTHER:
             if self._budget.used >= self._budget.limit:
                 self._budget.overflowed += 1
-                return self[OTHER, kind]
+                return self[OTHER + suffix]
             self._budget.used += 1
         cell: Cell = [0] * _PLACES
         self[key] = cell
-        cell[LIMIT] = self._limit_for(kind)
+        cell[LIMIT] = self._limit_for(kind_of(key))
         return cell
 
-    def count(self, key: Key, nanoseconds: int, weight: float) -> None:
+    def count(self, key: bytes, nanoseconds: int, weight: float) -> None:
         """Count a span that represents `weight` spans. Fractions are carried over, so the sum stays right."""
         cell = self[key]
         exact = weight + cell[CARRY]
@@ -81,17 +80,17 @@ class Cells(dict[Key, Cell]):
 
     def learn(self) -> None:
         """Update what is slow for this service from the durations since the last call."""
-        self._has_requests = any(kind in REQUEST_KINDS for _, kind in self)
+        self._has_requests = any(kind_of(key) in REQUEST_KINDS for key in self)
         counts = totals(self, requests_only=self._has_requests)
         self._slow.update([max(0, new - old) for new, old in zip(counts, self._seen, strict=True)])
         self._seen = counts
-        for (_, kind), cell in self.items():
-            cell[LIMIT] = self._limit_for(kind)
+        for key, cell in self.items():
+            cell[LIMIT] = self._limit_for(kind_of(key))
 
-    def remove(self, key: Key) -> None:
+    def remove(self, key: bytes) -> None:
         """Remove a cell that has not changed for long."""
         del self[key]
-        if key[0] != OTHER:
+        if key[:-_SUFFIX] != OTHER:
             self._budget.used -= 1
 
     @property
@@ -104,9 +103,14 @@ class Cells(dict[Key, Cell]):
         return self._slow.nanoseconds if kind in REQUEST_KINDS or not self._has_requests else NEVER_SLOW
 
 
+def kind_of(key: bytes) -> int:
+    """The kind in a key."""
+    return key[-1]
+
+
 def totals(cells: Cells, *, requests_only: bool) -> list[float]:
     """The buckets of several cells, added up."""
-    chosen = [cell for (_, kind), cell in cells.items() if not requests_only or kind in REQUEST_KINDS]
+    chosen = [cell for key, cell in cells.items() if not requests_only or kind_of(key) in REQUEST_KINDS]
     return [sum(column) for column in zip(*(cell[:BUCKETS] for cell in chosen), strict=True)] or [0] * BUCKETS
 
 
@@ -133,7 +137,7 @@ class Watched:
 
     def __init__(self, cells: Cells) -> None:
         self._cells = cells
-        self._known: dict[Key, tuple[int, int, int]] = {}
+        self._known: dict[bytes, tuple[int, int, int]] = {}
 
     def changed(self, now_ns: int, previous_ns: int, idle_limit: int) -> Iterator[Series]:
         """The cells that have changed since the last call. Cells idle for `idle_limit` calls are removed.
@@ -147,8 +151,8 @@ class Watched:
             if count != before:
                 self._known[key] = (count, since, 0)
                 yield Series(
-                    name=key[0].decode("utf-8", "replace"),
-                    kind=key[1],
+                    name=key[:-_SUFFIX].decode("utf-8", "replace"),
+                    kind=kind_of(key),
                     count=count,
                     errors=int(cell[ERRORS]),
                     sum_nanoseconds=cell[SUM],
@@ -174,9 +178,9 @@ class Recent:
 
     def update(self, cells: Cells, elapsed_secs: float) -> None:
         """Take the cells as they are now."""
-        requests = any(kind in REQUEST_KINDS for _, kind in cells)
+        requests = any(kind_of(key) in REQUEST_KINDS for key in cells)
         counts = totals(cells, requests_only=requests)
-        errors = sum(cell[ERRORS] for (_, kind), cell in cells.items() if not requests or kind in REQUEST_KINDS)
+        errors = sum(cell[ERRORS] for key, cell in cells.items() if not requests or kind_of(key) in REQUEST_KINDS)
         # A removed series takes its old counts with it, so a difference can be negative.
         self.buckets = [max(0, new - old) for new, old in zip(counts, self._counts, strict=True)]
         self.requests_per_sec = sum(self.buckets) / elapsed_secs
