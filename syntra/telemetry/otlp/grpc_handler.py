@@ -40,7 +40,7 @@ class _Failed(Exception):
     """The request failed too often; its sender must give it up."""
 
 
-class ExportHandler(grpc.GenericRpcHandler):
+class ExportHandler(grpc.GenericRpcHandler[bytes, bytes]):
     """Serves the Export method of all signals.
 
     The methods are unary. They are registered with a stream of requests, which is the same on the wire: so the handler
@@ -90,7 +90,6 @@ class ExportHandler(grpc.GenericRpcHandler):
             except _Failed:
                 error = rpc_internal("internal error")
             await context.abort(_CODES[error.code], error.message, (("grpc-status-details-bin", error.details),))
-            raise AssertionError("cannot happen because abort always raises")
 
         return export
 

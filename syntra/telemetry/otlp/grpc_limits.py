@@ -12,8 +12,8 @@ class GrpcLimits:
     max_request_bytes: int = 64 << 20
     max_connections: int = 512
     """On each address."""
-    max_streams: int = 100
-    """Concurrent requests on one connection; the sender queues the others."""
+    max_streams: int = 1000
+    """Concurrent requests on one connection; the sender queues the others, except those it sends before it knows."""
     max_reading: int = 256
     """Requests whose message is on its way, on all connections; UNAVAILABLE above."""
     read_secs: float = 60.0

@@ -22,6 +22,7 @@ RECEIVE_BYTES = 1 << 16
 LARGE_BYTES = 1 << 20
 ERROR_SECS = 5.0
 """How long the sender of a request that timed out may take to read the answer."""
+TLS_POLL_SECS = 0.5
 
 
 class SenderGone(Exception):
@@ -39,8 +40,9 @@ class Connection:
         """Between two requests: it may be closed without a loss."""
         self.deadline = monotonic() + limits.head_secs
         self.timed_out = False
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
         # A TLS socket takes no flags.
-        self._wait_all = 0 if isinstance(sock, ssl.SSLSocket) else socket.MSG_WAITALL
+        self._wait_all = 0 if self._is_tls else socket.MSG_WAITALL
         self._buffer = b""
         self._lock = threading.Lock()
         self._is_closed = False
@@ -60,7 +62,8 @@ class Connection:
             return
         self.timed_out = True
         self.deadline = now + ERROR_SECS
-        self._shutdown(socket.SHUT_RD)
+        if not self._is_tls:
+            self._shutdown(socket.SHUT_RD)
 
     def end(self) -> None:
         """End reads and writes, from any thread; the thread of the connection then closes it."""
@@ -77,6 +80,14 @@ class Connection:
         with self._lock, contextlib.suppress(OSError):
             if not self._is_closed:
                 socket.socket.shutdown(self.sock, how)
+
+    def handshake(self) -> None:
+        """The TLS handshake, if the connection has one. Raises OSError."""
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.settimeout(self.limits.head_secs)
+            self.sock.do_handshake()
+            # After a shutdown of the socket OpenSSL could send no answer, so reads return by themselves.
+            self.sock.settimeout(TLS_POLL_SECS)
 
     # Heads
 
@@ -216,16 +227,27 @@ class Connection:
         if not self.timed_out:
             self.allow(self.limits.write_secs)
         try:
-            self.sock.sendall(data)
+            if self._is_tls:
+                self.sock.settimeout(self.limits.write_secs)
+                self.sock.sendall(data)
+                self.sock.settimeout(TLS_POLL_SECS)
+            else:
+                self.sock.sendall(data)
         except OSError as error:
             raise SenderGone from error
 
     def _receive(self, size: int, flags: int = 0) -> bytes:
-        try:
-            data = self.sock.recv(size, flags)
-        except OSError:
-            return b""
-        return b"" if self.timed_out else data
+        while True:
+            try:
+                data = self.sock.recv(size, flags)
+            except TimeoutError:
+                # Only on a TLS socket. The watch sets `timed_out` at the deadline.
+                if self.timed_out:
+                    return b""
+                continue
+            except OSError:
+                return b""
+            return b"" if self.timed_out else data
 
     def _incomplete(self) -> Exception:
         if self.timed_out:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import socket
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
@@ -85,8 +84,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         """No buffered files as in the base class: the connection reads and writes the socket."""
         self.close_connection = True
-        if isinstance(self.request, ssl.SSLSocket):
-            self.request.do_handshake()
+        self._peer.handshake()
 
     def finish(self) -> None:
         """Nothing to flush."""

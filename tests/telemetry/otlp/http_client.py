@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
@@ -120,10 +120,11 @@ def post(
 
 def chunked(body: bytes, size: int = 7, *, path: str = "/v1/traces", headers: str = "", trailers: str = "") -> bytes:
     """A POST in chunks of `size` bytes."""
-    head = f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: {PROTOBUF}\r\n{headers}Transfer-Encoding: chunked\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: agent\r\nContent-Type: {PROTOBUF}\r\n{headers}"
     parts = [body[at : at + size] for at in range(0, len(body), size)]
     return (
         head.encode()
+        + b"Transfer-Encoding: chunked\r\n\r\n"
         + b"".join(b"%x;name=value\r\n%s\r\n" % (len(part), part) for part in parts)
         + f"0\r\n{trailers}\r\n".encode()
     )

@@ -58,7 +58,7 @@ def test_an_address_that_is_taken_or_missing_is_an_error_and_can_be_retried() ->
         other.bind(("127.0.0.1", 0))
         other.listen()
         server = HttpReceiver(SmallIntake(), no_json, port=other.getsockname()[1])
-        with pytest.raises(CannotListen, match="cannot listen on 127.0.0.1 port .*: Address already in use; "):
+        with pytest.raises(CannotListen, match=r"cannot listen on 127.0.0.1 port .*: Address already in use; "):
             server.listen("127.0.0.1")
         with pytest.raises(CannotListen):
             server.listen("192.0.2.1")
@@ -231,11 +231,14 @@ def test_tls_with_client_certificates() -> None:
     port = server.listen("127.0.0.1")
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    with RawClient(port) as client, pytest.raises(OSError):
-        with trusting.wrap_socket(client.sock, server_hostname="127.0.0.1") as tls:
-            tls.sendall(post(b"x"))
-            if not tls.recv(10):
-                raise ConnectionResetError
+    with (
+        RawClient(port) as client,
+        pytest.raises(OSError),
+        trusting.wrap_socket(client.sock, server_hostname="127.0.0.1") as tls,
+    ):
+        tls.sendall(post(b"x"))
+        if not tls.recv(10):
+            raise ConnectionResetError
     authority.issue_cert("sender").configure_cert(trusting)
     with RawClient(port) as client, trusting.wrap_socket(client.sock, server_hostname="127.0.0.1") as tls:
         client.sock = tls
