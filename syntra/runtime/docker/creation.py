@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -25,14 +26,19 @@ from syntra.runtime.errors import StepFailed
 from syntra.utils.frozen import frozen
 from syntra.utils.keyed_lock import KeyedLock
 
+RouteLabels = Callable[[ServiceSpec, Mapping[str, str]], Mapping[str, str]]
+
 
 @frozen
 class AgentSettings:
-    """What the agent adds to every container: its name, its OTLP port, and labels for a proxy that reads them."""
+    """What the agent adds to every container: its name, its OTLP port, and labels for a proxy that reads them.
+
+    `route_labels` gets the service's spec and its image's labels, which the container inherits. Raises StepFailed.
+    """
 
     owner: str
     otlp_http_port: int
-    route_labels: Callable[[ServiceSpec], Mapping[str, str]]
+    route_labels: RouteLabels
 
 
 class Creation:
@@ -74,7 +80,7 @@ class Creation:
     async def create_release(self, deployment: Deployment, mounts: Mounts) -> ContainerId:
         """Create the container that runs the release command."""
         name = body.release_name(deployment.spec.service_id, deployment.deployment_id)
-        wanted = body.release_body(deployment, await self._context(deployment, mounts))
+        wanted = body.release_body(deployment, await self._context(deployment, mounts, is_routed=False))
         container_id, _ = await self._create(deployment, name, wanted)
         return container_id
 
@@ -112,12 +118,15 @@ class Creation:
         self._identity.made(container_id)
         return container_id, name
 
-    async def _context(self, deployment: Deployment, mounts: Mounts) -> body.ContainerContext:
+    async def _context(
+        self, deployment: Deployment, mounts: Mounts, *, is_routed: bool = True
+    ) -> body.ContainerContext:
         spec = deployment.spec
         network = await self.ensure_network(spec.project_name)
         image = await self._pins.held(deployment)
         if image is None:
             raise _image_gone(deployment)
+        routed = spec if is_routed else dataclasses.replace(spec, domains=())
         dns, with_aliases = await self._naming.of(deployment, network)
         return body.ContainerContext(
             owner=self._settings.owner,
@@ -127,7 +136,7 @@ class Creation:
             network=network.name,
             otlp_endpoint=f"http://{network.gateway}:{self._settings.otlp_http_port}",
             logging_driver=await self._driver(),
-            route_labels=self._settings.route_labels(spec),
+            route_labels=self._settings.route_labels(routed, image.labels),
             dns=dns,
             with_aliases=with_aliases,
             mounts=mounts,

@@ -15,7 +15,7 @@ from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
-from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
+from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.status import ContainerExits, Figures, LogLine, Replica
 from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
@@ -24,7 +24,7 @@ from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.creation import AgentSettings, Creation
+from syntra.runtime.docker.creation import AgentSettings, Creation, RouteLabels
 from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.explanations import taken_port
@@ -67,7 +67,7 @@ class DockerEngine:
         *,
         owner: str,
         otlp_http_port: int,
-        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = lambda _: {},
+        route_labels: RouteLabels = lambda _spec, _image_labels: {},
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
         count_connections: CountConnections = lambda _pid, _port: None,
