@@ -88,7 +88,7 @@ class DockerEngine:
         self._naming = Naming(
             self._containers, self._networks, self._identity, container_dns, with_aliases=with_aliases
         )
-        volumes = Volumes(client)
+        volumes = Volumes(client, self._identity)
         self.find_volumes, self.ensure_volume = volumes.find, volumes.ensure_for
         commands = Commands(client)
         self.execute, self.attach = commands.execute, commands.attach
