@@ -176,13 +176,19 @@ class DockerEngine:
             return await self._pins.resolved(deployment)
 
     async def obtain_image(
-        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+        self,
+        deployment: Deployment,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        *,
+        resolve: bool = True,
+        deadline: float | None = None,
     ) -> str:
         with translated("PULL_FAILED"):
             if deployment.resolved is None and resolve:
-                return await self._pins.obtain(deployment, auth, progress)
+                return await self._pins.obtain(deployment, auth, progress, deadline)
             known = deployment.resolved or await self._looks.image_of(deployment)
-            await self._pins.restore(deployment, known, auth, progress)
+            await self._pins.restore(deployment, known, auth, progress, deadline)
             return ""
 
     async def ensure_network(self, project: str) -> None:
