@@ -22,6 +22,7 @@ from syntra.agent.proxy.routes import ProxyRoutes, PublishedRoutes, proxy_settin
 from syntra.agent.proxy.setup import certificates_dir
 from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
+from syntra.agent.reconciler.image_records import ImageRecords
 from syntra.agent.reconciler.reconciler import Reconciler
 from syntra.agent.traffic.port import NoTraffic
 from syntra.agent.traffic.route_ownership import RouteOwnership
@@ -54,6 +55,7 @@ class ContainerHost:
     certificates: ProxyCertificates | None
     reconciler: Reconciler
     garbage_collector: GarbageCollector
+    image_records: ImageRecords
 
     def before_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
         """The tasks that run from the start, by name."""
@@ -65,7 +67,7 @@ class ContainerHost:
         Before that, a service with a running operation looks idle, and its canary would lose its share of traffic.
         """
         routes = [("routes", self.traffic.run()), ("proxy", self.proxy.watch.run())] if self.traffic is not None else []
-        return [*routes, ("reconciler", self.reconciler.run())]
+        return [*routes, ("reconciler", self.reconciler.run()), ("image records", self.image_records.run())]
 
     @property
     def warnings(self) -> list[str]:
@@ -163,6 +165,7 @@ def build(
         certificates=certificates,
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),
+        image_records=ImageRecords(journal, engine, queues),
     )
 
 

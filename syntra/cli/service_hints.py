@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from syntra.agent.config.suggest import hint
-from syntra.model.options_payload import REFUSED
+from syntra.model import options_payload
 
 # Compose's names, and a few of Kubernetes' and `docker run`'s.
 _OURS: Mapping[str, str] = {
@@ -61,8 +61,8 @@ _BY_MAPPING: Mapping[str, Mapping[str, str]] = {
 
 def refusal(key: str) -> str | None:
     """Why a setting is not carried out; None when it is not one of those."""
-    reason = REFUSED.get(key)
-    return None if reason is None else f"is refused: {reason}"
+    reason = options_payload.REFUSED.get(key)
+    return None if reason is None else options_payload.refusal(key, reason)
 
 
 def unknown_key(key: str, known: list[str], *, inside: str = "") -> str:

@@ -110,7 +110,10 @@ def service_id(project: str, name: str) -> str:
 def _collect(value: object) -> dict[Place, tuple[Place, object]]:
     """Every field of the payload, with its place in the file; merges flat and nested keys."""
     if not isinstance(value, dict):
-        raise ServiceMistake((), "it is empty" if value is None else "it is not a mapping of keys to values")
+        raise ServiceMistake(
+            (),
+            "it is empty; it needs at least an `image`" if value is None else "it is not a mapping of keys to values",
+        )
     found: dict[Place, tuple[Place, object]] = {}
     flat = {
         **{key: (name,) for key, name in _ROOT.items()},

@@ -23,7 +23,7 @@ HOST_GATEWAY = "host-gateway"
 
 REFUSED: Mapping[str, str] = {
     "privileged": "a privileged container has the rights of root on this server",
-    "cap_add": "more capabilities than the engine's own set reach beyond the container; cap_drop takes some away",
+    "cap_add": "more capabilities than the engine's own set reach beyond the container",
     "devices": "devices of this server are not handed to services",
     "network_mode": "every service is in the network of its project, where it is found by name and routed to",
     "pid": "the processes of this server or of another container are not shown to services",
@@ -59,6 +59,11 @@ _SIGNALS = frozenset(
 )
 
 
+def refusal(key: str, reason: str) -> str:
+    """What is said of one of the REFUSED settings."""
+    return f"is refused: {reason}; remove {key}"
+
+
 def parse_options(config: Fields | None) -> ContainerOptions:
     """The options of a `config` section; without one, none. Raises InvalidField."""
     if config is None:
@@ -66,7 +71,7 @@ def parse_options(config: Fields | None) -> ContainerOptions:
     for key, reason in REFUSED.items():
         path, value = config.raw(key)
         if value:
-            raise InvalidField(path, f"is refused: {reason}")
+            raise InvalidField(path, refusal(key, reason))
     has_grace = config.has("stop_grace_seconds")
     return ContainerOptions(
         entrypoint=config.texts("entrypoint"),

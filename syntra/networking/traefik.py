@@ -1,4 +1,4 @@
-"""Renders the route table as Traefik's dynamic configuration, or as labels. Pure.
+"""Renders the route table as Traefik's dynamic configuration. Pure.
 
 The file is YAML that is also JSON below its comments, one object per line and sorted, so that diffs are readable. It is
 never empty: Traefik rejects a file with empty sections (`http: {}` "cannot be a standalone element") and keeps the old
@@ -15,8 +15,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from syntra.model.ids import ServiceId
-from syntra.model.spec import Routing, ServiceSpec
+from syntra.model.spec import Routing
 from syntra.networking.errors import InvalidRoute
 from syntra.networking.routes import Endpoint, Group, RouteTable, ServiceRoute
 from syntra.utils.frozen import frozen
@@ -129,35 +128,6 @@ def rule(domains: tuple[str, ...], path_prefix: str | None) -> str:
     # PathPrefix alone compares characters: `/api` would also match `/apiary`.
     path = f"(Path(`{path_prefix}`) || PathPrefix(`{path_prefix}/`))"
     return f"{f'({hosts})' if len(domains) > 1 else hosts} && {path}"
-
-
-def labels(spec: ServiceSpec, proxy: ProxySettings) -> dict[str, str]:
-    """Labels for Traefik's Docker provider to route to the service's container; none without domain or port.
-
-    One router for all domains. The labels of a container cannot change, so this way can neither drain nor weigh.
-    """
-    if not spec.domains or spec.port is None:
-        return {}
-    # Validates the values as a route does; nothing else of the route is used.
-    route = ServiceRoute(service_id=spec.service_id, domains=spec.domains, routing=spec.routing, groups=())
-    name = label_name(spec.service_id)
-    router, service = f"traefik.http.routers.{name}", f"traefik.http.services.{name}"
-    found = {
-        "traefik.enable": "true",
-        f"{router}.rule": rule(route.domains, route.routing.path_prefix),
-        f"{router}.entrypoints": ",".join(proxy.entrypoints),
-        f"{service}.loadbalancer.server.port": str(spec.port),
-    }
-    if proxy.cert_resolver:
-        found[f"{router}.tls.certresolver"] = proxy.cert_resolver
-    return found
-
-
-def label_name(service_id: ServiceId) -> str:
-    """`syn-<service id>`. A dot would split the label's path, so an id with dots is replaced and gets a digest."""
-    if "." not in service_id:
-        return f"syn-{service_id}"
-    return f"syn-{service_id.replace('.', '-')}-{hashlib.sha256(service_id.encode()).hexdigest()[:8]}"
 
 
 def service_name(route: ServiceRoute) -> str:

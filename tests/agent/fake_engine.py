@@ -219,7 +219,13 @@ class FakeEngine:
             return ResolvedImage(image_id=str(deployment.spec.image)) if _pin(deployment) in self.pins else None
 
     async def obtain_image(
-        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+        self,
+        deployment: Deployment,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        *,
+        resolve: bool = True,
+        deadline: float | None = None,
     ) -> str:
         async with self._asked("obtain_image"):
             reference = deployment.spec.image.pullable

@@ -71,8 +71,8 @@ def test_a_refusal_carries_code_message_and_details(tmp_path: Path) -> None:
     ("code", "exit_code"),
     [
         ("RUNTIME_UNAVAILABLE", 69),
-        ("SERVICE_BUSY", 75),
-        ("POLICY_DENIED", 77),
+        ("BUSY", 75),
+        ("PERMISSION_DENIED", 77),
         ("INVALID_PAYLOAD", 2),
         ("PULL_FAILED", 1),
         ("SOMETHING_NEW", 1),

@@ -236,8 +236,8 @@ def test_that_there_is_no_canary_is_said(verb: str, cli: Cli) -> None:
 
 
 def test_a_refusal_is_one_line_and_its_exit_code(cli: Cli) -> None:
-    with FakeAgent(cli.path, stop=lambda peer: peer.refuse("POLICY_DENIED", "cannot stop api: policy")):
-        assert cli("stop", "api") == (77, "", "cannot stop api: policy (POLICY_DENIED)\n")
+    with FakeAgent(cli.path, stop=lambda peer: peer.refuse("PERMISSION_DENIED", "cannot stop api: policy")):
+        assert cli("stop", "api") == (77, "", "cannot stop api: policy (PERMISSION_DENIED)\n")
 
 
 def test_exec_passes_command_output_and_exit_code_through(cli: Cli) -> None:
@@ -556,8 +556,8 @@ def test_an_engine_that_is_away_is_exit_code_69(cli: Cli, service_file: str) -> 
 
 
 def test_a_refused_deploy_prints_the_refusal(cli: Cli, service_file: str) -> None:
-    with FakeAgent(cli.path, deploy=lambda peer: peer.refuse("SERVICE_BUSY", "another deployment runs")):
-        assert cli("deploy", service_file) == (75, "", "another deployment runs (SERVICE_BUSY)\n")
+    with FakeAgent(cli.path, deploy=lambda peer: peer.refuse("BUSY", "another deployment runs")):
+        assert cli("deploy", service_file) == (75, "", "another deployment runs (BUSY)\n")
 
 
 def test_an_agent_that_goes_away_in_the_middle_is_an_error(cli: Cli, service_file: str) -> None:

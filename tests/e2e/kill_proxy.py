@@ -163,6 +163,7 @@ class KillProxy:
             body = await reader.readexactly(int(length[1])) if length else b""
             request_line = head.split(b"\r\n", 1)[0]
             target = request_line.split(b" ")[1]
+            await self._before(request_line.decode())
             if not _UNCOUNTED.search(target) and self._count(request_line.decode(), gate):
                 raise ConnectionResetError("the agent was killed before the call")
             engine.write(head + body)
@@ -173,6 +174,9 @@ class KillProxy:
                     await engine.drain()
                 engine.write_eof()
                 return
+
+    async def _before(self, line: str) -> None:
+        """A call has come and has not gone on to the engine; subclasses may hold it."""
 
     def _count(self, line: str, gate: _Gate) -> bool:
         """Whether the agent was killed for it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import sqlite3
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -233,3 +234,18 @@ def test_what_is_neither_here_nor_at_the_registry_is_refused_and_what_runs_runs_
     assert stage.images.digests["v1"] in said, report
     assert stage.running(second) == 2
     assert {deployment: len(ids) for deployment, ids in stage.ids.items()} == {first: 1, second: 1}
+
+
+def test_a_deployment_of_an_agent_that_recorded_no_image_is_recorded_at_the_start(stage: Stage) -> None:
+    first = stage.deploy("v1", replicas=1)
+    stage.deploy("v2", replicas=1)
+    stage.agent.stop()
+    with closing(sqlite3.connect(stage.agent.data_dir / "journal.db")) as journal, journal:
+        journal.execute("UPDATE deployments SET image_id = '', image_digest = ''")
+    stage.agent.start()
+    wait_until(lambda: "images of earlier deployments recorded" in stage.agent.text(), "the images are recorded", 20)
+    stage.unpin()
+    stage.meddler.prune()
+    assert stage.carry_out("rollback", target_deployment_id=first)["status"] == "running"
+    assert stage.running(first) == 1
+    assert all(len(ids) == 1 for ids in stage.ids.values())

@@ -93,6 +93,12 @@ def test_a_service_file_on_standard_input_is_deployed_with_its_options(stage: St
     refused = stage.run("deploy", "-", text=stage.file(privileged=True))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "standard input: privileged: is refused: a privileged container" in refused.stderr
+    assert refused.stderr.endswith("; remove privileged\n")
+    empty = stage.run("deploy", "-", text="")
+    assert (empty.returncode, empty.stderr) == (
+        2,
+        "cannot use service file standard input: it is empty; it needs at least an `image`\n",
+    )
 
 
 def test_an_image_with_a_check_of_its_own_is_waited_for_and_followed(stage: Stage) -> None:

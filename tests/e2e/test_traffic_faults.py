@@ -249,6 +249,7 @@ def test_labels_lead_a_real_docker_provider_to_the_service_and_do_not_drain(tmp_
             "traefik.enable": "true",
             f"{router}.rule": f"Host(`{domains[0]}`) || Host(`{domains[1]}`)",
             f"{router}.entrypoints": "web",
+            f"{router}.service": f"syn-{stage.service}",
             f"{service}.loadbalancer.server.port": "8080",
         }
         assert not (stage.proxy.directory / FILE_NAME).exists()

@@ -319,6 +319,23 @@ def test_two_services_that_write_to_one_volume_are_told(stage: Stage) -> None:
     assert not any("writable" in note for note in stage.agent.ask("plan", reader)["data"]["notes"])
 
 
+def test_a_copy_of_a_replica_that_mounts_a_volume_is_not_the_service_itself(stage: Stage) -> None:
+    name = f"n{stage.token}"
+    stage.deploy("v1", volumes=data_volume(stage, name))
+    named = f"{stage.token}_{name}"
+    [replica] = stage.up()
+    api("POST", "/commit", query={"container": replica, "repo": f"{stage.token}-copy", "tag": "mine"})
+    api("POST", "/volumes/create", {"Name": name})
+    mounts = [{"Type": "volume", "Source": one, "Target": f"/{one}"} for one in (name, named)]
+    api("POST", "/containers/create", {"Image": f"{stage.token}-copy:mine", "HostConfig": {"Mounts": mounts}})
+    wanted = stage.payload("v2", volumes=data_volume(stage, name))
+    notes = stage.agent.ask("plan", wanted)["data"]["notes"]
+    assert f"volume {named} is also mounted writable by a container of another program" in notes
+    # Nor does the copy make a volume the service's that has the bare name.
+    assert stage.agent.carry_out("deploy", wanted)["status"] == "running"
+    assert stage.mounted() == [named]
+
+
 def test_one_internal_name_has_one_service(stage: Stage) -> None:
     stage.deploy("v1")
     clash = {**stage.payload("x", service=f"{stage.service}-2"), "service_name": "DB"}

@@ -101,20 +101,22 @@ def staged(
     *,
     engine: PrivateEngine | None = None,
     labels: bool = False,
+    reads_labels: bool = False,
     throttle: str | None = "50ms",
     dynamic_dir: Path | None = None,
     drain_secs: float = DRAIN_SECS,
 ) -> Iterator[Stage]:
     """A stage without its service yet, on the shared engine or on one of its own.
 
-    With `labels` the routes are made by Traefik's own Docker provider from the containers' labels.
+    With `labels` the routes are made by Traefik's own Docker provider from the containers' labels. With `reads_labels`
+    the file makes them, and the provider takes every container for its own that does not say otherwise.
     """
     token = new_token()
     socket = SOCKET if engine is None else engine.socket
     inside = () if engine is None else engine.inside
     docker = {
         "endpoint": f"unix://{socket}",
-        "exposedByDefault": False,
+        "exposedByDefault": reads_labels,
         "constraints": f"Label(`syntra.project`, `{token}`)",
     }
     try:
@@ -125,7 +127,7 @@ def staged(
         with RealTraefik(
             folder / "proxy",
             throttle=throttle,
-            docker=docker if labels else None,
+            docker=docker if labels or reads_labels else None,
             namespace=engine.namespace if engine else None,
         ) as proxy:
             config = (

@@ -56,6 +56,15 @@ def test_the_document_has_every_error_code_of_the_control_plane_once_and_no_othe
     assert sorted(documented("Errors of the API")) == sorted(used)
 
 
+def test_the_command_line_has_exit_codes_for_error_codes_in_use_alone() -> None:
+    mapped = re.findall(r'^    "([A-Z_]+)": ExitCode', (SOURCES / "cli" / "exit_codes.py").read_text(), re.MULTILINE)
+    assert mapped
+    client = SOURCES / "runtime" / "docker" / "errors.py"
+    used = codes_below(SOURCES, without=(SOURCES / "cli", client))
+    used |= set(re.findall(r'^    code = "([A-Z_]+)"', client.read_text(), re.MULTILINE))
+    assert sorted(set(mapped) - used) == []
+
+
 @pytest.mark.parametrize(
     ("source", "codes"),
     [

@@ -33,6 +33,7 @@ PURE = (
     "syntra/networking/certificates.py",
     "syntra/networking/routes.py",
     "syntra/networking/traefik.py",
+    "syntra/networking/traefik_labels.py",
     "syntra/networking/traefik_static.py",
     "syntra/networking/prometheus_text.py",
     "syntra/networking/socket_table.py",

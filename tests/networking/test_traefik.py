@@ -1,4 +1,4 @@
-"""Tables as Traefik's configuration and as labels: exact, in order, and holding the hosts that were asked for alone."""
+"""Tables as Traefik's configuration: exact, in order, and holding the hosts that were asked for alone."""
 
 from __future__ import annotations
 
@@ -21,12 +21,10 @@ from syntra.networking.traefik import (
     ServedCertificate,
     configuration,
     generation,
-    label_name,
-    labels,
     render,
     rule,
 )
-from tests.model.samples import domains, few, path_prefixes, quick, routings, spec
+from tests.model.samples import domains, few, path_prefixes, quick, routings
 from tests.networking.real_traefik import PLAIN
 from tests.networking.samples import INJECTIONS, endpoint, group, route
 
@@ -252,42 +250,6 @@ def test_every_table_is_plain_text_that_reads_back(services: list[tuple[list[str
     wanted = {f"syn-{route.service_id}~{domain}" for route in routes for domain in route.domains}
     routers = found["http"].get("routers", {})
     assert {name for name in routers if not name.endswith("~http")} == wanted
-
-
-def test_labels_are_those_of_the_contract() -> None:
-    assert labels(spec(service_id="svc-1", domains=("a.example", "b.example"), port=3000), ProxySettings()) == {
-        "traefik.enable": "true",
-        "traefik.http.routers.syn-svc-1.rule": "Host(`a.example`) || Host(`b.example`)",
-        "traefik.http.routers.syn-svc-1.entrypoints": "websecure",
-        "traefik.http.routers.syn-svc-1.tls.certresolver": "letsencrypt",
-        "traefik.http.services.syn-svc-1.loadbalancer.server.port": "3000",
-    }
-
-
-def test_a_service_without_domains_or_port_has_no_labels() -> None:
-    assert labels(spec(), ProxySettings()) == {}
-    assert labels(spec(domains=("a.example",), port=None), ProxySettings()) == {}
-
-
-def test_labels_without_a_resolver_have_no_tls() -> None:
-    found = labels(spec(domains=("a.example",)), PLAIN)
-    assert not [key for key in found if "tls" in key]
-    assert found["traefik.http.routers.syn-svc_123.entrypoints"] == "web"
-
-
-@pytest.mark.parametrize("bad", INJECTIONS)
-def test_labels_are_checked_like_routes(bad: str) -> None:
-    with pytest.raises(InvalidRoute):
-        labels(spec(domains=(bad,)), ProxySettings())
-    with pytest.raises(InvalidRoute):
-        labels(spec(service_id=bad, domains=("a.example",)), ProxySettings())
-
-
-def test_an_id_with_dots_does_not_split_a_labels_path_and_stays_distinct() -> None:
-    names = [label_name(ServiceId(text)) for text in ("a.b", "a-b", "a..b", "a.-b", "a-.b", "a_b")]
-    assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", name) for name in names)
-    assert label_name(ServiceId("svc-1")) == "syn-svc-1"
 
 
 def test_two_endpoints_at_one_address_are_one_server() -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from syntra.agent.config.settings import Settings
 from syntra.agent.traffic.switch import TrafficSwitch
 from syntra.model.spec import ServiceSpec
-from syntra.networking import traefik
+from syntra.networking import traefik, traefik_labels
 from syntra.networking.errors import ProxyUnreachable
 from syntra.networking.file_writer import FileWriter
 from syntra.networking.proxy import ProxyObserver
 from syntra.networking.routes import RouteTable
 from syntra.runtime.errors import StepFailed
 from syntra.utils.errors import AgentError
+
+RouteLabels = Callable[[ServiceSpec, Mapping[str, str]], Mapping[str, str]]
 
 log = logging.getLogger(__name__)
 
@@ -182,7 +184,20 @@ def proxy_settings(settings: Settings) -> traefik.ProxySettings:
     )
 
 
-def route_labels(settings: Settings) -> Callable[[ServiceSpec], Mapping[str, str]]:
-    """The routing labels of a service's containers; empty unless the proxy mode uses labels."""
-    by_labels, proxy = settings.networking.proxy == "traefik-labels", proxy_settings(settings)
-    return lambda spec: traefik.labels(spec, proxy) if by_labels else {}
+def route_labels(settings: Settings) -> RouteLabels:
+    """The labels for Traefik of a service's containers, from the service's spec and its image's labels.
+
+    Where the routes come from the file, a Traefik that also reads labels must not route a second time. They raise
+    StepFailed for an image whose own labels would still route.
+    """
+    mode, proxy = settings.networking.proxy, proxy_settings(settings)
+
+    def by_labels(spec: ServiceSpec, image_labels: Mapping[str, str]) -> Mapping[str, str]:
+        try:
+            return traefik_labels.labels(spec, proxy, image_labels)
+        except AgentError as failed:
+            raise StepFailed("ROUTE_FAILED", str(failed)) from failed
+
+    if mode == "traefik-labels":
+        return by_labels
+    return lambda _spec, _image_labels: traefik_labels.NOT_ROUTED if mode == "traefik-file" else {}

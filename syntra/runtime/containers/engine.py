@@ -73,12 +73,20 @@ class Images(Protocol):
         """
 
     async def obtain_image(
-        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+        self,
+        deployment: Deployment,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        *,
+        resolve: bool = True,
+        deadline: float | None = None,
     ) -> str:
         """Pull and pin; return a sentence when a local image was used instead of the registry's, else "".
 
         A resolved image is brought back as it was, never by its tag. With `resolve` false this also holds for one that
         was never recorded: it comes from a replica of the deployment, or not at all (IMAGE_NOT_FOUND).
+
+        A registry that limits pulls is asked again until `deadline`, in the event loop's time; None: not again.
         """
 
     async def resolved_image(self, deployment: Deployment) -> ResolvedImage | None:

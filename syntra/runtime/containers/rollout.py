@@ -232,7 +232,11 @@ class ContainerRollout:
         is_new = isinstance(command, Deploy) or (isinstance(command, Rollback) and command.image is not None)
         async with self._context.interruptible(deadline):
             note = await self._engine.obtain_image(
-                self._deployment, auth, self._context.report_pull, resolve=is_new and not self._has_replicas()
+                self._deployment,
+                auth,
+                self._context.report_pull,
+                resolve=is_new and not self._has_replicas(),
+                deadline=deadline,
             )
         if note:
             self._context.remark(note)

@@ -59,7 +59,7 @@ class ContainerContext:
     """The network's gateway, where the agent's receivers listen."""
     otlp_ports: OtlpPorts | None
     logging_driver: str
-    # For a proxy that reads labels; empty for one that reads a file.
+    # For a proxy that reads labels; empty where there is none.
     route_labels: Mapping[str, str] = field(default_factory=dict)
     # The container's DNS settings; None: only the engine resolves names.
     dns: ContainerDns | None = None
@@ -133,13 +133,14 @@ def release_body(deployment: Deployment, context: ContainerContext) -> dict[str,
     spec = replace(
         deployment.spec, command=deployment.spec.release_command, port=None, host_port=None, labels={}, health=None
     )
-    wanted = create_body(replace(deployment, spec=spec), 1, replace(context, route_labels={}))
+    wanted = create_body(replace(deployment, spec=spec), 1, context)
     host = wanted["HostConfig"]
     assert isinstance(host, dict), "cannot happen because create_body builds it"
     host["RestartPolicy"] = {"Name": "no"}
     wanted["NetworkingConfig"] = {"EndpointsConfig": {context.network: {}}}
     wanted["Healthcheck"] = {"Test": ["NONE"]}
     wanted["Labels"] = {
+        **context.route_labels,
         MANAGED: "true",
         OWNER: context.owner,
         INSTANCE: context.instance,

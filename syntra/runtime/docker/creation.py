@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -26,14 +27,19 @@ from syntra.runtime.errors import StepFailed
 from syntra.utils.frozen import frozen
 from syntra.utils.keyed_lock import KeyedLock
 
+RouteLabels = Callable[[ServiceSpec, Mapping[str, str]], Mapping[str, str]]
+
 
 @frozen
 class AgentSettings:
-    """What the agent adds to every container: its name, its OTLP ports, and labels for a proxy that reads them."""
+    """What the agent adds to every container: its name, its OTLP ports, and labels for a proxy that reads them.
+
+    `route_labels` gets the service's spec and its image's labels, which the container inherits. Raises StepFailed.
+    """
 
     owner: str
     otlp_ports: OtlpPorts | None
-    route_labels: Callable[[ServiceSpec], Mapping[str, str]]
+    route_labels: RouteLabels
 
 
 class Creation:
@@ -75,7 +81,7 @@ class Creation:
     async def create_release(self, deployment: Deployment, mounts: Mounts) -> ContainerId:
         """Create the container that runs the release command."""
         name = body.release_name(deployment.spec.service_id, deployment.deployment_id)
-        wanted = body.release_body(deployment, await self._context(deployment, mounts))
+        wanted = body.release_body(deployment, await self._context(deployment, mounts, is_routed=False))
         container_id, _ = await self._create(deployment, name, wanted)
         return container_id
 
@@ -113,12 +119,15 @@ class Creation:
         self._identity.made(container_id)
         return container_id, name
 
-    async def _context(self, deployment: Deployment, mounts: Mounts) -> body.ContainerContext:
+    async def _context(
+        self, deployment: Deployment, mounts: Mounts, *, is_routed: bool = True
+    ) -> body.ContainerContext:
         spec = deployment.spec
         network = await self.ensure_network(spec.project_name)
         image = await self._pins.held(deployment)
         if image is None:
             raise _image_gone(deployment)
+        routed = spec if is_routed else dataclasses.replace(spec, domains=())
         dns, with_aliases = await self._naming.of(deployment, network)
         return body.ContainerContext(
             owner=self._settings.owner,
@@ -129,7 +138,7 @@ class Creation:
             gateway=network.gateway,
             otlp_ports=self._settings.otlp_ports,
             logging_driver=await self._driver(),
-            route_labels=self._settings.route_labels(spec),
+            route_labels=self._settings.route_labels(routed, image.labels),
             dns=dns,
             with_aliases=with_aliases,
             mounts=mounts,

@@ -15,7 +15,7 @@ from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
-from syntra.model.spec import Deployment, RegistryAuth, ServiceSpec
+from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.status import ContainerExits, Figures, LogLine, Replica
 from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
@@ -24,7 +24,7 @@ from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.containers import Containers
-from syntra.runtime.docker.creation import AgentSettings, Creation
+from syntra.runtime.docker.creation import AgentSettings, Creation, RouteLabels
 from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.explanations import taken_port
@@ -68,7 +68,7 @@ class DockerEngine:
         *,
         owner: str,
         otlp_ports: OtlpPorts | None = None,
-        route_labels: Callable[[ServiceSpec], Mapping[str, str]] = lambda _: {},
+        route_labels: RouteLabels = lambda _spec, _image_labels: {},
         container_dns: ContainerDnsOf = engine_only,
         with_aliases: bool = True,
         count_connections: CountConnections = lambda _pid, _port: None,
@@ -89,7 +89,7 @@ class DockerEngine:
         self._naming = Naming(
             self._containers, self._networks, self._identity, container_dns, with_aliases=with_aliases
         )
-        volumes = Volumes(client)
+        volumes = Volumes(client, self._identity)
         self.find_volumes, self.ensure_volume = volumes.find, volumes.ensure_for
         commands = Commands(client)
         self.execute, self.attach = commands.execute, commands.attach
@@ -177,13 +177,19 @@ class DockerEngine:
             return await self._pins.resolved(deployment)
 
     async def obtain_image(
-        self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress, *, resolve: bool = True
+        self,
+        deployment: Deployment,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        *,
+        resolve: bool = True,
+        deadline: float | None = None,
     ) -> str:
         with translated("PULL_FAILED"):
             if deployment.resolved is None and resolve:
-                return await self._pins.obtain(deployment, auth, progress)
+                return await self._pins.obtain(deployment, auth, progress, deadline)
             known = deployment.resolved or await self._looks.image_of(deployment)
-            await self._pins.restore(deployment, known, auth, progress)
+            await self._pins.restore(deployment, known, auth, progress, deadline)
             return ""
 
     async def ensure_network(self, project: str) -> None:

@@ -178,7 +178,10 @@ _PULL_STEPS = {
     PullFailure.UNREACHABLE: "check the server's connection to the registry",
     PullFailure.UNAUTHORIZED: "check the image's name and give fresh registry credentials",
     PullFailure.DENIED: "check that the repository exists and give credentials that may pull it",
-    PullFailure.RATE_LIMITED: "wait until the registry allows it, or give credentials, which mostly raise its limit",
+    PullFailure.RATE_LIMITED: (
+        "the registry limits how often this server may pull: wait until it allows it again, or give credentials, which "
+        "mostly raise the limit"
+    ),
     PullFailure.PLATFORM: "build the image for this server's platform (docker buildx build --platform) and push it",
     PullFailure.NOT_FOUND: "check the image's name, tag or digest",
     PullFailure.STALLED: "check the server's bandwidth to the registry and try again",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,6 +21,9 @@ from syntra.runtime.errors import StepFailed
 log = logging.getLogger(__name__)
 
 PULL_INACTIVITY_SECS = 60.0
+# A registry says with `Retry-After` when to ask again, but the engine passes on only the text of the error. Registries
+# count pulls over minutes to hours. The last pause repeats.
+RATE_LIMIT_PAUSES_SECS = (5.0, 10.0, 20.0, 40.0, 60.0)
 # How often the image may vanish between pull and pin before this fails.
 ATTEMPTS = 3
 
@@ -61,8 +65,17 @@ class Pins:
                 image = await self._images.inspect(known.image_id if known else deployment.spec.image.pullable)
             return None if image is None else image.volumes
 
-    async def obtain(self, deployment: Deployment, auth: RegistryAuth | None, progress: PullProgress) -> str:
-        """Pull and pin; return a sentence when a local image was used instead of the registry's, else ""."""
+    async def obtain(
+        self,
+        deployment: Deployment,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        deadline: float | None = None,
+    ) -> str:
+        """Pull and pin; return a sentence when a local image was used instead of the registry's, else "".
+
+        A registry that limits pulls is asked again until `deadline`, unless a local image serves. So does `restore`.
+        """
         image = deployment.spec.image
 
         async def once() -> str:
@@ -70,7 +83,7 @@ class Pins:
             note = ""
             pulled = present is None or image.digest is None
             if pulled:
-                note = await self._pull(deployment, present, auth, progress)
+                note = await self._pull(deployment, present, auth, progress, deadline)
             found = await self._images.inspect(image.pullable) if pulled else present
             if found is None:
                 raise NotFound(404, f"no such image: {image}", method="GET", path="/images")
@@ -80,7 +93,12 @@ class Pins:
         return await self._insist(str(image), once)
 
     async def restore(
-        self, deployment: Deployment, known: ResolvedImage | None, auth: RegistryAuth | None, progress: PullProgress
+        self,
+        deployment: Deployment,
+        known: ResolvedImage | None,
+        auth: RegistryAuth | None,
+        progress: PullProgress,
+        deadline: float | None = None,
     ) -> None:
         """Pin the image that the deployment was made of again; what its tag stands for today is not asked.
 
@@ -100,7 +118,7 @@ class Pins:
         async def once() -> str:
             present = await self._images.inspect(by_digest.pullable)
             if present is None:
-                await self._pull_as(by_digest, auth, progress)
+                await self._pull_as(by_digest, auth, progress, deadline)
             found = present or await self._images.inspect(by_digest.pullable)
             if found is None:
                 raise NotFound(404, f"no such image: {by_digest}", method="GET", path="/images")
@@ -151,10 +169,12 @@ class Pins:
         present: records.ImageDetails | None,
         auth: RegistryAuth | None,
         progress: PullProgress,
+        deadline: float | None,
     ) -> str:
         image = deployment.spec.image
+        serves = present is not None and _may_stand_in(PullFailure.RATE_LIMITED, present, image.may_serve_from_cache)
         try:
-            await self._pull_as(image, auth, progress)
+            await self._pull_as(image, auth, progress, None if serves else deadline)
         except PullFailed as failed:
             if present is None or not _may_stand_in(failed.reason, present, image.may_serve_from_cache):
                 raise
@@ -162,7 +182,26 @@ class Pins:
             return f"the registry did not provide {image}; the local image is used"
         return ""
 
-    async def _pull_as(self, image: ImageRef, auth: RegistryAuth | None, progress: PullProgress) -> None:
+    async def _pull_as(
+        self, image: ImageRef, auth: RegistryAuth | None, progress: PullProgress, deadline: float | None
+    ) -> None:
+        """Pull; as long as the registry limits pulls, again after a pause that still ends before the deadline."""
+        now = asyncio.get_running_loop().time
+        pauses = itertools.chain(RATE_LIMIT_PAUSES_SECS, itertools.repeat(RATE_LIMIT_PAUSES_SECS[-1]))
+        for pause in pauses:
+            try:
+                await self._pull_once(image, auth, progress)
+            except PullFailed as failed:
+                is_limited = failed.reason is PullFailure.RATE_LIMITED
+                if not is_limited or deadline is None or now() + pause >= deadline:
+                    raise
+                log.info("the registry limits pulls", extra={"image": str(image), "retry_secs": pause})
+                progress(0, f"the registry limits pulls; it is asked again in {pause:g} s")
+            else:
+                return
+            await asyncio.sleep(pause)
+
+    async def _pull_once(self, image: ImageRef, auth: RegistryAuth | None, progress: PullProgress) -> None:
         credentials = None
         if auth is not None:
             credentials = records.RegistryAuth(

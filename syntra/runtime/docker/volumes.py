@@ -11,16 +11,18 @@ from syntra.model.volume import Volume, VolumeUser
 from syntra.runtime.docker import body, fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
 from syntra.runtime.docker.errors import NotFound, translated
+from syntra.runtime.docker.identity import Identity
 from syntra.runtime.docker.paths import Query, label_filter, path
 from syntra.runtime.docker.records import VolumeDetails
 from syntra.runtime.errors import StepFailed
 
 
 class Volumes:
-    """The volume calls of one engine."""
+    """The volume calls of one engine. `identity` tells whose the containers are that mount a volume."""
 
-    def __init__(self, client: EngineClient) -> None:
+    def __init__(self, client: EngineClient, identity: Identity) -> None:
         self._client = client
+        self._identity = identity
 
     async def ensure(self, name: str, labels: Mapping[str, str]) -> VolumeDetails:
         """The volume of that name, created when missing.
@@ -62,16 +64,27 @@ class Volumes:
                 return []
             query: Query = {"all": True, "filters": {"volume": [details.name for details in found]}}
             response = await self._client.request("GET", "/containers/json", query=query)
-        rows = fields.array({"rows": response.json()}, "rows")
+            rows = fields.array({"rows": response.json()}, "rows")
+            ours = [await self._is_ours(row) for row in rows]
         return [
             Volume(
                 name=details.name,
                 is_managed=details.labels.get(body.MANAGED) == "true",
                 project=details.labels.get(body.PROJECT, ""),
-                users=tuple(user for row in rows if (user := volume_user(row, details.name)) is not None),
+                users=tuple(
+                    user
+                    for row, is_ours in zip(rows, ours, strict=True)
+                    if (user := volume_user(row, details.name, is_ours=is_ours)) is not None
+                ),
             )
             for details in found
         ]
+
+    async def _is_ours(self, row: object) -> bool:
+        item = parsing.container_summary(row)
+        if item.labels.get(body.MANAGED) != "true" or body.SERVICE not in item.labels:
+            return False
+        return await self._identity.is_ours(item)
 
     async def list(self, *, labels: Mapping[str, str | None] | None = None) -> list[VolumeDetails]:
         """Volumes with all these labels."""
@@ -80,13 +93,12 @@ class Volumes:
         return [parsing.volume_details(row) for row in fields.array(response.json(), "Volumes")]
 
 
-def volume_user(row: object, name: str) -> VolumeUser | None:
+def volume_user(row: object, name: str, *, is_ours: bool) -> VolumeUser | None:
     """How the container of a row of `GET /containers/json` uses a volume; None when it does not mount it.
 
     The engine's filter takes the path of a mount for a name too.
     """
     labels = fields.labels(row, "Labels")
-    is_ours = labels.get(body.MANAGED) == "true" and body.SERVICE in labels
     for mount in fields.array(row, "Mounts"):
         if fields.text(mount, "Type") == "volume" and fields.text(mount, "Name") == name:
             return VolumeUser(

@@ -281,7 +281,7 @@ def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes
         memory_bytes=2**29,
         volumes=(VolumeMount(name="data", host_path=None, container_path="/data", read_only=False),),
     )
-    context = dataclasses.replace(CONTEXT, route_labels={"traefik.enable": "true"})
+    context = dataclasses.replace(CONTEXT, route_labels={"traefik.enable": "false"})
     release, replica = body.release_body(wanted, context), made(wanted)
     assert release["Cmd"] == ["migrate", "up"]
     for same in ("Image", "Env", "StopSignal"):
@@ -295,6 +295,7 @@ def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes
     assert release["NetworkingConfig"] == {"EndpointsConfig": {"syntra-shop": {}}}
     assert release["Healthcheck"] == {"Test": ["NONE"]}
     assert release["Labels"] == {
+        "traefik.enable": "false",
         "syntra.managed": "true",
         "syntra.owner": OWNER,
         "syntra.instance": "5a",

@@ -19,6 +19,7 @@ from syntra.runtime.docker.pins import ATTEMPTS, Pins, digest_of
 from syntra.runtime.docker.records import ImageDetails, ImageSummary
 from syntra.runtime.errors import StepFailed
 from tests.agent.samples import deployment
+from tests.agent.virtual_time import now
 
 NAME = "shop/web:1"
 
@@ -219,6 +220,56 @@ async def test_the_image_that_is_here_serves_while_its_registry_has_no_answer(
         return
     with pytest.raises(PullFailed):
         await pins.obtain(deployment("d2"), None, ignore)
+
+
+@pytest.mark.virtual_time
+async def test_a_registry_that_limits_pulls_is_asked_again_until_the_deadline() -> None:
+    shelf, said = Shelf(), list[str]()
+    shelf.failure = PullFailure.RATE_LIMITED
+    begun = now()
+    with pytest.raises(PullFailed, match="limits how often this server may pull: wait") as limited:
+        await Pins(shelf, owner="own").obtain(deployment(), None, lambda _, text: said.append(text), begun + 100)
+    assert limited.value.reason is PullFailure.RATE_LIMITED
+    # The pause after the fifth question would end after the deadline.
+    assert now() - begun == 5 + 10 + 20 + 40
+    assert len(shelf.pulls) == len(said) + 1 == 5
+    assert said[-1] == "the registry limits pulls; it is asked again in 40 s"
+
+
+@pytest.mark.virtual_time
+async def test_a_limit_that_ends_lets_the_pull_go_through() -> None:
+    shelf = Shelf()
+    pins = Pins(shelf, owner="own")
+    shelf.failure = PullFailure.RATE_LIMITED
+
+    def lift(_: int, text: str) -> None:
+        shelf.failure = None
+
+    begun = now()
+    assert await pins.obtain(deployment(), None, lift, begun + 60) == ""
+    assert now() - begun == 5
+    known = await pins.resolved(deployment())
+    assert known is not None
+    shelf.names.clear()
+    shelf.served[f"shop/web@{digest(1)}"] = 1
+    shelf.failure = PullFailure.RATE_LIMITED
+    await pins.restore(deployment(), known, None, lift, now() + 60)
+    assert now() - begun == 10
+
+
+@pytest.mark.virtual_time
+async def test_a_limit_is_not_waited_for_without_a_deadline_or_with_an_image_that_serves() -> None:
+    shelf = Shelf()
+    pins = Pins(shelf, owner="own")
+    begun = now()
+    shelf.failure = PullFailure.RATE_LIMITED
+    with pytest.raises(PullFailed):
+        await pins.obtain(deployment(), None, ignore)
+    shelf.failure = None
+    await pins.obtain(deployment("d1"), None, ignore)
+    shelf.failure = PullFailure.RATE_LIMITED
+    assert "the local image is used" in await pins.obtain(deployment("d2"), None, ignore, begun + 600)
+    assert now() == begun
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import pytest
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.errors import DockerError
+from syntra.runtime.docker.identity import Identity
+from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.paths import path
 from syntra.runtime.docker.volumes import Volumes
 from tests.runtime.docker.scratch import fresh_name
@@ -14,7 +16,7 @@ from tests.runtime.docker.scratch import fresh_name
 
 async def test_a_volume_is_made_once_and_keeps_its_first_labels(endpoint: Endpoint) -> None:
     async with EngineClient(endpoint) as client:
-        volumes, name = Volumes(client), fresh_name()
+        volumes, name = Volumes(client, Identity(Images(client))), fresh_name()
         assert await volumes.inspect(name) is None
         try:
             made = await volumes.ensure(name, {"syntra.test": name})
