@@ -13,7 +13,7 @@ from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, count, socket_path
 from syntra.cli.reading import Json, rows, text
 from syntra.cli.services import find
-from syntra.cli.terminal import out, out_json, printable
+from syntra.cli.terminal import err, out, out_json, printable
 
 IDLE_SECS = 60.0
 """Longest silence while past lines are read; following is silent for as long as the service is."""
@@ -27,8 +27,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SERVICE, -f, --tail, --since, -t, --json."""
+    """SERVICE, --deployment, -f, --tail, --since, -t, --json."""
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("--deployment", metavar="ID", help="only of this deployment; a failed one is kept for a day")
     parser.add_argument("-f", "--follow", action="store_true", help="continue with new lines as they are written")
     parser.add_argument("--tail", type=count, default=100, metavar="N", help="number of recent lines (default 100)")
     parser.add_argument(
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     payload = {"service_id": find(socket, args.service), "follow": args.follow, "tail": args.tail}
     if args.since is not None:
         payload["since"] = args.since
+    if args.deployment is not None:
+        payload["deployment_id"] = args.deployment
     prefixes = _Prefixes(args.service.rpartition("/")[2])
     for batch in subscribe(socket, payload, idle=None if args.follow else IDLE_SECS, on_accepted=prefixes.expect):
         for line in rows(batch, "logs"):
@@ -66,6 +69,8 @@ class _Prefixes:
 
     def expect(self, accepted: Json) -> None:
         """Learn the replicas that were there at the beginning."""
+        if failed := text(accepted, "failed_deployment_id", ""):
+            err(f"the log of deployment {failed}, which failed:")
         numbers = accepted.get("replicas")
         self._known |= {number for number in numbers if isinstance(number, int)} if isinstance(numbers, list) else set()
 

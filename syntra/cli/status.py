@@ -1,4 +1,4 @@
-"""`status`: the agent, its control plane, its runtime, its services, and problems."""
+"""`status`: the agent, its control plane, its runtime, its services, and problems; or one service in detail."""
 
 from __future__ import annotations
 
@@ -9,18 +9,23 @@ from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.ps import show_services
 from syntra.cli.reading import Json, number, rows, section, text, texts
+from syntra.cli.service_status import alert_words, show_service
 from syntra.cli.table import duration
 from syntra.cli.terminal import out, out_json, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """SERVICE, --json."""
+    parser.add_argument("service", metavar="SERVICE", nargs="?", help="only this one: name, project/name or id")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Query the agent and print; 0 whenever the agent answers."""
-    data = ask(socket_path(args), "status", {})
+    socket = socket_path(args)
+    if args.service is not None:
+        return show_service(socket, args.service, as_json=args.json)
+    data = ask(socket, "status", {})
     if args.json:
         out_json(data)
         return ExitCode.OK
@@ -32,12 +37,12 @@ def run(args: argparse.Namespace) -> int:
     for warning in texts(data, "warnings"):
         _line("warning", warning)
     for alert in rows(data, "alerts"):
-        _line("alert", _alert(alert))
+        _line("alert", alert_words(alert))
     out()
     if section(data, "runtime").get("reachable") is False:
         out("services are not known while the runtime is not reachable")
     else:
-        show_services(rows(data, "services"))
+        show_services(rows(data, "services"), with_failed=True)
     return ExitCode.OK
 
 
@@ -64,16 +69,6 @@ def _show_control_plane(control_plane: Json) -> None:
         # A sentence with a cause and a next step is too long for parentheses.
         if detail := text(control_plane, "detail", ""):
             _line("detail", detail)
-
-
-def _alert(alert: Json) -> str:
-    times = number(alert, "times") or 1
-    often = f", {times:g} times" if times > 1 else ""
-    ending = ", recovering" if alert.get("is_ending") is True else ""
-    what = f"{text(alert, 'severity')} {text(alert, 'type')}, {text(alert, 'subject')}"
-    code = number(alert, "exit_code")
-    what += "" if code is None else f", exit {code:g}"
-    return f"{what}, since {text(alert, 'since')}{often}{ending}"
 
 
 def _runtime(runtime: Json) -> str:

@@ -196,7 +196,10 @@ class Exec:
 
 @frozen
 class LogsSubscribe:
-    """Stream the log lines of a service. `since` and `until` are RFC 3339 in UTC with nine digits of fraction."""
+    """Stream the log lines of a service. `since` and `until` are RFC 3339 in UTC with nine digits of fraction.
+
+    `deployment_id`: only of that deployment, which may be one that failed.
+    """
 
     request_id: RequestId
     service_id: ServiceId
@@ -204,6 +207,7 @@ class LogsSubscribe:
     tail: int
     since: str | None
     until: str | None
+    deployment_id: DeploymentId | None = None
 
 
 @frozen

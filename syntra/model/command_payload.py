@@ -217,6 +217,7 @@ def _logs(request_id: RequestId, payload: Fields) -> Command:
         tail=payload.integer("tail", "lines", default=100, low=0, high=MAX_TAIL),
         since=_time(payload, "since"),
         until=_time(payload, "until"),
+        deployment_id=_deployment(payload) if payload.has("deployment_id") else None,
     )
 
 

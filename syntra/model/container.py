@@ -53,6 +53,7 @@ class Container:
     state: ContainerState
     created_ns: int
     started_ns: int | None = None
+    finished_ns: int | None = None
     restart_count: int = 0
     exit_code: int | None = None
     oom_killed: bool = False

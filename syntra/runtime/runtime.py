@@ -80,6 +80,8 @@ class Desired:
     is_committed: bool = False
     is_rolling_back: bool = False
     stage: int = 0
+    at_fault: ContainerId | None = None
+    """The container whose failure ended the operation, to be kept; None when there is none."""
 
 
 class Step(Protocol):
@@ -202,6 +204,9 @@ class Rollout(Protocol):
     def last_seen(self, step: Step) -> str:
         """What a step of the last plan that did not end saw last, for people; empty when it waits for nothing."""
 
+    def at_fault(self, step: Step) -> ContainerId | None:
+        """The container that a step of the last plan is about, to be kept when the step fails; None without one."""
+
     @property
     def created(self) -> Sequence[ContainerId]:
         """The replicas that the last plan has created so far."""
@@ -252,6 +257,16 @@ class Survey(Protocol):
 
     async def survey(self) -> Sequence[Surveyed]:
         """Every replica of the agent, with its deployment."""
+
+
+class Failures(Protocol):
+    """What failed deployments have left to look at."""
+
+    async def failed(self, service_id: ServiceId | None = None) -> Sequence[Surveyed]:
+        """What is kept of the last failed deployment of each service, or of one: stopped, and no replica.
+
+        It is in no other list; `Logs` has its output. Empty where the runtime keeps nothing.
+        """
 
 
 class Logs(Protocol):
@@ -352,5 +367,7 @@ class Watched(Protocol):
         """
 
 
-class Runtime(Rollouts, Availability, Replicas, Survey, Logs, Exec, Usage, Retention, Exits, Watched, Protocol):
+class Runtime(
+    Rollouts, Availability, Replicas, Survey, Failures, Logs, Exec, Usage, Retention, Exits, Watched, Protocol
+):
     """All that an agent needs of a runtime."""

@@ -90,6 +90,8 @@ class FakeEngine:
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
         self.containers: dict[ContainerId, FakeContainer] = {}
         self.releases: dict[ContainerId, FakeContainer] = {}
+        # What failed deployments have left.
+        self.kept: dict[ContainerId, FakeContainer] = {}
         self.released: list[DeploymentId] = []
         # Reference to whether it came from a registry.
         self.images: dict[str, bool] = {}
@@ -167,6 +169,7 @@ class FakeEngine:
         twin = FakeEngine(registry=sorted(self.registry))
         twin.containers = {i: replace(c, lines=list(c.lines)) for i, c in self.containers.items()}
         twin.releases, twin.released = dict(self.releases), list(self.released)
+        twin.kept = dict(self.kept)
         twin.images, twin.pins = dict(self.images), set(self.pins)
         twin.networks_made, twin.volumes = set(self.networks_made), dict(self.volumes)
         twin.declared, twin.unmanaged = dict(self.declared), set(self.unmanaged)
@@ -204,6 +207,14 @@ class FakeEngine:
     async def survey(self) -> list[Surveyed]:
         async with self._asked("survey"):
             return [Surveyed(replica=replica(c), deployment=c.deployment) for c in self.containers.values()]
+
+    async def failed(self, service_id: ServiceId | None = None) -> list[Surveyed]:
+        async with self._asked("failed"):
+            return [
+                Surveyed(replica=replica(c), deployment=c.deployment)
+                for c in self.kept.values()
+                if service_id in (None, c.deployment.spec.service_id)
+            ]
 
     async def inspect(self, container_id: ContainerId) -> Container | None:
         async with self._asked("inspect"):
@@ -404,9 +415,20 @@ class FakeEngine:
             container.restart_count = 0
             self._begin(container)
 
+    async def keep_failed(self, container_id: ContainerId) -> None:
+        async with self._asked("keep_failed"):
+            found = self.containers.pop(container_id, None) or self.releases.pop(container_id, None)
+            if found is None:
+                return
+            found.always, found.ends_at = False, None
+            found.state = ContainerState.CREATED if found.started_ns is None else ContainerState.EXITED
+            found.name = f"syn-{found.deployment.spec.service_id}-{found.deployment.deployment_id[:8]}-failed"
+            self.kept[container_id] = found
+            self._announce()
+
     async def remove(self, container_id: ContainerId) -> None:
         async with self._asked("remove"):
-            gone = self.containers.pop(container_id, None)
+            gone = self.containers.pop(container_id, None) or self.kept.pop(container_id, None)
             if gone is not None and (
                 gone.state is ContainerState.CREATED or gone.deployment.spec.image_volumes is ImageVolumes.DISCARD
             ):
@@ -416,15 +438,17 @@ class FakeEngine:
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
         async with self._asked("tail"):
-            return (self.releases.get(container_id) or self._known(container_id)).lines[-lines:]
+            left = self.releases.get(container_id) or self.kept.get(container_id)
+            return (left or self._known(container_id)).lines[-lines:]
 
     @asynccontextmanager
     async def logs(self, container_id: ContainerId, wanted: LogRange) -> AsyncIterator[AsyncIterator[LogLine]]:
         async with self._asked("logs"):
-            if container_id not in self.containers and wanted.follow:
+            left = self.kept.get(container_id)
+            if left is None and container_id not in self.containers and wanted.follow:
                 yield _nothing()
                 return
-            container = self._known(container_id)
+            container = left or self._known(container_id)
         yield self._lines(container, wanted)
 
     async def _lines(self, container: FakeContainer, wanted: LogRange) -> AsyncIterator[LogLine]:
@@ -439,7 +463,7 @@ class FakeEngine:
             while read < len(container.lines):
                 yield container.lines[read]
                 read += 1
-            if container.container_id not in self.containers:
+            if container.container_id not in self.containers and container.container_id not in self.kept:
                 return
             await self._changed.wait()
 
@@ -523,7 +547,8 @@ class FakeEngine:
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
         async with self._asked("collect_garbage"):
-            stale = {(s, d) for s, d in self.pins if s in known and d not in keep.get(s, frozenset())}
+            kept = {_pin(container.deployment) for container in self.kept.values()}
+            stale = {(s, d) for s, d in self.pins - kept if s in known and d not in keep.get(s, frozenset())}
             self.pins -= stale
             return len(stale)
 

@@ -137,6 +137,11 @@ class TinyRuntime:
     async def survey(self) -> Sequence[Surveyed]:
         return [Surveyed(replica=i, deployment=i.deployment) for i in await self.observe()]
 
+    async def failed(self, service_id: ServiceId | None = None) -> Sequence[Surveyed]:
+        # A cluster keeps the logs of what failed elsewhere.
+        self._ask()
+        return []
+
     async def inspect(self, container_id: ContainerId) -> Instance | None:
         self._ask()
         return self.instances.get(container_id)
@@ -318,6 +323,9 @@ class TinyRollout:
 
     async def give_back(self) -> None:
         return
+
+    def at_fault(self, step: Step) -> ContainerId | None:
+        return None
 
     def last_seen(self, step: Step) -> str:
         return ""

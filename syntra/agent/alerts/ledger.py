@@ -134,6 +134,7 @@ class AlertLedger:
                 "times": episode.times,
                 "is_ending": self._is_ending(episode),
                 "exit_code": episode.metadata.get("exit_code"),
+                "deployment_id": episode.metadata.get("deployment_id"),
             }
             for episode in self._episodes.opened
         ]

@@ -15,10 +15,11 @@ from syntra.agent.changes import Changes
 from syntra.agent.operations.engine_away import until_back
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
-from syntra.model.ids import ContainerId
-from syntra.model.status import LogLine, Replica
+from syntra.model.ids import ContainerId, DeploymentId
+from syntra.model.status import LogLine, Replica, ReplicaStatus
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
-from syntra.runtime.runtime import Availability, LogRange, Logs, Replicas
+from syntra.runtime.runtime import Availability, Failures, LogRange, Logs, Replicas
+from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,37 @@ Said = tuple[int, LogLine]
 T = TypeVar("T")
 
 
-class LogSource(Replicas, Logs, Availability, Protocol):
+class LogSource(Replicas, Failures, Logs, Availability, Protocol):
     """The runtime's capabilities that log streams need."""
+
+
+@frozen
+class Selected:
+    """The replicas whose lines are read. `failed`: the deployment id, when it is a failed one that is read."""
+
+    replicas: tuple[Replica, ...]
+    failed: DeploymentId | None = None
+
+
+async def selected(source: LogSource, command: LogsSubscribe) -> Selected:
+    """Those of the deployment that the command names; else the service's.
+
+    While nothing of the service runs, its failed deployment is read instead. Raises the runtime's errors.
+    """
+    replicas = await source.observe(command.service_id)
+    wanted = command.deployment_id
+    if wanted is None and any(replica.status is not ReplicaStatus.STOPPED for replica in replicas):
+        return Selected(replicas=tuple(replicas))
+    found = [replica for replica in replicas if wanted in (None, replica.deployment_id)]
+    failed = [item.replica for item in await source.failed(command.service_id)]
+    left = max(
+        (replica for replica in failed if wanted in (None, replica.deployment_id)),
+        key=lambda replica: replica.created_ns,
+        default=None,
+    )
+    if left is None or (wanted is not None and found):
+        return Selected(replicas=tuple(found))
+    return Selected(replicas=(left,), failed=left.deployment_id)
 
 
 class LogSubscription:
@@ -58,7 +88,7 @@ class LogSubscription:
 
     async def run(self) -> None:
         """Send the lines; raises the errors of the runtime and `send`. Always ends with `done` unless cancelled."""
-        replicas = await self._source.observe(self._command.service_id)
+        replicas = (await selected(self._source, self._command)).replicas
         if self._command.follow:
             await self._follow(replicas)
             return
@@ -112,7 +142,7 @@ class LogSubscription:
                 first = False
                 await self._changes.wait(RECHECK_SECS)
                 with suppress(RuntimeUnavailable):
-                    replicas = await self._source.observe(self._command.service_id)
+                    replicas = (await selected(self._source, self._command)).replicas
 
     async def _pump(self, replica: Replica, tail: int | None) -> None:
         # A later replica is read from its first line; `since` applies to the first replicas only.

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.api.failed_deployments import FailedDeployments
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import LOCAL
@@ -72,6 +73,7 @@ class Queries:
         self._warnings = warnings
         self._names = names
         self._telemetry = telemetry
+        self._failed = FailedDeployments(journal, runtime, alerts)
 
     async def answer(self, query: Query) -> dict[str, Json]:
         """Returns the data of the response. Raises RequestError, StepFailed or RuntimeUnavailable."""
@@ -144,7 +146,12 @@ class Queries:
             ) from None
 
     async def _services(self) -> list[Json]:
-        return [listed(view, self._runtime) for view in await self._views.all()]
+        failed = await self._failed.all()
+        services: list[Json] = []
+        for view in await self._views.all():
+            one = failed.pop(view.service_id, None)
+            services.append({**listed(view, self._runtime), "failed": one.shown() if one else None})
+        return [*services, *(one.listed() for _, one in sorted(failed.items()))]
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
         replicas = sorted(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
 from syntra.agent.api.exec_session import ExecChannel
-from syntra.agent.api.log_streams import LogSubscription
+from syntra.agent.api.log_streams import LogSubscription, selected
 from syntra.agent.api.queries import Queries, telemetry_is_off
 from syntra.agent.api.running_requests import RunningRequests, Work
 from syntra.agent.changes import Changes
@@ -314,11 +314,15 @@ class Router:
             await peer.stream("log_stream", payload)
 
         try:
-            replicas = await self._runtime.observe(command.service_id)
-            if not replicas:
-                raise StepFailed("SERVICE_NOT_FOUND", f"cannot read logs of {command.service_id}: it has no container")
-            numbers = sorted({replica.index for replica in replicas})
-            accepted = {"subscribed": True, "follow": command.follow, "replicas": [*numbers]}
+            chosen = await selected(self._runtime, command)
+            if not chosen.replicas:
+                of = f" of deployment {command.deployment_id}" if command.deployment_id else ""
+                sentence = f"cannot read logs of {command.service_id}: it has no container{of}"
+                raise StepFailed("SERVICE_NOT_FOUND", sentence)
+            numbers = sorted({replica.index for replica in chosen.replicas})
+            accepted: dict[str, Json] = {"subscribed": True, "follow": command.follow, "replicas": [*numbers]}
+            if chosen.failed is not None:
+                accepted["failed_deployment_id"] = chosen.failed
             await peer.respond(success(command.request_id, accepted))
             await LogSubscription(self._runtime, self._changes, command, send).run()
         except* RuntimeFailure as failed:

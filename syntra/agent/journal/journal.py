@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 # Request ids are kept for longer than a control plane repeats them.
 KEPT_COMMANDS = 20_000
 KEPT_COMMAND_SECS = 14 * 24 * 3600.0
+# Of a service, newest first, for the reason of a failed deployment.
+REPORTS_SEARCHED = 20
 _PRUNE_EVERY = 100
 
 
@@ -66,6 +68,24 @@ class Journal(DesiredState):
             report = self._readable(row[1], f"report/{request_id}")
             is_forgotten = row[2] == "done" and response is None and report is None
             return Remembered(response=response, report=report, is_forgotten=is_forgotten)
+
+        return await self._database.transact(read)
+
+    async def failure_of(self, service_id: ServiceId, deployment_id: DeploymentId) -> str:
+        """Why the last try of a deployment failed, as it was reported; empty when that is no longer kept."""
+
+        def read(connection: sqlite3.Connection) -> str:
+            rows = connection.execute(
+                "SELECT request_id, report FROM commands WHERE service_id = ? AND kind IN ('deploy', 'rollback') "
+                "AND report IS NOT NULL ORDER BY done_at DESC LIMIT ?",
+                (service_id, REPORTS_SEARCHED),
+            ).fetchall()
+            for request_id, sealed in rows:
+                report = self._readable(sealed, f"report/{request_id}") or {}
+                error = report.get("error")
+                if report.get("deployment_id") == deployment_id and isinstance(error, dict):
+                    return str(error.get("message") or "")
+            return ""
 
         return await self._database.transact(read)
 

@@ -59,7 +59,7 @@ class Deployer:
         self._runtime = dependencies.runtime
         self._journal: Journal = dependencies.journal
         self._removal_journal = self._journal.without_disk()
-        self._targets = Targets(self._journal, self._runtime)
+        self._targets = Targets(self._journal, self._runtime, self._has_failed)
         self._reports = reports
         self._ledger = ledger
         self._redactor = redactor
@@ -113,6 +113,9 @@ class Deployer:
         if acknowledgement:
             self._reports.notify(command.request_id, "command_response", acknowledgement)
         await self._add(job)
+
+    def _has_failed(self, service_id: ServiceId) -> bool:
+        return self._ledger.is_open(AlertKind.DEPLOYMENT_FAILED, service_id)
 
     async def _forget_failure(self, service_id: ServiceId) -> None:
         # After a failed first deployment there is nothing to stop: only its alert is left.

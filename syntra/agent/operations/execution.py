@@ -19,19 +19,13 @@ from syntra.agent.journal.rows import ServiceRow
 from syntra.agent.operations.canary import CanaryHolds, CanaryTools
 from syntra.agent.operations.context import JobContext
 from syntra.agent.operations.engine_away import until_back, why_away
-from syntra.agent.operations.job import (
-    Interrupted,
-    Interruption,
-    Job,
-    OperationPhase,
-    abort_reason,
-    cancel_reason,
-)
+from syntra.agent.operations.failures import CLEANUP_SECS, Ended, interruption_message, restored
+from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase
 from syntra.agent.operations.observed_end import after_failure, running
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS
-from syntra.model.fields import Json
+from syntra.model.ids import ContainerId
 from syntra.model.status import Failure, LogLine, Phase, Replica
 from syntra.runtime.errors import RuntimeFailure, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import Commit, ForgetService, Hold, Observation, Plan, Runtime, Step
@@ -43,8 +37,7 @@ log = logging.getLogger(__name__)
 
 # The least time after a restart for a deployment whose deadline passed while the agent was down.
 LEAST_SECS_AFTER_RESTART = 5.0
-# Limits of the cleanup after a commit and of a rollback. The report says when one did not finish.
-CLEANUP_SECS = 300.0
+# The limit of a rollback. The report says when one did not finish.
 ROLLBACK_SECS = 180.0
 ROLLBACK_ATTEMPTS = 3
 # The time to observe what runs, for the report.
@@ -100,20 +93,22 @@ class Execution:
         job = self._job
         try:
             if job.phase is OperationPhase.ROLLING_BACK:
-                failure, logs = _stored_failure(job.reason)
-                await self._roll_back_and_report(failure, logs)
+                await self._roll_back_and_report(restored(job.reason))
                 return
             await self._carry_out()
         except Interrupted as interrupted:
             if interrupted.cause is Interruption.SHUTDOWN:
                 log.info("operation parked", extra={"request_id": job.command.request_id, "kind": job.kind})
                 raise
-            message = _interruption_message(interrupted.cause, job, self._where())
-            await self._fail(Failure(code=interrupted.cause.name, message=message), ())
+            message = interruption_message(interrupted.cause, job, self._where())
+            # What a person or a newer command ended has not failed.
+            at_fault = self._at_fault(None) if interrupted.cause is Interruption.DEADLINE else None
+            await self._fail(Ended(failure=Failure(code=interrupted.cause.name, message=message), at_fault=at_fault))
         except RuntimeFailure as failed:
             details = failed.details if isinstance(failed, StepFailed) else ""
             failure = Failure(code=failed.code, message=str(failed), details=details)
-            await self._fail(failure, await self._last_lines(failed))
+            logs = tuple(await self._last_lines(failed))
+            await self._fail(Ended(failure=failure, logs=logs, at_fault=self._at_fault(failed)))
 
     async def _carry_out(self) -> None:
         job = self._job
@@ -142,6 +137,13 @@ class Execution:
             return ""
         seen = self._rollout.last_seen(self._step)
         return f"{self._step}{f' (last probe: {seen})' if seen else ''}"
+
+    def _at_fault(self, failed: RuntimeFailure | None) -> ContainerId | None:
+        """The new container to keep after a failed deployment: the one that the failure names, or the step's."""
+        known = failed.container_id if isinstance(failed, StepFailed) else None
+        if known is None and self._step is not None:
+            known = self._rollout.at_fault(self._step)
+        return None if known in self._job.prior else known
 
     async def _finish_done(self) -> None:
         outcome = self._outcome(None, ())
@@ -187,29 +189,28 @@ class Execution:
             self._progress.remark(f"what runs now is not known: {str(unseen) or 'the runtime does not answer'}")
             return None
 
-    async def _fail(self, failure: Failure, logs: Sequence[LogLine]) -> None:
+    async def _fail(self, ended: Ended) -> None:
+        failure = ended.failure
         if self._job.phase is OperationPhase.COMMITTED and not isinstance(self._job.command, Stop):
             # The new version is healthy and running; only the cleanup was cut short.
             self._progress.remark(failure.message)
             await self._finish_done()
             return
         if self._job.phase is OperationPhase.WAITING:
-            await self._progress.finish(self._outcome(failure, logs))
+            await self._progress.finish(self._outcome(failure, ended.logs))
             return
         if not isinstance(self._job.command, Deploy | Rollback | Scale):
-            await self._finish_failed(failure, logs)
+            await self._finish_failed(failure, ended.logs)
             return
-        reason: dict[str, Json] = {"code": failure.code, "message": failure.message}
-        if failure.details:
-            reason["details"] = failure.details
-        reason["logs"] = [line.message for line in logs]
+        reason = ended.stored()
         await self._journal.begin_rollback(self._job.command.request_id, reason)
         self._job.phase, self._job.reason = OperationPhase.ROLLING_BACK, json.dumps(reason)
-        await self._roll_back_and_report(failure, logs)
+        await self._roll_back_and_report(ended)
 
-    async def _roll_back_and_report(self, failure: Failure, logs: Sequence[LogLine]) -> None:
+    async def _roll_back_and_report(self, ended: Ended) -> None:
         # Clear the interruption: the rollback has its own deadline, and only a shutdown parks it.
         job = self._job
+        job.at_fault = ended.at_fault
         if job.interruption is not Interruption.SHUTDOWN:
             job.interruption = None
         is_complete = False
@@ -227,7 +228,7 @@ class Execution:
                     raise
                 self._progress.remark("the rollback did not finish in time")
                 break
-        await self._finish_failed(failure, logs, is_rolled_back=is_complete)
+        await self._finish_failed(ended.failure, ended.logs, is_rolled_back=is_complete)
 
     async def _converge(self, deadline: Deadline) -> None:
         """Observe, plan and perform until a plan is complete. Waits for a runtime that is away."""
@@ -371,28 +372,3 @@ class Execution:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-def _interruption_message(cause: Interruption, job: Job, where: str) -> str:
-    if cause is Interruption.ABORTED:
-        return abort_reason(job).message
-    if cause is Interruption.CANCELLED:
-        return cancel_reason(job).message
-    if cause is Interruption.SUPERSEDED:
-        return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
-    allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
-    ended_in = f"; it ended in: {where}" if where else ""
-    return (
-        f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s{ended_in}; "
-        "raise timeout_seconds or look at the service's logs"
-    )
-
-
-def _stored_failure(reason: str) -> tuple[Failure, list[LogLine]]:
-    stored = json.loads(reason or "{}")
-    failure = Failure(
-        code=stored.get("code", "INTERRUPTED"),
-        message=stored.get("message", "the agent stopped before it finished"),
-        details=stored.get("details", ""),
-    )
-    return failure, [LogLine(timestamp="", stream="stdout", message=line) for line in stored.get("logs", [])]

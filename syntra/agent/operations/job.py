@@ -61,6 +61,8 @@ class Job:
     begun_at: float | None = None
     # The failure to report, as JSON, when a rollback has begun.
     reason: str = ""
+    # The container whose failure ended the operation, when a rollback has begun.
+    at_fault: ContainerId | None = None
     # Whether the command has its `command_response`.
     answered: bool = False
     interruption: Interruption | None = None
@@ -166,6 +168,7 @@ class Job:
             is_committed=self.phase is OperationPhase.COMMITTED,
             is_rolling_back=self.phase is OperationPhase.ROLLING_BACK,
             stage=self.stage,
+            at_fault=self.at_fault,
         )
 
 

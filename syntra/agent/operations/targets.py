@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Protocol
 
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import CurrentService
@@ -11,15 +13,21 @@ from syntra.model.errors import RequestError
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import fingerprint
-from syntra.runtime.runtime import Replicas
+from syntra.runtime.runtime import Failures, Replicas
+
+
+class ObservedServices(Replicas, Failures, Protocol):
+    """The runtime's capabilities that finding a target needs."""
 
 
 class Targets:
     """Reads targets from the journal. Every method may raise RequestError."""
 
-    def __init__(self, journal: Journal, replicas: Replicas) -> None:
+    def __init__(self, journal: Journal, runtime: ObservedServices, has_failed: Callable[[ServiceId], bool]) -> None:
+        """`has_failed`: whether an alert says that the last deployment of a service failed."""
         self._journal = journal
-        self._replicas = replicas
+        self._runtime = runtime
+        self._has_failed = has_failed
 
     async def of(self, command: Operation, *, resumed: bool = False) -> tuple[Deployment | None, int]:
         """Deployment and number of replicas. `resumed`: accepted before, so its own deployment may be stored."""
@@ -43,9 +51,20 @@ class Targets:
                 return deployment, current.row.replicas
             case Stop():
                 found = await self._journal.current(command.service_id)
-                if found is None and not resumed and not await self._replicas.observe(command.service_id):
-                    raise _unknown(command.service_id)
+                if found is None and not resumed and not await self._runtime.observe(command.service_id):
+                    await self._check_failed(command)
                 return (found.deployment, found.row.replicas) if found else (None, 0)
+
+    async def _check_failed(self, command: Stop) -> None:
+        """Raise RequestError unless there is something to remove of a service whose deployments all failed."""
+        service_id = command.service_id
+        if not self._has_failed(service_id) and not await self._runtime.failed(service_id):
+            raise _unknown(service_id)
+        if not command.remove:
+            raise RequestError(
+                "SERVICE_NOT_FOUND",
+                f"cannot stop {service_id}: it does not run, as its deployment failed; remove it (stop --remove)",
+            )
 
     async def _with_image(self, deployment: Deployment) -> Deployment:
         # The command brings no image that was resolved; an earlier run of it, or the same deployment before, may have.

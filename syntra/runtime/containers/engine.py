@@ -15,7 +15,7 @@ from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.volume import Mounts, Volume
-from syntra.runtime.runtime import Availability, Exec, Exits, Logs, Retention, Survey, Usage, Watched
+from syntra.runtime.runtime import Availability, Exec, Exits, Failures, Logs, Retention, Survey, Usage, Watched
 
 # Called with 0–100 and a sentence while an image is pulled.
 PullProgress = Callable[[int, str], None]
@@ -52,6 +52,12 @@ class Lifecycle(Protocol):
 
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         """Restart a container, or start it when it is stopped."""
+
+    async def keep_failed(self, container_id: ContainerId) -> None:
+        """Keep the container of a failed deployment: stopped, never started again, and only in `failed` from then on.
+
+        Repeating it has no effect; no error if it is gone.
+        """
 
     async def remove(self, container_id: ContainerId) -> None:
         """Remove a container and wait until its name is free; no error if it is gone.
@@ -154,6 +160,7 @@ class ContainerEngine(
     Connections,
     Availability,
     Survey,
+    Failures,
     Logs,
     Exec,
     Usage,

@@ -21,6 +21,7 @@ from syntra.model.command import Pace
 from syntra.model.container import Container, ContainerState
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
+from syntra.runtime.containers.failed import kept, kept_release, replaced
 from syntra.runtime.containers.index_by_index import ref_of, replaced_by_index, restored_by_index
 from syntra.runtime.containers.side_by_side import image_volume_reason, note_on, stop_first_reason
 from syntra.runtime.containers.steps import (
@@ -56,6 +57,7 @@ class Goal:
     that were up when the operation began; `roll_back` returns to them. `pinned`: the image already exists here under
     the agent's tag. `stage` is the number of canary steps that are done. `releases`: this operation
     runs the deployment's release command, where it has one. `found` are the replicas' volumes as found on the engine.
+    `at_fault` is the container whose failure ended the operation; `failed` are those that failed deployments have left.
     """
 
     deployment: Deployment
@@ -71,6 +73,8 @@ class Goal:
         return self.deployment.spec.release_command if self.releases else ()
 
     found: ReplicaVolumes | None = None
+    at_fault: ContainerId | None = None
+    failed: tuple[Container, ...] = ()
 
     @property
     def volumes(self) -> ReplicaVolumes:
@@ -84,6 +88,7 @@ def deploy(goal: Goal, observed: Sequence[Container], *, committed: bool = False
     With `committed` the new replicas are already healthy, and only the old ones are left to retire.
     """
     plan = _deploy(goal, observed, committed=committed)
+    plan = Plan(steps=(*plan.steps, *_remove(goal.failed)), notes=plan.notes)
     if not goal.release_command:
         return plan
     # Its container stays until here: planning again finds by it that the command has run.
@@ -140,30 +145,35 @@ def _deploy(goal: Goal, observed: Sequence[Container], *, committed: bool) -> Pl
 def roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     """Return to the replicas that ran when the operation began; remove only the new containers.
 
+    The one at fault is kept instead, in the place of what an earlier failed deployment has left.
+
     With `restore` false, old replicas that were stopped are removed too: an `instant` deploy without
     `rollback_on_failure`.
     """
     plan = _roll_back(goal, observed, restore=restore)
-    if not goal.release_command:
-        return plan
-    return Plan(steps=(RemoveRelease(), *plan.steps), notes=plan.notes)
+    steps: list[Step] = []
+    if goal.release_command:
+        steps += [*kept_release(goal.at_fault, observed, goal.failed), RemoveRelease()]
+    steps += plan.steps
+    return Plan(steps=(*steps, *_remove(replaced(steps, goal.at_fault, goal.failed))), notes=plan.notes)
 
 
 def _roll_back(goal: Goal, observed: Sequence[Container], *, restore: bool) -> Plan:
     new = [replica for replica in observed if replica.container_id not in goal.prior and _is_of(goal, replica)]
     prior = [replica for replica in observed if replica.container_id in goal.prior]
+    keep, rest = kept(goal.at_fault, new)
     if not restore:
         fallen = [replica for replica in prior if not replica.is_up]
-        return Plan(steps=(*_stop(_up(new)), *_remove([*new, *fallen])))
+        return Plan(steps=(*_stop(_up(new)), *keep, *_remove([*rest, *fallen])))
     down = [replica for replica in prior if not replica.is_up and replica.state not in _BEING_REMOVED]
     if goal.replicas > 1 and image_volume_reason(goal.volumes, prior) and not stop_first_reason(goal.volumes, prior):
-        return Plan(steps=(*restored_by_index(goal.volumes, _ordered(down), _up(new)), *_remove(new)))
+        return Plan(steps=(*restored_by_index(goal.volumes, _ordered(down), _up(new)), *keep, *_remove(rest)))
     starts: list[Step] = [StartReplica(replica=ref_of(r)) for r in down]
     if down:
         starts.append(AwaitHealthy(replicas=tuple(ref_of(r) for r in down)))
     if stop_first_reason(goal.volumes, prior) or image_volume_reason(goal.volumes, prior):
-        return Plan(steps=(*_stop(_up(new)), *starts, *_remove(new)))
-    return Plan(steps=(*starts, *_stop(_up(new)), *_remove(new)))
+        return Plan(steps=(*_stop(_up(new)), *starts, *keep, *_remove(rest)))
+    return Plan(steps=(*starts, *_stop(_up(new)), *keep, *_remove(rest)))
 
 
 def scale(goal: Goal, observed: Sequence[Container], *, pace: Pace, committed: bool = False) -> Plan:
@@ -196,7 +206,13 @@ def roll_back_scale(goal: Goal, observed: Sequence[Container]) -> Plan:
     return Plan(steps=(*_stop(_up(new)), *_remove(new)))
 
 
-def stop(observed: Sequence[Container], *, remove: bool, spec: ServiceSpec | None = None) -> Plan:
+def stop(
+    observed: Sequence[Container],
+    *,
+    remove: bool,
+    spec: ServiceSpec | None = None,
+    failed: Sequence[Container] = (),
+) -> Plan:
     """Stop every container of a service. Commit first, so that after a kill it only ever continues.
 
     Stopped containers are stopped again: when the engine starts, it starts every container whose restart policy is
@@ -206,7 +222,8 @@ def stop(observed: Sequence[Container], *, remove: bool, spec: ServiceSpec | Non
     if remove:
         stay = remaining(observed, spec)
         notes = (f"these volumes stay: {', '.join(stay)}",) if stay else ()
-        return Plan(steps=(Commit(), *_stop_and_remove(_up(observed), down), ForgetService()), notes=notes)
+        steps = (*_stop_and_remove(_up(observed), down), *_remove(failed))
+        return Plan(steps=(Commit(), *steps, ForgetService()), notes=notes)
     return Plan(steps=(Commit(), *_stop([replica for replica in observed if replica.state not in _BEING_REMOVED])))
 
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.container import DEFAULT_STOP_GRACE_SECS, Container
 from syntra.model.ids import ContainerId
-from syntra.model.spec import Deployment, ServiceSpec, Strategy
-from syntra.model.spec_payload import fingerprint
-from syntra.runtime.containers import planner
+from syntra.model.spec import Deployment, ServiceSpec
 from syntra.runtime.containers.engine import ContainerEngine
+from syntra.runtime.containers.operation_plans import ObservedContainers, steps_to
 from syntra.runtime.containers.recreate import recreate
 from syntra.runtime.containers.routing import with_traffic
 from syntra.runtime.containers.steps import (
@@ -24,6 +23,7 @@ from syntra.runtime.containers.steps import (
     CreateReplica,
     EnsureNetwork,
     EnsureVolume,
+    KeepFailed,
     ObtainImage,
     Publish,
     RemoveRelease,
@@ -38,8 +38,7 @@ from syntra.runtime.containers.steps import (
 from syntra.runtime.containers.volume_lookup import ensure_volume, replica_volumes
 from syntra.runtime.containers.volumes import ReplicaVolumes
 from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, StepFailed
-from syntra.runtime.runtime import Desired, ForgetService, Observation, OperationContext, Plan, Ref, Step
-from syntra.utils.frozen import frozen
+from syntra.runtime.runtime import ForgetService, Observation, OperationContext, Plan, Ref, Step
 
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, LabelRoutes, Traffic
@@ -51,17 +50,6 @@ STOPS_AT_ONCE = 5
 RELEASE_SLACK_SECS = 3600.0 + 60.0
 
 WhyNoProxy = Callable[[], Awaitable[str]]
-
-
-@frozen
-class ObservedContainers:
-    """The observed containers. `has_image`: the deployment's image exists here, pinned. `volumes`: of its replicas."""
-
-    replicas: Sequence[Container]
-    has_image: bool
-    unrouted: str = ""
-    """Why the deployment's domains reach no service, as a note; empty when they do."""
-    volumes: ReplicaVolumes | None = None
 
 
 class ContainerRollout:
@@ -102,8 +90,16 @@ class ContainerRollout:
         if deployment is not None and not isinstance(self._context.desired.command, Stop):
             self._volumes = await replica_volumes(self._engine, deployment, self._observed)
         return ObservedContainers(
-            replicas=self._observed, has_image=has_image, unrouted=await self._unrouted(), volumes=self._volumes
+            replicas=self._observed,
+            has_image=has_image,
+            unrouted=await self._unrouted(),
+            volumes=self._volumes,
+            failed=await self._failed(),
         )
+
+    async def _failed(self) -> list[Container]:
+        found = await self._engine.failed(self._context.service_id)
+        return [item.replica for item in found if isinstance(item.replica, Container)]
 
     async def _unrouted(self) -> str:
         desired = self._context.desired
@@ -121,7 +117,7 @@ class ContainerRollout:
     def plan(self, observed: Observation) -> Plan:
         assert isinstance(observed, ObservedContainers), "cannot happen because `observe` makes them"
         desired = self._context.desired
-        plan = _plan(desired, observed)
+        plan = steps_to(desired, observed)
         if desired.deployment is not None and self._traffic.routes(desired.deployment.spec):
             plan = with_traffic(plan, serving=sum(1 for replica in observed.replicas if replica.is_up))
         if observed.unrouted:
@@ -139,6 +135,14 @@ class ContainerRollout:
     def last_seen(self, step: Step) -> str:
         return self._gate.last_probe(self.resolve(step.replicas)) if isinstance(step, AwaitHealthy) else ""
 
+    def at_fault(self, step: Step) -> ContainerId | None:
+        match step:
+            case StartReplica(replica=ref):
+                return self._resolve(ref)
+            case AwaitHealthy(replicas=refs) | Publish(replicas=refs) | Shift(replicas=refs):
+                return self._resolve(refs[0])
+        return None
+
     def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
         return [self._resolve(ref) for ref in refs]
 
@@ -148,6 +152,8 @@ class ContainerRollout:
                 await self._each(refs, lambda container_id: self._engine.stop(container_id, self._grace(container_id)))
             case RemoveReplicas(replicas=refs):
                 await self._each(refs, self._engine.remove)
+            case KeepFailed(replica=ref):
+                await self._keep_failed(self._resolve(ref))
             case RestartReplica(replica=ref):
                 await self._start(ref, lambda replica: self._engine.restart(replica, self._grace(replica)))
             case StartReplica(replica=ref):
@@ -206,6 +212,18 @@ class ContainerRollout:
             self._observed = [renewed if r.container_id == container_id else r for r in self._observed]
             await self._context.replaced(container_id, created)
             self._context.remark(f"{replica.name} was created again: its network had been removed")
+
+    async def _keep_failed(self, container_id: ContainerId) -> None:
+        try:
+            await self._engine.keep_failed(container_id)
+        except StepFailed as failed:
+            # It must not stay as a replica.
+            await self._engine.remove(container_id)
+            self._context.remark(f"the failed container is not kept: {failed}")
+            return
+        spec, deployment_id = self._deployment.spec, self._deployment.deployment_id
+        look = f"syntra-agent logs {spec.service_name} --deployment {deployment_id}"
+        self._context.remark(f"the failed container is kept for a day: see `{look}`")
 
     async def _deployment_of(self, replica: Container) -> Deployment | None:
         desired = self._context.desired.deployment
@@ -346,50 +364,3 @@ class ContainerRollout:
     def _resolve(self, ref: Ref) -> ContainerId:
         container_id = self._created[ref.index] if ref.container_id is None else ref.container_id
         return self._replaced.get(container_id, container_id)
-
-
-def _plan(desired: Desired, observed: ObservedContainers) -> Plan:
-    replicas = observed.replicas
-    if desired.is_rolling_back:
-        if isinstance(desired.command, Scale):
-            return planner.roll_back_scale(_goal(desired, observed), replicas)
-        return planner.roll_back(_goal(desired, observed), replicas, restore=_restores(desired))
-    match desired.command:
-        case Stop(remove=remove):
-            spec = desired.deployment.spec if desired.deployment else None
-            return planner.stop(replicas, remove=remove, spec=spec)
-        case Restart():
-            # Replicas of earlier deployments stay stopped.
-            current = desired.deployment.deployment_id if desired.deployment else None
-            chosen = [replica for replica in replicas if replica.is_up or replica.deployment_id == current]
-            goal = _goal(desired, observed) if desired.deployment else None
-            return planner.restart(chosen, begun_ns=int(desired.begun_at * 1e9), goal=goal)
-        case Scale(pace=pace):
-            goal = _goal(desired, observed)
-            return planner.scale(goal, replicas, pace=pace, committed=desired.is_committed)
-        case Deploy() | Rollback():
-            return planner.deploy(_goal(desired, observed), replicas, committed=desired.is_committed)
-
-
-def _goal(desired: Desired, observed: ObservedContainers) -> planner.Goal:
-    deployment = desired.deployment
-    assert deployment is not None, "cannot happen because the deployer resolves it first"
-    if deployment.strategy is Strategy.CANARY and not isinstance(desired.command, Deploy):
-        # A rollback must be fast, and a scale has no versions to compare.
-        deployment = dataclasses.replace(deployment, strategy=Strategy.BLUE_GREEN)
-    return planner.Goal(
-        deployment=deployment,
-        spec_hash=fingerprint(deployment.spec),
-        replicas=desired.replicas,
-        prior=desired.prior,
-        pinned=observed.has_image,
-        stage=desired.stage,
-        # A rollback returns to a version whose command has run.
-        releases=isinstance(desired.command, Deploy),
-        found=observed.volumes,
-    )
-
-
-def _restores(desired: Desired) -> bool:
-    deployment = desired.deployment
-    return deployment is None or deployment.rollback_on_failure or deployment.strategy is not Strategy.INSTANT

@@ -96,6 +96,7 @@ class ContainerRuntime:
         self.obstacles = engine.obstacles
         self.inspect = engine.inspect
         self.survey = engine.survey
+        self.failed = engine.failed
         self.tail = engine.tail
         self.logs = engine.logs
         self.execute = engine.execute

@@ -145,6 +145,18 @@ class RemoveReplicas:
 
 
 @frozen
+class KeepFailed:
+    """Keep the container whose failure ended the operation, to be looked at. It is never started again."""
+
+    replica: Ref
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"keep {self.replica.name} as it failed"
+
+
+@frozen
 class Publish:
     """Make the proxy send requests to healthy replicas, and wait until it does."""
 
@@ -194,6 +206,7 @@ ContainerStep = (
     | Commit
     | StopReplicas
     | RemoveReplicas
+    | KeepFailed
     | ForgetService
     | Publish
     | Withdraw

@@ -149,6 +149,8 @@ def release_body(deployment: Deployment, context: ContainerContext) -> dict[str,
         DEPLOYMENT: deployment.deployment_id,
         PROJECT: spec.project_name,
         NAMES: _name_source(context).value,
+        SPEC_HASH: fingerprint(deployment.spec),
+        SPEC: _spec_label(deployment),
     }
     return wanted
 
@@ -167,10 +169,6 @@ def spec_from_labels(labels: Mapping[str, str], env: Mapping[str, str]) -> Deplo
 
 def _labels(deployment: Deployment, index: int, context: ContainerContext) -> dict[str, str]:
     spec = deployment.spec
-    payload = render_deployment(replace(deployment, spec=replace(spec, env={})))
-    config = payload["config"]
-    assert isinstance(config, dict), "cannot happen because render_deployment builds it"
-    config["env_keys"] = sorted(spec.env)
     return {
         MANAGED: "true",
         OWNER: context.owner,
@@ -180,12 +178,21 @@ def _labels(deployment: Deployment, index: int, context: ContainerContext) -> di
         PROJECT: spec.project_name,
         REPLICA: str(index),
         SPEC_HASH: fingerprint(spec),
-        SPEC: json.dumps(payload, separators=(",", ":")),
+        SPEC: _spec_label(deployment),
         NAMES: _name_source(context).value,
         # Set also when empty: an image may have the agent's labels.
         IMAGE_DIGEST: deployment.resolved.digest if deployment.resolved else "",
         KIND: "",
     }
+
+
+def _spec_label(deployment: Deployment) -> str:
+    """The deployment without its environment's values."""
+    payload = render_deployment(replace(deployment, spec=replace(deployment.spec, env={})))
+    config = payload["config"]
+    assert isinstance(config, dict), "cannot happen because render_deployment builds it"
+    config["env_keys"] = sorted(deployment.spec.env)
+    return json.dumps(payload, separators=(",", ":"))
 
 
 def _name_source(context: ContainerContext) -> NameSource:

@@ -123,6 +123,15 @@ class Containers:
         """Conflict when the name is taken."""
         await self._client.request("POST", path("containers", container, "rename"), query={"name": name})
 
+    async def rename_free(self, container: str, name: str) -> str:
+        """Rename to that name or, where it is taken, to one with a suffix; the name."""
+        try:
+            await self.rename(container, name)
+        except Conflict:
+            name = f"{name}-{secrets.token_hex(2)}"
+            await self.rename(container, name)
+        return name
+
     async def remove(
         self, container: str, *, force: bool = False, volumes: bool = False, deadline: float = REMOVE_SECS
     ) -> None:

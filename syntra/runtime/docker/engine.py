@@ -28,6 +28,8 @@ from syntra.runtime.docker.creation import AgentSettings, Creation, RouteLabels
 from syntra.runtime.docker.errors import EngineError, NotFound, translated
 from syntra.runtime.docker.exits import ExitTracker
 from syntra.runtime.docker.explanations import taken_port
+from syntra.runtime.docker.failed import failed_name, is_failed
+from syntra.runtime.docker.garbage import with_failed
 from syntra.runtime.docker.identity import Identity, Stray
 from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.logs import Logs, as_timestamp, log_lines
@@ -39,7 +41,7 @@ from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.port_holders import FindProcess, PortHolders
 from syntra.runtime.docker.releases import Releases
 from syntra.runtime.docker.removal import remove_replica
-from syntra.runtime.docker.replicas import deployment_of, replica_of
+from syntra.runtime.docker.replicas import deployment_of, failed_of, replica_of
 from syntra.runtime.docker.resume import LogResume
 from syntra.runtime.docker.system import System
 from syntra.runtime.docker.telemetry_env import OtlpPorts
@@ -163,6 +165,14 @@ class DockerEngine:
             if (replica := replica_of(item)) is not None
         ]
 
+    async def failed(self, service_id: ServiceId | None = None) -> list[Surveyed]:
+        details = await self._details(service_id, fresh=True)
+        return [
+            Surveyed(replica=container, deployment=deployment_of(item))
+            for item in details
+            if (container := failed_of(item)) is not None
+        ]
+
     async def inspect(self, container_id: ContainerId) -> Container | None:
         with translated("ENGINE_ERROR"):
             details = await self._looks.inspect(container_id)
@@ -269,6 +279,20 @@ class DockerEngine:
             await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
             await self._containers.restart(container_id, grace_secs)
 
+    async def keep_failed(self, container_id: ContainerId) -> None:
+        self._exits.expected(container_id, time.time_ns())
+        with self._touching(container_id), translated("RENAME_FAILED", container_id):
+            try:
+                details = await self._containers.inspect(container_id)
+                if is_failed(details.name, details.labels):
+                    return
+                # The engine refuses to update a container that is just being restarted.
+                await self._containers.stop(container_id, 0)
+                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._containers.rename_free(container_id, failed_name(details.labels))
+            except NotFound:
+                return
+
     async def remove(self, container_id: ContainerId) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
@@ -325,6 +349,8 @@ class DockerEngine:
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]
     ) -> int:
         with translated("GARBAGE_FAILED"):
+            # Without its image a container cannot be told from a copy of a replica.
+            keep = with_failed(keep, [item.replica for item in await self.failed()])
             return await self._pins.collect(keep, known) + await self._releases.collect(known)
 
     async def _details(self, service_id: ServiceId | None, *, fresh: bool) -> list[records.ContainerDetails]:

@@ -223,6 +223,7 @@ _DOING = {
     "START_FAILED": "start the container",
     "STOP_FAILED": "stop the container",
     "RESTART_FAILED": "restart the container",
+    "RENAME_FAILED": "keep the failed container",
     "REMOVE_FAILED": "remove the container",
     "RELEASE_FAILED": "run the release command",
     "NETWORK_FAILED": "make the network",

@@ -8,9 +8,10 @@ never removed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from syntra.model.ids import DeploymentId, ServiceId
+from syntra.model.status import Replica
 from syntra.runtime.docker.body import KEEP_PREFIX, kept_by
 
 MARK_PREFIX = "syntra-pulled/"
@@ -20,6 +21,16 @@ MARK_TAG = "mark"
 def mark_repository(reference: str) -> str:
     """The repository of the mark for a plain name: a digest, as a name is too long to be part of another name."""
     return MARK_PREFIX + hashlib.sha256(reference.encode()).hexdigest()[:32]
+
+
+def with_failed(
+    keep: Mapping[ServiceId, frozenset[DeploymentId]], failed: Iterable[Replica]
+) -> dict[ServiceId, frozenset[DeploymentId]]:
+    """The deployments to keep, with those whose failed container is kept."""
+    kept = dict(keep)
+    for replica in failed:
+        kept[replica.service_id] = kept.get(replica.service_id, frozenset()) | {replica.deployment_id}
+    return kept
 
 
 def unneeded(

@@ -11,6 +11,7 @@ from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import NotFound
+from syntra.runtime.docker.failed import is_failed
 from syntra.runtime.docker.identity import Identity, Stray
 from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
 from syntra.runtime.docker.watch import ContainerWatch
@@ -69,9 +70,12 @@ class Looks:
     async def wants_network(self, project: str, network: str) -> bool:
         """Whether a project's network has a container of the agent's, or any other that is attached to it.
 
-        By labels, not endpoints: a stopped container has no endpoint but will need the network again.
+        By labels, not endpoints: a stopped container has no endpoint but will need the network again. One of a failed
+        deployment is never started again.
         """
         for item in await self._containers.list(labels={body.MANAGED: "true", body.PROJECT: project}):
+            if is_failed(item.name, item.labels) and item.state != "running":
+                continue
             if network in item.addresses or await self._identity.is_ours(item):
                 return True
         return False

@@ -15,6 +15,7 @@ from syntra.model.spec import Deployment
 from syntra.runtime.docker import body
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import EngineTimeout, NotFound
+from syntra.runtime.docker.failed import is_failed
 from syntra.runtime.docker.identity import Identity
 from syntra.runtime.docker.records import ContainerSummary
 from syntra.runtime.errors import StepFailed
@@ -96,7 +97,8 @@ class Releases:
 
     async def _list(self, labels: Mapping[str, str]) -> list[ContainerSummary]:
         listed = await self._containers.list(labels={**self._ours, **labels})
-        return [item for item in listed if await self._identity.is_ours(item)]
+        replaceable = [item for item in listed if not is_failed(item.name, item.labels)]
+        return [item for item in replaceable if await self._identity.is_ours(item)]
 
 
 def _grace(deployment: Deployment) -> float:

@@ -11,6 +11,7 @@ from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment
 from syntra.model.status import Health
 from syntra.runtime.docker import body
+from syntra.runtime.docker.failed import is_failed
 from syntra.runtime.docker.records import ContainerDetails
 from syntra.utils.errors import AgentError
 from syntra.utils.timestamps import parse_ns
@@ -24,9 +25,18 @@ _MAX_OUTPUT = 4096
 
 def replica_of(details: ContainerDetails) -> Container | None:
     """The replica in a container; None when its labels do not describe one."""
-    labels = details.labels
-    if labels.get(body.KIND):
+    if details.labels.get(body.KIND) or is_failed(details.name, details.labels):
         return None
+    return _container(details)
+
+
+def failed_of(details: ContainerDetails) -> Container | None:
+    """The container that a failed deployment left to look at; None when it is none."""
+    return _container(details) if is_failed(details.name, details.labels) else None
+
+
+def _container(details: ContainerDetails) -> Container | None:
+    labels = details.labels
     if labels.get(body.MANAGED) != "true" or body.SERVICE not in labels or body.DEPLOYMENT not in labels:
         return None
     index = labels.get(body.REPLICA, "1")
@@ -41,6 +51,7 @@ def replica_of(details: ContainerDetails) -> Container | None:
         state=_STATES.get(state.status, ContainerState.EXITED),
         created_ns=_ns(details.created) or 0,
         started_ns=_ns(state.started_at),
+        finished_ns=_ns(state.finished_at),
         restart_count=details.restart_count,
         exit_code=None if state.running else state.exit_code,
         oom_killed=state.oom_killed,

@@ -507,6 +507,61 @@ class EngineContract:
         }
         assert surveyed == made
 
+    async def test_the_container_of_a_failed_deployment_is_kept_and_counts_for_nothing(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment(env={"FAIL": "exit"}))
+        container_id, _ = await rig.engine.create(deployment, 1)
+        await rig.engine.start(container_id)
+        await asyncio.sleep(0.5)
+        await rig.engine.keep_failed(container_id)
+        await rig.engine.keep_failed(container_id)
+        assert await rig.engine.observe(rig.service_id) == []
+        assert await rig.engine.inspect(container_id) is None
+        assert all(item.replica.service_id != rig.service_id for item in await rig.engine.survey())
+        [kept] = await rig.engine.failed(rig.service_id)
+        assert kept.deployment is not None and kept.deployment.spec == deployment.spec
+        replica = kept.replica
+        assert (replica.container_id, replica.deployment_id) == (container_id, deployment.deployment_id)
+        assert (replica.is_up, replica.exit_code) == (False, 3)
+        assert replica.name.endswith("-failed")
+        assert "failing as told" in [line.message for line in await rig.engine.tail(container_id, 50)]
+        await rig.engine.collect_garbage({}, frozenset({rig.service_id}))
+        assert await rig.engine.has_image(deployment), "its image is kept with it"
+        # The same deployment may be tried again, and fail again.
+        again, _ = await rig.engine.create(deployment, 1)
+        await rig.engine.keep_failed(again)
+        assert {item.replica.container_id for item in await rig.engine.failed(rig.service_id)} == {container_id, again}
+        for kept_id in (container_id, again):
+            await rig.engine.remove(kept_id)
+        assert await rig.engine.failed(rig.service_id) == []
+        await rig.engine.collect_garbage({}, frozenset({rig.service_id}))
+        assert not await rig.engine.has_image(deployment)
+        await rig.engine.keep_failed(container_id)
+
+    async def test_a_kept_container_does_not_keep_its_projects_network(self, rig: Rig) -> None:
+        deployment = await rig.obtained(rig.deployment())
+        project = deployment.spec.project_name
+        container_id, _ = await rig.engine.create(deployment, 1)
+        await rig.engine.keep_failed(container_id)
+        await rig.engine.release_network(project)
+        assert await rig.engine.networks(frozenset({project})) == []
+        await rig.engine.remove(container_id)
+
+    async def test_the_container_of_a_failed_release_command_is_kept_too(self, rig: Rig) -> None:
+        wanted = await rig.obtained(rig.releasing("echo releasing; exit 3"))
+        with pytest.raises(StepFailed) as caught:
+            await rig.engine.run_release(wanted, 30.0)
+        assert caught.value.container_id is not None
+        await rig.engine.keep_failed(caught.value.container_id)
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+        [kept] = await rig.engine.failed(rig.service_id)
+        assert (kept.replica.container_id, kept.replica.exit_code) == (caught.value.container_id, 3)
+        assert kept.deployment is not None and kept.deployment.spec.service_name == wanted.spec.service_name
+        with pytest.raises(StepFailed) as again:
+            await rig.engine.run_release(wanted, 30.0)
+        assert again.value.container_id != caught.value.container_id, "it does not count as having run"
+        await rig.engine.remove_releases(rig.service_id, 1.0)
+        await rig.engine.remove(kept.replica.container_id)
+
     async def test_a_release_command_runs_once_per_deployment_and_is_no_replica(self, rig: Rig) -> None:
         rig.engine.drain_exits()
         wanted = await rig.obtained(rig.releasing("echo releasing; exit 0"))

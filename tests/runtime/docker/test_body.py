@@ -296,6 +296,8 @@ def test_a_release_command_has_the_service_s_surroundings_and_nothing_that_makes
     assert release["Healthcheck"] == {"Test": ["NONE"]}
     assert release["Labels"] == {
         "traefik.enable": "false",
+        # Whose it was, for a container that is kept after it failed.
+        **{key: replica["Labels"][key] for key in ("syntra.spec", "syntra.spec_hash")},
         "syntra.managed": "true",
         "syntra.owner": OWNER,
         "syntra.instance": "5a",
