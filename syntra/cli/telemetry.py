@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="status: counts for each signal and service, the buffer, and where it is shipped; "
         "tail: show telemetry as it is received, until Ctrl-C",
     )
-    parser.add_argument("--service", metavar="NAME", default="", help="tail: only this service, by name or id")
+    parser.add_argument("--service", metavar="NAME", default="", help="tail: only this service")
     parser.add_argument("--signal", choices=SIGNALS, default="", metavar="SIGNAL", help=f"tail: {', '.join(SIGNALS)}")
     add_json(parser)
 
@@ -34,13 +34,26 @@ def run(args: argparse.Namespace) -> int:
     """Ask or follow, and print."""
     socket = socket_path(args)
     if args.action == "tail":
-        return _tail(socket, {"service": args.service, "signal": args.signal}, as_json=args.json)
+        return _tail(socket, {"service": _service_id(socket, args.service), "signal": args.signal}, as_json=args.json)
     data = ask(socket, "telemetry_status", {})
     if args.json:
         out_json(data)
         return ExitCode.OK
     _show(data)
     return ExitCode.OK
+
+
+def _service_id(socket: Path, name: str) -> str:
+    """The id of a service of the agent, or the name of another program as its telemetry has it."""
+    if not name:
+        return name
+    known = rows(ask(socket, "list_services", {}), "services")
+    return next((text(row, "service_id") for row in known if name in _names(row)), name)
+
+
+def _names(row: Json) -> tuple[str, ...]:
+    name = text(row, "service_name")
+    return text(row, "service_id"), name, f"{text(row, 'project_name')}/{name}"
 
 
 def _tail(socket: Path, filters: Json, *, as_json: bool) -> int:

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
+import json
+import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
+import zstandard
+
 from syntra.model.fields import Json
+from syntra.telemetry.shipping import contract, hub
+from syntra.telemetry.shipping.blocks import joined
+from syntra.telemetry.shipping.contract_batches import Payload, batches
 from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, taken
+from syntra.telemetry.shipping.frame_limits import Oversized
 from syntra.telemetry.signals import Signal
 from syntra.telemetry.wire import telemetry_pb2 as wire
+
+log = logging.getLogger(__name__)
 
 CONNECT_SECS = 20.0
 """How long a batch waits for a connection."""
@@ -42,8 +53,9 @@ class ControlPlane:
 
     name = "the control plane"
 
-    def __init__(self, agent_id: str, send: SendMessage) -> None:
+    def __init__(self, agent_id: str, server_id: str, send: SendMessage) -> None:
         self._agent_id = agent_id
+        self._server_id = server_id
         self._send = send
         self._is_binary = False
         self._has_ack = False
@@ -140,9 +152,37 @@ class ControlPlane:
             yield batch_id, True, frame.SerializeToString()
 
     def _json(self, batch: Batch) -> Iterator[Frame]:
-        raise NotImplementedError
+        name = _LISTS.get(batch.signal)
+        if name is None or (self._is_hub and batch.signal not in _HUB_SIGNALS):
+            # Neither the contract nor the hub has a place for it.
+            return
+        ids = (f"{_batch_id(batch.signal, b''.join(batch.blocks))}_{number}" for number in itertools.count())
+        found = contract.items(batch.signal, joined(batch))
+        made: Iterator[Payload | Oversized]
+        if self._is_hub:
+            made = hub.payloads(
+                logs=found if batch.signal is Signal.LOGS else (),
+                errors=found if batch.signal is Signal.ERRORS else (),
+                server=None,
+                containers=(),
+                server_id=self._server_id,
+                agent_id=self._agent_id,
+                container_ids={},
+                new_id=ids.__next__,
+            )
+        else:
+            compress = zstandard.ZstdCompressor().compress
+            made = batches({name: found}, agent_id=self._agent_id, new_id=ids.__next__, compress=compress)
+        for payload in made:
+            if isinstance(payload, Oversized):
+                log.error("an item is too large for the control plane", extra={"list": name, "bytes": payload.size})
+                continue
+            yield str(payload.payload["batch_id"]), False, json.dumps(payload.payload).encode()
 
 
+_LISTS = {Signal.TRACES: "traces", Signal.METRICS: "metrics", Signal.LOGS: "logs", Signal.ERRORS: "errors"}
+"""The contract's lists."""
+_HUB_SIGNALS = frozenset((Signal.LOGS, Signal.ERRORS))
 _REFUSED = "refused: "
 
 

@@ -60,7 +60,7 @@ class TelemetryService:
         self.counts = Counts(self.clock)
         self.senders = Senders()
         self.tails = Tails(link.send)
-        self.control_plane = ControlPlane(settings.agent_id, link.send)
+        self.control_plane = ControlPlane(settings.agent_id, settings.server_id, link.send)
         self.budget = MemoryBudget(settings.receive_memory_bytes)
         self.processor = Processor(
             ProcessingSettings(

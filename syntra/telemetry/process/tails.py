@@ -7,7 +7,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from syntra.model.fields import Json
-from syntra.telemetry.shipping.tail import matches, tail_items
+from syntra.telemetry.intake import BadData
+from syntra.telemetry.shipping import tail
 from syntra.telemetry.signals import Record
 
 EVERY_SECS = 0.2
@@ -56,15 +57,26 @@ class Tails:
     async def _show(self) -> None:
         records = [self._records.popleft() for _ in range(len(self._records))]
         missed, self._missed = self._missed, 0
-        items: list[dict[str, Json]] = []
-        for record in records:
-            if len(items) >= MOST_ITEMS * 4:
-                missed += record.items
-            else:
-                items += tail_items(record.signal, record.data)
         for number, (service, signal) in list(self._filters.items()):
-            wanted = [item for item in items if matches(item, service=service, signal=signal)]
-            if wanted or missed:
-                shown: list[Json] = [*wanted[:MOST_ITEMS]]
-                left_out = missed + max(0, len(wanted) - MOST_ITEMS)
-                await self._send("tail", {"number": number, "items": shown, "missed": left_out})
+            shown: list[Json] = []
+            left_out = missed
+            for record in records:
+                if signal and record.signal.value != signal:
+                    continue
+                if len(shown) >= MOST_ITEMS:
+                    left_out += record.items
+                else:
+                    shown += _rendered(record, service)
+            left_out += max(0, len(shown) - MOST_ITEMS)
+            if shown or left_out:
+                await self._send("tail", {"number": number, "items": shown[:MOST_ITEMS], "missed": left_out})
+
+
+def _rendered(record: Record, service: str) -> list[Json]:
+    """A record's items, each with the line that people read."""
+    try:
+        found = tail.items(record.signal, record.data, service=service)
+        return [{**item, "line": tail.as_line(item)} for item in found]
+    except BadData:
+        # It was decoded before it was kept; a view must not fail over it.
+        return []
