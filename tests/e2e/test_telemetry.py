@@ -1,0 +1,242 @@
+"""Telemetry as its users have it: SDKs send to the agent, and the control plane answers queries about it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.fleet import Fleet, fleet
+from tests.engine import wait_until
+
+pytestmark = pytest.mark.engine
+
+ARRIVES_SECS = 30.0
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+class Ports:
+    """The ports of the receivers of this module's agent."""
+
+    grpc, http = free_ports(2)
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    config = f"[telemetry]\notlp_grpc_port = {Ports.grpc}\notlp_http_port = {Ports.http}\nbatch_interval_secs = 1\n"
+    with fleet(tmp_path_factory.mktemp("telemetry"), config=config) as whole:
+        wait_until(lambda: answers(Ports.http), "the receivers")
+        yield whole
+
+
+def answers(port: int) -> bool:
+    try:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def stored(product: Fleet, kind: str, count: int, **fields: object) -> list[dict[str, Any]]:
+    """What the control plane has, once it is at least `count` items."""
+    found: list[dict[str, Any]] = []
+
+    def arrived() -> bool:
+        found[:] = product.plane.client.all_telemetry(kind, **fields)
+        return len(found) >= count
+
+    wait_until(arrived, f"{count} {kind} of {fields}, have {len(found)}", ARRIVES_SECS)
+    return found
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_official_python_sdk_s_exports_reach_the_control_plane(
+    product: Fleet, protocol: str, compression: str
+) -> None:
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    endpoint = f"http://127.0.0.1:{Ports.grpc if protocol == 'grpc' else Ports.http}"
+    command = [sys.executable, "-m", "tests.e2e.otel_sdk", protocol, endpoint, name, compression]
+    subprocess.run(command, check=True, timeout=60)
+    spans = {span["operation_name"]: span for span in stored(product, "traces", 3, service=name)}
+    assert spans.keys() == {"GET /cart", "SELECT carts", "charge"}
+    assert spans["charge"]["parent_span_id"] == spans["GET /cart"]["span_id"]
+    assert spans["charge"]["status"] == {"code": "error", "message": "ValueError: card refused"}
+    names = {point["name"] for point in stored(product, "metrics", 2, service=name)}
+    assert {"carts", "duration"} <= names
+    [record] = stored(product, "logs", 1, service=name)
+    assert record["message"] == "cannot charge" and record["level"] == "error"
+    assert record["trace_id"] == spans["charge"]["trace_id"]
+    errors = stored(product, "errors", 1, service=name)
+    assert {error["type"] for error in errors} == {"ValueError"}
+    assert errors[0]["stack_trace"][-1]["function"] == "main"
+
+
+def span_request(trace_id: str, service: str) -> bytes:
+    now = time.time_ns()
+    span = {"traceId": trace_id, "spanId": trace_id[:16], "name": "x", "kind": 2}
+    span |= {"startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1000)}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}).encode()
+
+
+class Sender(threading.Thread):
+    """Sends one span after another and keeps the trace ids that were acknowledged."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(name="sender")
+        self.service = service
+        self.acknowledged: list[str] = []
+        self.failures = 0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopped.is_set():
+            trace_id = uuid.uuid4().hex
+            connection = http.client.HTTPConnection("127.0.0.1", Ports.http, timeout=5)
+            try:
+                headers = {"Content-Type": "application/json"}
+                connection.request("POST", "/v1/traces", span_request(trace_id, self.service), headers)
+                if connection.getresponse().status == 200:
+                    self.acknowledged.append(trace_id)
+            except (OSError, http.client.HTTPException):
+                self.failures += 1
+                time.sleep(0.02)
+            finally:
+                connection.close()
+
+
+def telemetry_pid(product: Fleet) -> int:
+    """The telemetry process: the agent's child of that name."""
+    children = Path(f"/proc/{product.agent.pid}/task/{product.agent.pid}/children").read_text().split()
+    for child in map(int, children):
+        if Path(f"/proc/{child}/comm").read_text().startswith("syntra-tele"):
+            return child
+    return 0
+
+
+def test_nothing_acknowledged_is_lost_when_agent_and_telemetry_process_are_killed(product: Fleet) -> None:
+    name = f"killed-{uuid.uuid4().hex[:8]}"
+    senders = [Sender(name) for _ in range(4)]
+    for sender in senders:
+        sender.start()
+    for turn in range(6):
+        time.sleep(0.7)
+        if turn % 2:
+            product.agent.kill()
+            product.agent.start()
+        else:
+            pid = telemetry_pid(product)
+            assert pid, "the agent has no telemetry process"
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: answers(Ports.http), "the receivers are back", 20)
+    for sender in senders:
+        sender.stopped.set()
+    for sender in senders:
+        sender.join(10)
+    acknowledged = {trace_id for sender in senders for trace_id in sender.acknowledged}
+    assert len(acknowledged) > 100 and sum(sender.failures for sender in senders) > 0
+
+    def missing() -> set[str]:
+        return acknowledged - {span["trace_id"] for span in product.plane.client.all_telemetry("traces", service=name)}
+
+    wait_until(lambda: not missing(), f"every acknowledged span, without {len(missing())}", ARRIVES_SECS)
+    found = [span["trace_id"] for span in product.plane.client.all_telemetry("traces", service=name)]
+    # A batch that was under way may arrive twice, once for each kill.
+    assert len(found) - len(set(found)) <= 6 * 1000
+
+
+def test_a_container_cannot_claim_to_be_another_service(product: Fleet) -> None:
+    service = product.service("honest")
+    product.running(product.payload(service, config={"replicas": 1}))
+    claims = {"syntra.service.id": "svc_other", "service.name": "other", "syntra.deployment.id": "dep_other"}
+    trace_id = uuid.uuid4().hex
+    request = json.loads(span_request(trace_id, "other"))
+    request["resourceSpans"][0]["resource"]["attributes"] = [
+        {"key": key, "value": {"stringValue": value}} for key, value in claims.items()
+    ]
+    send = (
+        "wget -q -O- --header 'Content-Type: application/json' --post-data "
+        f"'{json.dumps(request)}' $OTEL_EXPORTER_OTLP_ENDPOINT/v1/traces"
+    )
+    answer = product.exec(service, "sh", "-c", send)
+    assert answer["exit_code"] == 0 and json.loads(answer["stdout"]) == {}, answer
+    [span] = stored(product, "traces", 1, trace_id=trace_id)
+    assert span["service_id"] == service
+    assert span["deployment_id"] not in ("", "dep_other")
+    printed = product.exec(service, "env")["stdout"]
+    assert f"OTEL_SERVICE_NAME={service[:40]}" in printed
+    assert "SYNTRA_OTLP_ENDPOINT=http://" in printed
+    assert not product.plane.client.all_telemetry("traces", service="svc_other")
+
+
+def command_line(product: Fleet, *words: str, timeout: float = 20) -> str:
+    command = [sys.executable, "-m", "syntra", "--socket", str(product.agent.socket), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
+    return done.stdout
+
+
+def test_status_and_tail_show_what_comes_in(product: Fleet) -> None:
+    name = f"seen-{uuid.uuid4().hex[:8]}"
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "syntra", "--socket", str(product.agent.socket), "telemetry", "tail", "--service", name],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        sender = Sender(name)
+        sender.start()
+        assert tail.stdout is not None
+        line = tail.stdout.readline()
+        sender.stopped.set()
+        sender.join(10)
+        assert name in line and "traces" in line and "server" in line
+    finally:
+        tail.kill()
+        tail.communicate(timeout=10)
+    view = json.loads(command_line(product, "telemetry", "status", "--json"))
+    traces = next(row for row in view["signals"] if row["signal"] == "traces")
+    assert traces["received"] >= len(sender.acknowledged) > 0
+    assert view["problem"] is None
+    [destination] = view["destinations"]
+    assert destination["name"] == "control-plane"
+    shown = command_line(product, "telemetry", "status")
+    assert f"http://127.0.0.1:{Ports.http}" in shown and "everything is kept" in shown
+
+
+def test_a_killed_telemetry_process_is_replaced_and_said(product: Fleet) -> None:
+    pid = telemetry_pid(product)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(
+        lambda: any("telemetry is not received" in warning for warning in product.status()["warnings"]), "the warning"
+    )
+    wait_until(lambda: answers(Ports.http), "the receivers are back", 20)
+    wait_until(
+        lambda: not any("telemetry" in warning for warning in product.status()["warnings"]), "the end of the warning"
+    )
+    assert telemetry_pid(product) not in (0, pid)
