@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from dataclasses import field
 
 import grpc
 
@@ -14,7 +15,7 @@ from syntra.telemetry.otlp.failures import Failures
 from syntra.telemetry.otlp.grpc_handler import ExportHandler
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits, channel_arguments
 from syntra.telemetry.otlp.listening import SOCKET_MODE, CannotListen, clear_stale_socket, family_of, is_path
-from syntra.utils.frozen import field, frozen
+from syntra.utils.frozen import frozen
 
 WATCH_SECS = 1.0
 

@@ -41,7 +41,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Route = Callable[[], tuple[str, bytes]]
 """Makes the content type and the body of a GET."""
-DecodeJson = Callable[[Signal, bytes], Message]
+DecodeJson = Callable[[Signal, bytes], bytes | Message]
 """Decodes OTLP's JSON. Raises BadData."""
 
 

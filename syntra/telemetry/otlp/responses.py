@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import orjson
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
-from google.rpc.status_pb2 import Status
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceResponse
@@ -113,7 +113,7 @@ def export_response(signal: Signal, outcome: Outcome) -> bytes:
         return b""
     kind, field = _RESPONSES[signal]
     partial = {field: outcome.rejected, "error_message": _cut(outcome.message)}
-    return kind(partial_success=partial).SerializeToString()  # type: ignore[call-arg]
+    return kind(partial_success=partial).SerializeToString()
 
 
 def refusal(
@@ -173,7 +173,8 @@ def _status(code: int, message: str, details: Sequence[Message]) -> bytes:
     status = Status(code=code, message=_cut(message))
     for detail in details:
         status.details.add().Pack(detail)
-    return status.SerializeToString()
+    encoded: bytes = status.SerializeToString()
+    return encoded
 
 
 def _violation(error: BadData) -> BadRequest:

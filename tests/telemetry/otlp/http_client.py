@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import orjson
 from google.protobuf.message import Message
-from google.rpc.status_pb2 import Status
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver

@@ -12,7 +12,7 @@ import orjson
 import pytest
 import zstandard
 from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, RetryInfo
+from google.rpc.error_details_pb2 import BadRequest, RetryInfo  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -152,8 +152,8 @@ def test_the_answer_has_the_encoding_of_the_request(client: RawClient, intake: S
         partial = ExportLogsServiceResponse.FromString(response.body).partial_success
         assert (partial.rejected_log_records, partial.error_message) == (3, "three records have no body")
     else:
-        partial = {"rejectedLogRecords": "3", "errorMessage": "three records have no body"}
-        assert orjson.loads(response.body) == {"partialSuccess": partial}
+        said = {"rejectedLogRecords": "3", "errorMessage": "three records have no body"}
+        assert orjson.loads(response.body) == {"partialSuccess": said}
         [request] = intake.bodies
         assert isinstance(request, ExportTraceServiceRequest)
         assert request.resource_spans[0].schema_url == "logs {}"
