@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import IO, cast
 
 import zstandard
 
@@ -155,7 +156,7 @@ def _unzstd(body: Iterable[bytes]) -> Iterator[bytes]:
     if context is None:
         # One for each thread: a decompressor must not be shared, and making one costs more than a small body.
         context = _thread.zstd = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
-    reader = context.stream_reader(source, read_size=INPUT_BYTES, read_across_frames=True)
+    reader = context.stream_reader(cast(IO[bytes], source), read_size=INPUT_BYTES, read_across_frames=True)
     end = b""
     while True:
         try:

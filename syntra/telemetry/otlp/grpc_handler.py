@@ -40,7 +40,7 @@ class _Failed(Exception):
     """The request failed too often; its sender must give it up."""
 
 
-class ExportHandler(grpc.GenericRpcHandler[bytes, bytes]):
+class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
     """Serves the Export method of all signals.
 
     The methods are unary. They are registered with a stream of requests, which is the same on the wire: so the handler
@@ -89,7 +89,7 @@ class ExportHandler(grpc.GenericRpcHandler[bytes, bytes]):
                 error = rpc_overloaded(busy)
             except _Failed:
                 error = rpc_internal("internal error")
-            await context.abort(_CODES[error.code], error.message, (("grpc-status-details-bin", error.details),))
+            return await context.abort(_CODES[error.code], error.message, (("grpc-status-details-bin", error.details),))
 
         return export
 
@@ -102,7 +102,7 @@ class ExportHandler(grpc.GenericRpcHandler[bytes, bytes]):
         assert task is not None, "cannot happen because grpcio runs each request in a task"
         reading[task] = monotonic() + self._limits.read_secs
         try:
-            message = await context.read()
+            message: object = await context.read()
         finally:
             reading.pop(task, None)
         if not isinstance(message, bytes):

@@ -16,8 +16,6 @@ SOCKET_MODE = 0o666
 class CannotListen(AgentError):
     """The address cannot be listened on now: in use, or not (yet) on this host. Trying again later may help."""
 
-    code = "CANNOT_LISTEN"
-
     def __init__(self, address: str, port: int, reason: str) -> None:
         self.address = address
         place = address if is_path(address) else f"{address} port {port}"

@@ -6,9 +6,10 @@ import asyncio
 import os
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import grpc
 import pytest
@@ -75,7 +76,7 @@ async def send(
 async def refused(place: int | str, body: bytes, method: str = TRACES) -> tuple[grpc.StatusCode, Status]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await send(place, body, method)
-    trailers = [(str(name), value) for name, value in error.value.trailing_metadata()]  # type: ignore[misc]
+    trailers = cast(Iterable[tuple[str, bytes]], error.value.trailing_metadata())
     details = dict(trailers).get("grpc-status-details-bin", b"")
     return error.value.code(), Status.FromString(details)
 
@@ -196,7 +197,7 @@ async def test_a_slow_sender_is_cancelled_and_too_many_are_refused() -> None:
 
 async def test_a_request_without_a_message_is_invalid() -> None:
     async with receiving(SmallIntake()) as (_, port), channel(port) as opened:
-        call = opened.stream_unary(TRACES, bytes, bytes)(None)  # type: ignore[arg-type]
+        call = opened.stream_unary(TRACES, bytes, bytes)(None)
         await call.done_writing()
         assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
 
