@@ -227,7 +227,7 @@ def _unsubscribe(request_id: RequestId, payload: Fields) -> Command:
 
 
 def _telemetry_tail(request_id: RequestId, payload: Fields) -> Command:
-    signals = {name: name for name in ("traces", "metrics", "logs", "profiles", "errors")}
+    signals = {name: name for name in ("", "traces", "metrics", "logs", "profiles", "errors")}
     return TelemetryTail(
         request_id=request_id,
         service=payload.optional_text("service") or "",

@@ -94,7 +94,7 @@ def test_the_official_python_sdk_s_exports_reach_the_control_plane(
     assert record["trace_id"] == spans["charge"]["trace_id"]
     errors = stored(product, "errors", 1, service=name)
     assert {error["type"] for error in errors} == {"ValueError"}
-    assert errors[0]["stack_trace"][-1]["function"] == "main"
+    assert "main" in {frame["function"] for frame in errors[0]["stack_trace"]}
 
 
 def span_request(trace_id: str, service: str) -> bytes:

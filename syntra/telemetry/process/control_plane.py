@@ -124,6 +124,8 @@ class ControlPlane:
                 return await answer
         except TimeoutError:
             return f"no acknowledgement within {ANSWER_SECS:g} s"
+        except OSError:
+            return "the agent is gone"
         finally:
             del self._waiting[batch_id]
 
