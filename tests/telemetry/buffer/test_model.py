@@ -36,8 +36,10 @@ class RingMachine(RuleBasedStateMachine):
         self.owed: dict[str, dict[str, None]] = {consumer: {} for consumer in CONSUMERS}
         self.unsure: set[str] = set()
         """What a crash may have lost or not: kept in memory only, or not acknowledged."""
+        self.unsaved: dict[str, set[str]] = {consumer: set() for consumer in CONSUMERS}
+        """What is taken, while the disk may not know."""
         self.again: dict[str, set[str]] = {consumer: set() for consumer in CONSUMERS}
-        """What a crash may deliver again: taken in memory, or in the moment of the crash."""
+        """What the ring may deliver or not, after a crash."""
         self.out: list[tuple[str, Batch]] = []
         self.dropped = 0
         self.appended_while_out = False
@@ -49,7 +51,7 @@ class RingMachine(RuleBasedStateMachine):
         self.readers: dict[str, Reader] = {consumer: self.buffer.reader(consumer, ALL) for consumer in CONSUMERS}
         self.out.clear()
 
-    @rule(signals=st.lists(SIGNALS, min_size=1, max_size=3), size=st.sampled_from((0, 500, 2500, 6000)))
+    @rule(signals=st.lists(SIGNALS, min_size=1, max_size=3), size=st.sampled_from((0, 500, 2500, 3600)))
     def append(self, signals: list[Signal], size: int) -> None:
         made = []
         for signal in signals:
@@ -85,12 +87,7 @@ class RingMachine(RuleBasedStateMachine):
         if not keeps:
             self.readers[consumer].returned(batch)
             return
-        self.again[consumer] |= set(names(batch))
-        self.readers[consumer].taken(batch)
-        for name in names(batch):
-            self.owed[consumer].pop(name, None)
-        if not self.buffer.stats().reason:
-            self.again[consumer].clear()
+        self._take(consumer, batch)
 
     @rule(fault=FAULTS, code=st.sampled_from((FULL, BROKEN, READ_ONLY)), short=st.sampled_from((None, 1, 100)))
     def break_disk(self, fault: str, code: int, short: int | None) -> None:
@@ -105,8 +102,8 @@ class RingMachine(RuleBasedStateMachine):
         assert not self.buffer.stats().memory_only
         assert self.buffer.stats().reason == ""
         self.unsure.clear()
-        for again in self.again.values():
-            again.clear()
+        for unsaved in self.unsaved.values():
+            unsaved.clear()
 
     @rule()
     def restart(self) -> None:
@@ -128,13 +125,17 @@ class RingMachine(RuleBasedStateMachine):
         with contextlib.suppress(PowerCut):
             self.append([signal, Signal.LOGS], 1000)
             if self.out and keeps:
-                consumer, batch = self.out.pop()
-                self.again[consumer] |= set(names(batch))
-                for name in names(batch):
-                    self.owed[consumer].pop(name, None)
-                self.readers[consumer].taken(batch)
+                self._take(*self.out.pop())
         self._close(crash=True)
         self.open()
+
+    def _take(self, consumer: str, batch: Batch) -> None:
+        for name in names(batch):
+            self.owed[consumer].pop(name, None)
+            self.unsaved[consumer].add(name)
+        self.readers[consumer].taken(batch)
+        if not self.buffer.stats().reason:
+            self.unsaved[consumer].clear()
 
     def _close(self, *, crash: bool) -> None:
         self._count_dropped()
@@ -143,11 +144,11 @@ class RingMachine(RuleBasedStateMachine):
             self.disk.is_cut, self.disk.cut_at = True, 0
         self.buffer.close()
         if crash or self.disk.failing:
-            for owed in self.owed.values():
+            for consumer in CONSUMERS:
                 for name in self.unsure:
-                    owed.pop(name, None)
-            for again in self.again.values():
-                again |= self.unsure
+                    self.owed[consumer].pop(name, None)
+                self.again[consumer] |= self.unsure | self.unsaved[consumer]
+                self.unsaved[consumer].clear()
         self.unsure.clear()
 
     def _count_dropped(self) -> None:
@@ -196,4 +197,4 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRing = RingMachine.TestCase
-TestRing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRing.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
