@@ -12,6 +12,8 @@ from syntra.telemetry.signals import Record, Signal
 
 LEVEL = 1
 """Measured on OTLP requests: level 3 takes 3 to 6 % off the size for 15 to 40 % more CPU time."""
+MERGE_BYTES = 512 * 1024
+"""Records that are larger together stay apart: a block is the least that a batch can have."""
 
 
 class Packed(NamedTuple):
@@ -44,7 +46,7 @@ def pack(records: Sequence[Record]) -> list[tuple[Signal, list[Packed]]]:
         grouped.setdefault(record.signal, []).append(record)
     packed: list[tuple[Signal, list[Packed]]] = []
     for signal, group in grouped.items():
-        if signal.is_concatenable:
+        if signal.is_concatenable and sum([len(record.data) for record in group]) <= MERGE_BYTES:
             data = b"".join([record.data for record in group])
             packed.append((signal, [Packed(compress(data), sum([record.items for record in group]), len(data))]))
         else:

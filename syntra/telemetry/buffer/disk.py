@@ -24,6 +24,9 @@ class Disk:
                 os.fchmod(handle, 0o700)
             # One process at a time: two writers would give the same numbers to different entries.
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            os.close(handle)
+            raise OSError(errno.EBUSY, "the directory is in use by another process") from exc
         except OSError:
             os.close(handle)
             raise

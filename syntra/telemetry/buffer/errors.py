@@ -7,5 +7,3 @@ from syntra.utils.errors import AgentError
 
 class RecordTooLarge(AgentError):
     """A record that would take too much of the ring; sending it again does not help."""
-
-    code = "RECORD_TOO_LARGE"

@@ -27,7 +27,7 @@ class SignalTurns:
         self._waited: dict[Signal, int] = dict.fromkeys(PRIORITY, 0)
 
     def pick(self, ready: Collection[Signal]) -> Signal:
-        """The signal of the next batch, out of those that have entries: at least one."""
+        """The signal of the next batch, of the signals that have entries, at least one."""
         longest = max((signal for signal in PRIORITY if signal in ready), key=self._waited.__getitem__)
         if self._waited[longest] < PATIENCE:
             longest = next(signal for signal in PRIORITY if signal in ready)
