@@ -76,8 +76,8 @@ class Limits:
     telemetry_days: int = 7
     # One batch of telemetry when it is decompressed. Decoding happens in smaller parts.
     telemetry_batch_bytes: int = 16 * 1024 * 1024
-    # Compressed bytes that one query reads. If it finds less than a page in them, its answer says that there is more.
-    telemetry_query_bytes: int = 32 * 1024 * 1024
+    # Decompressed bytes that one query reads. If they have less than a page, its answer says that there is more.
+    telemetry_query_bytes: int = 64 * 1024 * 1024
 
 
 @frozen

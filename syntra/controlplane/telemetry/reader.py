@@ -12,8 +12,8 @@ from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.telemetry.query import Decode, Query, beyond, matches
 from syntra.controlplane.telemetry.store import StoredBlock, blocks
 
-# What one operation of the store reads; the store's thread has other work too.
-_READ_BYTES = 1024 * 1024
+# What one operation of the store reads, when it is decompressed. The store's thread has other work too.
+_READ_BYTES = 8 * 1024 * 1024
 _AT_A_TIME = 2
 
 
@@ -34,8 +34,9 @@ class TelemetryReader:
         async with self._turns:
             filling = _Filling(query, self._limits, self._decode)
             first, others = query.first_block, True
+            at_once = min(_READ_BYTES, self._limits.telemetry_query_bytes)
             while others and not filling.is_over:
-                found, others = await self._store.run(blocks, query.wanted, first, _READ_BYTES)
+                found, others = await self._store.run(blocks, query.wanted, first, at_once)
                 if not found:
                     break
                 await asyncio.to_thread(filling.take, found)
@@ -74,7 +75,7 @@ class _Filling:
                 self._room -= len(text) + 1
                 self.next = cursor
             self.next = beyond(block)
-            self._read += len(block.data)
+            self._read += block.raw_bytes
 
 
 def _json(item: Mapping[str, object]) -> bytes:
