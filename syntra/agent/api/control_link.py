@@ -87,8 +87,8 @@ class ControlLink:
         """`door` translates frames; `health_results` returns the probe results since its last call.
 
         `extensions` are the extensions of the contract that hello offers; `features` tells which of them the control
-        plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when `is_connected` or
-        what the control plane asks for may have changed; neither may block.
+        plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when
+        `is_connected` or what the control plane asks for may have changed; neither may block.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity

@@ -97,6 +97,8 @@ def _of_service(block: StoredBlock, query: Query) -> Iterator[lines.Item]:
         return
     # The id is there as bytes; decoding what does not have it would cost a thousand times as much.
     needle = bytes.fromhex(query.trace_id or "")
+    if needle not in raw:
+        return
     for part in parts(raw):
         if service is None or service in otlp_index.services(part.resource):
             for request in groups(part):

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syntra.controlplane.telemetry.compression import compressed, decompressed
@@ -14,7 +14,10 @@ from syntra.model.errors import InvalidField
 
 TEXT = b"".join(b"line %d of a batch\n" % number for number in range(20_000))
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
+
+@patient
 @given(st.lists(st.binary(max_size=300_000), min_size=1, max_size=4), st.booleans())
 def test_frames_one_behind_the_other_are_one_content(pieces: list[bytes], checksum: bool) -> None:
     compressor = zstandard.ZstdCompressor(write_checksum=checksum)
@@ -39,12 +42,14 @@ def test_data_cut_at_any_place_is_refused(checksum: bool) -> None:
             decompressed(data[:length], len(TEXT))
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_other_data_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidField):
         decompressed(data, 1000)
 
 
+@patient
 @given(st.data())
 def test_a_damaged_stream_is_refused_or_stays_within_the_limit(data: st.DataObject) -> None:
     damaged = bytearray(zstandard.compress(TEXT[:5000]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -21,6 +21,8 @@ from syntra.telemetry.signals import Signal
 from tests.controlplane.telemetry.samples import SECOND, START, logs, metrics, traces
 
 NOW = START + 3600 * SECOND
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -38,6 +40,7 @@ def requests(draw: st.DrawFn) -> ExportTraceServiceRequest:
     return request
 
 
+@patient
 @given(requests())
 def test_the_groups_of_a_request_have_its_items_in_order_and_small_pieces(request: ExportTraceServiceRequest) -> None:
     encoded = request.SerializeToString()
@@ -68,6 +71,7 @@ def test_a_request_cut_at_any_place_is_refused_or_whole_up_to_there(kind: Kind, 
             otlp_index.index(kind, request_[:length], NOW)
 
 
+@patient
 @given(st.binary(max_size=300), st.sampled_from([Kind.TRACES, Kind.LOGS, Kind.METRICS]))
 def test_other_data_never_raises_anything_else(data: bytes, kind: Kind) -> None:
     try:
