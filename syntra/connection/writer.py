@@ -30,8 +30,6 @@ _log = logging.getLogger(__name__)
 
 OUTBOX_BATCH = 32
 CONTROL_MAX = 64
-MAX_BINARY_BYTES = 1024 * 1024
-"""The largest binary frame: a heartbeat behind it arrives within 10 s at 1 Mbit/s."""
 
 
 @frozen
@@ -174,9 +172,8 @@ class Writer:
         plane does not take it; UnencodableMessage when it is too large. Cancelling removes a frame that still waits; a
         frame that is being written is sent anyway.
         """
-        limit = MAX_BINARY_BYTES if isinstance(frame, bytes) else self._max_frame_bytes
-        if len(frame) > limit:
-            raise UnencodableMessage(f"cannot send a message: it is larger than {limit} bytes")
+        if len(frame) > self._max_frame_bytes:
+            raise UnencodableMessage(f"cannot send a message: it is larger than {self._max_frame_bytes} bytes")
         while self._ready and len(self._stream) >= self._stream_limit:
             self._room.clear()
             await self._room.wait()

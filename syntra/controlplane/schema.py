@@ -75,7 +75,7 @@ _VERSION_3 = """
 CREATE TABLE telemetry (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, server_id TEXT NOT NULL, size INTEGER NOT NULL, received_at TEXT NOT NULL,
     kind TEXT NOT NULL, form TEXT NOT NULL, oldest_ns INTEGER NOT NULL, newest_ns INTEGER NOT NULL,
-    items INTEGER NOT NULL, data BLOB NOT NULL
+    items INTEGER NOT NULL, raw_bytes INTEGER NOT NULL, data BLOB NOT NULL
 );
 CREATE INDEX telemetry_of_server ON telemetry (server_id, seq, size);
 CREATE INDEX telemetry_of_kind ON telemetry (kind, seq, newest_ns, oldest_ns, server_id);

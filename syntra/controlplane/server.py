@@ -25,7 +25,6 @@ from syntra.controlplane.store import Store
 from syntra.controlplane.store_thread import StoreThread
 from syntra.controlplane.telemetry.expiry import expire_regularly
 from syntra.controlplane.telemetry.intake import TelemetryIntake
-from syntra.controlplane.telemetry.otlp_items import decode_items
 from syntra.controlplane.telemetry.reader import TelemetryReader
 from syntra.controlplane.tokens import bearer_token, read_or_create_operator_token, token_hash
 from syntra.controlplane.waiters import Waiters
@@ -75,7 +74,7 @@ class ControlPlane:
                     fleet=fleet,
                     waiters=self._waiters,
                     clock=self._clock,
-                    telemetry=TelemetryReader(self.store, settings.limits, decode_items),
+                    telemetry=TelemetryReader(self.store, settings.limits),
                     operator_hash=operator_hash,
                 )
             )

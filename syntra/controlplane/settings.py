@@ -74,10 +74,12 @@ class Limits:
     kept_telemetry_bytes: int = 256 * 1024 * 1024
     kept_telemetry_ids: int = 100_000
     telemetry_days: int = 7
-    # One batch of telemetry when it is decompressed. Decoding happens in smaller parts.
-    telemetry_batch_bytes: int = 16 * 1024 * 1024
-    # Compressed bytes that one query reads. If it finds less than a page in them, its answer says that there is more.
-    telemetry_query_bytes: int = 32 * 1024 * 1024
+    # A binary frame of telemetry when it is decompressed: as much as one OTLP request may have. It is decoded in parts.
+    telemetry_frame_bytes: int = 64 * 1024 * 1024
+    # The data of a `telemetry_batch` when it is decompressed: as much as it could have in a frame of its own.
+    telemetry_batch_bytes: int = MAX_FRAME_BYTES
+    # Decompressed bytes that one query reads. If they have less than a page, its answer says that there is more.
+    telemetry_query_bytes: int = 64 * 1024 * 1024
 
 
 @frozen

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from syntra.connection.effects import Acknowledged, Deliver, Ignored
 from syntra.connection.errors import NotConnected, UnencodableMessage
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK, TelemetryAck, parse_telemetry_ack
-from syntra.connection.writer import MAX_BINARY_BYTES, Writer
+from syntra.connection.writer import Writer
 from tests.connection.halves import ControlPlane as PureControlPlane
 from tests.connection.halves import Pair, make_session
 from tests.connection.halves import frame as pure_frame
@@ -45,7 +45,7 @@ def begun(*, agreed: bool = True) -> tuple[MemoryOutbox, Wire, Writer]:
 # What leaves
 
 
-async def test_a_binary_frame_needs_an_agreement_and_one_mebibyte() -> None:
+async def test_a_binary_frame_needs_an_agreement_and_a_size_that_the_peer_accepts() -> None:
     _, wire, writer = begun(agreed=False)
     async with writing(writer, wire):
         with pytest.raises(NotConnected, match="does not take binary frames"):
@@ -55,10 +55,10 @@ async def test_a_binary_frame_needs_an_agreement_and_one_mebibyte() -> None:
         writer.end("over")
         writer.begin()
         writer.ready(takes_binary=True)
-        await writer.stream(b"x" * MAX_BINARY_BYTES)
-        with pytest.raises(UnencodableMessage, match="larger than 1048576 bytes"):
-            await writer.stream(b"x" * (MAX_BINARY_BYTES + 1))
-    assert wire.sent == ["text", b"x" * MAX_BINARY_BYTES]
+        await writer.stream(b"x" * 1000)
+        with pytest.raises(UnencodableMessage, match="larger than 1000 bytes"):
+            await writer.stream(b"x" * 1001)
+    assert wire.sent == ["text", b"x" * 1000]
 
 
 async def test_a_connection_inherits_no_agreement() -> None:

@@ -365,6 +365,8 @@ FRAMES = st.one_of(
             frame("hello_ack", {"config": {"heartbeat_interval_seconds": 1}}),
             frame("ping"),
             frame("pong", id="id-2"),
+            frame("telemetry_ack", {"batch_id": "b", "accepted": True}),
+            frame("telemetry_ack"),
             frame("deploy"),
             "[" * 2000,
         ]

@@ -11,8 +11,12 @@ from syntra.agent.api import local_socket
 from syntra.agent.operations.job import Interruption
 from syntra.cli import agent_client
 from syntra.connection import codec
+from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.connection.settings import ConnectionSettings
 from syntra.controlplane.settings import Limits
+from syntra.controlplane.telemetry import lines, otlp_parts
+from syntra.controlplane.telemetry.blocks import Kind
+from syntra.controlplane.telemetry.intake import FEATURES
 from tests.house.error_codes import codes_below, codes_in
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +32,7 @@ NOT_ANSWERED = (
     SOURCES / "utils",
     SOURCES / "cli",
     SOURCES / "controlplane",
+    SOURCES / "telemetry",
 )
 
 
@@ -94,6 +99,26 @@ def test_the_document_the_agent_and_the_control_plane_have_one_limit_of_messages
     assert (
         f"at most 16 MiB with at most {codec.MAX_VALUES:,} JSON values and a nesting of {codec.MAX_DEPTH}" in DOCUMENT
     )
+
+
+def test_the_document_has_the_limits_of_telemetry() -> None:
+    limits, text = Limits(), " ".join(section("Queries of telemetry").split())
+    assert f"more than {limits.telemetry_frame_bytes // 2**20} MiB when decompressed" in text
+    assert f"{limits.telemetry_batch_bytes // 2**20} MiB in a `telemetry_batch`" in text
+    assert f"more than {otlp_parts.MOST_NODES:,} items" in text
+    assert lines.MOST_LINES == otlp_parts.MOST_NODES
+    assert f"kept for {limits.telemetry_days} days and in up to {limits.kept_telemetry_bytes // 2**20} MiB" in text
+    assert f"a resource of more than {otlp_parts.MOST_RESOURCE_BYTES // 2**10} KiB" in text
+    assert f"item of more than {otlp_parts.MOST_ITEM_BYTES // 2**20} MiB" in text
+    assert f"up to {limits.answer_records} (default)" in text
+    assert f"reads up to {limits.telemetry_query_bytes // 2**20} MiB" in text
+    assert all(f"`{kind.value}`" in text for kind in Kind)
+    assert limits.telemetry_batch_bytes == codec.MAX_FRAME_BYTES
+
+
+def test_the_document_has_the_extensions_of_the_control_plane() -> None:
+    found = set(re.findall(r"^\| `(\w+)` \|", section("Extensions"), re.MULTILINE))
+    assert found == FEATURES == {BINARY_TELEMETRY, TELEMETRY_ACK}
 
 
 def test_the_document_has_the_limits_of_the_control_plane() -> None:

@@ -86,9 +86,9 @@ class ControlLink:
     ) -> None:
         """`door` translates frames; `health_results` returns the probe results since its last call.
 
-        `extensions` are the extensions of the contract that hello offers; `features` has those that the control plane
-        uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when `is_connected` or
-        what the control plane asks for may have changed; neither may block.
+        `extensions` are the extensions of the contract that hello offers; `features` tells which of them the control
+        plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when
+        `is_connected` or what the control plane asks for may have changed; neither may block.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
@@ -189,7 +189,7 @@ class ControlLink:
             raise PeerGone(str(gone)) from gone
 
     async def send_binary(self, data: bytes) -> None:
-        """Send an encoded TelemetryFrame of at most 1 MiB; returns when the socket has it.
+        """Send an encoded TelemetryFrame, of 1 MiB at most if possible; returns when the socket has it.
 
         Raises PeerGone when it was not sent: no connection, or `features` has no `binary_telemetry`.
         """

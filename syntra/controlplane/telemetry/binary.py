@@ -48,4 +48,5 @@ def batch(frame: wire.TelemetryFrame, limit: int, received_ns: int) -> Batch:
         case other:
             raise InvalidField("compression", f"{other} is unknown")
     contents = (otlp_index if form is Form.OTLP else lines).index(kind, raw, received_ns)
-    return Batch(batch_id=frame.batch_id, blocks=(Block(kind=kind, form=form, contents=contents, data=data),))
+    block = Block(kind=kind, form=form, contents=contents, raw_bytes=len(raw), data=data)
+    return Batch(batch_id=frame.batch_id, blocks=(block,))

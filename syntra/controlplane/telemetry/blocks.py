@@ -50,11 +50,12 @@ class Contents:
 
 @frozen
 class Block:
-    """Items of one kind. `data` is one or more zstd frames."""
+    """Items of one kind. `data` is one or more zstd frames, `raw_bytes` the size of what is in them."""
 
     kind: Kind
     form: Form
     contents: Contents
+    raw_bytes: int
     data: bytes = field(repr=False)
 
 

@@ -33,7 +33,7 @@ def batch(payload: Mapping[str, object], limit: int, received_ns: int) -> Batch:
             raise InvalidField(f"data.{kind.value}", "is not a list of objects")
         raw = lines.encoded(items)
         contents = lines.index(kind, raw, received_ns)
-        blocks.append(Block(kind=kind, form=Form.LINES, contents=contents, data=compressed(raw)))
+        blocks.append(Block(kind=kind, form=Form.LINES, contents=contents, raw_bytes=len(raw), data=compressed(raw)))
     return Batch(batch_id=batch_id(payload), blocks=tuple(blocks))
 
 

@@ -38,27 +38,29 @@ class TelemetryIntake:
 
     def __init__(self, store: StoreThread, limits: Limits, clock: Clock) -> None:
         self._store = store
-        self._limit = limits.telemetry_batch_bytes
+        self._limits = limits
         self._clock = clock
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
     async def take_frame(self, link: AgentLink, frame: bytes) -> None:
         """Take a binary frame. One without a readable batch id is counted as ignored, and gets no acknowledgement."""
+        limit = self._limits.telemetry_frame_bytes
         try:
             decoded = binary.envelope(frame)
         except InvalidField as exc:
             await self._refuse(link, "", exc)
             return
-        await self._take(link, decoded.batch_id, len(frame), lambda at: binary.batch(decoded, self._limit, at))
+        await self._take(link, decoded.batch_id, len(frame), lambda at: binary.batch(decoded, limit, at))
 
     async def take_message(self, link: AgentLink, payload: Mapping[str, object], size: int) -> None:
         """Take the payload of a `telemetry_batch` message."""
+        limit = self._limits.telemetry_batch_bytes
         try:
             batch_id = contract.batch_id(payload)
         except InvalidField as exc:
             await self._refuse(link, "", exc)
             return
-        await self._take(link, batch_id, size, lambda at: contract.batch(payload, self._limit, at))
+        await self._take(link, batch_id, size, lambda at: contract.batch(payload, limit, at))
 
     async def _take(self, link: AgentLink, batch_id: str, size: int, read: Callable[[int], Batch]) -> None:
         now = self._clock()

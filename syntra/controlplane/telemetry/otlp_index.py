@@ -43,24 +43,24 @@ def services(resource: bytes) -> frozenset[str]:
     )
 
 
-def _span(encoded: bytes) -> tuple[int, ...]:
-    return (Span.FromString(encoded).start_time_unix_nano,)
+def _span(encoded: memoryview) -> tuple[int, ...]:
+    return (Span.FromString(bytes(encoded)).start_time_unix_nano,)
 
 
-def _log_record(encoded: bytes) -> tuple[int, ...]:
-    record = LogRecord.FromString(encoded)
+def _log_record(encoded: memoryview) -> tuple[int, ...]:
+    record = LogRecord.FromString(bytes(encoded))
     return (record.time_unix_nano or record.observed_time_unix_nano,)
 
 
-def _metric(encoded: bytes) -> tuple[int, ...]:
-    metric = Metric.FromString(encoded)
+def _metric(encoded: memoryview) -> tuple[int, ...]:
+    metric = Metric.FromString(bytes(encoded))
     data = metric.WhichOneof("data")
     points = getattr(metric, data).data_points if data is not None else ()
     return tuple([point.time_unix_nano for point in points])
 
 
 # The times of the items that one encoded message holds.
-_TIMES: dict[Kind, Callable[[bytes], tuple[int, ...]]] = {
+_TIMES: dict[Kind, Callable[[memoryview], tuple[int, ...]]] = {
     Kind.TRACES: _span,
     Kind.LOGS: _log_record,
     Kind.METRICS: _metric,

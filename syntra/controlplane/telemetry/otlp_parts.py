@@ -27,7 +27,7 @@ class Part:
 
     resource: bytes
     scope: bytes
-    items: tuple[bytes, ...]
+    items: tuple[memoryview, ...]
 
 
 def parts(request: bytes) -> Iterator[Part]:
@@ -37,14 +37,15 @@ def parts(request: bytes) -> Iterator[Part]:
     scopes; in these 1 is the scope and 2 the items. Unknown fields and schema URLs are skipped.
     """
     nodes = 0
-    for number, outer in _fields(request):
+    for number, outer in _fields(memoryview(request)):
         if number != 1:
             continue
-        resource, scopes = b"", []
+        resource = b""
+        scopes: list[memoryview] = []
         for inner_number, inner in _fields(outer):
             if inner_number == 1:
                 # A message that occurs twice is merged, which concatenation does (protobuf's encoding guide).
-                resource += inner
+                resource += bytes(inner)
             elif inner_number == 2:
                 scopes.append(inner)
                 nodes += 1
@@ -52,10 +53,11 @@ def parts(request: bytes) -> Iterator[Part]:
         nodes += 1
         _check(nodes, len(resource))
         for encoded in scopes:
-            scope, items = b"", []
+            scope = b""
+            items: list[memoryview] = []
             for inner_number, inner in _fields(encoded):
                 if inner_number == 1:
-                    scope += inner
+                    scope += bytes(inner)
                 elif inner_number == 2:
                     items.append(inner)
                     nodes += 1
@@ -65,7 +67,7 @@ def parts(request: bytes) -> Iterator[Part]:
 
 def groups(part: Part) -> Iterator[bytes]:
     """The part as small requests, each with its resource and scope and with items of at most 1 MiB together."""
-    items: list[bytes] = []
+    items: list[memoryview] = []
     size = 0
     for item in part.items:
         if len(item) > MOST_ITEM_BYTES:
@@ -86,22 +88,22 @@ def _check(nodes: int, resource_bytes: int) -> None:
         raise InvalidField("data", f"has a resource or scope of more than {MOST_RESOURCE_BYTES} bytes")
 
 
-def _request(part: Part, items: list[bytes]) -> bytes:
+def _request(part: Part, items: list[memoryview]) -> bytes:
     scope = _field(1, part.scope) + b"".join([_field(2, item) for item in items])
     return _field(1, _field(1, part.resource) + _field(2, scope))
 
 
-def _field(number: int, value: bytes) -> bytes:
+def _field(number: int, value: bytes | memoryview) -> bytes:
     head = bytearray((number << 3 | _LENGTH_DELIMITED,))
     left = len(value)
     while left > 0x7F:
         head.append(left & 0x7F | 0x80)
         left >>= 7
     head.append(left)
-    return bytes(head) + value
+    return b"".join((head, value))
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Number and value of each length-delimited field; others are skipped."""
     at, end = 0, len(message)
     while at < end:
@@ -127,7 +129,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
         raise _malformed()
 
 
-def _varint(message: bytes, at: int) -> tuple[int, int]:
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while at < len(message) and shift < 64:
         byte = message[at]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from syntra.controlplane.telemetry import lines, otlp_index
 from syntra.controlplane.telemetry.blocks import LATEST_NS, LONGEST_SERVICE, Form, Kind
@@ -11,12 +11,13 @@ from syntra.controlplane.telemetry.compression import decompressed
 from syntra.controlplane.telemetry.otlp_parts import groups, parts
 from syntra.controlplane.telemetry.store import StoredBlock, Wanted
 from syntra.model.errors import InvalidField
+from syntra.telemetry.shipping import contract
+from syntra.telemetry.signals import Signal
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import parse_ns
 
-Decode = Callable[[Kind, bytes], Iterable[lines.Item]]
-"""The items of an Export…ServiceRequest, as the contract's TelemetryData has them."""
+_SIGNALS = {Kind.TRACES: Signal.TRACES, Kind.LOGS: Signal.LOGS, Kind.METRICS: Signal.METRICS}
 
 _POSITION_BITS = 20
 """A cursor is a block's number and, in this many bits, the number of its matches that were answered."""
@@ -71,38 +72,38 @@ def beyond(block: StoredBlock) -> int:
     return (block.seq + 1) << _POSITION_BITS
 
 
-def matches(
-    block: StoredBlock, query: Query, max_bytes: int, decode: Decode
-) -> Iterator[tuple[int, Mapping[str, object]]]:
+def matches(block: StoredBlock, query: Query) -> Iterator[tuple[int, Mapping[str, object]]]:
     """The items of a block that match and lie beyond the query's cursor, each with its cursor and its server."""
     first = block.seq << _POSITION_BITS
-    for position, item in enumerate(_found(block, query, max_bytes, decode), 1):
+    for position, item in enumerate(_found(block, query), 1):
         if first | position > query.after:
             yield first | position, {**item, "server_id": block.server_id}
 
 
-def _found(block: StoredBlock, query: Query, max_bytes: int, decode: Decode) -> Iterator[lines.Item]:
+def _found(block: StoredBlock, query: Query) -> Iterator[lines.Item]:
     wanted = query.wanted
     received_ns = parse_ns(block.received_at) or 0
-    for item in _of_service(block, query, max_bytes, decode):
+    for item in _of_service(block, query):
         time_ns = lines.item_time_ns(wanted.kind, item) or received_ns
         if wanted.after_ns <= time_ns < wanted.before_ns and query.trace_id in (None, item.get("trace_id")):
             yield item
 
 
-def _of_service(block: StoredBlock, query: Query, max_bytes: int, decode: Decode) -> Iterator[lines.Item]:
-    raw = decompressed(block.data, max_bytes)
+def _of_service(block: StoredBlock, query: Query) -> Iterator[lines.Item]:
+    raw = decompressed(block.data, block.raw_bytes)
     service = query.wanted.service
     if block.form is Form.LINES:
         yield from (item for item in lines.items(raw) if service is None or service in lines.services(item))
         return
     # The id is there as bytes; decoding what does not have it would cost a thousand times as much.
     needle = bytes.fromhex(query.trace_id or "")
+    if needle not in raw:
+        return
     for part in parts(raw):
         if service is None or service in otlp_index.services(part.resource):
             for request in groups(part):
                 if needle in request:
-                    yield from decode(query.wanted.kind, request)
+                    yield from contract.items(_SIGNALS[query.wanted.kind], request)
 
 
 def _time(name: str, text: str | None, default: int) -> int:

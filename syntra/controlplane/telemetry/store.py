@@ -33,6 +33,7 @@ class StoredBlock:
     server_id: str
     received_at: str
     form: Form
+    raw_bytes: int
     data: bytes = field(repr=False)
 
 
@@ -59,9 +60,9 @@ def add_batch(store: Store, server_id: str, batch: Batch, size: int, now: str) -
             row_size = len(block.data) + _BLOCK_OVERHEAD + _SERVICE_OVERHEAD * len(contents.services)
             row = (server_id, row_size, now, block.kind.value, block.form.value)
             seq = database.execute(
-                "INSERT INTO telemetry (server_id, size, received_at, kind, form, oldest_ns, newest_ns, items, data)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*row, contents.oldest_ns, contents.newest_ns, contents.items, block.data),
+                "INSERT INTO telemetry (server_id, size, received_at, kind, form, oldest_ns, newest_ns, items,"
+                " raw_bytes, data) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*row, contents.oldest_ns, contents.newest_ns, contents.items, block.raw_bytes, block.data),
             ).lastrowid
             database.executemany(
                 "INSERT INTO telemetry_services (kind, service, seq) VALUES (?, ?, ?)",
@@ -74,10 +75,10 @@ def add_batch(store: Store, server_id: str, batch: Batch, size: int, now: str) -
 def blocks(store: Store, wanted: Wanted, first: int, max_bytes: int) -> tuple[list[StoredBlock], bool]:
     """Blocks from the number `first` on, oldest first: at least one, more within `max_bytes`. And: do others follow?
 
-    A block that has the service may still have no item of that service in the time.
+    The bytes are those of the decompressed blocks. A block with the service may have no item of it in the time.
     """
     query = (
-        "SELECT seq, server_id, received_at, form, data FROM telemetry"
+        "SELECT seq, server_id, received_at, form, raw_bytes, data FROM telemetry"
         " WHERE kind = :kind AND seq >= :first AND newest_ns >= :after AND oldest_ns < :before"
     )
     if wanted.server_id is not None:
@@ -99,7 +100,7 @@ def blocks(store: Store, wanted: Wanted, first: int, max_bytes: int) -> tuple[li
     found: list[StoredBlock] = []
     size = 0
     for row in store.database.execute(query + " ORDER BY seq", values):
-        size += len(row["data"])
+        size += row["raw_bytes"]
         if found and size > max_bytes:
             return found, True
         block = StoredBlock(
@@ -107,6 +108,7 @@ def blocks(store: Store, wanted: Wanted, first: int, max_bytes: int) -> tuple[li
             server_id=row["server_id"],
             received_at=row["received_at"],
             form=Form(row["form"]),
+            raw_bytes=row["raw_bytes"],
             data=row["data"],
         )
         found.append(block)
