@@ -1,4 +1,4 @@
-"""Both receivers in a process of their own, without the rest of the pipeline. Prints their ports, then runs until killed."""
+"""Both receivers in a process of their own, without the rest of the pipeline: prints their ports, runs until killed."""
 
 from __future__ import annotations
 
