@@ -13,6 +13,7 @@ import grpc
 from syntra.telemetry.intake import BadData, Intake, Overloaded, Source
 from syntra.telemetry.otlp.failures import Failures
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits
+from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, resident_bytes
 from syntra.telemetry.otlp.responses import (
     RpcError,
     export_response,
@@ -40,6 +41,17 @@ class _Failed(Exception):
     """The request failed too often; its sender must give it up."""
 
 
+class _Reading:
+    """A message on its way."""
+
+    __slots__ = ("has_slot", "signal", "started")
+
+    def __init__(self, signal: Signal) -> None:
+        self.signal = signal
+        self.started = monotonic()
+        self.has_slot = True
+
+
 class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not generic at run time
     """Serves the Export method of all signals.
 
@@ -52,31 +64,45 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
         self._limits = limits
         self._failures = failures
         self._sources: dict[str, Source] = {}
-        self._reading: dict[asyncio.Task[Any], float] = {}
+        self._reading: dict[asyncio.Task[Any], _Reading] = {}
+        self._slots = asyncio.Semaphore(limits.read_slots)
+        self._unread = 0
+        self.had_large = False
+        """Whether a large message came since this was last set to False."""
         self.is_closing = False
         self._handlers = {
             method: grpc.stream_unary_rpc_method_handler(self._behavior(signal)) for method, signal in METHODS.items()
         }
 
     @property
-    def reading(self) -> int:
-        """Requests whose message is on its way."""
-        return len(self._reading)
+    def unread(self) -> int:
+        """Requests whose message is on its way or waits for a slot."""
+        return self._unread
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """The handler for a method; None makes grpcio answer UNIMPLEMENTED."""
         return self._handlers.get(handler_call_details.method)
 
     def expire(self) -> int:
-        """Cancel the requests whose message did not come in time; returns how many."""
+        """Take the slots of slow messages, and cancel those that did not come in time; returns how many."""
         now = monotonic()
-        overdue = [task for task, deadline in self._reading.items() if deadline < now]
-        for task in overdue:
-            del self._reading[task]
-            # grpcio answers CANCELLED, with which a sender may try again.
-            task.cancel()
-            self._intake.refused(None, "timeout")
-        return len(overdue)
+        slow = [
+            (task, reading) for task, reading in self._reading.items() if reading.started < now - self._limits.slow_secs
+        ]
+        if not slow:
+            return 0
+        is_large = resident_bytes() > self._limits.max_resident_bytes
+        cancelled = 0
+        for task, reading in slow:
+            if reading.has_slot:
+                reading.has_slot = False
+                self._slots.release()
+            if is_large or reading.started < now - self._limits.read_secs:
+                # grpcio answers CANCELLED, with which a sender may try again.
+                task.cancel()
+                self._intake.refused(reading.signal, "timeout")
+                cancelled += 1
+        return cancelled
 
     def _behavior(self, signal: Signal) -> Any:
         async def export(_: AsyncIterator[bytes], context: Context) -> bytes:
@@ -94,20 +120,20 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
         return export
 
     async def _export(self, signal: Signal, context: Context) -> bytes:
-        reading = self._reading
-        if len(reading) >= self._limits.max_reading:
+        if self._unread >= self._limits.max_reading:
             self._intake.refused(signal, "overloaded")
             raise Overloaded("too many requests; try again", READING_RETRY_SECS)
-        task = asyncio.current_task()
-        assert task is not None, "cannot happen because grpcio runs each request in a task"
-        reading[task] = monotonic() + self._limits.read_secs
+        self._unread += 1
         try:
-            message: object = await context.read()
+            await self._slots.acquire()
+            message = await self._message(signal, context)
         finally:
-            reading.pop(task, None)
+            self._unread -= 1
         if not isinstance(message, bytes):
             self._intake.refused(signal, "bad_data")
             raise BadData("the request has no message")
+        if len(message) >= LARGE_REQUEST_BYTES:
+            self.had_large = True
         try:
             room = self._intake.reserve(len(message))
         except Overloaded:
@@ -124,6 +150,17 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
                 again = self._failures.failed(signal, message, error)
                 raise again or _Failed from error
         return export_response(signal, outcome)
+
+    async def _message(self, signal: Signal, context: Context) -> object:
+        task = asyncio.current_task()
+        assert task is not None, "cannot happen because grpcio runs each request in a task"
+        reading = self._reading[task] = _Reading(signal)
+        try:
+            return await context.read()
+        finally:
+            del self._reading[task]
+            if reading.has_slot:
+                self._slots.release()
 
     def _source(self, peer: str) -> Source:
         if len(self._sources) >= REMEMBERED_SOURCES:

@@ -15,9 +15,16 @@ class GrpcLimits:
     max_streams: int = 1000
     """Concurrent requests on one connection; the sender queues the others, except those it sends before it knows."""
     max_reading: int = 256
-    """Requests whose message is on its way, on all connections; UNAVAILABLE above."""
+    """Requests whose message is on its way or waits for a slot, on all connections; UNAVAILABLE above."""
+    read_slots: int = 8
+    """Messages that grpcio receives and decompresses at the same time. It allocates before the size is known, so this
+    number, not the budget of the intake, limits what compressed messages cost. The others wait."""
     read_secs: float = 60.0
     """From the start of a request until its message is complete."""
+    slow_secs: float = 1.0
+    """After this time a message gives its slot to the next one."""
+    max_resident_bytes: int = 400 << 20
+    """While the process is larger, slow messages are cancelled."""
 
 
 def channel_arguments(limits: GrpcLimits) -> list[tuple[str, int | str]]:

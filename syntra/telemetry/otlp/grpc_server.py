@@ -15,6 +15,7 @@ from syntra.telemetry.otlp.failures import Failures
 from syntra.telemetry.otlp.grpc_handler import ExportHandler
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits, channel_arguments
 from syntra.telemetry.otlp.listening import SOCKET_MODE, CannotListen, clear_stale_socket, family_of, is_path
+from syntra.telemetry.otlp.memory import return_freed_memory
 from syntra.utils.frozen import frozen
 
 WATCH_SECS = 1.0
@@ -59,15 +60,18 @@ class GrpcReceiver:
         return tuple(self._servers)
 
     @property
-    def reading(self) -> int:
-        """Requests whose message is on its way."""
-        return self._handler.reading
+    def unread(self) -> int:
+        """Requests whose message is on its way or waits for a slot."""
+        return self._handler.unread
 
     async def run(self) -> None:
-        """End the requests of slow senders, until cancelled."""
+        """End the requests of slow senders and return freed memory, until cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECS)
             self.requests_timed_out += self._handler.expire()
+            if self._handler.had_large and not self._handler.unread:
+                self._handler.had_large = False
+                return_freed_memory()
 
     async def listen(self, address: str) -> int:
         """Listen on an IP address or the path of a unix socket, in addition; returns the port (0 for a path).

@@ -21,7 +21,7 @@ from syntra.telemetry.otlp.decompress import ACCEPTED, Decompress, UnknownEncodi
 from syntra.telemetry.otlp.failures import Failures
 from syntra.telemetry.otlp.http_connection import LARGE_BYTES, Connection, SenderGone
 from syntra.telemetry.otlp.http_limits import HttpLimits
-from syntra.telemetry.otlp.memory import Reservation
+from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, Reservation
 from syntra.telemetry.otlp.request_head import HeadParser, HttpRefusal, RequestHead
 from syntra.telemetry.otlp.responses import Answer, Encoding, bad_data, overloaded, refusal, success
 from syntra.telemetry.signals import Signal
@@ -55,6 +55,7 @@ class Service(Protocol):
     routes: Mapping[str, Route]
     failures: Failures
     is_closing: bool
+    had_large: bool
 
 
 class HandlerServer(Protocol):
@@ -204,6 +205,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
         for piece in pieces:
             size += len(piece)
             if size > limit:
+                self._service.had_large = True
                 raise _too_large(limit)
             room.grow_to(size)
             body.write(piece)
@@ -211,6 +213,8 @@ class OtlpHandler(BaseHTTPRequestHandler):
 
     def _receive(self, signal: Signal, encoding: Encoding, body: bytes) -> Answer:
         self._peer.allow_forever()
+        if len(body) >= LARGE_REQUEST_BYTES:
+            self._service.had_large = True
         if encoding is Encoding.PROTOBUF:
             return self._keep(signal, encoding, body, body)
         with Reservation(self._intake, self._limits.max_memory_bytes) as objects:

@@ -22,6 +22,7 @@ from syntra.telemetry.otlp.http_connection import Connection
 from syntra.telemetry.otlp.http_handler import DecodeJson, OtlpHandler, Route
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.listening import SOCKET_MODE, CannotListen, clear_stale_socket, family_of, is_path
+from syntra.telemetry.otlp.memory import return_freed_memory
 from syntra.telemetry.otlp.responses import overloaded
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class HttpReceiver:
         self.failures = Failures()
         self.tls = tls
         self.is_closing = False
+        self.had_large = False
+        """Whether a large request came since the watch last returned freed memory."""
         self.connections_accepted = 0
         self.connections_refused = 0
         self.connections_timed_out = 0
@@ -162,6 +165,9 @@ class HttpReceiver:
             if now >= next_check:
                 next_check = now + WATCH_SECS
                 self._expire(now)
+                if self.had_large:
+                    self.had_large = False
+                    return_freed_memory()
 
     def _accept(self, listener: _Listener) -> None:
         try:

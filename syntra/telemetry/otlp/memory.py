@@ -1,13 +1,20 @@
-"""Memory that a request reserves step by step while its size becomes known."""
+"""Memory of requests: a reservation that grows with the body, and the return of freed memory to the system."""
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 
 from syntra.telemetry.intake import Intake
 
 STEP_BYTES = 1 << 20
+LARGE_REQUEST_BYTES = 4 << 20
+"""After a request of this size the receivers call `return_freed_memory`."""
+
+_STATM = Path("/proc/self/statm")
+_PAGE_BYTES = 4096
 
 
 class Reservation:
@@ -35,3 +42,18 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def return_freed_memory() -> None:
+    """Make the C library return freed memory to the system; by itself it keeps the largest request's size for ever.
+
+    It does nothing where the C library has no `malloc_trim` (musl returns memory by itself).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def resident_bytes() -> int:
+    """The resident memory of this process."""
+    return int(_STATM.read_text().split()[1]) * _PAGE_BYTES

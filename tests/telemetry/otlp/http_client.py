@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
+import zlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import orjson
+import zstandard
 from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
@@ -18,6 +22,9 @@ from tests.telemetry.otlp.small_intake import SmallIntake
 
 PROTOBUF = Encoding.PROTOBUF.value
 JSON = Encoding.JSON.value
+
+LIMITS = HttpLimits(max_request_bytes=100_000, max_memory_bytes=400_000, max_head_bytes=4096, drain_bytes=50_000)
+"""Of the receiver in `conftest`."""
 
 
 class Response(NamedTuple):
@@ -140,3 +147,17 @@ def receiver(intake: SmallIntake, limits: HttpLimits | None = None) -> HttpRecei
     made = HttpReceiver(intake, no_json, port=0, limits=limits)
     made.listen("127.0.0.1")
     return made
+
+
+def raw_deflate(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "Deflate": raw_deflate,
+    "zstd": zstandard.ZstdCompressor().compress,
+}

@@ -17,7 +17,10 @@ from syntra.telemetry.signals import Signal
 class SmallIntake:
     """Implements `Intake` in memory."""
 
-    def __init__(self, budget: int = 96 << 20) -> None:
+    def __init__(self, budget: int = 96 << 20, *, keeps: bool = True) -> None:
+        self.keeps = keeps
+        """Whether `received` has the requests; without it they are only counted."""
+        self.count = 0
         self.budget = budget
         self.reserved = 0
         self.peak = 0
@@ -50,7 +53,9 @@ class SmallIntake:
         if self.error is not None:
             raise self.error
         with self._lock:
-            self.received.append((signal, request, source))
+            self.count += 1
+            if self.keeps:
+                self.received.append((signal, request, source))
         return self.outcome
 
     async def receive_async(self, signal: Signal, request: bytes, source: Source) -> Outcome:

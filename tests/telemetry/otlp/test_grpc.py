@@ -178,21 +178,50 @@ async def test_unknown_methods_are_unimplemented() -> None:
 
 async def test_a_slow_sender_is_cancelled_and_too_many_are_refused() -> None:
     intake = SmallIntake()
-    limits = GrpcLimits(max_reading=2, read_secs=1.0)
+    limits = GrpcLimits(max_reading=2, read_secs=2.0, read_slots=2)
     async with receiving(intake, limits) as (receiver, port):
         with Http2Sender(port) as sender:
             sender.headers(1, TRACES)
             sender.data(1, b"\0\0\0\0\x64 ten of a hundred bytes")
             sender.headers(3, TRACES)
-            while receiver.reading < 2:
+            while receiver.unread < 2:
                 await asyncio.sleep(0.01)
             code, status = await refused(port, b"x")
             assert (code, status.code) == (grpc.StatusCode.UNAVAILABLE, 14)
-            while receiver.reading:
+            while receiver.unread:
                 await asyncio.sleep(0.01)
             assert receiver.requests_timed_out == 2
             assert await send(port, b"x") == b""
     assert intake.bodies == [b"x"]
+
+
+async def test_slow_senders_keep_no_slot() -> None:
+    intake = SmallIntake()
+    async with receiving(intake, GrpcLimits(read_slots=2, slow_secs=0.2)) as (receiver, port):
+        with Http2Sender(port) as sender:
+            for stream in (1, 3):
+                sender.headers(stream, TRACES)
+                sender.data(stream, b"\0\0\0\0\x04bo")
+            while receiver.unread < 2:
+                await asyncio.sleep(0.01)
+            assert await send(port, b"x") == b""
+            sender.data(3, b"dy", ends=True)
+            while len(intake.bodies) < 2:
+                await asyncio.sleep(0.01)
+    assert intake.bodies == [b"x", b"body"]
+
+
+async def test_slow_messages_are_cancelled_while_the_process_is_too_large() -> None:
+    intake = SmallIntake()
+    async with receiving(intake, GrpcLimits(slow_secs=0.2, max_resident_bytes=1)) as (receiver, port):
+        with Http2Sender(port) as sender:
+            sender.headers(1, TRACES)
+            while not receiver.unread:
+                await asyncio.sleep(0.01)
+            while receiver.unread:
+                await asyncio.sleep(0.01)
+        assert await send(port, b"x") == b""
+    assert intake.refusals == {(Signal.TRACES, "timeout"): 1}
 
 
 async def test_a_request_without_a_message_is_invalid() -> None:
