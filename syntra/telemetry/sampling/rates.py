@@ -93,6 +93,7 @@ class Rates:
         self._interval = interval_secs
         self._began = now
         self._averages: dict[str, Load] = {}
+        self._provisional = False
         self.total = 0.0
         """Items per second of all services, averaged."""
 
@@ -115,15 +116,17 @@ class Rates:
         for key in self._averages.keys() | counts.keys():
             new = _scaled(counts.get(key, _NOTHING), 1 / elapsed)
             old = self._averages.get(key)
-            if old is None or (burst and new.received > old.received):
+            if burst:
+                average = new if old is None or new.received > old.received else old
+            elif old is None or self._provisional:
                 average = new
-            elif burst:
-                average = old
             else:
                 average = _added(_scaled(old, 1 - weight), _scaled(new, weight))
             if average.received * self._interval >= _AGE_OUT:
                 averages[key] = average
         self._averages = averages
+        # What a burst gave is a guess from a part of an interval; the next whole interval replaces it.
+        self._provisional = burst
         self.total = sum(load.received for load in averages.values())
         self.shares = share_out(averages, self.target, self.floor)
         return self.shares

@@ -11,9 +11,7 @@ from syntra.telemetry.sampling.rates import HARD_CAP, Load, Rates, share_out
 
 def load(received: float, forced: float = 0.0, population: float | None = None) -> Load:
     """A load without sampling upstream, unless a population is given."""
-    return Load(
-        received=received, forced=forced, population=received - forced if population is None else population
-    )
+    return Load(received=received, forced=forced, population=received - forced if population is None else population)
 
 
 def kept(loads: dict[str, Load], probabilities: dict[str, float]) -> float:
@@ -62,9 +60,7 @@ def test_items_sampled_upstream_are_not_thinned_twice() -> None:
 
 
 @given(
-    st.dictionaries(
-        st.text(max_size=3), st.tuples(st.floats(0.1, 1e5), st.floats(0.0, 1.0)), min_size=1, max_size=40
-    ),
+    st.dictionaries(st.text(max_size=3), st.tuples(st.floats(0.1, 1e5), st.floats(0.0, 1.0)), min_size=1, max_size=40),
     st.floats(1.0, 1e4),
     st.floats(0.001, 0.5),
 )
@@ -100,6 +96,14 @@ def test_a_burst_is_limited_before_the_interval_is_over() -> None:
     assert rates.due(77.0, 20_000)
     shares = rates.update(77.0, {"a": load(20_000)})
     assert shares.probabilities["a"] == pytest.approx(0.1)
+
+
+def test_a_whole_interval_replaces_the_guess_of_a_burst() -> None:
+    rates = Rates(1000, 0.001, now=0.0)
+    rates.update(0.5, {"a": load(2500)})
+    assert rates.total == pytest.approx(2500)
+    rates.update(15.5, {"a": load(15 * 8000)})
+    assert rates.total == pytest.approx(8000)
 
 
 def test_the_average_follows_a_new_load_and_forgets_a_service_that_stopped() -> None:
