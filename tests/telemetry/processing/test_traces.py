@@ -170,7 +170,7 @@ def test_the_kept_spans_represent_all_of_them(seed: int) -> None:
     """A known population, with errors: the estimate is within four standard errors, and not always on one side."""
     rng = random.Random(seed)
     harness = Harness(target_spans_per_sec=100, sampling_rate=0.01)
-    harness.settle(rng, per_sec=400, secs=16)
+    harness.settle(rng, per_sec=400, secs=24)
     population, kept = 0, []
     for _ in range(30):
         harness.now += 1.0
@@ -235,7 +235,7 @@ def test_an_exception_is_taken_out_as_an_error_of_the_service() -> None:
 def test_slow_requests_are_kept_once_the_service_is_known() -> None:
     rng = random.Random(6)
     harness = Harness(target_spans_per_sec=50, sampling_rate=0.01)
-    for _ in range(20):
+    for _ in range(30):
         harness.now += 1.0
         harness.traces(traces(*(span(rng, duration_ms=rng.lognormvariate(2, 0.5)) for _ in range(200))))
     harness.processor.drain(1)
@@ -331,13 +331,13 @@ def test_services_beyond_the_limit_share_one_that_is_counted_and_sampled() -> No
 
 def test_a_cold_start_under_a_flood_is_limited_within_the_first_second() -> None:
     rng = random.Random(13)
-    harness = Harness(target_spans_per_sec=100, sampling_rate=0.001)
+    harness = Harness(target_spans_per_sec=20, sampling_rate=0.001)
     kept = 0
     for _ in range(50):
         harness.now += 0.02
         done = harness.traces(traces(*(span(rng) for _ in range(200))))
         kept += done.received - done.sampled_out
-    assert kept < 1600
+    assert kept < 2000
 
 
 def test_requests_of_many_threads_are_all_counted() -> None:

@@ -77,13 +77,27 @@ def test_what_is_kept_is_the_target_or_the_floors(
 
 
 def test_a_cold_start_with_a_flood_is_limited_at_once() -> None:
-    """No interval passes with everything kept: twice the target's spans in the first second are enough to act."""
+    """No interval passes with everything kept: twice the target for the time of one batch is enough to act."""
     rates = Rates(1000, 0.01, now=0.0)
-    assert not rates.due(0.1, 2000)
-    assert rates.due(0.1, 2001)
-    shares = rates.update(0.1, {"a": load(2001)})
+    assert not rates.due(0.0, 10_000)
+    assert rates.due(0.0, 10_001)
+    shares = rates.update(0.0, {"a": load(10_001)})
     assert shares.limited
-    assert shares.probabilities["a"] == pytest.approx(1000 / 2001)
+    assert shares.probabilities["a"] == pytest.approx(0.5, rel=0.001)
+
+
+def test_batches_every_five_seconds_are_no_bursts() -> None:
+    """The SDKs' default: a steady load that arrives in lumps."""
+    rates = Rates(1000, 0.001, now=0.0)
+    received = updates = 0
+    for second in range(5, 606, 5):
+        if rates.due(second, received):
+            rates.update(second, {"a": load(received)})
+            received = 0
+            updates += 1
+        received += 5 * 1500
+    assert updates == 40
+    assert rates.total == pytest.approx(1500)
 
 
 def test_a_burst_is_limited_before_the_interval_is_over() -> None:
@@ -92,16 +106,16 @@ def test_a_burst_is_limited_before_the_interval_is_over() -> None:
         assert rates.due(second, 15 * 2000)
         rates.update(second, {"a": load(15 * 2000)})
     assert rates.total == pytest.approx(2000)
-    assert not rates.due(76.0, 4000)
-    assert rates.due(77.0, 20_000)
-    shares = rates.update(77.0, {"a": load(20_000)})
+    assert not rates.due(76.0, 24_000)
+    assert rates.due(76.0, 60_000)
+    shares = rates.update(76.0, {"a": load(60_000)})
     assert shares.probabilities["a"] == pytest.approx(0.1)
 
 
 def test_a_whole_interval_replaces_the_guess_of_a_burst() -> None:
     rates = Rates(1000, 0.001, now=0.0)
-    rates.update(0.5, {"a": load(2500)})
-    assert rates.total == pytest.approx(2500)
+    rates.update(0.5, {"a": load(22_000)})
+    assert rates.total == pytest.approx(4000)
     rates.update(15.5, {"a": load(15 * 8000)})
     assert rates.total == pytest.approx(8000)
 
