@@ -10,7 +10,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from syntra.telemetry.processing.identity import Identity
 from syntra.telemetry.processing.outcome import ErrorExtractor, Processed
@@ -59,22 +59,20 @@ def text(key: str, value: str) -> KeyValue:
 def span(rng: random.Random, *, name: str = "GET /", duration_ms: float = 10, kind: int = 2, **given: Any) -> Span:
     """A valid span as SDKs send it. `error` sets the status, `exception` adds the event."""
     error, exception = given.pop("error", False), given.pop("exception", False)
-    made = Span(
-        **{
-            "trace_id": rng.randbytes(16),
-            "span_id": rng.randbytes(8),
-            "name": name,
-            "kind": kind,
-            "start_time_unix_nano": START,
-            "end_time_unix_nano": START + int(duration_ms * MS),
-            "flags": 0x101,
-            "attributes": [text("url.path", "/x"), text("user", "a" * rng.randrange(40))],
-        }
-        | given
-    )
+    fields: dict[str, Any] = {
+        "trace_id": rng.randbytes(16),
+        "span_id": rng.randbytes(8),
+        "name": name,
+        "kind": kind,
+        "start_time_unix_nano": START,
+        "end_time_unix_nano": START + int(duration_ms * MS),
+        "flags": 0x101,
+        "attributes": [text("url.path", "/x"), text("user", "a" * rng.randrange(40))],
+    } | given
+    made = Span(**fields)
     made.status.SetInParent()
     if error:
-        made.status.code, made.status.message = 2, "it failed"
+        made.status.code, made.status.message = Status.STATUS_CODE_ERROR, "it failed"
     if exception:
         made.events.add(name="exception", time_unix_nano=START)
     return made

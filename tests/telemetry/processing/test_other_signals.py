@@ -9,6 +9,10 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AGGREGATION_TEMPORALITY_CUMULATIVE,
+    AGGREGATION_TEMPORALITY_UNSPECIFIED,
+)
 
 from syntra.telemetry.intake import BadData
 from syntra.telemetry.sampling.threshold import adjusted_count, parse_threshold
@@ -127,7 +131,7 @@ def metrics() -> ExportMetricsServiceRequest:
     found[-1].gauge.data_points.add(time_unix_nano=START, flags=1)
     for kind in ("sum", "histogram", "exponential_histogram"):
         data = getattr(found.add(name=kind), kind)
-        data.aggregation_temporality = 2
+        data.aggregation_temporality = AGGREGATION_TEMPORALITY_CUMULATIVE
         data.data_points.add(time_unix_nano=START)
     found.add(name="summary").summary.data_points.add(time_unix_nano=START)
     return request
@@ -146,7 +150,7 @@ def test_points_without_a_time_or_a_temporality_are_rejected_one_by_one() -> Non
     request = metrics()
     found = request.resource_metrics[0].scope_metrics[0].metrics
     found[0].gauge.data_points[0].time_unix_nano = 0
-    found[1].sum.aggregation_temporality = 0
+    found[1].sum.aggregation_temporality = AGGREGATION_TEMPORALITY_UNSPECIFIED
     done = Harness().processor.process(Signal.METRICS, request, None)
     assert (done.received, done.rejected) == (6, 2)
     assert done.message == (

@@ -6,10 +6,11 @@ import math
 import random
 import statistics
 import threading
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from syntra.telemetry.intake import BadData
 from syntra.telemetry.sampling.threshold import encode, randomness_of, read, threshold_of
@@ -41,7 +42,9 @@ def test_a_decoded_request_is_kept_as_an_encoded_one() -> None:
     assert done.records[0].data == request
 
 
-@pytest.mark.parametrize("request_", [b"", ExportTraceServiceRequest(resource_spans=[{}]).SerializeToString()])
+@pytest.mark.parametrize(
+    "request_", [b"", ExportTraceServiceRequest(resource_spans=[ResourceSpans()]).SerializeToString()]
+)
 def test_an_empty_request_succeeds_and_keeps_nothing(request_: bytes) -> None:
     done = Harness().traces(request_)
     assert (list(done.records), done.received, done.rejected) == ([], 0, 0)
@@ -51,7 +54,7 @@ def test_an_empty_request_succeeds_and_keeps_nothing(request_: bytes) -> None:
     "change",
     [{"trace_id": b""}, {"trace_id": bytes(16)}, {"trace_id": b"x" * 15}, {"span_id": b""}, {"span_id": bytes(8)}],
 )
-def test_spans_without_a_valid_id_are_rejected_and_the_others_kept(change: dict[str, bytes]) -> None:
+def test_spans_without_a_valid_id_are_rejected_and_the_others_kept(change: dict[str, Any]) -> None:
     rng = random.Random(1)
     good, bad, last = span(rng, name="good"), span(rng, **change), span(rng, name="last")
     done = Harness().traces(traces(good, bad, last))
