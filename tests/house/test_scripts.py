@@ -132,4 +132,5 @@ def test_every_script_is_one_that_its_interpreter_can_read() -> None:
 def test_an_unknown_benchmark_is_refused_with_those_there_are() -> None:
     refused = subprocess.run([ROOT / "scripts/bench", "nothing"], capture_output=True, text=True, check=False)
     assert refused.returncode != 0
-    assert "deploy, start, idle, health, switch, failover, logs, exec, otlp or processing" in refused.stderr
+    names = "deploy, start, idle, health, switch, failover, logs, exec, processing, buffer or otlp"
+    assert names in refused.stderr

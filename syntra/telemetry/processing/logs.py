@@ -47,6 +47,7 @@ class LogBatch:
         self.received = 0
         self.sampled_out = 0
         self.failures: list[tuple[bytes, Sender]] = []
+        """Encoded records with attributes of an exception, each with its sender."""
 
     def errors(self, extractor: ErrorExtractor) -> list[dict[str, Any]]:
         """The errors of the remembered records. Raises BadData for a record that cannot be decoded."""
@@ -96,11 +97,9 @@ class LogStage:
             severity >= ERROR or (not severity and bool(text) and text.upper() in _ERROR_WORDS)
             for severity, text, _ in rows
         ]
-        if batch.exceptions or any(severe):
-            for index, record in enumerate(items):
-                if len(batch.failures) >= MAX_ERRORS:
-                    break
-                if severe[index] or (batch.exceptions and any(_EXCEPTION in one for one in record.attributes)):
+        if batch.exceptions:
+            for record in items:
+                if len(batch.failures) < MAX_ERRORS and any(_EXCEPTION in one for one in record.attributes):
                     batch.failures.append((record.SerializeToString(), sender))
         share = sender.service.logs
         total = len(rows)

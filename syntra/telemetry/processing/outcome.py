@@ -32,7 +32,8 @@ class Processed:
 class ErrorExtractor:
     """Takes errors out of spans and log records, and encodes them for a record of `Signal.ERRORS`.
 
-    The second argument of the first two is the resource's attributes.
+    It sees spans with an event `exception` and log records with attributes `exception.…`. The second argument of the
+    first two is the resource's attributes.
     """
 
     from_span: Callable[[Span, Mapping[str, object]], list[dict[str, Any]]]

@@ -57,7 +57,7 @@ def _schema() -> DescriptorPool:
             if of:
                 added.type_name = f".{_PACKAGE}.{of}"
     pool = DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]  # the stubs leave this method without types
+    pool.Add(file)
     return pool
 
 

@@ -122,7 +122,7 @@ class Services:
         return known
 
     def age(self, idle_limit: int) -> None:
-        """Count an interval for each service; forget those that have sent nothing for `idle_limit` of them."""
+        """Count an interval for each service; forget a service that has sent nothing for `idle_limit` of them."""
         for service in list(self.known.values()):
             total = sum(service.received.values())
             service.idle_ticks = service.idle_ticks + 1 if total == service.received_before else 0

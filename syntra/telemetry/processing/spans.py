@@ -95,14 +95,12 @@ class Unusual:
 class Scan:
     """What the loop found. Every list has an entry for each span that was not rejected."""
 
-    __slots__ = ("errors", "marked", "raws", "rejected", "trace_ids", "unusual")
+    __slots__ = ("marked", "raws", "rejected", "trace_ids", "unusual")
 
     def __init__(self) -> None:
         self.raws: list[bytes] = []
         self.trace_ids: list[bytes] = []
         self.unusual: dict[int, Unusual] = {}
-        self.errors: list[int] = []
-        """Spans with the status ERROR."""
         self.marked: set[bytes] = set()
         """Traces with an error or a slow span."""
         self.rejected: Counter[str] | None = None
@@ -126,7 +124,7 @@ def stamp(raw: bytes, state: bytes) -> bytes:
 def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
     """Read encoded spans and count them in `cells`. Raises BadData if one cannot be decoded."""
     found = Scan()
-    errors, marked, unusual = found.errors, found.marked, found.unusual
+    marked, unusual = found.marked, found.unusual
     found.raws = kept = list(raws)
     trace_ids: list[bytes] = []
     add = trace_ids.append
@@ -169,7 +167,6 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
                 cell[0] += 1
             tail = raw[-8:]
             if tail not in tails and _ends_as_error(tail, tails) and is_error(_decoded(raw).status):
-                errors.append(len(trace_ids))
                 marked.add(trace_id)
                 cell[ERRORS] += 1
             add(trace_id)
@@ -185,7 +182,6 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
         weight = span.weight()
         cells.count(span.key, span.duration, weight)
         if span.is_error:
-            errors.append(index)
             cells[span.key][ERRORS] += weight
         if span.is_error or span.duration > cells[span.key][LIMIT]:
             marked.add(span.trace_id)

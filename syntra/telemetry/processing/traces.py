@@ -52,7 +52,7 @@ class Batch:
         self.sampled_out = 0
         self.rejected: Counter[str] = Counter()
         self.failures: list[tuple[bytes, Sender]] = []
-        """Encoded spans with an error, each with its sender."""
+        """Encoded spans with an exception, each with its sender."""
 
     def add_failure(self, raw: bytes, sender: Sender) -> None:
         """Remember a span for the errors, up to the limit."""
@@ -120,15 +120,11 @@ class TraceStage:
             raws = found.raws
             items[:] = raws
         marked, trace_ids = found.marked, found.trace_ids
-        for index in found.errors:
-            batch.add_failure(raws[index], sender)
         if batch.exceptions:
-            failed = set(found.errors)
             for index, raw in enumerate(raws):
                 if _EXCEPTION in raw:
                     marked.add(trace_ids[index])
-                    if index not in failed:
-                        batch.add_failure(raw, sender)
+                    batch.add_failure(raw, sender)
         for trace_id in marked:
             self._whole.put(trace_id, 0)
         share = service.traces

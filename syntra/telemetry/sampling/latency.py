@@ -32,7 +32,7 @@ def bucket_of(nanoseconds: int) -> int:
 
 def upper_bound(bucket: int) -> float:
     """The largest duration of a bucket in nanoseconds."""
-    return 1e6 * 2.0 ** ((bucket - MILLISECOND_BUCKET) / PER_DOUBLING)
+    return 1e6 * float(2.0 ** ((bucket - MILLISECOND_BUCKET) / PER_DOUBLING))
 
 
 def quantile(counts: Sequence[float], share: float) -> float | None:

@@ -14,6 +14,8 @@ from syntra.utils.frozen import frozen
 
 HARD_CAP = 4.0
 INTERVAL_SECS = 15.0
+BATCH_SECS = 5.0
+"""SDKs send what has come together in five seconds at once. So much time more than has passed can arrive."""
 _WEIGHT = 0.5
 _BURST = 2.0
 _LOWEST = 1e-5
@@ -93,6 +95,7 @@ class Rates:
         self._interval = interval_secs
         self._began = now
         self._averages: dict[str, Load] = {}
+        self._provisional = False
         self.total = 0.0
         """Items per second of all services, averaged."""
 
@@ -102,28 +105,32 @@ class Rates:
         A burst is twice the expected load, and at the start twice the target, so a cold start is no exception.
         """
         elapsed = now - self._began
-        return elapsed >= self._interval or received > _BURST * max(self.total, self.target) * max(elapsed, 1.0)
+        return elapsed >= self._interval or received > _BURST * max(self.total, self.target) * (elapsed + BATCH_SECS)
 
     def update(self, now: float, counts: Mapping[str, Load]) -> Shares:
         """Take what has come since the last update and share out the target again."""
-        # A burst within a second counts as its rate: the next update follows soon if it is more.
-        elapsed = max(now - self._began, 1.0)
-        burst = now - self._began < self._interval
+        elapsed = now - self._began
+        burst = elapsed < self._interval
+        if burst:
+            # The lowest rate that explains it; the next update follows soon if it is more.
+            elapsed += BATCH_SECS
         self._began = now
         weight = 1 - (1 - _WEIGHT) ** (elapsed / self._interval)
         averages = {}
         for key in self._averages.keys() | counts.keys():
             new = _scaled(counts.get(key, _NOTHING), 1 / elapsed)
             old = self._averages.get(key)
-            if old is None or (burst and new.received > old.received):
+            if burst:
+                average = new if old is None or new.received > old.received else old
+            elif old is None or self._provisional:
                 average = new
-            elif burst:
-                average = old
             else:
                 average = _added(_scaled(old, 1 - weight), _scaled(new, weight))
             if average.received * self._interval >= _AGE_OUT:
                 averages[key] = average
         self._averages = averages
+        # What a burst gave is a guess from a part of an interval; the next whole interval replaces it.
+        self._provisional = burst
         self.total = sum(load.received for load in averages.values())
         self.shares = share_out(averages, self.target, self.floor)
         return self.shares
