@@ -120,7 +120,7 @@ class HealthGate:
             verdict = gate.observe(_observation(now, replica, result))
             image_health = replica.image_health if health is None and replica.is_running else None
             if image_health is Health.UNHEALTHY:
-                sentence = f"{replica.name}: {image_health_detail(replica)}"
+                sentence = f"{replica.name}: {image_health_detail(replica)}; see its log, or the image's HEALTHCHECK"
                 raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
             if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
                 self._passed[container_id] = replica.started_ns
@@ -130,7 +130,9 @@ class HealthGate:
             if verdict.state is VerdictState.FAILED:
                 crashed = gate.in_crash_loop or not replica.is_running
                 code = "CONTAINER_CRASHED" if crashed else "HEALTH_CHECK_FAILED"
-                raise StepFailed(code, f"{replica.name}: {' '.join(verdict.reason.split())}", container_id=container_id)
+                step = "see its log" if crashed else "see its log, and whether health_check fits (path, port, retries)"
+                sentence = f"{replica.name}: {' '.join(verdict.reason.split())}; {step}"
+                raise StepFailed(code, sentence, container_id=container_id)
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))

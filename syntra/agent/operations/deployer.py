@@ -73,8 +73,8 @@ class Deployer:
         self._hide_secrets(command)
         try:
             job = await self._job(command, kind, origin)
-        except RequestError:
-            if isinstance(command, Stop):
+        except RequestError as refused:
+            if isinstance(command, Stop) and refused.code == "SERVICE_NOT_FOUND":
                 await self._forget_failure(command.service_id)
             raise
         await self._require_engine()

@@ -76,6 +76,8 @@ class ContainerRollout:
         # Containers that had to be created again, by the ids that the plan knows.
         self._replaced: dict[ContainerId, ContainerId] = {}
         self._volumes: ReplicaVolumes | None = None
+        # The projects of what failed deployments have left.
+        self._projects: set[str] = set()
 
     @property
     def created(self) -> Sequence[ContainerId]:
@@ -99,6 +101,7 @@ class ContainerRollout:
 
     async def _failed(self) -> list[Container]:
         found = await self._engine.failed(self._context.service_id)
+        self._projects |= {item.deployment.spec.project_name for item in found if item.deployment is not None}
         return [item.replica for item in found if isinstance(item.replica, Container)]
 
     async def _unrouted(self) -> str:
@@ -321,9 +324,9 @@ class ContainerRollout:
             await self._engine.collect_garbage({}, frozenset({service_id}))
         except StepFailed as failed:
             self._context.remark(str(failed))
-        if deployment is not None:
+        for project in sorted(self._projects | ({deployment.spec.project_name} if deployment is not None else set())):
             try:
-                await self._engine.release_network(deployment.spec.project_name)
+                await self._engine.release_network(project)
             except StepFailed as failed:
                 self._context.remark(str(failed))
 

@@ -53,7 +53,8 @@ def _container(details: ContainerDetails) -> Container | None:
         started_ns=_ns(state.started_at),
         finished_ns=_ns(state.finished_at),
         restart_count=details.restart_count,
-        exit_code=None if state.running else state.exit_code,
+        # Between two runs of a crash loop `running` stays true (see records.ContainerState).
+        exit_code=state.exit_code if not state.running or state.status == "restarting" else None,
         oom_killed=state.oom_killed,
         error=state.error,
         pid=state.pid,
