@@ -87,7 +87,11 @@ class ContainerRollout:
         deployment = self._context.desired.deployment
         self._observed = await self._engine.observe(self._context.service_id)
         self._created.clear()
+        failed = await self._failed()
         has_image = deployment is not None and await self._engine.has_image(deployment)
+        if deployment is not None and deployment.resolved is None:
+            # A failed try of the same id has left its pin, which may be of another image.
+            has_image = has_image and all(left.deployment_id != deployment.deployment_id for left in failed)
         self._volumes = None
         if deployment is not None and not isinstance(self._context.desired.command, Stop):
             self._volumes = await replica_volumes(self._engine, deployment, self._observed)
@@ -96,7 +100,7 @@ class ContainerRollout:
             has_image=has_image,
             unrouted=await self._unrouted(),
             volumes=self._volumes,
-            failed=await self._failed(),
+            failed=failed,
         )
 
     async def _failed(self) -> list[Container]:
