@@ -19,7 +19,7 @@ _VERBS = {"rollback": "roll back"}
 
 @frozen
 class Ended:
-    """Why an operation failed. `at_fault`: the container to keep, to be looked at."""
+    """Why an operation failed. `at_fault`: the container to keep, for inspection."""
 
     failure: Failure
     logs: tuple[LogLine, ...] = field(default=(), repr=False)

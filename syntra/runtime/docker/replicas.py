@@ -31,7 +31,7 @@ def replica_of(details: ContainerDetails) -> Container | None:
 
 
 def failed_of(details: ContainerDetails) -> Container | None:
-    """The container that a failed deployment left to look at; None when it is none."""
+    """The container that a failed deployment left for inspection; None when it is none."""
     return _container(details) if is_failed(details.name, details.labels) else None
 
 
