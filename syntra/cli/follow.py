@@ -55,7 +55,8 @@ def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
     reason = report if report.startswith(reason) else reason
     undone = "; the previous version is running again" if status == "rolled_back" and "running" not in reason else ""
     # A reason may say by itself what could not be done.
-    said = reason if reason.startswith(f"cannot {kind} ") else f"cannot {kind} {subject}: {reason}"
+    verb = "roll back" if kind == "rollback" else kind
+    said = reason if reason.startswith(f"cannot {verb} ") else f"cannot {verb} {subject}: {reason}"
     err(f"{said}{f' ({code})' if code else ''}{undone}")
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")

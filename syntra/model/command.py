@@ -22,11 +22,17 @@ class Pace(enum.Enum):
 
 @frozen
 class Deploy:
-    """Make a deployment real."""
+    """Make a deployment real.
+
+    `renames`: when another service of the project has the service's name, deploy it under another one, instead of
+    refusing it. `asked_name` is the name in the command, where the deployment has got another one.
+    """
 
     request_id: RequestId
     deployment: Deployment
     auth: RegistryAuth | None
+    renames: bool = False
+    asked_name: str = ""
 
     @property
     def service_id(self) -> ServiceId:

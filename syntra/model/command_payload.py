@@ -73,7 +73,12 @@ def parse_command(kind: str, request_id: RequestId, payload: Mapping[str, Json])
 
 
 def _deploy(request_id: RequestId, payload: Fields) -> Command:
-    return Deploy(request_id=request_id, deployment=parse_deployment(payload), auth=parse_registry_auth(payload))
+    return Deploy(
+        request_id=request_id,
+        deployment=parse_deployment(payload),
+        auth=parse_registry_auth(payload),
+        renames=payload.choice("on_name_conflict", among={"refuse": False, "rename": True}, default=False),
+    )
 
 
 def _stop(request_id: RequestId, payload: Fields) -> Command:

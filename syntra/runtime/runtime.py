@@ -260,7 +260,7 @@ class Survey(Protocol):
 
 
 class Failures(Protocol):
-    """What failed deployments have left to look at."""
+    """What failed deployments have left for inspection."""
 
     async def failed(self, service_id: ServiceId | None = None) -> Sequence[Surveyed]:
         """What is kept of the last failed deployment of each service, or of one: stopped, and no replica.

@@ -331,6 +331,15 @@ def test_pending_deployments_that_only_name_a_deployment_are_told_from_real_ones
     assert not is_stub(FRAMES[2].payload) and not is_stub(FRAMES[27].payload)
 
 
+def test_every_deploy_may_be_renamed_and_no_other_control_planes_may() -> None:
+    for message in FRAMES:
+        if message.type == "deploy" and message.payload.get("image") is not None:
+            command = command_of(message)
+            assert isinstance(command, Deploy) and command.renames
+            [unchanged] = Contract().incoming(message, NOW)
+            assert "on_name_conflict" not in unchanged.payload
+
+
 # Recognition
 
 

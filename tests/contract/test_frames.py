@@ -270,7 +270,8 @@ def test_a_deploy_that_fails_says_why_under_every_name(bench: Bench) -> None:
     assert outcome["error_message"] == outcome["error"]["message"]
     assert any(words in outcome["error_message"] for words in ("crash loop", "exit code 3"))
     assert "failing as told" in outcome["logs"]
-    assert bench.containers(service) == []
+    [kept] = bench.containers(service)
+    assert kept["Names"][0].endswith("-failed") and kept["State"] == "exited"
     alert = bench.link.expect("alert", service_id=service)
     assert alert.payload["type"] == "deployment_failed"
 

@@ -56,7 +56,8 @@ class Stage:
         return deployment
 
     def containers(self) -> list[dict[str, Any]]:
-        found = containers_of(self.token)
+        # Without what a failed deployment has left.
+        found = [item for item in containers_of(self.token) if not item["Names"][0].endswith("-failed")]
         return [item for item in found if item["Labels"].get("syntra.service_id") == self.service]
 
     def container(self) -> dict[str, Any]:
@@ -97,6 +98,26 @@ def test_one_good_deploy_is_announced_once_and_a_bad_one_never(stage: Stage) -> 
     # It was rolled back: what ran before runs.
     assert stage.container()["Config"]["Labels"]["syntra.deployment_id"] == good
     assert stage.hub.row(good) == "running" and stage.hub.announcements(good) == 1
+
+
+def test_two_services_of_one_name_are_both_deployed_and_reached_by_names_of_their_own(stage: Stage) -> None:
+    first = stage.running(name="api")
+    other = str(uuid.uuid4())
+    second = stage.hub.deploy(other, stage.image, beside={"project_name": stage.token}, name="api")
+    stage.hub.until(second, "running")
+    later = f"api-{other[:8]}"
+    assert f"reach it as {later}" in stage.hub.statuses(second)[-1].payload["message"]
+    again = stage.running(name="api")
+    assert "reach it as" not in stage.hub.statuses(again)[-1].payload["message"]
+    found = {item["service_id"]: item for item in stage.agent.ask("list_services", {})["data"]["services"]}
+    assert found[stage.service]["service_name"] == "api"
+    assert found[other]["service_name"] == later
+    assert stage.hub.announcements(first) == stage.hub.announcements(second) == 1
+    # From inside the project each name leads to its own service.
+    [container] = [item for item in containers_of(stage.token) if item["Labels"]["syntra.service_id"] == other]
+    asked = {"service_id": stage.service, "command": ["nslookup", later]}
+    address = container["NetworkSettings"]["Networks"][f"syntra-{stage.token}"]["IPAddress"]
+    wait_until(lambda: address in stage.hub.ask("exec", asked)["data"]["stdout"], "the later name resolves", 30)
 
 
 def test_every_refused_deploy_ends_its_row(stage: Stage) -> None:

@@ -22,6 +22,9 @@ from syntra.runtime.runtime import Exec
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
 MOST_PASSED = 1000
+# Up to two seconds for the exit code of a container in a crash loop.
+LAST_EXIT_PAUSE_SECS = 0.05
+LAST_EXIT_LOOKS = 40
 
 
 class ExecInContainer:
@@ -120,7 +123,7 @@ class HealthGate:
             verdict = gate.observe(_observation(now, replica, result))
             image_health = replica.image_health if health is None and replica.is_running else None
             if image_health is Health.UNHEALTHY:
-                sentence = f"{replica.name}: {image_health_detail(replica)}"
+                sentence = f"{replica.name}: {image_health_detail(replica)}; see its log, or the image's HEALTHCHECK"
                 raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
             if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
                 self._passed[container_id] = replica.started_ns
@@ -128,12 +131,33 @@ class HealthGate:
                     del self._passed[next(iter(self._passed))]
                 return
             if verdict.state is VerdictState.FAILED:
-                crashed = gate.in_crash_loop or not replica.is_running
-                code = "CONTAINER_CRASHED" if crashed else "HEALTH_CHECK_FAILED"
-                raise StepFailed(code, f"{replica.name}: {' '.join(verdict.reason.split())}", container_id=container_id)
+                reason = " ".join(verdict.reason.split())
+                if not gate.in_crash_loop and replica.is_running:
+                    step = "see its log, and whether health_check fits (path, port, retries)"
+                    sentence = f"{replica.name}: {reason}; {step}"
+                    raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
+                if gate.in_crash_loop and " exited with code " not in reason:
+                    reason += await self._last_exit(container_id)
+                raise StepFailed(
+                    "CONTAINER_CRASHED", f"{replica.name}: {reason}; see its log", container_id=container_id
+                )
             pause = (verdict.next_probe_at or now) - now
             probe_due = pause <= MOST_PAUSE_SECS
             await asyncio.sleep(min(max(pause, LEAST_PAUSE_SECS), MOST_PAUSE_SECS))
+
+    async def _last_exit(self, container_id: ContainerId) -> str:
+        """How a container in a crash loop exits, as the end of a sentence; empty when it does not exit soon.
+
+        The engine shows the exit code only between two runs, which are often too short to have been seen.
+        """
+        for _ in range(LAST_EXIT_LOOKS):
+            replica = await self._engine.inspect(container_id)
+            if replica is None:
+                break
+            if replica.exit_code is not None:
+                return f", last time it exited with code {replica.exit_code}"
+            await asyncio.sleep(LAST_EXIT_PAUSE_SECS)
+        return ""
 
     def _note(self, container_id: ContainerId, result: ProbeResult) -> None:
         self._failed_probes.pop(container_id, None)

@@ -17,7 +17,7 @@ from syntra.agent.messages import CONTROL_PLANE, Reports, about_deployment, for_
 from syntra.agent.operations.canary import check_counter, decide_canary
 from syntra.agent.operations.execution import Dependencies, Execution
 from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, cancel_reason
-from syntra.agent.operations.name_claims import NameClaims
+from syntra.agent.operations.name_claims import NameClaims, rename_note, renamed
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
@@ -71,10 +71,17 @@ class Deployer:
         """Accept an operation, or raise RequestError. Returns after the acknowledgement is stored and sent."""
         self.queues.check(command.service_id)
         self._hide_secrets(command)
+        if isinstance(command, Deploy):
+            async with self.names.claiming(command) as claimed:
+                await self._submit(claimed, kind, origin, payload)
+        else:
+            await self._submit(command, kind, origin, payload)
+
+    async def _submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
         try:
             job = await self._job(command, kind, origin)
-        except RequestError:
-            if isinstance(command, Stop):
+        except RequestError as refused:
+            if isinstance(command, Stop) and refused.code == "SERVICE_NOT_FOUND":
                 await self._forget_failure(command.service_id)
             raise
         await self._require_engine()
@@ -229,6 +236,8 @@ class Deployer:
         assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
         self._hide_secrets(command)
         try:
+            if isinstance(command, Deploy) and command.renames:
+                command = await self._as_accepted(command)
             job = await self._job(command, row.kind, row.origin, resumed=True)
         except RequestError as gone:
             job = Job(command=command, kind=row.kind, origin=row.origin, deployment=None, replicas=0)
@@ -242,6 +251,11 @@ class Deployer:
         remembered = await self._journal.find(row.request_id)
         job.answered = remembered is not None and remembered.response is not None
         return job
+
+    async def _as_accepted(self, command: Deploy) -> Deploy:
+        """The command under the name that it was accepted with, which its stored deployment has."""
+        kept = await self._journal.deployment(command.service_id, command.deployment.deployment_id)
+        return command if kept is None else renamed(command, kept.spec.service_name)
 
     async def _hide_secrets_of_services(self) -> None:
         # The reconciler creates containers from these deployments without a command.
@@ -309,6 +323,8 @@ class Deployer:
         progress = ProgressReporter(job, journal, self._reports, self._ledger)
         if is_removal and journal.warning:
             progress.remark(journal.warning)
+        if isinstance(job.command, Deploy) and (note := rename_note(job.command)):
+            progress.remark(note)
         execution = Execution(job, dataclasses.replace(self._dependencies, journal=journal), progress)
         if job.reports_deployment or job.origin != CONTROL_PLANE:
             # A local client waits until the operation ends.

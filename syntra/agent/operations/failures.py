@@ -14,10 +14,12 @@ from syntra.utils.frozen import frozen
 CLEANUP_SECS = 300.0
 """The limit of the cleanup after a commit, and of an operation without a deployment."""
 
+_VERBS = {"rollback": "roll back"}
+
 
 @frozen
 class Ended:
-    """Why an operation failed. `at_fault`: the container to keep, to be looked at."""
+    """Why an operation failed. `at_fault`: the container to keep, for inspection."""
 
     failure: Failure
     logs: tuple[LogLine, ...] = field(default=(), repr=False)
@@ -53,11 +55,12 @@ def interruption_message(cause: Interruption, job: Job, where: str) -> str:
         return abort_reason(job).message
     if cause is Interruption.CANCELLED:
         return cancel_reason(job).message
+    name = job.deployment.spec.service_name if job.deployment else job.service_id
     if cause is Interruption.SUPERSEDED:
-        return f"cannot finish {job.kind} of {job.service_id}: replaced by a newer command for the service"
+        return f"cannot {_VERBS.get(job.kind, job.kind)} {name}: replaced by a newer command for the service"
     allowed = job.deployment.timeout_secs if job.deployment else CLEANUP_SECS
     ended_in = f"; it ended in: {where}" if where else ""
     return (
-        f"cannot finish {job.kind} of {job.service_id}: not done within {allowed:g} s{ended_in}; "
-        "raise timeout_seconds or look at the service's logs"
+        f"cannot {_VERBS.get(job.kind, job.kind)} {name}: not done within {allowed:g} s{ended_in}; "
+        "see its log, or raise timeout_seconds"
     )

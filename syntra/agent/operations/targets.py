@@ -58,11 +58,12 @@ class Targets:
     async def _check_failed(self, command: Stop) -> None:
         """Raise RequestError unless there is something to remove of a service whose deployments all failed."""
         service_id = command.service_id
-        if not self._has_failed(service_id) and not await self._runtime.failed(service_id):
+        is_kept = bool(await self._runtime.failed(service_id))
+        if not is_kept and not (command.remove and self._has_failed(service_id)):
             raise _unknown(service_id)
         if not command.remove:
             raise RequestError(
-                "SERVICE_NOT_FOUND",
+                "CONTAINER_NOT_RUNNING",
                 f"cannot stop {service_id}: it does not run, as its deployment failed; remove it (stop --remove)",
             )
 

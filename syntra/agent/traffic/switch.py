@@ -23,6 +23,7 @@ from syntra.agent.traffic.drain import DrainSource, drained
 from syntra.agent.traffic.endpoints import EndpointTable, ReplicaEndpoint, ServiceEndpoints
 from syntra.agent.traffic.port import NoNames, NoRoutes, RoutePublisher, ServiceNames, check_shares
 from syntra.agent.traffic.route_ownership import RouteOwnership
+from syntra.agent.traffic.unreachable import unreachable
 from syntra.model.container import Container
 from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, ServiceId
@@ -342,11 +343,7 @@ class TrafficSwitch:
         replica = await self._engine.inspect(container_id)
         address = endpoints.address_of(replica) if replica else None
         if replica is None or address is None:
-            raise StepFailed(
-                "ROUTE_FAILED",
-                f"cannot publish {container_id[:12]}: it has no address on its network",
-                container_id=container_id,
-            )
+            raise unreachable(container_id, replica)
         return ReplicaEndpoint(index=replica.index, address=address, port=spec.port)
 
     async def _drain(

@@ -67,7 +67,8 @@ def command(kind: str, payload: Payload, now: float) -> tuple[str, Payload]:
 
 
 def _deploy(payload: Payload) -> Payload:
-    changed = dict(_paired(payload))
+    # Its deploys name no project, so the services of all its projects share one.
+    changed = {"on_name_conflict": "rename", **_paired(payload)}
     if isinstance(docker := changed.get("docker"), dict):
         changed["docker"] = _paired(docker)
     if isinstance(service := changed.get("service"), dict):

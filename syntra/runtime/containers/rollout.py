@@ -76,6 +76,8 @@ class ContainerRollout:
         # Containers that had to be created again, by the ids that the plan knows.
         self._replaced: dict[ContainerId, ContainerId] = {}
         self._volumes: ReplicaVolumes | None = None
+        # The projects of what failed deployments have left.
+        self._projects: set[str] = set()
 
     @property
     def created(self) -> Sequence[ContainerId]:
@@ -85,7 +87,11 @@ class ContainerRollout:
         deployment = self._context.desired.deployment
         self._observed = await self._engine.observe(self._context.service_id)
         self._created.clear()
+        failed = await self._failed()
         has_image = deployment is not None and await self._engine.has_image(deployment)
+        if deployment is not None and deployment.resolved is None:
+            # A failed try of the same id has left its pin, which may be of another image.
+            has_image = has_image and all(left.deployment_id != deployment.deployment_id for left in failed)
         self._volumes = None
         if deployment is not None and not isinstance(self._context.desired.command, Stop):
             self._volumes = await replica_volumes(self._engine, deployment, self._observed)
@@ -94,11 +100,12 @@ class ContainerRollout:
             has_image=has_image,
             unrouted=await self._unrouted(),
             volumes=self._volumes,
-            failed=await self._failed(),
+            failed=failed,
         )
 
     async def _failed(self) -> list[Container]:
         found = await self._engine.failed(self._context.service_id)
+        self._projects |= {item.deployment.spec.project_name for item in found if item.deployment is not None}
         return [item.replica for item in found if isinstance(item.replica, Container)]
 
     async def _unrouted(self) -> str:
@@ -325,9 +332,9 @@ class ContainerRollout:
             await self._engine.collect_garbage({}, frozenset({service_id}))
         except StepFailed as failed:
             self._context.remark(str(failed))
-        if deployment is not None:
+        for project in sorted(self._projects | ({deployment.spec.project_name} if deployment is not None else set())):
             try:
-                await self._engine.release_network(deployment.spec.project_name)
+                await self._engine.release_network(project)
             except StepFailed as failed:
                 self._context.remark(str(failed))
 

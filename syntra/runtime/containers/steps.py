@@ -146,7 +146,7 @@ class RemoveReplicas:
 
 @frozen
 class KeepFailed:
-    """Keep the container whose failure ended the operation, to be looked at. It is never started again."""
+    """Keep the container whose failure ended the operation, for inspection. It is never started again."""
 
     replica: Ref
     phase: ClassVar = Phase.CLEANUP

@@ -1,4 +1,4 @@
-"""The containers of failed deployments, which are kept to be looked at. Pure.
+"""The containers of failed deployments, which are kept for inspection. Pure.
 
 The mark is the container's name, because labels cannot be changed once a container exists (Engine API, "Update a
 container"). A rename is one call, so after a kill the container has the mark or it does not. What the name would be

@@ -31,7 +31,7 @@ def replica_of(details: ContainerDetails) -> Container | None:
 
 
 def failed_of(details: ContainerDetails) -> Container | None:
-    """The container that a failed deployment left to look at; None when it is none."""
+    """The container that a failed deployment left for inspection; None when it is none."""
     return _container(details) if is_failed(details.name, details.labels) else None
 
 
@@ -53,7 +53,8 @@ def _container(details: ContainerDetails) -> Container | None:
         started_ns=_ns(state.started_at),
         finished_ns=_ns(state.finished_at),
         restart_count=details.restart_count,
-        exit_code=None if state.running else state.exit_code,
+        # Between two runs of a crash loop `running` stays true (see records.ContainerState).
+        exit_code=state.exit_code if not state.running or state.status == "restarting" else None,
         oom_killed=state.oom_killed,
         error=state.error,
         pid=state.pid,

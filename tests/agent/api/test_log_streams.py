@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -18,11 +19,12 @@ from syntra.agent.api.log_streams import (
     LogSubscription,
     Send,
     batches,
+    selected,
 )
 from syntra.agent.changes import Changes
 from syntra.model.command import LogsSubscribe
 from syntra.model.fields import Json
-from syntra.model.ids import ContainerId, RequestId, ServiceId
+from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.status import LogLine
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange
@@ -283,3 +285,31 @@ async def test_a_batch_waits_a_moment_for_company_and_no_longer() -> None:
     assert now() == begun
     assert len(await anext(gathered)) == 5
     await gathered.aclose()  # type: ignore[attr-defined] # a generator
+
+
+async def test_a_failed_deployment_is_read_when_nothing_runs_or_when_it_is_named() -> None:
+    adapter = FakeEngine()
+    for number in (1, 2):
+        await adapter.obtain_image(deployment(f"d{number}"), None, lambda *_: None)
+    left, _ = await adapter.create(deployment("d2"), 1)
+    await adapter.start(left)
+    await adapter.keep_failed(left)
+    of_d1, of_d2, of_d3 = (
+        dataclasses.replace(wanted(), deployment_id=DeploymentId(name)) for name in ("d1", "d2", "d3")
+    )
+    only = await selected(adapter, wanted())
+    assert ([r.container_id for r in only.replicas], only.failed) == ([left], "d2")
+
+    runs, _ = await adapter.create(deployment("d1"), 1)
+    await adapter.start(runs)
+    for command, container_id, failed in ((wanted(), runs, None), (of_d1, runs, None), (of_d2, left, "d2")):
+        chosen = await selected(adapter, command)
+        assert ([r.container_id for r in chosen.replicas], chosen.failed) == ([container_id], failed)
+    assert (await selected(adapter, of_d3)).replicas == ()
+    sink = Sink()
+    await subscription(adapter, of_d2, sink.send).run()
+    assert sink.messages[0].startswith("starting")
+
+    await adapter.stop(runs, 0.0)
+    chosen = await selected(adapter, wanted())
+    assert ([r.container_id for r in chosen.replicas], chosen.failed) == ([left], "d2")

@@ -91,6 +91,7 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
         "replicas": {"desired": 2, "running": 2},
         "restarts": 0,
         "domains": ["shop.example.com"],
+        "failed": None,
     }
     assert [c["container_name"] for c in containers] == ["syn-web-d1", "syn-web-d1-2"]
     assert containers[0] | {"started_at": ""} == {
@@ -105,6 +106,45 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
         "restart_count": 0,
         "started_at": "",
     }
+
+
+async def test_a_service_whose_deployments_all_failed_is_listed_until_it_is_removed(agent: Agent) -> None:
+    await agent.deploy_to_end("r1", "d1", env={"FAIL": "exit"})
+    [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    [kept] = agent.engine.kept.values()
+    failed = service.pop("failed")
+    assert (service["service_name"], service["project_name"], service["status"]) == ("web", "shop", "failed")
+    assert (service["status_detail"], service["containers"]) == ("exit 3", [])
+    assert failed | {"reason": "", "started_at": ""} == {
+        "deployment_id": "d1",
+        "image": "shop/web:1",
+        "state": "failed",
+        "exit_code": 3,
+        "reason": "",
+        "container_id": kept.container_id,
+        "container_name": "syn-web-d1-failed",
+        "started_at": "",
+    }
+    assert "exited with code 3" in failed["reason"]
+    assert await agent.views.all() == [], "heartbeats do not know it"
+    await agent.carry_out("stop", "r2", remove_container=True)
+    assert (await ask(agent, QueryKind.LIST_SERVICES))["services"] == []
+    assert agent.ledger.opened == ()
+    assert (agent.engine.kept, agent.engine.pins, agent.engine.networks_made) == ({}, set(), set())
+
+
+async def test_a_failure_without_a_container_is_listed_beside_what_runs_and_a_failed_scale_is_not(agent: Agent) -> None:
+    await agent.deployed("d1")
+    await agent.deploy_to_end("r2", "d2", image="shop/nothing:1")
+    [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    assert service["status"] == "running"
+    assert (service["failed"]["deployment_id"], service["failed"]["container_id"]) == ("d2", None)
+    assert service["failed"]["reason"].startswith("cannot pull shop/nothing:1")
+    await agent.deployed("d3")
+    agent.engine.refuse("create", "CREATE_FAILED")
+    await agent.carry_out("scale", "r4", replicas=2)
+    [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
+    assert service["failed"] is None
 
 
 async def test_the_state_of_a_service_follows_its_containers(agent: Agent) -> None:
@@ -228,7 +268,7 @@ async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
     assert texts[0] == "pull shop/web:1 and pin it"
     assert texts.index("stop syn-web-d1") < texts.index("start replica 1")
     assert "host port 8088" in planned["notes"][0]
-    assert set(agent.engine.calls) == {"observe", "has_image", "image_volumes"}
+    assert set(agent.engine.calls) == {"observe", "failed", "has_image", "image_volumes"}
     assert await agent.journal.deployment(ServiceId("web"), deployment("d2").deployment_id) is None
     again = await ask(agent, QueryKind.PLAN, deployment=deployment("d1", **published))
     assert "pull" not in " ".join(step["text"] for step in again["steps"])

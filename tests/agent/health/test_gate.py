@@ -70,9 +70,14 @@ async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> No
 @pytest.mark.parametrize(
     ("fail", "code", "word"),
     [
-        ("exit", "CONTAINER_CRASHED", "exited with code 3"),
-        ("crash", "CONTAINER_CRASHED", "crash loop: restarted 2 times"),
-        ("unhealthy", "HEALTH_CHECK_FAILED", "the health check failed 3 times in a row: exit code 1"),
+        ("exit", "CONTAINER_CRASHED", "exited with code 3; see its log"),
+        ("crash", "CONTAINER_CRASHED", "crash loop: restarted 2 times, last time it exited with code 4; see its log"),
+        (
+            "unhealthy",
+            "HEALTH_CHECK_FAILED",
+            "the health check failed 3 times in a row: exit code 1; "
+            "see its log, and whether health_check fits (path, port, retries)",
+        ),
     ],
 )
 async def test_a_failure_names_the_container_and_why(fail: str, code: str, word: str) -> None:
@@ -103,7 +108,9 @@ async def test_an_image_whose_own_check_fails_is_refused_with_what_it_said() -> 
         await gate(adapter).wait([container_id], deployment(**IMAGE_FAILS).spec)
     assert 5.0 <= now() - begun < 6.5
     assert (caught.value.code, caught.value.container_id) == ("HEALTH_CHECK_FAILED", container_id)
-    assert str(caught.value) == "syn-web-d1: the image's health check failed: no[31m database"
+    assert str(caught.value) == (
+        "syn-web-d1: the image's health check failed: no[31m database; see its log, or the image's HEALTHCHECK"
+    )
 
 
 async def test_a_check_of_the_spec_takes_the_place_of_the_image_s() -> None:

@@ -386,13 +386,17 @@ async def test_what_comes_back_is_judged_by_its_own_check(tmp_path: Path, strate
         assert adapter.up("web") == ["d1"]
 
 
-async def test_a_failed_first_deployment_leaves_nothing_and_may_be_tried_again_with_another_spec(agent: Agent) -> None:
+async def test_a_failed_first_deployment_may_be_tried_again_with_another_spec(agent: Agent) -> None:
     assert (await agent.deploy_to_end("r1", "d1", env={"FAIL": "unhealthy"}, **CHECKED))["status"] == "failed"
     assert agent.engine.of("web") == []
-    assert agent.engine.pins == set()
     assert await agent.journal.services() == []
-    await agent.deployed("d1", **CHECKED)
+    # Its image is kept with its container, but not taken for the next try, which may be of another image.
+    assert agent.engine.pins == {("web", "d1")}
+    pulls = agent.engine.calls.count("obtain_image")
+    await agent.deployed("d1", image="shop/web:2", **CHECKED)
     assert agent.engine.up("web") == ["d1"]
+    assert agent.engine.calls.count("obtain_image") == pulls + 1
+    assert agent.engine.kept == {}
 
 
 async def test_a_host_port_is_handed_over_stop_first_and_handed_back_on_failure(agent: Agent) -> None:
@@ -406,20 +410,57 @@ async def test_a_host_port_is_handed_over_stop_first_and_handed_back_on_failure(
     assert agent.engine.up("web") == ["d3"]
 
 
+TWO_AT_ONCE: dict[str, Any] = {"env": {"FAIL": "exit"}, "strategy": "blue_green", "config": {"replicas": 2}}
+"""Two that fail: one is kept, the other removed."""
+
+
 async def test_unwinding_is_tried_again(agent: Agent) -> None:
     await agent.deployed("d1")
     agent.engine.refuse("remove", "REMOVE_FAILED", times=2)
-    assert (await agent.deploy_to_end("r2", "d2", env={"FAIL": "exit"}))["status"] == "rolled_back"
+    assert (await agent.deploy_to_end("r2", "d2", **TWO_AT_ONCE))["status"] == "rolled_back"
     assert [c.deployment.deployment_id for c in agent.engine.of("web")] == ["d1"]
+    assert agent.engine.refusals["remove"] == []
 
 
 async def test_unwinding_that_cannot_succeed_ends_and_says_what_is_left(agent: Agent) -> None:
     await agent.deployed("d1")
     agent.engine.refuse("remove", "REMOVE_FAILED", times=50)
-    end = await agent.deploy_to_end("r2", "d2", env={"FAIL": "exit"})
+    end = await agent.deploy_to_end("r2", "d2", **TWO_AT_ONCE)
     assert end["status"] == "failed"
     assert "the rollback is incomplete" in end["message"]
     assert agent.engine.up("web") == ["d1"]
+
+
+async def test_a_failed_container_that_cannot_be_kept_is_removed(agent: Agent) -> None:
+    await agent.deployed("d1")
+    agent.engine.refuse("keep_failed", "RENAME_FAILED")
+    end = await agent.deploy_to_end("r2", "d2", env={"FAIL": "exit"})
+    assert end["status"] == "rolled_back"
+    assert "the failed container is not kept: cannot keep_failed" in end["message"]
+    assert [c.deployment.deployment_id for c in agent.engine.of("web")] == ["d1"]
+    assert agent.engine.kept == {}
+
+
+async def test_a_deployment_that_was_cancelled_or_replaced_leaves_nothing(agent: Agent) -> None:
+    await agent.deployed("d1")
+    await agent.deploy("r2", "d2", **slow(60))
+    await asyncio.sleep(2)
+    await agent.deployed("d3")
+    assert (await agent.outcome("r2")) == "SUPERSEDED"
+    assert agent.engine.kept == {}
+
+
+async def test_what_ran_out_of_time_is_kept_and_the_next_success_removes_it(agent: Agent) -> None:
+    await agent.deployed("d1")
+    end = await agent.deploy_to_end("r2", "d2", timeout_seconds=7, **slow(500))
+    assert "see `syntra-agent logs web --deployment d2`" in end["message"]
+    assert [c.deployment.deployment_id for c in agent.engine.kept.values()] == ["d2"]
+    await agent.carry_out("scale", "r3", replicas=2)
+    await agent.carry_out("restart", "r4")
+    assert len(agent.engine.kept) == 1
+    await agent.deployed("d3")
+    assert agent.engine.kept == {}
+    assert ("web", "d2") not in agent.engine.pins
 
 
 async def test_tidying_that_fails_after_the_proof_is_a_note_and_not_a_failure(agent: Agent) -> None:

@@ -103,6 +103,8 @@ async def assert_ended(agent: Agent, story: Story, name: str) -> None:
     assert agent.engine.least_up.get(WEB, 2) >= story.least_up
     assert await agent.journal.unfinished() == []
     assert agent.engine.releases == {}
+    assert {(c.deployment.deployment_id, c.is_up) for c in agent.engine.kept.values()} <= {("d2", False)}
+    assert len(agent.engine.kept) == ("failing" in name), "a failed deployment leaves one container to look at"
     assert len(agent.engine.released) <= 1, "a kill is no reason to run a release command again"
     row = await agent.journal.service(WEB)
     if name == "remove":

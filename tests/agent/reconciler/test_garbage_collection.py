@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from syntra.agent.reconciler.garbage_collection import FIRST_RUN_SECS, RUN_EVERY_SECS, GarbageCollector
+from syntra.agent.reconciler.garbage_collection import (
+    FAILED_KEPT_SECS,
+    FIRST_RUN_SECS,
+    RUN_EVERY_SECS,
+    GarbageCollector,
+)
 from syntra.model.ids import ServiceId
 from tests.agent.agent_rig import Agent, running
 from tests.agent.fake_engine import FakeContainer, FakeEngine
@@ -54,6 +59,29 @@ async def test_a_stopped_service_keeps_its_containers(agent: Agent) -> None:
     await agent.carry_out("stop", "r")
     assert await garbage_collector(agent).collect() == 0
     assert len(agent.engine.of("web")) == 1
+
+
+async def test_the_container_of_a_failed_deployment_goes_after_a_day_with_its_image_and_not_before(
+    agent: Agent,
+) -> None:
+    assert (await agent.deploy_to_end("r", "d1", env={"FAIL": "exit"}))["status"] == "failed"
+    broom = garbage_collector(agent)
+    assert await broom.collect() == 0
+    [kept] = agent.engine.kept.values()
+    assert len(agent.engine.pins) == 1
+    kept.created_ns -= int(FAILED_KEPT_SECS * 1e9)
+    await agent.reach("failed", agent.deploy("r2", "d2"))
+    agent.engine.holds.clear()
+    assert await broom.collect() == 0, "an operation of the service is under way"
+    assert len(agent.engine.kept) == 1
+
+
+async def test_a_service_that_only_failed_leaves_no_pin_after_a_day(agent: Agent) -> None:
+    await agent.deploy_to_end("r", "d1", env={"FAIL": "exit"})
+    [kept] = agent.engine.kept.values()
+    kept.created_ns -= int(FAILED_KEPT_SECS * 1e9)
+    assert await garbage_collector(agent).collect() == 2
+    assert (agent.engine.kept, agent.engine.pins) == ({}, set())
 
 
 async def test_what_runs_or_is_of_nobody_is_named_and_not_touched(agent: Agent) -> None:

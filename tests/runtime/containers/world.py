@@ -15,6 +15,7 @@ from syntra.runtime.containers.steps import (
     CreateReplica,
     EnsureNetwork,
     EnsureVolume,
+    KeepFailed,
     ObtainImage,
     RemoveReplicas,
     RestartReplica,
@@ -84,6 +85,9 @@ class World:
         self.replicas = {replica.container_id: replica for replica in replicas}
         self.prior = frozenset(r.container_id for r in self.replicas.values() if r.is_up)
         self.proven = set(self.prior)
+        # What failed deployments have left, and what this one is to leave.
+        self.failed: dict[ContainerId, Container] = {}
+        self.at_fault: ContainerId | None = None
         self.kept_down: set[ContainerId] = set()
         self.pinned = self.networked = self.committed = self.forgotten = False
         self.volumes: set[str] = set()
@@ -96,7 +100,14 @@ class World:
 
     def goal(self, goal: Goal) -> Goal:
         """The goal as the executor completes it from what is there."""
-        return dataclasses.replace(goal, prior=self.prior, pinned=self.pinned, stage=self.stage)
+        return dataclasses.replace(
+            goal,
+            prior=self.prior,
+            pinned=self.pinned,
+            stage=self.stage,
+            at_fault=self.at_fault,
+            failed=tuple(self.failed.values()),
+        )
 
     def observed(self) -> list[Container]:
         """Also the beginning of a new plan: names by index are those of one plan only."""
@@ -135,8 +146,13 @@ class World:
                     self._stop(self._resolve(ref))
             case RemoveReplicas(replicas=replicas):
                 for container_id in map(self._resolve, replicas):
-                    assert not self.replicas[container_id].is_up, "a running container cannot be removed"
-                    del self.replicas[container_id]
+                    if self.failed.pop(container_id, None) is None:
+                        assert not self.replicas[container_id].is_up, "a running container cannot be removed"
+                        del self.replicas[container_id]
+            case KeepFailed(replica=ref):
+                kept = self.replicas.pop(self._resolve(ref))
+                assert not kept.is_up, "what is kept has been stopped"
+                self.failed[kept.container_id] = kept
             case Shift(replicas=refs, percent=percent):
                 assert {self._resolve(ref) for ref in refs} <= self.proven, "requests go to what is proven"
                 assert percent >= self.share, "a share does not shrink"

@@ -20,9 +20,10 @@ from syntra.runtime.docker.body import ContainerContext, container_name, create_
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.failed import failed_name
 from syntra.runtime.docker.logs import Logs
 from syntra.runtime.docker.parsing import container_details
-from syntra.runtime.docker.replicas import deployment_of, replica_of
+from syntra.runtime.docker.replicas import deployment_of, failed_of, replica_of
 from tests.model.samples import deployment, json_values, quick
 from tests.narrow import present
 from tests.runtime.docker.scratch import fresh_name
@@ -131,6 +132,25 @@ def test_a_stopped_replica_tells_how_it_ended_and_what_it_will_want_again() -> N
         "no space",
     )
     assert found.host_ports == {443}
+
+
+def test_between_two_runs_of_a_crash_loop_it_tells_how_the_last_one_ended() -> None:
+    looping = inspected(Status="restarting", Running=True, ExitCode=3)
+    assert present(replica_of(container_details(looping))).exit_code == 3
+    assert present(replica_of(container_details(inspected(ExitCode=0)))).exit_code is None
+
+
+def test_a_kept_container_is_known_by_the_name_that_its_labels_give_and_is_no_replica() -> None:
+    plain = container_details(inspected())
+    marked = failed_name(plain.labels)
+    assert failed_of(plain) is None
+    for name in (marked, f"{marked}-0a1b"):
+        kept = dataclasses.replace(plain, name=name)
+        assert replica_of(kept) is None
+        assert present(failed_of(kept)).container_id == plain.id
+    for name in ("anything-failed", marked.removesuffix("-failed"), f"{marked}0"):
+        other = dataclasses.replace(plain, name=name)
+        assert failed_of(other) is None and replica_of(other) is not None
 
 
 def test_a_replica_that_never_started_has_no_start() -> None:
