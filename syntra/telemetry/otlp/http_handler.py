@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -134,7 +135,8 @@ class OtlpHandler(BaseHTTPRequestHandler):
         if head.path == "/healthz":
             route: Route | None = _healthz
         else:
-            route = self._service.routes.get(head.path)
+            # Routes have figures about the host: they are for processes on it.
+            route = self._service.routes.get(head.path) if self._is_local() else None
         if route is None:
             raise HttpRefusal(404, f"no such path; the paths are {', '.join(PATHS)}", "path")
         if head.method not in ("GET", "HEAD"):
@@ -145,6 +147,11 @@ class OtlpHandler(BaseHTTPRequestHandler):
             logger.exception("http route failed", extra={"path": head.path})
             return refusal(500, "internal error", None)
         return Answer(200, content_type, body)
+
+    def _is_local(self) -> bool:
+        if isinstance(self.client_address, str) or not self.client_address:
+            return True
+        return ipaddress.ip_address(self.client_address[0]).is_loopback
 
     def _allowed(self, method: str) -> str:
         return f"{method}, OPTIONS" if self._service.cors.is_enabled else method
