@@ -52,6 +52,16 @@ class ControlPlane:
         """The next page of a log subscription's lines: `{"lines", "next", "more", "done"}`."""
         return self._call(f"/logs/{request_id}?after={after}&wait={wait}", wait=wait)
 
+    def spans(self, service_id: str) -> list[JsonObject]:
+        """All spans of a service."""
+        found: list[JsonObject] = []
+        page: JsonObject = {"more": True, "next": ""}
+        while page["more"]:
+            after = f"&after={page['next']}" if page["next"] else ""
+            page = self._call(f"/telemetry/traces?service={service_id}{after}")
+            found += page["traces"]
+        return found
+
     def _call(self, path: str, body: JsonObject | None = None, *, wait: int = 0) -> JsonObject:
         request = urllib.request.Request(
             f"{self._url}/api/v1{path}",

@@ -27,15 +27,19 @@ PORT = 8080
 DEMO_LABEL = "syntra.demo"
 SERVICE_LABEL = "syntra.service_id"
 DEPLOYMENT_LABEL = "syntra.deployment_id"
+KEPT_SUFFIX = "-failed"
 PROJECT_LABEL = "syntra.project"
 
 SERVICE = """#!/bin/sh
-trap 'kill $child; exit 0' TERM INT
+trap 'kill $child $spans; exit 0' TERM INT
 echo "{greeting}"
+spans &
+spans=$!
 httpd {options} -p 8080 -h /www &
 child=$!
 wait $child
 """
+SPANS = Path(__file__).with_name("spans.sh")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,8 @@ class Container:
     name: str
     deployment_id: str
     running: bool
+    is_kept: bool
+    """It failed, and is kept for a look at it."""
     address: str
 
 
@@ -67,6 +73,7 @@ class Engine:
                 name=item["Names"][0].lstrip("/"),
                 deployment_id=item["Labels"].get(DEPLOYMENT_LABEL, ""),
                 running=item["State"] == "running",
+                is_kept=item["Names"][0].endswith(KEPT_SUFFIX),
                 address=next((n["IPAddress"] for n in item["NetworkSettings"]["Networks"].values()), ""),
             )
             for item in found
@@ -172,6 +179,7 @@ def sample_service(version: str, *, broken: bool) -> bytes:
     files = {
         "bin/busybox": program,
         "bin/service": SERVICE.format(greeting=greeting, options=options).encode(),
+        "bin/spans": SPANS.read_bytes(),
         "www/index.html": f"{version}\n".encode(),
         **({} if broken else {"www/health": b"ok\n"}),
     }

@@ -166,7 +166,8 @@ class Stage:
             f"docker_socket = {json.dumps(self.engine.socket_path)}\n"
             "[telemetry]\n"
             f"otlp_grpc_port = {grpc_port}\n"
-            f"otlp_http_port = {http_port}\n" + self._networking()
+            f"otlp_http_port = {http_port}\n"
+            "batch_interval_secs = 1\n" + self._networking()
         )
 
     def _networking(self) -> str:

@@ -18,6 +18,9 @@ BROKEN_VARIABLE = "SYNTRA_DEMO_BROKEN"
 OVER = ("running", "failed", "rolled_back")
 UNDER_WAY = ("starting", "health_checking")
 DEPLOY_SECS = 60.0
+SPANS_SECS = 30.0
+CONTAINERS = 7
+"""The containers of v1, v2 and v1 again: two, three and three, less one that a slow machine may stop too early."""
 
 JsonObject = dict[str, Any]
 Tell = Callable[[str], None]
@@ -50,6 +53,7 @@ class Story:
             ("run a command inside", self._exec),
             ("kill the agent in the middle of a deploy", self._crash),
             ("roll back", self._roll_back),
+            ("count the spans that its containers sent", self._spans),
         ]
         if not keep:
             steps.append(("stop and remove", self._stop))
@@ -206,6 +210,24 @@ class Story:
         self._deployed("rollback", {"service_id": self._service_id, "target_deployment_id": self.first})
         return [f"rolled back to the first deployment: {self._answers(self._running(self.first, 3), 'v1')}"]
 
+    def _spans(self) -> list[str]:
+        numbers: dict[str, list[int]] = {}
+        deadline = time.monotonic() + SPANS_SECS
+        while not _are_whole(numbers):
+            found = "; ".join(f"{name}: {len(set(sent))} of {max(sent)}" for name, sent in numbers.items()) or "nothing"
+            expect(time.monotonic() < deadline, f"spans of each container at the control plane: {found}")
+            time.sleep(0.5)
+            numbers.clear()
+            for span in self._control_plane.spans(self._service_id):
+                sent = span["attributes"]
+                numbers.setdefault(sent["demo.container"], []).append(sent["demo.number"])
+        total = sum(map(len, numbers.values()))
+        twice = total - sum(len(set(sent)) for sent in numbers.values())
+        return [
+            f"the control plane has {total} spans of {len(numbers)} containers, numbered without a gap:",
+            f"  none was lost over updates and the agent's kill -9, {twice} came twice",
+        ]
+
     def _stop(self) -> list[str]:
         answer = self._answered("stop", {"service_id": self._service_id, "timeout_seconds": 10, "remove": True})
         expect(answer["response"]["data"].get("removed"), f"stop answered {answer['response']}")
@@ -280,7 +302,7 @@ class Story:
 
     def _running(self, deployment_id: str, count: int) -> list[Container]:
         """Exactly `count` containers, all of this deployment and running; anything else is a failure."""
-        found = self._engine.containers(self._service_id)
+        found = [container for container in self._engine.containers(self._service_id) if not container.is_kept]
         fitting = [c for c in found if c.running and c.deployment_id == deployment_id]
         names = ", ".join(f"{c.name} {'runs' if c.running else 'is down'}" for c in found) or "none"
         expect(len(fitting) == count == len(found), f"{count} of {deployment_id} should run and nothing else: {names}")
@@ -293,6 +315,11 @@ class Story:
             expect((status, text) == (200, version), f"{container.name} answers {status} {text!r}, not {version}")
             parts.append(f'{container.address} says "{text}"')
         return ", ".join(parts)
+
+
+def _are_whole(numbers: Mapping[str, list[int]]) -> bool:
+    """Whether there are spans of enough containers, each numbered from 1 without a gap."""
+    return len(numbers) >= CONTAINERS and all(len(set(sent)) == max(sent) for sent in numbers.values())
 
 
 def _short(text: str) -> str:

@@ -149,9 +149,8 @@ class OtlpHandler(BaseHTTPRequestHandler):
         return Answer(200, content_type, body)
 
     def _is_local(self) -> bool:
-        if isinstance(self.client_address, str) or not self.client_address:
-            return True
-        return ipaddress.ip_address(self.client_address[0]).is_loopback
+        address = self._peer.address
+        return not address or ipaddress.ip_address(address).is_loopback
 
     def _allowed(self, method: str) -> str:
         return f"{method}, OPTIONS" if self._service.cors.is_enabled else method
