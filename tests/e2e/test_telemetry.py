@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,11 +20,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.fleet import Fleet, fleet
-from tests.engine import wait_until
+from tests.engine import missing, wait_until
 
 pytestmark = pytest.mark.engine
 
 ARRIVES_SECS = 30.0
+JAVASCRIPT = Path(__file__).parent / "otel_js"
 
 
 def free_ports(count: int) -> list[int]:
@@ -95,6 +97,40 @@ def test_the_official_python_sdk_s_exports_reach_the_control_plane(
     errors = stored(product, "errors", 1, service=name)
     assert {error["type"] for error in errors} == {"ValueError"}
     assert "main" in {frame["function"] for frame in errors[0]["stack_trace"]}
+
+
+@pytest.fixture(scope="module")
+def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the official JavaScript SDK, installed from its lock file."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            missing(f"no {program}; install it (Debian: nodejs, npm)")
+    folder = tmp_path_factory.mktemp("javascript")
+    for file in JAVASCRIPT.iterdir():
+        shutil.copy(file, folder)
+    install = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    subprocess.run(install, cwd=folder, check=True, timeout=110, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+@pytest.mark.parametrize("protocol", ["grpc", "http/protobuf", "http/json"])
+def test_the_official_javascript_sdk_s_exports_reach_the_control_plane(
+    product: Fleet, javascript: Path, protocol: str, compression: str
+) -> None:
+    name = f"shop-{uuid.uuid4().hex[:8]}"
+    endpoint = f"http://127.0.0.1:{Ports.grpc if protocol == 'grpc' else Ports.http}"
+    command = ["node", "send.mjs", protocol, endpoint, name, compression]
+    subprocess.run(command, cwd=javascript, check=True, timeout=60)
+    spans = {span["operation_name"]: span for span in stored(product, "traces", 3, service=name)}
+    assert spans.keys() == {"GET /cart", "SELECT carts", "charge"}
+    assert spans["charge"]["parent_span_id"] == spans["GET /cart"]["span_id"]
+    assert spans["charge"]["status"] == {"code": "error", "message": "card refused"}
+    assert {"carts", "duration"} <= {point["name"] for point in stored(product, "metrics", 2, service=name)}
+    [record] = stored(product, "logs", 1, service=name)
+    assert record["message"] == "cannot charge" and record["trace_id"] == spans["charge"]["trace_id"]
+    [error] = stored(product, "errors", 1, service=name)
+    assert error["type"] == "Error" and "send.mjs" in error["stack_trace"][0]["filename"]
 
 
 def span_request(trace_id: str, service: str) -> bytes:
