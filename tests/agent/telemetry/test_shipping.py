@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,3 +74,11 @@ async def test_a_batch_that_no_frame_can_hold_is_refused_and_the_next_one_is_sen
         task.cancel()
     assert str(errors[0]).startswith("refused: cannot send a message: it is larger than")
     assert errors[1] == ""
+
+
+def test_the_agent_forwards_frames_without_the_libraries_that_make_them() -> None:
+    program = "import sys, syntra.agent.app; print(sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "'websockets'" in loaded
+    for name in ("google", "grpc", "opentelemetry", "orjson", "zstandard"):
+        assert f"'{name}'" not in loaded
