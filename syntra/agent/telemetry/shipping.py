@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from syntra.agent.messages import PeerGone
+from syntra.connection.errors import UnencodableMessage
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK, TelemetryAck
 from syntra.model.fields import Json
 from syntra.telemetry.link import Message
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 SEND_SECS = 30.0
 """How long a batch may wait for the socket before the process is told to try again."""
+
+REFUSED = "refused: "
+"""Begins the error of a batch that must not be sent again; see `telemetry.process.control_plane`."""
 
 RECHECK_SECS = 5.0
 ACKS = 256
@@ -112,6 +116,9 @@ class BatchShipping:
                     await connection.stream("telemetry_batch", json.loads(message.body))
         except PeerGone as gone:
             error = str(gone) or "the connection is gone"
+        except UnencodableMessage as oversized:
+            # It can never be sent: the process must not try again.
+            error = f"{REFUSED}{oversized}"
         except TimeoutError:
             error = f"the connection took nothing for {SEND_SECS:g} s"
         await self._process.send("sent", {"batch_id": message.fields.get("batch_id"), "error": error})

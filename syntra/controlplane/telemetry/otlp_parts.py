@@ -12,7 +12,7 @@ from syntra.model.errors import InvalidField
 from syntra.utils.frozen import frozen
 
 MOST_NODES = 100_000
-"""The most resources, scopes and items in one request, counted together."""
+"""The most resources, scopes and items in one request, counted together with other fields beside them."""
 MOST_ITEM_BYTES = 1024 * 1024
 """A larger item is stored and not decoded."""
 MOST_RESOURCE_BYTES = 256 * 1024
@@ -36,32 +36,25 @@ def parts(request: bytes) -> Iterator[Part]:
     The three have the same field numbers: resources are field 1 of the request; in them 1 is the resource and 2 the
     scopes; in these 1 is the scope and 2 the items. Unknown fields and schema URLs are skipped.
     """
-    nodes = 0
-    for number, outer in _fields(memoryview(request)):
+    left = _Left()
+    for number, outer in _fields(memoryview(request), left):
         if number != 1:
             continue
         resource = b""
         scopes: list[memoryview] = []
-        for inner_number, inner in _fields(outer):
+        for inner_number, inner in _fields(outer, left):
             if inner_number == 1:
-                # A message that occurs twice is merged, which concatenation does (protobuf's encoding guide).
-                resource += bytes(inner)
+                resource = _merged(resource, inner)
             elif inner_number == 2:
                 scopes.append(inner)
-                nodes += 1
-                _check(nodes, len(resource))
-        nodes += 1
-        _check(nodes, len(resource))
         for encoded in scopes:
             scope = b""
             items: list[memoryview] = []
-            for inner_number, inner in _fields(encoded):
+            for inner_number, inner in _fields(encoded, left):
                 if inner_number == 1:
-                    scope += bytes(inner)
+                    scope = _merged(scope, inner)
                 elif inner_number == 2:
                     items.append(inner)
-                    nodes += 1
-                    _check(nodes, len(scope))
             yield Part(resource=resource, scope=scope, items=tuple(items))
 
 
@@ -81,11 +74,20 @@ def groups(part: Part) -> Iterator[bytes]:
         yield _request(part, items)
 
 
-def _check(nodes: int, resource_bytes: int) -> None:
-    if nodes > MOST_NODES:
-        raise InvalidField("data", f"has more than {MOST_NODES} resources, scopes and items")
-    if resource_bytes > MOST_RESOURCE_BYTES:
+class _Left:
+    """How many more fields may follow in a request."""
+
+    __slots__ = ("fields",)
+
+    def __init__(self) -> None:
+        self.fields = MOST_NODES
+
+
+def _merged(message: bytes, again: memoryview) -> bytes:
+    """A message that occurs twice is merged, which concatenation does (protobuf's encoding guide)."""
+    if len(message) + len(again) > MOST_RESOURCE_BYTES:
         raise InvalidField("data", f"has a resource or scope of more than {MOST_RESOURCE_BYTES} bytes")
+    return message + bytes(again)
 
 
 def _request(part: Part, items: list[memoryview]) -> bytes:
@@ -103,10 +105,13 @@ def _field(number: int, value: bytes | memoryview) -> bytes:
     return b"".join((head, value))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and value of each length-delimited field; others are skipped."""
+def _fields(message: memoryview, left: _Left) -> Iterator[tuple[int, memoryview]]:
+    """Number and value of each length-delimited field; others are skipped. All of them count."""
     at, end = 0, len(message)
     while at < end:
+        left.fields -= 1
+        if left.fields < 0:
+            raise InvalidField("data", f"has more than {MOST_NODES} resources, scopes and items")
         # Nearly all keys and many lengths are one byte.
         key = message[at]
         at += 1

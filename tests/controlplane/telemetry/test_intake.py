@@ -235,6 +235,7 @@ TINY_MESSAGES = b"\x0a\x00" * 7_000_000
         (frame("b", b'{"resourceSpans": []}'), "data: is not an OTLP request"),
         (frame("b", b"no json\n", wire.SIGNAL_ERRORS), "data: has a line that is not JSON"),
         (frame("b", b"[]\n", wire.SIGNAL_ERRORS), "data: has a line that is not a JSON object"),
+        (frame("b", b"\n" * 60_000_000, wire.SIGNAL_ERRORS), "data: has more than 100000 lines"),
         (frame("b", b'{"a":NaN}\n', wire.SIGNAL_ERRORS), "data: has a line that is not JSON"),
         (frame("b", b"[" * 15_000 + b"\n", wire.SIGNAL_ERRORS), "data: has a line that is not JSON"),
         (frame("b", b"[" + b"0," * 30_000 + b"0]\n", wire.SIGNAL_ERRORS), "data: has an item of more than 20000"),

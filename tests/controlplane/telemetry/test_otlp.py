@@ -113,16 +113,31 @@ def test_an_item_without_a_time_is_one_of_the_time_of_its_arrival() -> None:
     assert (contents.oldest_ns, contents.newest_ns) == (NOW, 2**63 - 1)
 
 
-@pytest.mark.parametrize("level", ["resources", "scopes", "spans"])
-def test_millions_of_empty_messages_cost_little_memory(level: str) -> None:
-    request = b"\x0a\x00" * 2_000_000
-    if level != "resources":
-        request = _field(0x0A, b"\x12\x00" * 2_000_000)
-    if level == "spans":
-        request = _field(0x0A, _field(0x12, b"\x12\x00" * 2_000_000))
+def _field(tag: int, value: bytes) -> bytes:
+    head = bytearray((tag,))
+    left = len(value)
+    while left > 127:
+        head.append(left & 127 | 128)
+        left >>= 7
+    return bytes(head + bytes((left,))) + value
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x0a\x00" * 2_000_000,
+        _field(0x0A, b"\x12\x00" * 2_000_000),
+        _field(0x0A, _field(0x12, b"\x12\x00" * 2_000_000)),
+        # Unknown fields, which cost time.
+        b"\x78\x00" * 2_000_000,
+        _field(0x0A, _field(0x12, b"\x78\x00" * 2_000_000)),
+    ],
+    ids=["resources", "scopes", "spans", "unknown fields", "unknown fields of a scope"],
+)
+def test_millions_of_empty_messages_cost_little(request_: bytes) -> None:
     tracemalloc.start()
     with pytest.raises(InvalidField, match="more than 100000 resources, scopes and items"):
-        otlp_index.index(Kind.TRACES, request, NOW)
+        otlp_index.index(Kind.TRACES, request_, NOW)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40_000_000
@@ -147,10 +162,10 @@ def test_a_huge_item_is_counted_and_its_neighbours_are_found() -> None:
     assert [item["operation_name"] for item in contract.items(Signal.TRACES, group)] == ["small"]
 
 
-def _field(tag: int, value: bytes) -> bytes:
-    head = bytearray((tag,))
-    left = len(value)
-    while left > 127:
-        head.append(left & 127 | 128)
-        left >>= 7
-    return bytes(head + bytes((left,))) + value
+@pytest.mark.parametrize("tag", [0x0A, 0x12])
+def test_a_resource_in_many_pieces_is_merged_up_to_its_limit(tag: int) -> None:
+    piece = _field(0x0A, bytes(1000))
+    inner = piece * 300
+    request = _field(0x0A, inner if tag == 0x0A else _field(0x12, inner))
+    with pytest.raises(InvalidField, match="a resource or scope of more than 262144 bytes"):
+        list(parts(request))
