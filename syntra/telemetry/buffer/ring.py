@@ -175,7 +175,8 @@ class Buffer:
                 raise AgentError("cannot keep telemetry: the buffer is closed; send it again after the restart")
             for signal, blocks in packed:
                 self._store.append(signal, blocks, at_ns)
-        self._waiting.wake()
+        if self._waiting.callbacks:
+            self._waiting.wake()
 
     def _stuck(self) -> None:
         with self._lock:
@@ -184,8 +185,8 @@ class Buffer:
 
 def _signal_stats(log: SignalLog) -> SignalStats:
     return SignalStats(
-        appended_items=log.appended.items,
-        appended_bytes=log.appended.raw,
+        appended_items=log.appended_items,
+        appended_bytes=log.appended_raw,
         stored_items=sum(segment.items for segment in log.segments) + sum(block.items for block in log.memory),
         stored_bytes=sum(segment.raw for segment in log.segments) + sum(block.raw for block in log.memory),
         dropped_items=log.dropped.items,
