@@ -31,7 +31,7 @@ _LARGEST = 4
 class Buffer:
     """The ring. Every method may be called from any thread; `append_async` from any event loop."""
 
-    def __init__(self, store: Store, *, always: bool, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, always: bool, gather_secs: float, clock: Callable[[], int]) -> None:
         self._store = store
         self._largest = store.max_bytes // _LARGEST
         self._always = always
@@ -41,7 +41,7 @@ class Buffer:
         self._refused = 0
         self._maintaining = threading.Lock()
         self._syncer = Syncer(self.maintain)
-        self._gatherer = Gatherer(self._append)
+        self._gatherer = Gatherer(self._append, gather_secs)
 
     @classmethod
     def open(
@@ -50,17 +50,19 @@ class Buffer:
         *,
         max_bytes: int,
         fsync: str = "interval",
+        gather_secs: float = 0.0,
         disk: Disk | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> Buffer:
         """Open the ring in `directory`, which becomes private to it. It never fails because of what is there.
 
         With `fsync="interval"` a power cut loses about the last second; with `"always"` an append waits for the disk.
+        `append_async` waits `gather_secs` for others to share a write with; with 0 for one cycle of the loop.
         `clock` returns nanoseconds since 1970. If the directory cannot be used, the ring works in memory until it can.
         """
         store = Store(Storage(disk or Disk(), directory, max_bytes), max_bytes, clock)
         store.open()
-        buffer = cls(store, always=fsync == "always", clock=clock)
+        buffer = cls(store, always=fsync == "always", gather_secs=gather_secs, clock=clock)
         buffer._syncer.start()
         return buffer
 
