@@ -84,8 +84,8 @@ class Syncer:
             with self._synced:
                 self._done = asked
                 self._synced.notify_all()
-                ready = [waiter for waiter in self._waiters if waiter[0] <= asked or stopped]
-                self._waiters = [waiter for waiter in self._waiters if waiter not in ready]
+                ready = [waiter for waiter in self._waiters if waiter[0] <= asked]
+                self._waiters = [waiter for waiter in self._waiters if waiter[0] > asked]
             for _, loop, future in ready:
                 _resolve(loop, future)
 
