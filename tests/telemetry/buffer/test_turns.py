@@ -58,7 +58,7 @@ def test_an_old_live_end_becomes_backlog() -> None:
     assert replay.split == 50
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_everything_is_read_once_and_positions_stay_short(data: st.DataObject) -> None:
     head = data.draw(st.integers(1, 40))
