@@ -11,7 +11,10 @@ import zstandard
 from syntra.telemetry.signals import Record, Signal
 
 LEVEL = 1
-"""Measured on OTLP requests: level 3 takes 3 to 6 % off the size for 15 to 40 % more CPU time."""
+"""Measured on OTLP requests: level 3 takes 0 to 6 % off the size for 15 to 100 % more CPU time."""
+FAST_LEVEL = -1
+"""For small blocks: half the CPU time of level 1. Spans take as many bytes, short lines of text a fifth more."""
+FAST_BYTES = 16 * 1024
 MERGE_BYTES = 512 * 1024
 """Records that are larger together stay apart: a block is the least that a batch can have."""
 
@@ -28,7 +31,12 @@ class _Compressors(threading.local):
     """One compressor per thread: their contexts are not shared, and making one costs more than a small frame."""
 
     def __init__(self) -> None:
-        self.compress = zstandard.ZstdCompressor(level=LEVEL).compress
+        self.best = zstandard.ZstdCompressor(level=LEVEL).compress
+        self.fast = zstandard.ZstdCompressor(level=FAST_LEVEL).compress
+
+    def compress(self, data: bytes) -> bytes:
+        """One zstd frame."""
+        return self.fast(data) if len(data) < FAST_BYTES else self.best(data)
 
 
 _compressors = _Compressors()

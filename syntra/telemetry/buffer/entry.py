@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 from zlib import crc32
 
@@ -71,26 +71,34 @@ def pack(marker: bytes, kind: int, data: bytes, items: int, raw: int, sequence: 
     return b"".join((marker, _CRC.pack(crc32(data, crc32(fields))), fields, data))
 
 
-def scan(data: bytes, marker: bytes, *, whole: bool = True) -> Scan:
-    """Find the entries of `data`, which begins with one or with damage.
+def walk(data: bytes, marker: bytes, *, whole: bool = True) -> Iterator[Entry]:
+    """The entries of `data`, which begins with one or with damage.
 
-    Damage is skipped up to the next valid entry. Without `whole` more bytes follow `data` in the file: the scan then
+    Damage is skipped up to the next valid entry. Without `whole` more bytes follow `data` in the file: the walk then
     ends before the first entry that is not complete and valid, for a caller that reads on from there.
     """
-    entries: list[Entry] = []
-    offset = end = damaged = 0
-    while offset + HEADER_BYTES <= len(data):
+    offset, size = 0, len(data)
+    while offset + HEADER_BYTES <= size:
         found = _entry_at(data, marker, offset)
-        if found is None:
-            if not whole:
-                break
+        if found is not None:
+            yield found
+            offset = found.end
+        elif whole:
             offset = data.find(marker, offset + 1)
             if offset < 0:
                 break
-            continue
-        damaged += offset - end
+        else:
+            break
+
+
+def scan(data: bytes, marker: bytes, *, whole: bool = True) -> Scan:
+    """All of `walk`, with what it skipped."""
+    entries: list[Entry] = []
+    end = damaged = 0
+    for found in walk(data, marker, whole=whole):
         entries.append(found)
-        offset = end = found.end
+        damaged += found.start - end
+        end = found.end
     return Scan(entries, end, damaged)
 
 

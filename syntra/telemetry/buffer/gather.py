@@ -18,6 +18,11 @@ class _Group(threading.local):
     """What one loop has gathered; a loop has a thread to itself."""
 
     def __init__(self) -> None:
+        self.begin(None)
+
+    def begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Begin with nothing."""
+        self.loop = loop
         self.records: list[Record] = []
         self.callers: list[asyncio.Future[None]] = []
         self.size = 0
@@ -25,10 +30,14 @@ class _Group(threading.local):
 
 
 class Gatherer:
-    """Calls `append` once for many callers."""
+    """Calls `append` once for many callers.
 
-    def __init__(self, append: Callable[[Sequence[Record]], None]) -> None:
+    A group is appended in the next cycle of the loop, or after `gather_secs`: fewer writes, for a later answer.
+    """
+
+    def __init__(self, append: Callable[[Sequence[Record]], None], gather_secs: float) -> None:
         self._append = append
+        self._gather_secs = gather_secs
         self._group = _Group()
 
     async def append(self, records: Sequence[Record]) -> None:
@@ -41,16 +50,22 @@ class Gatherer:
             await asyncio.to_thread(self._append, records)
             return
         group = self._group
+        loop = asyncio.get_running_loop()
+        if group.loop is not loop:
+            # An earlier loop of this thread, which ended before its last cycle. Its callers got no answer.
+            group.begin(loop)
         if group.size + size > GROUP_BYTES or group.items + items > GROUP_ITEMS:
             self._flush()
-        loop = asyncio.get_running_loop()
         caller: asyncio.Future[None] = loop.create_future()
         group.records.extend(records)
         group.size += size
         group.items += items
         group.callers.append(caller)
         if len(group.callers) == 1:
-            loop.call_soon(self._flush)
+            if self._gather_secs:
+                loop.call_later(self._gather_secs, self._flush)
+            else:
+                loop.call_soon(self._flush)
         await caller
 
     def _flush(self) -> None:
@@ -58,7 +73,7 @@ class Gatherer:
         records, callers = group.records, group.callers
         if not callers:
             return
-        group.records, group.callers, group.size, group.items = [], [], 0, 0
+        group.begin(group.loop)
         try:
             self._append(records)
         except Exception as exc:  # noqa: BLE001 – the callers raise it

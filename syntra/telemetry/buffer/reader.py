@@ -117,9 +117,9 @@ class Reader:
             feed.out = feed.out.remove(batch.first, batch.last)
             feed.items -= batch.items
             feed.raw -= batch.raw_bytes
-            if batch.first < log.first_sequence:
-                # Part of it was evicted meanwhile, and is counted as dropped.
-                feed.is_stale = True
+            if batch.first < log.first_sequence or log.feeds.get(self._consumer) is not feed:
+                # Part of it was evicted meanwhile and is counted as dropped, or the consumer has a newer reader.
+                log.count_again()
             self._store.take(log, self._consumer, batch.first, batch.last)
 
     def returned(self, batch: Batch) -> None:

@@ -31,7 +31,7 @@ _LARGEST = 4
 class Buffer:
     """The ring. Every method may be called from any thread; `append_async` from any event loop."""
 
-    def __init__(self, store: Store, *, always: bool, clock: Callable[[], int]) -> None:
+    def __init__(self, store: Store, *, always: bool, gather_secs: float, clock: Callable[[], int]) -> None:
         self._store = store
         self._largest = store.max_bytes // _LARGEST
         self._always = always
@@ -41,7 +41,7 @@ class Buffer:
         self._refused = 0
         self._maintaining = threading.Lock()
         self._syncer = Syncer(self.maintain)
-        self._gatherer = Gatherer(self._append)
+        self._gatherer = Gatherer(self._append, gather_secs)
 
     @classmethod
     def open(
@@ -50,17 +50,19 @@ class Buffer:
         *,
         max_bytes: int,
         fsync: str = "interval",
+        gather_secs: float = 0.0,
         disk: Disk | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> Buffer:
         """Open the ring in `directory`, which becomes private to it. It never fails because of what is there.
 
         With `fsync="interval"` a power cut loses about the last second; with `"always"` an append waits for the disk.
+        `append_async` waits `gather_secs` for others to share a write with; with 0 for one cycle of the loop.
         `clock` returns nanoseconds since 1970. If the directory cannot be used, the ring works in memory until it can.
         """
         store = Store(Storage(disk or Disk(), directory, max_bytes), max_bytes, clock)
         store.open()
-        buffer = cls(store, always=fsync == "always", clock=clock)
+        buffer = cls(store, always=fsync == "always", gather_secs=gather_secs, clock=clock)
         buffer._syncer.start()
         return buffer
 
@@ -175,7 +177,8 @@ class Buffer:
                 raise AgentError("cannot keep telemetry: the buffer is closed; send it again after the restart")
             for signal, blocks in packed:
                 self._store.append(signal, blocks, at_ns)
-        self._waiting.wake()
+        if self._waiting.callbacks:
+            self._waiting.wake()
 
     def _stuck(self) -> None:
         with self._lock:
@@ -184,8 +187,8 @@ class Buffer:
 
 def _signal_stats(log: SignalLog) -> SignalStats:
     return SignalStats(
-        appended_items=log.appended.items,
-        appended_bytes=log.appended.raw,
+        appended_items=log.appended_items,
+        appended_bytes=log.appended_raw,
         stored_items=sum(segment.items for segment in log.segments) + sum(block.items for block in log.memory),
         stored_bytes=sum(segment.raw for segment in log.segments) + sum(block.raw for block in log.memory),
         dropped_items=log.dropped.items,

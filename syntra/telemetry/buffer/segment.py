@@ -18,6 +18,7 @@ from syntra.telemetry.signals import Signal
 _NAME = re.compile(r"(?P<signal>[a-z]+)-(?P<number>[0-9a-f]{12})-(?P<marker>[0-9a-f]{8})\.ring")
 _INDEX_EVERY = 64 * 1024
 _CHUNK = 128 * 1024
+_RESUME_PLACES = 8
 # Larger files are none of the ring: an entry takes at most a quarter of the budget, which is far below this.
 _MAX_FILE = 1 << 30
 
@@ -79,6 +80,7 @@ class Segment:
         self.read_failures = 0
         self._index_sequences = [first_sequence]
         self._index_offsets = [0]
+        self._resume: dict[int, int] = {}
         self._pins = 0
         self._removed = False
 
@@ -195,35 +197,47 @@ class Segment:
         """
         size = self.size
         first = max(first, self.first_sequence)
-        offset = self._index_offsets[bisect_right(self._index_sequences, first) - 1]
+        offset = self._offset_of(first)
         chunk = _CHUNK
         blocks: list[Block] = []
         items = raw = 0
         while offset < size:
             data = self._read(offset, min(chunk, size - offset))
             whole = offset + len(data) >= size
-            found = entry.scan(data, self.marker, whole=whole)
-            for each in found.entries:
-                if each.kind != entry.BLOCK or each.sequence < first:
+            end = 0
+            for kind, block_items, block_raw, sequence, at_ns, start, end in entry.walk(data, self.marker, whole=whole):
+                if kind != entry.BLOCK or sequence < first:
                     continue
-                if each.sequence > last:
+                items += block_items
+                raw += block_raw
+                if sequence > last or (blocks and (items > max_items or raw > max_raw)):
+                    self._remember(sequence, offset + start)
                     return blocks
-                items += each.items
-                raw += each.raw
-                if blocks and (items > max_items or raw > max_raw):
-                    return blocks
-                frame = data[each.data_start : each.end]
-                blocks.append(Block(each.sequence, each.items, each.raw, each.at_ns, frame))
+                frame = data[start + entry.HEADER_BYTES : end]
+                blocks.append(Block(sequence, block_items, block_raw, at_ns, frame))
             if whole:
                 break
-            if found.end == 0:
+            if end == 0:
                 # Either one entry larger than the chunk, or damage, for which the rest of the segment is searched.
                 needed = entry.incomplete_bytes(data, 0)
                 chunk = needed if len(data) < needed <= size - offset else size - offset
             else:
-                offset += found.end
+                offset += end
                 chunk = _CHUNK
         return blocks
+
+    def _offset_of(self, sequence: int) -> int:
+        """Where a block begins, or a place before it."""
+        exact = self._resume.get(sequence)
+        if exact is not None:
+            return exact
+        return self._index_offsets[bisect_right(self._index_sequences, sequence) - 1]
+
+    def _remember(self, sequence: int, offset: int) -> None:
+        """The next batch begins there."""
+        if len(self._resume) >= _RESUME_PLACES:
+            self._resume.clear()
+        self._resume[sequence] = offset
 
     def count(self, ranges: Iterable[tuple[int, int]]) -> Count:
         """Items and bytes of the blocks with numbers in `ranges`. Raises OSError."""

@@ -42,7 +42,8 @@ class SignalLog:
         """The newest positions found on disk, while the directory is read."""
         self.feeds: dict[str, Feed] = {}
         self.positions_unwritten = False
-        self.appended = Count(0, 0)
+        self.appended_items = 0
+        self.appended_raw = 0
         self.dropped = Count(0, 0)
         self.dropped_at_ns = 0
         self.lost_blocks = 0

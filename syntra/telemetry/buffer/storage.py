@@ -36,11 +36,6 @@ class Storage:
         """Segments that were damaged; those set aside in earlier runs do not count."""
 
     @property
-    def path(self) -> Path:
-        """The directory."""
-        return self._path
-
-    @property
     def is_open(self) -> bool:
         """Whether the directory could be opened."""
         return self._handle is not None

@@ -55,8 +55,16 @@ class Store:
         """Keep blocks."""
         each = self.logs[signal]
         number = each.next_sequence
-        blocks = [Block(number + i, block.items, block.raw, at_ns, block.frame) for i, block in enumerate(packed)]
-        each.next_sequence = number + len(blocks)
+        items = raw = 0
+        blocks = []
+        for frame, block_items, block_raw in packed:
+            blocks.append(Block(number, block_items, block_raw, at_ns, frame))
+            number += 1
+            items += block_items
+            raw += block_raw
+        each.next_sequence = number
+        each.appended_items += items
+        each.appended_raw += raw
         if each.memory or not self.storage.is_open:
             self._remember(each, blocks)
         else:
@@ -65,11 +73,6 @@ class Store:
             except OSError as exc:
                 self.fail(exc)
                 self._remember(each, blocks)
-        items = raw = 0
-        for block in blocks:
-            items += block.items
-            raw += block.raw
-        each.appended = Count(each.appended.items + items, each.appended.raw + raw)
         for feed in each.feeds.values():
             feed.items += items
             feed.raw += raw
@@ -217,8 +220,8 @@ class Store:
             segment = self._place(each, size, first)
         marker = segment.marker
         parts = [
-            entry.pack(marker, entry.BLOCK, block.frame, block.items, block.raw, block.sequence, block.at_ns)
-            for block in blocks
+            entry.pack(marker, entry.BLOCK, frame, items, raw, sequence, at_ns)
+            for sequence, items, raw, at_ns, frame in blocks
         ]
         offset = segment.size
         if offset == 0:
@@ -228,9 +231,9 @@ class Store:
         self._append(each, segment, parts[0] if len(parts) == 1 else b"".join(parts))
         if len(parts) > len(blocks):
             each.positions_unwritten = False
-        for block in blocks:
-            segment.note(block.sequence, block.items, block.raw, block.at_ns, offset)
-            offset += HEADER_BYTES + len(block.frame)
+        for sequence, items, raw, at_ns, frame in blocks:
+            segment.note(sequence, items, raw, at_ns, offset)
+            offset += HEADER_BYTES + len(frame)
 
     def _write_positions(self, each: SignalLog) -> None:
         """Positions speak of what is on disk: without a segment there is nothing to write."""

@@ -21,7 +21,10 @@ class Syncer:
 
     def __init__(self, maintain: Callable[[], None]) -> None:
         self._maintain = maintain
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        # Two conditions: an append that asks must not wake the appends that wait.
+        self._asking = threading.Condition(lock)
+        self._synced = threading.Condition(lock)
         self._asked = 0
         self._done = 0
         self._stopped = False
@@ -34,25 +37,25 @@ class Syncer:
 
     def stop(self) -> None:
         """End the thread after a last round."""
-        with self._changed:
+        with self._asking:
             self._stopped = True
-            self._changed.notify_all()
+            self._asking.notify()
         if self._thread.is_alive():
             self._thread.join(DURABLE_SECS)
 
     def wait(self) -> bool:
         """Wait until what was written before the call is synced; false if that takes too long or it is stopped."""
-        with self._changed:
+        with self._asking:
+            if self._stopped:
+                return False
             mine = self._ask()
-            return self._changed.wait_for(lambda: self._done >= mine or self._stopped, DURABLE_SECS) and (
-                self._done >= mine
-            )
+            return self._synced.wait_for(lambda: self._done >= mine, DURABLE_SECS)
 
     async def wait_async(self) -> bool:
         """As `wait`, on an event loop."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        with self._changed:
+        with self._asking:
             if self._stopped:
                 return False
             self._waiters.append((self._ask(), loop, future))
@@ -65,24 +68,24 @@ class Syncer:
 
     def _ask(self) -> int:
         self._asked += 1
-        self._changed.notify_all()
+        self._asking.notify()
         return self._asked
 
     def _run(self) -> None:
         stopped = False
         while not stopped:
-            with self._changed:
-                self._changed.wait_for(lambda: self._asked > self._done or self._stopped, INTERVAL_SECS)
+            with self._asking:
+                self._asking.wait_for(lambda: self._asked > self._done or self._stopped, INTERVAL_SECS)
                 asked, stopped = self._asked, self._stopped
             try:
                 self._maintain()
             except Exception:  # the thread must survive: without it nothing is synced
                 log.exception("telemetry buffer was not synced")
-            with self._changed:
+            with self._synced:
                 self._done = asked
-                self._changed.notify_all()
-                ready = [waiter for waiter in self._waiters if waiter[0] <= asked or stopped]
-                self._waiters = [waiter for waiter in self._waiters if waiter not in ready]
+                self._synced.notify_all()
+                ready = [waiter for waiter in self._waiters if waiter[0] <= asked]
+                self._waiters = [waiter for waiter in self._waiters if waiter[0] > asked]
             for _, loop, future in ready:
                 _resolve(loop, future)
 

@@ -32,10 +32,15 @@ class Clock:
 
 @contextlib.contextmanager
 def ring(
-    directory: Path, *, max_bytes: int = 1 << 20, fsync: str = "interval", disk: Disk | None = None
+    directory: Path,
+    *,
+    max_bytes: int = 1 << 20,
+    fsync: str = "interval",
+    gather_secs: float = 0.0,
+    disk: Disk | None = None,
 ) -> Iterator[Buffer]:
     """An open ring, with a clock of its own."""
-    opened = Buffer.open(directory, max_bytes=max_bytes, fsync=fsync, disk=disk, clock=Clock())
+    opened = Buffer.open(directory, max_bytes=max_bytes, fsync=fsync, gather_secs=gather_secs, disk=disk, clock=Clock())
     try:
         yield opened
     finally:

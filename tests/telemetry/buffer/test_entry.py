@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syntra.telemetry.buffer import entry
@@ -72,6 +72,7 @@ def test_damage_ends_a_scan_of_a_part_before_it() -> None:
     assert found.end == len(segment(b"one"))
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=5), st.binary(max_size=200), st.integers(0, 400))
 def test_any_damage_loses_at_most_what_it_touches(frames: list[bytes], damage: bytes, at: int) -> None:
     data = segment(*frames)

@@ -11,6 +11,7 @@ import pytest
 
 from syntra.telemetry.buffer.disk import Disk
 from syntra.telemetry.buffer.errors import RecordTooLarge
+from syntra.telemetry.buffer.ring import Buffer
 from syntra.telemetry.signals import Signal
 from tests.telemetry.buffer.rings import ALL, names, read_all, record, ring
 
@@ -47,6 +48,32 @@ async def test_appends_of_one_cycle_share_a_write_and_a_block(tmp_path: Path) ->
         assert batch is not None
         assert (len(batch.blocks), batch.items) == (1, 40)
         assert names(batch) == [f"r{number}" for number in range(20)]
+
+
+@pytest.mark.virtual_time
+async def test_appends_within_the_gathering_time_share_a_write(tmp_path: Path) -> None:
+    disk = CountingDisk()
+    with ring(tmp_path / "ring", disk=disk, gather_secs=0.002) as buffer:
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(buffer.append_async([record(f"r{number}")]))
+                await asyncio.sleep(0.0005)
+            assert disk.writes == 0
+        assert disk.writes == 1
+        assert read_all(buffer.reader("one", ALL)) == ["r0", "r1", "r2"]
+
+
+def test_a_loop_that_ended_early_does_not_block_the_next_one(tmp_path: Path) -> None:
+    async def begin_and_leave(buffer: Buffer) -> None:
+        async with asyncio.TaskGroup() as group:
+            left = group.create_task(buffer.append_async([record("left")]))
+            await asyncio.sleep(0)
+            left.cancel()
+
+    with ring(tmp_path / "ring", gather_secs=0.3) as buffer:
+        asyncio.run(begin_and_leave(buffer))
+        asyncio.run(buffer.append_async([record("next")]))
+        assert read_all(buffer.reader("one", ALL)) == ["next"]
 
 
 async def test_a_block_has_at_most_the_items_of_a_batch(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syntra.telemetry.buffer.intervals import Interval, Intervals
@@ -20,6 +20,7 @@ def canonical(intervals: Intervals) -> bool:
     return all(a <= b for a, b in intervals.spans) and all(one[1] + 1 < other[0] for one, other in pairs)
 
 
+@settings(deadline=None)
 @given(SPANS, SPANS, NUMBERS, NUMBERS)
 def test_every_operation_is_that_of_a_set(one: list[Interval], other: list[Interval], first: int, last: int) -> None:
     left, right = Intervals(one), Intervals(other)
@@ -37,6 +38,7 @@ def test_every_operation_is_that_of_a_set(one: list[Interval], other: list[Inter
         assert canonical(intervals)
 
 
+@settings(deadline=None)
 @given(SPANS, NUMBERS, NUMBERS)
 def test_questions_are_answered_as_for_a_set(spans: list[Interval], first: int, last: int) -> None:
     intervals, span = Intervals(spans), numbers([(first, last)])
@@ -46,6 +48,7 @@ def test_questions_are_answered_as_for_a_set(spans: list[Interval], first: int, 
     assert list(intervals.gaps(first, last)) == sorted(intervals.gaps(first, last))
 
 
+@settings(deadline=None)
 @given(SPANS, SPANS)
 def test_sets_with_the_same_numbers_are_equal(one: list[Interval], other: list[Interval]) -> None:
     same = numbers(one) == numbers(other)

@@ -192,6 +192,20 @@ def test_pending_counts_what_is_not_taken(tmp_path: Path) -> None:
         assert (later.pending().items, later.pending().bytes) == (12, 7)
 
 
+def test_a_newer_reader_of_the_consumer_counts_what_the_older_one_takes(tmp_path: Path) -> None:
+    with ring(tmp_path / "ring") as buffer:
+        buffer.append([record("a", items=5)])
+        buffer.append([record("b", items=7)])
+        older = buffer.reader("one", ALL)
+        batch = older.next(max_items=1, max_bytes=100)
+        assert batch is not None
+        newer = buffer.reader("one", ALL)
+        assert newer.pending().items == 12
+        older.taken(batch)
+        assert newer.pending().items == 7
+        assert read_all(newer) == ["b"]
+
+
 def test_priority_between_signals(tmp_path: Path) -> None:
     with ring(tmp_path / "ring") as buffer:
         for signal in Signal:

@@ -263,6 +263,7 @@ def test_an_entry_that_two_segments_have_is_read_once(tmp_path: Path) -> None:
     copy.write_bytes(file.read_bytes())
     with ring(directory, max_bytes=BUDGET) as buffer:
         reader = buffer.reader("one", ALL)
+        assert buffer.stats().signals[Signal.TRACES].stored_items == 2
         assert reader.pending().items == 2
         assert read_all(reader) == ["r0", "r1"]
 
@@ -285,3 +286,20 @@ def test_positions_survive_the_loss_of_the_newest_segment(tmp_path: Path) -> Non
         assert found[0] == "r1"
         buffer.append([record("later", signal=Signal.TRACES)])
         assert read_all(buffer.reader("one", ALL)) == ["later"]
+
+
+def test_each_segment_begins_with_the_positions(tmp_path: Path) -> None:
+    directory = tmp_path / "ring"
+    with ring(directory, max_bytes=BUDGET) as buffer:
+        reader = buffer.reader("one", ALL)
+        buffer.append([record("r0", size=1500)])
+        buffer.append([record("r1", size=1500)])
+        batch = reader.next(max_items=1, max_bytes=10)
+        assert batch is not None
+        reader.taken(batch)
+        buffer.append([record("r2", size=1500)])
+    first, _ = segment_files(directory)
+    first.write_bytes(first.read_bytes()[: ends(first)[-1]])
+    with ring(directory, max_bytes=BUDGET) as buffer:
+        assert buffer.consumers() == {"one"}
+        assert read_all(buffer.reader("one", ALL)) == ["r1", "r2"]

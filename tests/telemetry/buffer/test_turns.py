@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from syntra.telemetry.buffer.intervals import Intervals
@@ -16,6 +16,7 @@ def test_the_signal_with_priority_is_first() -> None:
     assert SignalTurns().pick({Signal.PROFILES}) is Signal.PROFILES
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.sampled_from(PRIORITY), min_size=1), min_size=1, max_size=60))
 def test_no_signal_starves(rounds: list[set[Signal]]) -> None:
     turns = SignalTurns()
@@ -57,6 +58,7 @@ def test_an_old_live_end_becomes_backlog() -> None:
     assert replay.split == 50
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.data())
 def test_everything_is_read_once_and_positions_stay_short(data: st.DataObject) -> None:
     head = data.draw(st.integers(1, 40))
