@@ -40,6 +40,8 @@ class BatchLimits:
 
     interval_secs: float = 5.0
     max_items: int = 1000
+    most_items: int | None = None
+    """How many leave together when more wait, to save requests; None for `max_items`."""
     max_bytes: int = 3_500_000
     """Size before compression. Many gRPC peers refuse messages from 4 MiB on."""
     replay_items_per_sec: float = 20_000.0
@@ -89,6 +91,8 @@ class Shipper(Generic[B]):
         self._failing_since: float | None = None
         self._last_error = ""
         self._refusal = ""
+        self._known = Waiting(0, 0)
+        """What waits at least; the ring is asked again when it is less than a batch."""
         self._changed = asyncio.Event()
         self._finishing = False
         self._finish_at: float | None = None
@@ -159,6 +163,13 @@ class Shipper(Generic[B]):
         self._out_items += sign * batch.items
         self._out_bytes += sign * batch.raw_bytes
 
+    def _at_least(self) -> Waiting:
+        """What waits: exactly, or more than a batch at least. To ask the ring for each batch would cost too much."""
+        known, limits = self._known, self._limits
+        if self._replay.active or (known.items < limits.max_items and known.bytes < limits.max_bytes):
+            self._known = self._waiting()
+        return self._known
+
     def _give_back(self, batch: B) -> None:
         self._count_out(batch, -1)
         self._replay.handed_out(-batch.items)
@@ -169,12 +180,15 @@ class Shipper(Generic[B]):
         if self._rests:
             batch, rest = self._rests.popleft()
         else:
-            found = self._reader.next(max_items=limits.max_items, max_bytes=limits.max_bytes)
+            most = limits.most_items or limits.max_items
+            found = self._reader.next(max_items=most, max_bytes=limits.max_bytes)
             if found is None:
+                self._known = Waiting(0, 0)
                 self._waiting_since = None
                 return
             batch, rest = found, found
             self._count_out(found, 1)
+            self._known = Waiting(self._known.items - found.items, self._known.bytes - found.raw_bytes)
             self._replay.handed_out(found.items)
         self._in_flight += 1
         self._waiting_since = self._moved_at = self._clock()
@@ -201,7 +215,7 @@ class Shipper(Generic[B]):
         now = self._clock()
         most = 1 if self._backoff.failures else self._window.size
         if self._in_flight >= most:
-            self._window.is_limit = bool(self._rests) or self._waiting().items >= self._limits.max_items
+            self._window.is_limit = bool(self._rests) or self._at_least().items >= self._limits.max_items
             return STUCK_SECS
         if self._retry_at is not None:
             if now < self._retry_at:
@@ -209,7 +223,7 @@ class Shipper(Generic[B]):
             self._retry_at = None
         if self._rests:
             return None
-        waiting = self._waiting()
+        waiting = self._at_least()
         if waiting.items <= 0:
             self._waiting_since = None
             self._moved_at = now

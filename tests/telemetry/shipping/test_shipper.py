@@ -90,6 +90,15 @@ async def test_a_batch_of_many_bytes_leaves_at_once() -> None:
     assert [items for _, items in peer.attempts] == [60]
 
 
+async def test_what_waits_beyond_a_full_batch_may_leave_with_it() -> None:
+    reader, peer = ListReader(), Peer()
+    async with running(reader, peer, BatchLimits(max_items=100, most_items=400, replay_items_per_sec=1e6)):
+        for _ in range(7):
+            reader.add(100)
+        await asyncio.sleep(1)
+    assert [items for _, items in peer.attempts] == [400, 300]
+
+
 async def test_a_partial_batch_leaves_after_the_interval() -> None:
     reader, peer = ListReader(), Peer()
     async with running(reader, peer):
