@@ -168,6 +168,7 @@ class Shipper(Generic[B]):
         known, limits = self._known, self._limits
         if self._replay.active or (known.items < limits.max_items and known.bytes < limits.max_bytes):
             self._known = self._waiting()
+            self._replay.measure(self._clock(), self._known.items)
         return self._known
 
     def _give_back(self, batch: B) -> None:
@@ -232,7 +233,7 @@ class Shipper(Generic[B]):
         if self._waiting_since is None:
             self._waiting_since = now
         limits = self._limits
-        pace = self._replay.look(now, waiting.items, done_below=2 * limits.max_items)
+        pace = self._replay.wait(now, waiting.items, done_below=2 * limits.max_items)
         if pace > 0.0 and not self._finishing:
             return pace
         if waiting.items >= limits.max_items or waiting.bytes >= limits.max_bytes or self._finishing:
