@@ -40,8 +40,8 @@ class BatchLimits:
 
     interval_secs: float = 5.0
     max_items: int = 1000
-    most_items: int | None = None
-    """How many leave together when more wait, to save requests; None for `max_items`."""
+    full_batches: int = 1
+    """How many full batches leave in one request when more wait: as many as the window has, up to this."""
     max_bytes: int = 3_500_000
     """Size before compression. Many gRPC peers refuse messages from 4 MiB on."""
     replay_items_per_sec: float = 20_000.0
@@ -181,7 +181,8 @@ class Shipper(Generic[B]):
         if self._rests:
             batch, rest = self._rests.popleft()
         else:
-            most = limits.most_items or limits.max_items
+            # A slow peer gets fewer and smaller requests, so that each meets its deadline.
+            most = limits.max_items * min(self._window.size, limits.full_batches)
             found = self._reader.next(max_items=most, max_bytes=limits.max_bytes)
             if found is None:
                 self._known = Waiting(0, 0)

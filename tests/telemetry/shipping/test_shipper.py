@@ -90,13 +90,22 @@ async def test_a_batch_of_many_bytes_leaves_at_once() -> None:
     assert [items for _, items in peer.attempts] == [60]
 
 
-async def test_what_waits_beyond_a_full_batch_may_leave_with_it() -> None:
+async def test_full_batches_leave_together_as_the_window_grows_and_alone_after_failures() -> None:
     reader, peer = ListReader(), Peer()
-    async with running(reader, peer, BatchLimits(max_items=100, most_items=400, replay_items_per_sec=1e6)):
-        for _ in range(7):
+    peer.secs = 0.1
+    async with running(reader, peer, BatchLimits(max_items=100, full_batches=4, replay_items_per_sec=1e6)) as shipper:
+        for _ in range(300):
             reader.add(100)
-        await asyncio.sleep(1)
-    assert [items for _, items in peer.attempts] == [400, 300]
+        await asyncio.sleep(2.0)
+        sizes = [items for _, items in peer.attempts]
+        assert sizes[0] == 100
+        assert max(sizes) == 400
+        peer.answer = busy()
+        for _ in range(300):
+            reader.add(100)
+        await asyncio.sleep(60)
+        assert shipper.progress.window == 1
+        assert peer.attempts[-1][1] == 100
 
 
 async def test_a_partial_batch_leaves_after_the_interval() -> None:
