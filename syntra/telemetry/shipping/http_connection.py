@@ -81,7 +81,9 @@ class HttpConnection(asyncio.Protocol):
             return await self._answer
         finally:
             self._answer = None
-            if self._peer.our_state is h11.DONE and self._peer.their_state is h11.DONE:
+            # Bytes behind the answer would be taken for the next one.
+            is_over = self._peer.our_state is h11.DONE and self._peer.their_state is h11.DONE
+            if is_over and not self._peer.trailing_data[0]:
                 self._peer.start_next_cycle()
             else:
                 self.close()
