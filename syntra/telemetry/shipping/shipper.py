@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 STUCK_SECS = 60.0
 """Without progress for this long, the shipper has a problem."""
+OUTAGE_SECS = 10.0
+"""Failures for this long are logged once; shorter ones are counted."""
 REFUSED_IS_NEWS_SECS = 300.0
 """How long a refused batch stays a problem, and the shortest time between two log lines about refusals."""
 CHECKS_PER_INTERVAL = 20
@@ -89,6 +91,7 @@ class Shipper(Generic[B]):
         self._last_error_at: float | None = None
         self._refused_at: float | None = None
         self._failing_since: float | None = None
+        self._outage_is_told = False
         self._last_error = ""
         self._refusal = ""
         self._known = Waiting(0, 0)
@@ -295,14 +298,16 @@ class Shipper(Generic[B]):
     def _succeeded(self) -> None:
         self._window.succeeded()
         if self._failing_since is not None:
-            lasted = self._clock() - self._failing_since
-            logger.info(
-                "telemetry is shipped again",
-                extra={"destination": self._destination.name, "after_secs": round(lasted, 1)},
-            )
+            if self._outage_is_told:
+                lasted = self._clock() - self._failing_since
+                logger.info(
+                    "telemetry is shipped again",
+                    extra={"destination": self._destination.name, "after_secs": round(lasted, 1)},
+                )
             self._replay.begin()
         self._backoff.succeeded()
-        self._failing_since = self._retry_at = None
+        # What the peer asked another batch to wait is still waited.
+        self._failing_since, self._outage_is_told = None, False
         self._last_success_at = self._clock()
 
     def _failed(self, sent: Sent, ticket: int) -> None:
@@ -311,6 +316,8 @@ class Shipper(Generic[B]):
         self._window.failed(ticket)
         if self._failing_since is None:
             self._failing_since = now
+        if now - self._failing_since >= OUTAGE_SECS and not self._outage_is_told:
+            self._outage_is_told = True
             logger.warning(
                 "telemetry cannot be shipped; the ring keeps it",
                 extra={"destination": self._destination.name, "reason": sent.reason},
