@@ -51,6 +51,11 @@ PURE = (
     "syntra/health/crash_loops.py",
     "syntra/health/checks.py",
     "syntra/health/verdict.py",
+    "syntra/telemetry/shipping/destination.py",
+    "syntra/telemetry/shipping/pacing.py",
+    "syntra/telemetry/shipping/answers.py",
+    "syntra/telemetry/shipping/headers.py",
+    "syntra/telemetry/shipping/endpoint.py",
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 

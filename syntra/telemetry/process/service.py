@@ -8,6 +8,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from syntra.telemetry.process.tails import Tails
 from syntra.telemetry.processing import errors
 from syntra.telemetry.processing.outcome import ErrorExtractor
 from syntra.telemetry.processing.processor import ProcessingSettings, Processor
-from syntra.telemetry.shipping.export import open_exporter
+from syntra.telemetry.shipping.export import FULL_BATCHES, open_exporter
 from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
 from syntra.telemetry.signals import Signal
 from syntra.utils.errors import AgentError
@@ -157,7 +158,9 @@ class TelemetryService:
         limits = BatchLimits(interval_secs=settings.batch_interval_secs, max_items=settings.batch_max_items)
         for name, (target, signals) in wanted.items():
             self.readers[name] = self.buffer.reader(name, signals)
-            self.shippers[name] = Shipper(self.readers[name], target, limits)
+            # A control plane takes batches of the size that it knows.
+            own = replace(limits, full_batches=FULL_BATCHES) if name == "export" else limits
+            self.shippers[name] = Shipper(self.readers[name], target, own)
 
     def _receiver(self, protocol: str, with_tls: bool) -> Receiver:
         found = self._receivers.get((protocol, with_tls))

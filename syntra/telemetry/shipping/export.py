@@ -14,6 +14,9 @@ from syntra.telemetry.shipping.otlp_http import Compression, OtlpHttpExporter
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
+FULL_BATCHES = 8
+"""Full batches in one request to an OTLP endpoint: most of the cost of sending is per request."""
+
 
 class Protocol(Enum):
     """The transport. The value is the setting's."""

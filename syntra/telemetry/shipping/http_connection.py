@@ -61,7 +61,7 @@ class HttpConnection(asyncio.Protocol):
         """Whether another request may be sent."""
         return self._transport is not None and self._answer is None and self._peer.our_state is h11.IDLE
 
-    async def post(self, target: str, headers: Sequence[tuple[str, str]], body: Sequence[bytes]) -> Answer:
+    async def post(self, target: str, headers: Sequence[tuple[str, str]], body: bytes) -> Answer:
         """Send a request and wait for its answer; the caller sets a deadline. Raises ConnectionEnded.
 
         Cancelling closes the connection.
@@ -69,18 +69,21 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionEnded("the connection was closed", is_stale=True)
         peer = self._peer
-        parts = [peer.send(h11.Request(method="POST", target=target, headers=list(headers))) or b""]
-        parts += [peer.send(h11.Data(data=each)) or b"" for each in body]
-        parts.append(peer.send(h11.EndOfMessage()) or b"")
+        head = peer.send(h11.Request(method="POST", target=target, headers=list(headers))) or b""
+        # Content-Length frames the body, so h11 adds nothing to it.
+        peer.send(h11.Data(data=body))
+        peer.send(h11.EndOfMessage())
         self._answer = asyncio.get_running_loop().create_future()
         self._response, self._received = None, False
         self._body.clear()
-        self._transport.write(b"".join(parts))
+        self._transport.write(head + body)
         try:
             return await self._answer
         finally:
             self._answer = None
-            if self._peer.our_state is h11.DONE and self._peer.their_state is h11.DONE:
+            # Bytes behind the answer would be taken for the next one.
+            is_over = self._peer.our_state is h11.DONE and self._peer.their_state is h11.DONE
+            if is_over and not self._peer.trailing_data[0]:
                 self._peer.start_next_cycle()
             else:
                 self.close()

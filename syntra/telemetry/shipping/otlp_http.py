@@ -84,7 +84,7 @@ class OtlpHttpExporter:
 
     async def _send_part(self, part: Batch) -> Sent | None:
         body = await self._body(part)
-        size = sum(map(len, body))
+        size = len(body)
         headers = [*self._headers, ("content-length", str(size))]
         target = self._endpoint.path(part.signal)
         try:
@@ -96,18 +96,18 @@ class OtlpHttpExporter:
             return later(part, self._clean(_reason(exc)), wire_bytes=size)
         return self._judge(part, answer, size)
 
-    async def _body(self, part: Batch) -> tuple[bytes, ...]:
+    async def _body(self, part: Batch) -> bytes:
         match self._compression:
             case Compression.ZSTD:
-                return part.blocks
+                return b"".join(part.blocks)
             case Compression.GZIP:
-                return (await asyncio.to_thread(gzipped, part),)
+                return await asyncio.to_thread(gzipped, part)
             case Compression.NONE if part.raw_bytes > INLINE_MAX:
-                return (await asyncio.to_thread(joined, part),)
+                return await asyncio.to_thread(joined, part)
             case Compression.NONE:
-                return (joined(part),)
+                return joined(part)
 
-    async def _exchange(self, target: str, headers: list[tuple[str, str]], body: tuple[bytes, ...]) -> Answer:
+    async def _exchange(self, target: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_usable:
@@ -122,7 +122,7 @@ class OtlpHttpExporter:
         return await self._post(await HttpConnection.open(self._endpoint, self._tls), target, headers, body)
 
     async def _post(
-        self, connection: HttpConnection, target: str, headers: list[tuple[str, str]], body: tuple[bytes, ...]
+        self, connection: HttpConnection, target: str, headers: list[tuple[str, str]], body: bytes
     ) -> Answer:
         answer = await connection.post(target, headers, body)
         if connection.is_usable and len(self._idle) < WINDOW_MAX:

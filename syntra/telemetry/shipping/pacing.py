@@ -86,11 +86,23 @@ class Replay:
     def __init__(self, extra: float, now: float) -> None:
         self._extra = extra
         self._arrivals = 0.0
-        self._tokens = 0.0
-        self._at = now
+        self._measured_at = now
         self._waiting: int | None = None
         self._handed_out = 0
+        self._tokens = 0.0
+        self._at = now
         self.active = False
+
+    def measure(self, now: float, waiting: int) -> None:
+        """Measure the rate of arrivals: `waiting` items are in the ring now, and not handed out."""
+        passed = now - self._measured_at
+        if self._waiting is not None:
+            if passed <= 0.0:
+                return
+            # What the ring has dropped meanwhile makes this too low, never too high.
+            rate = max(0, waiting - self._waiting + self._handed_out) / passed
+            self._arrivals += min(1.0, passed / RATE_WINDOW_SECS) * (rate - self._arrivals)
+        self._measured_at, self._waiting, self._handed_out = now, waiting, 0
 
     def begin(self) -> None:
         """A backlog waits: limit the rate from now on."""
@@ -104,23 +116,14 @@ class Replay:
         if self.active:
             self._tokens -= items
 
-    def look(self, now: float, waiting: int, *, done_below: int) -> float:
-        """Seconds to wait before the next batch, with `waiting` items in the ring; below `done_below` replay ends."""
-        passed = now - self._at
-        if passed > 0.0 and self._waiting is not None:
-            # What the ring has dropped meanwhile makes this too low, never too high.
-            rate = max(0, waiting - self._waiting + self._handed_out) / passed
-            weight = min(1.0, passed / RATE_WINDOW_SECS)
-            self._arrivals += weight * (rate - self._arrivals)
-        if passed > 0.0 or self._waiting is None:
-            self._tokens += passed * (self._arrivals + self._extra)
-            self._at, self._waiting, self._handed_out = now, waiting, 0
+    def wait(self, now: float, waiting: int, *, done_below: int) -> float:
+        """Seconds until the next batch may leave. With fewer than `done_below` items in the ring, replay ends."""
+        rate = self._arrivals + self._extra
+        # One second's worth at most: no burst after a pause.
+        self._tokens = min(rate, self._tokens + (now - self._at) * rate)
+        self._at = now
         if waiting < done_below:
             self.active = False
-        if not self.active:
+        if not self.active or self._tokens >= 0.0:
             return 0.0
-        # One second's worth at most: no burst after a pause.
-        self._tokens = min(self._tokens, self._arrivals + self._extra)
-        if self._tokens >= 0.0:
-            return 0.0
-        return max(SHORTEST_WAIT_SECS, -self._tokens / (self._arrivals + self._extra))
+        return max(SHORTEST_WAIT_SECS, -self._tokens / rate)

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, NamedTuple
 
+from syntra.telemetry.shipping.condition import STUCK_SECS, Condition
 from syntra.telemetry.shipping.counts import Progress, SignalCounts
 from syntra.telemetry.shipping.destination import B, Batch, Destination, Reader, Sent, refused
 from syntra.telemetry.shipping.pacing import Backoff, Replay, Uniform, Window
@@ -24,10 +25,6 @@ from syntra.utils.frozen import frozen
 
 logger = logging.getLogger(__name__)
 
-STUCK_SECS = 60.0
-"""Without progress for this long, the shipper has a problem."""
-REFUSED_IS_NEWS_SECS = 300.0
-"""How long a refused batch stays a problem, and the shortest time between two log lines about refusals."""
 CHECKS_PER_INTERVAL = 20
 CHECK_SECS = (0.02, 0.25)
 """Bounds of the time between two checks of a batch that fills. One wake-up for each request would cost more."""
@@ -40,6 +37,8 @@ class BatchLimits:
 
     interval_secs: float = 5.0
     max_items: int = 1000
+    full_batches: int = 1
+    """How many full batches leave in one request when more wait: as many as the window has, up to this."""
     max_bytes: int = 3_500_000
     """Size before compression. Many gRPC peers refuse messages from 4 MiB on."""
     replay_items_per_sec: float = 20_000.0
@@ -72,6 +71,7 @@ class Shipper(Generic[B]):
         self._window = Window()
         self._backoff = Backoff(uniform)
         self._replay = Replay(limits.replay_items_per_sec, clock())
+        self._condition = Condition(destination.name, clock)
         self._counts: dict[Signal, SignalCounts] = {}
         self._rests: deque[tuple[B, Batch]] = deque()
         """Batches of which the peer has taken a part; at most one window of them."""
@@ -81,14 +81,8 @@ class Shipper(Generic[B]):
         """Of batches that the reader has handed out and not got back."""
         self._retry_at: float | None = None
         self._waiting_since: float | None = None
-        self._moved_at = clock()
-        """When a batch was sent or nothing waited."""
-        self._last_success_at: float | None = None
-        self._last_error_at: float | None = None
-        self._refused_at: float | None = None
-        self._failing_since: float | None = None
-        self._last_error = ""
-        self._refusal = ""
+        self._known = Waiting(0, 0)
+        """What waits at least; the ring is asked again when it is less than a batch."""
         self._changed = asyncio.Event()
         self._finishing = False
         self._finish_at: float | None = None
@@ -102,9 +96,9 @@ class Shipper(Generic[B]):
             window=self._window.size,
             waiting=self._waiting().items,
             replaying=self._replay.active,
-            last_success_at=self._last_success_at,
-            last_error_at=self._last_error_at,
-            last_error=self._last_error,
+            last_success_at=self._condition.last_success_at,
+            last_error_at=self._condition.last_error_at,
+            last_error=self._condition.last_error,
             failures=self._backoff.failures,
             retry_at=self._retry_at,
             counts=self._counts,
@@ -113,16 +107,8 @@ class Shipper(Generic[B]):
     @property
     def problem(self) -> str | None:
         """Why telemetry does not arrive, as a sentence for people; None while all is well."""
-        now, name = self._clock(), self._destination.name
-        if self._failing_since is not None and now - self._failing_since >= STUCK_SECS:
-            waiting = self._reader.pending().items
-            return f"cannot ship telemetry to {name}: {self._last_error}; {waiting} items wait in the ring"
-        if self._refused_at is not None and now - self._refused_at < REFUSED_IS_NEWS_SECS:
-            return f"cannot ship some telemetry to {name}: it was refused and dropped: {self._refusal}"
-        quiet = now - self._moved_at
-        if quiet >= max(2.0 * STUCK_SECS, 3.0 * self._limits.interval_secs) and self._reader.pending().items:
-            return f"cannot ship telemetry to {name}: nothing was sent for {quiet:.0f} s; see the agent's log"
-        return None
+        patience = max(2.0 * STUCK_SECS, 3.0 * self._limits.interval_secs)
+        return self._condition.problem(lambda: self._reader.pending().items, patience=patience)
 
     def finish(self, within_secs: float) -> None:
         """Ask `run` to ship what waits, full batch or not, and to return within that time.
@@ -159,6 +145,14 @@ class Shipper(Generic[B]):
         self._out_items += sign * batch.items
         self._out_bytes += sign * batch.raw_bytes
 
+    def _at_least(self) -> Waiting:
+        """What waits: exactly, or more than a batch at least. To ask the ring for each batch would cost too much."""
+        known, limits = self._known, self._limits
+        if self._replay.active or (known.items < limits.max_items and known.bytes < limits.max_bytes):
+            self._known = self._waiting()
+            self._replay.measure(self._clock(), self._known.items)
+        return self._known
+
     def _give_back(self, batch: B) -> None:
         self._count_out(batch, -1)
         self._replay.handed_out(-batch.items)
@@ -169,15 +163,19 @@ class Shipper(Generic[B]):
         if self._rests:
             batch, rest = self._rests.popleft()
         else:
-            found = self._reader.next(max_items=limits.max_items, max_bytes=limits.max_bytes)
+            # A slow peer gets fewer and smaller requests, so that each meets its deadline.
+            most = limits.max_items * min(self._window.size, limits.full_batches)
+            found = self._reader.next(max_items=most, max_bytes=limits.max_bytes)
             if found is None:
+                self._known = Waiting(0, 0)
                 self._waiting_since = None
                 return
             batch, rest = found, found
             self._count_out(found, 1)
+            self._known = Waiting(self._known.items - found.items, self._known.bytes - found.raw_bytes)
             self._replay.handed_out(found.items)
         self._in_flight += 1
-        self._waiting_since = self._moved_at = self._clock()
+        self._waiting_since = self._condition.moved_at = self._clock()
         tasks.create_task(self._ship(batch, rest, self._window.ticket), name="telemetry batch")
 
     async def _next_is_due(self) -> bool:
@@ -201,7 +199,7 @@ class Shipper(Generic[B]):
         now = self._clock()
         most = 1 if self._backoff.failures else self._window.size
         if self._in_flight >= most:
-            self._window.is_limit = bool(self._rests) or self._waiting().items >= self._limits.max_items
+            self._window.is_limit = bool(self._rests) or self._at_least().items >= self._limits.max_items
             return STUCK_SECS
         if self._retry_at is not None:
             if now < self._retry_at:
@@ -209,16 +207,16 @@ class Shipper(Generic[B]):
             self._retry_at = None
         if self._rests:
             return None
-        waiting = self._waiting()
+        waiting = self._at_least()
         if waiting.items <= 0:
             self._waiting_since = None
-            self._moved_at = now
+            self._condition.moved_at = now
             self._window.is_limit = False
             return NOTHING_WAITS
         if self._waiting_since is None:
             self._waiting_since = now
         limits = self._limits
-        pace = self._replay.look(now, waiting.items, done_below=2 * limits.max_items)
+        pace = self._replay.wait(now, waiting.items, done_below=2 * limits.max_items)
         if pace > 0.0 and not self._finishing:
             return pace
         if waiting.items >= limits.max_items or waiting.bytes >= limits.max_bytes or self._finishing:
@@ -262,7 +260,8 @@ class Shipper(Generic[B]):
                 if sent.retry.rest is not batch:
                     self._rests.append((batch, sent.retry.rest))
                     done = True
-            self._tell_of_losses(batch, sent)
+            if sent.refused or sent.rejected:
+                self._condition.lost(batch.signal, sent)
         finally:
             if not done:
                 self._give_back(batch)
@@ -278,48 +277,16 @@ class Shipper(Generic[B]):
 
     def _succeeded(self) -> None:
         self._window.succeeded()
-        if self._failing_since is not None:
-            lasted = self._clock() - self._failing_since
-            logger.info(
-                "telemetry is shipped again",
-                extra={"destination": self._destination.name, "after_secs": round(lasted, 1)},
-            )
-            self._replay.begin()
         self._backoff.succeeded()
-        self._failing_since = self._retry_at = None
-        self._last_success_at = self._clock()
+        # What the peer asked another batch to wait is still waited.
+        if self._condition.succeeded():
+            self._replay.begin()
 
     def _failed(self, sent: Sent, ticket: int) -> None:
         now = self._clock()
-        self._last_error, self._last_error_at = sent.reason, now
         self._window.failed(ticket)
-        if self._failing_since is None:
-            self._failing_since = now
-            logger.warning(
-                "telemetry cannot be shipped; the ring keeps it",
-                extra={"destination": self._destination.name, "reason": sent.reason},
-            )
+        self._condition.failed(sent.reason)
         asked = sent.retry.after_secs if sent.retry else None
         if self._retry_at is None or asked is not None:
             # Batches that fail together are one failure, but each may ask for a longer wait.
             self._retry_at = max(self._retry_at or now, now + self._backoff.delay(asked))
-
-    def _tell_of_losses(self, batch: Batch, sent: Sent) -> None:
-        if not (sent.refused or sent.rejected):
-            return
-        now = self._clock()
-        is_news = self._refused_at is None or now - self._refused_at >= REFUSED_IS_NEWS_SECS
-        if sent.refused:
-            self._last_error, self._last_error_at = sent.reason, now
-        if is_news:
-            logger.error(
-                "telemetry was refused and dropped",
-                extra={
-                    "destination": self._destination.name,
-                    "signal": batch.signal.value,
-                    "refused": sent.refused,
-                    "rejected": sent.rejected,
-                    "reason": sent.reason,
-                },
-            )
-        self._refused_at, self._refusal = now, sent.reason

@@ -25,6 +25,8 @@ class ListReader:
         self._waiting: deque[Part] = deque()
         self._new = asyncio.Event()
         self.out: list[Part] = []
+        self._records: dict[int, list[Part]] = {}
+        """Of each batch that is out, by its identity."""
         self.done: list[Part] = []
         self.returns = 0
 
@@ -52,6 +54,7 @@ class ListReader:
             raw_bytes=sum(each.raw_bytes for each in joined),
         )
         self.out.append(batch)
+        self._records[id(batch)] = joined
         return batch
 
     def taken(self, batch: Part) -> None:
@@ -59,9 +62,8 @@ class ListReader:
         self.done.append(batch)
 
     def returned(self, batch: Part) -> None:
-        self._forget(batch)
         self.returns += 1
-        self._waiting.appendleft(batch)
+        self._waiting.extendleft(reversed(self._forget(batch)))
         self._new.set()
 
     def pending(self) -> Pending:
@@ -79,9 +81,9 @@ class ListReader:
             return False
         return True
 
-    def _forget(self, batch: Part) -> None:
+    def _forget(self, batch: Part) -> list[Part]:
         for number, each in enumerate(self.out):
             if each is batch:
                 del self.out[number]
-                return
+                return self._records.pop(id(batch))
         raise AssertionError("a batch was given back twice, or was never handed out")

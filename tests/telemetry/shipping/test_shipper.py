@@ -90,6 +90,24 @@ async def test_a_batch_of_many_bytes_leaves_at_once() -> None:
     assert [items for _, items in peer.attempts] == [60]
 
 
+async def test_full_batches_leave_together_as_the_window_grows_and_alone_after_failures() -> None:
+    reader, peer = ListReader(), Peer()
+    peer.secs = 0.1
+    async with running(reader, peer, BatchLimits(max_items=100, full_batches=4, replay_items_per_sec=1e6)) as shipper:
+        for _ in range(300):
+            reader.add(100)
+        await asyncio.sleep(2.0)
+        sizes = [items for _, items in peer.attempts]
+        assert sizes[0] == 100
+        assert max(sizes) == 400
+        peer.answer = busy()
+        for _ in range(300):
+            reader.add(100)
+        await asyncio.sleep(60)
+        assert shipper.progress.window == 1
+        assert peer.attempts[-1][1] == 100
+
+
 async def test_a_partial_batch_leaves_after_the_interval() -> None:
     reader, peer = ListReader(), Peer()
     async with running(reader, peer):
@@ -171,6 +189,23 @@ async def test_the_wait_is_at_least_what_the_peer_asks_for() -> None:
         reader.add(100)
         await asyncio.sleep(50)
     assert [round(at - peer.attempts[0][0]) for at, _ in peer.attempts] == [0, 20, 40]
+
+
+async def test_what_the_peer_asks_of_one_batch_holds_for_all_though_others_succeed() -> None:
+    reader, peer = ListReader(), Peer()
+    peer.secs = 1.0
+    async with running(reader, peer, BatchLimits(max_items=100, replay_items_per_sec=1e6)) as shipper:
+        for _ in range(400):
+            reader.add(100)
+        await asyncio.sleep(40)
+        assert peer.in_flight > 1
+        answers = iter([later(reader.out[0], "HTTP 429", after_secs=20.0)])
+        peer.answer = lambda batch: next(answers, None) or taken(batch)
+        await asyncio.sleep(1.1)
+        assert (shipper.progress.failures, peer.in_flight) == (0, 0)
+        began, before = now(), len(peer.attempts)
+        await asyncio.sleep(30)
+    assert peer.attempts[before][0] - began >= 18.5
 
 
 async def test_a_peer_cannot_ask_for_a_day() -> None:
@@ -275,6 +310,19 @@ async def test_a_destination_that_breaks_stops_nothing(caplog: pytest.LogCapture
         counts = shipper.progress.counts[Signal.TRACES]
     assert (counts.refused, counts.items) == (100, 100)
     assert "bug" in caplog.text
+
+
+async def test_a_short_failure_is_counted_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    reader, peer = ListReader(), Peer()
+    peer.answer = busy()
+    async with running(reader, peer) as shipper:
+        reader.add(100)
+        await asyncio.sleep(2)
+        peer.answer = taken
+        await asyncio.sleep(10)
+        assert shipper.progress.counts[Signal.TRACES].retries == 2
+    assert len(reader.done) == 1
+    assert not caplog.records
 
 
 async def test_an_outage_is_a_problem_after_a_minute_and_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
