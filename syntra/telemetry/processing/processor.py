@@ -126,9 +126,9 @@ class Processor:
         return Processed(
             records=records,
             received=batch.received,
-            rejected=batch.rejected.total() if batch.rejected else 0,
+            rejected=batch.rejections(),
             message=rejection(batch.rejected) if batch.rejected else "",
-            sampled_out=batch.sampled_out,
+            sampled_out=batch.dropped - batch.rejections(),
         )
 
     def _process_logs(self, data: bytes, identity: Identity | None, checked: bool) -> Processed:

@@ -31,7 +31,7 @@ _NO_TRACE = bytes(16)
 _NO_SPAN = bytes(8)
 
 _IDS_LENGTH = 28
-_IDS = struct.Struct(">H16sH8sH8xH").unpack_from
+_IDS = struct.Struct(">H16sHQH8xH").unpack_from
 """Tag and length of the trace id, the id, the same of the span id; then two bytes at 28, and two at 38."""
 _TIMES = struct.Struct("<HBQBQ").unpack_from
 """Tag and value of the kind in one number, tag and value of the start, tag and value of the end."""
@@ -130,7 +130,7 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
     add = trace_ids.append
     tails: set[bytes] = set()
     ids, times, kinds, log = _IDS, _TIMES, _KINDS, log2
-    no_trace, no_span, name_tag, parent_tag = _NO_TRACE, _NO_SPAN, _NAME, _PARENT
+    no_trace, name_tag, parent_tag = _NO_TRACE, _NAME, _PARENT
     total, limit, offset, doubling = SUM, LIMIT, OFFSET, PER_DOUBLING
     for raw in raws:
         try:
@@ -154,7 +154,7 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
             and kind in kinds
             and start
             and trace_id != no_trace
-            and span_id != no_span
+            and span_id
         ):
             cell = cells[key]
             duration = end - start
