@@ -25,6 +25,8 @@ from syntra.telemetry.sampling.threshold import adjusted_count, encode, parse_th
 from syntra.telemetry.sampling.verdicts import Verdicts
 from syntra.telemetry.signals import Signal
 
+_LOGS = Signal.LOGS.value
+
 THRESHOLD = "sampling.threshold"
 RANDOMNESS = "sampling.randomness"
 ERROR = 17
@@ -88,8 +90,8 @@ class LogStage:
                     self._scope(batch, sender, scope.items)
             service = sender.service
             received = batch.received - before[0]
-            service.received[Signal.LOGS] += received
-            service.kept[Signal.LOGS] += received - (batch.sampled_out - before[1])
+            service.received[_LOGS] += received
+            service.kept[_LOGS] += received - (batch.sampled_out - before[1])
 
     def _scope(self, batch: LogBatch, sender: Sender, items: Any) -> None:
         rows = list(map(_COLUMNS, items))

@@ -13,6 +13,9 @@ from syntra.telemetry.processing.identity import Identity, identified
 from syntra.telemetry.processing.services import Service, Services
 from syntra.telemetry.signals import Signal
 
+_METRICS = Signal.METRICS.value
+_PROFILES = Signal.PROFILES.value
+
 _NO_TIME = "a data point's time is 0"
 _NO_TEMPORALITY = "a metric's aggregation temporality is unspecified"
 
@@ -50,8 +53,8 @@ def check_metrics(batch: FullBatch, services: Services, identity: Identity | Non
                 del scope.metrics[:]
                 scope.metrics.extend(stay)
         batch.received += received
-        service.received[Signal.METRICS] += received
-        service.kept[Signal.METRICS] += kept
+        service.received[_METRICS] += received
+        service.kept[_METRICS] += kept
 
 
 def check_profiles(batch: FullBatch, services: Services, identity: Identity | None) -> None:
@@ -62,8 +65,8 @@ def check_profiles(batch: FullBatch, services: Services, identity: Identity | No
         service = _identify(batch, resource_profiles, services, identity, strings)
         count = sum(len(scope.profiles) for scope in resource_profiles.scope_profiles)
         batch.received += count
-        service.received[Signal.PROFILES] += count
-        service.kept[Signal.PROFILES] += count
+        service.received[_PROFILES] += count
+        service.kept[_PROFILES] += count
 
 
 def _identify(

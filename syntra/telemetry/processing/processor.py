@@ -20,9 +20,11 @@ from syntra.telemetry.processing.logs import LogBatch, LogStage
 from syntra.telemetry.processing.metrics import FullBatch, check_metrics, check_profiles
 from syntra.telemetry.processing.outcome import ErrorExtractor, Processed, rejection
 from syntra.telemetry.processing.outlines import LogsOutline, TracesOutline, remove_empty
+from syntra.telemetry.processing.pieces import MAX_ITEM_BYTES, PIECE_BYTES, pieces
 from syntra.telemetry.processing.red import CellBudget
 from syntra.telemetry.processing.red_metrics import add_service
 from syntra.telemetry.processing.services import Service, Services
+from syntra.telemetry.processing.spans import MAX_REJECTED
 from syntra.telemetry.processing.traces import Batch, TraceStage, has_exception
 from syntra.telemetry.processing.view import SamplingView, ServiceView, service_view
 from syntra.telemetry.sampling.sampler import Sampler
@@ -32,6 +34,9 @@ from syntra.utils.frozen import frozen
 
 IDLE_TICKS = 40
 """Drains without a span after which a series is removed, and without an item after which a service is: 10 minutes."""
+
+MAX_MESSAGES = 8
+"""Messages about rejected items that the answer to a large request has."""
 
 _REQUESTS: dict[Signal, Any] = {
     Signal.TRACES: ExportTraceServiceRequest,
@@ -97,6 +102,37 @@ class Processor:
         """
         checked = not isinstance(request, bytes)
         data = request if isinstance(request, bytes) else request.SerializeToString()
+        if len(data) > PIECE_BYTES and signal.is_concatenable:
+            return self._process_pieces(signal, data, identity, checked)
+        return self._process_whole(signal, data, identity, checked)
+
+    def _process_pieces(self, signal: Signal, data: bytes, identity: Identity | None, checked: bool) -> Processed:
+        """A large request piece by piece: it takes no more memory than a small one, and others get their turn."""
+        records: list[Record] = []
+        received = rejected = sampled_out = oversized = 0
+        messages: dict[str, None] = {}
+        for piece in pieces(data):
+            done = self._process_whole(signal, piece.data, identity, checked)
+            records += done.records
+            oversized += piece.oversized
+            received += done.received
+            rejected += done.rejected
+            sampled_out += done.sampled_out
+            if done.message and len(messages) < MAX_MESSAGES:
+                messages[done.message] = None
+            if rejected > MAX_REJECTED and rejected > received // 2:
+                raise BadData(f"cannot accept the request: {done.message}; {rejected} of {received} so far")
+        if oversized:
+            messages[f"rejected {oversized}: larger than {MAX_ITEM_BYTES} bytes"] = None
+        return Processed(
+            records=records,
+            received=received + oversized,
+            rejected=rejected + oversized,
+            message="; ".join(messages),
+            sampled_out=sampled_out,
+        )
+
+    def _process_whole(self, signal: Signal, data: bytes, identity: Identity | None, checked: bool) -> Processed:
         if signal is Signal.TRACES:
             return self._process_traces(data, identity, checked)
         if signal is Signal.LOGS:
@@ -126,9 +162,9 @@ class Processor:
         return Processed(
             records=records,
             received=batch.received,
-            rejected=batch.rejected.total() if batch.rejected else 0,
+            rejected=batch.rejections(),
             message=rejection(batch.rejected) if batch.rejected else "",
-            sampled_out=batch.sampled_out,
+            sampled_out=batch.dropped - batch.rejections(),
         )
 
     def _process_logs(self, data: bytes, identity: Identity | None, checked: bool) -> Processed:

@@ -34,8 +34,9 @@ class Service:
         self.recent = Recent()
         self.traces = traces
         self.logs = logs
-        self.received = dict.fromkeys(Signal, 0)
-        self.kept = dict.fromkeys(Signal, 0)
+        # By the signals' names: hashing a member of an Enum runs Python code.
+        self.received = {signal.value: 0 for signal in Signal}
+        self.kept = {signal.value: 0 for signal in Signal}
         self.idle_ticks = 0
         self.received_before = 0
 
@@ -77,16 +78,19 @@ class Services:
         self._limit = limit
         self._budget = budget
         self._numbers = 0
-        self._senders: dict[Identity | None, dict[bytes, Sender]] = {}
+        self._senders: dict[int, tuple[Identity | None, dict[bytes, Sender]]] = {}
+        """By the id of the identity, which is held with it: hashing an identity takes a microsecond."""
         self._cached = 0
         self.known: dict[str, Service] = {}
 
     def senders(self, identity: Identity | None) -> dict[bytes, Sender]:
         """The senders known with this identity, by their resource as it was sent."""
-        found = self._senders.get(identity)
-        if found is None:
-            found = self._senders[identity] = {}
-        return found
+        known = self._senders.get(id(identity))
+        if known is None:
+            if len(self._senders) >= _CACHED_RESOURCES:
+                self._forget_senders()
+            known = self._senders[id(identity)] = (identity, {})
+        return known[1]
 
     def sender(self, identity: Identity | None, encoded: bytes) -> Sender:
         """Resolve an encoded resource. Raises BadData if it cannot be decoded."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Sequence
 from math import log2
 from operator import attrgetter
 from typing import Any
@@ -27,11 +26,14 @@ from syntra.telemetry.sampling.threshold import adjusted_count, randomness_of
 BAD_TRACE_ID = "a span's trace id is not 16 bytes other than zero"
 BAD_SPAN_ID = "a span's span id is not 8 bytes other than zero"
 
+MAX_REJECTED = 10_000
+"""A request with more rejected spans than this, and more than accepted ones, is refused as a whole."""
+
 _NO_TRACE = bytes(16)
 _NO_SPAN = bytes(8)
 
 _IDS_LENGTH = 28
-_IDS = struct.Struct(">H16sH8sH8xH").unpack_from
+_IDS = struct.Struct(">H16sHQH8xH").unpack_from
 """Tag and length of the trace id, the id, the same of the span id; then two bytes at 28, and two at 38."""
 _TIMES = struct.Struct("<HBQBQ").unpack_from
 """Tag and value of the kind in one number, tag and value of the start, tag and value of the end."""
@@ -121,16 +123,16 @@ def stamp(raw: bytes, state: bytes) -> bytes:
     return raw[:_IDS_LENGTH] + b"\x1a" + bytes((len(state),)) + state + raw[_IDS_LENGTH:]
 
 
-def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
+def scan(raws: list[bytes], cells: Cells) -> Scan:
     """Read encoded spans and count them in `cells`. Raises BadData if one cannot be decoded."""
     found = Scan()
     marked, unusual = found.marked, found.unusual
-    found.raws = kept = list(raws)
+    rejected: set[int] = set()
     trace_ids: list[bytes] = []
     add = trace_ids.append
     tails: set[bytes] = set()
     ids, times, kinds, log = _IDS, _TIMES, _KINDS, log2
-    no_trace, no_span, name_tag, parent_tag = _NO_TRACE, _NO_SPAN, _NAME, _PARENT
+    no_trace, name_tag, parent_tag = _NO_TRACE, _NAME, _PARENT
     total, limit, offset, doubling = SUM, LIMIT, OFFSET, PER_DOUBLING
     for raw in raws:
         try:
@@ -154,7 +156,7 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
             and kind in kinds
             and start
             and trace_id != no_trace
-            and span_id != no_span
+            and span_id
         ):
             cell = cells[key]
             duration = end - start
@@ -175,7 +177,9 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
         if span.rejection:
             found.rejected = found.rejected or Counter()
             found.rejected[span.rejection] += 1
-            del kept[len(trace_ids)]
+            rejected.add(len(trace_ids) + len(rejected))
+            if len(rejected) > MAX_REJECTED and len(rejected) > len(trace_ids):
+                raise BadData(f"cannot accept the request: {span.rejection}, and so for most spans")
             continue
         index = len(trace_ids)
         unusual[index] = span
@@ -187,6 +191,7 @@ def scan(raws: Sequence[bytes], cells: Cells) -> Scan:
             marked.add(span.trace_id)
         add(span.trace_id)
     found.trace_ids = trace_ids
+    found.raws = [raw for index, raw in enumerate(raws) if index not in rejected] if rejected else raws
     return found
 
 

@@ -22,6 +22,8 @@ from syntra.telemetry.sampling.threshold import encode, randomness_of
 from syntra.telemetry.sampling.verdicts import Verdicts
 from syntra.telemetry.signals import Signal
 
+_TRACES = Signal.TRACES.value
+
 _EVENT_TAG = b"\x5a"
 _EXCEPTION = b"\x12\x09exception"
 """An event's name: field 2, nine bytes. The name follows the tag, the length and the time of the event."""
@@ -49,8 +51,11 @@ class Batch:
         self.exceptions = exceptions
         self.changed = False
         self.received = 0
-        self.sampled_out = 0
-        self.rejected: Counter[str] = Counter()
+        self.dropped = 0
+        """Spans sampled out or rejected."""
+        self.emptied = False
+        """Whether a scope has lost all of its spans."""
+        self.rejected: Counter[str] | None = None
         self.failures: list[tuple[bytes, Sender]] = []
         """Encoded spans with an exception, each with its sender."""
 
@@ -61,13 +66,19 @@ class Batch:
 
     def remaining(self) -> int:
         """The number of spans to keep, once the batch has been through the stage."""
-        return self.received - self.sampled_out - self.rejected.total()
+        return self.received - self.dropped
+
+    def rejections(self) -> int:
+        """The number of rejected spans."""
+        return self.rejected.total() if self.rejected else 0
 
     def encoded(self, request: bytes) -> bytes:
         """The kept spans: the request itself if nothing has changed."""
         if not self.changed:
             return request
-        return bytes(self.outline.SerializeToString()) if remove_empty(self.outline) else b""
+        if self.emptied:
+            remove_empty(self.outline)
+        return bytes(self.outline.SerializeToString())
 
     def errors(self, extractor: ErrorExtractor) -> list[dict[str, Any]]:
         """The errors of the remembered spans. Raises BadData for a span that cannot be decoded."""
@@ -100,14 +111,13 @@ class TraceStage:
             if sender.encoded != encoded:
                 parts[:] = [sender.encoded]
                 batch.changed = True
-            before = batch.received, batch.sampled_out + batch.rejected.total()
+            received, dropped = batch.received, batch.dropped
             for scope in resource_spans.scopes:
                 if scope.items:
                     self._scope(batch, sender, scope.items, now)
-            service = sender.service
-            received = batch.received - before[0]
-            service.received[Signal.TRACES] += received
-            service.kept[Signal.TRACES] += received - (batch.sampled_out + batch.rejected.total() - before[1])
+            received = batch.received - received
+            sender.service.received[_TRACES] += received
+            sender.service.kept[_TRACES] += received - (batch.dropped - dropped)
 
     def _scope(self, batch: Batch, sender: Sender, items: Any, now: float) -> None:
         service = sender.service
@@ -115,10 +125,12 @@ class TraceStage:
         found = scan(raws, service.cells)
         batch.received += len(raws)
         if found.rejected:
-            batch.rejected += found.rejected
+            batch.rejected = (batch.rejected or Counter()) + found.rejected
+            batch.dropped += found.rejected.total()
             batch.changed = True
             raws = found.raws
             items[:] = raws
+            batch.emptied = batch.emptied or not raws
         marked, trace_ids = found.marked, found.trace_ids
         if batch.exceptions:
             for index, raw in enumerate(raws):
@@ -162,8 +174,10 @@ class TraceStage:
                 state = states[verdict] = b"ot=th:" + encode(verdict).encode()
             chosen.append(stamp(raws[index], state))
         batch.changed = True
-        batch.sampled_out += len(raws) - len(chosen)
+        batch.dropped += len(raws) - len(chosen)
         items[:] = chosen
+        if not chosen:
+            batch.emptied = True
         return forced
 
     def _judge(self, trace_ids: list[bytes], share: Share, suffix: bytes, now: float) -> list[tuple[int, int]]:
