@@ -187,8 +187,8 @@ class OtlpHandler(BaseHTTPRequestHandler):
                     body = self._peer.read_body(length)
                     self._unread = 0
                     return self._receive(signal, encoding, body)
-            with Reservation(self._intake, limit) as room:
-                room.grow_to(min(length or 0, limit))
+            with Reservation(self._intake, _with_growth(limit)) as room:
+                room.grow_to(length or 0)
                 if expects is not None:
                     self._continue()
                 pieces = self._peer.pieces(length) if length is not None else self._peer.chunked_pieces()
@@ -213,7 +213,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
             if size > limit:
                 self._service.had_large = True
                 raise _too_large(limit)
-            room.grow_to(size)
+            room.grow_to(_with_growth(size))
             body.write(piece)
         return body.getvalue()
 
@@ -322,6 +322,11 @@ class OtlpHandler(BaseHTTPRequestHandler):
 
 def _healthz() -> tuple[str, bytes]:
     return "text/plain; charset=utf-8", b"ok\n"
+
+
+def _with_growth(size: int) -> int:
+    """`BytesIO` allocates an eighth more than it needs."""
+    return size + (size >> 3)
 
 
 def _too_large(limit: int) -> HttpRefusal:

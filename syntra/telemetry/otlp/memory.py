@@ -15,6 +15,9 @@ LARGE_REQUEST_BYTES = 4 << 20
 
 _STATM = Path("/proc/self/statm")
 _PAGE_BYTES = 4096
+# malloc.h of glibc.
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 class Reservation:
@@ -42,6 +45,18 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def limit_allocator() -> None:
+    """Set the C library's allocator for large requests in many threads; a process with receivers calls this first.
+
+    Blocks of 1 MiB and more get a mapping of their own, so they grow without a copy and return to the system when they
+    are freed. By default the threshold rises to the largest block seen, and each thread may have an arena of its own.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_M_ARENA_MAX, 2)
 
 
 def return_freed_memory() -> None:

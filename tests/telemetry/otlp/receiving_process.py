@@ -10,6 +10,7 @@ from syntra.telemetry.otlp.grpc_server import GrpcReceiver
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
 from syntra.telemetry.otlp.json_decoder import decode_json
+from syntra.telemetry.otlp.memory import limit_allocator
 from syntra.telemetry.signals import Signal
 from tests.telemetry.otlp.small_intake import SmallIntake
 
@@ -21,6 +22,7 @@ def decode(signal: Signal, body: bytes) -> bytes | Message:
 
 async def main() -> None:
     """Listen on free ports of loopback."""
+    limit_allocator()
     intake = SmallIntake(keeps=False)
     http = HttpReceiver(intake, decode, port=0, limits=HttpLimits(head_secs=5, body_secs=5))
     grpc = GrpcReceiver(intake, port=0)
