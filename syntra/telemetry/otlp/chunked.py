@@ -35,11 +35,6 @@ class ChunkedDecoder:
         """Whether the last chunk and the trailers have come."""
         return self._state == _DONE
 
-    @property
-    def wanted(self) -> int:
-        """Bytes that the current chunk still needs, 0 between chunks."""
-        return self._left if self._state == _IN_DATA else 0
-
     def feed(self, data: bytes) -> list[bytes]:
         """The parts of the body in `data`, without extensions and trailers. Raises HttpRefusal when it is malformed."""
         data = self._kept + data if self._kept else data

@@ -31,17 +31,27 @@ class Failures:
     def failed(self, signal: Signal, body: bytes, error: Exception) -> Overloaded | None:
         """Note a failure. Returns what the sender gets: Overloaded to try again, None when it must give up."""
         key = (len(body), zlib.crc32(body))
-        kind = f"{signal.value} {type(error).__name__}"
+        self.log_once(signal.value, error)
         with self._lock:
             # Taken out and put back: the oldest stands first.
             attempts = self._attempts.pop(key, 0) + 1
             self._attempts[key] = attempts
             if len(self._attempts) > REMEMBERED:
                 del self._attempts[next(iter(self._attempts))]
+        if attempts >= MAX_ATTEMPTS:
+            return None
+        return try_again()
+
+    def log_once(self, place: str, error: Exception) -> None:
+        """Log an unexpected error if it is the first of its type at this place."""
+        kind = f"{place} {type(error).__name__}"
+        with self._lock:
             is_new = kind not in self._logged
             self._logged.add(kind)
         if is_new:
-            logger.error("otlp request failed", extra={"signal": signal.value}, exc_info=error)
-        if attempts >= MAX_ATTEMPTS:
-            return None
-        return Overloaded("cannot process the request: internal error; try again", RETRY_SECS)
+            logger.error("otlp request failed", extra={"place": place}, exc_info=error)
+
+
+def try_again() -> Overloaded:
+    """What the sender of a request gets that failed for no fault of its own."""
+    return Overloaded("cannot process the request: internal error; try again", RETRY_SECS)

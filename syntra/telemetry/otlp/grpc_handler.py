@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import grpc
 
 from syntra.telemetry.intake import BadData, Intake, Overloaded, Source
-from syntra.telemetry.otlp.failures import Failures
+from syntra.telemetry.otlp.failures import Failures, try_again
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits
 from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, resident_bytes
 from syntra.telemetry.otlp.responses import (
@@ -115,6 +115,9 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
                 error = rpc_overloaded(busy)
             except _Failed:
                 error = rpc_internal("internal error")
+            except Exception as unexpected:  # noqa: BLE001 - grpcio would answer UNKNOWN
+                self._failures.log_once("grpc", unexpected)
+                error = rpc_overloaded(try_again())
             return await context.abort(_CODES[error.code], error.message, (("grpc-status-details-bin", error.details),))
 
         return export

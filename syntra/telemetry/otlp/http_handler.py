@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from syntra.telemetry.intake import BadData, Intake, Overloaded, Source
 from syntra.telemetry.otlp.cors import Cors
 from syntra.telemetry.otlp.decompress import ACCEPTED, Decompress, UnknownEncoding, decompressor
-from syntra.telemetry.otlp.failures import Failures
+from syntra.telemetry.otlp.failures import Failures, try_again
 from syntra.telemetry.otlp.http_connection import LARGE_BYTES, Connection, SenderGone
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, Reservation
@@ -104,6 +104,12 @@ class OtlpHandler(BaseHTTPRequestHandler):
                 answer = self._answer(self._parse(raw))
             except HttpRefusal as error:
                 answer = self._refused(error)
+            except SenderGone:
+                raise
+            except Exception as error:  # noqa: BLE001 - not even a bug here may leave the sender without an answer
+                self._service.failures.log_once("http", error)
+                self.close_connection = True
+                answer = overloaded(try_again(), self._encoding())
             self._finish(answer)
         except SenderGone:
             self.close_connection = True

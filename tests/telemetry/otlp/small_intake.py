@@ -28,10 +28,13 @@ class SmallIntake:
         self.refusals: Counter[tuple[Signal | None, str]] = Counter()
         self.outcome = Outcome()
         self.error: Exception | None = None
+        self.reserve_error: Exception | None = None
         self.gate: threading.Event | None = None
         self._lock = threading.Lock()
 
     def reserve(self, size: int) -> AbstractContextManager[None]:
+        if self.reserve_error is not None:
+            raise self.reserve_error
         with self._lock:
             if self.reserved + size > self.budget:
                 raise Overloaded("no memory for the request", 1.5)

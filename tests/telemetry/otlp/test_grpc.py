@@ -159,6 +159,13 @@ async def test_an_unexpected_error_is_retried_a_few_times_and_then_given_up() ->
         assert await send(port, b"poison") == b""
 
 
+async def test_a_bug_before_the_message_is_processed_is_unavailable() -> None:
+    intake = SmallIntake()
+    intake.reserve_error = RuntimeError("a bug")
+    async with receiving(intake) as (_, port):
+        assert (await refused(port, b"x"))[0] is grpc.StatusCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 async def test_a_message_over_the_limit_is_resource_exhausted(compression: grpc.Compression) -> None:
     intake = SmallIntake()

@@ -103,6 +103,12 @@ def test_an_unexpected_error_is_retried_a_few_times_and_then_given_up(client: Ra
     assert client.ask(post(b"another")).status == 200
 
 
+def test_a_bug_before_the_body_is_read_is_503(client: RawClient, intake: SmallIntake) -> None:
+    intake.reserve_error = RuntimeError("a bug")
+    refused(client.ask(post(b"x")), 503, PROTOBUF)
+    assert client.is_closed()
+
+
 def test_unknown_paths_are_404(client: RawClient) -> None:
     for path in ("/", "/v1/trace", "/v1/traces/", "/V1/traces"):
         refused(client.ask(post(b"x", path)), 404, PROTOBUF)
