@@ -135,6 +135,8 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
         if not isinstance(message, bytes):
             self._intake.refused(signal, "bad_data")
             raise BadData("the request has no message")
+        peer = context.peer()
+        source = self._sources.get(peer) or self._source(peer)
         if len(message) >= LARGE_REQUEST_BYTES:
             self.had_large = True
         try:
@@ -142,8 +144,6 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
         except Overloaded:
             self._intake.refused(signal, "overloaded")
             raise
-        peer = context.peer()
-        source = self._sources.get(peer) or self._source(peer)
         with room:
             try:
                 outcome = await self._intake.receive_async(signal, message, source)

@@ -21,7 +21,7 @@ from syntra.telemetry.otlp.cors import Cors
 from syntra.telemetry.otlp.decompress import ACCEPTED, Decompress, UnknownEncoding, decompressor
 from syntra.telemetry.otlp.failures import Failures, try_again
 from syntra.telemetry.otlp.http_connection import LARGE_BYTES, Connection, SenderGone
-from syntra.telemetry.otlp.http_limits import HttpLimits
+from syntra.telemetry.otlp.http_limits import HttpLimits, with_growth
 from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, Reservation
 from syntra.telemetry.otlp.request_head import HeadParser, HttpRefusal, RequestHead
 from syntra.telemetry.otlp.responses import Answer, Encoding, bad_data, overloaded, refusal, success
@@ -76,6 +76,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
         self._peer = listener.opened[request.fileno()]
         self._service = listener.service
         self._limits = self._service.limits
+        self._body_bytes = self._limits.body_bytes
         self._intake = self._service.intake
         self._source = Source(address=self._peer.address, transport="http")
         self._heads = HeadParser()
@@ -177,7 +178,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
                 accepted = (("Accept-Encoding", ACCEPTED),)
                 raise HttpRefusal(415, f"Content-Encoding must be one of {ACCEPTED}", "encoding", accepted) from None
         length = head.content_length
-        limit = self._limits.max_request_bytes
+        limit = self._body_bytes
         if length is None and not head.is_chunked:
             raise HttpRefusal(411, "a request needs Content-Length or chunks", "length", closes=True)
         if length is not None and length > limit:
@@ -193,7 +194,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
                     body = self._peer.read_body(length)
                     self._unread = 0
                     return self._receive(signal, encoding, body)
-            with Reservation(self._intake, _with_growth(limit)) as room:
+            with Reservation(self._intake, with_growth(limit)) as room:
                 room.grow_to(length or 0)
                 if expects is not None:
                     self._continue()
@@ -211,7 +212,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
         """The body in one piece. `BytesIO` returns its own memory, so a large body is there only once."""
         if decompress is not None:
             pieces = decompress(pieces)
-        limit = self._limits.max_request_bytes
+        limit = self._body_bytes
         size = 0
         body = io.BytesIO()
         for piece in pieces:
@@ -219,7 +220,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
             if size > limit:
                 self._service.had_large = True
                 raise _too_large(limit)
-            room.grow_to(_with_growth(size))
+            room.grow_to(with_growth(size))
             body.write(piece)
         return body.getvalue()
 
@@ -265,7 +266,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
         """What the objects of a JSON document need in memory; hostile ones need twenty times their length."""
         containers = body.count(b"{") + body.count(b"[")
         cost = 184 * containers + 56 * body.count(b",") + len(body)
-        if cost > self._limits.max_memory_bytes:
+        if cost + with_growth(len(body)) > self._limits.max_memory_bytes:
             raise HttpRefusal(413, "the JSON body has too many objects; send smaller requests", "too_large")
         return cost
 
@@ -328,11 +329,6 @@ class OtlpHandler(BaseHTTPRequestHandler):
 
 def _healthz() -> tuple[str, bytes]:
     return "text/plain; charset=utf-8", b"ok\n"
-
-
-def _with_growth(size: int) -> int:
-    """`BytesIO` allocates an eighth more than it needs."""
-    return size + (size >> 3)
 
 
 def _too_large(limit: int) -> HttpRefusal:

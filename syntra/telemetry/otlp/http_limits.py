@@ -12,7 +12,7 @@ class HttpLimits:
     max_request_bytes: int = 64 << 20
     """The longest body, before and after decompression; 413 above."""
     max_memory_bytes: int = 96 << 20
-    """What all requests together may use. A JSON body whose objects need more can never be read; 413."""
+    """What all requests together may use. A request that alone needs more can never be read; 413."""
     max_head_bytes: int = 16 << 10
     """Request line and headers; 431 above."""
     max_connections: int = 512
@@ -29,3 +29,13 @@ class HttpLimits:
     drain_bytes: int = 256 << 10
     """How much of a refused body the receiver reads, so that the connection stays usable."""
     drain_secs: float = 5.0
+
+    @property
+    def body_bytes(self) -> int:
+        """The longest body: within `max_request_bytes`, and with its buffer within `max_memory_bytes`."""
+        return min(self.max_request_bytes, self.max_memory_bytes * 8 // 9)
+
+
+def with_growth(size: int) -> int:
+    """What `BytesIO` allocates for `size` bytes: an eighth more."""
+    return size + (size >> 3)

@@ -183,6 +183,19 @@ def test_413_by_length_by_chunks_and_after_decompression(server: HttpReceiver, i
         assert client.ask(post(large[1:])).status == 200
 
 
+def test_a_body_that_never_fits_into_the_memory_is_413_and_not_503(intake: SmallIntake) -> None:
+    server = receiver(intake, HttpLimits(max_memory_bytes=90_000))
+    port = server.listen("127.0.0.1")
+    intake.budget = 90_000
+    with RawClient(port) as client:
+        refused(client.ask(post(b"x" * 80_001)), 413, PROTOBUF)
+    with RawClient(port) as client:
+        packed = gzip.compress(bytes(80_000))
+        assert client.ask(post(packed, headers="Content-Encoding: gzip\r\n")).status == 200
+        refused(client.ask(post(b"{" + b"[]," * 374, content_type=JSON)), 413)
+    server.close(1.0)
+
+
 def test_json_whose_objects_do_not_fit_into_memory_is_413(client: RawClient, intake: SmallIntake) -> None:
     refused(client.ask(post(b"{" + b"[]," * 3000, content_type=JSON)), 413)
     assert intake.received == []
