@@ -7,11 +7,8 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from email.utils import formatdate
-from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import BaseServer
-from time import time
 from typing import Any, Protocol, cast
 
 from google.protobuf.message import Message
@@ -20,6 +17,7 @@ from syntra.telemetry.intake import BadData, Intake, Overloaded, Source
 from syntra.telemetry.otlp.cors import Cors
 from syntra.telemetry.otlp.decompress import ACCEPTED, Decompress, UnknownEncoding, decompressor
 from syntra.telemetry.otlp.failures import Failures, try_again
+from syntra.telemetry.otlp.http_answer import encoded
 from syntra.telemetry.otlp.http_connection import LARGE_BYTES, Connection, SenderGone
 from syntra.telemetry.otlp.http_limits import HttpLimits, with_growth
 from syntra.telemetry.otlp.memory import LARGE_REQUEST_BYTES, Reservation
@@ -37,7 +35,6 @@ PATHS = {
 }
 
 _ENCODINGS = {encoding.value: encoding for encoding in Encoding}
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Route = Callable[[], tuple[str, bytes]]
@@ -304,27 +301,10 @@ class OtlpHandler(BaseHTTPRequestHandler):
                 self.close_connection = True
         if self._service.is_closing or self._peer.timed_out:
             self.close_connection = True
-        self._peer.send(self._encoded(answer, head))
+        extra = self._service.cors.response_headers(head.headers) if head is not None else ()
+        self._peer.send(encoded(answer, head, extra, closes=self.close_connection))
         if self.close_connection and unread != 0:
             self._peer.linger()
-
-    def _encoded(self, answer: Answer, head: RequestHead | None) -> bytes:
-        status, content_type, body, extra = answer
-        lines = [f"HTTP/1.1 {status} {_PHRASES[status]}\r\nDate: {_date()}\r\n"]
-        if status != 204:
-            lines.append(f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n")
-        for name, value in extra:
-            lines.append(f"{name}: {value}\r\n")
-        if head is not None and self._service.cors.is_enabled:
-            for name, value in self._service.cors.response_headers(head.headers):
-                lines.append(f"{name}: {value}\r\n")
-        if self.close_connection:
-            lines.append("Connection: close\r\n")
-        elif head is not None and not head.is_http_1_1:
-            lines.append("Connection: keep-alive\r\n")
-        lines.append("\r\n")
-        encoded = "".join(lines).encode("latin-1")
-        return encoded if head is not None and head.method == "HEAD" else encoded + body
 
 
 def _healthz() -> tuple[str, bytes]:
@@ -333,15 +313,3 @@ def _healthz() -> tuple[str, bytes]:
 
 def _too_large(limit: int) -> HttpRefusal:
     return HttpRefusal(413, f"the body is larger than {limit} bytes; send smaller requests", "too_large")
-
-
-_now = (0, "")
-
-
-def _date() -> str:
-    """The header Date (RFC 9110 §6.6.1), formatted once per second."""
-    global _now
-    second = int(time())
-    if _now[0] != second:
-        _now = (second, formatdate(second, usegmt=True))
-    return _now[1]
