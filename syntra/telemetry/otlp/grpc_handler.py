@@ -84,7 +84,7 @@ class ExportHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # not ge
         return self._handlers.get(handler_call_details.method)
 
     def expire(self) -> int:
-        """Take the slots of slow messages, and cancel those that did not come in time; returns how many."""
+        """Take the slots of slow messages, cancel the ones that are overdue; returns how many."""
         now = monotonic()
         slow = [
             (task, reading) for task, reading in self._reading.items() if reading.started < now - self._limits.slow_secs
