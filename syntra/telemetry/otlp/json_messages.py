@@ -45,14 +45,18 @@ _HAND_WRITTEN = {
 """Encoders of the most frequent messages: the same as the general one, several times as fast."""
 
 
+class Spliced(list[Any]):
+    """A list of messages in which an element of bytes is any number of them, encoded already, tags included."""
+
+
 def message(descriptor: Descriptor) -> Encoder:
     """Make the encoder of a message's content, without tag and length. Unknown keys and null are left out.
 
     Raises BadData with the place inside the message, each step with its separator: `.spans[3].name`.
     """
     fields: dict[str, Encoder] = {}
-    for field in descriptor.fields:
-        fields[field.json_name] = fields[field.name] = _field(field)
+    for each in descriptor.fields:
+        fields[each.json_name] = fields[each.name] = field(each)
     get = fields.get
 
     def encode(value: Any) -> bytes:
@@ -72,17 +76,18 @@ def message(descriptor: Descriptor) -> Encoder:
     return encode if hand_written is None else hand_written(fields, encode)
 
 
-def _field(field: FieldDescriptor) -> Encoder:
-    content = field.message_type
-    tag = varint(field.number << 3 | _BYTES)
+def field(descriptor: FieldDescriptor) -> Encoder:
+    """Make the encoder of a field, tag included. A repeated message may be given as a Spliced list too."""
+    content = descriptor.message_type
+    tag = varint(descriptor.number << 3 | _BYTES)
     if content is not None and content.name == "KeyValue":
         return values.attributes(tag)
     if content is not None:
         encoder = values.any_value if content.name == "AnyValue" else message(content)
-        return _repeated(tag, encoder) if field.is_repeated else _nested(tag, encoder)
-    wire, scalar = _scalar(field)
-    if not field.is_repeated:
-        return _plain(varint(field.number << 3 | wire), scalar)
+        return _repeated(tag, encoder) if descriptor.is_repeated else _nested(tag, encoder)
+    wire, scalar = _scalar(descriptor)
+    if not descriptor.is_repeated:
+        return _plain(varint(descriptor.number << 3 | wire), scalar)
     if wire == _BYTES:
         return _list(tag, scalar)
     return _packed(tag, scalar)
@@ -121,6 +126,8 @@ def _repeated(tag: bytes, encoder: Encoder) -> Encoder:
 
     def encode(items: Any) -> bytes:
         if type(items) is not list:
+            if type(items) is Spliced:
+                return b"".join([item if type(item) is bytes else encode([item]) for item in items])
             raise wrong("an array", items)
         out: list[bytes] = []
         index = 0
