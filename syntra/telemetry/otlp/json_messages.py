@@ -38,6 +38,9 @@ _SCALARS: dict[int, tuple[int, Encoder]] = {
 }
 """Wire type and encoder of each scalar type that OTLP has."""
 
+_MANY = {FieldDescriptor.TYPE_FIXED64: scalars.many("Q"), FieldDescriptor.TYPE_DOUBLE: scalars.many("d")}
+"""Encoders of whole lists: buckets of histograms and their bounds."""
+
 _HAND_WRITTEN = {
     "opentelemetry.proto.logs.v1.LogRecord": json_records.log_record,
     "opentelemetry.proto.trace.v1.Span": json_records.span,
@@ -90,7 +93,7 @@ def field(descriptor: FieldDescriptor) -> Encoder:
         return _plain(varint(descriptor.number << 3 | wire), scalar)
     if wire == _BYTES:
         return _list(tag, scalar)
-    return _packed(tag, scalar)
+    return _packed(tag, scalar, _MANY.get(descriptor.type))
 
 
 def _scalar(field: FieldDescriptor) -> tuple[int, Encoder]:
@@ -160,9 +163,11 @@ def _list(tag: bytes, scalar: Encoder) -> Encoder:
     return lambda items: _elements(items, tag, scalar)
 
 
-def _packed(tag: bytes, scalar: Encoder) -> Encoder:
+def _packed(tag: bytes, scalar: Encoder, many: Callable[[list[Any]], bytes | None] | None) -> Encoder:
     def encode(items: Any) -> bytes:
-        body = _elements(items, b"", scalar)
+        body = many(items) if many is not None and type(items) is list else None
+        if body is None:
+            body = _elements(items, b"", scalar)
         return tag + varint(len(body)) + body
 
     return encode

@@ -1,6 +1,6 @@
 """Large OTLP/JSON requests, decoded a few records at a time: a third faster, and in a fraction of the memory. Pure.
 
-The objects of a parsed request take seven times the bytes of its text, which is more than the processor's caches hold.
+The objects of a parsed request take up to twenty times the bytes of its text, more than the processor's caches hold.
 So runs of records are cut out where one record ends and the next begins, parsed and encoded, one run after the other. A
 mark takes the place of each run, and what remains is decoded as usual. It is right for any text: if a run is a list of
 JSON objects, and the rest with the mark is JSON that has the mark as an element of a list of records, then the request
