@@ -9,6 +9,7 @@ is JSON with the objects of the run in that list. Whatever does not fit is left 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -20,7 +21,11 @@ from syntra.utils.frozen import frozen
 PIECE_BYTES = 24 * 1024
 """The least size of a run. About 30 spans: their objects fit into the second cache."""
 
-_LARGEST_PIECE_BYTES = 512 * 1024
+_LARGEST_PIECE_BYTES = 128 * 1024
+_LARGEST_REST_BYTES = 1 << 20
+_PIECE_MEMORY_BYTES = 1 << 20
+"""What the objects of a run need, generously."""
+
 _MARK = "encoded records"
 
 
@@ -38,10 +43,23 @@ class Layout:
     """The encoder of a list of records, tags included."""
 
 
-def decode(body: bytes, layout: Layout, request: Encoder, max_rest_bytes: int) -> bytes | None:
-    """Decode a request in pieces; None if it does not fit. `request` is the encoder of the whole request."""
+def memory_of_objects(body: bytes) -> int:
+    """The most bytes that the objects of JSON text need: for each container a table, for each other value a pointer."""
+    return 184 * (body.count(b"{") + body.count(b"[")) + 56 * body.count(b",")
+
+
+def decode(
+    body: bytes, layout: Layout, request: Encoder, reserve: Callable[[int], object] | None = None
+) -> bytes | None:
+    """Decode a request in pieces; None if it does not fit. `request` is the encoder of the whole request.
+
+    `reserve` is called with the memory that is needed in all, as it becomes known.
+    """
     if _MARK.encode() in body:
         return None
+    needed = len(body) * 3 // 2 + _PIECE_MEMORY_BYTES
+    if reserve is not None:
+        reserve(needed)
     start = body.find(layout.boundary) + 2
     rest = [body[:start]]
     encoded: list[bytes] = []
@@ -57,9 +75,12 @@ def decode(body: bytes, layout: Layout, request: Encoder, max_rest_bytes: int) -
             rest.append(b",")
             start = end + 1
         rest.append(body[start:])
-        if not encoded or sum(map(len, rest)) > max_rest_bytes:
+        remaining = b"".join(rest)
+        if not encoded or len(remaining) > _LARGEST_REST_BYTES:
             return None
-        document = orjson.loads(b"".join(rest))
+        if reserve is not None:
+            reserve(needed + memory_of_objects(remaining))
+        document = orjson.loads(remaining)
         if _splice(document, layout, encoded) != len(encoded):
             return None
         return request(document)

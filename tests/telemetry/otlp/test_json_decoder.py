@@ -394,9 +394,21 @@ def test_a_value_has_bounded_depth() -> None:
     refusal(Signal.TRACES, traces(attributes=[{"key": "k", "value": nested(200)}]))
 
 
-def test_a_large_body_of_tiny_values_is_refused_before_it_is_parsed() -> None:
-    body = b'{"new":[' + b"{}," * 1_000_000 + b"{}]}"
-    assert "more than 1000000 JSON values" in str(refusal(Signal.TRACES, body))
+class TooMuch(Exception):
+    """The caller's own refusal."""
+
+
+@pytest.mark.parametrize("body", [b'{"new":[' + b"{}," * 1_000_000 + b"{}]}", b'{"new":[' + b"[]," * 1000 + b"[]]}"])
+def test_memory_is_reserved_before_a_body_is_parsed(body: bytes) -> None:
+    asked = []
+
+    def reserve(size: int) -> None:
+        asked.append(size)
+        raise TooMuch
+
+    with pytest.raises(TooMuch):
+        decode_json(Signal.METRICS, body, reserve)
+    assert 15 * len(body) < asked[0] < 100 * len(body)
 
 
 def test_a_string_of_an_error_is_shortened() -> None:

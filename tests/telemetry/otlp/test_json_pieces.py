@@ -79,6 +79,15 @@ def test_most_of_a_large_request_is_never_parsed_at_once() -> None:
     assert peak < len(decoded) + 2 * len(large)
 
 
+def test_the_memory_of_a_large_request_is_reserved() -> None:
+    usual, unusual = body([span(n) for n in range(300)]), body([span(n, links=[LINK] * 2000) for n in range(5)])
+    asked: list[int] = []
+    decode_json(Signal.TRACES, usual, asked.append)
+    assert len(usual) < max(asked) < 2 * len(usual) + (2 << 20)
+    decode_json(Signal.TRACES, unusual, asked.append)
+    assert 4 * len(unusual) < max(asked)
+
+
 LINK = {"traceId": "ab" * 16, "spanId": "cd" * 8}
 TEXT = json.dumps([LINK, LINK]) + '},{"traceId":' * 3 + MARK
 
