@@ -51,6 +51,14 @@ PURE = (
     "syntra/health/crash_loops.py",
     "syntra/health/checks.py",
     "syntra/health/verdict.py",
+    "syntra/telemetry/attributes.py",
+    "syntra/telemetry/otlp/json_*.py",
+    "syntra/telemetry/processing/errors.py",
+    "syntra/telemetry/processing/stack_traces.py",
+    "syntra/telemetry/shipping/contract*.py",
+    "syntra/telemetry/shipping/frame_limits.py",
+    "syntra/telemetry/shipping/hub.py",
+    "syntra/telemetry/shipping/tail.py",
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 
