@@ -56,6 +56,14 @@ PURE = (
     "syntra/telemetry/shipping/answers.py",
     "syntra/telemetry/shipping/headers.py",
     "syntra/telemetry/shipping/endpoint.py",
+    "syntra/telemetry/attributes.py",
+    "syntra/telemetry/otlp/json_*.py",
+    "syntra/telemetry/processing/errors.py",
+    "syntra/telemetry/processing/stack_traces.py",
+    "syntra/telemetry/shipping/contract*.py",
+    "syntra/telemetry/shipping/frame_limits.py",
+    "syntra/telemetry/shipping/hub.py",
+    "syntra/telemetry/shipping/tail.py",
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 

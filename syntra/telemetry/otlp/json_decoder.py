@@ -8,6 +8,7 @@ because writing them is faster than building messages, and the pipeline takes pr
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -17,16 +18,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from syntra.telemetry.intake import BadData
-from syntra.telemetry.otlp import json_messages
+from syntra.telemetry.otlp import json_messages, json_pieces
 from syntra.telemetry.signals import Signal
-
-MAX_VALUES = 1_000_000
-"""The most JSON values in one request. A span with ten attributes has about 60; a value takes about 100 bytes here."""
-
-_SMALL_BYTES = 1 << 20
-"""The largest body whose values are not counted: at most 30 bytes of memory for each byte of JSON."""
 
 _REQUESTS: dict[Signal, type[Message]] = {
     Signal.TRACES: ExportTraceServiceRequest,
@@ -35,18 +32,36 @@ _REQUESTS: dict[Signal, type[Message]] = {
     Signal.PROFILES: ExportProfilesServiceRequest,
 }
 
+_IN_PIECES_BYTES = 2 * json_pieces.PIECE_BYTES
+
+_LAYOUTS: dict[Signal, tuple[type[Message], str, str, str, bytes]] = {
+    Signal.TRACES: (ScopeSpans, "resourceSpans", "scopeSpans", "spans", b'},{"traceId":'),
+    Signal.LOGS: (ScopeLogs, "resourceLogs", "scopeLogs", "logRecords", b'},{"timeUnixNano":'),
+}
+"""The message with the list of records, the keys on the way to it, and what separates two records."""
+
 _ESCAPE = re.compile(rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
 _LONE_SURROGATE_BYTES = 6
 
 
-def decode_json(signal: Signal, body: bytes, *, max_values: int = MAX_VALUES) -> bytes:
+Reserve = Callable[[int], object]
+"""Reserves that many bytes in all, or raises what the caller of the decoder wants to see."""
+
+
+def decode_json(signal: Signal, body: bytes, reserve: Reserve | None = None) -> bytes:
     """Decode a request of `signal`: OTLP/JSON in, an encoded Export…ServiceRequest out.
 
-    Half of a surrogate pair, which neither UTF-8 nor protobuf can hold, becomes U+FFFD. Raises BadData, whose `field`
-    is the place of a wrong value such as `resourceSpans[0].scopeSpans[1].spans[3].startTimeUnixNano`.
+    `reserve` is called before more memory is taken than a few records need: a large request usually takes once again
+    the length of its body, a hostile one up to thirty times. Half of a surrogate pair, which neither UTF-8 nor protobuf
+    can hold, becomes U+FFFD. Raises BadData, whose `field` is the place of a wrong value such as
+    `resourceSpans[0].scopeSpans[1].spans[3].startTimeUnixNano`.
     """
-    if len(body) > _SMALL_BYTES and body.count(b",") + body.count(b"{") + body.count(b"[") > max_values:
-        raise BadData(f"more than {max_values} JSON values; send fewer items in a request")
+    if len(body) > _IN_PIECES_BYTES and signal in _LAYOUTS:
+        pieces = json_pieces.decode(body, _layout(signal), _encoder(signal), reserve)
+        if pieces is not None:
+            return pieces
+    if reserve is not None:
+        reserve(json_pieces.memory_of_objects(body) + len(body))
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -61,6 +76,14 @@ def decode_json(signal: Signal, body: bytes, *, max_values: int = MAX_VALUES) ->
 def _encoder(signal: Signal) -> json_messages.Encoder:
     descriptor: Any = _REQUESTS[signal].DESCRIPTOR  # the stubs have a class for each implementation of protobuf
     return json_messages.message(descriptor)
+
+
+@cache
+def _layout(signal: Signal) -> json_pieces.Layout:
+    scope, groups, scopes, records, boundary = _LAYOUTS[signal]
+    descriptor: Any = scope.DESCRIPTOR
+    encode = json_messages.field(next(field for field in descriptor.fields if field.json_name == records))
+    return json_pieces.Layout(groups=groups, scopes=scopes, records=records, boundary=boundary, encode=encode)
 
 
 def _again(body: bytes, first: orjson.JSONDecodeError) -> object:

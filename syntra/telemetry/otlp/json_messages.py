@@ -38,11 +38,18 @@ _SCALARS: dict[int, tuple[int, Encoder]] = {
 }
 """Wire type and encoder of each scalar type that OTLP has."""
 
+_MANY = {FieldDescriptor.TYPE_FIXED64: scalars.many("Q"), FieldDescriptor.TYPE_DOUBLE: scalars.many("d")}
+"""Encoders of whole lists: buckets of histograms and their bounds."""
+
 _HAND_WRITTEN = {
     "opentelemetry.proto.logs.v1.LogRecord": json_records.log_record,
     "opentelemetry.proto.trace.v1.Span": json_records.span,
 }
 """Encoders of the most frequent messages: the same as the general one, several times as fast."""
+
+
+class Spliced(list[Any]):
+    """A list of messages in which an element of bytes is any number of them, encoded already, tags included."""
 
 
 def message(descriptor: Descriptor) -> Encoder:
@@ -51,8 +58,8 @@ def message(descriptor: Descriptor) -> Encoder:
     Raises BadData with the place inside the message, each step with its separator: `.spans[3].name`.
     """
     fields: dict[str, Encoder] = {}
-    for field in descriptor.fields:
-        fields[field.json_name] = fields[field.name] = _field(field)
+    for each in descriptor.fields:
+        fields[each.json_name] = fields[each.name] = field(each)
     get = fields.get
 
     def encode(value: Any) -> bytes:
@@ -72,20 +79,21 @@ def message(descriptor: Descriptor) -> Encoder:
     return encode if hand_written is None else hand_written(fields, encode)
 
 
-def _field(field: FieldDescriptor) -> Encoder:
-    content = field.message_type
-    tag = varint(field.number << 3 | _BYTES)
+def field(descriptor: FieldDescriptor) -> Encoder:
+    """Make the encoder of a field, tag included. A repeated message may be given as a Spliced list too."""
+    content = descriptor.message_type
+    tag = varint(descriptor.number << 3 | _BYTES)
     if content is not None and content.name == "KeyValue":
         return values.attributes(tag)
     if content is not None:
         encoder = values.any_value if content.name == "AnyValue" else message(content)
-        return _repeated(tag, encoder) if field.is_repeated else _nested(tag, encoder)
-    wire, scalar = _scalar(field)
-    if not field.is_repeated:
-        return _plain(varint(field.number << 3 | wire), scalar)
+        return _repeated(tag, encoder) if descriptor.is_repeated else _nested(tag, encoder)
+    wire, scalar = _scalar(descriptor)
+    if not descriptor.is_repeated:
+        return _plain(varint(descriptor.number << 3 | wire), scalar)
     if wire == _BYTES:
         return _list(tag, scalar)
-    return _packed(tag, scalar)
+    return _packed(tag, scalar, _MANY.get(descriptor.type))
 
 
 def _scalar(field: FieldDescriptor) -> tuple[int, Encoder]:
@@ -121,6 +129,8 @@ def _repeated(tag: bytes, encoder: Encoder) -> Encoder:
 
     def encode(items: Any) -> bytes:
         if type(items) is not list:
+            if type(items) is Spliced:
+                return b"".join([item if type(item) is bytes else encode([item]) for item in items])
             raise wrong("an array", items)
         out: list[bytes] = []
         index = 0
@@ -153,9 +163,11 @@ def _list(tag: bytes, scalar: Encoder) -> Encoder:
     return lambda items: _elements(items, tag, scalar)
 
 
-def _packed(tag: bytes, scalar: Encoder) -> Encoder:
+def _packed(tag: bytes, scalar: Encoder, many: Callable[[list[Any]], bytes | None] | None) -> Encoder:
     def encode(items: Any) -> bytes:
-        body = _elements(items, b"", scalar)
+        body = many(items) if many is not None and type(items) is list else None
+        if body is None:
+            body = _elements(items, b"", scalar)
         return tag + varint(len(body)) + body
 
     return encode

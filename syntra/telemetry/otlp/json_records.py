@@ -24,7 +24,7 @@ _unhex = binascii.unhexlify
 _two_times = struct.Struct("<BQBQ").pack
 _span_flags = struct.Struct("<BBI").pack
 
-_REMEMBERED = 2048
+_REMEMBERED = 1024
 _REMEMBERED_CHARS = 80
 
 _SPAN_HEAD = frozenset(("traceId", "spanId", "parentSpanId", "name", "kind", "startTimeUnixNano", "endTimeUnixNano"))
@@ -141,7 +141,7 @@ def log_record(fields: Mapping[str, Encoder], general: Encoder) -> Encoder:
 
 
 def _remembered(general: Encoder) -> Encoder:
-    """Make the encoder of a text that has few values: it remembers 2048 of at most 80 characters."""
+    """Make the encoder of a text that has few values: it remembers 1024 of at most 80 characters."""
     known: dict[str, bytes] = {}
 
     def encode(value: Any) -> bytes:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+import orjson
 
 from syntra.telemetry.intake import BadData
 
@@ -41,6 +43,8 @@ def wrong(expected: str, value: object) -> BadData:
         got = "an object"
     elif isinstance(value, list):
         got = "an array"
+    elif value is None or isinstance(value, bool):
+        got = str(orjson.dumps(value), "ascii")
     else:
         got = repr(value)
         if len(got) > _SHOWN_CHARS:
@@ -155,6 +159,25 @@ def fixed(low: int, high: int, size: int) -> Callable[[Any], bytes]:
 
     def encode(value: Any) -> bytes:
         return integer(value, low, high, expected).to_bytes(size, "little", signed=low < 0)
+
+    return encode
+
+
+def many(code: str) -> Callable[[list[Any]], bytes | None]:
+    """Make the encoder of a whole list of fixed numbers, `Q` or `d` of struct; it has None for anything unusual."""
+    plain = {int} if code == "Q" else {int, float}
+
+    def encode(items: list[Any]) -> bytes | None:
+        kinds = set(map(type, items))
+        numbers: Iterable[Any] = items
+        if kinds == {str} and code == "Q" and "".join(items).isdecimal():
+            numbers = map(int, items)
+        elif not kinds <= plain:
+            return None
+        try:
+            return struct.pack(f"<{len(items)}{code}", *numbers)
+        except (struct.error, ValueError, OverflowError):
+            return None
 
     return encode
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from syntra.telemetry.intake import BadData
@@ -13,7 +14,7 @@ from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS, varint, wrong
 MAX_VALUE_DEPTH = 32
 """The most lists and maps inside each other in one attribute. upb gives up at 100 messages, two for each level."""
 
-_REMEMBERED = 2048
+_REMEMBERED = 1024
 _REMEMBERED_BYTES = 160
 
 _DOUBLE = struct.Struct("<d").pack
@@ -21,11 +22,12 @@ _INT64 = scalars.whole(-(1 << 63), (1 << 63) - 1)
 _INT32 = scalars.whole(-(1 << 31), (1 << 31) - 1)
 
 
+@cache
 def attributes(tag: bytes) -> Callable[[Any], bytes]:
-    """Make the encoder of a repeated field of KeyValue with that tag.
+    """Make the encoder of a repeated field of KeyValue with that tag; fields with the same tag share one.
 
-    It remembers encoded attributes, because few attributes of a service change from one span to the next: at most 2048
-    texts and 2048 others of at most 160 bytes, all forgotten when there are more. The type is part of the key, because
+    It remembers encoded attributes, because few attributes of a service change from one span to the next: at most 1024
+    texts and 1024 others of at most 160 bytes, all forgotten when there are more. The type is part of the key, because
     a dictionary holds 1 and True as one key. Fractions are not remembered: they rarely repeat, and 0.0 is also -0.0.
     """
     texts: dict[tuple[str, str], bytes] = {}

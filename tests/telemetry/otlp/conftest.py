@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from google.protobuf.message import Message
@@ -10,13 +10,15 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from syntra.telemetry.intake import BadData
 from syntra.telemetry.otlp.http_server import HttpReceiver
+from syntra.telemetry.otlp.json_pieces import memory_of_objects
 from syntra.telemetry.signals import Signal
 from tests.telemetry.otlp.http_client import LIMITS, RawClient
 from tests.telemetry.otlp.small_intake import SmallIntake
 
 
-def decode(signal: Signal, body: bytes) -> Message:
+def decode(signal: Signal, body: bytes, reserve: Callable[[int], None]) -> Message:
     """Uses the body as the schema URL, so that a test can see it."""
+    reserve(memory_of_objects(body) + len(body))
     if not body.startswith(b"{"):
         raise BadData("the body is no JSON object", "schema_url")
     request = ExportTraceServiceRequest()

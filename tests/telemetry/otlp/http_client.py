@@ -137,7 +137,7 @@ def chunked(body: bytes, size: int = 7, *, path: str = "/v1/traces", headers: st
     )
 
 
-def no_json(signal: Signal, body: bytes) -> Message:
+def no_json(signal: Signal, body: bytes, reserve: Callable[[int], None]) -> Message:
     """A decoder for tests without JSON."""
     raise AssertionError(f"no test sends JSON for {signal}: {body!r}")
 

@@ -118,6 +118,20 @@ def test_json_without_rejections_is_an_empty_object(client: RawClient) -> None:
     assert client.ask(post(b"{}", content_type=JSON)).body == b"{}"
 
 
+def test_json_needs_memory_for_its_objects(client: RawClient, intake: SmallIntake) -> None:
+    def empty_objects(count: int) -> bytes:
+        return b'{"new":[' + b",".join([b"{}"] * count) + b"]}"
+
+    assert client.ask(post(empty_objects(1000), content_type=JSON)).status == 200
+    assert client.ask(post(empty_objects(1640), content_type=JSON)).status == 503, "more than is free now"
+    refused = client.ask(post(empty_objects(2000), content_type=JSON))
+    assert (refused.status, orjson.loads(refused.body)["message"]) == (
+        413,
+        "the JSON body has too many objects; send smaller requests",
+    )
+    assert intake.reserved == 0
+
+
 def test_an_empty_request_succeeds(client: RawClient, intake: SmallIntake) -> None:
     assert client.ask(post(b"")).status == 200
     assert client.ask(chunked(b"")).status == 200

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import orjson
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given, settings
@@ -28,7 +27,7 @@ TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def decoded(signal: Signal, document: Any) -> Any:
-    return REQUESTS[signal].FromString(decode_json(signal, orjson.dumps(document)))
+    return REQUESTS[signal].FromString(decode_json(signal, json.dumps(document).encode()))
 
 
 def traces(**span: Any) -> dict[str, Any]:
@@ -268,6 +267,35 @@ def test_doubles_are_numbers_or_text(given_value: object, value: str) -> None:
     assert repr(attribute({"doubleValue": given_value}).double_value) == value
 
 
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (["1", "2"], [1, 2]),
+        ([1, 2], [1, 2]),
+        (["1", 2, 3.0], [1, 2, 3]),
+        (["18446744073709551615"], [(1 << 64) - 1]),
+        ([1, None], "[1]"),
+        ([], []),
+        (["1", ""], "[1]"),
+        ([True], "[0]"),
+        ([1, -1], "[1]"),
+        (["1", "9" * 5000], "[1]"),
+        ([1 << 64], "[0]"),
+        ([1.5], "[0]"),
+    ],
+)
+def test_counts_of_buckets(counts: list[Any], expected: list[int] | str) -> None:
+    point = {"histogram": {"dataPoints": [{"bucketCounts": counts, "explicitBounds": [0, 0.5, "Infinity"]}]}}
+    document = {"resourceMetrics": [{"scopeMetrics": [{"metrics": [point]}]}]}
+    if isinstance(expected, str):
+        assert refusal(Signal.METRICS, document).field.endswith("dataPoints[0].bucketCounts" + expected)
+        return
+    request: ExportMetricsServiceRequest = decoded(Signal.METRICS, document)
+    made = request.resource_metrics[0].scope_metrics[0].metrics[0].histogram.data_points[0]
+    assert list(made.bucket_counts) == expected
+    assert list(made.explicit_bounds) == [0.0, 0.5, float("inf")]
+
+
 def test_equal_numbers_of_different_types_are_kept_apart() -> None:
     for value, expected in [
         (1, AnyValue(int_value=1)),
@@ -331,7 +359,7 @@ def test_text_of_any_length(length: int) -> None:
         ({"name": 5}, "name", "expected text, got 5"),
         ({"kind": "CLIENT"}, "kind", "expected a number of SpanKind"),
         ({"kind": 1 << 31}, "kind", "expected a number of SpanKind"),
-        ({"flags": True}, "flags", "expected an integer"),
+        ({"flags": True}, "flags", "expected an integer from 0 to 4294967295, got true"),
         ({"attributes": {}}, "attributes", "expected an array, got an object"),
         ({"attributes": [{"key": 1, "value": {}}]}, "attributes[0].key", "expected text"),
         ({"attributes": [{}, {"value": "x"}]}, "attributes[1].value", "expected an object such as"),
@@ -366,9 +394,21 @@ def test_a_value_has_bounded_depth() -> None:
     refusal(Signal.TRACES, traces(attributes=[{"key": "k", "value": nested(200)}]))
 
 
-def test_a_large_body_of_tiny_values_is_refused_before_it_is_parsed() -> None:
-    body = b'{"new":[' + b"{}," * 1_000_000 + b"{}]}"
-    assert "more than 1000000 JSON values" in str(refusal(Signal.TRACES, body))
+class TooMuch(Exception):
+    """The caller's own refusal."""
+
+
+@pytest.mark.parametrize("body", [b'{"new":[' + b"{}," * 1_000_000 + b"{}]}", b'{"new":[' + b"[]," * 1000 + b"[]]}"])
+def test_memory_is_reserved_before_a_body_is_parsed(body: bytes) -> None:
+    asked = []
+
+    def reserve(size: int) -> None:
+        asked.append(size)
+        raise TooMuch
+
+    with pytest.raises(TooMuch):
+        decode_json(Signal.METRICS, body, reserve)
+    assert 15 * len(body) < asked[0] < 100 * len(body)
 
 
 def test_a_string_of_an_error_is_shortened() -> None:
