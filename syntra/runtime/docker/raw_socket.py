@@ -13,7 +13,7 @@ import socket
 
 from syntra.runtime.docker.errors import StreamBroken
 
-READ_BYTES = 128 * 1024
+READ_BYTES = 256 * 1024
 
 
 class RawSocket:
