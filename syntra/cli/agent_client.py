@@ -129,15 +129,18 @@ class AgentConnection:
         self._buffer.clear()
         return rest
 
-    def send_bytes(self, data: bytes) -> None:
-        """Send bytes that are no envelope. An agent that hung up is noticed by receiving: it may have said why."""
+    def send_some(self, data: memoryview) -> int:
+        """Send what the socket takes at once of bytes that are no envelope; returns how much.
+
+        Without an agent all of it counts as sent: that is noticed by receiving, as it may have said why.
+        """
+        self._socket.settimeout(0)
         try:
-            self._socket.settimeout(ANSWER_SECS)
-            self._socket.sendall(data)
-        except TimeoutError as exc:
-            raise broken(f"it took nothing within {ANSWER_SECS:.0f} s") from exc
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
         except (BrokenPipeError, ConnectionResetError):
-            return
+            return len(data)
         except OSError as exc:
             raise broken(exc.strerror or "the connection failed") from exc
 

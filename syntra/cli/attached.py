@@ -1,16 +1,18 @@
 """The client of an attached exec: this process's streams to the command and back, as frames.
 
-One loop and blocking writes. Input is read only while the agent gave credit for it, output only while it can be
-written: nothing is held here, so a backup of any size takes the same memory.
+One loop. Input is read only while the agent gave credit for it and has taken what was read before, output only while it
+can be written: one piece of each is held here, so a backup of any size takes the same memory. Sending never waits, so
+that output goes on meanwhile.
 """
 
 from __future__ import annotations
 
 import codecs
+import fcntl
 import os
 import select
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, TextIO
 
 from syntra.cli.agent_client import AgentConnection, broken, raise_for_error
@@ -31,6 +33,10 @@ from syntra.model.exec_frames import (
 )
 
 STDIN = 0
+TAKEN_SECS = 30
+"""Longest wait for an agent that takes no input; it always reads, whether the command does or not."""
+PIPE_BYTES = 1024 * 1024
+"""The size of a pipe that output goes to, where the kernel allows it: the reader and this process wait less often."""
 
 
 class Attached:
@@ -42,6 +48,7 @@ class Attached:
         self._stdin = stdin
         self._tty = tty
         self._credit = WINDOW_BYTES
+        self._unsent = memoryview(b"")
         self._sinks = {FrameKind.STDOUT: _sink(sys.stdout, raw=tty), FrameKind.STDERR: _sink(sys.stderr, raw=tty)}
         self._end: Json | None = None
 
@@ -55,7 +62,7 @@ class Attached:
                 stack.enter_context(resizes(wake))
                 if self._stdin:
                     stack.enter_context(raw_terminal(STDIN))
-                self._connection.send_bytes(resize(*size_of_terminal(STDIN)))
+                self._send(resize(*size_of_terminal(STDIN)))
             self._take(self._connection.rest())
             while self._end is None:
                 self._turn(woken)
@@ -68,19 +75,29 @@ class Attached:
     def _turn(self, woken: int) -> None:
         agent = self._connection.fileno()
         poll = select.poll()
-        poll.register(agent, select.POLLIN)
+        poll.register(agent, select.POLLIN | (select.POLLOUT if self._unsent else 0))
         poll.register(woken, select.POLLIN)
-        if self._stdin and self._credit:
+        if self._stdin and self._credit and not self._unsent:
             poll.register(STDIN, select.POLLIN)
-        # Without a limit: a command may be silent for hours, and an agent that ends closes the connection.
-        ready = {descriptor for descriptor, _ in poll.poll()}
+        # Mostly without a limit: a command may be silent for hours, and an agent that ends closes the connection.
+        ready = dict(poll.poll(TAKEN_SECS * 1000 if self._unsent else None))
+        if not ready:
+            raise broken(f"it took nothing within {TAKEN_SECS} s")
         if woken in ready:
             os.read(woken, 4096)
-            self._connection.send_bytes(resize(*size_of_terminal(STDIN)))
-        if agent in ready:
+            self._send(resize(*size_of_terminal(STDIN)))
+        if ready.get(agent, 0) & select.POLLOUT:
+            self._send(b"")
+        if ready.get(agent, 0) & ~select.POLLOUT:
             self._take(self._connection.receive_bytes())
         if STDIN in ready and self._end is None:
             self._give()
+
+    def _send(self, data: bytes) -> None:
+        """Send what the agent takes at once of what is left and of this; keep the rest."""
+        if data:
+            self._unsent = memoryview(b"".join((self._unsent, data)) if self._unsent else data)
+        self._unsent = self._unsent[self._connection.send_some(self._unsent) :]
 
     def _give(self) -> None:
         try:
@@ -92,7 +109,7 @@ class Attached:
             data = b""
         self._stdin = bool(data)
         self._credit -= len(data)
-        self._connection.send_bytes(encoded(FrameKind.INPUT, data) if data else encoded(FrameKind.INPUT_END))
+        self._send(encoded(FrameKind.INPUT, data) if data else encoded(FrameKind.INPUT_END))
 
     def _take(self, data: bytes) -> None:
         try:
@@ -114,6 +131,10 @@ class _RawSink:
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
+        with suppress(OSError):
+            # Refused for what is no pipe. A new Linux pipe has 64 KiB.
+            if fcntl.fcntl(stream, fcntl.F_GETPIPE_SZ) < PIPE_BYTES:
+                fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def write(self, data: bytes) -> None:
         left = memoryview(data)

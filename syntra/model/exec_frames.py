@@ -16,9 +16,9 @@ from syntra.utils.frozen import frozen
 HEADER_BYTES = 5
 MAX_PAYLOAD_BYTES = 1024 * 1024
 """Bound of one frame's payload; both sides send less."""
-WINDOW_BYTES = 512 * 1024
+WINDOW_BYTES = 1024 * 1024
 """How much input may be under way: sent by the client and not yet taken by the command. Each CREDIT adds to it."""
-INPUT_BYTES = 64 * 1024
+INPUT_BYTES = 128 * 1024
 """Most input in one frame."""
 
 _HEADER = struct.Struct(">BI")
@@ -67,9 +67,12 @@ class ExecFrames:
         frames: list[ExecFrame] = []
         if self.error is not None:
             return frames
-        self._buffer += data
+        # Mostly nothing is left from before; then the frames are taken from `data` itself.
+        is_fresh = not self._buffer
+        if not is_fresh:
+            self._buffer += data
         start = 0
-        with memoryview(self._buffer) as view:
+        with memoryview(data if is_fresh else self._buffer) as view:
             while len(view) - start >= HEADER_BYTES:
                 code, length = _HEADER.unpack_from(view, start)
                 kind = _KINDS.get(code)
@@ -84,13 +87,16 @@ class ExecFrames:
                     break
                 frames.append(ExecFrame(kind=kind, payload=bytes(view[start + HEADER_BYTES : end])))
                 start = end
-        del self._buffer[:start]
+            if is_fresh:
+                self._buffer += view[start:]
+        if not is_fresh:
+            del self._buffer[:start]
         return frames
 
 
-def encoded(kind: FrameKind, payload: bytes = b"") -> bytes:
-    """One frame as it is sent."""
-    return _HEADER.pack(kind.value, len(payload)) + payload
+def encoded(kind: FrameKind, *pieces: bytes) -> bytes:
+    """One frame as it is sent; its payload is the pieces in a row."""
+    return b"".join((_HEADER.pack(kind.value, sum(map(len, pieces))), *pieces))
 
 
 def resize(rows: int, columns: int) -> bytes:

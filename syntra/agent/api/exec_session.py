@@ -8,8 +8,10 @@ the connection, and notices a client that leaves while the command takes nothing
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -32,7 +34,7 @@ class ExecInput:
     """What the client has sent and the command has not taken. Everything on the event loop."""
 
     def __init__(self) -> None:
-        self._held = bytearray()
+        self._held: deque[bytes] = deque()
         self._uncredited = 0
         self._has_ended = False
         self._arrived = asyncio.Event()
@@ -46,7 +48,8 @@ class ExecInput:
                 self._uncredited += len(frame.payload)
                 if self._uncredited > WINDOW_BYTES:
                     raise BadFrame(f"cannot take input: more than {WINDOW_BYTES} bytes without credit")
-                self._held += frame.payload
+                if frame.payload:
+                    self._held.append(frame.payload)
                 self._arrived.set()
             case FrameKind.INPUT_END:
                 self._has_ended = True
@@ -62,9 +65,14 @@ class ExecInput:
         while not self._held and not self._has_ended:
             self._arrived.clear()
             await self._arrived.wait()
-        data = bytes(self._held[:INPUT_BYTES])
-        del self._held[:INPUT_BYTES]
-        return data
+        if not self._held:
+            return b""
+        pieces = [self._held.popleft()]
+        size = len(pieces[0])
+        while self._held and size + len(self._held[0]) <= INPUT_BYTES:
+            pieces.append(self._held.popleft())
+            size += len(pieces[-1])
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def credited(self, count: int) -> None:
         """The client may send so many bytes more."""
@@ -136,9 +144,7 @@ class ExecSession:
                 if self._streams.tty:
                     beside.append(group.create_task(self._resize(session), name="exec size"))
                 while output := await session.read():
-                    frames = b"".join(
-                        encoded(FrameKind.STDERR if is_error else FrameKind.STDOUT, data) for is_error, data in output
-                    )
+                    frames = _framed(output)
                     await self._channel.send(frames)
                     if len(frames) < SHORT_BYTES:
                         # Read as fast as they come, pieces of a few KiB cost more time than what is in them.
@@ -172,3 +178,11 @@ class ExecSession:
                 except RuntimeFailure as failed:
                     log.debug("terminal was not resized", extra={"reason": str(failed)})
             rows, columns = await self._channel.input.next_size()
+
+
+def _framed(output: Sequence[tuple[bool, bytes]]) -> bytes:
+    """Output as frames: a run of one stream is one frame, as the client writes each frame by itself."""
+    return b"".join(
+        encoded(FrameKind.STDERR if is_error else FrameKind.STDOUT, *(data for _, data in run))
+        for is_error, run in itertools.groupby(output, key=lambda piece: piece[0])
+    )

@@ -39,7 +39,9 @@ MAX_CONNECTIONS = 256
 QUEUE_BYTES = 1024 * 1024
 QUEUE_MESSAGES = 1000
 SEND_SECS = 30.0
-READ_BYTES = 128 * 1024
+READ_BYTES = 256 * 1024
+# How much output of an exec may wait in the transport, and how much of it in the kernel, for the client to take it.
+AHEAD_BYTES = 256 * 1024
 CLOSE_SECS = 5.0
 
 
@@ -171,6 +173,9 @@ class _Connection:
         """Give the connection to an exec."""
         if len(self._subscriptions) > 1:
             raise RequestError("INVALID_PAYLOAD", "stream: use a connection that carries nothing else")
+        # Frames of output come one after the other: the writer need not wait until each has left.
+        self._writer.transport.set_write_buffer_limits(high=AHEAD_BYTES)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, AHEAD_BYTES)
         self._channel = _Channel(self._outgoing)
         return self._channel
 

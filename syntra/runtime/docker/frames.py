@@ -8,6 +8,7 @@ response does not say which, so the caller decides by the terminal setting of th
 from __future__ import annotations
 
 import re
+import struct
 from enum import Enum
 from typing import Protocol
 
@@ -23,6 +24,7 @@ MAX_LINE_BYTES = 64 * 1024
 PARTIAL_BYTES = 16 * 1024
 """The engine splits lines into pieces of exactly this many bytes, each with its own timestamp."""
 
+_HEADER = struct.Struct(">B3sI")
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)(?: |(?=\r?\n)|$)")
 _MAX_TIMESTAMP_BYTES = 36
 
@@ -62,30 +64,40 @@ class MultiplexedFrames:
         frames: list[Frame] = []
         if self.error is not None:
             return frames
-        self._buffer += data
+        # Mostly nothing is left from before; then the frames are taken from `data` itself.
+        is_fresh = not self._buffer
+        if not is_fresh:
+            self._buffer += data
+        with memoryview(data if is_fresh else self._buffer) as view:
+            end = self._take(view, frames)
+            if is_fresh:
+                self._buffer += view[end:]
+        if not is_fresh:
+            del self._buffer[:end]
+        return frames
+
+    def _take(self, view: memoryview, frames: list[Frame]) -> int:
+        """Add the frames that are complete; returns where the rest begins."""
         start = 0
-        while len(self._buffer) - start >= HEADER_BYTES:
-            code = self._buffer[start]
-            length = int.from_bytes(self._buffer[start + 4 : start + 8], "big")
-            if code > FrameType.SYSTEM_ERROR.value or any(self._buffer[start + 1 : start + 4]):
+        while len(view) - start >= HEADER_BYTES:
+            code, zeros, length = _HEADER.unpack_from(view, start)
+            if code > FrameType.SYSTEM_ERROR.value or zeros != b"\0\0\0":
                 self.error = EngineProtocolError("an output stream", "a frame header is malformed")
             elif length > MAX_FRAME_BYTES:
                 self.error = EngineProtocolError("an output stream", f"a frame is longer than {MAX_FRAME_BYTES} bytes")
             if self.error is not None:
                 break
             end = start + HEADER_BYTES + length
-            if end > len(self._buffer):
+            if end > len(view):
                 break
-            with memoryview(self._buffer) as view:
-                payload = bytes(view[start + HEADER_BYTES : end])
+            payload = bytes(view[start + HEADER_BYTES : end])
             start = end
             if code == FrameType.SYSTEM_ERROR.value:
                 text = payload.decode("utf-8", "replace").strip()
                 self.error = StreamBroken("an output stream", f"the engine says {text[:512]!r}")
                 break
             frames.append(Frame(type=FrameType(code), payload=payload))
-        del self._buffer[:start]
-        return frames
+        return start
 
     def feed_eof(self) -> None:
         """The stream has ended; inside a frame that is an error."""

@@ -13,7 +13,8 @@ import socket
 
 from syntra.runtime.docker.errors import StreamBroken
 
-READ_BYTES = 128 * 1024
+READ_BYTES = 256 * 1024
+SEND_BUFFER_BYTES = 1024 * 1024
 
 
 class RawSocket:
@@ -22,6 +23,8 @@ class RawSocket:
     def __init__(self, descriptor: int, rest: bytes, *, what: str) -> None:
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._socket.setblocking(False)
+        # The kernel takes what it allows (wmem_max of socket(7)); more on its way means fewer waits.
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._rest = rest
         self._what = what
 
