@@ -194,10 +194,10 @@ class Fleet:
 
 
 def containers(service: str) -> list[dict[str, Any]]:
-    """What the engine lists of a service, in any state."""
+    """What the engine lists of a service, in any state, without what a failed deployment has left."""
     filters = json.dumps({"label": [f"syntra.service_id={service}"]})
     listed: list[dict[str, Any]] = api("GET", "/containers/json", query={"all": "1", "filters": filters})
-    return listed
+    return [item for item in listed if not item["Names"][0].endswith("-failed")]
 
 
 def ids(service: str) -> set[str]:

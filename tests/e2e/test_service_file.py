@@ -51,7 +51,7 @@ class Stage:
         return [item["Labels"].get("syntra.kind") for item in self.containers() if item["State"] == "running"]
 
     def only(self) -> dict[str, Any]:
-        [listed] = self.containers()
+        [listed] = self.replicas()
         inspected: dict[str, Any] = api("GET", f"/containers/{listed['Id']}/json")
         return inspected
 

@@ -360,10 +360,23 @@ async def test_a_restart_that_failed_is_over_with_one_that_succeeds(agent: Agent
 async def test_a_first_deployment_that_failed_is_over_when_the_service_is_to_be_stopped(agent: Agent) -> None:
     await agent.deploy_to_end("r1", "d1", image="shop/web:none")
     assert await told_of(agent) == [("deployment_failed", False)]
-    await agent.send("stop", "s1", service_id="web", remove_container=True)
+    await agent.carry_out("stop", "s1", remove_container=True)
     [response] = await agent.responses("s1")
-    assert response["error"]["code"] == "SERVICE_NOT_FOUND"
+    assert response["success"]
     assert await told_of(agent) == [("deployment_failed", False), ("deployment_failed", True)]
+    await agent.send("stop", "s2", service_id="web", remove_container=True)
+    [response] = await agent.responses("s2")
+    assert response["error"]["code"] == "SERVICE_NOT_FOUND"
+
+
+async def test_a_stop_without_removal_leaves_what_failed_and_its_alert(agent: Agent) -> None:
+    await agent.deploy_to_end("r1", "d1", env={"FAIL": "exit"})
+    await agent.send("stop", "s1", service_id="web")
+    [response] = await agent.responses("s1")
+    assert response["error"]["code"] == "CONTAINER_NOT_RUNNING"
+    assert "remove it (stop --remove)" in response["error"]["message"]
+    assert len(agent.engine.kept) == 1
+    assert await told_of(agent) == [("deployment_failed", False)]
 
 
 async def test_the_last_lines_of_a_crash_hold_no_secret_that_is_known(agent: Agent) -> None:
