@@ -2,7 +2,7 @@
 
 One loop. Input is read only while the agent gave credit for it and has taken what was read before, output only while it
 can be written: one piece of each is held here, so a backup of any size takes the same memory. Sending never waits, so
-that output goes on meanwhile.
+that output continues meanwhile.
 """
 
 from __future__ import annotations

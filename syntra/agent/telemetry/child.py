@@ -13,13 +13,13 @@ _KILL_SECS = 5.0
 
 
 class ChildProgram:
-    """Starts one child at a time. The child ends when our end of its socket closes, also after a SIGKILL of ours."""
+    """Starts one child at a time. The child ends when this end of its socket closes, also after a SIGKILL."""
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
 
     async def spawn(self) -> socket.socket:
-        """Start a child; returns the socket that leads to it. Raises OSError."""
+        """Start a child; returns the agent's end of its socket. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
             self._process = await asyncio.create_subprocess_exec(

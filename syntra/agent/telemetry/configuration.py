@@ -1,4 +1,4 @@
-"""What the telemetry process is told about the agent's configuration: the other half of its `settings`. Pure."""
+"""The configuration that the agent sends to the telemetry process; `settings` there parses it. Pure."""
 
 from __future__ import annotations
 

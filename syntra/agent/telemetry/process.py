@@ -91,7 +91,7 @@ class TelemetryProcess:
         self._handlers[kind] = handler
 
     async def tell(self, kind: str, fields: Mapping[str, Json]) -> None:
-        """Tell the process a part of its state; the last of each kind is told again to a process that replaces it."""
+        """Send the process a part of its state; a process that replaces it gets the last of each kind."""
         async with self._telling:
             if self._state.get(kind) != fields:
                 self._state[kind] = fields

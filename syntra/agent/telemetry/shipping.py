@@ -22,7 +22,7 @@ from syntra.telemetry.link import Message
 log = logging.getLogger(__name__)
 
 SEND_SECS = 30.0
-"""How long a batch may wait for the socket before the process is told to try again."""
+"""How long a batch may wait for the socket before the process has to try again."""
 
 REFUSED = "refused: "
 """Begins the error of a batch that must not be sent again; see `telemetry.process.control_plane`."""
@@ -74,7 +74,7 @@ class BatchShipping:
         process.on("batch", self._take)
 
     def announce(self) -> None:
-        """The connection has changed; the process is told by `run`."""
+        """The connection has changed; `run` sends the change to the process."""
         self._news.set()
 
     def acknowledged(self, ack: TelemetryAck) -> None:

@@ -40,7 +40,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """A context: the bytes are given back at its end."""
+    """A context that returns the bytes at its end."""
 
     __slots__ = ("_budget", "_size")
 

@@ -65,7 +65,7 @@ async def _main(channel: socket.socket) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log_handle.reopen)
     service = TelemetryService(parse_settings(first.fields), link)
     await service.open()
-    # What is loaded now stays: collections need not look at it again.
+    # What is loaded now stays, so collections can skip it.
     gc.collect()
     gc.freeze()
     try:

@@ -28,7 +28,7 @@ class TlsFiles:
 
 @frozen
 class ProcessSettings:
-    """Everything that the process is told at its start."""
+    """Everything that the process gets at its start."""
 
     data_dir: str
     agent_id: str
