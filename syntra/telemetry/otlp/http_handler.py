@@ -231,7 +231,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
         with Reservation(self._intake, limit) as objects:
 
             def reserve(size: int) -> None:
-                if size > limit:
+                if size + with_growth(len(body)) > limit:
                     raise HttpRefusal(413, "the JSON body has too many objects; send smaller requests", "too_large")
                 objects.grow_to(size)
 

@@ -123,7 +123,8 @@ def test_json_needs_memory_for_its_objects(client: RawClient, intake: SmallIntak
         return b'{"new":[' + b",".join([b"{}"] * count) + b"]}"
 
     assert client.ask(post(empty_objects(1000), content_type=JSON)).status == 200
-    assert client.ask(post(empty_objects(1640), content_type=JSON)).status == 503, "more than is free now"
+    with intake.reserve(200_000):
+        assert client.ask(post(empty_objects(1000), content_type=JSON)).status == 503, "more than is free now"
     refused = client.ask(post(empty_objects(2000), content_type=JSON))
     assert (refused.status, orjson.loads(refused.body)["message"]) == (
         413,
