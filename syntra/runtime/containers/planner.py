@@ -57,7 +57,8 @@ class Goal:
     that were up when the operation began; `roll_back` returns to them. `pinned`: the image already exists here under
     the agent's tag. `stage` is the number of canary steps that are done. `releases`: this operation
     runs the deployment's release command, where it has one. `found` are the replicas' volumes as found on the engine.
-    `at_fault` is the container whose failure ended the operation; `failed` are the containers that failed deployments have left.
+    `at_fault` is the container whose failure ended the operation; `failed` are what earlier failed
+    deployments have left.
     """
 
     deployment: Deployment
