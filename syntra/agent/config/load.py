@@ -17,6 +17,7 @@ from syntra.agent.config.files import FileForbidden, FileMissing, FileProblem, r
 from syntra.agent.config.schema import Value
 from syntra.agent.config.settings import BY_DOTTED, KEYS, Settings, build
 from syntra.agent.config.values import from_text, from_toml, token
+from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
 DEFAULT_PATH = Path("/etc/syntra/agent.toml")
@@ -230,7 +231,26 @@ def _check_telemetry(values: Mapping[str, Value | None], source: str) -> None:
         raise ConfigurationError(
             source, "telemetry.tls.cert_path: is missing although telemetry.tls.client_ca_path is set"
         )
+    if values["telemetry.export.endpoint"]:
+        _check_export(values, source)
     if values["telemetry.export.compression"] == "zstd" and values["telemetry.export.protocol"] == "grpc":
         raise ConfigurationError(
             source, "telemetry.export.compression: zstd needs protocol http/protobuf; with grpc set gzip or none"
         )
+
+
+def _check_export(values: Mapping[str, Value | None], source: str) -> None:
+    """Check what only the exporter knows: the form of endpoint and headers."""
+    # Imported here: most agents export to nothing, and this loads the exporters.
+    from syntra.telemetry.shipping.export import ExportSettings, Protocol, check
+
+    try:
+        check(
+            ExportSettings(
+                endpoint=str(values["telemetry.export.endpoint"]),
+                protocol=Protocol(values["telemetry.export.protocol"]),
+                headers=str(values["telemetry.export.headers"] or ""),
+            )
+        )
+    except AgentError as wrong:
+        raise ConfigurationError(source, f"telemetry.export: {wrong}") from wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 
@@ -28,6 +29,8 @@ class ChildProgram:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                # grpcio writes what hostile senders do to the standard error, past the log.
+                env={**os.environ, "GRPC_VERBOSITY": "NONE"},
             )
         except BaseException:
             ours.close()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from syntra.telemetry.link import Link, Message
+from syntra.telemetry.otlp.memory import limit_allocator
 from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
@@ -42,6 +43,7 @@ def main(descriptor: int) -> int:
     for path, text in (("/proc/self/oom_score_adj", _OOM_SCORE), ("/proc/self/comm", _NAME)):
         with suppress(OSError):
             Path(path).write_text(text)
+    limit_allocator()
     channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
     try:

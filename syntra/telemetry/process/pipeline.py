@@ -10,6 +10,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from syntra.telemetry.buffer.errors import RecordTooLarge
 from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
 from syntra.telemetry.process.admission import MemoryBudget, Reservation
 from syntra.telemetry.process.counts import Counts
@@ -17,6 +18,9 @@ from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.processing.outcome import Processed
 from syntra.telemetry.processing.processor import Processor
 from syntra.telemetry.signals import Record, Signal
+from syntra.utils.errors import AgentError
+
+CLOSED_RETRY_SECS = 5.0
 
 
 class Ring(Protocol):
@@ -63,9 +67,8 @@ class Pipeline:
             processed = self._process(signal, request, self._senders.of(source.address))
             if processed.records:
                 self._ring.append(processed.records)
-        except (BadData, Overloaded) as refused:
-            self._refuse(signal, refused)
-            raise
+        except (BadData, Overloaded, AgentError) as refused:
+            raise self._refused_with(signal, refused) from refused
         return self._accept(signal, request, processed)
 
     async def receive_async(self, signal: Signal, request: bytes, source: Source) -> Outcome:
@@ -74,9 +77,8 @@ class Pipeline:
             processed = self._process(signal, request, await self._senders.of_async(source.address))
             if processed.records:
                 await self._ring.append_async(processed.records)
-        except (BadData, Overloaded) as refused:
-            self._refuse(signal, refused)
-            raise
+        except (BadData, Overloaded, AgentError) as refused:
+            raise self._refused_with(signal, refused) from refused
         return self._accept(signal, request, processed)
 
     def keep(self, records: Sequence[Record]) -> None:
@@ -90,8 +92,15 @@ class Pipeline:
         """See `Intake.refused`."""
         self._counts.refuse(signal, reason)
 
-    def _refuse(self, signal: Signal, refused: BadData | Overloaded) -> None:
+    def _refused_with(self, signal: Signal, refused: BadData | Overloaded | AgentError) -> BadData | Overloaded:
+        """Count a refusal; returns the answer for the sender."""
+        if isinstance(refused, RecordTooLarge):
+            refused = BadData(str(refused))
+        elif isinstance(refused, AgentError):
+            # The ring is closed: the agent stops, and the next one takes it.
+            refused = Overloaded(str(refused), CLOSED_RETRY_SECS)
         self._counts.refuse(signal, "bad_data" if isinstance(refused, BadData) else "overloaded")
+        return refused
 
     def _accept(self, signal: Signal, request: bytes | Message, processed: Processed) -> Outcome:
         size = len(request) if isinstance(request, bytes) else request.ByteSize()

@@ -25,6 +25,7 @@ from syntra.telemetry.otlp.json_decoder import decode_json
 from syntra.telemetry.process.admission import MemoryBudget
 from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
+from syntra.telemetry.process.drops import Drops
 from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
 from syntra.telemetry.process.pipeline import Pipeline
 from syntra.telemetry.process.self_metrics import self_metrics
@@ -35,6 +36,7 @@ from syntra.telemetry.process.tails import Tails
 from syntra.telemetry.processing import errors
 from syntra.telemetry.processing.outcome import ErrorExtractor
 from syntra.telemetry.processing.processor import ProcessingSettings, Processor
+from syntra.telemetry.shipping.destination import Destination
 from syntra.telemetry.shipping.export import FULL_BATCHES, open_exporter
 from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
 from syntra.telemetry.signals import Signal
@@ -77,6 +79,8 @@ class TelemetryService:
         self.readers: dict[str, Reader] = {}
         self.shippers: dict[str, Shipper[Any]] = {}
         self._told: str | None = None
+        self._drops = Drops()
+        self._targets: list[Destination] = []
         self._receivers: dict[tuple[str, bool], GrpcReceiver | HttpReceiver] = {}
 
     async def open(self) -> None:
@@ -130,7 +134,9 @@ class TelemetryService:
             shipper.finish(FINISH_SECS)
 
     async def close(self) -> None:
-        """Close the ring."""
+        """Close the connections of the exporters, and the ring."""
+        for target in self._targets:
+            await target.aclose()
         await asyncio.to_thread(self.buffer.close)
 
     def status(self) -> dict[str, Json]:
@@ -143,6 +149,10 @@ class TelemetryService:
         stats = self.buffer.stats()
         if stats.memory_only:
             return f"telemetry is kept in memory only: {stats.reason}"
+        if stats.reason:
+            return f"the telemetry buffer is not forced to disk: {stats.reason}"
+        if self._drops.is_recent(self.clock()):
+            return self._drops.sentence
         problems = [shipper.problem for shipper in self.shippers.values()]
         return next(filter(None, [self.listeners.problem, *problems]), None)
 
@@ -157,6 +167,7 @@ class TelemetryService:
             self.buffer.forget(name)
         limits = BatchLimits(interval_secs=settings.batch_interval_secs, max_items=settings.batch_max_items)
         for name, (target, signals) in wanted.items():
+            self._targets.append(target)
             self.readers[name] = self.buffer.reader(name, signals)
             # A control plane takes batches of the size that it knows.
             own = replace(limits, full_batches=FULL_BATCHES) if name == "export" else limits
@@ -195,6 +206,7 @@ class TelemetryService:
         while True:
             await asyncio.sleep(_TICK_SECS)
             self.counts.mark()
+            self._drops.look(self.clock(), self.buffer.stats())
             if self.clock() >= red_at:
                 red_at = self.clock() + RED_SECS
                 self._keep_red_metrics()

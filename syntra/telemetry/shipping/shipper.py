@@ -18,7 +18,7 @@ from typing import Generic, NamedTuple
 
 from syntra.telemetry.shipping.condition import STUCK_SECS, Condition
 from syntra.telemetry.shipping.counts import Progress, SignalCounts
-from syntra.telemetry.shipping.destination import B, Batch, Destination, Reader, Sent, refused
+from syntra.telemetry.shipping.destination import B, Batch, Destination, Reader, Sent, later, refused
 from syntra.telemetry.shipping.pacing import Backoff, Replay, Uniform, Window
 from syntra.telemetry.signals import Signal
 from syntra.utils.frozen import frozen
@@ -271,6 +271,8 @@ class Shipper(Generic[B]):
     async def _send(self, batch: Batch) -> Sent:
         try:
             return await self._destination.send(batch)
+        except OSError as broken:
+            return later(batch, str(broken) or type(broken).__name__)
         except Exception:  # A batch that the code cannot handle must not stop the others; dropped, counted and said.
             logger.exception("a batch of telemetry cannot be sent", extra={"signal": batch.signal.value})
             return refused(batch, "the agent cannot encode it; see the agent's log")

@@ -61,7 +61,7 @@ OTHER = {
     "telemetry.receive_memory_mb": "32",
     "telemetry.buffer_fsync": "always",
     "telemetry.target_spans_per_sec": "500.5",
-    "telemetry.export.endpoint": "https://otlp.example.com/base",
+    "telemetry.export.endpoint": "https://otlp.example.com:4317",
     "telemetry.export.protocol": "http/protobuf",
     "telemetry.export.headers": "authorization=Bearer%20x",
     "telemetry.export.headers_file": "/nowhere/headers",
