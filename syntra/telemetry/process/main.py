@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 _OOM_SCORE = "500"
 # As `ps` shows it: at most 15 characters.
 _NAME = "syntra-telemetr"
+NICE = 15
+"""Under a flood, deploys and the engine get the processor first; senders are told to wait."""
 CONFIGURE_SECS = 20.0
 
 
@@ -43,6 +46,8 @@ def main(descriptor: int) -> int:
     for path, text in (("/proc/self/oom_score_adj", _OOM_SCORE), ("/proc/self/comm", _NAME)):
         with suppress(OSError):
             Path(path).write_text(text)
+    with suppress(OSError):
+        os.nice(NICE)
     limit_allocator()
     channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
