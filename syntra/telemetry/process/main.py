@@ -110,13 +110,15 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
             service.senders.within(fields["subnets"])
             await service.listeners.open(fields["gateways"])
         case "control_plane":
-            service.control_plane.update(fields)
+            service.follow_control_plane(fields)
         case "sent":
             service.control_plane.sent(fields)
         case "acknowledged":
             service.control_plane.acknowledged(fields)
         case "status":
-            await link.send("answer", {"number": fields["number"], **service.status()})
+            with suppress(OSError):
+                # If the agent is gone, the next message says so.
+                await link.send("answer", {"number": fields["number"], **service.status()})
         case "tail":
             service.tails.begin(fields["number"], fields["service"], fields["signal"])
         case "end_tail":

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from syntra.telemetry.buffer.errors import RecordTooLarge
 from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
 from syntra.telemetry.process.admission import MemoryBudget, Reservation
 from syntra.telemetry.process.counts import Counts
@@ -17,14 +18,22 @@ from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.processing.outcome import Processed
 from syntra.telemetry.processing.processor import Processor
 from syntra.telemetry.signals import Record, Signal
+from syntra.utils.errors import AgentError
+
+CLOSED_RETRY_SECS = 5.0
+"""When a sender should try again if the ring is closed: by then the agent's next telemetry process runs."""
 
 
 class Ring(Protocol):
     """The durable buffer; see `telemetry.buffer`."""
 
-    def append(self, records: Sequence[Record]) -> None: ...
+    def append(self, records: Sequence[Record]) -> None:
+        """Keep records. Raises RecordTooLarge, and another AgentError when it is closed."""
+        ...
 
-    async def append_async(self, records: Sequence[Record]) -> None: ...
+    async def append_async(self, records: Sequence[Record]) -> None:
+        """As `append`."""
+        ...
 
 
 class Watcher(Protocol):
@@ -66,6 +75,10 @@ class Pipeline:
         except (BadData, Overloaded) as refused:
             self._refuse(signal, refused)
             raise
+        except AgentError as failed:
+            refusal = _refusal(failed)
+            self._refuse(signal, refusal)
+            raise refusal from failed
         return self._accept(signal, request, processed)
 
     async def receive_async(self, signal: Signal, request: bytes, source: Source) -> Outcome:
@@ -77,6 +90,10 @@ class Pipeline:
         except (BadData, Overloaded) as refused:
             self._refuse(signal, refused)
             raise
+        except AgentError as failed:
+            refusal = _refusal(failed)
+            self._refuse(signal, refusal)
+            raise refusal from failed
         return self._accept(signal, request, processed)
 
     def keep(self, records: Sequence[Record]) -> None:
@@ -111,3 +128,10 @@ class Pipeline:
 
 
 _ACCEPTED = Outcome()
+
+
+def _refusal(failed: AgentError) -> BadData | Overloaded:
+    """What the sender is told when the ring keeps nothing: a request that is too large for it stays so."""
+    if isinstance(failed, RecordTooLarge):
+        return BadData(str(failed))
+    return Overloaded(str(failed), CLOSED_RETRY_SECS)
