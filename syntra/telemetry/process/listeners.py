@@ -133,7 +133,8 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     """Where the receivers should listen; `local` has loopback and the gateways. Pure.
 
     An address that is given as `listen` has TLS if it is configured. A wildcard address includes all other addresses of
-    its family, which could not be bound beside it. With gRPC, `::` includes IPv4, too: grpcio has no IPv6-only sockets.
+    its family, which could not be bound beside it. With gRPC, either wildcard includes both families: gRPC's core treats
+    `0.0.0.0` and `::` as one ("family-agnostic wildcard", tcp_server_posix.cc).
     """
     has_tls = settings.tls.cert_path is not None
     found = set()
@@ -142,7 +143,7 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
         ("http", settings.http_port, settings.http_socket),
     ):
         with_tls = dict.fromkeys(local, False) | dict.fromkeys(settings.listen, has_tls)
-        covered = _covered(settings.listen, dual=protocol == "grpc")
+        covered = _covered(settings.listen, is_grpc=protocol == "grpc")
         for address, its_tls in with_tls.items():
             if not covered(ipaddress.ip_address(address)):
                 found.add(Place(protocol=protocol, address=address, port=port, with_tls=its_tls))
@@ -151,14 +152,14 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     return found
 
 
-def _covered(listen: Sequence[str], *, dual: bool) -> Callable[[IPAddress], bool]:
-    """Whether a wildcard among `listen` includes an address. `dual`: the one of IPv6 includes IPv4."""
-    versions = {address.version for address in map(ipaddress.ip_address, listen) if address.is_unspecified}
-    is_dual = dual and 6 in versions
+def _covered(listen: Sequence[str], *, is_grpc: bool) -> Callable[[IPAddress], bool]:
+    """Whether a wildcard among `listen` includes an address."""
+    wildcards = {address.version for address in map(ipaddress.ip_address, listen) if address.is_unspecified}
 
     def covered(address: IPAddress) -> bool:
         if address.is_unspecified:
-            return is_dual and address.version == 4
-        return is_dual or address.version in versions
+            # Of the two wildcards, gRPC needs one.
+            return is_grpc and address.version == 4 and 6 in wildcards
+        return bool(wildcards) if is_grpc else address.version in wildcards
 
     return covered

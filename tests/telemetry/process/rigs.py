@@ -98,8 +98,6 @@ def pipeline(directory: Path, *, max_bytes: int = 1 << 20) -> Iterator[Rig]:
         watcher=tails,
     )
     try:
-        yield Rig(
-            ring=ring, senders=senders, counts=counts, tails=tails, budget=budget, pipeline=made, shown=shown
-        )
+        yield Rig(ring=ring, senders=senders, counts=counts, tails=tails, budget=budget, pipeline=made, shown=shown)
     finally:
         ring.close()
