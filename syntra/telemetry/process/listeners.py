@@ -133,7 +133,7 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     """Where the receivers should listen; `local` has loopback and the gateways. Pure.
 
     An address that is given as `listen` has TLS if it is configured. A wildcard address includes all other addresses of
-    its family, which could not be bound beside it. With gRPC, either wildcard includes both families: gRPC's core treats
+    its family, which could not be bound beside it. With gRPC, either wildcard includes both families: its core treats
     `0.0.0.0` and `::` as one ("family-agnostic wildcard", tcp_server_posix.cc).
     """
     has_tls = settings.tls.cert_path is not None
