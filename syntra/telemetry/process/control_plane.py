@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import zstandard
@@ -57,7 +58,10 @@ class ControlPlane:
         self._is_binary = False
         self._has_ack = False
         self._is_hub = False
-        self._connected = asyncio.Event()
+        self._is_connected = False
+        self._is_finishing = False
+        # Set while a batch has no reason to wait for a connection.
+        self._settled = asyncio.Event()
         # Equal batches have one id, so several may wait for one answer.
         self._waiting: dict[str, list[asyncio.Future[str]]] = {}
         self.interval_secs: float | None = None
@@ -66,18 +70,25 @@ class ControlPlane:
     @property
     def is_connected(self) -> bool:
         """Whether the control plane has accepted the agent."""
-        return self._connected.is_set()
+        return self._is_connected
 
     def update(self, fields: Mapping[str, Any]) -> None:
         """Take a `control_plane` message: connected with these features, or not connected."""
-        if not fields["is_connected"]:
-            self._connected.clear()
+        self._is_connected = fields["is_connected"]
+        if not self._is_connected:
+            if not self._is_finishing:
+                self._settled.clear()
             for batch_id in self._waiting:
                 self._answer(batch_id, "the connection was lost")
             return
         self._is_binary, self._has_ack, self._is_hub = fields["is_binary"], fields["has_ack"], fields["is_hub"]
         self.interval_secs = fields["interval_secs"]
-        self._connected.set()
+        self._settled.set()
+
+    def finish(self) -> None:
+        """Wait for no connection any more: the ring keeps what is left."""
+        self._is_finishing = True
+        self._settled.set()
 
     def sent(self, fields: Mapping[str, Any]) -> None:
         """Take a `sent` message: the connection has a frame, or why not."""
@@ -91,12 +102,11 @@ class ControlPlane:
 
     async def send(self, batch: Batch) -> Sent:
         """See `Destination.send`."""
-        if not self._connected.is_set():
-            try:
-                async with asyncio.timeout(CONNECT_SECS):
-                    await self._connected.wait()
-            except TimeoutError:
-                return later(batch, "the agent is not connected to it")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECS):
+                await self._settled.wait()
+        if not self._is_connected:
+            return later(batch, "the agent is not connected to it")
         if not self._has_place(batch.signal):
             return Sent(unwanted=batch.items)
         frames, oversized = await asyncio.to_thread(self._frames, batch)

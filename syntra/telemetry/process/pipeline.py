@@ -131,7 +131,7 @@ _ACCEPTED = Outcome()
 
 
 def _refusal(failed: AgentError) -> BadData | Overloaded:
-    """What the sender is told when the ring keeps nothing: a request that is too large for it stays so."""
+    """The sender's answer when the ring keeps nothing: a request that is too large for it stays so."""
     if isinstance(failed, RecordTooLarge):
         return BadData(str(failed))
     return Overloaded(str(failed), CLOSED_RETRY_SECS)

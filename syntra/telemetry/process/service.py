@@ -132,6 +132,7 @@ class TelemetryService:
                     closing = receiver.close(_GRACE_SECS)
                 group.create_task(closing, name="close receiver")
         self._keep_red_metrics()
+        self.control_plane.finish()
         for shipper in self.shippers.values():
             shipper.finish(FINISH_SECS)
 
@@ -145,6 +146,10 @@ class TelemetryService:
         shipper = self.shippers.get(CONTROL_PLANE)
         if shipper is not None and self.control_plane.interval_secs is not None:
             shipper.set_interval(self.control_plane.interval_secs)
+
+    def agent_is_gone(self) -> None:
+        """Nothing reaches the control plane any more."""
+        self.control_plane.update({"is_connected": False})
 
     def status(self) -> dict[str, Json]:
         """What `telemetry status` shows."""
@@ -216,7 +221,7 @@ class TelemetryService:
                 await self._say("problem", {"sentence": problem})
 
     async def _say(self, kind: str, fields: Mapping[str, Json]) -> None:
-        """Send the agent a message. Without an agent the process ends soon; until then its work goes on."""
+        """Send the agent a message. Without an agent the process ends soon; until then it works as before."""
         with suppress(OSError):
             await self._link.send(kind, fields)
 

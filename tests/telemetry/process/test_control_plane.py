@@ -264,7 +264,8 @@ async def test_the_rest_of_a_batch_is_sent_again_with_the_same_ids() -> None:
         agent.acknowledge(first["batch_id"])
         second, _ = await agent.frames.get()
         agent.sent(second["batch_id"], "the connection is gone")
-    assert task.result().retry is not None and task.result().retry.rest is one
+    retry = task.result().retry
+    assert retry is not None and retry.rest is one
     assert agent.frames.empty()
     async with sending(agent, one):
         again = []
@@ -346,3 +347,22 @@ def test_the_control_plane_s_interval() -> None:
     assert agent.plane.interval_secs is None
     agent.connect(interval_secs=2.5)
     assert agent.plane.interval_secs == 2.5
+
+
+async def test_at_the_end_no_connection_is_waited_for() -> None:
+    agent, one = Agent(), SAMPLES[Signal.TRACES]
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with sending(agent, one) as [task]:
+        await asyncio.sleep(1)
+        agent.plane.finish()
+    assert task.result().retry is not None
+    assert (await agent.plane.send(one)).retry is not None
+    agent.disconnect()
+    assert (await agent.plane.send(one)).retry is not None
+    assert loop.time() - began < 2
+    agent.connect(**BINARY)
+    async with sending(agent, one) as [task]:
+        fields, _ = await agent.frames.get()
+        agent.acknowledge(fields["batch_id"])
+    assert task.result().taken == 3

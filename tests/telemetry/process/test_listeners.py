@@ -171,7 +171,8 @@ async def test_a_network_that_is_gone_is_no_problem_any_more() -> None:
     played.refused["172.18.0.1"] = "Cannot assign requested address"
     listeners = Listeners(process_settings(), played.of, loopback=("127.0.0.1",))
     await listeners.open(["172.18.0.1"])
-    assert listeners.problem is not None
+    before = listeners.problem
+    assert before is not None
     await listeners.open([])
     assert listeners.problem is None
     assert len(listeners.view()) == 2
@@ -210,7 +211,7 @@ async def is_answered(protocol: str, address: str, port: int) -> bool:
         place = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
         async with grpc.aio.insecure_channel(place) as channel:
             try:
-                await channel.unary_unary(EXPORT)(b"", timeout=5)
+                await channel.unary_unary(EXPORT, bytes, bytes)(b"", timeout=5)
             except grpc.aio.AioRpcError:
                 return False
             return True
