@@ -206,10 +206,11 @@ class AgentApp:
             await queues.drain(DRAIN_SECS)
             router.cancel_requests()
             await socket.close()
+            if telemetry is not None:
+                # Before the connection closes: the last batches leave over it.
+                await telemetry.stop()
             if link is not None:
                 await link.stop()
-            if telemetry is not None:
-                await telemetry.stop()
             for task in background:
                 task.cancel()
             host.close()

@@ -11,7 +11,7 @@ from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text
 from syntra.cli.table import duration
-from syntra.cli.terminal import out, out_json, printable
+from syntra.cli.terminal import err, out, out_json, printable
 
 SIGNALS = ("traces", "metrics", "logs", "profiles", "errors")
 
@@ -71,7 +71,8 @@ def _tail(socket: Path, filters: Json, *, as_json: bool) -> int:
                 else:
                     out(printable(text(item, "line")))
             if missed := number(envelope.payload, "missed"):
-                out(f"… {missed:.0f} more, faster than they can be shown")
+                # With --json, standard output has nothing but JSON.
+                (err if as_json else out)(f"… {missed:.0f} more, faster than they can be shown")
 
 
 def _show(data: Json) -> None:

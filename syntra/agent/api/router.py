@@ -333,9 +333,13 @@ class Router:
         assert self._telemetry is not None, "cannot happen because the dispatcher has checked it"
         await peer.respond(success(command.request_id, {"subscribed": True}))
         filters: dict[str, Json] = {"service": command.service, "signal": command.signal}
-        with suppress(PeerGone):
+        try:
             async for batch in self._telemetry.tail(filters):
                 await peer.stream("telemetry_tail", {**batch, "request_id": command.request_id})
+        except PeerGone:
+            return
+        except AgentError as failed:
+            await peer.respond(refusal(command.request_id, Failure(code=failed.code, message=str(failed))))
 
     async def _unsubscribe(self, command: LogsUnsubscribe, peer: Peer) -> None:
         exact = self._streams.get((id(peer), command.request_id))

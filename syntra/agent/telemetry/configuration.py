@@ -24,12 +24,13 @@ def configuration(settings: Settings, *, agent_id: str, server_id: str) -> dict[
 
 
 def _secrets(settings: Settings) -> list[str]:
-    """What must not appear in the process's log: the headers of the export, as written and as sent."""
+    """What must not appear in the process's log: the headers of the export, as written and as sent, and their words."""
     headers = settings.telemetry.export.headers
     if headers is None:
         return []
     values = [item.partition("=")[2] for item in headers.split(",")]
-    return [text for value in values for text in {value, unquote(value)} if text]
+    # Of `Bearer x`, libraries and peers repeat `x`.
+    return sorted({text for value in values for text in (value, unquote(value), *unquote(value).split()) if text})
 
 
 def _payload(section: Any) -> dict[str, Json]:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from typing import Any, Protocol
 
+from syntra.agent.telemetry.tail_queue import TailQueue
 from syntra.model.fields import Json
 from syntra.telemetry.link import Link, Message
 from syntra.utils.errors import AgentError
@@ -28,7 +29,6 @@ _STOP_SECS = 8.0
 BACKOFF_SECS = (1.0, 2.0, 5.0, 15.0, 60.0)
 # A process that ran this long was no crash loop.
 _STEADY_SECS = 60.0
-_TAIL_QUEUE = 256
 
 Handler = Callable[[Message], Awaitable[None]]
 
@@ -70,7 +70,7 @@ class TelemetryProcess:
         self._handlers: dict[str, Handler] = {}
         self._link: Link | None = None
         self._answers: dict[int, asyncio.Future[Message]] = {}
-        self._tails: dict[int, asyncio.Queue[Message]] = {}
+        self._tails: dict[int, TailQueue] = {}
         self._numbers = itertools.count(1)
         self._is_ready = asyncio.Event()
         self._telling = asyncio.Lock()
@@ -114,22 +114,25 @@ class TelemetryProcess:
                 await self.send(kind, {**(fields or {}), "number": number})
                 return (await answer).fields
         except TimeoutError:
-            reason = self._problem or f"the telemetry process gave no answer within {self._answer_secs:g} s"
-            raise NoTelemetry(f"cannot ask for telemetry: {reason}") from None
+            raise self._no_answer() from None
         finally:
             del self._answers[number]
 
     async def tail(self, filters: Mapping[str, Json]) -> AsyncIterator[Mapping[str, Json]]:
-        """What is received from now on, as `tail` messages of the process. What a slow reader misses is left out."""
+        """What is received from now on, as `tail` messages of the process, until it ends. Raises NoTelemetry.
+
+        What a slow reader misses is counted and left out.
+        """
+        await self._until_ready()
         number = next(self._numbers)
-        queue: asyncio.Queue[Message] = asyncio.Queue(_TAIL_QUEUE)
-        self._tails[number] = queue
+        queue = self._tails[number] = TailQueue()
         try:
             await self.send("tail", {**filters, "number": number})
-            while True:
-                yield (await queue.get()).fields
+            while (fields := await queue.get()) is not None:
+                yield fields
+            raise NoTelemetry("cannot show more telemetry: the telemetry process has ended; try again")
         finally:
-            del self._tails[number]
+            self._tails.pop(number, None)
             await self.send("end_tail", {"number": number})
 
     async def run(self) -> None:
@@ -171,6 +174,17 @@ class TelemetryProcess:
         # Ends the process too, if it still runs.
         await self._server.close()
 
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self._answer_secs):
+                await self._is_ready.wait()
+        except TimeoutError:
+            raise self._no_answer() from None
+
+    def _no_answer(self) -> NoTelemetry:
+        reason = self._problem or f"the telemetry process gave no answer within {self._answer_secs:g} s"
+        return NoTelemetry(f"cannot ask for telemetry: {reason}")
+
     async def _run_once(self) -> str:
         """Start a process and serve it until it ends; returns how it ended."""
         link = await Link.over(await self._server.spawn())
@@ -206,8 +220,8 @@ class TelemetryProcess:
                     answer.set_result(message)
             case "tail":
                 queue = self._tails.get(number)
-                if queue is not None and not queue.full():
-                    queue.put_nowait(message)
+                if queue is not None:
+                    queue.put(message.fields)
             case "problem":
                 sentence = message.fields.get("sentence")
                 self._reported = sentence if isinstance(sentence, str) else None
@@ -222,6 +236,9 @@ class TelemetryProcess:
         self._link = None
         self._reported = None
         self._is_ready.clear()
+        for queue in self._tails.values():
+            queue.end()
+        self._tails.clear()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(NoTelemetry("cannot ask for telemetry: the telemetry process has ended"))

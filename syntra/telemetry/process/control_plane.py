@@ -11,8 +11,8 @@ import asyncio
 import hashlib
 import itertools
 import json
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import zstandard
@@ -25,8 +25,6 @@ from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, t
 from syntra.telemetry.shipping.frame_limits import Oversized
 from syntra.telemetry.signals import Signal
 from syntra.telemetry.wire import telemetry_pb2 as wire
-
-log = logging.getLogger(__name__)
 
 CONNECT_SECS = 20.0
 """How long a batch waits for a connection."""
@@ -60,27 +58,37 @@ class ControlPlane:
         self._is_binary = False
         self._has_ack = False
         self._is_hub = False
-        self._connected = asyncio.Event()
-        self._waiting: dict[str, asyncio.Future[str]] = {}
+        self._is_connected = False
+        self._is_finishing = False
+        # Set while a batch has no reason to wait for a connection.
+        self._settled = asyncio.Event()
+        # Equal batches have one id, so several may wait for one answer.
+        self._waiting: dict[str, list[asyncio.Future[str]]] = {}
         self.interval_secs: float | None = None
         """The batch interval that the control plane asks for."""
 
     @property
     def is_connected(self) -> bool:
         """Whether the control plane has accepted the agent."""
-        return self._connected.is_set()
+        return self._is_connected
 
     def update(self, fields: Mapping[str, Any]) -> None:
         """Take a `control_plane` message: connected with these features, or not connected."""
-        if not fields["is_connected"]:
-            self._connected.clear()
-            for answer in self._waiting.values():
-                if not answer.done():
-                    answer.set_result("the connection was lost")
+        self._is_connected = fields["is_connected"]
+        if not self._is_connected:
+            if not self._is_finishing:
+                self._settled.clear()
+            for batch_id in self._waiting:
+                self._answer(batch_id, "the connection was lost")
             return
         self._is_binary, self._has_ack, self._is_hub = fields["is_binary"], fields["has_ack"], fields["is_hub"]
         self.interval_secs = fields["interval_secs"]
-        self._connected.set()
+        self._settled.set()
+
+    def finish(self) -> None:
+        """Wait for no connection any more: the ring keeps what is left."""
+        self._is_finishing = True
+        self._settled.set()
 
     def sent(self, fields: Mapping[str, Any]) -> None:
         """Take a `sent` message: the connection has a frame, or why not."""
@@ -94,13 +102,14 @@ class ControlPlane:
 
     async def send(self, batch: Batch) -> Sent:
         """See `Destination.send`."""
-        if not self._connected.is_set():
-            try:
-                async with asyncio.timeout(CONNECT_SECS):
-                    await self._connected.wait()
-            except TimeoutError:
-                return later(batch, "the agent is not connected to it")
-        frames = await asyncio.to_thread(self._frames, batch)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECS):
+                await self._settled.wait()
+        if not self._is_connected:
+            return later(batch, "the agent is not connected to it")
+        if not self._has_place(batch.signal):
+            return Sent(unwanted=batch.items)
+        frames, oversized = await asyncio.to_thread(self._frames, batch)
         size = 0
         for frame in frames:
             error = await self._deliver(frame)
@@ -109,7 +118,8 @@ class ControlPlane:
                 return refused(batch, error.removeprefix(_REFUSED), wire_bytes=size)
             if error:
                 return later(batch, error, wire_bytes=size)
-        return taken(batch, wire_bytes=size)
+        reason = f"{oversized} of {batch.items} items are too large for a frame" if oversized else ""
+        return taken(batch, rejected=oversized, reason=reason, wire_bytes=size)
 
     async def aclose(self) -> None:
         """See `Destination.aclose`: the agent closes the connection."""
@@ -117,7 +127,8 @@ class ControlPlane:
     async def _deliver(self, frame: Frame) -> str:
         batch_id, is_binary, body = frame
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting[batch_id] = answer
+        waiting = self._waiting.setdefault(batch_id, [])
+        waiting.append(answer)
         try:
             async with asyncio.timeout(ANSWER_SECS):
                 await self._send("batch", {"batch_id": batch_id, "is_binary": is_binary}, body)
@@ -127,17 +138,27 @@ class ControlPlane:
         except OSError:
             return "the agent is gone"
         finally:
-            del self._waiting[batch_id]
+            waiting.remove(answer)
+            if not waiting:
+                del self._waiting[batch_id]
 
     def _answer(self, batch_id: str, error: str) -> None:
-        answer = self._waiting.get(batch_id)
-        if answer is not None and not answer.done():
-            answer.set_result(error)
+        for answer in self._waiting.get(batch_id, ()):
+            if not answer.done():
+                answer.set_result(error)
 
-    def _frames(self, batch: Batch) -> list[Frame]:
+    def _has_place(self, signal: Signal) -> bool:
+        """Whether the control plane's language has a place for it."""
+        return self._is_binary or signal in (_HUB_SIGNALS if self._is_hub else _LISTS.keys())
+
+    def _frames(self, batch: Batch) -> tuple[list[Frame], int]:
+        """The batch's frames, and how many items fit into none."""
         if self._is_binary:
-            return list(self._binary(batch))
-        return list(self._json(batch))
+            return list(self._binary(batch)), 0
+        made = list(self._payloads(batch))
+        payloads = [one.payload for one in made if isinstance(one, Payload)]
+        frames = [(str(one["batch_id"]), False, json.dumps(one).encode()) for one in payloads]
+        return frames, len(made) - len(payloads)
 
     def _binary(self, batch: Batch) -> Iterator[Frame]:
         for blocks in _grouped(batch.blocks):
@@ -153,16 +174,11 @@ class ControlPlane:
             )
             yield batch_id, True, frame.SerializeToString()
 
-    def _json(self, batch: Batch) -> Iterator[Frame]:
-        name = _LISTS.get(batch.signal)
-        if name is None or (self._is_hub and batch.signal not in _HUB_SIGNALS):
-            # Neither the contract nor the hub has a place for it.
-            return
+    def _payloads(self, batch: Batch) -> Iterator[Payload | Oversized]:
         ids = (f"{_batch_id(batch.signal, b''.join(batch.blocks))}_{number}" for number in itertools.count())
         found = contract.items(batch.signal, joined(batch))
-        made: Iterator[Payload | Oversized]
         if self._is_hub:
-            made = hub.payloads(
+            return hub.payloads(
                 logs=found if batch.signal is Signal.LOGS else (),
                 errors=found if batch.signal is Signal.ERRORS else (),
                 server=None,
@@ -172,14 +188,9 @@ class ControlPlane:
                 container_ids={},
                 new_id=ids.__next__,
             )
-        else:
-            compress = zstandard.ZstdCompressor().compress
-            made = batches({name: found}, agent_id=self._agent_id, new_id=ids.__next__, compress=compress)
-        for payload in made:
-            if isinstance(payload, Oversized):
-                log.error("an item is too large for the control plane", extra={"list": name, "bytes": payload.size})
-                continue
-            yield str(payload.payload["batch_id"]), False, json.dumps(payload.payload).encode()
+        data = {_LISTS[batch.signal]: found}
+        compress = zstandard.ZstdCompressor().compress
+        return batches(data, agent_id=self._agent_id, new_id=ids.__next__, compress=compress)
 
 
 _LISTS = {Signal.TRACES: "traces", Signal.METRICS: "metrics", Signal.LOGS: "logs", Signal.ERRORS: "errors"}

@@ -33,8 +33,7 @@ class Counts:
         self._clock = clock
         self._lock = threading.Lock()
         self.signals: Mapping[Signal, SignalCount] = {signal: SignalCount() for signal in Signal}
-        self.refused: Counter[tuple[str, str]] = Counter()
-        """Requests that were not accepted, by signal (empty when unknown) and reason."""
+        self._refused: Counter[tuple[str, str]] = Counter()
         self._marks: deque[tuple[float, dict[Signal, int]]] = deque()
 
     def received(self, signal: Signal, *, size: int, received: int, rejected: int, sampled_out: int) -> None:
@@ -57,12 +56,18 @@ class Counts:
     def refuse(self, signal: Signal | None, reason: str) -> None:
         """Count a request that was not accepted."""
         with self._lock:
-            self.refused[signal.value if signal else "", reason] += 1
+            self._refused[signal.value if signal else "", reason] += 1
 
     def refusals(self, signal: Signal) -> int:
         """Requests of one signal that were not accepted."""
         with self._lock:
-            return sum(count for (name, _), count in self.refused.items() if name == signal.value)
+            return sum(count for (name, _), count in self._refused.items() if name == signal.value)
+
+    @property
+    def refused(self) -> Mapping[tuple[str, str], int]:
+        """Requests that were not accepted, by signal (empty when unknown) and reason."""
+        with self._lock:
+            return dict(self._refused)
 
     def mark(self) -> None:
         """Remember the counts of now, for `rate`; call it about once a second."""

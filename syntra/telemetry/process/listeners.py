@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 RETRY_SECS = 5.0
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 class Receiver(Protocol):
     """A receiver of one protocol; see `telemetry.otlp`."""
@@ -58,12 +60,18 @@ class Listeners:
     """Keeps the receivers on the places that they should listen on."""
 
     def __init__(
-        self, settings: ProcessSettings, receiver: Callable[[str, bool], Receiver], *, loopback: Sequence[str]
+        self,
+        settings: ProcessSettings,
+        receiver: Callable[[str, bool], Receiver],
+        *,
+        loopback: Sequence[str],
+        retry_secs: float = RETRY_SECS,
     ) -> None:
         """`receiver` returns the receiver of a protocol (`grpc` or `http`), with TLS or without."""
         self._loopback = tuple(loopback)
         self._settings = settings
         self._receiver = receiver
+        self._retry_secs = retry_secs
         self._gateways: tuple[str, ...] = ()
         self._open: set[Place] = set()
         self._problems: dict[Place, str] = {}
@@ -84,7 +92,7 @@ class Listeners:
     async def run(self) -> None:
         """Try again what could not be listened on, until cancelled."""
         while True:
-            await asyncio.sleep(RETRY_SECS)
+            await asyncio.sleep(self._retry_secs)
             if self._problems:
                 await self.open(self._gateways)
 
@@ -124,23 +132,34 @@ def loopback_addresses() -> tuple[str, ...]:
 def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     """Where the receivers should listen; `local` has loopback and the gateways. Pure.
 
-    An address that is given as `listen` has TLS if it is configured. A wildcard address includes the local addresses of
-    its family.
+    An address that is given as `listen` has TLS if it is configured. A wildcard address includes all other addresses of
+    its family, which could not be bound beside it. With gRPC, either wildcard includes both families: its core treats
+    `0.0.0.0` and `::` as one ("family-agnostic wildcard", tcp_server_posix.cc).
     """
     has_tls = settings.tls.cert_path is not None
-    wildcards = {address.version for address in map(ipaddress.ip_address, settings.listen) if address.is_unspecified}
-    plain = [
-        address
-        for address in local
-        if ipaddress.ip_address(address).version not in wildcards and address not in settings.listen
-    ]
     found = set()
     for protocol, port, path in (
         ("grpc", settings.grpc_port, settings.grpc_socket),
         ("http", settings.http_port, settings.http_socket),
     ):
-        found |= {Place(protocol=protocol, address=address, port=port, with_tls=False) for address in plain}
-        found |= {Place(protocol=protocol, address=address, port=port, with_tls=has_tls) for address in settings.listen}
+        with_tls = dict.fromkeys(local, False) | dict.fromkeys(settings.listen, has_tls)
+        covered = _covered(settings.listen, is_grpc=protocol == "grpc")
+        for address, its_tls in with_tls.items():
+            if not covered(ipaddress.ip_address(address)):
+                found.add(Place(protocol=protocol, address=address, port=port, with_tls=its_tls))
         if path:
             found.add(Place(protocol=protocol, address=path, port=0, with_tls=False))
     return found
+
+
+def _covered(listen: Sequence[str], *, is_grpc: bool) -> Callable[[IPAddress], bool]:
+    """Whether a wildcard among `listen` includes an address."""
+    wildcards = {address.version for address in map(ipaddress.ip_address, listen) if address.is_unspecified}
+
+    def covered(address: IPAddress) -> bool:
+        if address.is_unspecified:
+            # Of the two wildcards, gRPC needs one.
+            return is_grpc and address.version == 4 and 6 in wildcards
+        return bool(wildcards) if is_grpc else address.version in wildcards
+
+    return covered

@@ -80,7 +80,11 @@ async def _main(channel: socket.socket) -> None:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]
             shipping = [group.create_task(work, name=name) for name, work in service.shipping()]
             await link.send("ready")
-            await _follow(link, service)
+            if await _follow(link, service):
+                # What becomes of the last batches comes over the link, too.
+                tasks.append(group.create_task(_follow_to_end(link, service), name="link"))
+            else:
+                service.agent_is_gone()
             await service.finish()
             if shipping:
                 await asyncio.wait(shipping, timeout=FINISH_SECS + 1)
@@ -100,12 +104,18 @@ def configure_logging(wanted: Mapping[str, Any]) -> LogHandle:
     return configure(form, wanted["level"], Path(wanted["file"]) if wanted["file"] else None, redactor)
 
 
-async def _follow(link: Link, service: TelemetryService) -> None:
-    """Take the agent's messages until it asks to stop or is gone."""
+async def _follow_to_end(link: Link, service: TelemetryService) -> None:
+    await _follow(link, service)
+    service.agent_is_gone()
+
+
+async def _follow(link: Link, service: TelemetryService) -> bool:
+    """Take the agent's messages until it asks to stop (true) or is gone."""
     while (message := await link.receive()) is not None:
         if message.kind == "stop":
-            return
+            return True
         await _take(link, message, service)
+    return False
 
 
 async def _take(link: Link, message: Message, service: TelemetryService) -> None:
@@ -117,13 +127,15 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
             service.senders.within(fields["subnets"])
             await service.listeners.open(fields["gateways"])
         case "control_plane":
-            service.control_plane.update(fields)
+            service.follow_control_plane(fields)
         case "sent":
             service.control_plane.sent(fields)
         case "acknowledged":
             service.control_plane.acknowledged(fields)
         case "status":
-            await link.send("answer", {"number": fields["number"], **service.status()})
+            with suppress(OSError):
+                # If the agent is gone, the next message says so.
+                await link.send("answer", {"number": fields["number"], **service.status()})
         case "tail":
             service.tails.begin(fields["number"], fields["service"], fields["signal"])
         case "end_tail":

@@ -21,14 +21,19 @@ from syntra.telemetry.signals import Record, Signal
 from syntra.utils.errors import AgentError
 
 CLOSED_RETRY_SECS = 5.0
+"""When a sender should try again if the ring is closed: by then the agent's next telemetry process runs."""
 
 
 class Ring(Protocol):
     """The durable buffer; see `telemetry.buffer`."""
 
-    def append(self, records: Sequence[Record]) -> None: ...
+    def append(self, records: Sequence[Record]) -> None:
+        """Keep records. Raises RecordTooLarge, and another AgentError when it is closed."""
+        ...
 
-    async def append_async(self, records: Sequence[Record]) -> None: ...
+    async def append_async(self, records: Sequence[Record]) -> None:
+        """As `append`."""
+        ...
 
 
 class Watcher(Protocol):
@@ -67,8 +72,13 @@ class Pipeline:
             processed = self._process(signal, request, self._senders.of(source.address))
             if processed.records:
                 self._ring.append(processed.records)
-        except (BadData, Overloaded, AgentError) as refused:
-            raise self._refused_with(signal, refused) from refused
+        except (BadData, Overloaded) as refused:
+            self._refuse(signal, refused)
+            raise
+        except AgentError as failed:
+            refusal = _refusal(failed)
+            self._refuse(signal, refusal)
+            raise refusal from failed
         return self._accept(signal, request, processed)
 
     async def receive_async(self, signal: Signal, request: bytes, source: Source) -> Outcome:
@@ -77,8 +87,13 @@ class Pipeline:
             processed = self._process(signal, request, await self._senders.of_async(source.address))
             if processed.records:
                 await self._ring.append_async(processed.records)
-        except (BadData, Overloaded, AgentError) as refused:
-            raise self._refused_with(signal, refused) from refused
+        except (BadData, Overloaded) as refused:
+            self._refuse(signal, refused)
+            raise
+        except AgentError as failed:
+            refusal = _refusal(failed)
+            self._refuse(signal, refusal)
+            raise refusal from failed
         return self._accept(signal, request, processed)
 
     def keep(self, records: Sequence[Record]) -> None:
@@ -92,15 +107,8 @@ class Pipeline:
         """See `Intake.refused`."""
         self._counts.refuse(signal, reason)
 
-    def _refused_with(self, signal: Signal, refused: BadData | Overloaded | AgentError) -> BadData | Overloaded:
-        """Count a refusal; returns the answer for the sender."""
-        if isinstance(refused, RecordTooLarge):
-            refused = BadData(str(refused))
-        elif isinstance(refused, AgentError):
-            # The ring is closed: the agent stops, and the next one takes it.
-            refused = Overloaded(str(refused), CLOSED_RETRY_SECS)
+    def _refuse(self, signal: Signal, refused: BadData | Overloaded) -> None:
         self._counts.refuse(signal, "bad_data" if isinstance(refused, BadData) else "overloaded")
-        return refused
 
     def _accept(self, signal: Signal, request: bytes | Message, processed: Processed) -> Outcome:
         size = len(request) if isinstance(request, bytes) else request.ByteSize()
@@ -120,3 +128,10 @@ class Pipeline:
 
 
 _ACCEPTED = Outcome()
+
+
+def _refusal(failed: AgentError) -> BadData | Overloaded:
+    """The sender's answer when the ring keeps nothing: a request that is too large for it stays so."""
+    if isinstance(failed, RecordTooLarge):
+        return BadData(str(failed))
+    return Overloaded(str(failed), CLOSED_RETRY_SECS)

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -25,7 +25,10 @@ _STRANGERS = 1024
 class Senders:
     """The table. `update` runs on the event loop, `of` in any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, wait_secs: float = WAIT_SECS, clock: Callable[[], float] = time.monotonic) -> None:
+        """`wait_secs` is how long an unknown sender on a project network is waited for."""
+        self._wait_secs = wait_secs
+        self._clock = clock
         self._by_address: dict[str, Identity] = {}
         self._subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
         self._strangers: dict[str, float] = {}
@@ -49,12 +52,12 @@ class Senders:
         self._subnets = tuple(ipaddress.ip_network(subnet) for subnet in subnets)
 
     def of(self, address: str) -> Identity | None:
-        """The identity of the container with this address; waits up to WAIT_SECS for one on a project network."""
+        """The identity of the container with this address; one on a project network is waited for."""
         found = self._by_address.get(address)
         if found is not None or not self._is_awaited(address):
             return found
         with self._changed:
-            self._changed.wait_for(lambda: address in self._by_address, WAIT_SECS)
+            self._changed.wait_for(lambda: address in self._by_address, self._wait_secs)
             return self._settled(address)
 
     async def of_async(self, address: str) -> Identity | None:
@@ -63,7 +66,7 @@ class Senders:
         if found is not None or not self._is_awaited(address):
             return found
         with suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_SECS):
+            async with asyncio.timeout(self._wait_secs):
                 while address not in self._by_address:
                     await self._news.wait()
         with self._changed:
@@ -72,7 +75,7 @@ class Senders:
     def _is_awaited(self, address: str) -> bool:
         if not self._subnets or not address:
             return False
-        if self._strangers.get(address, 0.0) > time.monotonic():
+        if self._strangers.get(address, 0.0) > self._clock():
             self.unknown += 1
             return False
         try:
@@ -87,5 +90,5 @@ class Senders:
             self.unknown += 1
             if len(self._strangers) >= _STRANGERS:
                 self._strangers.clear()
-            self._strangers[address] = time.monotonic() + _STRANGER_SECS
+            self._strangers[address] = self._clock() + _STRANGER_SECS
         return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from syntra.telemetry.buffer.reader import Reader
 from syntra.telemetry.buffer.ring import Buffer
 from syntra.telemetry.link import Link
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits
-from syntra.telemetry.otlp.grpc_server import GrpcReceiver, GrpcTls
+from syntra.telemetry.otlp.grpc_server import GrpcReceiver
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
 from syntra.telemetry.otlp.json_decoder import decode_json
@@ -30,9 +30,10 @@ from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_add
 from syntra.telemetry.process.pipeline import Pipeline
 from syntra.telemetry.process.self_metrics import self_metrics
 from syntra.telemetry.process.senders import Senders
-from syntra.telemetry.process.settings import ProcessSettings, TlsFiles
+from syntra.telemetry.process.settings import ProcessSettings
 from syntra.telemetry.process.status import status_view
 from syntra.telemetry.process.tails import Tails
+from syntra.telemetry.process.tls import grpc_tls, http_tls
 from syntra.telemetry.processing import errors
 from syntra.telemetry.processing.outcome import ErrorExtractor
 from syntra.telemetry.processing.processor import ProcessingSettings, Processor
@@ -49,6 +50,8 @@ RED_SECS = 15.0
 _TICK_SECS = 1.0
 FINISH_SECS = 5.0
 _GRACE_SECS = 1.0
+CONTROL_PLANE = "control-plane"
+"""The control plane's name as a destination."""
 
 Task = tuple[str, Coroutine[Any, Any, None]]
 
@@ -62,7 +65,7 @@ class TelemetryService:
         self.clock: Callable[[], float] = time.monotonic
         self.counts = Counts(self.clock)
         self.senders = Senders()
-        self.tails = Tails(link.send)
+        self.tails = Tails(self._say)
         self.control_plane = ControlPlane(settings.agent_id, settings.server_id, link.send)
         self.budget = MemoryBudget(settings.receive_memory_bytes)
         self.processor = Processor(
@@ -124,12 +127,16 @@ class TelemetryService:
 
     async def finish(self) -> None:
         """Receive nothing more, and let the shippers end within a bound; the ring keeps what is left."""
-        for receiver in self._receivers.values():
-            if isinstance(receiver, HttpReceiver):
-                await asyncio.to_thread(receiver.close, _GRACE_SECS)
-            else:
-                await receiver.close(_GRACE_SECS)
+        async with asyncio.TaskGroup() as group:
+            for receiver in self._receivers.values():
+                # Together: the agent waits only so long.
+                if isinstance(receiver, HttpReceiver):
+                    closing: Coroutine[Any, Any, None] = asyncio.to_thread(receiver.close, _GRACE_SECS)
+                else:
+                    closing = receiver.close(_GRACE_SECS)
+                group.create_task(closing, name="close receiver")
         self._keep_red_metrics()
+        self.control_plane.finish()
         for shipper in self.shippers.values():
             shipper.finish(FINISH_SECS)
 
@@ -138,6 +145,17 @@ class TelemetryService:
         for target in self._targets:
             await target.aclose()
         await asyncio.to_thread(self.buffer.close)
+
+    def follow_control_plane(self, fields: Mapping[str, Any]) -> None:
+        """Take a `control_plane` message: what the connection is like, and how often it wants batches."""
+        self.control_plane.update(fields)
+        shipper = self.shippers.get(CONTROL_PLANE)
+        if shipper is not None and self.control_plane.interval_secs is not None:
+            shipper.set_interval(self.control_plane.interval_secs)
+
+    def agent_is_gone(self) -> None:
+        """Nothing reaches the control plane any more."""
+        self.control_plane.update({"is_connected": False})
 
     def status(self) -> dict[str, Json]:
         """What `telemetry status` shows."""
@@ -160,7 +178,7 @@ class TelemetryService:
         settings = self.settings
         wanted: dict[str, tuple[Any, frozenset[Signal]]] = {}
         if settings.has_control_plane:
-            wanted["control-plane"] = (self.control_plane, frozenset(Signal))
+            wanted[CONTROL_PLANE] = (self.control_plane, frozenset(Signal))
         if settings.export is not None:
             wanted["export"] = (open_exporter(settings.export), settings.export_signals)
         for name in self.buffer.consumers() - wanted.keys():
@@ -186,7 +204,7 @@ class TelemetryService:
                 self.pipeline,
                 port=settings.grpc_port,
                 limits=GrpcLimits(max_request_bytes=settings.max_request_bytes),
-                tls=_grpc_tls(settings.tls) if with_tls else None,
+                tls=grpc_tls(settings.tls) if with_tls else None,
             )
         return HttpReceiver(
             self.pipeline,
@@ -198,7 +216,7 @@ class TelemetryService:
             cors_origins=settings.cors_origins,
             # Figures about the host are for the host only; a listener that others reach has none.
             routes={} if with_tls else {"/metrics": lambda: self_metrics(self)},
-            tls=_http_tls(settings.tls) if with_tls else None,
+            tls=http_tls(settings.tls) if with_tls else None,
         )
 
     async def _tick(self) -> None:
@@ -212,7 +230,12 @@ class TelemetryService:
                 self._keep_red_metrics()
             if (problem := self.problem) != self._told:
                 self._told = problem
-                await self._link.send("problem", {"sentence": problem})
+                await self._say("problem", {"sentence": problem})
+
+    async def _say(self, kind: str, fields: Mapping[str, Json]) -> None:
+        """Send the agent a message. Without an agent the process ends soon; until then it works as before."""
+        with suppress(OSError):
+            await self._link.send(kind, fields)
 
     def _keep_red_metrics(self) -> None:
         record = self.processor.drain(time.time_ns())
@@ -238,32 +261,3 @@ class _Threaded:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
-
-
-def _read(path: str | None, key: str) -> bytes:
-    assert path is not None, "cannot happen because the configuration has both files or none"
-    try:
-        return Path(path).read_bytes()
-    except OSError as failed:
-        raise AgentError(f"cannot read {key} {path}: {failed.strerror}; check the path and its owner") from failed
-
-
-def _grpc_tls(files: TlsFiles) -> GrpcTls:
-    return GrpcTls(
-        certificate=_read(files.cert_path, "telemetry.tls.cert_path"),
-        key=_read(files.key_path, "telemetry.tls.key_path"),
-        client_ca=_read(files.ca_path, "telemetry.tls.client_ca_path") if files.ca_path else None,
-    )
-
-
-def _http_tls(files: TlsFiles) -> ssl.SSLContext:
-    assert files.cert_path is not None, "cannot happen because only an address with TLS asks for it"
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(files.cert_path, files.key_path)
-        if files.ca_path:
-            context.load_verify_locations(files.ca_path)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as failed:
-        raise AgentError(f"cannot use telemetry.tls: {failed.strerror or failed}; check the three files") from failed
-    return context

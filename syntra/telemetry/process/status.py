@@ -58,6 +58,7 @@ def _destination(name: str, shipper: Shipper[Any], now: float) -> dict[str, Json
                 "bytes": count.bytes,
                 "rejected": count.rejected,
                 "refused": count.refused,
+                "unwanted": count.unwanted,
                 "retries": count.retries,
             }
             for signal, count in progress.counts.items()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
 
 from syntra.model.fields import Json
 from syntra.telemetry.intake import BadData
@@ -26,8 +28,10 @@ class Tails:
         self._send = send
         self._filters: dict[int, tuple[str, str]] = {}
         # Bounded: while it is full, records are counted in `_missed` only.
-        self._records: deque[Record] = deque(maxlen=_WAITING)
-        self._missed = 0
+        self._records: deque[Record] = deque()
+        self._missed: dict[str, int] = {}
+        """By signal."""
+        self._lock = threading.Lock()
 
     def begin(self, number: int, service: str, signal: str) -> None:
         """Start a view; an empty filter matches everything."""
@@ -41,11 +45,13 @@ class Tails:
         """Show these records in the views that want them. Costs nothing without a view."""
         if not self._filters:
             return
-        for record in records:
-            if len(self._records) == _WAITING:
-                self._missed += record.items
-            else:
-                self._records.append(record)
+        with self._lock:
+            for record in records:
+                if len(self._records) >= _WAITING:
+                    name = record.signal.value
+                    self._missed[name] = self._missed.get(name, 0) + record.items
+                else:
+                    self._records.append(record)
 
     async def run(self) -> None:
         """Send what was offered until cancelled."""
@@ -55,27 +61,31 @@ class Tails:
                 await self._show()
 
     async def _show(self) -> None:
-        records = [self._records.popleft() for _ in range(len(self._records))]
-        missed, self._missed = self._missed, 0
+        with self._lock:
+            records, self._records = self._records, deque()
+            missed, self._missed = self._missed, {}
         for number, (service, signal) in list(self._filters.items()):
             shown: list[Json] = []
-            left_out = missed
+            left_out = sum(count for name, count in missed.items() if signal in ("", name))
             for record in records:
                 if signal and record.signal.value != signal:
                     continue
-                if len(shown) >= MOST_ITEMS:
-                    left_out += record.items
-                else:
-                    shown += _rendered(record, service)
-            left_out += max(0, len(shown) - MOST_ITEMS)
+                room = MOST_ITEMS - len(shown)
+                found = _rendered(record, service, room)
+                shown += found
+                if len(found) == room:
+                    # With a filter for a service this is the most that can be missing.
+                    left_out += record.items - room
             if shown or left_out:
-                await self._send("tail", {"number": number, "items": shown[:MOST_ITEMS], "missed": left_out})
+                await self._send("tail", {"number": number, "items": shown, "missed": left_out})
 
 
-def _rendered(record: Record, service: str) -> list[Json]:
+def _rendered(record: Record, service: str, most: int) -> list[Json]:
     """A record's items, each with the line that people read."""
+    if most == 0:
+        return []
     try:
-        found = tail.items(record.signal, record.data, service=service)
+        found = islice(tail.items(record.signal, record.data, service=service), most)
         return [{**item, "line": tail.as_line(item)} for item in found]
     except BadData:
         # It was decoded before it was kept; a view must not fail over it.

@@ -21,6 +21,8 @@ class SignalCounts:
         """Items that the peer left out of requests that it took."""
         self.refused = 0
         """Items that were dropped because the peer refused them for good."""
+        self.unwanted = 0
+        """Items of a signal that the peer has no place for."""
         self.retries = 0
         """Batches that had to be sent again."""
 
@@ -30,6 +32,7 @@ class SignalCounts:
         self.bytes += sent.wire_bytes
         self.rejected += sent.rejected
         self.refused += sent.refused
+        self.unwanted += sent.unwanted
         if sent.retry is None:
             self.batches += 1
         else:

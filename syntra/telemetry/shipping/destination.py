@@ -55,7 +55,7 @@ class Retry:
 
 @frozen
 class Sent:
-    """What came of sending a batch. The three counts and the items of `retry.rest` add up to the batch's items."""
+    """What came of sending a batch. The four counts and the items of `retry.rest` add up to the batch's items."""
 
     taken: int = 0
     """Items that the peer keeps."""
@@ -63,6 +63,8 @@ class Sent:
     """Items that the peer left out of a request that it took (`partial_success`)."""
     refused: int = 0
     """Items of requests that the peer refused for good; sending them again would not help."""
+    unwanted: int = 0
+    """Items of a signal that the peer has no place for: dropped, which is no problem."""
     wire_bytes: int = 0
     """Size of the bodies that were sent, as sent."""
     reason: str = ""
@@ -75,6 +77,7 @@ class Sent:
             taken=self.taken + other.taken,
             rejected=self.rejected + other.rejected,
             refused=self.refused + other.refused,
+            unwanted=self.unwanted + other.unwanted,
             wire_bytes=self.wire_bytes + other.wire_bytes,
             reason=other.reason or self.reason,
             retry=other.retry,

@@ -14,6 +14,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Generic, NamedTuple
 
 from syntra.telemetry.shipping.condition import STUCK_SECS, Condition
@@ -109,6 +110,12 @@ class Shipper(Generic[B]):
         """Why telemetry does not arrive, as a sentence for people; None while all is well."""
         patience = max(2.0 * STUCK_SECS, 3.0 * self._limits.interval_secs)
         return self._condition.problem(lambda: self._reader.pending().items, patience=patience)
+
+    def set_interval(self, interval_secs: float) -> None:
+        """Let a batch wait this long from now on; a control plane may ask for it."""
+        if interval_secs != self._limits.interval_secs:
+            self._limits = replace(self._limits, interval_secs=interval_secs)
+            self._changed.set()
 
     def finish(self, within_secs: float) -> None:
         """Ask `run` to ship what waits, full batch or not, and to return within that time.

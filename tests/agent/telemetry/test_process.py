@@ -175,7 +175,7 @@ async def test_messages_reach_their_handlers_and_tails() -> None:
             begin = await received(worker)
             assert begin.fields == {"service": "web", "signal": "", "number": begin.fields["number"]}
             await worker.send("tail", {"number": 999, "items": []})
-            await worker.send("tail", {"number": begin.fields["number"], "items": [{"line": "x"}]})
+            await worker.send("tail", {"number": begin.fields["number"], "items": [{"line": "x"}], "missed": 0})
         assert [batch["items"] for batch in shown] == [[{"line": "x"}]]
         assert (await received(worker)).kind == "end_tail"
         worker.close()
