@@ -7,6 +7,7 @@ import os
 import sys
 
 from syntra.agent.config.load import Loaded, load
+from syntra.agent.telemetry.configuration import header_secrets
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
@@ -36,6 +37,8 @@ def _logging(loaded: Loaded, redactor: Redactor) -> LogHandle:
     settings = loaded.settings.logging
     if loaded.settings.control_plane is not None:
         redactor.add(loaded.settings.control_plane.token)
+    for secret in header_secrets(loaded.settings.telemetry.export.headers):
+        redactor.add(secret)
     to_terminal = settings.file is None and sys.stderr.isatty()
     form = LogFormat(settings.format or ("text" if to_terminal else "json"))
     return configure(form, settings.level, settings.file, redactor)

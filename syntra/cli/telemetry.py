@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 from syntra.cli import table
@@ -76,13 +77,12 @@ def _tail(socket: Path, filters: Json, *, as_json: bool) -> int:
 
 
 def _show(data: Json) -> None:
-    if problem := text(data, "problem", ""):
+    receivers, buffer = rows(data, "receivers"), section(data, "buffer")
+    for problem in _problems(data, receivers, text(buffer, "memory_only", "")):
         _line("problem", problem)
-    _line("receivers", ", ".join(text(row, "url") for row in rows(data, "receivers")) or "none")
-    for row in rows(data, "receivers"):
-        if failure := text(row, "problem", ""):
-            _line("problem", failure)
-    _show_buffer(section(data, "buffer"))
+    working = (text(row, "url") for row in receivers if not text(row, "problem", ""))
+    _line("receivers", ", ".join(working) or "none")
+    _show_buffer(buffer)
     for row in rows(data, "destinations"):
         _line("shipping", _destination(row))
     _line("sampling", _sampling(section(data, "sampling")))
@@ -99,6 +99,15 @@ def _show(data: Json) -> None:
         )
 
 
+def _problems(data: Json, receivers: Iterable[Json], memory_only: str) -> list[str]:
+    """Each problem once, although the first of them all is also named by its part."""
+    first = text(data, "problem", "")
+    found = [first, *(text(row, "problem", "") for row in receivers)]
+    if memory_only and memory_only not in first:
+        found.append(f"the buffer is in memory only: {memory_only}")
+    return list(filter(None, dict.fromkeys(found)))
+
+
 def _show_buffer(buffer: Json) -> None:
     used, limit = number(buffer, "bytes"), number(buffer, "max_bytes")
     if used is None or limit is None:
@@ -106,8 +115,6 @@ def _show_buffer(buffer: Json) -> None:
     oldest = number(buffer, "oldest_seconds")
     age = f", oldest {duration(oldest)} ago" if oldest is not None else ""
     _line("buffer", f"{table.size(used)} of {table.size(limit)}{age}")
-    if reason := text(buffer, "memory_only", ""):
-        _line("problem", f"the buffer is in memory only: {reason}")
 
 
 def _destination(row: Json) -> str:

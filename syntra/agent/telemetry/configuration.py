@@ -19,13 +19,12 @@ def configuration(settings: Settings, *, agent_id: str, server_id: str) -> dict[
         "server_id": server_id,
         "has_control_plane": settings.control_plane is not None,
         "telemetry": _payload(settings.telemetry),
-        "logging": {**_payload(settings.logging), "secrets": [*_secrets(settings)]},
+        "logging": {**_payload(settings.logging), "secrets": [*header_secrets(settings.telemetry.export.headers)]},
     }
 
 
-def _secrets(settings: Settings) -> list[str]:
-    """What must not appear in the process's log: the headers of the export, as written and as sent, and their words."""
-    headers = settings.telemetry.export.headers
+def header_secrets(headers: str | None) -> list[str]:
+    """What must not appear in a log: the headers of the export, as written and as sent, and their words."""
     if headers is None:
         return []
     values = [item.partition("=")[2] for item in headers.split(",")]
