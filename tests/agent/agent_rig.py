@@ -13,7 +13,7 @@ from typing import Any
 
 from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.api.queries import Identity, Queries
-from syntra.agent.api.router import ProxyControls, Router
+from syntra.agent.api.router import ProxyControls, Router, TelemetryTails
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
@@ -100,6 +100,7 @@ class Agent:
         traffic: Traffic | None = None,
         canary: CanaryTools | None = None,
         runtime: Runtime | None = None,
+        telemetry: TelemetryTails | None = None,
     ) -> None:
         """`runtime` is another than the engine's."""
         self.directory = directory
@@ -142,6 +143,7 @@ class Agent:
             reports=self.reports,
             group=group,
             proxy=proxy,
+            telemetry=telemetry,
         )
         self.events = group.create_task(self.runtime.watch(self.changes.announce), name="engine events")
         self.control = ControlPeer(journal)

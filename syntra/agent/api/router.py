@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, suppress
 from typing import Any, Protocol
 
 from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
@@ -90,8 +90,8 @@ class Certificates(Protocol):
 class TelemetryTails(Protocol):
     """Streams telemetry; see `agent.telemetry.process`."""
 
-    def tail(self, filters: Mapping[str, Json]) -> AsyncIterator[Mapping[str, Json]]:
-        """What is received from now on."""
+    def tail(self, filters: Mapping[str, Json]) -> AsyncGenerator[Mapping[str, Json], None]:
+        """What is received from now on. Raises AgentError when nothing more comes."""
 
 
 class Router:
@@ -334,8 +334,9 @@ class Router:
         await peer.respond(success(command.request_id, {"subscribed": True}))
         filters: dict[str, Json] = {"service": command.service, "signal": command.signal}
         try:
-            async for batch in self._telemetry.tail(filters):
-                await peer.stream("telemetry_tail", {**batch, "request_id": command.request_id})
+            async with aclosing(self._telemetry.tail(filters)) as batches:
+                async for batch in batches:
+                    await peer.stream("telemetry_tail", {**batch, "request_id": command.request_id})
         except PeerGone:
             return
         except AgentError as failed:

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -118,7 +118,7 @@ class TelemetryProcess:
         finally:
             del self._answers[number]
 
-    async def tail(self, filters: Mapping[str, Json]) -> AsyncIterator[Mapping[str, Json]]:
+    async def tail(self, filters: Mapping[str, Json]) -> AsyncGenerator[Mapping[str, Json], None]:
         """What is received from now on, as `tail` messages of the process, until it ends. Raises NoTelemetry.
 
         What a slow reader misses is counted and left out.

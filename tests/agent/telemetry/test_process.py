@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from syntra.agent.telemetry.process import NoTelemetry, TelemetryProcess
+from syntra.agent.telemetry.tail_queue import TailQueue
 from syntra.telemetry.link import Link, Message
 
 
@@ -37,7 +38,7 @@ class PlayedServer:
         return await self.codes.get()
 
     def reopen_log(self) -> None:
-        raise AssertionError("nobody asks for it here")
+        raise AssertionError("no test asks for it")
 
     async def close(self) -> None:
         self.is_closed = True
@@ -179,3 +180,61 @@ async def test_messages_reach_their_handlers_and_tails() -> None:
         assert [batch["items"] for batch in shown] == [[{"line": "x"}]]
         assert (await received(worker)).kind == "end_tail"
         worker.close()
+
+
+async def test_a_view_ends_when_its_process_ends() -> None:
+    server = PlayedServer()
+    async with running(server) as process:
+        worker, _ = await server.started()
+        seen: list[Mapping[str, Any]] = []
+
+        async def follow() -> None:
+            async for batch in process.tail({"service": "", "signal": ""}):
+                seen.append(batch)
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(end_of(follow()))
+            number = (await received(worker)).fields["number"]
+            await worker.send("tail", {"number": number, "items": [{"line": "x"}], "missed": 0})
+            await until(lambda: seen)
+            worker.close()
+            await server.codes.put(-9)
+        assert task.result() == "cannot show more telemetry: the telemetry process has ended; try again"
+        # The next process is not asked to show anything.
+        again = await server.workers.get()
+        assert (await received(again)).kind == "configure"
+        again.close()
+
+
+async def test_a_view_of_a_process_that_is_not_there_ends() -> None:
+    server = PlayedServer()
+    async with running(server, answer_secs=0.1) as process:
+
+        async def follow() -> None:
+            async for _ in process.tail({}):
+                raise AssertionError("nothing can come")
+
+        assert "gave no answer within 0.1 s" in await end_of(follow())
+
+
+async def end_of(work: Coroutine[Any, Any, None]) -> str:
+    """The sentence with which it ends."""
+    with pytest.raises(NoTelemetry) as ended:
+        await work
+    return str(ended.value)
+
+
+async def test_what_a_slow_view_misses_is_counted() -> None:
+    queue = TailQueue(most=3)
+    for number in range(5):
+        queue.put({"number": 1, "items": [{"line": f"{number}"}, {"line": "y"}], "missed": 10 * number})
+    first = [await queue.get() for _ in range(3)]
+    assert [fields["missed"] for fields in first if fields] == [0, 10, 20]
+    queue.put({"number": 1, "items": [], "missed": 0})
+    queue.put({"number": 1, "items": [], "missed": 1})
+    then = [await queue.get() for _ in range(2)]
+    assert [fields["missed"] for fields in then if fields] == [2 + 30 + 2 + 40, 1]
+    for _ in range(5):
+        queue.put({"number": 1, "items": [], "missed": 0})
+    queue.end()
+    assert [fields is None for fields in [await queue.get() for _ in range(4)]] == [False, False, False, True]
