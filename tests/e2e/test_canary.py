@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
 
 import pytest
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from tests.contract import shapes
 from tests.contract.scripted_plane import ACK, Link, ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.canaries import Canaries, ProcessWatch, forms, new_canary
 from tests.e2e.served_images import ServedImages, served_images
+from tests.e2e.test_telemetry import free_ports
 from tests.engine import api, wait_until
+from tests.telemetry.process.rigs import one_span
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
 
@@ -39,6 +47,8 @@ class Stage:
     link: Link
     agent: AgentProcess
     folder: Path
+    telltale: Telltale
+    otlp_port: int
 
     def deploy(self, service: str, **changes: Any) -> dict[str, Any]:
         """A deploy with the secrets in it, to its end."""
@@ -92,6 +102,23 @@ class Stage:
             },
         )
 
+    def export(self) -> None:
+        """Send a span, and wait until the endpoint of the export has repeated its header in a refusal."""
+        before = self.telltale.told
+
+        def told() -> bool:
+            connection = http.client.HTTPConnection("127.0.0.1", self.otlp_port, timeout=5)
+            try:
+                connection.request("POST", "/v1/traces", one_span(), {"Content-Type": "application/x-protobuf"})
+                assert connection.getresponse().status == 200
+            except ConnectionRefusedError:
+                return False
+            finally:
+                connection.close()
+            return self.telltale.told > before
+
+        wait_until(told, "the export", 20)
+
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [sys.executable, "-m", "syntra", "--config", self.agent.config, *arguments],
@@ -113,24 +140,75 @@ class Stage:
         return found
 
 
+class Telltale:
+    """An OTLP endpoint that refuses everything, and says in the reason what it was sent."""
+
+    def __init__(self) -> None:
+        self.told = 0
+        telltale = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                reason = Status(code=16, message=f"unknown credentials: {self.headers['Authorization']}")
+                body = reason.SerializeToString()
+                self.send_response(401)
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+                telltale.told += "canary-export-header" in self.headers["Authorization"]
+
+            def log_message(self, format: str, *args: object) -> None:
+                """The base class would write to standard error."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, name="telltale")
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
 @pytest.fixture(params=["json", "text"])
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     values = {
         kind: new_canary(kind.replace(" ", "-"))
         for kind in ("registry password", "wrong password", "environment value", "exec argument", "exec environment")
     }
+    values["export header"] = new_canary("export-header")
     values["token"] = f"syn_agt_{uuid.uuid4().hex}{uuid.uuid4().hex}"
     token_file = tmp_path / "token"
     token_file.write_text(values["token"] + "\n")
     token_file.chmod(0o600)
+    headers_file = tmp_path / "headers"
+    headers_file.write_text(f"authorization=Bearer%20{quote(values['export header'], safe='')}\n")
+    headers_file.chmod(0o600)
+    grpc_port, http_port = free_ports(2)
     folder = tmp_path / "agent"
     with (
+        Telltale() as telltale,
         served_images(tmp_path / "registry", user="deployer", password=values["registry password"]) as images,
         ScriptedPlane() as plane,
     ):
         config = (
             f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken_file = "{token_file}"\n'
             f'[logging]\nlevel = "debug"\nformat = "{request.param}"\nfile = "{folder}/file.log"\n'
+            f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\nbatch_interval_secs = 1\n"
+            f'[telemetry.export]\nendpoint = "{telltale.endpoint}"\nprotocol = "http/protobuf"\n'
+            f'headers_file = "{headers_file}"\n'
         )
         with AgentProcess(folder, config=config, environment={"SYNTRA_SERVER_ID": "srv_canary"}) as agent:
             link = plane.accepted({**ACK, "config": {"heartbeat_interval_seconds": 1}})
@@ -142,6 +220,8 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
                 link=link,
                 agent=agent,
                 folder=folder,
+                telltale=telltale,
+                otlp_port=http_port,
             )
 
 
@@ -169,6 +249,7 @@ def test_no_secret_shows_anywhere(stage: Stage) -> None:
         assert stage.exec(service, "sh", "-c", "sleep 60", timeout=0.5)["error"]["code"] == "EXEC_TIMEOUT"
         assert stage.exec(broken, "true")["error"]["code"] == "CONTAINER_NOT_FOUND"
         assert stage.ask("exec", {"service_id": service, "command": stage.values["exec argument"]})["success"] is False
+        stage.export()
         assert stage.found() == []
         # What people see.
         _check_the_command_line(stage, service)
@@ -184,13 +265,16 @@ def test_no_secret_shows_anywhere(stage: Stage) -> None:
         watch.pid = stage.agent.pid
         stage.link = stage.plane.accepted()
         stage.link.expect("heartbeat")
+        stage.export()
         assert stage.ask("stop", {"service_id": service, "timeout_seconds": 1, "remove_container": True})["success"]
         assert stage.agent.stop() == 0
     assert stage.found() == []
-    assert watch.looks > 10 and {"cmdline of the agent", "environ of the agent"} <= watch.seen
+    assert watch.looks > 10
+    assert {f"{what} of {whose}" for what in ("cmdline", "environ") for whose in ("the agent", "a child")} <= watch.seen
     assert watch.found == set()
     logged = (stage.folder / "file.log").read_text()
     assert "debug" in logged.lower() and "operation finished" in logged, "the run was not logged at debug level"
+    assert "unknown credentials" in logged, "the refusal of the export was not logged"
 
 
 def _check_the_command_line(stage: Stage, service: str) -> None:
@@ -214,6 +298,8 @@ def _check_the_command_line(stage: Stage, service: str) -> None:
         ("plan", str(file)),
         ("plan", str(file), "--json"),
         ("metrics", service, "--json"),
+        ("telemetry", "status"),
+        ("telemetry", "status", "--json"),
         ("config", "show"),
         ("config", "check"),
     ):
