@@ -6,12 +6,15 @@ does not name are reported too, unless they are listed here as additions (a cont
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
+
+import zstandard
 
 Check = Callable[[object, str], Iterator[str]]
 
@@ -258,15 +261,16 @@ LOG_STREAM = shape(
     }
 )
 
-TELEMETRY_BATCH = shape(
+_LISTS = ("errors", "traces", "logs", "metrics")
+_BATCH = {"batch_id": filled, "agent_id": starting("agt_")}
+_HEALTH_BATCH = shape(
     {
-        "batch_id": filled,
-        "agent_id": starting("agt_"),
+        **_BATCH,
         # Not compressed, so `data` is the object itself.
         "compression": exactly("none"),
         "data": shape(
             {
-                **{kind: exactly([]) for kind in ("errors", "traces", "logs", "metrics")},
+                **{kind: exactly([]) for kind in _LISTS},
                 "health_checks": each(
                     shape(
                         {"service_id": filled, "timestamp": stamp, "is_healthy": flag, "response_time_ms": number()},
@@ -277,6 +281,26 @@ TELEMETRY_BATCH = shape(
         ),
     }
 )
+
+
+def _packed(value: object, path: str) -> Iterator[str]:
+    """TelemetryData from the buffer: its items are those of tests/telemetry/shipping/test_contract.py."""
+    try:
+        raw = zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(str(value), validate=True))
+        data = json.loads(raw)
+    except (ValueError, zstandard.ZstdError) as error:
+        yield f"{path}: is not the base64 of zstd of JSON: {error}"
+        return
+    yield from shape({**{kind: each(mapping) for kind in _LISTS}, "health_checks": exactly([])})(data, path)
+
+
+_PACKED_BATCH = shape({**_BATCH, "compression": exactly("zstd"), "data": _packed})
+
+
+def TELEMETRY_BATCH(value: object, path: str) -> Iterator[str]:
+    is_packed = isinstance(value, dict) and value.get("compression") == "zstd"
+    yield from (_PACKED_BATCH if is_packed else _HEALTH_BATCH)(value, path)
+
 
 EXEC_DATA = shape(
     {"exit_code": whole(-(2**31), 2**31), "stdout": text, "stderr": text},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 import uuid
 from typing import Any
 
 import pytest
+import zstandard
 
 from tests.contract import shapes
 
@@ -186,3 +188,17 @@ WRONG_FRAMES: dict[str, str | bytes] = {
 @pytest.mark.parametrize("name", WRONG_FRAMES)
 def test_a_wrong_envelope_is_named(name: str) -> None:
     assert shapes.problems(WRONG_FRAMES[name]) != []
+
+
+def test_telemetry_of_the_buffer_is_packed() -> None:
+    def found(data: object, raw: bytes | None = None) -> list[str]:
+        packed = base64.b64encode(zstandard.compress(json.dumps(data).encode() if raw is None else raw)).decode()
+        payload = {"batch_id": "bat_1", "agent_id": "agt_1", "compression": "zstd", "data": packed}
+        return list(shapes.TELEMETRY_BATCH(payload, "telemetry_batch"))
+
+    lists = {"errors": [], "traces": [{}], "logs": [], "metrics": [], "health_checks": []}
+    assert found(lists) == []
+    assert found({**lists, "traces": [1]}) != []
+    assert found({**lists, "health_checks": [{}]}) != []
+    assert found({**lists, "more": []}) != []
+    assert found(None, b"no JSON") != []

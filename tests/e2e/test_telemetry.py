@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -18,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
+from tests.contract.scripted_plane import ScriptedPlane
+from tests.e2e.agent_process import AgentProcess
 from tests.e2e.fleet import Fleet, fleet
 from tests.engine import missing, wait_until
 
@@ -276,3 +280,44 @@ def test_a_killed_telemetry_process_is_replaced_and_said(product: Fleet) -> None
         lambda: not any("telemetry" in warning for warning in product.status()["warnings"]), "the end of the warning"
     )
     assert telemetry_pid(product) not in (0, pid)
+
+
+def test_a_stop_ships_what_waits_before_the_connection_closes(tmp_path: Path) -> None:
+    grpc_port, http_port = free_ports(2)
+    with ScriptedPlane() as plane:
+        token = tmp_path / "token"
+        token.write_text(f"syn_agt_{uuid.uuid4().hex}{uuid.uuid4().hex}\n")
+        token.chmod(0o600)
+        config = (
+            f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken_file = "{token}"\n'
+            f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\nbatch_interval_secs = 3600\n"
+        )
+        with AgentProcess(tmp_path / "agent", config=config, environment={"SYNTRA_SERVER_ID": "srv_1"}) as agent:
+            link = plane.accepted()
+            wait_until(lambda: answers(http_port), "the receivers")
+            connection = http.client.HTTPConnection("127.0.0.1", http_port, timeout=10)
+            body = span_request(uuid.uuid4().hex, "shop")
+            connection.request("POST", "/v1/traces", body, {"Content-Type": "application/json"})
+            assert connection.getresponse().status == 200
+            connection.close()
+            view = json.loads(
+                subprocess.run(
+                    [sys.executable, "-m", "syntra", "--socket", agent.socket, "telemetry", "status", "--json"],
+                    check=True,
+                    capture_output=True,
+                    timeout=30,
+                ).stdout
+            )
+            assert view["destinations"][0]["waiting"] == 1
+            assert agent.stop() == 0
+            assert plane.problems == []
+            shipped = [_data(frame.payload) for frame in link.of("telemetry_batch")]
+    assert [span["operation_name"] for data in shipped for span in data["traces"]] == ["x"]
+    assert any(data["metrics"] for data in shipped)
+
+
+def _data(payload: dict[str, Any]) -> dict[str, Any]:
+    data = payload["data"]
+    if payload["compression"] == "zstd":
+        data = json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(data)))
+    return dict(data)

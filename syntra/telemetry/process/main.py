@@ -56,6 +56,10 @@ def main(descriptor: int) -> int:
     except AgentError as failed:
         log.error("telemetry process cannot run", extra={"reason": str(failed)})
         return 1
+    except Exception:
+        # A bug: the standard error, where a traceback would go, may be another file than the log.
+        log.exception("telemetry process failed")
+        return 1
     return 0
 
 

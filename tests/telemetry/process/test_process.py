@@ -223,6 +223,34 @@ async def test_only_the_agent_ends_it(tmp_path: Path) -> None:
         assert await made.ended() == 0
 
 
+async def test_the_log_file_is_opened_again_when_the_agent_asks(tmp_path: Path) -> None:
+    async with process(tmp_path) as made:
+        await made.next("ready")
+        await made.link.send("first_unknown", {})
+        await made.status()
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        made.child.reopen_log()
+        async with asyncio.timeout(SOON_SECS):
+            while not (tmp_path / "log").exists():
+                await asyncio.sleep(0.02)
+        await made.link.send("second_unknown", {})
+        await made.status()
+        assert "second_unknown" in {row.get("kind") for row in made.log()}
+        assert "first_unknown" in (tmp_path / "log.1").read_text()
+        assert "second_unknown" not in (tmp_path / "log.1").read_text()
+
+
+async def test_a_bug_ends_it_with_a_traceback_in_the_log(tmp_path: Path) -> None:
+    async with process(tmp_path) as made:
+        await made.next("ready")
+        # The agent sends no such thing: fields are missing.
+        await made.link.send("gateways", {})
+        assert await made.ended() == 1
+        [row] = [row for row in made.log() if row["level"] == "error"]
+        assert row["message"] == "telemetry process failed"
+        assert "KeyError" in row["exception"]
+
+
 async def test_stop_ships_what_is_left_and_red_metrics_with_it(tmp_path: Path) -> None:
     async with process(tmp_path, has_control_plane=True, batch_interval_secs=3600) as made:
         await made.next("ready")

@@ -120,6 +120,33 @@ async def test_a_partial_batch_leaves_after_the_interval() -> None:
     assert [(round(at - began, 2), items) for at, items in peer.attempts] == [(5.0, 7)]
 
 
+async def test_the_interval_can_change_while_a_batch_waits() -> None:
+    reader, peer = ListReader(), Peer()
+    async with running(reader, peer, BatchLimits(interval_secs=600.0)) as shipper:
+        began = now()
+        reader.add(3)
+        await asyncio.sleep(10)
+        shipper.set_interval(20.0)
+        await asyncio.sleep(30)
+        shipper.set_interval(2.0)
+        reader.add(4)
+        await asyncio.sleep(30)
+    assert [(round(at - began), items) for at, items in peer.attempts] == [(20, 3), (42, 4)]
+
+
+async def test_what_has_no_place_at_the_peer_is_counted_and_no_problem(caplog: pytest.LogCaptureFixture) -> None:
+    reader, peer = ListReader(), Peer()
+    peer.answer = lambda batch: Sent(unwanted=batch.items)
+    async with running(reader, peer) as shipper:
+        reader.add(100)
+        await asyncio.sleep(1)
+        assert problem(shipper) is None
+        counts = shipper.progress.counts[Signal.TRACES]
+        assert (counts.unwanted, counts.items, counts.rejected, counts.refused) == (100, 0, 0, 0)
+        assert shipper.progress.waiting == 0
+    assert not caplog.records
+
+
 async def test_a_batch_that_fills_does_not_wait_for_the_interval() -> None:
     reader, peer = ListReader(), Peer()
     async with running(reader, peer):
