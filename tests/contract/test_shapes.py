@@ -196,7 +196,7 @@ def test_telemetry_of_the_buffer_is_packed() -> None:
         payload = {"batch_id": "bat_1", "agent_id": "agt_1", "compression": "zstd", "data": packed}
         return list(shapes.TELEMETRY_BATCH(payload, "telemetry_batch"))
 
-    lists = {"errors": [], "traces": [{}], "logs": [], "metrics": [], "health_checks": []}
+    lists: dict[str, list[object]] = {"errors": [], "traces": [{}], "logs": [], "metrics": [], "health_checks": []}
     assert found(lists) == []
     assert found({**lists, "traces": [1]}) != []
     assert found({**lists, "health_checks": [{}]}) != []

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +316,7 @@ def test_a_stop_ships_what_waits_before_the_connection_closes(tmp_path: Path) ->
     assert any(data["metrics"] for data in shipped)
 
 
-def _data(payload: dict[str, Any]) -> dict[str, Any]:
+def _data(payload: Mapping[str, Any]) -> dict[str, Any]:
     data = payload["data"]
     if payload["compression"] == "zstd":
         data = json.loads(zstandard.ZstdDecompressor().decompressobj().decompress(base64.b64decode(data)))

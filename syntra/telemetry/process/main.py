@@ -34,7 +34,7 @@ _OOM_SCORE = "500"
 # As `ps` shows it: at most 15 characters.
 _NAME = "syntra-telemetr"
 NICE = 15
-"""Under a flood, deploys and the engine get the processor first; senders are told to wait."""
+"""Under a flood, deploys and the engine get the processor first; senders wait."""
 CONFIGURE_SECS = 20.0
 
 
@@ -56,8 +56,7 @@ def main(descriptor: int) -> int:
     except AgentError as failed:
         log.error("telemetry process cannot run", extra={"reason": str(failed)})
         return 1
-    except Exception:
-        # A bug: the standard error, where a traceback would go, may be another file than the log.
+    except Exception:  # a bug: its traceback belongs into the log, which the standard error may not be
         log.exception("telemetry process failed")
         return 1
     return 0
