@@ -13,6 +13,7 @@ from syntra.agent.config.sources import SIZE_MAX
 
 SECRET = "syn_agt_do-not-show"
 CP = "control_plane.endpoint = 'wss://cp/agent/ws'\n"
+EXPORT = "telemetry.export.endpoint = 'http://otlp.example:4317'\n"
 
 FILES: dict[str, tuple[str, str]] = {
     "port too large": ("telemetry.otlp_http_port = 70000", "telemetry.otlp_http_port: 70000 is not a port (1–65535)"),
@@ -155,6 +156,41 @@ FILES: dict[str, tuple[str, str]] = {
     "secret in broken TOML": (f"control_plane.token = '{SECRET}", "it is not valid TOML: "),
     "secret without quotes": (f"control_plane.token = {SECRET}", "it is not valid TOML: "),
     "secret under a wrong name": (f"control_plane.tokn = '{SECRET}'", "control_plane.tokn: unknown key, did you mean"),
+    "client certificates without TLS": (
+        "telemetry.tls.client_ca_path = '/a'",
+        "telemetry.tls.cert_path: is missing although telemetry.tls.client_ca_path is set",
+    ),
+    "certificate of the receivers without a key": (
+        "telemetry.tls.cert_path = '/c'",
+        "telemetry.tls.key_path: is missing",
+    ),
+    "certificate of the export without a key": (
+        "telemetry.export.cert_path = '/c'",
+        "telemetry.export.key_path: is missing",
+    ),
+    "address to listen on that is a name": ("telemetry.listen = ['localhost']", "telemetry.listen: "),
+    "relative socket": ("telemetry.otlp_grpc_socket = 'otlp.sock'", "telemetry.otlp_grpc_socket: "),
+    "zstd over gRPC": (
+        f"{EXPORT}telemetry.export.compression = 'zstd'",
+        "telemetry.export.compression: zstd needs protocol http/protobuf; with grpc set gzip or none",
+    ),
+    "endpoint of the export with userinfo": (
+        f"telemetry.export.endpoint = 'http://x:{SECRET}@otlp.example:4317'",
+        "telemetry.export.endpoint: must hold no user",
+    ),
+    "errors are not exported": ("telemetry.export.signals = ['errors']", "telemetry.export.signals: "),
+    "header without a value": (
+        f"{EXPORT}telemetry.export.headers = 'a=b,{SECRET}'",
+        "telemetry.export: cannot read the headers of telemetry.export: entry 2 is not name=value",
+    ),
+    "header that no line may have": (
+        f"{EXPORT}telemetry.export.headers = 'x-key={SECRET}%0A'",
+        "the value of x-key contains characters that a header must not have",
+    ),
+    "header that the agent sets": (
+        f"{EXPORT}telemetry.export.headers = 'host={SECRET}'",
+        "telemetry.export: cannot read the headers of telemetry.export: the agent sets host itself",
+    ),
     "empty secret": (f"{CP}control_plane.token = ''", "control_plane.token: is empty"),
 }
 
