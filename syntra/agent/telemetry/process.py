@@ -177,7 +177,9 @@ class TelemetryProcess:
     async def _until_ready(self) -> None:
         try:
             async with asyncio.timeout(self._answer_secs):
-                await self._is_ready.wait()
+                # It may have ended again before the wait is over.
+                while not self._is_ready.is_set():
+                    await self._is_ready.wait()
         except TimeoutError:
             raise self._no_answer() from None
 
@@ -195,21 +197,24 @@ class TelemetryProcess:
                     await link.send(kind, fields)
                 self._link = link
             async with asyncio.timeout(_START_SECS):
-                await self._receive(link, until="ready")
-            self._problem = None
-            self._is_ready.set()
-            await self._receive(link, until="")
+                has_started = await self._receive(link, until="ready")
+            if has_started:
+                self._problem = None
+                self._is_ready.set()
+                await self._receive(link, until="")
         finally:
             link.close()
         async with asyncio.timeout(_START_SECS):
             code = await self._server.ended()
         return f"the telemetry process was killed by signal {-code}" if code < 0 else f"it ended with exit code {code}"
 
-    async def _receive(self, link: Link, *, until: str) -> None:
+    async def _receive(self, link: Link, *, until: str) -> bool:
+        """Take messages until one of this kind comes (true) or the process has closed its end."""
         while (message := await link.receive()) is not None:
             if message.kind == until:
-                return
+                return True
             await self._take(message)
+        return False
 
     async def _take(self, message: Message) -> None:
         number: Any = message.fields.get("number")

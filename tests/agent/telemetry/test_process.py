@@ -217,6 +217,26 @@ async def test_a_view_of_a_process_that_is_not_there_ends() -> None:
         assert "gave no answer within 0.1 s" in await end_of(follow())
 
 
+async def test_a_process_that_ends_before_it_is_ready_has_never_been_well() -> None:
+    server = PlayedServer()
+    async with running(server, answer_secs=0.3) as process:
+
+        async def follow() -> None:
+            async for _ in process.tail({}):
+                raise AssertionError("nothing can come")
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(end_of(follow()))
+            for _ in range(2):
+                worker = await server.workers.get()
+                await received(worker)
+                worker.close()
+                await server.codes.put(1)
+                await until(lambda: process.problem is not None)
+        assert "it ended with exit code 1" in task.result()
+        assert process.problem is not None
+
+
 async def end_of(work: Coroutine[Any, Any, None]) -> str:
     """The sentence with which it ends."""
     with pytest.raises(NoTelemetry) as ended:
