@@ -82,16 +82,19 @@ async def _main(channel: socket.socket) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]
             shipping = [group.create_task(work, name=name) for name, work in service.shipping()]
-            await link.send("ready")
-            if await _follow(link, service):
-                # What becomes of the last batches comes over the link, too.
-                tasks.append(group.create_task(_follow_to_end(link, service), name="link"))
-            else:
-                service.agent_is_gone()
+            with suppress(OSError):
+                # If the agent is gone, the end of its messages says so.
+                await link.send("ready")
+            await _follow(link, service)
+            for task in tasks:
+                # So that nothing listens again on what is closed now.
+                task.cancel()
+            # What becomes of the last batches comes over the link, too.
+            answers = group.create_task(_follow_to_end(link, service), name="link")
             await service.finish()
             if shipping:
                 await asyncio.wait(shipping, timeout=FINISH_SECS + 1)
-            for task in [*tasks, *shipping]:
+            for task in [answers, *shipping]:
                 task.cancel()
     finally:
         await service.close()
@@ -112,13 +115,12 @@ async def _follow_to_end(link: Link, service: TelemetryService) -> None:
     service.agent_is_gone()
 
 
-async def _follow(link: Link, service: TelemetryService) -> bool:
-    """Take the agent's messages until it asks to stop (true) or is gone."""
+async def _follow(link: Link, service: TelemetryService) -> None:
+    """Take the agent's messages until it asks to stop or is gone."""
     while (message := await link.receive()) is not None:
         if message.kind == "stop":
-            return True
+            return
         await _take(link, message, service)
-    return False
 
 
 async def _take(link: Link, message: Message, service: TelemetryService) -> None:
