@@ -27,7 +27,7 @@ from tests.contract.scripted_plane import ACK, Link, ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.canaries import Canaries, ProcessWatch, forms, new_canary
 from tests.e2e.served_images import ServedImages, served_images
-from tests.e2e.test_telemetry import free_ports
+from tests.e2e.telemetry_stage import free_ports
 from tests.engine import api, wait_until
 from tests.telemetry.process.rigs import one_span
 

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,23 +23,12 @@ import zstandard
 from tests.contract.scripted_plane import ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.fleet import Fleet, fleet
+from tests.e2e.telemetry_stage import ARRIVES_SECS, answers, free_ports, stored, telemetry_pid
 from tests.engine import missing, wait_until
 
 pytestmark = pytest.mark.engine
 
-ARRIVES_SECS = 30.0
 JAVASCRIPT = Path(__file__).parent / "otel_js"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 class Ports:
@@ -57,29 +45,6 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield whole
 
 
-def answers(port: int) -> bool:
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
-
-
-def stored(product: Fleet, kind: str, count: int, **fields: object) -> list[dict[str, Any]]:
-    """What the control plane has, once it is at least `count` items."""
-    found: list[dict[str, Any]] = []
-
-    def arrived() -> bool:
-        found[:] = product.plane.client.all_telemetry(kind, **fields)
-        return len(found) >= count
-
-    wait_until(arrived, f"{count} {kind} of {fields}, have {len(found)}", ARRIVES_SECS)
-    return found
-
-
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_the_official_python_sdk_s_exports_reach_the_control_plane(
@@ -89,16 +54,16 @@ def test_the_official_python_sdk_s_exports_reach_the_control_plane(
     endpoint = f"http://127.0.0.1:{Ports.grpc if protocol == 'grpc' else Ports.http}"
     command = [sys.executable, "-m", "tests.e2e.otel_sdk", protocol, endpoint, name, compression]
     subprocess.run(command, check=True, timeout=60)
-    spans = {span["operation_name"]: span for span in stored(product, "traces", 3, service=name)}
+    spans = {span["operation_name"]: span for span in stored(product.plane, "traces", 3, service=name)}
     assert spans.keys() == {"GET /cart", "SELECT carts", "charge"}
     assert spans["charge"]["parent_span_id"] == spans["GET /cart"]["span_id"]
     assert spans["charge"]["status"] == {"code": "error", "message": "ValueError: card refused"}
-    names = {point["name"] for point in stored(product, "metrics", 2, service=name)}
+    names = {point["name"] for point in stored(product.plane, "metrics", 2, service=name)}
     assert {"carts", "duration"} <= names
-    [record] = stored(product, "logs", 1, service=name)
+    [record] = stored(product.plane, "logs", 1, service=name)
     assert record["message"] == "cannot charge" and record["level"] == "error"
     assert record["trace_id"] == spans["charge"]["trace_id"]
-    errors = stored(product, "errors", 1, service=name)
+    errors = stored(product.plane, "errors", 1, service=name)
     assert {error["type"] for error in errors} == {"ValueError"}
     assert "main" in {frame["function"] for frame in errors[0]["stack_trace"]}
 
@@ -126,14 +91,14 @@ def test_the_official_javascript_sdk_s_exports_reach_the_control_plane(
     endpoint = f"http://127.0.0.1:{Ports.grpc if protocol == 'grpc' else Ports.http}"
     command = ["node", "send.mjs", protocol, endpoint, name, compression]
     subprocess.run(command, cwd=javascript, check=True, timeout=60)
-    spans = {span["operation_name"]: span for span in stored(product, "traces", 3, service=name)}
+    spans = {span["operation_name"]: span for span in stored(product.plane, "traces", 3, service=name)}
     assert spans.keys() == {"GET /cart", "SELECT carts", "charge"}
     assert spans["charge"]["parent_span_id"] == spans["GET /cart"]["span_id"]
     assert spans["charge"]["status"] == {"code": "error", "message": "card refused"}
-    assert {"carts", "duration"} <= {point["name"] for point in stored(product, "metrics", 2, service=name)}
-    [record] = stored(product, "logs", 1, service=name)
+    assert {"carts", "duration"} <= {point["name"] for point in stored(product.plane, "metrics", 2, service=name)}
+    [record] = stored(product.plane, "logs", 1, service=name)
     assert record["message"] == "cannot charge" and record["trace_id"] == spans["charge"]["trace_id"]
-    [error] = stored(product, "errors", 1, service=name)
+    [error] = stored(product.plane, "errors", 1, service=name)
     assert error["type"] == "Error" and "send.mjs" in error["stack_trace"][0]["filename"]
 
 
@@ -171,15 +136,6 @@ class Sender(threading.Thread):
                 connection.close()
 
 
-def telemetry_pid(product: Fleet) -> int:
-    """The telemetry process: the agent's child of that name."""
-    children = Path(f"/proc/{product.agent.pid}/task/{product.agent.pid}/children").read_text().split()
-    for child in map(int, children):
-        if Path(f"/proc/{child}/comm").read_text().startswith("syntra-tele"):
-            return child
-    return 0
-
-
 def test_nothing_acknowledged_is_lost_when_agent_and_telemetry_process_are_killed(product: Fleet) -> None:
     name = f"killed-{uuid.uuid4().hex[:8]}"
     senders = [Sender(name) for _ in range(4)]
@@ -191,7 +147,7 @@ def test_nothing_acknowledged_is_lost_when_agent_and_telemetry_process_are_kille
             product.agent.kill()
             product.agent.start()
         else:
-            pid = telemetry_pid(product)
+            pid = telemetry_pid(product.agent)
             assert pid, "the agent has no telemetry process"
             os.kill(pid, signal.SIGKILL)
         wait_until(lambda: answers(Ports.http), "the receivers are back", 20)
@@ -226,7 +182,7 @@ def test_a_container_cannot_claim_to_be_another_service(product: Fleet) -> None:
     )
     answer = product.exec(service, "sh", "-c", send)
     assert answer["exit_code"] == 0 and json.loads(answer["stdout"]) == {}, answer
-    [span] = stored(product, "traces", 1, trace_id=trace_id)
+    [span] = stored(product.plane, "traces", 1, trace_id=trace_id)
     assert span["service_id"] == service
     assert span["deployment_id"] not in ("", "dep_other")
     printed = product.exec(service, "env")["stdout"]
@@ -270,7 +226,7 @@ def test_status_and_tail_show_what_comes_in(product: Fleet) -> None:
 
 
 def test_a_killed_telemetry_process_is_replaced_and_said(product: Fleet) -> None:
-    pid = telemetry_pid(product)
+    pid = telemetry_pid(product.agent)
     os.kill(pid, signal.SIGKILL)
     wait_until(
         lambda: any("telemetry is not received" in warning for warning in product.status()["warnings"]), "the warning"
@@ -279,7 +235,7 @@ def test_a_killed_telemetry_process_is_replaced_and_said(product: Fleet) -> None
     wait_until(
         lambda: not any("telemetry" in warning for warning in product.status()["warnings"]), "the end of the warning"
     )
-    assert telemetry_pid(product) not in (0, pid)
+    assert telemetry_pid(product.agent) not in (0, pid)
 
 
 def test_a_stop_ships_what_waits_before_the_connection_closes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ the log file again.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -40,6 +41,9 @@ CONFIGURE_SECS = 20.0
 
 def main(descriptor: int) -> int:
     """Run the process; the file descriptor is its end of the link. Returns the exit code."""
+    if sys.stderr is not None:
+        # Libraries in C do most of the work here; a crash of one leaves the Python stack too.
+        faulthandler.enable()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # SIGHUP too, until there is a log file to open again.
         signal.signal(number, signal.SIG_IGN)
