@@ -19,6 +19,8 @@ from nuitka.options import Options
 from nuitka.plugins.PluginBase import NuitkaPluginBase
 
 OWN_PACKAGE = "syntra"
+NOT_COMPILED = "syntra.controlplane"
+"""The reference control plane is for development: its C code would only cost build time."""
 CONTENT_MARK = "CONTENT"
 """Stands in the unpack directory's name until the content is known."""
 
@@ -29,6 +31,8 @@ def decision(module_name: str) -> str | None:
     Modules whose names start with `__` are the program's entry; `-preLoad` and `-postLoad` are made by Nuitka itself
     and have no file that could be byte-compiled.
     """
+    if module_name.startswith(NOT_COMPILED):
+        return "bytecode"
     own = module_name == OWN_PACKAGE or module_name.startswith(OWN_PACKAGE + ".")
     if own or module_name.startswith("__") or module_name.endswith(("-preLoad", "-postLoad")):
         return None
