@@ -44,7 +44,7 @@ GOALS = {
 }
 """Ratio of spans per CPU-second, agent to Collector, over gRPC and protobuf. Of JSON the goal of `sample` is 1."""
 TARGETS = {512: 3000, 100: 2500, 10: 600}
-"""Spans per second that make the agent keep its minimum, a tenth: less than a tenth of the load, more than a fortieth."""
+"""With these targets the agent keeps its minimum, a tenth: they are below a tenth of the load and above a fortieth."""
 CONNECTIONS = 8
 INTERVAL_SECS = 1
 QUIET_SECS = 1.5
