@@ -11,6 +11,7 @@ from syntra.cli.agent_client import AgentConnection, ask, raise_for_error
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text
+from syntra.cli.services import find
 from syntra.cli.table import duration
 from syntra.cli.terminal import err, out, out_json, printable
 
@@ -49,7 +50,9 @@ def _service_id(socket: Path, name: str) -> str:
     if not name:
         return name
     known = rows(ask(socket, "list_services", {}), "services")
-    return next((text(row, "service_id") for row in known if name in _names(row)), name)
+    is_known = any(name in _names(row) for row in known)
+    # `find` refuses a name that two projects have.
+    return find(socket, name) if is_known else name
 
 
 def _names(row: Json) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Precedence, lowest first: default, file, environment, command line. The token ha
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -231,6 +232,14 @@ def _check_telemetry(values: Mapping[str, Value | None], source: str) -> None:
         raise ConfigurationError(
             source, "telemetry.tls.cert_path: is missing although telemetry.tls.client_ca_path is set"
         )
+    listen = values["telemetry.listen"]
+    if values["telemetry.tls.cert_path"] is not None and isinstance(listen, tuple):
+        for address in listen:
+            if ipaddress.ip_address(address).is_unspecified:
+                # Containers send to their gateway without TLS; the wildcard would take the gateway's place.
+                raise ConfigurationError(
+                    source, f"telemetry.listen: {address} cannot have TLS; name the addresses that should"
+                )
     if values["telemetry.export.endpoint"]:
         _check_export(values, source)
     if values["telemetry.export.compression"] == "zstd" and values["telemetry.export.protocol"] == "grpc":

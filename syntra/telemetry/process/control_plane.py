@@ -22,7 +22,7 @@ from syntra.telemetry.shipping import contract, hub
 from syntra.telemetry.shipping.blocks import joined
 from syntra.telemetry.shipping.contract_batches import Payload, batches
 from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, taken
-from syntra.telemetry.shipping.frame_limits import Oversized
+from syntra.telemetry.shipping.frame_limits import Limits, Oversized
 from syntra.telemetry.signals import Signal
 from syntra.telemetry.wire import telemetry_pb2 as wire
 
@@ -30,6 +30,8 @@ CONNECT_SECS = 20.0
 """How long a batch waits for a connection."""
 ANSWER_SECS = 40.0
 """How long a batch may take from here to its acknowledgement; the agent gives up on the socket after 30 s."""
+JSON_FRAME_BYTES = 4 * 1024 * 1024
+"""The same for JSON, in which one item may take 3 MB."""
 FRAME_BYTES = 768 * 1024
 """The most data in one frame: a larger one would hold up a heartbeat on a slow line."""
 
@@ -190,7 +192,8 @@ class ControlPlane:
             )
         data = {_LISTS[batch.signal]: found}
         compress = zstandard.ZstdCompressor().compress
-        return batches(data, agent_id=self._agent_id, new_id=ids.__next__, compress=compress)
+        limits = Limits(max_bytes=JSON_FRAME_BYTES)
+        return batches(data, agent_id=self._agent_id, new_id=ids.__next__, compress=compress, limits=limits)
 
 
 _LISTS = {Signal.TRACES: "traces", Signal.METRICS: "metrics", Signal.LOGS: "logs", Signal.ERRORS: "errors"}

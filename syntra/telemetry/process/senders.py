@@ -22,6 +22,19 @@ _STRANGER_SECS = 10.0
 _STRANGERS = 1024
 
 
+class _Stranger(Identity):
+    """A container on a project network that is none of the agent's: it keeps its name, and claims none of their ids."""
+
+    def attributes(self) -> dict[str, str]:
+        """An empty value removes the claim."""
+        return {"syntra.service.id": "", "syntra.deployment.id": "", "syntra.project": ""}
+
+
+STRANGER: Identity = _Stranger(
+    service_id="", service_name="", deployment_id="", project="", container_id="", replica=""
+)
+
+
 class Senders:
     """The table. `update` runs on the event loop, `of` in any thread."""
 
@@ -52,10 +65,15 @@ class Senders:
         self._subnets = tuple(ipaddress.ip_network(subnet) for subnet in subnets)
 
     def of(self, address: str) -> Identity | None:
-        """The identity of the container with this address; one on a project network is waited for."""
+        """The identity of the container with this address; one on a project network is waited for.
+
+        STRANGER for a container on a project network that stays unknown, None for an address elsewhere.
+        """
         found = self._by_address.get(address)
-        if found is not None or not self._is_awaited(address):
+        if found is not None or not self._is_on_project(address):
             return found
+        if self._is_stranger(address):
+            return STRANGER
         with self._changed:
             self._changed.wait_for(lambda: address in self._by_address, self._wait_secs)
             return self._settled(address)
@@ -63,8 +81,10 @@ class Senders:
     async def of_async(self, address: str) -> Identity | None:
         """As `of`, for an event loop."""
         found = self._by_address.get(address)
-        if found is not None or not self._is_awaited(address):
+        if found is not None or not self._is_on_project(address):
             return found
+        if self._is_stranger(address):
+            return STRANGER
         with suppress(TimeoutError):
             async with asyncio.timeout(self._wait_secs):
                 while address not in self._by_address:
@@ -72,11 +92,14 @@ class Senders:
         with self._changed:
             return self._settled(address)
 
-    def _is_awaited(self, address: str) -> bool:
-        if not self._subnets or not address:
+    def _is_stranger(self, address: str) -> bool:
+        if self._strangers.get(address, 0.0) <= self._clock():
             return False
-        if self._strangers.get(address, 0.0) > self._clock():
-            self.unknown += 1
+        self.unknown += 1
+        return True
+
+    def _is_on_project(self, address: str) -> bool:
+        if not self._subnets or not address:
             return False
         try:
             parsed = ipaddress.ip_address(address)
@@ -84,11 +107,12 @@ class Senders:
             return False
         return any(parsed in subnet for subnet in self._subnets)
 
-    def _settled(self, address: str) -> Identity | None:
+    def _settled(self, address: str) -> Identity:
         found = self._by_address.get(address)
-        if found is None:
-            self.unknown += 1
-            if len(self._strangers) >= _STRANGERS:
-                self._strangers.clear()
-            self._strangers[address] = self._clock() + _STRANGER_SECS
-        return found
+        if found is not None:
+            return found
+        self.unknown += 1
+        if len(self._strangers) >= _STRANGERS:
+            self._strangers.clear()
+        self._strangers[address] = self._clock() + _STRANGER_SECS
+        return STRANGER

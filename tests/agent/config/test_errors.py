@@ -18,6 +18,10 @@ EXPORT = "telemetry.export.endpoint = 'http://otlp.example:4317'\n"
 FILES: dict[str, tuple[str, str]] = {
     "port too large": ("telemetry.otlp_http_port = 70000", "telemetry.otlp_http_port: 70000 is not a port (1–65535)"),
     "port zero": ("telemetry.otlp_grpc_port = 0", "telemetry.otlp_grpc_port: 0 is not a port (1–65535)"),
+    "a wildcard with TLS": (
+        "telemetry.listen = ['10.0.0.1', '::']\ntelemetry.tls = {cert_path = '/c', key_path = '/k'}",
+        "telemetry.listen: :: cannot have TLS; name the addresses that should",
+    ),
     "ports equal": (
         "telemetry.otlp_http_port = 4317",
         "telemetry.otlp_http_port: 4317 is already telemetry.otlp_grpc_port",

@@ -6,8 +6,10 @@ import asyncio
 import threading
 import time
 
-from syntra.telemetry.process.senders import Senders
-from syntra.telemetry.processing.identity import Identity
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+
+from syntra.telemetry.process.senders import STRANGER, Senders
+from syntra.telemetry.processing.identity import Identity, identified
 from tests.telemetry.process.rigs import IDENTITY, Clock
 
 WEB = Identity(**IDENTITY)
@@ -73,29 +75,37 @@ async def test_a_stranger_is_waited_for_once_in_ten_seconds() -> None:
     clock = Clock()
     table = senders(wait_secs=0.2, clock=clock)
     began = time.monotonic()
-    assert table.of("172.18.0.7") is None
+    assert table.of("172.18.0.7") is STRANGER
     assert time.monotonic() - began >= 0.2
     assert table.unknown == 1
     began = time.monotonic()
     for _ in range(100):
-        assert table.of("172.18.0.7") is None
-        assert await table.of_async("172.18.0.7") is None
+        assert table.of("172.18.0.7") is STRANGER
+        assert await table.of_async("172.18.0.7") is STRANGER
     assert time.monotonic() - began < 100 * 0.2
     assert table.unknown == 201
     clock.now += 10.1
     began = time.monotonic()
-    assert await table.of_async("172.18.0.7") is None
+    assert await table.of_async("172.18.0.7") is STRANGER
     assert time.monotonic() - began >= 0.19
 
 
 async def test_a_new_table_knows_no_strangers() -> None:
     table = senders(wait_secs=0.02)
-    assert await table.of_async("172.18.0.7") is None
+    assert await table.of_async("172.18.0.7") is STRANGER
     table.update({"172.18.0.7": IDENTITY})
     assert await table.of_async("172.18.0.7") == WEB
     table.update({})
     before = table.unknown
     began = time.monotonic()
-    assert table.of("172.18.0.7") is None
+    assert table.of("172.18.0.7") is STRANGER
     assert time.monotonic() - began >= 0.02
     assert table.unknown == before + 1
+
+
+def test_a_stranger_keeps_its_name_and_loses_claims_of_other_services() -> None:
+    claimed = Resource()
+    for key in ("service.name", "syntra.service.id", "syntra.deployment.id", "syntra.project", "host.name"):
+        claimed.attributes.add(key=key).value.string_value = "claimed"
+    kept = identified(claimed, STRANGER)
+    assert [attribute.key for attribute in kept.attributes] == ["service.name", "host.name"]
