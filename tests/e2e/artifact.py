@@ -7,6 +7,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ def touched(pid: int) -> list[str]:
     """Files of the sources that a process runs, maps, has open or was told of."""
     proc = Path(f"/proc/{pid}")
     places = [line.split(maxsplit=5)[5] for line in (proc / "maps").read_text().splitlines() if "/" in line]
-    places += [os.readlink(link) for link in (proc / "fd").iterdir()]
+    for link in (proc / "fd").iterdir():
+        # The process opens and closes files meanwhile.
+        with suppress(FileNotFoundError):
+            places.append(os.readlink(link))
     places += [os.readlink(proc / "exe"), os.readlink(proc / "cwd")]
     places += (proc / "environ").read_text(errors="replace").split("\0")
     places += (proc / "cmdline").read_text(errors="replace").split("\0")
