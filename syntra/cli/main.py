@@ -31,10 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if argv[:1] == [TELEMETRY_PROCESS] and len(argv) == 2:
-        from syntra.telemetry.process.main import main as run_telemetry
-
-        return run_telemetry(int(argv[1]))
+    if argv[:1] == [TELEMETRY_PROCESS]:
+        return _run_telemetry(argv[1:])
     try:
         args = _parse(argv)
     except SystemExit as exc:  # argparse has printed help or usage
@@ -47,6 +45,21 @@ def _run(argv: list[str]) -> int:
     except AgentError as exc:
         terminal.err(str(exc))
         return of_error(exc.code)
+
+
+def _run_telemetry(words: list[str]) -> int:
+    """Run the telemetry process, which only the agent can start: the word is its end of a socket pair."""
+    import socket
+
+    try:
+        (word,) = words
+        channel = socket.socket(fileno=int(word))
+    except (ValueError, OSError, OverflowError):
+        terminal.err(f"cannot run {TELEMETRY_PROCESS}: the agent starts it by itself; run `{PROGRAM} start`")
+        return ExitCode.USAGE
+    from syntra.telemetry.process.main import main as run_telemetry
+
+    return run_telemetry(channel)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

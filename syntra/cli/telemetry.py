@@ -8,7 +8,7 @@ from pathlib import Path
 
 from syntra.cli import table
 from syntra.cli.agent_client import AgentConnection, ask, raise_for_error
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text
 from syntra.cli.services import find
@@ -35,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Ask or follow, and print."""
     socket = socket_path(args)
+    if args.action == "status" and (args.service or args.signal):
+        raise CliError(
+            "cannot select a service or signal in status: only tail takes them; leave them out", ExitCode.USAGE
+        )
     if args.action == "tail":
         return _tail(socket, {"service": _service_id(socket, args.service), "signal": args.signal}, as_json=args.json)
     data = ask(socket, "telemetry_status", {})

@@ -225,3 +225,12 @@ def test_text_of_others_cannot_move_the_terminal(tmp_path: Path, capsys: pytest.
             assert out or err
             assert (out + err).replace("\n", "").isprintable()
             assert "\\u202e" in out + err
+
+
+@pytest.mark.parametrize("words", [(), ("x",), ("9999",), ("9" * 30,), ("-1",), ("3", "4")])
+def test_the_telemetry_process_is_started_by_the_agent_only(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    code, out, err = run(capsys, "telemetry-process", *words)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert err == "cannot run telemetry-process: the agent starts it by itself; run `syntra-agent start`\n"

@@ -201,3 +201,10 @@ def test_text_of_a_sender_cannot_move_the_cursor(cli: Cli) -> None:
 def test_other_words_are_a_usage_error(cli: Cli, words: tuple[str, ...]) -> None:
     code, _, err = cli("telemetry", *words)
     assert code == ExitCode.USAGE and err
+
+
+@pytest.mark.parametrize("words", [("--service", "web"), ("--signal", "traces")])
+def test_status_takes_no_filter(cli: Cli, words: tuple[str, str]) -> None:
+    code, out, err = cli("telemetry", "status", *words)
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert err == "cannot select a service or signal in status: only tail takes them; leave them out\n"

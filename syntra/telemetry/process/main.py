@@ -39,8 +39,8 @@ NICE = 15
 CONFIGURE_SECS = 20.0
 
 
-def main(descriptor: int) -> int:
-    """Run the process; the file descriptor is its end of the link. Returns the exit code."""
+def main(channel: socket.socket) -> int:
+    """Run the process; `channel` is its end of the link. Returns the exit code."""
     if sys.stderr is not None:
         # Libraries in C do most of the work here; a crash of one leaves the Python stack too.
         faulthandler.enable()
@@ -53,7 +53,6 @@ def main(descriptor: int) -> int:
     with suppress(OSError):
         os.nice(NICE)
     limit_allocator()
-    channel = socket.socket(fileno=descriptor)
     channel.setblocking(False)
     try:
         asyncio.run(_main(channel))
