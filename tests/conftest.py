@@ -25,3 +25,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     with asyncio.Runner(loop_factory=VirtualLoop if is_virtual else None) as runner:
         runner.run(run(pyfuncitem.obj, {name: pyfuncitem.funcargs[name] for name in names}))
     return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a fixture of the engine, so that no stage without an engine runs it."""
+    for item in items:
+        if "engine_token" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.engine)

@@ -29,6 +29,7 @@ _REMEMBERED_CHARS = 80
 
 _SPAN_HEAD = frozenset(("traceId", "spanId", "parentSpanId", "name", "kind", "startTimeUnixNano", "endTimeUnixNano"))
 _SPAN_LISTS = frozenset(("attributes", "events", "links"))
+_SPAN_NUMBERS = frozenset(("droppedAttributesCount", "droppedEventsCount", "droppedLinksCount", "flags"))
 _LOG_HEAD = frozenset(("timeUnixNano", "observedTimeUnixNano", "severityNumber", "severityText", "traceId", "spanId"))
 _ZERO = 0
 """The interpreter has one object for each small number, so that identity with it finds most zeros, and only zeros."""
@@ -82,7 +83,9 @@ def span(fields: Mapping[str, Encoder], general: Encoder) -> Encoder:
             out.append(b"\x30%c" % kind)
             out.append(_two_times(0x39, int(start), 0x41, int(end)))
             for key, encoder in rest:
-                if (value := get(key)) is None or value is _ZERO or (value == [] and key in _SPAN_LISTS):
+                if (value := get(key)) is None:
+                    continue
+                if (value is _ZERO and key in _SPAN_NUMBERS) or (value == [] and key in _SPAN_LISTS):
                     continue
                 out.append(encoder(value))
         except _ODD:

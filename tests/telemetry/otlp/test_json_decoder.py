@@ -135,9 +135,18 @@ def test_any_message_survives_json(signal: Signal, data: st.DataObject, snake_ca
 
 
 SPAN_FIELD = st.sampled_from(list(full_span()))
-ODD_VALUE: st.SearchStrategy[Any] = st.sampled_from(
-    [None, 0, "0", "", False, True, [], {}, [None], [{}], 1.0, 1.5, -1, 1 << 64, "x", "É", "٣"]
-)
+ODD_VALUES: list[Any] = [
+    *(None, 0, "0", "", False, True, [], {}, [None], [{}], 0.0, 1.0, 1.5, -1, 1 << 64, "x", "É", "٣"),
+]
+ODD_VALUE: st.SearchStrategy[Any] = st.sampled_from(ODD_VALUES)
+
+
+@pytest.mark.parametrize("field", list(full_span()))
+def test_a_span_by_hand_with_one_odd_value_is_that_of_the_general_encoder(field: str) -> None:
+    for value in ODD_VALUES:
+        usual = full_span(**{field: value})
+        unusual = dict(usual) | {"dropped_links_count": None}
+        assert outcome(Signal.TRACES, traces(**usual)) == outcome(Signal.TRACES, traces(**unusual)), value
 
 
 @given(
@@ -151,18 +160,36 @@ def test_a_span_by_hand_is_the_span_of_the_general_encoder(changes: dict[str, An
     assert outcome(Signal.TRACES, traces(**usual)) == outcome(Signal.TRACES, traces(**unusual))
 
 
+LOG_FIELDS = [
+    *("timeUnixNano", "observedTimeUnixNano", "severityNumber", "severityText", "body", "traceId", "spanId", "flags"),
+    *("attributes", "eventName", "droppedAttributesCount", "new"),
+]
+
+
+def log_outcomes(changes: dict[str, Any]) -> tuple[Any, Any]:
+    """What becomes of a log record: by hand, and by the general encoder, which a key in snake_case asks for."""
+    usual = {"timeUnixNano": "5", "severityNumber": 9, "body": {"stringValue": "text"}, "traceId": TRACE_ID} | changes
+    unusual = dict(usual) | {"event_name": None}
+    first, second = ({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]} for record in (usual, unusual))
+    return outcome(Signal.LOGS, first), outcome(Signal.LOGS, second)
+
+
+@pytest.mark.parametrize("field", LOG_FIELDS)
+def test_a_log_record_by_hand_with_one_odd_value_is_that_of_the_general_encoder(field: str) -> None:
+    for value in ODD_VALUES:
+        by_hand, general = log_outcomes({field: value})
+        assert by_hand == general, value
+
+
 @given(changes=st.dictionaries(
-    st.sampled_from(["timeUnixNano", "observedTimeUnixNano", "severityNumber", "severityText", "body", "traceId"])
-    | st.sampled_from(["spanId", "flags", "attributes", "eventName", "droppedAttributesCount", "new"]),
+    st.sampled_from(LOG_FIELDS),
     ODD_VALUE | st.sampled_from([{"stringValue": "x"}, {"stringValue": "x" * 200}, {"intValue": 3}, "ab" * 200]),
     max_size=4,
 ))  # fmt: skip
 @settings(deadline=None)
 def test_a_log_record_by_hand_is_that_of_the_general_encoder(changes: dict[str, Any]) -> None:
-    usual = {"timeUnixNano": "5", "severityNumber": 9, "body": {"stringValue": "text"}, "traceId": TRACE_ID} | changes
-    unusual = dict(usual) | {"event_name": None}
-    documents = [{"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]} for record in (usual, unusual)]
-    assert outcome(Signal.LOGS, documents[0]) == outcome(Signal.LOGS, documents[1])
+    by_hand, general = log_outcomes(changes)
+    assert by_hand == general
 
 
 def outcome(signal: Signal, document: Any) -> Any:
