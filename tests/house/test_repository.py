@@ -58,6 +58,8 @@ PURE = (
     "syntra/telemetry/shipping/endpoint.py",
     "syntra/telemetry/attributes.py",
     "syntra/telemetry/otlp/json_*.py",
+    "syntra/telemetry/otlp/http2/*.py",
+    "syntra/telemetry/otlp/grpc_call.py",
     "syntra/telemetry/processing/errors.py",
     "syntra/telemetry/processing/stack_traces.py",
     "syntra/telemetry/shipping/contract*.py",

@@ -29,7 +29,7 @@ class ChildProgram:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                # grpcio writes what hostile senders do to the standard error, past the log.
+                # grpcio, which exports over gRPC, writes connection errors to the standard error, past the log.
                 env={**os.environ, "GRPC_VERBOSITY": "NONE"},
             )
         except BaseException:

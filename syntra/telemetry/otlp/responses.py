@@ -49,6 +49,7 @@ class RpcError(NamedTuple):
 
 
 INVALID_ARGUMENT = 3
+DEADLINE_EXCEEDED = 4
 RESOURCE_EXHAUSTED = 8
 INTERNAL = 13
 UNAVAILABLE = 14
@@ -61,7 +62,7 @@ _CODES = {
     403: 7,
     404: 5,
     405: 12,
-    408: 4,
+    408: DEADLINE_EXCEEDED,
     411: INVALID_ARGUMENT,
     413: RESOURCE_EXHAUSTED,
     414: RESOURCE_EXHAUSTED,
@@ -152,20 +153,21 @@ def retry_after(retry_secs: float) -> int:
 
 def rpc_bad_data(error: BadData) -> RpcError:
     """INVALID_ARGUMENT with BadRequest details."""
-    return _rpc_error(INVALID_ARGUMENT, str(error), [_violation(error)])
+    return rpc_error(INVALID_ARGUMENT, str(error), [_violation(error)])
 
 
 def rpc_overloaded(error: Overloaded) -> RpcError:
     """UNAVAILABLE with RetryInfo. RESOURCE_EXHAUSTED would make many senders drop the data."""
-    return _rpc_error(UNAVAILABLE, str(error), [_retry_info(error.retry_secs)])
+    return rpc_error(UNAVAILABLE, str(error), [_retry_info(error.retry_secs)])
 
 
 def rpc_internal(message: str) -> RpcError:
     """INTERNAL: the sender drops the data."""
-    return _rpc_error(INTERNAL, message, [])
+    return rpc_error(INTERNAL, message)
 
 
-def _rpc_error(code: int, message: str, details: Sequence[Message]) -> RpcError:
+def rpc_error(code: int, message: str, details: Sequence[Message] = ()) -> RpcError:
+    """A status of any code."""
     return RpcError(code, _cut(message), _status(code, message, details))
 
 

@@ -133,17 +133,16 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     """Where the receivers should listen; `local` has loopback and the gateways. Pure.
 
     An address that is given as `listen` has TLS if it is configured. A wildcard address includes all other addresses of
-    its family, which could not be bound beside it. With gRPC, either wildcard includes both families: its core treats
-    `0.0.0.0` and `::` as one ("family-agnostic wildcard", tcp_server_posix.cc).
+    its family, which could not be bound beside it.
     """
     has_tls = settings.tls.cert_path is not None
+    covered = _covered(settings.listen)
     found = set()
     for protocol, port, path in (
         ("grpc", settings.grpc_port, settings.grpc_socket),
         ("http", settings.http_port, settings.http_socket),
     ):
         with_tls = dict.fromkeys(local, False) | dict.fromkeys(settings.listen, has_tls)
-        covered = _covered(settings.listen, is_grpc=protocol == "grpc")
         for address, its_tls in with_tls.items():
             if not covered(ipaddress.ip_address(address)):
                 found.add(Place(protocol=protocol, address=address, port=port, with_tls=its_tls))
@@ -152,14 +151,11 @@ def places(settings: ProcessSettings, local: Sequence[str]) -> set[Place]:
     return found
 
 
-def _covered(listen: Sequence[str], *, is_grpc: bool) -> Callable[[IPAddress], bool]:
+def _covered(listen: Sequence[str]) -> Callable[[IPAddress], bool]:
     """Whether a wildcard among `listen` includes an address."""
     wildcards = {address.version for address in map(ipaddress.ip_address, listen) if address.is_unspecified}
 
     def covered(address: IPAddress) -> bool:
-        if address.is_unspecified:
-            # Of the two wildcards, gRPC needs one.
-            return is_grpc and address.version == 4 and 6 in wildcards
-        return bool(wildcards) if is_grpc else address.version in wildcards
+        return not address.is_unspecified and address.version in wildcards
 
     return covered

@@ -84,6 +84,8 @@ async def _main(channel: socket.socket) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]
+            for name, work in service.receiving():
+                group.create_task(work, name=name)
             shipping = [group.create_task(work, name=name) for name, work in service.shipping()]
             with suppress(OSError):
                 # If the agent is gone, the end of its messages says so.

@@ -109,16 +109,18 @@ class TelemetryService:
 
     def tasks(self) -> list[Task]:
         """What runs until it is cancelled, by name."""
-        grpc = [
-            (f"otlp grpc {number}", receiver.run())
-            for number, receiver in enumerate(self._receivers.values())
-            if isinstance(receiver, GrpcReceiver)
-        ]
         return [
-            *grpc,
             ("listeners", self.listeners.run()),
             ("tails", self.tails.run()),
             ("ticks", self._tick()),
+        ]
+
+    def receiving(self) -> list[Task]:
+        """What runs until `finish` has closed it, by name."""
+        return [
+            (f"otlp grpc {number}", receiver.run())
+            for number, receiver in enumerate(self._receivers.values())
+            if isinstance(receiver, GrpcReceiver)
         ]
 
     def shipping(self) -> list[Task]:
@@ -203,7 +205,9 @@ class TelemetryService:
             return GrpcReceiver(
                 self.pipeline,
                 port=settings.grpc_port,
-                limits=GrpcLimits(max_request_bytes=settings.max_request_bytes),
+                limits=GrpcLimits(
+                    max_request_bytes=settings.max_request_bytes, max_memory_bytes=settings.receive_memory_bytes
+                ),
                 tls=grpc_tls(settings.tls) if with_tls else None,
             )
         return HttpReceiver(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from pathlib import Path
 
-from syntra.telemetry.otlp.grpc_server import GrpcTls
 from syntra.telemetry.process.settings import TlsFiles
 from syntra.utils.errors import AgentError
 
@@ -24,19 +22,8 @@ def http_tls(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def grpc_tls(files: TlsFiles) -> GrpcTls:
-    """For OTLP over gRPC. Raises AgentError: grpcio itself accepts any bytes, and then cannot bind."""
-    http_tls(files)
-    return GrpcTls(
-        certificate=_read(files.cert_path, "telemetry.tls.cert_path"),
-        key=_read(files.key_path, "telemetry.tls.key_path"),
-        client_ca=_read(files.ca_path, "telemetry.tls.client_ca_path") if files.ca_path else None,
-    )
-
-
-def _read(path: str | None, key: str) -> bytes:
-    assert path is not None, "cannot happen because the configuration has both files or none"
-    try:
-        return Path(path).read_bytes()
-    except OSError as failed:
-        raise AgentError(f"cannot read {key} {path}: {failed.strerror}; check the path and its owner") from failed
+def grpc_tls(files: TlsFiles) -> ssl.SSLContext:
+    """For OTLP over gRPC, which is HTTP/2 (RFC 9113 §3.2). Raises AgentError."""
+    context = http_tls(files)
+    context.set_alpn_protocols(["h2"])
+    return context

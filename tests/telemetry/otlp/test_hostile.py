@@ -17,7 +17,7 @@ import grpc
 import pytest
 import zstandard
 
-from syntra.telemetry.otlp.grpc_handler import METHODS
+from syntra.telemetry.otlp.grpc_call import METHODS
 from tests.telemetry.otlp.http2_sender import PREFACE, Http2Sender
 from tests.telemetry.otlp.http_client import JSON, RawClient, chunked, post
 

@@ -29,6 +29,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from syntra.telemetry.otlp.grpc_server import GrpcReceiver
 from syntra.telemetry.signals import Signal
 from tests.telemetry.otlp.http_client import receiver
+from tests.telemetry.otlp.running import running
 from tests.telemetry.otlp.small_intake import SmallIntake
 
 
@@ -89,8 +90,8 @@ def test_over_http(compression: Compression) -> None:
 async def test_over_grpc(compression: grpc.Compression) -> None:
     intake = SmallIntake()
     server = GrpcReceiver(intake, port=0)
-    place = f"http://127.0.0.1:{await server.listen('127.0.0.1')}"
-    exporters = [kind(place, compression=compression) for kind in (GrpcTraces, GrpcMetrics, GrpcLogs)]
-    await asyncio.to_thread(export, *exporters)
-    await server.close(0.5)
+    async with running(server):
+        place = f"http://127.0.0.1:{await server.listen('127.0.0.1')}"
+        exporters = [kind(place, compression=compression) for kind in (GrpcTraces, GrpcMetrics, GrpcLogs)]
+        await asyncio.to_thread(export, *exporters)
     check(intake)

@@ -20,6 +20,7 @@ from syntra.telemetry.otlp.json_decoder import decode_json
 from syntra.telemetry.otlp.listening import CannotListen
 from syntra.telemetry.process.listeners import Listeners, Place, Receiver, loopback_addresses, places
 from syntra.telemetry.process.settings import ProcessSettings
+from tests.telemetry.otlp.running import running
 from tests.telemetry.otlp.small_intake import SmallIntake
 from tests.telemetry.process.rigs import process_settings
 
@@ -68,17 +69,15 @@ def test_unix_sockets_are_plain_and_beside_the_ports() -> None:
     assert urls(settings, ["127.0.0.1"], "http") == ["http://127.0.0.1:4318", "unix:/run/h.sock"]
 
 
-def test_a_wildcard_includes_the_addresses_of_its_family_and_with_grpc_of_both() -> None:
+@pytest.mark.parametrize(("protocol", "port"), [("grpc", 4317), ("http", 4318)])
+def test_a_wildcard_includes_the_addresses_of_its_family(protocol: str, port: int) -> None:
     local = [*LOOPBACK, "172.18.0.1", "fd00::1"]
     four = process_settings(listen=("0.0.0.0", "192.0.2.1"))
-    assert urls(four, local, "grpc") == ["http://0.0.0.0:4317"]
-    assert urls(four, local, "http") == ["http://0.0.0.0:4318", "http://[::1]:4318", "http://[fd00::1]:4318"]
+    assert urls(four, local, protocol) == [f"http://{host}:{port}" for host in ("0.0.0.0", "[::1]", "[fd00::1]")]
     six = process_settings(listen=("::",))
-    assert urls(six, local, "grpc") == ["http://[::]:4317"]
-    assert urls(six, local, "http") == ["http://127.0.0.1:4318", "http://172.18.0.1:4318", "http://[::]:4318"]
+    assert urls(six, local, protocol) == [f"http://{host}:{port}" for host in ("127.0.0.1", "172.18.0.1", "[::]")]
     both = process_settings(listen=("0.0.0.0", "::"))
-    assert urls(both, local, "grpc") == ["http://[::]:4317"]
-    assert urls(both, local, "http") == ["http://0.0.0.0:4318", "http://[::]:4318"]
+    assert urls(both, local, protocol) == [f"http://{host}:{port}" for host in ("0.0.0.0", "[::]")]
 
 
 def test_the_same_address_is_one_place() -> None:
@@ -199,11 +198,11 @@ async def real(settings: ProcessSettings, *, loopback: Sequence[str] = ("127.0.0
             web.unlisten(address)
 
     receivers: dict[str, Receiver] = {"grpc": rpc, "http": Web()}
-    try:
-        yield Listeners(settings, lambda protocol, _: receivers[protocol], loopback=loopback, retry_secs=0.05)
-    finally:
-        await rpc.close(0)
-        await asyncio.to_thread(web.close, 0)
+    async with running(rpc, 0.0):
+        try:
+            yield Listeners(settings, lambda protocol, _: receivers[protocol], loopback=loopback, retry_secs=0.05)
+        finally:
+            await asyncio.to_thread(web.close, 0)
 
 
 async def is_answered(protocol: str, address: str, port: int) -> bool:
