@@ -92,11 +92,11 @@ def _refuse_older(manifest: Manifest, wanted: Wanted, running: str, state: Updat
         raise UpdateError(
             f"the manifest of {manifest.version} is older than {seen}, which this server has seen before",
             "the release server is out of date or the manifest is a replay; to go back anyway, set "
-            "update.allow_downgrade = true in the configuration of this server",
+            'update.allow_downgrade = "on" in the configuration of this server',
         )
     newest = higher(state.installed, running)
     if newest and manifest.version < Version.parse(newest):
         raise UpdateError(
             f"version {manifest.version} is older than {newest}, which this server had",
-            "to go back anyway, set update.allow_downgrade = true in the configuration of this server",
+            'to go back anyway, set update.allow_downgrade = "on" in the configuration of this server',
         )
