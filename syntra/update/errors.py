@@ -12,7 +12,9 @@ class UpdateError(AgentError):
     nothing, `UPDATE_FAILED` where it may help.
     """
 
-    def __init__(self, reason: str, next_step: str, code: str = "UPDATE_REFUSED") -> None:
+    code = "UPDATE_REFUSED"
+
+    def __init__(self, reason: str, next_step: str, code: str = code) -> None:
         super().__init__(f"cannot update the agent: {reason}; {next_step}")
         self.reason = reason
         self.next_step = next_step
