@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from syntra.update import layout
-from syntra.update.state import Outcome
-from syntra.update.swap import read_state, write_state
+from syntra.update.state import Outcome, UpdateState
+from syntra.update.state_file import change_state, read_state
 from syntra.update.trial import Finding, Trial, find
 from syntra.utils.frozen import frozen
 
@@ -36,25 +36,25 @@ def settle(root: Path, running: str, now: float) -> Found:
     """Call it once at the start of the installed agent. Records an update that was rolled back or interrupted."""
     trial = layout.read_trial(root)
     found = Found(finding=find(trial, running), trial=trial)
-    state = read_state(root)
+    phase = read_state(root).phase
     match found.finding:
-        case Finding.ON_TRIAL:
-            return found
         case Finding.ROLLED_BACK if trial is not None:
             reason = trial.reason or f"it did not hold in {trial.starts} starts"
-            result = "undecided" if found.is_undecided else "rolled_back"
-            state = state.with_outcome(_outcome(result, trial, reason, now))
-            if not found.is_undecided:
-                state = state.with_rejected(trial.to_version, reason)
+            if found.is_undecided:
+                outcome = _outcome("undecided", trial, reason, now)
+                change_state(root, lambda state: state.with_outcome(outcome))
+            else:
+                outcome = _outcome("rolled_back", trial, reason, now)
+                change_state(root, lambda state: state.with_outcome(outcome).with_rejected(outcome.to_version, reason))
         case Finding.INTERRUPTED if trial is not None:
-            state = state.with_outcome(_outcome("interrupted", trial, "", now))
-        case _ if state.phase:
-            to_version = state.phase.rpartition(" ")[2]
-            cut_off = Trial(to_version=to_version, from_version=running)
-            state = state.with_outcome(_outcome("interrupted", cut_off, "", now))
+            outcome = _outcome("interrupted", trial, "", now)
+            change_state(root, lambda state: state.with_outcome(outcome))
+        case Finding.NOTHING if phase:
+            cut_off = Trial(to_version=phase.rpartition(" ")[2], from_version=running)
+            outcome = _outcome("interrupted", cut_off, "", now)
+            change_state(root, lambda state: state.with_outcome(outcome))
         case _:
             return found
-    write_state(root, state)
     layout.remove_trial(root)
     layout.remove_leftovers(root)
     return found
@@ -66,30 +66,31 @@ def confirm(root: Path, running: str, now: float) -> Outcome | None:
     if trial is None or trial.to_version != running:
         return None
     outcome = _outcome("updated", trial, "", now)
-    write_state(root, read_state(root).with_installed(running).with_outcome(outcome))
+    change_state(root, lambda state: state.with_installed(running).with_outcome(outcome))
     layout.remove_trial(root)
     return outcome
 
 
 def reject(root: Path, version: str, reason: str) -> None:
     """The old version is connected and the new one was not: the new one is to blame."""
-    state = read_state(root)
-    outcome = replace(state.outcome, result="rolled_back") if state.outcome else None
-    write_state(root, replace(state.with_rejected(version, reason), outcome=outcome))
+
+    def change(state: UpdateState) -> UpdateState:
+        outcome = replace(state.outcome, result="rolled_back") if state.outcome else None
+        return replace(state.with_rejected(version, reason), outcome=outcome)
+
+    change_state(root, change)
 
 
 def record_failure(root: Path, from_version: str, to_version: str, reason: str, now: float) -> Outcome:
     """An update that failed before the links changed."""
     outcome = Outcome(result="failed", from_version=from_version, to_version=to_version, reason=reason, at=now)
-    write_state(root, read_state(root).with_outcome(outcome))
+    change_state(root, lambda state: state.with_outcome(outcome))
     return outcome
 
 
 def mark_reported(root: Path) -> None:
     """The outcome has been reported."""
-    state = read_state(root)
-    if not state.is_reported:
-        write_state(root, replace(state, is_reported=True))
+    change_state(root, lambda state: replace(state, is_reported=True))
 
 
 def _outcome(result: str, trial: Trial, reason: str, now: float) -> Outcome:

@@ -89,6 +89,17 @@ class UpdateState:
             is_reported=value.get("is_reported") is not False,
         )
 
+    def with_seen(self, other: UpdateState) -> UpdateState:
+        """What the documents of a release server have shown; nothing that was seen is forgotten."""
+        channels = {**self.highest, **other.highest}
+        return replace(
+            self,
+            highest={name: higher(self.highest.get(name, ""), other.highest.get(name, "")) for name in channels},
+            keys_serial=max(self.keys_serial, other.keys_serial),
+            latest_time=max(self.latest_time, other.latest_time),
+            checked_at=max(self.checked_at, other.checked_at),
+        )
+
     def with_outcome(self, outcome: Outcome) -> UpdateState:
         """The update ended."""
         return replace(self, outcome=outcome, phase="", is_reported=False)

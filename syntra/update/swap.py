@@ -17,14 +17,12 @@ from pathlib import Path
 from syntra.update import layout
 from syntra.update.errors import UpdateError
 from syntra.update.new_program import require_configuration, require_version
-from syntra.update.state import UpdateState
+from syntra.update.state_file import change_state
 from syntra.update.trial import Trial
 from syntra.update.unpack import unpack
-from syntra.utils import atomic_file
 
 RESERVE_BYTES = 16 * 1024 * 1024
 """Left free beside the archive and the program."""
-STATE_MAX = 256 * 1024
 
 
 class Step(enum.Enum):
@@ -62,7 +60,7 @@ def prepare(
     """
     try:
         before(Step.RECORD)
-        write_state(root, replace(read_state(root), phase=f"preparing {version}"))
+        change_state(root, lambda state: replace(state, phase=f"preparing {version}"))
         before(Step.CLEAN)
         layout.remove_leftovers(root)
         _require_space(root, size)
@@ -116,27 +114,6 @@ def swap(
             with suppress(UpdateError):
                 layout.remove_trial(root)
         raise
-
-
-def read_state(root: Path) -> UpdateState:
-    """The memory of the updater; an empty one where there is none."""
-    try:
-        with (root / layout.STATE).open("rb") as file:
-            return UpdateState.decode(file.read(STATE_MAX))
-    except FileNotFoundError:
-        return UpdateState()
-    except OSError as refused:
-        raise UpdateError(
-            f"cannot read {root / layout.STATE}: {refused.strerror}",
-            "run it as the owner of that file",
-            "UPDATE_FAILED",
-        ) from refused
-
-
-def write_state(root: Path, state: UpdateState) -> None:
-    """Replace the memory of the updater durably."""
-    with layout.on_disk(root):
-        atomic_file.write(root / layout.STATE, state.encode(), 0o644)
 
 
 def _require_space(root: Path, size: int) -> None:

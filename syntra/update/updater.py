@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from syntra.update import layout
@@ -12,7 +13,8 @@ from syntra.update.errors import UpdateError
 from syntra.update.manifest import Target
 from syntra.update.release_source import ReleaseSource, trusted_roots
 from syntra.update.state import UpdateState
-from syntra.update.swap import Before, prepare, read_state, swap, write_state
+from syntra.update.state_file import change_state, read_state
+from syntra.update.swap import Before, prepare, swap
 from syntra.update.transfer import Transfer
 from syntra.update.version import Version
 from syntra.utils.file_lock import FileLock, Locked
@@ -77,8 +79,7 @@ class Updater:
             state=read_state(self.root),
             now=self._clock(),
         )
-        write_state(self.root, decision.state)
-        return decision
+        return replace(decision, state=change_state(self.root, lambda state: state.with_seen(decision.state)))
 
     def prepare(self, decision: Decision, transfer: Transfer, on_bytes: Callable[[int], None]) -> None:
         """Download, verify, unpack and try a version. Raises UpdateError; nothing that runs is touched."""

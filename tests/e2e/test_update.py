@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -109,7 +108,9 @@ def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) 
     assert (layout.linked(agent.root, "current"), layout.linked(agent.root, "previous")) == ("1.1.0", "1.0.0")
     assert layout.read_trial(agent.root) is None
     assert stage.life() == stage.before
-    assert stage.fleet.plane.client.server(stage.fleet.server_id)["version"] == "1.1.0"
+    hello = stage.fleet.plane.client.server(stage.fleet.server_id)["hello"]
+    assert hello["version"] == "1.1.0"
+    assert "update_agent" in hello["capabilities"]
     ended = agent.command_line("update", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "syntra-agent 1.1.0 is up to date\n")
     stage.fleet.running(stage.fleet.payload(stage.service, "v2"))
@@ -136,7 +137,7 @@ def test_a_release_that_does_not_hold_is_rolled_back_and_reported(stage: Stage, 
         lambda: (stage.status().get("update") or {}).get("last", {}).get("result") == "rolled_back",
         "the old version is in order, so the new one is to blame",
     )
-    alerts = stage.fleet.plane.client.alerts(stage.fleet.server_id)
+    alerts = stage.fleet.plane.client.alerts(stage.fleet.server_id)["alerts"]
     assert any("1.1.0 was rolled back to 1.0.0" in json.dumps(alert) for alert in alerts), alerts
     refused = stage.fleet.send("update_agent", {"version": "1.1.0"})
     assert "was rolled back on this server" in refused["error"]["message"]
@@ -150,21 +151,19 @@ def test_a_release_that_does_not_hold_is_rolled_back_and_reported(stage: Stage, 
 def test_an_update_waits_for_the_end_of_a_deploy(stage: Stage) -> None:
     stage.site.publish("1.1.0", real_program("1.1.0"))
     service = stage.fleet.service("slow")
-    check = {"type": "http", "path": "/health", "interval_seconds": 0.5, "timeout_seconds": 1, "retries": 60}
-    payload = stage.fleet.payload(service, config={"health_check": check}, env_vars={"READY_AFTER": "6"})
-    outcome: list[dict[str, Any]] = []
-    deploy = threading.Thread(target=lambda: outcome.append(stage.fleet.deploy(payload)))
-    deploy.start()
+    check = {"type": "http", "path": "/health", "interval_seconds": 0.5, "timeout_seconds": 1, "retries": 30}
+    unhealthy = {"FAIL": "unhealthy"}
+    deployment = stage.fleet.begin(stage.fleet.payload(service, config={"health_check": check}, env_vars=unhealthy))
     wait_until(lambda: containers(service), "the deploy has begun")
-    answer = stage.fleet.send("update_agent", {"version": "1.1.0"})
-    assert answer["data"]["state"] == "accepted"
-    deploy.join(60)
-    assert outcome[0]["status"] == "running"
+    assert stage.fleet.send("update_agent", {"version": "1.1.0"})["data"]["state"] == "accepted"
+    assert stage.fleet.outcome(deployment)["status"] in ("failed", "rolled_back")
     assert stage.ended("1.1.0")["result"] == "updated"
-    log = [json.loads(line) for line in stage.agent.text().splitlines() if line.startswith("{")]
-    messages = [entry.get("message") for entry in log]
-    assert "agent ends for an update" in messages
-    assert containers(service)
+    entries = [json.loads(line) for line in stage.agent.text().splitlines() if line.startswith("{")]
+    ends = [i for i, entry in enumerate(entries) if entry["message"] == "agent ends for an update"]
+    deploys = [i for i, entry in enumerate(entries) if entry["message"].startswith("operation f")]
+    assert len(ends) == 1
+    assert max(deploys) < ends[0]
+    assert stage.life() == stage.before
 
 
 def test_the_configuration_can_forbid_updates_by_the_control_plane(stage: Stage) -> None:

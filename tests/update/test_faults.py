@@ -13,7 +13,8 @@ import pytest
 from syntra.update import layout
 from syntra.update.errors import UpdateError
 from syntra.update.settle import confirm, settle
-from syntra.update.swap import Step, read_state
+from syntra.update.state_file import read_state
+from syntra.update.swap import Step
 from syntra.update.trial import Finding
 from tests.engine import missing
 from tests.update.conftest import installed, tree, update, updater

@@ -18,7 +18,7 @@ from syntra.update.decide import Wanted
 from syntra.update.errors import UpdateError
 from syntra.update.manifest import Target
 from syntra.update.release_source import trusted_roots
-from syntra.update.swap import read_state
+from syntra.update.state_file import change_state, read_state
 from syntra.update.transfer import Transfer
 from tests.update.conftest import STABLE, tree, update, updater
 from tests.update.release_site import DAY_SECS, ReleaseSite, archive, moment, public, signature, stand_in
@@ -324,10 +324,8 @@ def test_a_build_without_root_keys_installs_nothing(root: Path, tmp_path: Path) 
 def test_a_version_that_was_rolled_back_is_installed_again_only_by_name(
     root: Path, site: ReleaseSite, tmp_path: Path
 ) -> None:
-    from syntra.update.swap import write_state
-
     site.publish("1.3.0", NEW)
-    write_state(root, read_state(root).with_rejected("1.3.0", "it crashed"))
+    change_state(root, lambda state: state.with_rejected("1.3.0", "it crashed"))
     for wanted in (STABLE, Wanted(channel="stable", version="1.3.0")):
         assert "1.3.0 was rolled back on this server: it crashed" in refused(root, site, tmp_path, wanted)
     named = Wanted(channel="stable", version="1.3.0", retry_rejected=True)

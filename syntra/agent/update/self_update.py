@@ -20,7 +20,7 @@ from syntra.model.fields import Json
 from syntra.update.build_target import build_target
 from syntra.update.settle import Found, settle
 from syntra.update.state import UpdateState
-from syntra.update.swap import read_state
+from syntra.update.state_file import read_state
 from syntra.update.trial import Finding
 from syntra.update.updater import Installation, Updater
 from syntra.utils.errors import AgentError
@@ -108,6 +108,7 @@ class SelfUpdate:
                 confirm_secs=settings.confirm_secs,
                 timeout_secs=settings.confirm_timeout_secs,
                 on_outcome=updates.report,
+                on_rejected=updates.refresh,
             )
         return cls(updates, watch)
 

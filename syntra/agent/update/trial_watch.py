@@ -36,6 +36,7 @@ class TrialWatch:
         confirm_secs: float,
         timeout_secs: float,
         on_outcome: Callable[[Outcome], Awaitable[None]],
+        on_rejected: Callable[[], Awaitable[None]],
     ) -> None:
         self._root = root
         self._running = running
@@ -46,6 +47,7 @@ class TrialWatch:
         self._confirm_secs = confirm_secs
         self._timeout_secs = timeout_secs
         self._on_outcome = on_outcome
+        self._on_rejected = on_rejected
 
     async def run(self) -> None:
         """Returns when there is nothing left to judge."""
@@ -57,6 +59,7 @@ class TrialWatch:
         elif self._found.is_undecided and await self._is_in_order():
             # This version is connected, so the new one is to blame. Otherwise the next check tries it again.
             await asyncio.to_thread(reject, self._root, trial.to_version, trial.reason)
+            await self._on_rejected()
             log.warning("version rejected", extra={"version": trial.to_version, "reason": trial.reason})
 
     async def _judge(self, *, needs_connection: bool) -> None:

@@ -20,7 +20,7 @@ from syntra.update.decide import Decision, Wanted
 from syntra.update.errors import UpdateError
 from syntra.update.settle import mark_reported, record_failure
 from syntra.update.state import Outcome, UpdateState
-from syntra.update.swap import read_state
+from syntra.update.state_file import read_state
 from syntra.update.transfer import Transfer
 from syntra.update.updater import DOWNLOAD_SECS, Updater
 from syntra.utils.errors import AgentError
@@ -147,7 +147,7 @@ class Updates:
         """Log an outcome and, unless it is a success, alert."""
         if self._updater is None:
             return
-        self._state = await asyncio.to_thread(read_state, self._updater.root)
+        await self.refresh()
         if outcome.result == "updated":
             log.info("agent was updated", extra={"from": outcome.from_version, "to": outcome.to_version})
         else:
@@ -155,6 +155,11 @@ class Updates:
             about: dict[str, Json] = {"from": outcome.from_version, "to": outcome.to_version, "result": outcome.result}
             await self._alert("agent update did not succeed", outcome.sentence, about)
         await asyncio.to_thread(mark_reported, self._updater.root)
+
+    async def refresh(self) -> None:
+        """Read the state again, after a change outside this object."""
+        if self._updater is not None:
+            self._state = await asyncio.to_thread(read_state, self._updater.root)
 
     def abort(self) -> None:
         """The agent stops: end a download under way. The next start finds it interrupted."""
