@@ -20,6 +20,10 @@ bench name *options:
 build *options:
     scripts/build {{options}}
 
+# keys, archives and the signed manifest of a release
+release-sign *what:
+    scripts/release-sign {{what}}
+
 # ruff format, and ruff's safe fixes
 format:
     scripts/format

@@ -65,7 +65,12 @@ class ToolsMissing(BuildError):
 
 def inputs_digest(root: Path = ROOT) -> str:
     """SHA-256 over everything the binary is made of: our sources, this folder, the pins, and the Python in use."""
-    files = [*root.glob("syntra/**/*.py"), *root.glob("build/*.*"), root / "requirements/run.txt"]
+    files = [
+        *root.glob("syntra/**/*.py"),
+        *root.glob("syntra/**/*.sh"),
+        *root.glob("build/*.*"),
+        root / "requirements/run.txt",
+    ]
     whole = hashlib.sha256(f"{sys.version} {sys.platform} {os.uname().machine}".encode())
     for path in sorted(path for path in files if path.is_file()):
         name = path.relative_to(root).as_posix()
@@ -124,6 +129,7 @@ def command(work: Path, version: str) -> list[str]:
         "--python-flag=-m,no_docstrings,no_asserts",
         f"--user-plugin={BUILD / 'bytecode_plugin.py'}",
         "--include-package=syntra",
+        "--include-package-data=syntra:*.sh",
         *(f"--include-module={name}" for name in REALLY_NEEDED),
         f"--nofollow-import-to={','.join(NOT_NEEDED)}",
         *(f"--noinclude-data-files={name}" for name in NOT_NEEDED_FILES),

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
+from syntra.agent.update.self_update import SelfUpdate
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
@@ -75,6 +76,7 @@ class AgentApp:
         self._log_handle = log_handle
         self._redactor = redactor
         self._stop = asyncio.Event()
+        self.exit_code = 0
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
         self._telemetry: TelemetryProcess | None = None
@@ -145,7 +147,19 @@ class AgentApp:
                 journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
-            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping)
+            update = await SelfUpdate.open(
+                settings.update,
+                self._loaded.path if self._loaded.found else None,
+                time.time(),
+                journal=journal,
+                reports=reports,
+                operations=queues,
+                ping=runtime.ping,
+                is_connected=lambda: link is not None and link.is_connected,
+                end=self._end_for,
+            )
+            about_update = update.updates.shown
+            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping, about_update)
             queries = Queries(
                 identity=identity,
                 journal=journal,
@@ -153,9 +167,10 @@ class AgentApp:
                 views=views,
                 control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
-                warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry),
+                warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry, update),
                 names=deployer.names,
                 telemetry=telemetry_is_off if telemetry is None else lambda: telemetry.ask("status"),
+                update=about_update,
             )
             router = Router(
                 deployer=deployer,
@@ -169,6 +184,7 @@ class AgentApp:
                 proxy=host.proxy,
                 certificates=host.certificates,
                 telemetry=telemetry,
+                updates=update.updates,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
@@ -188,7 +204,8 @@ class AgentApp:
                 before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
-            background += [group.create_task(work, name=name) for name, work in host.after_operations()]
+            last = [*host.after_operations(), *update.tasks()]
+            background += [group.create_task(work, name=name) for name, work in last]
             if link is not None:
                 link.route_to(router)
                 if shipping is not None:
@@ -204,6 +221,7 @@ class AgentApp:
             self._notifier.stopping("finishing operations")
             socket.stop_accepting()
             await queues.drain(DRAIN_SECS)
+            update.updates.abort()
             router.cancel_requests()
             await socket.close()
             if telemetry is not None:
@@ -224,6 +242,7 @@ class AgentApp:
         views: ServiceViews,
         remembered: RememberedDialects,
         shipping: BatchShipping | None,
+        about_update: Callable[[], Mapping[str, Json]],
     ) -> ControlLink | None:
         control_plane = self._settings.control_plane
         if control_plane is None:
@@ -237,6 +256,7 @@ class AgentApp:
             door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
+            about_update=about_update,
             **_telemetry_hooks(shipping),
         )
 
@@ -259,6 +279,12 @@ class AgentApp:
 
     def _end(self, number: int) -> None:
         log.info("signal received", extra={"signal": signal.Signals(number).name})
+        self._stop.set()
+
+    def _end_for(self, reason: str, exit_code: int) -> None:
+        """End because of an update; the service manager starts the agent again."""
+        log.info("agent ends for an update", extra={"reason": reason, "exit_code": exit_code})
+        self.exit_code = exit_code
         self._stop.set()
 
     def _reload(self) -> None:
@@ -287,9 +313,10 @@ class AgentApp:
         host: container_host.ContainerHost,
         journal: Journal,
         telemetry: TelemetryProcess | None,
+        update: SelfUpdate,
     ) -> list[str]:
         problem = telemetry.problem if telemetry is not None else None
-        now = [warning for warning in (engine.warning, journal.warning, problem) if warning]
+        now = [warning for warning in (engine.warning, journal.warning, problem, update.updates.warning) if warning]
         return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
@@ -300,7 +327,7 @@ def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
         asyncio.run(app.run())
     except* AgentError as failed:
         raise failed.exceptions[0] from None
-    return 0
+    return app.exit_code
 
 
 def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:

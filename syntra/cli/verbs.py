@@ -27,6 +27,7 @@ SUMMARIES = {
     "metrics": "show the CPU, memory, network and disk use of a service",
     "telemetry": "show the telemetry that services send: status, tail",
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
+    "update": "install a newer version of the agent",
     "config": "check or show the configuration",
     "controlplane": "run the reference control plane",
 }
@@ -113,6 +114,10 @@ def load(name: str) -> Verb:
             from syntra.cli import proxy
 
             return proxy
+        case "update":
+            from syntra.cli import update
+
+            return update
         case "config":
             from syntra.cli import config
 

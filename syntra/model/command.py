@@ -278,6 +278,20 @@ class ProxyControl:
     action: ProxyAction
 
 
+@frozen
+class UpdateAgent:
+    """Install another version of the agent. `version` is empty for the newest of the channel.
+
+    `channel` is empty for the configured one; a control plane cannot choose it. `check_only` installs nothing. What is
+    installed comes from the verified manifest: a `download_url` is not even read.
+    """
+
+    request_id: RequestId
+    version: str = ""
+    channel: str = ""
+    check_only: bool = False
+
+
 # What changes a service: journaled, run once, one at a time per service.
 Operation = Deploy | Stop | Scale | Restart | Rollback
 # Commands that decide how an operation under way continues.
@@ -297,4 +311,5 @@ Command = (
     | ConfigureHealthCheck
     | Query
     | ProxyControl
+    | UpdateAgent
 )

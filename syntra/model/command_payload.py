@@ -34,6 +34,7 @@ from syntra.model.command import (
     StopDeployment,
     SwitchTraffic,
     TelemetryTail,
+    UpdateAgent,
 )
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
@@ -265,6 +266,18 @@ def _proxy(action: ProxyAction) -> Callable[[RequestId, Fields], Command]:
     return parse
 
 
+def _update_agent(request_id: RequestId, payload: Fields) -> Command:
+    version = payload.optional_text("version") or ""
+    # Some control planes write the newest as a word, and versions as tags of a repository.
+    version = "" if version == "latest" else version.removeprefix("v")
+    return UpdateAgent(
+        request_id=request_id,
+        version=version,
+        channel=payload.choice("channel", among={name: name for name in ("", "stable", "beta")}, default=""),
+        check_only=payload.boolean("check", default=False),
+    )
+
+
 def _service(payload: Fields) -> ServiceId:
     return ids.service_id(payload.at("service_id"), payload.text("service_id"))
 
@@ -321,4 +334,5 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "logs_unsubscribe": _unsubscribe,
     "telemetry_tail": _telemetry_tail,
     "configure_health_check": _configure,
+    "update_agent": _update_agent,
 }

@@ -222,9 +222,10 @@ def enrolled(
     """An agent with a token of the control plane, or with the one that is given; started, perhaps not yet connected."""
     token = token or str(plane.client.create_token(server_id)["token"])
     config = options.pop("config", "")
+    kind: type[AgentProcess] = options.pop("kind", AgentProcess)
     environment = {"SYNTRA_SERVER_ID": server_id, **options.pop("environment", {})}
     link = f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken = "{token}"\nreconnect_max_delay_secs = 1\n'
-    with AgentProcess(folder, config=link + config, environment=environment, **options) as agent:
+    with kind(folder, config=link + config, environment=environment, **options) as agent:
         yield agent
 
 

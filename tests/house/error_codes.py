@@ -16,6 +16,7 @@ POSITIONS = {
     "translated": 0,
     "Refused": 1,
     "error_response": 1,
+    "UpdateError": 2,
     "refuse": 1,
 }
 KEYWORDS = {"Failure": "code"}

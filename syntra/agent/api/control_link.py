@@ -56,6 +56,7 @@ CAPABILITIES = (
     "logs",
     "metrics",
     "plan",
+    "update_agent",
 )
 
 
@@ -83,12 +84,14 @@ class ControlLink:
         extensions: Sequence[str] = (),
         on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
         on_change: Callable[[], None] = lambda: None,
+        about_update: Callable[[], Mapping[str, Json]] = dict,
     ) -> None:
         """`door` translates frames; `health_results` returns the probe results since its last call.
 
         `extensions` are the extensions of the contract that hello offers; `features` tells which of them the control
         plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when
-        `is_connected` or what the control plane asks for may have changed; neither may block.
+        `is_connected` or what the control plane asks for may have changed; neither may block. `about_update` is
+        how the last update of the agent ended, for hello.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
@@ -100,6 +103,7 @@ class ControlLink:
         self._meter = HostMeter(settings.data_dir)
         self._data_dir = settings.data_dir
         self._on_change = on_change
+        self._about_update = about_update
         self._extensions = frozenset(extensions)
         self._agreed: frozenset[str] = frozenset()
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
@@ -220,6 +224,7 @@ class ControlLink:
             "capabilities": [*CAPABILITIES, *sorted(self._extensions)],
             "protocol_version": PROTOCOL_VERSION,
             "min_supported": PROTOCOL_VERSION,
+            "update": dict(self._about_update()),
         }
 
     async def _heartbeat(self) -> Mapping[str, Any]:

@@ -63,6 +63,7 @@ class Queries:
         warnings: Callable[[], list[str]],
         names: NameClaims,
         telemetry: Callable[[], Awaitable[Mapping[str, Json]]] = telemetry_is_off,
+        update: Callable[[], Mapping[str, Json]] = dict,
     ) -> None:
         self._identity = identity
         self._journal = journal
@@ -73,6 +74,7 @@ class Queries:
         self._warnings = warnings
         self._names = names
         self._telemetry = telemetry
+        self._update = update
         self._failed = FailedDeployments(journal, runtime, alerts)
 
     async def answer(self, query: Query) -> dict[str, Json]:
@@ -129,6 +131,7 @@ class Queries:
                 "data_dir": str(self._identity.data_dir),
             },
             "control_plane": dict(self._control_plane()),
+            "update": dict(self._update()),
             "runtime": runtime,
             "journal": {"outbox": await self._journal.outbox.size(), "dropped": self._journal.outbox.dropped},
             "services": services,

@@ -16,6 +16,7 @@ from syntra.agent.api.exec_session import ExecChannel
 from syntra.agent.api.log_streams import LogSubscription, selected
 from syntra.agent.api.queries import Queries, telemetry_is_off
 from syntra.agent.api.running_requests import RunningRequests, Work
+from syntra.agent.api.update_requests import AgentUpdates, update_agent
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import JournalError
@@ -59,6 +60,7 @@ from syntra.model.command import (
     StopDeployment,
     SwitchTraffic,
     TelemetryTail,
+    UpdateAgent,
 )
 from syntra.model.command_payload import parse_command, request_id_of
 from syntra.model.errors import RequestError
@@ -111,8 +113,10 @@ class Router:
         proxy: ProxyControls | None = None,
         certificates: Certificates | None = None,
         telemetry: TelemetryTails | None = None,
+        updates: AgentUpdates | None = None,
     ) -> None:
         self._proxy = proxy
+        self._updates = updates
         self._certificates = certificates
         self._telemetry = telemetry
         self._indirect = IndirectCommands(journal, runtime, deployer.queues)
@@ -220,6 +224,11 @@ class Router:
                     raise RequestError("UNSUPPORTED", f"cannot run `{kind}`: it is available on the local socket only")
                 self._requests.check(peer.share)
                 self._requests.start(self._control_proxy(command, self._proxy, peer), kind, peer.share)
+            case UpdateAgent():
+                if self._updates is None:
+                    raise RequestError("UNSUPPORTED", "cannot update the agent: updates are not part of this agent")
+                self._requests.check(peer.share)
+                self._requests.start(update_agent(command, self._updates, peer), kind, peer.share)
 
     async def _take_exec(self, command: Exec, kind: str, peer: Peer) -> None:
         channel: ExecChannel | None = None

@@ -33,6 +33,7 @@ class Kind(Enum):
     LISTENERS = "entrypoints with their addresses"
     EMAIL = "an e-mail address, or empty"
     IMAGE = "an image"
+    WINDOW = "a time of day from and to, or empty"
 
 
 Value = str | int | float | tuple[str, ...]

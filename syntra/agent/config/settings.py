@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from syntra.agent.config.schema import Declared, Key, Kind, Value, key
+from syntra.agent.config.update_settings import UpdateSettings
 from syntra.utils.frozen import frozen
 
 Values = Mapping[str, Value | None]
@@ -293,6 +294,7 @@ class Settings:
     networking: NetworkingSettings = field(default_factory=NetworkingSettings, metadata={"section": NetworkingSettings})
     telemetry: TelemetrySettings = field(default_factory=TelemetrySettings, metadata={"section": TelemetrySettings})
     tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
+    update: UpdateSettings = field(default_factory=UpdateSettings, metadata={"section": UpdateSettings})
     logging: LoggingSettings = field(default_factory=LoggingSettings, metadata={"section": LoggingSettings})
 
 

@@ -35,6 +35,7 @@ _TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_WINDOW = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]")
 _SECRET_QUERY = re.compile(r"token|secret|passw|auth|key|credential", re.IGNORECASE)
 
 SOCKET_PATH_MAX = 107
@@ -140,6 +141,8 @@ def _text(key: Key, text: str) -> str:
             return _email(text) if text else text
         case Kind.IMAGE:
             return _image(text)
+        case Kind.WINDOW:
+            return _window(text) if text else text
         case Kind.SECRET:
             return token(text)
         case Kind.CHOICE:
@@ -175,6 +178,12 @@ def _image(text: str) -> str:
         return str(make_image(lambda part: part, split_image(text)))
     except InvalidField as wrong:
         raise ValueError(f"is not an image, such as traefik:v3.7.13: its {wrong.field} is wrong") from None
+
+
+def _window(text: str) -> str:
+    if not _WINDOW.fullmatch(text) or text[:5] == text[6:]:
+        raise ValueError("is not a time of day from and to, such as 02:00-05:00")
+    return text
 
 
 def _entry(text: str) -> str:

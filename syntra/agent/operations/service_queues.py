@@ -138,6 +138,15 @@ class ServiceQueues:
             if starts_next:
                 self._start_next(service_id)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no operation of any service runs or waits."""
+        return self._idle.is_set()
+
+    async def until_idle(self) -> None:
+        """Wait until no operation runs or waits. The caller sets the deadline."""
+        await self._idle.wait()
+
     def is_held(self, service_id: ServiceId) -> bool:
         """Whether a canary of the service is held at its share."""
         job = self._running.get(service_id)

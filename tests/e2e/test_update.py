@@ -1,0 +1,189 @@
+"""The whole agent, installed and supervised, is updated: good releases stay, bad ones go, containers never notice."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syntra.update import layout
+from tests.e2e.fleet import ControlPlaneProcess, Fleet, containers, enrolled, inspect
+from tests.e2e.served_images import served_images
+from tests.e2e.supervised_agent import SupervisedAgent, real_program
+from tests.engine import wait_until
+from tests.update.release_site import ReleaseSite, stand_in
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(400)]
+
+CONFIRM_SECS = 1.0
+TIMEOUT_SECS = 12.0
+UNCONNECTED = 'os.environ["SYNTRA_CONTROL_PLANE__ENDPOINT"] = "ws://127.0.0.1:9/agent/ws"'
+
+
+class Stage:
+    """A fleet whose agent is installed as version 1.0.0, a release server, and a service that runs."""
+
+    def __init__(self, fleet: Fleet, agent: SupervisedAgent, site: ReleaseSite) -> None:
+        self.fleet = fleet
+        self.agent = agent
+        self.site = site
+        self.service = fleet.service()
+
+    def deploy(self) -> None:
+        self.fleet.running(self.fleet.payload(self.service))
+        self.before = self.life()
+
+    def life(self) -> tuple[str, str, int]:
+        """What a restart of the service's container would change."""
+        found = inspect(self.service)
+        return found["Id"], found["State"]["StartedAt"], found["RestartCount"]
+
+    def status(self) -> dict[str, Any]:
+        try:
+            return self.fleet.status()
+        except (OSError, ConnectionError):
+            # Between two processes.
+            return {}
+
+    def ended(self, version: str, timeout: float = 90.0) -> dict[str, Any]:
+        """How the update to a version ended, once the agent that is left is connected."""
+
+        def last() -> dict[str, Any]:
+            status = self.status()
+            found: dict[str, Any] = (status.get("update") or {}).get("last") or {}
+            is_ready = (status.get("control_plane") or {}).get("state") == "ready"
+            return found if found.get("to") == version and is_ready else {}
+
+        wait_until(last, f"the end of the update to {version}; starts: {self.agent.starts}", timeout)
+        return last()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    root = tmp_path / "opt"
+    program = tmp_path / "first"
+    program.write_bytes(real_program("1.0.0"))
+    layout.install_version(root, "1.0.0", program)
+    layout.write_boot_check(root)
+    server_id = f"srv_{uuid.uuid4().hex[:8]}"
+    with (
+        ReleaseSite() as site,
+        served_images(tmp_path / "registry") as images,
+        ControlPlaneProcess(tmp_path / "plane") as plane,
+    ):
+        config = (
+            f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(tmp_path)}"\n'
+            f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n"
+        )
+        options: dict[str, Any] = {"kind": SupervisedAgent, "root": root, "start_secs": 25.0}
+        with enrolled(tmp_path / "agent", plane, server_id=server_id, config=config, **options) as agent:
+            assert isinstance(agent, SupervisedAgent)
+            fleet = Fleet(plane, agent, images, server_id)
+            fleet.wait_connected()
+            stage = Stage(fleet, agent, site)
+            stage.deploy()
+            yield stage
+
+
+def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) -> None:
+    agent = stage.agent
+    ended = agent.command_line("update", "--check")
+    assert ended.returncode == 1, ended.stdout
+    assert "answers 404" in ended.stderr
+    stage.site.publish("1.1.0", real_program("1.1.0"))
+    ended = agent.command_line("update", "--check")
+    assert (ended.returncode, ended.stdout.partition(" (")[0]) == (0, "syntra-agent 1.0.0 → 1.1.0"), ended.stderr
+    assert agent.version == "1.0.0"
+    ended = agent.command_line("update", "--yes")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "updated to 1.1.0" in ended.stdout
+    assert agent.starts == ["1.0.0", "1.1.0"]
+    assert stage.status()["agent"]["version"] == "1.1.0"
+    assert stage.ended("1.1.0")["result"] == "updated"
+    assert (layout.linked(agent.root, "current"), layout.linked(agent.root, "previous")) == ("1.1.0", "1.0.0")
+    assert layout.read_trial(agent.root) is None
+    assert stage.life() == stage.before
+    hello = stage.fleet.plane.client.server(stage.fleet.server_id)["hello"]
+    assert hello["version"] == "1.1.0"
+    assert "update_agent" in hello["capabilities"]
+    ended = agent.command_line("update", "--yes")
+    assert (ended.returncode, ended.stdout) == (0, "syntra-agent 1.1.0 is up to date\n")
+    stage.fleet.running(stage.fleet.payload(stage.service, "v2"))
+
+
+BAD = {
+    "crashes at once": stand_in("1.1.0", "exit 1"),
+    "hangs": stand_in("1.1.0", "exec sleep 3600"),
+    "never connects": real_program("1.1.0", setup=UNCONNECTED),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_release_that_does_not_hold_is_rolled_back_and_reported(stage: Stage, name: str) -> None:
+    stage.site.publish("1.1.0", BAD[name])
+    answer = stage.fleet.send("update_agent", {"version": "1.1.0", "download_url": "http://203.0.113.1/agent"})
+    assert answer["success"], answer
+    assert answer["data"] == {"from": "1.0.0", "to": "1.1.0", "state": "accepted"}
+    ended = stage.ended("1.1.0", 240)
+    assert ended["from"] == "1.0.0"
+    assert stage.agent.starts == ["1.0.0", "1.1.0", "1.1.0", "1.1.0", "1.0.0"]
+    assert stage.life() == stage.before
+    wait_until(
+        lambda: (stage.status().get("update") or {}).get("last", {}).get("result") == "rolled_back",
+        "the old version is in order, so the new one is to blame",
+    )
+    alerts = stage.fleet.plane.client.alerts(stage.fleet.server_id)["alerts"]
+    assert any("1.1.0 was rolled back to 1.0.0" in json.dumps(alert) for alert in alerts), alerts
+    refused = stage.fleet.send("update_agent", {"version": "1.1.0"})
+    assert "was rolled back on this server" in refused["error"]["message"]
+
+    stage.site.publish("1.1.1", real_program("1.1.1"))
+    assert stage.fleet.send("update_agent", {"version": "1.1.1"})["success"]
+    assert stage.ended("1.1.1")["result"] == "updated"
+    assert stage.life() == stage.before
+
+
+def test_an_update_waits_for_the_end_of_a_deploy(stage: Stage) -> None:
+    stage.site.publish("1.1.0", real_program("1.1.0"))
+    service = stage.fleet.service("slow")
+    check = {"type": "http", "path": "/health", "interval_seconds": 0.5, "timeout_seconds": 1, "retries": 30}
+    unhealthy = {"FAIL": "unhealthy"}
+    deployment = stage.fleet.begin(stage.fleet.payload(service, config={"health_check": check}, env_vars=unhealthy))
+    wait_until(lambda: containers(service), "the deploy has begun")
+    assert stage.fleet.send("update_agent", {"version": "1.1.0"})["data"]["state"] == "accepted"
+    assert stage.fleet.outcome(deployment)["status"] in ("failed", "rolled_back")
+    assert stage.ended("1.1.0")["result"] == "updated"
+    entries = [json.loads(line) for line in stage.agent.text().splitlines() if line.startswith("{")]
+    ends = [i for i, entry in enumerate(entries) if entry["message"] == "agent ends for an update"]
+    deploys = [i for i, entry in enumerate(entries) if entry["message"].startswith("operation f")]
+    assert len(ends) == 1
+    assert max(deploys) < ends[0]
+    assert stage.life() == stage.before
+
+
+def test_the_configuration_can_forbid_updates_by_the_control_plane(stage: Stage) -> None:
+    stage.site.publish("1.1.0", real_program("1.1.0"))
+    stage.agent.config.write_text(stage.agent.config.read_text().replace("[update]", '[update]\nmode = "off"'))
+    stage.agent.kill()
+    stage.fleet.wait_connected()
+    time.sleep(0.5)
+    wait_until(stage.status, "the agent is back")
+    refused = stage.fleet.send("update_agent", {"version": "1.1.0"})
+    assert refused["error"]["message"].startswith("cannot update the agent: updates are off on this server; ")
+    assert stage.agent.version == "1.0.0"
+
+
+def test_a_release_that_refuses_this_configuration_is_not_installed(stage: Stage) -> None:
+    strict = stand_in("1.1.0").replace(b"*'config check') exit 0", b"*'config check') echo 'no such key' >&2; exit 78")
+    stage.site.publish("1.1.0", strict)
+    ended = stage.agent.command_line("update", "--yes")
+    assert ended.returncode == 1
+    assert "`--config" in ended.stderr
+    assert "ended with 78: no such key" in ended.stderr
+    assert stage.agent.starts == ["1.0.0"]
+    assert stage.ended("1.1.0")["result"] == "failed"
