@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[ !#-\[\]-~]*")
 
 _REMEMBERED = 1024
 _REMEMBERED_CHARS = 160
+_MISSED = 50_000
 _KEY_CHARS = 64
 _TEXT_CHARS = 128
 
@@ -33,13 +34,17 @@ _TEXT_HEADS = tuple(f"\x12{_SIZES[1 + len(_SIZES[n]) + n]}\x0a{_SIZES[n]}" for n
 
 
 class Attributes(dict[str, str]):
-    """Encoded fields by the piece of text. It remembers 1024 short pieces, and forgets them all when there are more."""
+    """Encoded fields by the piece of text. It remembers 1024 short pieces, and begins anew after 50,000 others.
+
+    Most attributes of a service have few values, which come first; the others would only push these out.
+    """
 
     def __init__(self, tag: bytes, general: Callable[[Any], bytes]) -> None:
         """`general` encodes a parsed list of attributes; `tag` is the one it writes."""
         super().__init__()
         self._tag = tag.decode("latin-1")
         self._general = general
+        self._missed = 0
         self._starts: dict[str, str] = {}
         """The key of an attribute as a field, by its text. Only keys that JSON writes as they are."""
 
@@ -61,17 +66,21 @@ class Attributes(dict[str, str]):
     def __missing__(self, piece: str) -> str:
         key, _, text = piece.partition(_TEXT)
         start = self._starts.get(key)
-        text, end = text[:-1], text[-1:]
-        size = len(text)
-        if start is None or end != '"' or size >= _TEXT_CHARS or '"' in text or "\\" in text:
-            field = self._other(piece)
-        else:
+        size = len(text) - 1
+        # The only quotation mark is the last character, so the text before it is the value.
+        if start is not None and 0 <= size < _TEXT_CHARS and text.find('"') == size and "\\" not in text:
             head = _TEXT_HEADS[size]
-            field = f"{self._tag}{_SIZES[len(start) + len(head) + size]}{start}{head}{text}"
-        if len(piece) <= _REMEMBERED_CHARS:
-            if len(self) >= _REMEMBERED:
-                self.clear()
-            self[piece] = field
+            field = f"{self._tag}{_SIZES[len(start) + len(head) + size]}{start}{head}{text[:-1]}"
+        else:
+            field = self._other(piece)
+        if len(self) < _REMEMBERED:
+            if len(piece) <= _REMEMBERED_CHARS:
+                self[piece] = field
+        elif self._missed < _MISSED:
+            self._missed += 1
+        else:
+            self._missed = 0
+            self.clear()
         return field
 
     def _other(self, piece: str) -> str:

@@ -165,6 +165,15 @@ def test_the_usual_request_is_taken_and_gives_the_same(signal: Signal) -> None:
     check(signal, text(RECORDS[signal]))
 
 
+def test_the_form_of_the_javascript_sdk_is_usual() -> None:
+    empty = dict.fromkeys(("droppedAttributesCount", "droppedEventsCount", "droppedLinksCount"), "0")
+    empty |= {"events": "[]", "links": "[]", "status": '{"code":0}'}
+    attributes = '[{"key":"ok","value":{"boolValue":true}},{"key":"n","value":{"intValue":200}},{"key":"f","value":{}}]'
+    span = text({**SPAN, **empty, "attributes": attributes})
+    assert usual(Signal.TRACES, body(Signal.TRACES, span)) is not None
+    check(Signal.TRACES, span)
+
+
 @pytest.mark.parametrize(("signal", "name"), FIELDS)
 def test_every_field_with_every_odd_value(signal: Signal, name: str) -> None:
     for value in ODD:
