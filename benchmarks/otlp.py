@@ -7,7 +7,8 @@ are processes of their own and do not count. The pairs:
 
 - durable: the Collector writes its exporter's queue to disk (file_storage); the agent answers from its ring.
 - batch: the Collector's batch processor in front, which answers before anything is durable; the agent as in `durable`.
-- sample: both keep 10 % of the traces; the Collector has its batch processor, too.
+- sample: both keep 10 % of the traces; the Collector has its batch processor, too. `exported_spans_ratio` is the share
+  that each kept.
 
 Needs `otelcol` in $SYNTRA_PEERS or on PATH.
 """
@@ -49,6 +50,8 @@ CONNECTIONS = 8
 INTERVAL_SECS = 1
 QUIET_SECS = 1.5
 """The sink has everything when nothing came for this long: longer than either side waits for a batch."""
+SAMPLE_SECS = 20.0
+"""The least length of a turn of `sample`: the agent adjusts what it keeps every 15 s."""
 DRAIN_SECS = 60.0
 MEMORY_SECS = 0.5
 
@@ -250,7 +253,7 @@ def run(given: argparse.Namespace) -> None:
     load = os.getloadavg()[0]
     command = (str(BINARY),) if given.binary else SOURCE
     figures: dict[str, dict[str, object]] = {}
-    with tempfile.TemporaryDirectory() as name, Sink(with_spans=given.count_spans) as sink:
+    with tempfile.TemporaryDirectory() as name, Sink(with_spans=given.count_spans or "sample" in given.pairs) as sink:
         for pair in given.pairs:
             figures[pair] = {}
             for spans in given.spans:
@@ -272,11 +275,13 @@ def compare(
 ) -> dict[str, object]:
     """Both sides in turns with one kind of request."""
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    is_sample = pair == "sample"
+    seconds = max(given.seconds, SAMPLE_SECS) if is_sample else given.seconds
     for number in range(given.rounds):
         for name, side in sides.items():
-            turns[name].append(measure(side, sink, protocol, spans, given.seconds))
+            turns[name].append(measure(side, sink, protocol, spans, seconds))
             say(f"{pair} {protocol} {spans} round {number + 1} {name}: {turns[name][-1]}")
-    found = {name: summary(each, with_spans=given.count_spans) for name, each in turns.items()}
+    found = {name: summary(each, with_spans=given.count_spans or is_sample) for name, each in turns.items()}
     goal = 1.0 if protocol == "http/json" and pair == "sample" else GOALS[pair][spans]
     reached = ratio(found["agent"]["spans_per_cpu_sec"], found["collector"]["spans_per_cpu_sec"])
     say(f"{pair} {protocol} {spans}: {reached} times the collector's spans per CPU-second (goal {goal})")

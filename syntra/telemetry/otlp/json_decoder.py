@@ -22,7 +22,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from syntra.telemetry.intake import BadData
-from syntra.telemetry.otlp import json_messages, json_pieces
+from syntra.telemetry.otlp import json_messages, json_pieces, json_usual
 from syntra.telemetry.signals import Signal
 
 _REQUESTS: dict[Signal, type[Message]] = {
@@ -60,6 +60,12 @@ def decode_json(signal: Signal, body: bytes, reserve: Reserve | None = None) -> 
         pieces = json_pieces.decode(body, _layout(signal), _encoder(signal), reserve)
         if pieces is not None:
             return pieces
+    elif signal in _LAYOUTS:
+        if reserve is not None:
+            reserve(json_usual.memory_of_objects(body))
+        usual = _usual(signal).request(body)
+        if usual is not None:
+            return usual
     if reserve is not None:
         reserve(json_pieces.memory_of_objects(body) + len(body))
     try:
@@ -79,10 +85,22 @@ def _encoder(signal: Signal) -> json_messages.Encoder:
 
 
 @cache
+def _usual(signal: Signal) -> json_usual.Usual:
+    descriptor: Any = _REQUESTS[signal].DESCRIPTOR
+    return json_usual.Usual(signal, descriptor.fields_by_number[1].message_type)
+
+
+@cache
 def _layout(signal: Signal) -> json_pieces.Layout:
     scope, groups, scopes, records, boundary = _LAYOUTS[signal]
     descriptor: Any = scope.DESCRIPTOR
-    encode = json_messages.field(next(field for field in descriptor.fields if field.json_name == records))
+    general = json_messages.field(next(field for field in descriptor.fields if field.json_name == records))
+    usual = _usual(signal)
+
+    def encode(text: bytes) -> bytes:
+        found = usual.records(text)
+        return general(orjson.loads(text)) if found is None else found
+
     return json_pieces.Layout(groups=groups, scopes=scopes, records=records, boundary=boundary, encode=encode)
 
 

@@ -39,8 +39,8 @@ class Layout:
     boundary: bytes
     """The end of a record and the beginning of the next, as encoders write them."""
 
-    encode: Encoder
-    """The encoder of a list of records, tags included."""
+    encode: Callable[[bytes], bytes]
+    """Encodes the text of a list of records, tags included. Raises BadData or orjson.JSONDecodeError."""
 
 
 def memory_of_objects(body: bytes) -> int:
@@ -64,14 +64,16 @@ def decode(
     rest = [body[:start]]
     encoded: list[bytes] = []
     group = b'"%b":' % layout.records.encode()
+    last = body.rfind(layout.boundary) + 1
     try:
-        while (end := body.find(layout.boundary, start + PIECE_BYTES) + 1) and start >= 2:
+        while start >= 2 and (end := body.find(layout.boundary, start + PIECE_BYTES) + 1 or last) > start:
             piece = body[start:end]
-            if len(piece) > _LARGEST_PIECE_BYTES or group in piece:  # the list ends inside it
+            found = _encoded(piece, layout) if len(piece) <= _LARGEST_PIECE_BYTES and group not in piece else None
+            if found is None:  # the list ends inside it
                 rest.append(piece)
             else:
                 rest.append(b'{"%b":%d}' % (_MARK.encode(), len(encoded)))
-                encoded.append(layout.encode(orjson.loads(b"[%b]" % piece)))
+                encoded.append(found)
             rest.append(b",")
             start = end + 1
         rest.append(body[start:])
@@ -85,6 +87,14 @@ def decode(
             return None
         return request(document)
     except (BadData, orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _encoded(piece: bytes, layout: Layout) -> bytes | None:
+    """Encode a run; None if it is no list of records. Raises BadData."""
+    try:
+        return layout.encode(b"[%b]" % piece)
+    except orjson.JSONDecodeError:
         return None
 
 
