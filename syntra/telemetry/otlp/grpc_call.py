@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple
 from urllib.parse import quote
@@ -28,6 +29,8 @@ ACCEPTED = "identity, deflate, gzip, zstd"
 
 PREFIX_BYTES = 5
 UNIMPLEMENTED = 12
+WHOLE_BYTES = 1 << 20
+"""A message up to this size gets its memory at once, a longer one as it comes."""
 
 _SIGNALS = {method.encode(): signal for method, signal in METHODS.items()}
 _CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?\s*(;.*)?")
@@ -66,23 +69,29 @@ class Call(NamedTuple):
 
 def parse_call(head: RequestHead) -> Call:
     """The call in the headers of a request. Raises CannotCall."""
-    if head.method != b"POST":
+    signal, decompress = _service(
+        head.method, head.path, head.fields.get(b"content-type", b""), head.fields.get(b"grpc-encoding", b"")
+    )
+    timeout = _TIMEOUT.fullmatch(head.fields.get(b"grpc-timeout", b""))
+    secs = int(timeout[1]) * _UNIT_SECS[timeout[2]] if timeout else None
+    return Call(signal=signal, decompress=decompress, timeout_secs=secs)
+
+
+@lru_cache(64)
+def _service(method: bytes, path: bytes, content_type: bytes, encoding: bytes) -> tuple[Signal, Decompress | None]:
+    if method != b"POST":
         raise CannotCall(_http(405, ("allow", "POST")), "method")
-    fields = head.fields
-    if not _CONTENT_TYPE.fullmatch(fields.get(b"content-type", b"")):
+    if not _CONTENT_TYPE.fullmatch(content_type):
         raise CannotCall(_http(415), "encoding")
-    signal = _SIGNALS.get(head.path)
+    signal = _SIGNALS.get(path)
     if signal is None:
         raise CannotCall(_error(UNIMPLEMENTED, "unknown method; the agent has Export of OTLP's services"), "path")
     try:
-        decompress = decompressor(fields.get(b"grpc-encoding", b"").decode("latin-1"))
+        return signal, decompressor(encoding.decode("latin-1"))
     except UnknownEncoding:
         accept = (("grpc-accept-encoding", ACCEPTED),)
         unknown = _error(UNIMPLEMENTED, f"grpc-encoding must be one of {ACCEPTED}", accept)
         raise CannotCall(unknown, "encoding") from None
-    timeout = _TIMEOUT.fullmatch(fields.get(b"grpc-timeout", b""))
-    secs = int(timeout[1]) * _UNIT_SECS[timeout[2]] if timeout else None
-    return Call(signal=signal, decompress=decompress, timeout_secs=secs)
 
 
 class TooLarge(Exception):
@@ -132,8 +141,13 @@ class MessageReader:
         elif size == self.length:
             self._whole = bytes(part)
         else:
-            self._body = BytesIO()
-            self._body.write(part)
+            self._body = body = BytesIO()
+            if self.length <= WHOLE_BYTES:
+                # All of its memory at once; by itself it grows by an eighth at a time, and each time copies.
+                body.seek(self.length - 1)
+                body.write(b"\0")
+                body.seek(0)
+            body.write(part)
 
     def message(self) -> bytes:
         """The message, when the request is complete. Raises BadData if it is not."""

@@ -38,6 +38,8 @@ from syntra.telemetry.otlp.responses import (
 )
 
 READING_RETRY_SECS = 1.0
+PRESSED_SECS = 3.0
+"""How long after a request was refused for lack of room slow ones have less time."""
 INLINE_BYTES = 1 << 20
 """A message that is longer when decompressed is decompressed in a thread, so that the loop does not wait for it."""
 
@@ -73,6 +75,7 @@ class ExportHandler:
         self._failures = failures
         # One at a time: bombs do not take the memory of each other's, which would make senders try again.
         self._expanding = asyncio.Semaphore(1)
+        self._pressed_until = 0.0
         self.unread = 0
         """Requests whose message is on its way."""
         self.timed_out = 0
@@ -87,6 +90,7 @@ class ExportHandler:
             self._intake.refused(None, cannot.reason)
             raise Refused(cannot.answer) from None
         if self.unread >= self._limits.max_reading:
+            self._pressed_until = monotonic() + PRESSED_SECS
             self._intake.refused(call.signal, "overloaded")
             raise Refused(failed(rpc_overloaded(Overloaded("too many requests; try again", READING_RETRY_SECS))))
         self.unread += 1
@@ -105,6 +109,7 @@ class ExportHandler:
         except BadData as error:
             refused = self._bad_data(reading.call, error)
         except Overloaded as error:
+            self._pressed_until = monotonic() + PRESSED_SECS
             refused = self._overloaded(reading.call, error)
         except TooLarge:
             refused = self._too_large(reading.call)
@@ -126,8 +131,9 @@ class ExportHandler:
 
     def expire(self, reading: Reading, now: float) -> Answer | None:
         """The answer for a request that takes too long, which is then dropped; None if there is time left."""
-        late = reading.started < now - self._limits.read_secs
-        if not late and (reading.deadline is None or now < reading.deadline):
+        limits = self._limits
+        allowed = min(limits.read_secs, limits.pressed_secs) if now < self._pressed_until else limits.read_secs
+        if now <= reading.started + allowed and (reading.deadline is None or now < reading.deadline):
             return None
         self.drop(reading)
         return self._too_late(reading.call)

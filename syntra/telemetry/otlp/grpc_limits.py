@@ -22,6 +22,8 @@ class GrpcLimits:
     """Until a new connection has spoken TLS, if any, and HTTP/2."""
     read_secs: float = 60.0
     """From the start of a request until its message is complete. 64 MiB take 54 s at 10 Mbit/s."""
+    pressed_secs: float = 5.0
+    """The same while other requests are refused for lack of room, so that stalled senders do not lock them out."""
     write_secs: float = 20.0
     """Until the sender has taken a response."""
     silence_secs: float = 90.0

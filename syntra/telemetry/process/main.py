@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from syntra.telemetry.link import Link, Message
-from syntra.telemetry.otlp.memory import limit_allocator
+from syntra.telemetry.otlp.memory import limit_allocator, return_freed_memory
 from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
@@ -81,6 +81,7 @@ async def _main(channel: socket.socket) -> None:
     # What is loaded now stays, so collections can skip it.
     gc.collect()
     gc.freeze()
+    return_freed_memory()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]

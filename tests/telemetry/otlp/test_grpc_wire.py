@@ -239,6 +239,27 @@ async def test_a_sender_that_leaves_releases_its_memory_and_what_is_complete_is_
     assert intake.bodies == [b"complete"] and intake.reserved == 0
 
 
+async def test_stalled_senders_do_not_lock_out_others() -> None:
+    intake = SmallIntake(budget=100_000)
+    limits = GrpcLimits(pressed_secs=0.5)
+    async with running(GrpcReceiver(intake, port=0, limits=limits)) as receiver:
+        port = await receiver.listen("127.0.0.1")
+        with Http2Sender(port) as sender:
+            sender.headers(1, TRACES)
+            sender.data(1, b"\0\0\x01\x80\0 a part of 98,304 bytes")
+            while not intake.reserved:
+                await asyncio.sleep(0.01)
+            # Alone it would have its 60 seconds.
+            await asyncio.sleep(2)
+            assert receiver.unread == 1
+            refused = 0
+            while (await ask(port, message(bytes(10_000))))["grpc-status"] != "0":
+                refused += 1
+                await asyncio.sleep(0.05)
+            assert refused
+            assert (await asyncio.to_thread(sender.answer, 1))["grpc-status"] == "4"
+
+
 async def test_connections_over_the_limit_are_closed() -> None:
     limits = GrpcLimits(max_connections=2)
     async with running(GrpcReceiver(SmallIntake(), port=0, limits=limits)) as receiver:

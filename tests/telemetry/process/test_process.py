@@ -136,6 +136,14 @@ async def process(folder: Path, *, ports: list[int] | None = None, **given: Any)
         await asyncio.sleep(0.01)  # the transports close
 
 
+async def test_a_process_that_exports_nothing_over_grpc_does_not_load_grpcio(tmp_path: Path) -> None:
+    async with process(tmp_path) as made:
+        await made.next("ready")
+        assert made.post(b"") == 200
+        loaded = Path(f"/proc/{made.pid}/maps").read_text()
+    assert "_upb" in loaded and "cygrpc" not in loaded
+
+
 async def test_both_receivers_keep_count_and_answer_status(tmp_path: Path) -> None:
     async with process(tmp_path) as made:
         await made.next("ready")

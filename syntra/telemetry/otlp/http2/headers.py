@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple, OversizedHeaderListError
 from hpack.table import HeaderTable
@@ -21,8 +22,9 @@ KNOWN_BLOCKS = 32
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_HTTP_1 = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 # RFC 9113 §8.2.1: tokens of RFC 9110 in lower case.
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_NOT_IN_VALUE = re.compile(rb"[\0\r\n]")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9a-z]+"
+_NAMES = re.compile(rb"(:?%b\n)*:?%b" % (_TOKEN, _TOKEN))
+_NOT_IN_VALUES = re.compile(rb"[\0\r\n]")
 
 Field = tuple[bytes, bytes]
 
@@ -64,7 +66,7 @@ class HeaderDecoder:
     def request(self, block: bytes) -> RequestHead:
         """The headers of a new request. Raises ConnectionFault and StreamFault."""
         known = self._known.get(block)
-        if known is not None:
+        if known is not None and self._known_at == self._table.changes:
             return known
         head = _request_head(self.fields(block))
         if self._table.changes != self._known_at or block[0] & 0xE0 == 0x20 or len(self._known) >= KNOWN_BLOCKS:
@@ -78,19 +80,19 @@ class HeaderDecoder:
     def fields(self, block: bytes) -> Sequence[Field]:
         """The fields of any block. Raises ConnectionFault: after a bad block the table is unknown."""
         try:
-            return [(bytes(name), bytes(value)) for name, value in self._decoder.decode(block, raw=True)]
+            # With `raw` they are bytes, which the library's types do not say.
+            return cast(list[Field], self._decoder.decode(block, raw=True))
         except OversizedHeaderListError:
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "the headers are too long") from None
         except (HPACKError, IndexError) as error:
             raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, "the header block is damaged") from error
 
 
-def check_trailers(fields: Iterable[Field]) -> None:
+def check_trailers(fields: Sequence[Field]) -> None:
     """Raise StreamFault for trailers that no request may have; their values are ignored."""
-    for name, value in fields:
-        if name[:1] == b":":
-            raise _malformed("a trailer has the name of a pseudo-header")
-        _check(name, value)
+    _check(fields)
+    if any(name[:1] == b":" for name, _ in fields):
+        raise _malformed("a trailer has the name of a pseudo-header")
 
 
 def encode_headers(fields: Iterable[tuple[str, str]]) -> bytes:
@@ -110,6 +112,7 @@ NO_TABLE = _no_table()
 
 
 def _request_head(fields: Sequence[Field]) -> RequestHead:
+    _check(fields)
     pseudo: dict[bytes, bytes] = {}
     regular: dict[bytes, bytes] = {}
     for name, value in fields:
@@ -118,7 +121,6 @@ def _request_head(fields: Sequence[Field]) -> RequestHead:
                 raise _malformed("a pseudo-header is unknown, repeated or not in front")
             pseudo[name] = value
         else:
-            _check(name, value)
             regular.setdefault(name, value)
     if not pseudo.get(b":method") or not pseudo.get(b":scheme") or not pseudo.get(b":path"):
         raise _malformed("a pseudo-header is missing")
@@ -133,11 +135,15 @@ def _request_head(fields: Sequence[Field]) -> RequestHead:
     )
 
 
-def _check(name: bytes, value: bytes) -> None:
-    if name in _OF_HTTP_1 or (name == b"te" and value != b"trailers"):
-        raise _malformed("a header is one of HTTP/1.1")
-    if not _NAME.fullmatch(name) or _NOT_IN_VALUE.search(value):
+def _check(fields: Sequence[Field]) -> None:
+    names = [name for name, _ in fields]
+    # Searched in one piece: this is done for every request whose headers are new.
+    if not _NAMES.fullmatch(b"\n".join(names)) or _NOT_IN_VALUES.search(b"".join([value for _, value in fields])):
         raise _malformed("a header has a character that HTTP/2 does not allow")
+    if not _OF_HTTP_1.isdisjoint(names):
+        raise _malformed("a header is one of HTTP/1.1")
+    if b"te" in names and (b"te", b"trailers") not in fields:
+        raise _malformed("TE is not trailers")
 
 
 def _malformed(message: str) -> StreamFault:

@@ -17,7 +17,7 @@ SECOND_CREDIT = 100
 class Http2Limits:
     """Limits of one connection. The peer learns of the first four in SETTINGS."""
 
-    max_streams: int = 1000
+    max_streams: int = 256
     """Requests at the same time, those included that were reset while they are worked on."""
     max_frame_bytes: int = 1 << 18
     """Payload of a DATA frame. The others must be as short as a header block."""

@@ -218,12 +218,12 @@ def test_the_same_headers_again_mean_the_same_also_when_the_table_changes() -> N
         assert isinstance(started, RequestStarted)
         heads.append(started.head.path.decode())
     assert heads == ["/a", "/a", "/b", "/a", "/a", "/b"]
-    # The same block means something else after the table has grown.
+    # The same block means something else after the table has grown, also by trailers.
     block = b"\x83\x86\x84\xbe"  # POST http / and the newest entry
     peer.send(frame(frames.HEADERS, 4, 21, peer.block((*POST, ("one", "1")))))
     before = peer.send(frame(frames.HEADERS, 4, 23, block))[0]
-    peer.send(frame(frames.HEADERS, 4, 25, peer.block((*POST, ("two", "2")))))
-    after = peer.send(frame(frames.HEADERS, 4, 27, block))[0]
+    peer.send(frame(frames.HEADERS, 5, 23, peer.block((("two", "2"),))))
+    after = peer.send(frame(frames.HEADERS, 4, 25, block))[0]
     assert isinstance(before, RequestStarted) and isinstance(after, RequestStarted)
     assert (before.head.fields, after.head.fields) == ({b"one": b"1"}, {b"two": b"2"})
 
