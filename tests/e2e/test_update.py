@@ -111,6 +111,7 @@ def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) 
     hello = stage.fleet.plane.client.server(stage.fleet.server_id)["hello"]
     assert hello["version"] == "1.1.0"
     assert "update_agent" in hello["capabilities"]
+    assert "update" not in hello, "the result was not known when this version said hello"
     ended = agent.command_line("update", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "syntra-agent 1.1.0 is up to date\n")
     stage.fleet.running(stage.fleet.payload(stage.service, "v2"))

@@ -174,25 +174,28 @@ class Updates:
         if self._transfer is not None:
             self._transfer.abort()
 
-    def shown(self) -> dict[str, Json]:
-        """For `status` and hello."""
+    def last(self) -> dict[str, Json]:
+        """How the last update ended, for hello; empty when there was none."""
         outcome = self._state.outcome
-        last: Json = None
-        if outcome is not None:
-            last = {
-                "from": outcome.from_version,
-                "to": outcome.to_version,
-                "result": outcome.result,
-                "reason": outcome.reason,
-                "at": format_secs(outcome.at),
-                "sentence": outcome.sentence,
-            }
+        if outcome is None:
+            return {}
+        return {
+            "from": outcome.from_version,
+            "to": outcome.to_version,
+            "result": outcome.result,
+            "reason": outcome.reason,
+            "at": format_secs(outcome.at),
+            "sentence": outcome.sentence,
+        }
+
+    def shown(self) -> dict[str, Json]:
+        """For `status`."""
         return {
             "mode": self._settings.mode if self._updater is not None else "off",
             "channel": self._settings.channel,
             "available": self._available or None,
             "under_way": self._busy.locked(),
-            "last": last,
+            "last": self.last() or None,
         }
 
     @property
