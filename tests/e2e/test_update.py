@@ -6,11 +6,13 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import syntra
 from syntra.update import layout
 from tests.e2e.fleet import ControlPlaneProcess, Fleet, containers, enrolled, inspect
 from tests.e2e.served_images import served_images
@@ -63,31 +65,42 @@ class Stage:
         return last()
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    root = tmp_path / "opt"
-    program = tmp_path / "first"
-    program.write_bytes(real_program("1.0.0"))
-    layout.install_version(root, "1.0.0", program)
+@contextmanager
+def staged(folder: Path, version: str, program: Path) -> Iterator[Stage]:
+    """The stage, with this program installed as this version."""
+    root = folder / "opt"
+    layout.install_version(root, version, program)
     layout.write_boot_check(root)
     server_id = f"srv_{uuid.uuid4().hex[:8]}"
     with (
         ReleaseSite() as site,
-        served_images(tmp_path / "registry") as images,
-        ControlPlaneProcess(tmp_path / "plane") as plane,
+        served_images(folder / "registry") as images,
+        ControlPlaneProcess(folder / "plane") as plane,
     ):
         config = (
-            f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(tmp_path)}"\n'
+            f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(folder)}"\n'
             f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n"
         )
+        # Where a compiled program unpacks itself.
+        environment = {"XDG_CACHE_HOME": str(folder / "cache")}
         options: dict[str, Any] = {"kind": SupervisedAgent, "root": root, "start_secs": 25.0}
-        with enrolled(tmp_path / "agent", plane, server_id=server_id, config=config, **options) as agent:
+        with enrolled(
+            folder / "agent", plane, server_id=server_id, config=config, environment=environment, **options
+        ) as agent:
             assert isinstance(agent, SupervisedAgent)
             fleet = Fleet(plane, agent, images, server_id)
             fleet.wait_connected()
             stage = Stage(fleet, agent, site)
             stage.deploy()
             yield stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    program = tmp_path / "first"
+    program.write_bytes(real_program("1.0.0"))
+    with staged(tmp_path, "1.0.0", program) as stage:
+        yield stage
 
 
 def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) -> None:
@@ -188,3 +201,19 @@ def test_a_release_that_refuses_this_configuration_is_not_installed(stage: Stage
     assert "ended with 78: no such key" in ended.stderr
     assert stage.agent.starts == ["1.0.0"]
     assert stage.ended("1.1.0")["result"] == "failed"
+
+
+def test_the_compiled_program_survives_a_bad_release_and_takes_a_good_one(built_binary: Path, tmp_path: Path) -> None:
+    old = syntra.__version__
+    with staged(tmp_path, old, built_binary) as stage:
+        stage.site.publish("90.0.0", stand_in("90.0.0", "exit 1"))
+        ended = stage.agent.command_line("update", "--yes", timeout=240)
+        assert ended.returncode == 1, ended.stdout + ended.stderr
+        assert f"version 90.0.0 was rolled back to {old}: it did not hold in 3 starts" in ended.stderr
+        assert stage.agent.starts == [old, "90.0.0", "90.0.0", "90.0.0", old]
+        assert stage.life() == stage.before
+        stage.site.publish("90.0.1", real_program("90.0.1"))
+        ended = stage.agent.command_line("update", "--yes", timeout=240)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert stage.status()["agent"]["version"] == "90.0.1"
+        assert stage.life() == stage.before

@@ -57,8 +57,8 @@ class TrialWatch:
             return
         if self._found.finding is Finding.ON_TRIAL:
             await self._judge(needs_connection=trial.was_connected)
-        elif self._found.is_undecided and await self._is_in_order():
-            # This version is connected, so the new one is to blame. Otherwise the next check tries it again.
+        elif self._found.is_undecided and await self._is_in_order(needs_connection=trial.was_connected):
+            # This version is in order, so the new one is to blame. Otherwise the next check tries it again.
             log.warning("version rejected", extra={"version": trial.to_version, "reason": trial.reason})
             try:
                 await asyncio.to_thread(reject, self._root, trial.to_version, trial.reason)
@@ -101,8 +101,8 @@ class TrialWatch:
         except AgentError as failed:
             log.error("cannot store why this version ends", extra={"reason": str(failed)})
 
-    async def _is_in_order(self) -> bool:
-        judgement = self._judgement(needs_connection=True)
+    async def _is_in_order(self, *, needs_connection: bool) -> bool:
+        judgement = self._judgement(needs_connection=needs_connection)
         while True:
             verdict = judgement.observe(await self._condition(), time.monotonic())
             if verdict is not Verdict.WAIT:

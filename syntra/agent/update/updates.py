@@ -104,6 +104,10 @@ class Updates:
             allow_downgrade=self._settings.allow_downgrade == "on",
             retry_rejected=not is_remote and bool(command.version),
         )
+        if is_remote and command.version == self._running:
+            # Sent again after the update: a success, even if the release server is away.
+            await answer({"from": self._running, "to": self._running, "state": "current"})
+            return
         if self._busy.locked():
             raise UpdateError("an update is under way", "wait for its end; see `syntra-agent status`", "BUSY")
         async with self._busy:

@@ -176,10 +176,11 @@ async def test_the_control_plane_is_answered_before_a_running_deploy_ends(
 
 
 async def test_the_version_that_runs_is_a_success_without_effect(root: Path, site: ReleaseSite, tmp_path: Path) -> None:
-    site.publish("1.2.0", stand_in("1.2.0"))
     rig = Rig(root, site, tmp_path)
     await rig.carry_out(replace(COMMAND, version="1.2.0"), CONTROL_PLANE)
-    assert rig.answers == [{"from": "1.2.0", "to": "1.2.0", "state": "current"}]
+    site.publish("1.2.0", stand_in("1.2.0"))
+    await rig.carry_out()
+    assert rig.answers == [{"from": "1.2.0", "to": "1.2.0", "state": "current"}] * 2
     assert rig.ended.empty()
 
 
