@@ -17,6 +17,7 @@ from syntra.update import layout
 from tests.e2e.fleet import ControlPlaneProcess, Fleet, containers, enrolled, inspect
 from tests.e2e.served_images import served_images
 from tests.e2e.supervised_agent import SupervisedAgent, real_program
+from tests.e2e.telemetry_stage import SpanSender, answers, free_ports
 from tests.engine import wait_until
 from tests.update.release_site import ReleaseSite, stand_in
 
@@ -66,8 +67,8 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, version: str, program: Path) -> Iterator[Stage]:
-    """The stage, with this program installed as this version."""
+def staged(folder: Path, version: str, program: Path, more: str = "") -> Iterator[Stage]:
+    """The stage, with this program installed as this version, and `more` in the configuration."""
     root = folder / "opt"
     layout.install_version(root, version, program)
     layout.write_boot_check(root)
@@ -79,7 +80,7 @@ def staged(folder: Path, version: str, program: Path) -> Iterator[Stage]:
     ):
         config = (
             f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(folder)}"\n'
-            f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n"
+            f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n{more}"
         )
         # Where a compiled program unpacks itself.
         environment = {"XDG_CACHE_HOME": str(folder / "cache")}
@@ -201,6 +202,36 @@ def test_a_release_that_refuses_this_configuration_is_not_installed(stage: Stage
     assert "ended with 78: no such key" in ended.stderr
     assert stage.agent.starts == ["1.0.0"]
     assert stage.ended("1.1.0")["result"] == "failed"
+
+
+def test_acknowledged_telemetry_survives_an_update_and_a_rollback(tmp_path: Path) -> None:
+    grpc_port, http_port = free_ports(2)
+    more = f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\nbatch_interval_secs = 1\n"
+    program = tmp_path / "first"
+    program.write_bytes(real_program("1.0.0"))
+    with staged(tmp_path, "1.0.0", program, more) as stage:
+        wait_until(lambda: answers(http_port), "the receivers", 30)
+        sender = SpanSender(f"updated-{uuid.uuid4().hex[:8]}", http_port)
+        sender.start()
+        stage.site.publish("1.0.1", stand_in("1.0.1", "exit 1"))
+        assert stage.fleet.send("update_agent", {"version": "1.0.1"})["success"]
+        assert stage.ended("1.0.1", 180)["result"] == "rolled_back"
+        stage.site.publish("1.1.0", real_program("1.1.0"))
+        assert stage.fleet.send("update_agent", {"version": "1.1.0"})["success"]
+        assert stage.ended("1.1.0", 180)["result"] == "updated"
+        wait_until(lambda: answers(http_port), "the receivers", 30)
+        sender.stopped.set()
+        sender.join(10)
+        acknowledged = set(sender.acknowledged)
+        assert len(acknowledged) > 20
+        assert sender.failures > 0
+
+        def missing() -> set[str]:
+            found = stage.fleet.plane.client.all_telemetry("traces", service=sender.service)
+            return acknowledged - {span["trace_id"] for span in found}
+
+        wait_until(lambda: not missing(), "every acknowledged span arrives", 60)
+        assert stage.life() == stage.before
 
 
 def test_the_compiled_program_survives_a_bad_release_and_takes_a_good_one(built_binary: Path, tmp_path: Path) -> None:
