@@ -158,8 +158,8 @@ class AgentApp:
                 is_connected=lambda: link is not None and link.is_connected,
                 end=self._end_for,
             )
-            about_update = update.updates.shown
-            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping, about_update)
+            last = update.updates.last
+            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping, last)
             queries = Queries(
                 identity=identity,
                 journal=journal,
@@ -170,7 +170,7 @@ class AgentApp:
                 warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry, update),
                 names=deployer.names,
                 telemetry=telemetry_is_off if telemetry is None else lambda: telemetry.ask("status"),
-                update=about_update,
+                update=update.updates.shown,
             )
             router = Router(
                 deployer=deployer,
@@ -204,8 +204,8 @@ class AgentApp:
                 before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
-            last = [*host.after_operations(), *update.tasks()]
-            background += [group.create_task(work, name=name) for name, work in last]
+            later = [*host.after_operations(), *update.tasks()]
+            background += [group.create_task(work, name=name) for name, work in later]
             if link is not None:
                 link.route_to(router)
                 if shipping is not None:

@@ -32,6 +32,7 @@ def run(args: argparse.Namespace) -> int:
     _line("agent", _agent(section(data, "agent")))
     _show_control_plane(section(data, "control_plane"))
     _line("runtime", _runtime(section(data, "runtime")))
+    _show_update(section(data, "update"))
     if dropped := number(section(data, "journal"), "dropped"):
         _line("warning", f"{dropped:.0f} messages to the control plane were dropped: too many or too large to keep")
     for warning in texts(data, "warnings"):
@@ -69,6 +70,14 @@ def _show_control_plane(control_plane: Json) -> None:
         # A sentence with a cause and a next step is too long for parentheses.
         if detail := text(control_plane, "detail", ""):
             _line("detail", detail)
+
+
+def _show_update(update: Json) -> None:
+    last = section(update, "last")
+    if update.get("under_way") is True:
+        _line("update", "under way")
+    elif last:
+        _line("update", f"{text(last, 'sentence')} ({text(last, 'at')})")
 
 
 def _runtime(runtime: Json) -> str:

@@ -42,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
 
     say = (lambda line: None) if args.json else out
     root = own_root()
-    if root is not None and (socket := _running_agent(args)) is not None:
-        data = _through_agent(args, socket, say)
+    connection = _running_agent(args) if root is not None else None
+    if connection is not None:
+        data = _through_agent(args, connection, say)
     else:
         from syntra.cli.update_offline import update_here
 
@@ -53,20 +54,22 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.FAILED if data.get("state") == "rolled_back" else ExitCode.OK
 
 
-def _running_agent(args: argparse.Namespace) -> Path | None:
-    path = socket_path(args)
+def _running_agent(args: argparse.Namespace) -> AgentConnection | None:
+    """A connection to the agent; None where none runs."""
     try:
-        with AgentConnection.open(path):
-            return path
+        return AgentConnection.open(socket_path(args))
     except CliError as away:
         if away.exit_code is ExitCode.UNAVAILABLE:
             return None
         raise
 
 
-def _through_agent(args: argparse.Namespace, socket: Path, say: Callable[[str], None]) -> Json:
+def _through_agent(args: argparse.Namespace, connection: AgentConnection, say: Callable[[str], None]) -> Json:
+    socket = socket_path(args)
     wanted = {"version": args.version, "channel": args.channel}
-    found = ask(socket, "update_agent", {**wanted, "check": True}, timeout=CHECK_SECS)
+    with connection:
+        request_id = connection.send("update_agent", {**wanted, "check": True})
+        found = await_response(connection, request_id, timeout=CHECK_SECS)
     if not _approve(args, found, say):
         return found
     with AgentConnection.open(socket) as connection, ProgressBar(sys.stderr) as bar:

@@ -15,7 +15,9 @@ from syntra.update.trial import Finding, Trial, find
 from syntra.utils.frozen import frozen
 
 NO_CONNECTION = "the control plane did not accept it in time"
-"""The reason that a version gives when it was not connected; then the old version must be, before it is rejected."""
+NO_ENGINE = "the container engine did not answer it in time"
+OUTSIDE = (NO_CONNECTION, NO_ENGINE)
+"""Reasons that may lie outside the new version; it is rejected for them only once the old version is in order."""
 
 
 @frozen
@@ -27,9 +29,8 @@ class Found:
 
     @property
     def is_undecided(self) -> bool:
-        """The new version was not connected. It is to blame only if the old version is."""
-        ended = self.finding is Finding.ROLLED_BACK and self.trial is not None
-        return ended and self.trial is not None and self.trial.reason.startswith(NO_CONNECTION)
+        """Whether the reason may lie outside the new version."""
+        return self.finding is Finding.ROLLED_BACK and self.trial is not None and self.trial.reason in OUTSIDE
 
 
 def settle(root: Path, running: str, now: float) -> Found:

@@ -162,7 +162,8 @@ HELLO = shape(
         "capabilities": each(filled),
         "protocol_version": exactly("1.0"),
         "min_supported": exactly("1.0"),
-    }
+    },
+    added={"update": mapping},
 )
 
 SERVICE_STATUS = shape(

@@ -393,10 +393,17 @@ def test_a_health_check_is_changed_without_a_new_container(bench: Bench) -> None
     assert [container["Id"] for container in bench.containers(service)] == before
 
 
-@pytest.mark.parametrize("name", ["update_agent", "unknown", "unknown_older"])
+@pytest.mark.parametrize("name", ["unknown", "unknown_older"])
 def test_what_this_agent_cannot_do_is_answered_as_unsupported(bench: Bench, name: str) -> None:
     request = bench.send(name, SERVICE=bench.service(), ID=name)
     assert bench.response(request, timeout=ANSWER_SECS)["error"]["code"] == "UNSUPPORTED"
+
+
+def test_an_agent_that_is_not_installed_refuses_an_update_and_says_why(bench: Bench) -> None:
+    request = bench.send("update_agent", SERVICE=bench.service(), ID="update")
+    error = bench.response(request, timeout=ANSWER_SECS)["error"]
+    assert error["code"] == "UPDATE_REFUSED"
+    assert "is not installed in a directory of versions; run `syntra-agent update` on the server" in error["message"]
 
 
 def test_an_unknown_type_without_any_id_is_only_logged(bench: Bench) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
+import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,6 +69,41 @@ def telemetry_pid(agent: AgentProcess) -> int:
         if Path(f"/proc/{child}/comm").read_text().startswith("syntra-tele"):
             return child
     return 0
+
+
+def span_request(trace_id: str, service: str) -> bytes:
+    now = time.time_ns()
+    span = {"traceId": trace_id, "spanId": trace_id[:16], "name": "x", "kind": 2}
+    span |= {"startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1000)}
+    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}).encode()
+
+
+class SpanSender(threading.Thread):
+    """Sends one span after another and keeps the trace ids that were acknowledged."""
+
+    def __init__(self, service: str, port: int) -> None:
+        super().__init__(name="sender")
+        self.service = service
+        self.port = port
+        self.acknowledged: list[str] = []
+        self.failures = 0
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        while not self.stopped.is_set():
+            trace_id = uuid.uuid4().hex
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            try:
+                headers = {"Content-Type": "application/json"}
+                connection.request("POST", "/v1/traces", span_request(trace_id, self.service), headers)
+                if connection.getresponse().status == 200:
+                    self.acknowledged.append(trace_id)
+            except (OSError, http.client.HTTPException):
+                self.failures += 1
+                time.sleep(0.02)
+            finally:
+                connection.close()
 
 
 class SpanNames:

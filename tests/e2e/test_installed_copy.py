@@ -60,6 +60,7 @@ def test_the_package_is_whole_and_needs_nothing_but_its_dependencies(installed: 
     )
     assert package.is_relative_to(installed)
     assert (package / "py.typed").exists()
+    assert (package / "update/boot_check.sh").exists()
     assert {p.name for p in (ROOT / "syntra").rglob("*.py")} == {p.name for p in package.rglob("*.py")}
 
 

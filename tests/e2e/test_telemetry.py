@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,15 @@ import zstandard
 from tests.contract.scripted_plane import ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.fleet import Fleet, fleet
-from tests.e2e.telemetry_stage import ARRIVES_SECS, answers, free_ports, stored, telemetry_pid
+from tests.e2e.telemetry_stage import (
+    ARRIVES_SECS,
+    SpanSender,
+    answers,
+    free_ports,
+    span_request,
+    stored,
+    telemetry_pid,
+)
 from tests.engine import missing, wait_until
 
 pytestmark = pytest.mark.engine
@@ -105,43 +112,9 @@ def test_the_official_javascript_sdk_s_exports_reach_the_control_plane(
     assert error["type"] == "Error" and "send.mjs" in error["stack_trace"][0]["filename"]
 
 
-def span_request(trace_id: str, service: str) -> bytes:
-    now = time.time_ns()
-    span = {"traceId": trace_id, "spanId": trace_id[:16], "name": "x", "kind": 2}
-    span |= {"startTimeUnixNano": str(now), "endTimeUnixNano": str(now + 1000)}
-    resource = {"attributes": [{"key": "service.name", "value": {"stringValue": service}}]}
-    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]}).encode()
-
-
-class Sender(threading.Thread):
-    """Sends one span after another and keeps the trace ids that were acknowledged."""
-
-    def __init__(self, service: str) -> None:
-        super().__init__(name="sender")
-        self.service = service
-        self.acknowledged: list[str] = []
-        self.failures = 0
-        self.stopped = threading.Event()
-
-    def run(self) -> None:
-        while not self.stopped.is_set():
-            trace_id = uuid.uuid4().hex
-            connection = http.client.HTTPConnection("127.0.0.1", Ports.http, timeout=5)
-            try:
-                headers = {"Content-Type": "application/json"}
-                connection.request("POST", "/v1/traces", span_request(trace_id, self.service), headers)
-                if connection.getresponse().status == 200:
-                    self.acknowledged.append(trace_id)
-            except (OSError, http.client.HTTPException):
-                self.failures += 1
-                time.sleep(0.02)
-            finally:
-                connection.close()
-
-
 def test_nothing_acknowledged_is_lost_when_agent_and_telemetry_process_are_killed(product: Fleet) -> None:
     name = f"killed-{uuid.uuid4().hex[:8]}"
-    senders = [Sender(name) for _ in range(4)]
+    senders = [SpanSender(name, Ports.http) for _ in range(4)]
     for sender in senders:
         sender.start()
     began = time.monotonic()
@@ -211,7 +184,7 @@ def test_status_and_tail_show_what_comes_in(product: Fleet) -> None:
         text=True,
     )
     try:
-        sender = Sender(name)
+        sender = SpanSender(name, Ports.http)
         sender.start()
         assert tail.stdout is not None
         line = tail.stdout.readline()

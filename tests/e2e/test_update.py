@@ -6,15 +6,18 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import syntra
 from syntra.update import layout
 from tests.e2e.fleet import ControlPlaneProcess, Fleet, containers, enrolled, inspect
 from tests.e2e.served_images import served_images
 from tests.e2e.supervised_agent import SupervisedAgent, real_program
+from tests.e2e.telemetry_stage import SpanSender, answers, free_ports
 from tests.engine import wait_until
 from tests.update.release_site import ReleaseSite, stand_in
 
@@ -63,31 +66,42 @@ class Stage:
         return last()
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    root = tmp_path / "opt"
-    program = tmp_path / "first"
-    program.write_bytes(real_program("1.0.0"))
-    layout.install_version(root, "1.0.0", program)
+@contextmanager
+def staged(folder: Path, version: str, program: Path, more: str = "") -> Iterator[Stage]:
+    """The stage, with this program installed as this version, and `more` in the configuration."""
+    root = folder / "opt"
+    layout.install_version(root, version, program)
     layout.write_boot_check(root)
     server_id = f"srv_{uuid.uuid4().hex[:8]}"
     with (
         ReleaseSite() as site,
-        served_images(tmp_path / "registry") as images,
-        ControlPlaneProcess(tmp_path / "plane") as plane,
+        served_images(folder / "registry") as images,
+        ControlPlaneProcess(folder / "plane") as plane,
     ):
         config = (
-            f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(tmp_path)}"\n'
-            f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n"
+            f'[update]\nbase_url = "{site.url}"\nroot_keys_file = "{site.roots_file(folder)}"\n'
+            f"confirm_secs = {CONFIRM_SECS}\nconfirm_timeout_secs = {TIMEOUT_SECS}\n{more}"
         )
+        # Where a compiled program unpacks itself.
+        environment = {"XDG_CACHE_HOME": str(folder / "cache")}
         options: dict[str, Any] = {"kind": SupervisedAgent, "root": root, "start_secs": 25.0}
-        with enrolled(tmp_path / "agent", plane, server_id=server_id, config=config, **options) as agent:
+        with enrolled(
+            folder / "agent", plane, server_id=server_id, config=config, environment=environment, **options
+        ) as agent:
             assert isinstance(agent, SupervisedAgent)
             fleet = Fleet(plane, agent, images, server_id)
             fleet.wait_connected()
             stage = Stage(fleet, agent, site)
             stage.deploy()
             yield stage
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    program = tmp_path / "first"
+    program.write_bytes(real_program("1.0.0"))
+    with staged(tmp_path, "1.0.0", program) as stage:
+        yield stage
 
 
 def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) -> None:
@@ -111,6 +125,7 @@ def test_a_person_updates_the_agent_and_the_service_keeps_running(stage: Stage) 
     hello = stage.fleet.plane.client.server(stage.fleet.server_id)["hello"]
     assert hello["version"] == "1.1.0"
     assert "update_agent" in hello["capabilities"]
+    assert "update" not in hello, "the result was not known when this version said hello"
     ended = agent.command_line("update", "--yes")
     assert (ended.returncode, ended.stdout) == (0, "syntra-agent 1.1.0 is up to date\n")
     stage.fleet.running(stage.fleet.payload(stage.service, "v2"))
@@ -187,3 +202,49 @@ def test_a_release_that_refuses_this_configuration_is_not_installed(stage: Stage
     assert "ended with 78: no such key" in ended.stderr
     assert stage.agent.starts == ["1.0.0"]
     assert stage.ended("1.1.0")["result"] == "failed"
+
+
+def test_acknowledged_telemetry_survives_an_update_and_a_rollback(tmp_path: Path) -> None:
+    grpc_port, http_port = free_ports(2)
+    more = f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\nbatch_interval_secs = 1\n"
+    program = tmp_path / "first"
+    program.write_bytes(real_program("1.0.0"))
+    with staged(tmp_path, "1.0.0", program, more) as stage:
+        wait_until(lambda: answers(http_port), "the receivers", 30)
+        sender = SpanSender(f"updated-{uuid.uuid4().hex[:8]}", http_port)
+        sender.start()
+        stage.site.publish("1.0.1", stand_in("1.0.1", "exit 1"))
+        assert stage.fleet.send("update_agent", {"version": "1.0.1"})["success"]
+        assert stage.ended("1.0.1", 180)["result"] == "rolled_back"
+        stage.site.publish("1.1.0", real_program("1.1.0"))
+        assert stage.fleet.send("update_agent", {"version": "1.1.0"})["success"]
+        assert stage.ended("1.1.0", 180)["result"] == "updated"
+        wait_until(lambda: answers(http_port), "the receivers", 30)
+        sender.stopped.set()
+        sender.join(10)
+        acknowledged = set(sender.acknowledged)
+        assert len(acknowledged) > 20
+        assert sender.failures > 0
+
+        def missing() -> set[str]:
+            found = stage.fleet.plane.client.all_telemetry("traces", service=sender.service)
+            return acknowledged - {span["trace_id"] for span in found}
+
+        wait_until(lambda: not missing(), "every acknowledged span arrives", 60)
+        assert stage.life() == stage.before
+
+
+def test_the_compiled_program_survives_a_bad_release_and_takes_a_good_one(built_binary: Path, tmp_path: Path) -> None:
+    old = syntra.__version__
+    with staged(tmp_path, old, built_binary) as stage:
+        stage.site.publish("90.0.0", stand_in("90.0.0", "exit 1"))
+        ended = stage.agent.command_line("update", "--yes", timeout=240)
+        assert ended.returncode == 1, ended.stdout + ended.stderr
+        assert f"version 90.0.0 was rolled back to {old}: it did not hold in 3 starts" in ended.stderr
+        assert stage.agent.starts == [old, "90.0.0", "90.0.0", "90.0.0", old]
+        assert stage.life() == stage.before
+        stage.site.publish("90.0.1", real_program("90.0.1"))
+        ended = stage.agent.command_line("update", "--yes", timeout=240)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert stage.status()["agent"]["version"] == "90.0.1"
+        assert stage.life() == stage.before

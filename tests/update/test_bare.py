@@ -28,9 +28,13 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
+def download(path: Path) -> None:
+    path.write_bytes(archive_of(NEW))
+
+
 def test_the_file_is_replaced_and_the_old_one_kept(program: Path) -> None:
     with program.open("rb") as running:
-        kept = replace_in_place(program, "1.3.0", lambda path: path.write_bytes(archive_of(NEW)) and None)
+        kept = replace_in_place(program, "1.3.0", download)
         assert running.read() == OLD
     assert program.read_bytes() == NEW
     assert stat.S_IMODE(program.stat().st_mode) == 0o755
@@ -40,7 +44,7 @@ def test_the_file_is_replaced_and_the_old_one_kept(program: Path) -> None:
 
 def test_a_program_that_is_not_what_it_should_be_changes_nothing(program: Path) -> None:
     with pytest.raises(UpdateError, match="says that it is"):
-        replace_in_place(program, "1.4.0", lambda path: path.write_bytes(archive_of(NEW)) and None)
+        replace_in_place(program, "1.4.0", download)
     assert [path.name for path in program.parent.iterdir()] == ["syntra-agent"]
     assert program.read_bytes() == OLD
 
@@ -54,7 +58,7 @@ def test_an_error_before_any_step_leaves_the_old_program(program: Path, step: St
             raise OSError(28, "No space left on device")
 
     with pytest.raises(UpdateError, match="free space"):
-        replace_in_place(program, "1.3.0", lambda path: path.write_bytes(archive_of(NEW)) and None, before=before)
+        replace_in_place(program, "1.3.0", download, before=before)
     assert program.read_bytes() == OLD
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from syntra.update import layout
 from syntra.update.errors import UpdateError
-from syntra.update.settle import confirm, settle
+from syntra.update.settle import OUTSIDE, confirm, reject, settle
 from syntra.update.state_file import read_state
 from syntra.update.swap import Step
 from syntra.update.trial import Finding
@@ -155,12 +155,32 @@ def test_a_version_that_did_not_hold_is_rejected_with_its_own_reason(
     update(updater(root, site, tmp_path))
     for _ in range(3):
         assert start(root) == "1.3.0"
-    layout.add_reason(root, "the container engine did not answer")
+    layout.add_reason(root, "it lost its mind")
     assert start(root) == "1.2.0"
     found = settle(root, "1.2.0", 5.0)
     assert found.finding is Finding.ROLLED_BACK
     state = read_state(root)
-    assert state.rejected == {"1.3.0": "the container engine did not answer"}
+    assert state.rejected == {"1.3.0": "it lost its mind"}
     assert state.outcome is not None
-    assert state.outcome.sentence == "version 1.3.0 was rolled back to 1.2.0: the container engine did not answer"
+    assert state.outcome.sentence == "version 1.3.0 was rolled back to 1.2.0: it lost its mind"
     assert not state.is_reported
+
+
+@pytest.mark.parametrize("reason", OUTSIDE)
+def test_a_reason_outside_the_version_leaves_it_undecided(
+    root: Path, site: ReleaseSite, tmp_path: Path, reason: str
+) -> None:
+    site.publish("1.3.0", NEW)
+    update(updater(root, site, tmp_path))
+    for _ in range(3):
+        start(root)
+        layout.add_reason(root, reason)
+    assert start(root) == "1.2.0"
+    assert settle(root, "1.2.0", 5.0).is_undecided
+    assert read_state(root).rejected == {}
+    # The old version is in order after all.
+    reject(root, "1.3.0", reason)
+    state = read_state(root)
+    assert state.rejected == {"1.3.0": reason}
+    assert state.outcome is not None
+    assert state.outcome.result == "rolled_back"

@@ -91,7 +91,7 @@ class ControlLink:
         `extensions` are the extensions of the contract that hello offers; `features` tells which of them the control
         plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when
         `is_connected` or what the control plane asks for may have changed; neither may block. `about_update` is
-        how the last update of the agent ended, for hello.
+        how the last update of the agent ended, for hello; empty when there was none.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
         self._identity = identity
@@ -224,7 +224,7 @@ class ControlLink:
             "capabilities": [*CAPABILITIES, *sorted(self._extensions)],
             "protocol_version": PROTOCOL_VERSION,
             "min_supported": PROTOCOL_VERSION,
-            "update": dict(self._about_update()),
+            **({"update": dict(about)} if (about := self._about_update()) else {}),
         }
 
     async def _heartbeat(self) -> Mapping[str, Any]:

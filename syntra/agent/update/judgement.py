@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import enum
 
-from syntra.update.settle import NO_CONNECTION
+from syntra.update.settle import NO_CONNECTION, NO_ENGINE
 from syntra.utils.frozen import frozen
-
-NO_ENGINE = "the container engine did not answer it in time"
 
 
 @frozen

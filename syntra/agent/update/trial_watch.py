@@ -18,6 +18,7 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 OBSERVE_SECS = 1.0
+RETRY_SECS = 10.0
 ENGINE_SECS = 10.0
 
 
@@ -56,11 +57,14 @@ class TrialWatch:
             return
         if self._found.finding is Finding.ON_TRIAL:
             await self._judge(needs_connection=trial.was_connected)
-        elif self._found.is_undecided and await self._is_in_order():
-            # This version is connected, so the new one is to blame. Otherwise the next check tries it again.
-            await asyncio.to_thread(reject, self._root, trial.to_version, trial.reason)
-            await self._on_rejected()
+        elif self._found.is_undecided and await self._is_in_order(needs_connection=trial.was_connected):
+            # This version is in order, so the new one is to blame. Otherwise the next check tries it again.
             log.warning("version rejected", extra={"version": trial.to_version, "reason": trial.reason})
+            try:
+                await asyncio.to_thread(reject, self._root, trial.to_version, trial.reason)
+                await self._on_rejected()
+            except AgentError as failed:
+                log.error("cannot store that the version is rejected", extra={"reason": str(failed)})
 
     async def _judge(self, *, needs_connection: bool) -> None:
         judgement = self._judgement(needs_connection=needs_connection)
@@ -71,21 +75,34 @@ class TrialWatch:
                     return
                 case Verdict.END:
                     log.error("this version does not hold", extra={"reason": judgement.reason})
-                    await asyncio.to_thread(layout.add_reason, self._root, judgement.reason)
+                    await self._note(judgement.reason)
                     self._end(judgement.reason)
                     return
                 case Verdict.WAIT:
                     await asyncio.sleep(OBSERVE_SECS)
 
     async def _keep(self) -> None:
-        outcome = await asyncio.to_thread(confirm, self._root, self._running, time.time())
-        removed = await asyncio.to_thread(layout.remove_old_versions, self._root, frozenset({self._running}))
+        while True:
+            try:
+                outcome = await asyncio.to_thread(confirm, self._root, self._running, time.time())
+                removed = await asyncio.to_thread(layout.remove_old_versions, self._root, frozenset({self._running}))
+                break
+            except AgentError as failed:
+                # A full disk is no reason to end a version that holds.
+                log.error("cannot store that this version holds", extra={"reason": str(failed)})
+                await asyncio.sleep(RETRY_SECS)
         log.info("this version holds", extra={"version": self._running, "removed": ", ".join(removed) or "nothing"})
         if outcome is not None:
             await self._on_outcome(outcome)
 
-    async def _is_in_order(self) -> bool:
-        judgement = self._judgement(needs_connection=True)
+    async def _note(self, reason: str) -> None:
+        try:
+            await asyncio.to_thread(layout.add_reason, self._root, reason)
+        except AgentError as failed:
+            log.error("cannot store why this version ends", extra={"reason": str(failed)})
+
+    async def _is_in_order(self, *, needs_connection: bool) -> bool:
+        judgement = self._judgement(needs_connection=needs_connection)
         while True:
             verdict = judgement.observe(await self._condition(), time.monotonic())
             if verdict is not Verdict.WAIT:

@@ -104,6 +104,10 @@ class Updates:
             allow_downgrade=self._settings.allow_downgrade == "on",
             retry_rejected=not is_remote and bool(command.version),
         )
+        if is_remote and command.version == self._running:
+            # Sent again after the update: a success, even if the release server is away.
+            await answer({"from": self._running, "to": self._running, "state": "current"})
+            return
         if self._busy.locked():
             raise UpdateError("an update is under way", "wait for its end; see `syntra-agent status`", "BUSY")
         async with self._busy:
@@ -147,6 +151,13 @@ class Updates:
         """Log an outcome and, unless it is a success, alert."""
         if self._updater is None:
             return
+        try:
+            await self._report(outcome, self._updater)
+        except AgentError as failed:
+            # A full disk must not end the agent; the next start reports again.
+            log.error("cannot store that the update was reported", extra={"reason": str(failed)})
+
+    async def _report(self, outcome: Outcome, updater: Updater) -> None:
         await self.refresh()
         if outcome.result == "updated":
             log.info("agent was updated", extra={"from": outcome.from_version, "to": outcome.to_version})
@@ -154,7 +165,7 @@ class Updates:
             log.warning("update did not succeed", extra={"result": outcome.result, "reason": outcome.sentence})
             about: dict[str, Json] = {"from": outcome.from_version, "to": outcome.to_version, "result": outcome.result}
             await self._alert("agent update did not succeed", outcome.sentence, about)
-        await asyncio.to_thread(mark_reported, self._updater.root)
+        await asyncio.to_thread(mark_reported, updater.root)
 
     async def refresh(self) -> None:
         """Read the state again, after a change outside this object."""
@@ -167,25 +178,28 @@ class Updates:
         if self._transfer is not None:
             self._transfer.abort()
 
-    def shown(self) -> dict[str, Json]:
-        """For `status` and hello."""
+    def last(self) -> dict[str, Json]:
+        """How the last update ended, for hello; empty when there was none."""
         outcome = self._state.outcome
-        last: Json = None
-        if outcome is not None:
-            last = {
-                "from": outcome.from_version,
-                "to": outcome.to_version,
-                "result": outcome.result,
-                "reason": outcome.reason,
-                "at": format_secs(outcome.at),
-                "sentence": outcome.sentence,
-            }
+        if outcome is None:
+            return {}
+        return {
+            "from": outcome.from_version,
+            "to": outcome.to_version,
+            "result": outcome.result,
+            "reason": outcome.reason,
+            "at": format_secs(outcome.at),
+            "sentence": outcome.sentence,
+        }
+
+    def shown(self) -> dict[str, Json]:
+        """For `status`."""
         return {
             "mode": self._settings.mode if self._updater is not None else "off",
             "channel": self._settings.channel,
             "available": self._available or None,
             "under_way": self._busy.locked(),
-            "last": last,
+            "last": self.last() or None,
         }
 
     @property
@@ -211,7 +225,7 @@ class Updates:
                     if self._settings.mode != "auto" or not is_supervised(os.environ) or not self._may_install():
                         return
                     await self._update(updater, decision, _silent)
-            except UpdateError as failed:
+            except AgentError as failed:
                 log.warning("update refused", extra={"reason": str(failed)})
                 self._problem = self._stale(failed)
                 return
@@ -221,7 +235,7 @@ class Updates:
         now = time.localtime()
         return is_open(self._settings.window, now.tm_hour, now.tm_min)
 
-    def _stale(self, failed: UpdateError) -> str:
+    def _stale(self, failed: AgentError) -> str:
         """A refusal is shown at once; an unreachable server only once it lasts."""
         if failed.code != "UPDATE_FAILED":
             return str(failed)
@@ -252,11 +266,18 @@ class Updates:
         except UpdateError as failed:
             if self._is_stopping:
                 raise
-            outcome = await asyncio.to_thread(
-                record_failure, updater.root, self._running, decision.version, failed.reason, time.time()
-            )
-            await self.report(outcome)
+            await self._record(updater, decision.version, failed)
             raise
+
+    async def _record(self, updater: Updater, version: str, failed: UpdateError) -> None:
+        try:
+            outcome = await asyncio.to_thread(
+                record_failure, updater.root, self._running, version, failed.reason, time.time()
+            )
+        except UpdateError as unwritable:
+            log.error("cannot store how the update ended", extra={"reason": str(unwritable)})
+            return
+        await self.report(outcome)
 
     async def _prepare(self, updater: Updater, decision: Decision, say: Say) -> None:
         assert decision.artifact is not None, "cannot happen because the caller has checked it"

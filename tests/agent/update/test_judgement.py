@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from syntra.agent.update.judgement import NO_ENGINE, Condition, Judgement, Verdict
-from syntra.update.settle import NO_CONNECTION
+from syntra.agent.update.judgement import Condition, Judgement, Verdict
+from syntra.update.settle import NO_CONNECTION, NO_ENGINE
 
 GOOD = Condition(engine_answers=True, is_connected=True)
 ALONE = Condition(engine_answers=True, is_connected=False)
