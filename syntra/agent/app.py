@@ -29,6 +29,7 @@ from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
+from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.dialects import RememberedDialects
@@ -55,6 +56,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
+from syntra.utils.host_reading import HostReader
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -143,6 +145,7 @@ class AgentApp:
                 restore_failures=lambda: host.reconciler.failures,
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
+            sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
                 journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
             )
@@ -159,12 +162,15 @@ class AgentApp:
                 end=self._end_for,
             )
             about_update = update.updates.shown
-            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping, about_update)
+            link = self._link(
+                identity, journal, host, views, sampler, RememberedDialects(database), shipping, about_update
+            )
             queries = Queries(
                 identity=identity,
                 journal=journal,
                 runtime=runtime,
                 views=views,
+                sampler=sampler,
                 control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
                 warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry, update),
@@ -240,6 +246,7 @@ class AgentApp:
         journal: Journal,
         host: container_host.ContainerHost,
         views: ServiceViews,
+        sampler: Sampler,
         remembered: RememberedDialects,
         shipping: BatchShipping | None,
         about_update: Callable[[], Mapping[str, Json]],
@@ -252,6 +259,7 @@ class AgentApp:
             identity,
             runtime=host.runtime,
             views=views,
+            sampler=sampler,
             outbox=journal.outbox,
             door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,
