@@ -43,6 +43,7 @@ from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
+from syntra.agent.telemetry.figures import figures_telling
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
@@ -150,6 +151,14 @@ class AgentApp:
                 journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
+            figures = figures_telling(
+                settings,
+                agent_id=identity.agent_id,
+                server_id=identity.server_id,
+                sampler=sampler,
+                deployments=journal,
+                process=telemetry,
+            )
             update = await SelfUpdate.open(
                 settings.update,
                 self._loaded.path if self._loaded.found else None,
@@ -217,6 +226,7 @@ class AgentApp:
                 if shipping is not None:
                     background.append(group.create_task(shipping.run(link), name="telemetry shipping"))
                 background.append(group.create_task(link.run(), name="control plane"))
+            background.append(group.create_task(figures.run(link), name="figures"))
             log.info(
                 "agent started",
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},

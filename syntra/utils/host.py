@@ -39,6 +39,8 @@ class HostFacts:
     memory_total_mb: int
     disk_total_gb: int
     hostname: str
+    machine_id: str
+    """`/etc/machine-id`; empty on a machine without one."""
     public_ip: str | None
     private_ip: str
     """The source address of the default route; `127.0.0.1` on a machine without a network."""
@@ -196,6 +198,7 @@ def facts(disk_path: Path | str = "/") -> HostFacts:
         memory_total_mb=psutil.virtual_memory().total // _MIB,
         disk_total_gb=psutil.disk_usage(str(disk_path)).total // _GIB,
         hostname=socket.gethostname(),
+        machine_id=_read_text("/etc/machine-id").strip(),
         public_ip=None,
         private_ip=_private_ip(),
     )
