@@ -11,6 +11,7 @@ from pathlib import Path
 from syntra import __version__
 from syntra.agent.api.failed_deployments import FailedDeployments
 from syntra.agent.api.service_views import ServiceViews, listed
+from syntra.agent.api.top import Top
 from syntra.agent.figures.sampler import Sampler
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import LOCAL
@@ -27,6 +28,7 @@ from syntra.model.status import Figures
 from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
+from syntra.utils.host import HostMeter
 
 MIB = 1024 * 1024
 # `status` must answer while the engine hangs, without the engine's part.
@@ -78,6 +80,7 @@ class Queries:
         self._names = names
         self._telemetry = telemetry
         self._update = update
+        self._top = Top(views, sampler, telemetry, HostMeter(identity.data_dir))
         self._failed = FailedDeployments(journal, runtime, alerts)
 
     async def answer(self, query: Query) -> dict[str, Json]:
@@ -90,6 +93,8 @@ class Queries:
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
+            case QueryKind.TOP:
+                return await self._top.answer()
             case QueryKind.TELEMETRY:
                 return {**await self._telemetry()}
             case QueryKind.PLAN:

@@ -43,8 +43,13 @@ class Measured:
     replica: Replica
     reading: ContainerReading
     figures: Figures
-    is_first: bool
-    """There was no reading before, so rates are 0."""
+    before: ContainerReading | None
+    """The reading before; None in the first sample, and after a restart. Rates are 0 then."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether there was no reading before."""
+        return self.before is None
 
 
 @frozen
@@ -148,5 +153,5 @@ def _measured(replica: Replica, last: Measured | None, reading: ContainerReading
         replica=replica,
         reading=reading,
         figures=figures_of(replica.container_id, replica.name, before, reading),
-        is_first=before is None,
+        before=before,
     )

@@ -292,3 +292,44 @@ async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
     with pytest.raises(RequestError) as caught:
         await ask(agent, QueryKind.PLAN, deployment=deployment("d1", env={"OTHER": "1"}))
     assert caught.value.code == "DEPLOYMENT_EXISTS"
+
+
+async def test_top_has_rates_of_each_replica_and_the_requests_of_each_service(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    first, second = agent.engine.of("web")
+    await agent.engine.stop(first.container_id, 0.0)
+    found = await ask(agent, QueryKind.TOP)
+    assert 0 <= found["host"]["cpu_usage_percent"] <= 100 and len(found["host"]["load"]) == 3
+    [service] = found["services"]
+    stopped, runs = service.pop("containers")
+    assert service == {
+        "service_id": "web",
+        "service_name": "web",
+        "project_name": "shop",
+        "status": "error",
+        "restarts": 0,
+        # There is no telemetry process.
+        "requests_per_sec": None,
+        "errors_per_sec": None,
+        "p95_ms": None,
+        "logs_per_sec": None,
+    }
+    assert (stopped["container_name"], stopped["status"], "cpu_percent" in stopped) == ("syn-web-d1", "stopped", False)
+    assert runs == {
+        "container_id": second.container_id,
+        "container_name": "syn-web-d1-2",
+        "status": "running",
+        "health": "unknown",
+        "restart_count": 0,
+        "cpu_percent": 1.25,
+        "cpu_limit": None,
+        "memory_used_mb": 3.0,
+        "memory_limit_mb": None,
+        "memory_percent": None,
+        "network_rx_bytes_per_sec": 0.0,
+        "network_tx_bytes_per_sec": 0.0,
+        "block_read_bytes_per_sec": 0.0,
+        "block_write_bytes_per_sec": 0.0,
+        "pids": 5,
+        "oom_kills": None,
+    }
