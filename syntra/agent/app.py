@@ -29,6 +29,7 @@ from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
+from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.dialects import RememberedDialects
@@ -42,6 +43,7 @@ from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
+from syntra.agent.telemetry.figures import figures_telling
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
@@ -55,6 +57,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
+from syntra.utils.host_reading import HostReader
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -143,10 +146,19 @@ class AgentApp:
                 restore_failures=lambda: host.reconciler.failures,
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
+            sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
                 journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
+            figures = figures_telling(
+                settings,
+                agent_id=identity.agent_id,
+                server_id=identity.server_id,
+                sampler=sampler,
+                deployments=journal,
+                process=telemetry,
+            )
             update = await SelfUpdate.open(
                 settings.update,
                 self._loaded.path if self._loaded.found else None,
@@ -158,13 +170,15 @@ class AgentApp:
                 is_connected=lambda: link is not None and link.is_connected,
                 end=self._end_for,
             )
-            last = update.updates.last
-            link = self._link(identity, journal, host, views, RememberedDialects(database), shipping, last)
+            link = self._link(
+                identity, journal, host, views, sampler, RememberedDialects(database), shipping, update.updates.last
+            )
             queries = Queries(
                 identity=identity,
                 journal=journal,
                 runtime=runtime,
                 views=views,
+                sampler=sampler,
                 control_plane=link.status if link else _standalone_status,
                 alerts=ledger.shown,
                 warnings=lambda: self._current_warnings(engine_check, host, journal, telemetry, update),
@@ -211,6 +225,7 @@ class AgentApp:
                 if shipping is not None:
                     background.append(group.create_task(shipping.run(link), name="telemetry shipping"))
                 background.append(group.create_task(link.run(), name="control plane"))
+            background.append(group.create_task(figures.run(link), name="figures"))
             log.info(
                 "agent started",
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
@@ -240,6 +255,7 @@ class AgentApp:
         journal: Journal,
         host: container_host.ContainerHost,
         views: ServiceViews,
+        sampler: Sampler,
         remembered: RememberedDialects,
         shipping: BatchShipping | None,
         about_update: Callable[[], Mapping[str, Json]],
@@ -252,6 +268,7 @@ class AgentApp:
             identity,
             runtime=host.runtime,
             views=views,
+            sampler=sampler,
             outbox=journal.outbox,
             door=DialectDoor(control_plane.dialect, control_plane.endpoint, remembered),
             log_handle=self._log_handle,

@@ -25,6 +25,7 @@ SUMMARIES = {
     "logs": "show the logs of a service, all replicas together",
     "exec": "run a command in one container of a service",
     "metrics": "show the CPU, memory, network and disk use of a service",
+    "top": "show what services use now, live: CPU, memory, network, disk, requests, errors, log lines",
     "telemetry": "show the telemetry that services send: status, tail",
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
     "update": "install a newer version of the agent",
@@ -106,6 +107,10 @@ def load(name: str) -> Verb:
             from syntra.cli import metrics
 
             return metrics
+        case "top":
+            from syntra.cli import top
+
+            return top
         case "telemetry":
             from syntra.cli import telemetry
 

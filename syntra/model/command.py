@@ -239,6 +239,7 @@ class QueryKind(enum.Enum):
     STATUS = "status"
     LIST_SERVICES = "list_services"
     METRICS = "metrics"
+    TOP = "top"
     PLAN = "plan"
     TELEMETRY = "telemetry_status"
 

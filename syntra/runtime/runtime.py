@@ -19,10 +19,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 from syntra.model.command import ExecStreams, Operation
+from syntra.model.figures import ContainerReading
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica
+from syntra.model.status import ContainerExits, DeployState, ExecResult, LogLine, Phase, Replica
 from syntra.utils.frozen import frozen
 
 
@@ -330,11 +331,8 @@ class Exec(Protocol):
 class Usage(Protocol):
     """Resource use of replicas."""
 
-    async def figures(self, container_id: ContainerId) -> Figures | None:
-        """Usage, measured for about a second; None when the replica does not run."""
-
-    def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        """CPU percent since the last call for this replica, and memory bytes, at no cost; None when it does not run."""
+    async def readings(self, replicas: Sequence[Replica]) -> Mapping[ContainerId, ContainerReading]:
+        """What these replicas use now. Replicas are left out if they do not run or cannot be measured."""
 
 
 class Retention(Protocol):

@@ -1,7 +1,6 @@
-"""Facts and usage figures of the host.
+"""Facts of the host, and its usage figures between two readings.
 
-Sizes are binary: `_mb` is MiB and `_gb` is GiB, rounded down to whole numbers. Each sample reads a few files and never
-lists processes.
+Sizes are binary: `_mb` is MiB and `_gb` is GiB, rounded down to whole numbers.
 """
 
 from __future__ import annotations
@@ -9,10 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from syntra.utils.frozen import frozen
+from syntra.utils.host_reading import HostReading
 
 _MIB = 1024**2
 _GIB = 1024**3
@@ -39,6 +39,8 @@ class HostFacts:
     memory_total_mb: int
     disk_total_gb: int
     hostname: str
+    machine_id: str
+    """`/etc/machine-id`; empty on a machine without one."""
     public_ip: str | None
     private_ip: str
     """The source address of the default route; `127.0.0.1` on a machine without a network."""
@@ -92,17 +94,16 @@ class HostCounters:
 
 
 class HostMeter:
-    """Computes usage since the last sample. Use one meter per consumer: every sample resets the base."""
+    """Computes usage since its last reading. Use one meter per consumer: every reading resets the base."""
 
-    def __init__(self, disk_path: Path | str = "/", *, read: Callable[[Path], HostCounters] | None = None) -> None:
+    def __init__(self, disk_path: Path | str = "/") -> None:
         """`disk_path` is any path on the measured filesystem."""
         self._disk_path = Path(disk_path)
-        self._read = read_counters if read is None else read
         self._last: HostCounters | None = None
 
-    def sample(self) -> HostFigures:
-        """Usage since the last sample; the first has no CPU and network. Raises OSError if the disk is missing."""
-        current = self._read(self._disk_path)
+    def measure(self, reading: HostReading) -> HostFigures:
+        """Usage since the last reading; the first has no CPU and network. Raises OSError if the disk is missing."""
+        current = counters_of(reading, self._disk_path)
         last, self._last = self._last, current
         return figures_between(last, current)
 
@@ -136,27 +137,22 @@ def figures_between(last: HostCounters | None, current: HostCounters) -> HostFig
     )
 
 
-def read_counters(disk_path: Path) -> HostCounters:
-    """Read the counters of this host. Raises OSError when `disk_path` does not exist."""
-    import psutil
-
-    cpu = psutil.cpu_times()
-    # user and nice already include guest time.
-    total = sum(cpu) - getattr(cpu, "guest", 0.0) - getattr(cpu, "guest_nice", 0.0)
-    idle = cpu.idle + getattr(cpu, "iowait", 0.0)
-    memory = psutil.virtual_memory()
-    disk = psutil.disk_usage(str(disk_path))
-    # nowrap=False: psutil's handling is global and grows with interface names; figures_between does it instead.
-    network = psutil.net_io_counters(pernic=True, nowrap=False) or {}
-    counted = counted_interfaces(network)
+def counters_of(reading: HostReading, disk_path: Path) -> HostCounters:
+    """The counters of a reading that figures are made of. Raises OSError when `disk_path` does not exist."""
+    total = sum(reading.cpu_secs.values())
+    idle = reading.cpu_secs["idle"] + reading.cpu_secs.get("iowait", 0.0)
+    space = os.statvfs(disk_path)
+    counted = counted_interfaces(reading.interfaces)
     return HostCounters(
         cpu_busy_secs=total - idle,
         cpu_total_secs=total,
-        memory_total=memory.total,
-        memory_available=memory.available,
-        disk_used=disk.used,
-        disk_available=disk.free,
-        interfaces={name: (network[name].bytes_recv, network[name].bytes_sent) for name in counted},
+        memory_total=reading.memory["MemTotal"],
+        memory_available=reading.memory["MemAvailable"],
+        disk_used=(space.f_blocks - space.f_bfree) * space.f_frsize,
+        disk_available=space.f_bavail * space.f_frsize,
+        interfaces={
+            name: (reading.interfaces[name].received_bytes, reading.interfaces[name].sent_bytes) for name in counted
+        },
     )
 
 
@@ -202,6 +198,7 @@ def facts(disk_path: Path | str = "/") -> HostFacts:
         memory_total_mb=psutil.virtual_memory().total // _MIB,
         disk_total_gb=psutil.disk_usage(str(disk_path)).total // _GIB,
         hostname=socket.gethostname(),
+        machine_id=_read_text("/etc/machine-id").strip(),
         public_ip=None,
         private_ip=_private_ip(),
     )

@@ -16,6 +16,7 @@ from syntra.agent.api.queries import Identity, Queries
 from syntra.agent.api.router import ProxyControls, Router, TelemetryTails
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
+from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.check_override import HealthCheckOverride
 from syntra.agent.health.gate import HealthGate
 from syntra.agent.health.watch import HealthWatch
@@ -31,6 +32,7 @@ from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.runtime import Runtime
+from syntra.utils.host_reading import HostReader
 from syntra.utils.redact import Redactor
 from tests.agent.fake_engine import FakeEngine, Hold
 from tests.agent.journal.opened import after_a_kill, opened
@@ -122,12 +124,14 @@ class Agent:
         # Never run here: its probes are for real peers and real time.
         self.watch = HealthWatch(journal, engine, self.changes, min_healthy_secs=1.5)
         prober = self.gate if runtime is None else None
+        self.sampler = Sampler(self.runtime, HostReader(), clock=clock)
         self.views = ServiceViews(journal, self.runtime, self.watch, clock, prober=prober)
         self.queries = Queries(
             identity=Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
             journal=journal,
             runtime=self.runtime,
             views=self.views,
+            sampler=self.sampler,
             control_plane=lambda: {"state": "alone"},
             alerts=self.ledger.shown,
             warnings=lambda: ["a warning"],

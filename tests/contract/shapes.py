@@ -298,7 +298,36 @@ def _packed(value: object, path: str) -> Iterator[str]:
 _PACKED_BATCH = shape({**_BATCH, "compression": exactly("zstd"), "data": _packed})
 
 
+_HUB_SERVER = shape(
+    {
+        **{f"{name}_percent": number(0, 100) for name in ("cpu", "memory", "disk")},
+        **{name: whole() for name in ("cpu_cores", "memory_used_mb", "memory_total_mb", "disk_used_gb")},
+        **{name: whole() for name in ("disk_total_gb", "network_rx_bytes_per_sec", "network_tx_bytes_per_sec")},
+        **{f"load_avg_{span}": number() for span in ("1m", "5m", "15m")},
+        **{name: whole() for name in ("uptime_seconds", "container_count")},
+    }
+)
+_HUB_CONTAINER = shape(
+    {
+        **dict.fromkeys(("container_id", "container_name", "service_id", "status"), filled),
+        "timestamp": stamp,
+        **{name: number() for name in ("cpu_percent", "memory_used_mb", "memory_limit_mb", "memory_percent")},
+        **{f"network_{way}_bytes": whole() for way in ("rx", "tx")},
+        **{f"block_{way}_bytes": whole() for way in ("read", "write")},
+        "pids": whole(),
+    }
+)
+_HUB_BATCH = shape(
+    {**_BATCH, "compression": exactly("none"), "logs": each(mapping), "events": each(mapping)},
+    {"metrics": shape({}, {"server": _HUB_SERVER, "containers": each(_HUB_CONTAINER)})},
+)
+"""What the deployed hub reads instead of `data`."""
+
+
 def TELEMETRY_BATCH(value: object, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and "data" not in value and "logs" in value:
+        yield from _HUB_BATCH(value, path)
+        return
     is_packed = isinstance(value, dict) and value.get("compression") == "zstd"
     yield from (_PACKED_BATCH if is_packed else _HEALTH_BATCH)(value, path)
 

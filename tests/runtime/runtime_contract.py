@@ -195,9 +195,8 @@ class RuntimeContract:
             replica.container_id, ["echo", "hello"], env={}, working_dir=None, deadline_secs=10.0
         )
         assert (ended.exit_code, ended.stdout) == (0, b"hello\n")
-        figures = await rig.runtime.figures(replica.container_id)
-        assert figures is not None and figures.memory_bytes > 0
-        assert rig.runtime.quick_figures(replica) is not None
+        reading = (await rig.runtime.readings([replica]))[replica.container_id]
+        assert reading.memory_bytes > 0 and reading.pids >= 1
 
     async def test_a_lost_journal_can_be_rebuilt_from_it(self, rig: RuntimeRig) -> None:
         only = rig.of("d1")

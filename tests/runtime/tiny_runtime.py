@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from syntra.model.command import Deploy, ExecStreams, Restart, Rollback, Scale, Stop
+from syntra.model.figures import ContainerReading
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import ContainerExits, DeployState, ExecResult, Figures, LogLine, Phase, Replica, ReplicaStatus
+from syntra.model.status import ContainerExits, DeployState, ExecResult, LogLine, Phase, Replica, ReplicaStatus
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import (
     Commit,
@@ -184,23 +185,12 @@ class TinyRuntime:
         self._known(container_id)
         yield FakeSession(argv)
 
-    async def figures(self, container_id: ContainerId) -> Figures | None:
-        instance = self._known(container_id)
-        return Figures(
-            container_id=container_id,
-            name=instance.name,
-            cpu_percent=1.0,
-            memory_bytes=1024,
-            memory_limit_bytes=None,
-            network_rx_bytes=0,
-            network_tx_bytes=0,
-            block_read_bytes=0,
-            block_write_bytes=0,
-            pids=1,
-        )
-
-    def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        return (1.0, 1024) if replica.is_running else None
+    async def readings(self, replicas: Sequence[Replica]) -> Mapping[ContainerId, ContainerReading]:
+        return {
+            one.container_id: ContainerReading(at_ns=1, cpu_ns=1, memory_bytes=1024, pids=1)
+            for one in replicas
+            if one.is_running
+        }
 
     async def collect_garbage(
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from syntra.utils.host import HostCounters, HostMeter, counted_interfaces, cpu_model, facts, figures_between
+from syntra.utils.host_reading import HostReader, HostReading, Interface
 
 GIB = 1024**3
 
@@ -57,7 +59,7 @@ def test_a_host_without_a_network_still_has_a_private_ip() -> None:
 
 
 def test_the_first_sample_has_sizes_and_no_rates() -> None:
-    figures = HostMeter().sample()
+    figures = HostMeter().measure(HostReader().read())
     assert figures.cpu_usage_percent == 0 and figures.network_rx_bytes == 0 and figures.network_tx_bytes == 0
     assert figures.memory_used_mb > 0 and figures.memory_available_mb > 0 and figures.disk_available_gb >= 0
     assert json.loads(json.dumps(figures.to_payload())) == figures.to_payload()
@@ -66,43 +68,43 @@ def test_the_first_sample_has_sizes_and_no_rates() -> None:
 def test_real_samples_stay_in_their_ranges() -> None:
     meter = HostMeter("/proc/self/..")
     for _ in range(3):
-        figures = meter.sample()
+        figures = meter.measure(HostReader().read())
         assert 0 <= figures.cpu_usage_percent <= 100 and figures.network_rx_bytes >= 0
 
 
 def test_a_missing_disk_path_is_an_os_error() -> None:
     with pytest.raises(OSError):
-        HostMeter("/no/such/path").sample()
+        HostMeter("/no/such/path").measure(HostReader().read())
 
 
-def test_each_sample_counts_from_the_one_before() -> None:
-    readings = iter(
-        [
-            counters(10, 100, {"eth0": (1000, 500)}),
-            counters(15, 110, {"eth0": (1500, 600)}),
-            counters(15, 120, {"eth0": (1500, 650)}),
-        ]
-    )
-    asked: list[Path] = []
+def reading(busy: float, total: float, received: int, sent: int) -> HostReading:
+    """The processors and the one network interface of a host, beside what this one has."""
+    cards = {"eth0": Interface(**dict.fromkeys(Interface.__dataclass_fields__, 0) | {"received_bytes": received})}
+    cards["eth0"] = replace(cards["eth0"], sent_bytes=sent)
+    found = HostReader().read()
+    memory = {"MemTotal": 8 * GIB, "MemAvailable": 6 * GIB}
+    cpu = {"user": busy, "idle": total - busy}
+    return replace(found, cpu_secs=cpu, memory=memory, interfaces=cards)
 
-    def read(path: Path) -> HostCounters:
-        asked.append(path)
-        return next(readings)
 
-    meter = HostMeter("/data", read=read)
-    seen = [meter.sample() for _ in range(3)]
+def test_each_reading_counts_from_the_one_before(tmp_path: Path) -> None:
+    meter = HostMeter(tmp_path)
+    readings = [reading(10, 100, 1000, 500), reading(15, 110, 1500, 600), reading(15, 120, 1500, 650)]
+    seen = [meter.measure(each) for each in readings]
+    counted = bool(counted_interfaces(["eth0"]))
     assert [(each.cpu_usage_percent, each.network_rx_bytes, each.network_tx_bytes) for each in seen] == [
         (0.0, 0, 0),
-        (50.0, 500, 100),
-        (0.0, 0, 50),
+        (50.0, 500 * counted, 100 * counted),
+        (0.0, 0, 50 * counted),
     ]
-    assert asked == [Path("/data")] * 3
-    assert seen[0].to_payload() == {
+    disk = os.statvfs(tmp_path)
+    payload = seen[0].to_payload()
+    assert payload.pop("disk_available_gb") == disk.f_bavail * disk.f_frsize // GIB
+    assert payload.pop("disk_used_gb") == (disk.f_blocks - disk.f_bfree) * disk.f_frsize // GIB
+    assert payload == {
         "cpu_usage_percent": 0.0,
         "memory_used_mb": 2048,
         "memory_available_mb": 6144,
-        "disk_used_gb": 10,
-        "disk_available_gb": 89,
         "network_rx_bytes": 0,
         "network_tx_bytes": 0,
     }

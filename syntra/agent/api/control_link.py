@@ -7,7 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from syntra import __version__
 from syntra.agent.api.dialect_door import DialectDoor
@@ -15,6 +15,7 @@ from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceView, ServiceViews, container_status
 from syntra.agent.config.settings import Settings
+from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.results import HealthResult, HealthShipping
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
@@ -26,7 +27,7 @@ from syntra.connection.session import State
 from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
 from syntra.model.fields import Json
 from syntra.runtime.errors import RuntimeFailure
-from syntra.runtime.runtime import Availability, Usage
+from syntra.runtime.runtime import Availability
 from syntra.utils.errors import AgentError
 from syntra.utils.host import HostMeter, facts
 from syntra.utils.structured_log import LogHandle
@@ -60,10 +61,6 @@ CAPABILITIES = (
 )
 
 
-class LinkSource(Availability, Usage, Protocol):
-    """The runtime's capabilities that hello and heartbeat need."""
-
-
 class ControlLink:
     """The router's peer for all commands of the control plane."""
 
@@ -75,8 +72,9 @@ class ControlLink:
         settings: Settings,
         identity: Identity,
         *,
-        runtime: LinkSource,
+        runtime: Availability,
         views: ServiceViews,
+        sampler: Sampler,
         outbox: Outbox,
         door: DialectDoor,
         log_handle: LogHandle,
@@ -97,6 +95,7 @@ class ControlLink:
         self._identity = identity
         self._runtime = runtime
         self._views = views
+        self._sampler = sampler
         self._outbox = outbox
         self._door = door
         self._log_handle = log_handle
@@ -228,20 +227,24 @@ class ControlLink:
         }
 
     async def _heartbeat(self) -> Mapping[str, Any]:
-        figures = await asyncio.to_thread(self._meter.sample)
+        figures = self._meter.measure(await self._sampler.host())
         services: list[dict[str, Json]] = []
         running = total = 0
         limit_secs = min(ENGINE_SECS, self._transport.heartbeat_interval / 2)
         try:
             async with asyncio.timeout(limit_secs):
                 self._last_views = await self._views.all()
+                await self._sampler.sample()
         except (RuntimeFailure, TimeoutError) as away:
             if isinstance(away, RuntimeFailure):
                 # It is down, and most likely its containers with it. An engine that is only slow changes nothing.
                 self._last_views = []
             log.warning("engine does not answer", extra={"reason": _reason(away, limit_secs)})
         for view in self._last_views:
-            services += [container_status(view, replica, self._runtime) for replica in view.replicas]
+            services += [
+                container_status(view, replica, self._sampler.last.figures(replica.container_id))
+                for replica in view.replicas
+            ]
             running += sum(1 for replica in view.replicas if replica.is_running)
             total += len(view.replicas)
         return {

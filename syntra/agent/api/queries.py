@@ -11,6 +11,8 @@ from pathlib import Path
 from syntra import __version__
 from syntra.agent.api.failed_deployments import FailedDeployments
 from syntra.agent.api.service_views import ServiceViews, listed
+from syntra.agent.api.top import Top
+from syntra.agent.figures.sampler import Sampler
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import LOCAL
 from syntra.agent.operations.context import PlanContext
@@ -22,10 +24,11 @@ from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.model.spec import Deployment
-from syntra.model.status import Figures, Replica
-from syntra.runtime.errors import RuntimeUnavailable, StepFailed
+from syntra.model.status import Figures
+from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.runtime import Runtime, RuntimeInfo
 from syntra.utils.frozen import frozen
+from syntra.utils.host import HostMeter
 
 MIB = 1024 * 1024
 # `status` must answer while the engine hangs, without the engine's part.
@@ -58,6 +61,7 @@ class Queries:
         journal: Journal,
         runtime: Runtime,
         views: ServiceViews,
+        sampler: Sampler,
         control_plane: Callable[[], Mapping[str, Json]],
         alerts: Callable[[], Sequence[Mapping[str, Json]]],
         warnings: Callable[[], list[str]],
@@ -69,12 +73,14 @@ class Queries:
         self._journal = journal
         self._runtime = runtime
         self._views = views
+        self._sampler = sampler
         self._control_plane = control_plane
         self._alerts = alerts
         self._warnings = warnings
         self._names = names
         self._telemetry = telemetry
         self._update = update
+        self._top = Top(views, sampler, telemetry, HostMeter(identity.data_dir))
         self._failed = FailedDeployments(journal, runtime, alerts)
 
     async def answer(self, query: Query) -> dict[str, Json]:
@@ -87,6 +93,8 @@ class Queries:
             case QueryKind.METRICS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
+            case QueryKind.TOP:
+                return await self._top.answer()
             case QueryKind.TELEMETRY:
                 return {**await self._telemetry()}
             case QueryKind.PLAN:
@@ -151,9 +159,11 @@ class Queries:
     async def _services(self) -> list[Json]:
         failed = await self._failed.all()
         services: list[Json] = []
+        # The last one: the list must not wait for a measurement.
+        sample = self._sampler.last
         for view in await self._views.all():
             one = failed.pop(view.service_id, None)
-            services.append({**listed(view, self._runtime), "failed": one.shown() if one else None})
+            services.append({**listed(view, sample), "failed": one.shown() if one else None})
         return [*services, *(one.listed() for _, one in sorted(failed.items()))]
 
     async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
@@ -162,21 +172,9 @@ class Queries:
         )
         if not replicas:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._measured(r), name=f"figures {r.name}") for r in replicas]
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        found = [figures for task in tasks if (figures := task.result()) is not None]
-        return {"service_id": service_id, "containers": [_figures(figures) for figures in found]}
-
-    async def _measured(self, replica: Replica) -> Figures | None:
-        try:
-            return await self._runtime.figures(replica.container_id)
-        except StepFailed as gone:
-            if gone.code != "CONTAINER_NOT_FOUND":
-                raise
-            return None
+        sample = await self._sampler.with_rates()
+        found = [figures for replica in replicas if (figures := sample.figures(replica.container_id)) is not None]
+        return {"service_id": service_id, "containers": [figures_payload(figures) for figures in found]}
 
     async def _plan(self, deployment: Deployment) -> dict[str, Json]:
         spec = deployment.spec
@@ -198,7 +196,8 @@ class Queries:
         }
 
 
-def _figures(figures: Figures) -> dict[str, Json]:
+def figures_payload(figures: Figures) -> dict[str, Json]:
+    """The figures of one container, as `metrics` shows them."""
     limit = figures.memory_limit_bytes
     return {
         "container_id": figures.container_id,

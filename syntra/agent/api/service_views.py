@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
+from syntra.agent.figures.sampler import Sample
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import CurrentService, ServiceRow
@@ -19,11 +20,12 @@ from syntra.health.crash_loops import CrashLoop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import Deployment, ServiceSpec
-from syntra.model.status import Health, Replica, ReplicaStatus
-from syntra.runtime.runtime import Replicas, Usage
+from syntra.model.status import Figures, Health, Replica, ReplicaStatus
+from syntra.runtime.runtime import Replicas
 from syntra.utils.frozen import frozen
 from syntra.utils.timestamps import format_ns
 
+MIB = 1024 * 1024
 # A probe must not delay the view: a slower answer counts as unhealthy here.
 VIEW_PROBE_SECS = 2.0
 PROBES_AT_ONCE = 10
@@ -86,10 +88,6 @@ class ServiceView:
         return Health.HEALTHY if states == {Health.HEALTHY} else Health.UNKNOWN
 
 
-class Views(Replicas, Usage, Protocol):
-    """The runtime's capabilities that views need."""
-
-
 class Prober(Protocol):
     """Probes a replica whose health is unknown."""
 
@@ -103,7 +101,7 @@ class ServiceViews:
     def __init__(
         self,
         journal: Journal,
-        runtime: Views,
+        runtime: Replicas,
         readiness: Readiness,
         clock: Callable[[], float],
         *,
@@ -176,14 +174,13 @@ class ServiceViews:
         self._probed_at = self._clock()
 
 
-def container_status(view: ServiceView, replica: Replica, usage: Usage) -> dict[str, Json]:
+def container_status(view: ServiceView, replica: Replica, figures: Figures | None) -> dict[str, Json]:
     """One `ServiceStatus` of the contract."""
     status = replica.status
     if status is ReplicaStatus.STOPPED and replica.exit_code not in (None, 0) and not (view.row and view.row.stopped):
         status = ReplicaStatus.ERROR
     if replica.container_id in view.loops:
         status = ReplicaStatus.RESTARTING
-    cpu, memory = usage.quick_figures(replica) or (0.0, 0)
     return {
         "service_id": view.service_id,
         "container_id": replica.container_id,
@@ -191,14 +188,14 @@ def container_status(view: ServiceView, replica: Replica, usage: Usage) -> dict[
         "deployment_id": replica.deployment_id,
         "status": status.value,
         "health": view.health.get(replica.container_id, Health.UNKNOWN).value,
-        "cpu_percent": round(cpu, 2),
-        "memory_mb": round(memory / 1024 / 1024, 1),
+        "cpu_percent": round(figures.cpu_percent, 2) if figures else 0.0,
+        "memory_mb": round(figures.memory_bytes / MIB, 1) if figures else 0.0,
         "restart_count": replica.restart_count,
         "started_at": format_ns(replica.started_ns) if replica.started_ns else None,
     }
 
 
-def listed(view: ServiceView, usage: Usage) -> dict[str, Json]:
+def listed(view: ServiceView, sample: Sample) -> dict[str, Json]:
     """One entry of `list_services`."""
     spec = view.deployment.spec if view.deployment else None
     return {
@@ -212,7 +209,7 @@ def listed(view: ServiceView, usage: Usage) -> dict[str, Json]:
         "health": view.overall_health.value,
         "replicas": {"desired": view.desired, "running": view.up},
         "restarts": sum(replica.restart_count for replica in view.replicas),
-        "containers": [container_status(view, replica, usage) for replica in view.replicas],
+        "containers": [container_status(view, one, sample.figures(one.container_id)) for one in view.replicas],
         "domains": list(spec.domains) if spec else [],
     }
 

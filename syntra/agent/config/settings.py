@@ -187,6 +187,23 @@ class ReceiverTlsSettings:
 
 
 @frozen
+class FiguresSettings:
+    """Figures of the host and of the containers."""
+
+    collect: str = field(
+        default="on",
+        metadata=key(
+            Kind.CHOICE,
+            "whether figures of host and containers become metrics; heartbeats have them in any case",
+            choices=("on", "off"),
+        ),
+    )
+    interval_secs: float = field(
+        default=15.0, metadata=key(Kind.NUMBER, "seconds between two samples", minimum=1, maximum=3600)
+    )
+
+
+@frozen
 class TelemetrySettings:
     """Receivers, sampling, buffer and batches."""
 
@@ -249,6 +266,7 @@ class TelemetrySettings:
         ),
     )
     export: ExportSettings = field(default_factory=ExportSettings, metadata={"section": ExportSettings})
+    figures: FiguresSettings = field(default_factory=FiguresSettings, metadata={"section": FiguresSettings})
     tls: ReceiverTlsSettings = field(default_factory=ReceiverTlsSettings, metadata={"section": ReceiverTlsSettings})
 
 

@@ -12,6 +12,7 @@ from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment
+from syntra.model.status import Replica
 from syntra.runtime.errors import RuntimeFailure
 from syntra.utils.errors import AgentError
 
@@ -86,18 +87,23 @@ def senders(replicas: Sequence[tuple[Container, Deployment]]) -> dict[str, Json]
     """The identity of each replica, by its addresses. Pure."""
     found: dict[str, Json] = {}
     for container, deployment in replicas:
-        spec = deployment.spec
-        identity: dict[str, Json] = {
-            "service_id": spec.service_id,
-            "service_name": spec.service_name,
-            "project": spec.project_name,
-            "deployment_id": deployment.deployment_id,
-            "container_id": container.container_id,
-            # Unique on this server, which `service.instance.id` must be.
-            "replica": container.name,
-            "image": str(spec.image),
-        }
+        named: dict[str, Json] = {**identity(container, deployment)}
         for address in container.addresses.values():
             if address:
-                found[address] = identity
+                found[address] = named
     return found
+
+
+def identity(replica: Replica, deployment: Deployment) -> dict[str, str]:
+    """The fields of `telemetry.processing.identity.Identity`. Pure."""
+    spec = deployment.spec
+    return {
+        "service_id": spec.service_id,
+        "service_name": spec.service_name,
+        "project": spec.project_name,
+        "deployment_id": deployment.deployment_id,
+        "container_id": replica.container_id,
+        # Unique on this server, which `service.instance.id` must be.
+        "replica": replica.name,
+        "image": str(spec.image),
+    }

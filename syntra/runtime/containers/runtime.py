@@ -101,8 +101,7 @@ class ContainerRuntime:
         self.logs = engine.logs
         self.execute = engine.execute
         self.attach = engine.attach
-        self.figures = engine.figures
-        self.quick_figures = engine.quick_figures
+        self.readings = engine.readings
         self.collect_garbage = engine.collect_garbage
         self.drain_exits = engine.drain_exits
         self.watch = engine.watch

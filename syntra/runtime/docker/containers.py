@@ -198,7 +198,7 @@ class Containers:
             yield outcome
 
     async def stats(self, container: str) -> Mapping[str, object]:
-        """One raw sample for `stats.container_figures`; empty when the container does not run."""
+        """One raw sample for `stats.container_reading`; empty when the container does not run."""
         query = {"stream": False, "one-shot": True}
         response = await self._client.request(
             "GET", path("containers", container, "stats"), query=query, deadline=DEADLINE_SECS + STATS_SECS

@@ -16,11 +16,11 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
-from syntra.model.status import ContainerExits, Figures, LogLine, Replica
+from syntra.model.status import ContainerExits, LogLine
 from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
-from syntra.runtime.docker import records, stats
-from syntra.runtime.docker.cgroup import CgroupReader, QuickFigures
+from syntra.runtime.docker import records
+from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.containers import Containers
@@ -39,6 +39,7 @@ from syntra.runtime.docker.networks import Networks
 from syntra.runtime.docker.obstacles import obstacles
 from syntra.runtime.docker.pins import Pins
 from syntra.runtime.docker.port_holders import FindProcess, PortHolders
+from syntra.runtime.docker.readings import Readings
 from syntra.runtime.docker.releases import Releases
 from syntra.runtime.docker.removal import remove_replica
 from syntra.runtime.docker.replicas import deployment_of, failed_of, replica_of
@@ -53,7 +54,6 @@ log = logging.getLogger(__name__)
 
 # The engine answers a ping at once: one that hangs counts as unavailable.
 PING_SECS = 5.0
-STATS_PAUSE_SECS = 1.0
 
 # From a process id (0: none) and a port; None when unknown. Blocks for milliseconds.
 CountConnections = Callable[[int, int], int | None]
@@ -113,7 +113,7 @@ class DockerEngine:
         self._releases = Releases(self._containers, self._identity, owner=owner)
         # After one event several loops list all containers; they share one list.
         self._list_lock = asyncio.Lock()
-        self._figures = QuickFigures(CgroupReader())
+        self.readings = Readings(self._containers, CgroupReader()).read
 
     @property
     def strays(self) -> Sequence[Stray]:
@@ -297,7 +297,6 @@ class DockerEngine:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
             await remove_replica(self._containers, container_id)
-        self._figures.forget(container_id)
 
     @contextmanager
     def _touching(self, container_id: ContainerId) -> Iterator[None]:
@@ -329,21 +328,8 @@ class DockerEngine:
             async with aclosing(source) as records_:
                 yield log_lines(records_)
 
-    async def figures(self, container_id: ContainerId) -> Figures | None:
-        with translated("METRICS_FAILED", container_id):
-            details = await self._containers.inspect(container_id)
-            before = await self._containers.stats(container_id)
-            await asyncio.sleep(STATS_PAUSE_SECS)
-            found = stats.container_figures(before, await self._containers.stats(container_id))
-        return None if found is None else stats.figures_of(container_id, details.name, found)
-
     async def open_connections(self, container: Container, port: int) -> int | None:
         return await asyncio.to_thread(self._count_connections, container.pid, port)
-
-    def quick_figures(self, replica: Replica) -> tuple[float, int] | None:
-        if not isinstance(replica, Container) or not replica.is_running:
-            return None
-        return self._figures.read(replica.container_id, replica.pid)
 
     async def collect_garbage(
         self, keep: Mapping[ServiceId, frozenset[DeploymentId]], known: frozenset[ServiceId]

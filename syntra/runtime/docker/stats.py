@@ -1,6 +1,6 @@
-"""Computes a container's usage from the engine's stats. Pure: two samples in, rates out.
+"""Reads a container's usage from the engine's stats, where its cgroup files are out of reach. Pure.
 
-A one-shot sample contains no previous values, and a stopped container returns 200 with empty stats.
+A stopped container returns 200 with empty stats.
 """
 
 from __future__ import annotations
@@ -9,69 +9,39 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from syntra.model.ids import ContainerId
-from syntra.model.status import Figures
+from syntra.model.figures import ContainerReading
 from syntra.runtime.docker import fields
-from syntra.utils.frozen import frozen
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
-@frozen
-class ContainerFigures:
-    """`cpu_percent` of one core (200 = two cores busy) between the samples; bytes and counters as of the later one.
-
-    Network and block counters grow since the container's start; they are 0 without a network of its own.
-    """
-
-    cpu_percent: float
-    memory_bytes: int
-    memory_limit_bytes: int
-    network_rx_bytes: int
-    network_tx_bytes: int
-    block_read_bytes: int
-    block_write_bytes: int
-    pids: int
-
-
-def figures_of(container_id: ContainerId, name: str, found: ContainerFigures) -> Figures:
-    """The same, as the agent tells them of a replica."""
-    return Figures(
-        container_id=container_id,
-        name=name,
-        cpu_percent=found.cpu_percent,
-        memory_bytes=found.memory_bytes,
-        memory_limit_bytes=found.memory_limit_bytes or None,
-        network_rx_bytes=found.network_rx_bytes,
-        network_tx_bytes=found.network_tx_bytes,
-        block_read_bytes=found.block_read_bytes,
-        block_write_bytes=found.block_write_bytes,
-        pids=found.pids,
-    )
-
-
-def container_figures(previous: Mapping[str, object] | None, current: Mapping[str, object]) -> ContainerFigures | None:
-    """The usage in `current`, with the CPU rate since `previous` (or since the sample inside `current`).
-
-    None when either is empty: the container does not run, or its cgroup is gone.
-    """
-    if previous is None:
-        previous = {"cpu_stats": fields.mapping(current, "precpu_stats"), "read": fields.text(current, "preread")}
-    elif is_empty(previous):
+def container_reading(sample: Mapping[str, object]) -> ContainerReading | None:
+    """The reading in a sample; None when it is empty: the container does not run, or its cgroup is gone."""
+    if is_empty(sample):
         return None
-    if is_empty(current) or _cpu_total(previous) <= 0:
-        return None
-    received, sent = _network(current)
-    read, written = _block(current)
-    return ContainerFigures(
-        cpu_percent=_cpu_percent(previous, current),
-        memory_bytes=_memory(current),
-        memory_limit_bytes=fields.integer(current, "memory_stats", "limit"),
-        network_rx_bytes=received,
-        network_tx_bytes=sent,
-        block_read_bytes=read,
-        block_write_bytes=written,
-        pids=fields.integer(current, "pids_stats", "current"),
+    details = fields.mapping(sample, "memory_stats", "stats")
+    is_v1 = "total_inactive_file" in details
+    usage, throttling = ("cpu_stats", "cpu_usage"), ("cpu_stats", "throttling_data")
+    faults = _optional(details, "total_pgfault" if is_v1 else "pgfault")
+    major = _optional(details, "total_pgmajfault" if is_v1 else "pgmajfault")
+    return ContainerReading(
+        at_ns=_moment_ns(sample),
+        cpu_ns=_cpu_total(sample),
+        cpu_user_ns=fields.integer(sample, *usage, "usage_in_usermode"),
+        cpu_system_ns=fields.integer(sample, *usage, "usage_in_kernelmode"),
+        periods=fields.integer(sample, *throttling, "periods"),
+        throttled_periods=fields.integer(sample, *throttling, "throttled_periods"),
+        throttled_ns=fields.integer(sample, *throttling, "throttled_time"),
+        memory_bytes=fields.integer(sample, "memory_stats", "usage"),
+        inactive_file_bytes=fields.integer(details, "total_inactive_file" if is_v1 else "inactive_file"),
+        rss_bytes=_optional(details, "total_rss" if is_v1 else "anon"),
+        memory_limit_bytes=fields.integer(sample, "memory_stats", "limit") or None,
+        minor_faults=max(0, faults - (major or 0)) if faults is not None else None,
+        major_faults=major,
+        disks=_disks(sample),
+        networks=_networks(sample),
+        pids=fields.integer(sample, "pids_stats", "current"),
+        pids_limit=fields.integer(sample, "pids_stats", "limit") or None,
     )
 
 
@@ -84,16 +54,13 @@ def _cpu_total(sample: Mapping[str, object]) -> int:
     return fields.integer(sample, "cpu_stats", "cpu_usage", "total_usage")
 
 
-def _cpu_percent(previous: Mapping[str, object], current: Mapping[str, object]) -> float:
-    used = _cpu_total(current) - _cpu_total(previous)
-    elapsed = _nanoseconds(fields.text(current, "read")) - _nanoseconds(fields.text(previous, "read"))
-    if elapsed <= 0:
-        # The host's CPU time is the sum of all cores; divided by their number it is wall time.
-        cpus = fields.integer(current, "cpu_stats", "online_cpus") or 1
-        system = ("cpu_stats", "system_cpu_usage")
-        elapsed = (fields.integer(current, *system) - fields.integer(previous, *system)) // cpus
-    # Less than before: the container was restarted between the samples.
-    return 100.0 * used / elapsed if used > 0 and elapsed > 0 else 0.0
+def _moment_ns(sample: Mapping[str, object]) -> int:
+    moment = _nanoseconds(fields.text(sample, "read"))
+    if moment:
+        return moment
+    # The host's CPU time is the sum of all cores; divided by their number it is wall time.
+    cpus = fields.integer(sample, "cpu_stats", "online_cpus") or 1
+    return fields.integer(sample, "cpu_stats", "system_cpu_usage") // cpus
 
 
 def _nanoseconds(timestamp: str) -> int:
@@ -104,26 +71,22 @@ def _nanoseconds(timestamp: str) -> int:
     return int(whole.timestamp()) * 1_000_000_000 + int((match[2] or "").ljust(9, "0"))
 
 
-def _memory(sample: Mapping[str, object]) -> int:
-    """Usage without reclaimable page cache, as `docker stats` shows it (cgroup v1, then v2)."""
-    usage = fields.integer(sample, "memory_stats", "usage")
-    details = fields.mapping(sample, "memory_stats", "stats")
-    name = "total_inactive_file" if "total_inactive_file" in details else "inactive_file"
-    cache = fields.integer(details, name)
-    return usage - cache if cache < usage else usage
+def _optional(details: Mapping[str, object], name: str) -> int | None:
+    return fields.integer(details, name) if name in details else None
 
 
-def _network(sample: Mapping[str, object]) -> tuple[int, int]:
-    cards = fields.mapping(sample, "networks").values()
-    return sum(fields.integer(card, "rx_bytes") for card in cards), sum(
-        fields.integer(card, "tx_bytes") for card in cards
-    )
+def _networks(sample: Mapping[str, object]) -> dict[str, tuple[int, int]]:
+    return {
+        name: (fields.integer(card, "rx_bytes"), fields.integer(card, "tx_bytes"))
+        for name, card in fields.mapping(sample, "networks").items()
+    }
 
 
-def _block(sample: Mapping[str, object]) -> tuple[int, int]:
-    sums = {"read": 0, "write": 0}
+def _disks(sample: Mapping[str, object]) -> dict[str, tuple[int, int]]:
+    found: dict[str, list[int]] = {}
     for entry in fields.array(sample, "blkio_stats", "io_service_bytes_recursive"):
         operation = fields.text(entry, "op").lower()
-        if operation in sums:
-            sums[operation] += fields.integer(entry, "value")
-    return sums["read"], sums["write"]
+        if operation in ("read", "write"):
+            numbers = f"{fields.integer(entry, 'major')}:{fields.integer(entry, 'minor')}"
+            found.setdefault(numbers, [0, 0])[operation == "write"] += fields.integer(entry, "value")
+    return {numbers: (read, written) for numbers, (read, written) in found.items()}

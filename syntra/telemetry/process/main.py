@@ -137,6 +137,8 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
         case "gateways":
             service.senders.within(fields["subnets"])
             await service.listeners.open(fields["gateways"])
+        case "figures":
+            service.figures.take(fields)
         case "control_plane":
             service.follow_control_plane(fields)
         case "sent":

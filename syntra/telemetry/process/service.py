@@ -26,6 +26,7 @@ from syntra.telemetry.process.admission import MemoryBudget
 from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.drops import Drops
+from syntra.telemetry.process.figures import Figures
 from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
 from syntra.telemetry.process.pipeline import Pipeline
 from syntra.telemetry.process.self_metrics import self_metrics
@@ -66,6 +67,7 @@ class TelemetryService:
         self.counts = Counts(self.clock)
         self.senders = Senders()
         self.tails = Tails(self._say)
+        self.figures = Figures()
         self.control_plane = ControlPlane(settings.agent_id, settings.server_id, link.send)
         self.budget = MemoryBudget(settings.receive_memory_bytes)
         self.processor = Processor(
@@ -112,6 +114,7 @@ class TelemetryService:
         return [
             ("listeners", self.listeners.run()),
             ("tails", self.tails.run()),
+            ("figures", self.figures.run(self.pipeline.keep)),
             ("ticks", self._tick()),
         ]
 

@@ -120,6 +120,7 @@ def _service(view: ServiceView) -> dict[str, Json]:
         "received": {signal.value: count for signal, count in view.received.items() if count},
         "kept": {signal.value: count for signal, count in view.kept.items() if count},
         "requests_per_sec": round(rate, 3),
+        "logs_per_sec": round(view.logs_per_sec, 3),
         "error_share": view.errors_per_sec / rate if rate else None,
         "p50": view.p50_ms,
         "p95": view.p95_ms,

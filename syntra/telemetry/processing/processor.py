@@ -219,6 +219,7 @@ class Processor:
                 series = list(service.watched.changed(now_ns, previous, IDLE_TICKS))
                 service.cells.learn()
                 service.recent.update(service.cells, elapsed)
+                service.count_logs(elapsed)
             points += add_service(request, service.resource, series, now_ns)
         with self._lock:
             self._services.age(IDLE_TICKS)

@@ -39,6 +39,14 @@ class Service:
         self.kept = {signal.value: 0 for signal in Signal}
         self.idle_ticks = 0
         self.received_before = 0
+        self._logs_before = 0
+        self.logs_per_sec = 0.0
+
+    def count_logs(self, elapsed_secs: float) -> None:
+        """Update the rate of log records since the last call."""
+        received = self.received[Signal.LOGS.value]
+        self.logs_per_sec = (received - self._logs_before) / elapsed_secs
+        self._logs_before = received
 
     @property
     def name(self) -> str:

@@ -28,6 +28,7 @@ class ServiceView:
     logs_probability: float
     requests_per_sec: float
     errors_per_sec: float
+    logs_per_sec: float
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -66,6 +67,7 @@ def service_view(service: Service) -> ServiceView:
         logs_probability=service.logs.probability,
         requests_per_sec=recent.requests_per_sec,
         errors_per_sec=recent.errors_per_sec,
+        logs_per_sec=service.logs_per_sec,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,

@@ -24,7 +24,7 @@ async def test_two_crashes_are_a_loop_until_it_was_calm(agent: Agent) -> None:
         views = ServiceViews(agent.journal, agent.engine, healthy(), clock, crash_loop=watch.crash_loop)
 
         async def shown() -> tuple[str, str, object, str]:
-            entry: dict[str, Any] = listed((await views.all())[0], agent.engine)
+            entry: dict[str, Any] = listed((await views.all())[0], await agent.sampler.sample())
             return entry["status"], entry["status_detail"], entry["replicas"], entry["containers"][0]["status"]
 
         await crashed(agent, container)

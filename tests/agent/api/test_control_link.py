@@ -52,6 +52,7 @@ async def linked(
         Identity(agent_id="agt_1", server_id="srv_1", data_dir=directory, started_at=0.0),
         runtime=adapter,
         views=agent.views,
+        sampler=agent.sampler,
         outbox=agent.journal.outbox,
         door=DialectDoor(dialect, plane.endpoint(), RememberedDialects(agent.journal._database)),
         log_handle=cast(LogHandle, None),

@@ -77,6 +77,7 @@ async def test_an_engine_that_is_away_is_part_of_the_status_and_an_error_elsewhe
 async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: Agent) -> None:
     networking = {"domains": ["shop.example.com"]}
     await agent.deployed("d1", config={"replicas": 2, "health_check": CHECK}, networking=networking)
+    await agent.sampler.with_rates()
     [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
     containers = service.pop("containers")
     assert service == {
@@ -154,7 +155,7 @@ async def test_the_state_of_a_service_follows_its_containers(agent: Agent) -> No
     await agent.engine.stop(one.container_id, 0.0)
     fallen = await view(agent)
     assert fallen.status == "error"
-    assert [container_status(fallen, r, agent.engine)["status"] for r in fallen.replicas] == ["stopped", "running"]
+    assert [container_status(fallen, r, None)["status"] for r in fallen.replicas] == ["stopped", "running"]
     await agent.carry_out("stop", "r2")
     stopped = await view(agent)
     assert (stopped.status, stopped.overall_health) == ("stopped", Health.UNKNOWN)
@@ -171,12 +172,12 @@ async def test_a_crashing_service_is_restarting_or_in_error(agent: Agent) -> Non
     await agent.engine.restart(container.container_id, 0.0)
     crashing = await view(agent)
     assert crashing.status == "restarting"
-    assert container_status(crashing, crashing.replicas[0], agent.engine)["status"] == "restarting"
+    assert container_status(crashing, crashing.replicas[0], None)["status"] == "restarting"
     container.always = False
     await asyncio.sleep(1)
     ended = await view(agent)
     assert ended.status == "error"
-    status = container_status(ended, ended.replicas[0], agent.engine)
+    status = container_status(ended, ended.replicas[0], None)
     assert (status["status"], status["cpu_percent"], status["memory_mb"]) == ("error", 0.0, 0.0)
 
 
@@ -246,16 +247,32 @@ async def test_figures_come_in_the_order_of_the_replicas(tmp_path: Path) -> None
         assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1", "syn-web-d1-2", "syn-web-d1-3"]
 
 
-async def test_a_container_that_goes_while_it_is_measured_is_left_out_and_other_refusals_are_told(agent: Agent) -> None:
+async def test_metrics_are_of_running_containers_between_two_readings(agent: Agent) -> None:
     await agent.deployed("d1", config={"replicas": 2})
-    agent.engine.refuse("figures", "CONTAINER_NOT_FOUND")
+    first, second = agent.engine.of("web")
+    await agent.engine.stop(first.container_id, 0.0)
     figures = await ask(agent, QueryKind.METRICS, service_id=ServiceId("web"))
-    assert [c["container_name"] for c in figures["containers"]] == ["syn-web-d1-2"]
-    assert figures["containers"][0]["memory_limit_mb"] is None
-    agent.engine.refuse("figures", "METRICS_FAILED")
-    await agent.ask("metrics", "m1", service_id="web")
-    await asyncio.sleep(1)
-    assert agent.local.responses()[0]["error"]["code"] == "METRICS_FAILED"
+    assert figures["containers"] == [
+        {
+            "container_id": second.container_id,
+            "container_name": "syn-web-d1-2",
+            "cpu_percent": 1.25,
+            "memory_used_mb": 3.0,
+            "memory_limit_mb": None,
+            "memory_percent": None,
+            "network_rx_bytes": 1,
+            "network_tx_bytes": 2,
+            "block_read_bytes": 3,
+            "block_write_bytes": 4,
+            "pids": 5,
+        }
+    ]
+
+
+async def test_what_cannot_be_measured_has_no_figures(agent: Agent) -> None:
+    await agent.deployed("d1")
+    agent.engine.refuse("readings", "LOGS_FAILED")
+    assert (await ask(agent, QueryKind.METRICS, service_id=ServiceId("web")))["containers"] == []
 
 
 async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
@@ -275,3 +292,44 @@ async def test_a_plan_tells_the_steps_and_changes_nothing(agent: Agent) -> None:
     with pytest.raises(RequestError) as caught:
         await ask(agent, QueryKind.PLAN, deployment=deployment("d1", env={"OTHER": "1"}))
     assert caught.value.code == "DEPLOYMENT_EXISTS"
+
+
+async def test_top_has_rates_of_each_replica_and_the_requests_of_each_service(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    first, second = agent.engine.of("web")
+    await agent.engine.stop(first.container_id, 0.0)
+    found = await ask(agent, QueryKind.TOP)
+    assert 0 <= found["host"]["cpu_usage_percent"] <= 100 and len(found["host"]["load"]) == 3
+    [service] = found["services"]
+    stopped, runs = service.pop("containers")
+    assert service == {
+        "service_id": "web",
+        "service_name": "web",
+        "project_name": "shop",
+        "status": "error",
+        "restarts": 0,
+        # There is no telemetry process.
+        "requests_per_sec": None,
+        "errors_per_sec": None,
+        "p95_ms": None,
+        "logs_per_sec": None,
+    }
+    assert (stopped["container_name"], stopped["status"], "cpu_percent" in stopped) == ("syn-web-d1", "stopped", False)
+    assert runs == {
+        "container_id": second.container_id,
+        "container_name": "syn-web-d1-2",
+        "status": "running",
+        "health": "unknown",
+        "restart_count": 0,
+        "cpu_percent": 1.25,
+        "cpu_limit": None,
+        "memory_used_mb": 3.0,
+        "memory_limit_mb": None,
+        "memory_percent": None,
+        "network_rx_bytes_per_sec": 0.0,
+        "network_tx_bytes_per_sec": 0.0,
+        "block_read_bytes_per_sec": 0.0,
+        "block_write_bytes_per_sec": 0.0,
+        "pids": 5,
+        "oom_kills": None,
+    }

@@ -116,9 +116,9 @@ async def test_requests_are_bounded_for_each_peer_and_a_refused_exec_is_forgotte
 
 async def test_questions_wait_for_their_turn_and_are_refused_only_after_a_while(agent: Agent) -> None:
     await agent.deployed("d1")
-    hold = agent.engine.hold("figures")
+    hold = agent.engine.hold("has_image")
     for number in range(QUERIES_AT_ONCE):
-        await agent.ask("metrics", f"m{number}", service_id="web")
+        await agent.ask("plan", f"m{number}", **deploy_payload("d2"))
     await agent.ask("status", "waits")
     await agent.send("status", "other")
     await quiet()
@@ -129,9 +129,9 @@ async def test_questions_wait_for_their_turn_and_are_refused_only_after_a_while(
     await asyncio.sleep(2)
     answers = {answer["request_id"]: answer["success"] for answer in agent.local.responses()}
     assert answers == {**{f"m{number}": True for number in range(QUERIES_AT_ONCE)}, "waits": True}
-    hold = agent.engine.hold("figures")
+    hold = agent.engine.hold("has_image")
     for number in range(QUERIES_AT_ONCE):
-        await agent.ask("metrics", f"n{number}", service_id="web")
+        await agent.ask("plan", f"n{number}", **deploy_payload("d2"))
     await agent.ask("status", "late")
     await asyncio.sleep(QUERY_WAIT_SECS + 1)
     assert agent.local.responses()[-1]["error"]["code"] == "BUSY"
@@ -139,9 +139,9 @@ async def test_questions_wait_for_their_turn_and_are_refused_only_after_a_while(
 
 
 async def test_a_query_that_breaks_costs_nobody_else_anything(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
-    agent.engine.bugs["figures"] = ZeroDivisionError("a bug")
     await agent.deployed("d1")
-    await agent.ask("metrics", "m1", service_id="web")
+    agent.engine.bugs["has_image"] = ZeroDivisionError("a bug")
+    await agent.ask("plan", "m1", **deploy_payload("d2"))
     await quiet()
     assert "request failed unexpectedly" in [record.getMessage() for record in caplog.records]
     await agent.ask("status", "s1")

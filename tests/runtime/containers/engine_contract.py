@@ -174,7 +174,6 @@ class EngineContract:
             rig.engine.start(gone),
             rig.engine.restart(gone, 1.0),
             rig.engine.tail(gone, 5),
-            rig.engine.figures(gone),
             rig.engine.execute(gone, ["pwd"], env={}, working_dir=None, deadline_secs=5.0),
         ):
             with pytest.raises(StepFailed) as caught:
@@ -481,18 +480,15 @@ class EngineContract:
 
     async def test_figures_are_those_of_a_running_container(self, rig: Rig) -> None:
         container_id = await rig.running(rig.deployment())
-        figures = await rig.engine.figures(container_id)
-        assert figures is not None
-        assert figures.name == (await rig.seen(container_id)).name
-        assert figures.memory_limit_bytes == 64 * 1024 * 1024
-        assert 0 < figures.memory_bytes < 64 * 1024 * 1024
-        assert figures.cpu_percent >= 0
-        assert figures.pids >= 1
-        quick = rig.engine.quick_figures(await rig.seen(container_id))
-        assert quick is None or (quick[0] >= 0 and quick[1] > 0)
+        seen = await rig.seen(container_id)
+        reading = (await rig.engine.readings([seen]))[container_id]
+        assert reading.memory_limit_bytes == 64 * 1024 * 1024
+        assert 0 < reading.working_set_bytes < 64 * 1024 * 1024
+        assert reading.cpu_ns >= 0 and reading.at_ns > 0
+        assert reading.pids >= 1
         await rig.engine.stop(container_id, 1.0)
-        assert await rig.engine.figures(container_id) is None
-        assert rig.engine.quick_figures(await rig.seen(container_id)) is None
+        assert await rig.engine.readings([seen]) == {}, "also when the caller does not know yet"
+        assert await rig.engine.readings([await rig.seen(container_id)]) == {}
 
     async def test_a_survey_gives_back_the_very_deployments(self, rig: Rig) -> None:
         volume = VolumeMount(name=f"{rig.project}-v", host_path=None, container_path="/v", read_only=True)
@@ -621,12 +617,11 @@ class EngineContract:
             away.remove_releases(rig.service_id, 1.0),
             away.tail(some, 1),
             away.execute(some, ["pwd"], env={}, working_dir=None, deadline_secs=1.0),
-            away.figures(some),
             away.collect_garbage({}, frozenset()),
         ):
             with pytest.raises(RuntimeUnavailable):
                 await attempt
-        assert away.quick_figures(replica(container_id=some, state=ContainerState.EXITED)) is None
+        assert await away.readings([replica(container_id=some), replica(state=ContainerState.EXITED)]) == {}
 
 
 async def _read(engine: ContainerEngine, container_id: ContainerId, wanted: LogRange) -> list[LogLine]:

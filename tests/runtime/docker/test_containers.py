@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from syntra.model.figures import cpu_percent
+from syntra.model.ids import ContainerId
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.errors import BadParameter, Conflict, DockerError, EngineTimeout, NotFound, StreamBroken
-from syntra.runtime.docker.stats import container_figures, is_empty
+from syntra.runtime.docker.stats import container_reading, is_empty
+from tests.narrow import present
 from tests.runtime.docker.fake_engine import Peer, answer, asked, replying
 from tests.runtime.docker.scratch import container, fresh_name
 
@@ -115,23 +118,30 @@ async def test_parallel_removals_all_end_when_it_is_gone(endpoint: Endpoint, ima
 async def test_figures_come_from_the_engine_and_from_cgroup_files_alike(endpoint: Endpoint, image: str) -> None:
     async with container(endpoint, image, ["sh", "-c", "while :; do :; done"]) as made:
         pid = (await made.containers.inspect(made.id)).state.pid
-        first = await made.containers.stats(made.id)
-        second = await made.containers.stats(made.id)
-        figures = container_figures(first, second)
-        assert figures is not None
-        assert 5 < figures.cpu_percent < 150, "one core is busy, as far as others leave it"
-        assert figures.memory_bytes > 0
-        assert figures.memory_limit_bytes > figures.memory_bytes
-        assert figures.pids == 1
-        read = CgroupReader().read(pid)
-        if read is None:
+        container_id = ContainerId(made.id)
+        reader = CgroupReader()
+        before = reader.read(container_id, pid)
+        if before is None:
             pytest.skip("the engine's cgroups are not visible from here")
-        assert read.cpu_usage_ns > 0
-        assert read.memory_bytes > 0
+        first = present(container_reading(await made.containers.stats(made.id)))
+        await asyncio.sleep(1)
+        second = present(container_reading(await made.containers.stats(made.id)))
+        after = present(reader.read(container_id, pid))
+        assert 5 < cpu_percent(first, second) < 150, "one core is busy, as far as others leave it"
+        assert before.cpu_ns <= first.cpu_ns < second.cpu_ns <= after.cpu_ns
+        for name in ("minor_faults", "major_faults"):
+            assert getattr(before, name) <= getattr(first, name) <= getattr(after, name), name
+        # The engine has them in hundredths of a second.
+        assert second.cpu_user_ns == pytest.approx(after.cpu_user_ns, abs=50_000_000)
+        assert (after.pids, after.oom_kills) == (1, 0) and second.pids == 1
+        assert abs(after.working_set_bytes - second.working_set_bytes) < 1024 * 1024
+        assert after.rss_bytes == pytest.approx(second.rss_bytes, abs=65536)
+        assert before.networks == second.networks == {}, "it has no network"
+        assert after.cpu_limit is None
         await made.containers.kill(made.id, "SIGKILL")
         await made.containers.wait(made.id, deadline=20)
         assert is_empty(await made.containers.stats(made.id))
-        assert CgroupReader().read(pid) is None
+        assert reader.read(container_id, pid) is None
 
 
 async def test_an_odd_name_addresses_nothing_else(endpoint: Endpoint) -> None:

@@ -1,0 +1,1 @@
+"""What the agent collects by itself, beside what services send."""
