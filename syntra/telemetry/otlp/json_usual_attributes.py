@@ -34,7 +34,7 @@ _TEXT_HEADS = tuple(f"\x12{_SIZES[1 + len(_SIZES[n]) + n]}\x0a{_SIZES[n]}" for n
 
 
 class Attributes(dict[str, str]):
-    """Encoded fields by the piece of text. It remembers 1024 short pieces, and begins anew after 50,000 others.
+    """Encoded fields by the piece of text. It remembers 1024 short pieces, and forgets them after 50,000 others.
 
     Most attributes of a service have few values, which come first; the others would only push these out.
     """
