@@ -61,7 +61,7 @@ class Known:
 
 
 class FiguresTelling:
-    """Follows one sampler. `run` samples even if the figures are told to no one, so that the last sample is young."""
+    """Follows one sampler. `run` samples even if the figures are sent to no one, so that the last sample is young."""
 
     def __init__(
         self,
