@@ -223,8 +223,11 @@ class GrpcConnection(asyncio.BufferedProtocol):
 
     def _respond(self, stream: int, answer: Answer) -> None:
         self._http2.respond(stream, *answer)
-        if not self._flush_is_due:
-            # Answers of the same cycle of the loop share a write.
+        if not self._http2.has_streams:
+            # The common sender waits for this answer; another cycle of the loop would cost a system call.
+            self._flush()
+        elif not self._flush_is_due:
+            # Answers of the same cycle share a write.
             self._flush_is_due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
