@@ -7,7 +7,7 @@ from h2.connection import H2Connection
 from h2.events import DataReceived as GotData
 from h2.events import ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from syntra.telemetry.otlp.http2.connection import Http2Connection
@@ -81,6 +81,7 @@ class Pair:
         return True
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     requests=st.lists(
         st.tuples(
