@@ -154,7 +154,6 @@ class AgentApp:
             figures = figures_telling(
                 settings,
                 agent_id=identity.agent_id,
-                server_id=identity.server_id,
                 sampler=sampler,
                 deployments=journal,
                 process=telemetry,

@@ -144,7 +144,6 @@ def figures_telling(
     settings: Settings,
     *,
     agent_id: str,
-    server_id: str,
     sampler: Sampler,
     deployments: Deployments,
     process: Process | None,
@@ -158,7 +157,7 @@ def figures_telling(
         deployments,
         interval_secs=wanted.interval_secs,
         process=process if is_on else None,
-        hub=HubFigures(agent_id=agent_id, server_id=server_id, data_dir=settings.data_dir) if has_hub else None,
+        hub=HubFigures(agent_id=agent_id, data_dir=settings.data_dir) if has_hub else None,
         agent={"service.name": "syntra-agent", "service.instance.id": agent_id, "service.version": __version__},
         facts=lambda: facts(settings.data_dir),
     )

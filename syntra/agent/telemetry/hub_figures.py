@@ -6,46 +6,46 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from syntra.agent.figures.sampler import Measured, Sample
 from syntra.model.fields import Json
-from syntra.telemetry.shipping import hub
-from syntra.telemetry.shipping.contract_batches import Payload
 from syntra.utils.host import HostMeter
 from syntra.utils.timestamps import format_ns
 
 log = logging.getLogger(__name__)
 
 MIB = 1024 * 1024
+CONTAINERS_IN_ONE = 500
+"""The most containers of one payload: about 250 kB."""
 
 
 class HubFigures:
     """One agent's samples for the hub. Rates are of the time between two calls of `payloads`."""
 
-    def __init__(self, *, agent_id: str, server_id: str, data_dir: Path) -> None:
+    def __init__(self, *, agent_id: str, data_dir: Path) -> None:
         self._agent_id = agent_id
-        self._server_id = server_id
         self._meter = HostMeter(data_dir)
         self._last_at: float | None = None
 
-    def payloads(self, sample: Sample, containers: Sequence[Measured]) -> Iterator[Mapping[str, Json]]:
-        """The payloads of one sample: more than one only for very many containers."""
+    def payloads(self, sample: Sample, measured: Sequence[Measured]) -> Iterator[Mapping[str, Any]]:
+        """The payloads of one sample: more than one only for very many containers. The shape is that of
+        `telemetry.shipping.hub`, whose libraries the agent does not load."""
         timestamp = format_ns(sample.time_ns)
-        made = hub.payloads(
-            logs=(),
-            errors=(),
-            server=self._server(sample, len(containers)),
-            containers=[_container(measured, timestamp) for measured in containers],
-            server_id=self._server_id,
-            agent_id=self._agent_id,
-            container_ids={},
-            new_id=lambda: f"bat_{uuid.uuid4().hex}",
-        )
-        for one in made:
-            if isinstance(one, Payload):
-                yield one.payload
-            else:
-                log.warning("figures are too large for a frame", extra={"containers": len(containers)})
+        containers = [_container(one, timestamp) for one in measured]
+        server = self._server(sample, len(containers))
+        for start in range(0, max(1, len(containers)), CONTAINERS_IN_ONE):
+            metrics: dict[str, Json] = {"containers": [*containers[start : start + CONTAINERS_IN_ONE]]}
+            if server is not None and start == 0:
+                metrics["server"] = server
+            yield {
+                "batch_id": f"bat_{uuid.uuid4().hex}",
+                "agent_id": self._agent_id,
+                "compression": "none",
+                "metrics": metrics,
+                "logs": [],
+                "events": [],
+            }
 
     def _server(self, sample: Sample, count: int) -> dict[str, Json] | None:
         host = sample.host

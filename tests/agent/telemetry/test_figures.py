@@ -12,7 +12,7 @@ import pytest
 
 from syntra.agent.messages import PeerGone
 from syntra.agent.telemetry.figures import FiguresTelling, host_resource
-from syntra.agent.telemetry.hub_figures import HubFigures
+from syntra.agent.telemetry.hub_figures import CONTAINERS_IN_ONE, HubFigures
 from syntra.model.fields import Json
 from syntra.telemetry.collect.figures.message import parse_message
 from syntra.utils.host import facts
@@ -53,7 +53,7 @@ async def telling(directory: Path, heard: Heard, **changes: Any) -> AsyncIterato
         options: dict[str, Any] = {
             "interval_secs": INTERVAL_SECS,
             "process": heard,
-            "hub": HubFigures(agent_id="agt_1", server_id="srv_1", data_dir=directory),
+            "hub": HubFigures(agent_id="agt_1", data_dir=directory),
             "agent": {"service.name": "syntra-agent"},
             "facts": lambda: facts(directory),
             **changes,
@@ -127,3 +127,17 @@ async def test_an_engine_that_is_away_costs_only_its_containers(tmp_path: Path) 
         await asyncio.sleep(INTERVAL_SECS)
     assert [len(parse_message(fields).containers) for _, fields in heard.messages] == [1, 0]
     assert parse_message(heard.messages[-1][1]).host is not None
+
+
+async def test_very_many_containers_take_several_payloads(tmp_path: Path) -> None:
+    hub = HubFigures(agent_id="agt_1", data_dir=tmp_path)
+    async with telling(tmp_path, Heard()) as agent:
+        sample = await agent.sampler.sample()
+        [measured] = sample.containers.values()
+        found = list(hub.payloads(sample, [measured] * (CONTAINERS_IN_ONE + 1)))
+        none = list(hub.payloads(sample, []))
+    assert [len(one["metrics"]["containers"]) for one in found] == [CONTAINERS_IN_ONE, 1]
+    assert ["server" in one["metrics"] for one in found] == [True, False]
+    assert [one["metrics"]["server"]["container_count"] for one in none] == [0]
+    for payload in (*found, *none):
+        assert list(shapes.TELEMETRY_BATCH(payload, "batch")) == []
