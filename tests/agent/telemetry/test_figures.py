@@ -26,7 +26,7 @@ INTERVAL_SECS = 15.0
 
 
 class Heard:
-    """The telemetry process and the control plane at once: what they were told, and when."""
+    """The telemetry process and the control plane at once: what they receive, and when."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[float, Mapping[str, Any]]] = []
