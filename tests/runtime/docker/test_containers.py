@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from syntra.model.container import Container, ContainerState
 from syntra.model.figures import cpu_percent
-from syntra.model.ids import ContainerId
+from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.errors import BadParameter, Conflict, DockerError, EngineTimeout, NotFound, StreamBroken
+from syntra.runtime.docker.readings import Readings
 from syntra.runtime.docker.stats import container_reading, is_empty
 from tests.narrow import present
 from tests.runtime.docker.fake_engine import Peer, answer, asked, replying
@@ -196,3 +199,28 @@ async def test_the_deadline_of_a_stop_exceeds_its_grace(tmp_path: Path) -> None:
     async with asked(tmp_path, replying(b"HTTP/1.1 204 No Content\r\n\r\n")) as (engine, client):
         assert await Containers(client).stop("x", 2.2)
         assert engine.requests[0].target == "/v1.41/containers/x/stop?t=3"
+
+
+async def test_where_cgroup_files_are_out_of_reach_the_engine_is_asked(
+    endpoint: Endpoint, image: str, tmp_path: Path
+) -> None:
+    async with container(endpoint, image, FOREVER) as made:
+        details = await made.containers.inspect(made.id)
+        running = Container(
+            container_id=ContainerId(made.id),
+            name=made.name,
+            service_id=ServiceId("svc"),
+            deployment_id=DeploymentId("d1"),
+            index=1,
+            spec_hash="",
+            state=ContainerState.RUNNING,
+            created_ns=0,
+            pid=details.state.pid,
+        )
+        gone = replace(running, container_id=ContainerId("0" * 64))
+        away = Readings(made.containers, CgroupReader(cgroup_root=tmp_path))
+        found = await away.read([running, gone, replace(running, state=ContainerState.EXITED)])
+        assert found.keys() == {running.container_id}
+        assert found[running.container_id].memory_bytes > 0
+        here = await Readings(made.containers, CgroupReader()).read([running])
+        assert here[running.container_id].cpu_ns >= found[running.container_id].cpu_ns
