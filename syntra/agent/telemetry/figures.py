@@ -74,7 +74,7 @@ class FiguresTelling:
         agent: Mapping[str, str],
         facts: Callable[[], HostFacts],
     ) -> None:
-        """`process` and `hub` are None where nothing is to be told. `agent` has the attributes that name
+        """`process` and `hub` are None if they receive nothing. `agent` has the attributes that name
         the agent. `facts` reads the facts of the host, and may block."""
         self._sampler = sampler
         self._deployments = deployments
@@ -100,7 +100,7 @@ class FiguresTelling:
                 await self._tell(await self._sampler.sample(), connection)
             except AgentError as failed:
                 log.error("cannot tell figures", extra={"reason": str(failed)})
-            # At equal distances, without those that were missed.
+            # At equal distances; a moment that was missed is not made up for.
             due = max(due + self._interval_secs, clock())
             await asyncio.sleep(due - clock())
 
