@@ -12,6 +12,7 @@ from typing import Any
 
 from syntra.update import layout
 from tests.e2e.agent_process import AgentProcess
+from tests.engine import wait_until
 
 RESTART_SECS = 0.2
 
@@ -36,6 +37,10 @@ class SupervisedAgent(AgentProcess):
         self._start_secs = start_secs
         self._is_stopping = threading.Event()
         self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self.launch()
+        wait_until(self._answers, "the agent's socket", self._start_secs)
 
     def launch(self) -> None:
         first = threading.Event()

@@ -84,7 +84,7 @@ def staged(folder: Path, version: str, program: Path, more: str = "") -> Iterato
         )
         # Where a compiled program unpacks itself.
         environment = {"XDG_CACHE_HOME": str(folder / "cache")}
-        options: dict[str, Any] = {"kind": SupervisedAgent, "root": root, "start_secs": 25.0}
+        options: dict[str, Any] = {"kind": SupervisedAgent, "root": root, "start_secs": 30.0}
         with enrolled(
             folder / "agent", plane, server_id=server_id, config=config, environment=environment, **options
         ) as agent:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from syntra.update.layout import root_of
+from syntra.update.layout import PROGRAM, root_of
 
 _SUPERVISED = ("INVOCATION_ID", "RC_SVCNAME")
 """Set by systemd (systemd.exec(5)) and by OpenRC."""
@@ -32,6 +32,14 @@ def own_root() -> Path | None:
     Call it at the start: an update changes the links that lead here.
     """
     return root_of(own_file())
+
+
+def unpack_directory() -> Path | None:
+    """Where compiled programs of this user unpack themselves, each to a directory of its own; None if not compiled."""
+    if not is_compiled():
+        return None
+    folder = Path("/proc/self/exe").readlink().parent.parent
+    return folder if folder.name == PROGRAM else None
 
 
 def is_supervised(environ: Mapping[str, str]) -> bool:
