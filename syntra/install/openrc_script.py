@@ -28,9 +28,8 @@ export XDG_CACHE_HOME={places.CACHE}
 extra_started_commands="reload"
 
 depend() {{
-    need localmount
     use net dns logger
-    after docker firewall
+    after localmount docker firewall
 }}
 
 start_pre() {{
