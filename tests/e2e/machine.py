@@ -43,12 +43,13 @@ SYSTEMD = Recipe(
     start=("--boot",),
     is_ready="case $(systemctl is-system-running) in running | degraded) ;; *) exit 1 ;; esac",
 )
+_OPENRC_STATE = "mkdir -p /run/openrc && touch /run/openrc/softlevel && rc-status >/dev/null 2>&1"
 OPENRC = Recipe(
     name="openrc-root-1",
     packages="openrc,curl,ca-certificates,openssl",
-    # OpenRC starts services without its own boot when this file says that a runlevel is reached.
-    start=("--as-pid2", "sh", "-c", "mkdir -p /run/openrc && touch /run/openrc/softlevel && exec sleep infinity"),
-    is_ready="test -e /run/openrc/softlevel",
+    # Instead of a boot: a runlevel counts as reached, and rc-status makes OpenRC's directories of states.
+    start=("--as-pid2", "sh", "-c", f"{_OPENRC_STATE}; touch /run/is-up; exec sleep infinity"),
+    is_ready="test -e /run/is-up",
 )
 
 
