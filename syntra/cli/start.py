@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import sys
 
@@ -22,6 +23,8 @@ def run(args: argparse.Namespace) -> int:
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
     loaded = load(args.config, environ=os.environ, command_line=command_line)
+    # systemd's watchdog ends a stuck agent with SIGABRT; this writes the stacks of all threads to the standard error.
+    faulthandler.enable()
     redactor = Redactor()
     log = _logging(loaded, redactor)
     try:

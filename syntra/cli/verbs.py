@@ -30,6 +30,8 @@ SUMMARIES = {
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
     "update": "install a newer version of the agent",
     "config": "check or show the configuration",
+    "install": "make this binary a service of the machine, and connect it to a control plane",
+    "uninstall": "remove the agent from the machine; services keep running",
     "controlplane": "run the reference control plane",
 }
 
@@ -127,6 +129,14 @@ def load(name: str) -> Verb:
             from syntra.cli import config
 
             return config
+        case "install":
+            from syntra.cli import install
+
+            return install
+        case "uninstall":
+            from syntra.cli import uninstall
+
+            return uninstall
         case "controlplane":
             from syntra.cli import controlplane
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+import syntra
+from tests.e2e.installed_machine import NEXT_VERSION
 from tests.engine import missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +29,35 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def built_binary() -> Path:
     """The path of dist/syntra-agent, compiled from these sources; quick when it is already there."""
-    ended = subprocess.run([ROOT / "scripts/build"], capture_output=True, text=True, check=False, timeout=1800)
+    return _build([str(ROOT / "scripts/build")], ROOT)
+
+
+@pytest.fixture(scope="session")
+def next_binary(built_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sources, compiled as the version after this one; quick when it is already there.
+
+    A mount namespace shows the compiler another version and another dist/. The paths stay the same, so the C
+    compiler's cache has nearly everything.
+    """
+    if os.geteuid() != 0:
+        missing("only root can build a second version of the binary")
+    source = ROOT / "syntra/__init__.py"
+    other = tmp_path_factory.mktemp("next") / "init.py"
+    other.write_text(source.read_text().replace(f'"{syntra.__version__}"', f'"{NEXT_VERSION}"'))
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "syntra-tests"
+    dist = caches / "next-dist"
+    dist.mkdir(parents=True, exist_ok=True)
+    mounts = f"mount --bind {other} {source} && mount --bind {dist} {ROOT / 'dist'}"
+    command = ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {ROOT / 'scripts/build'}"]
+    return _build(command, ROOT, below=dist)
+
+
+def _build(command: Sequence[str], folder: Path, below: Path | None = None) -> Path:
+    """Run a build; the path of its result, which is in `below` instead of dist/ if that is given."""
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if ended.returncode == TOOLS_MISSING:
         missing(f"cannot build the binary: {ended.stderr.strip()}")
     if ended.returncode != 0:
         pytest.fail(f"scripts/build ended with {ended.returncode}:\n{ended.stderr}", pytrace=False)
-    return ROOT / str(json.loads(ended.stdout.splitlines()[-1])["path"])
+    path = str(json.loads(ended.stdout.splitlines()[-1])["path"])
+    return below / Path(path).name if below is not None else folder / path

@@ -75,6 +75,13 @@ PURE = (
     "syntra/telemetry/shipping/frame_limits.py",
     "syntra/telemetry/shipping/hub.py",
     "syntra/telemetry/shipping/tail.py",
+    "syntra/install/actions.py",
+    "syntra/install/first_configuration.py",
+    "syntra/install/observed.py",
+    "syntra/install/openrc_script.py",
+    "syntra/install/plan.py",
+    "syntra/install/removal.py",
+    "syntra/install/systemd_unit.py",
 )
 """Modules that compute only: what they need to know about the world, the time and chance arrives as arguments."""
 

@@ -1,7 +1,8 @@
 """Loads settings from a file, the environment and the command line, with the origin of every value.
 
-Precedence, lowest first: default, file, environment, command line. The token has two more places, below the file:
-`control_plane.token_file`, then `$CREDENTIALS_DIRECTORY/token` (systemd's LoadCredential=).
+Precedence, lowest first: default, file, environment, command line. The token has more places, below the file:
+`control_plane.token_file`, then `$CREDENTIALS_DIRECTORY/token` (systemd's LoadCredential=), then the file `token` in
+the directory of the configuration file.
 """
 
 from __future__ import annotations
@@ -163,6 +164,10 @@ def _find_token(
         # systemd keeps this directory private; an ACL may set group bits on its files, so do not check them.
         found = _read_token(Path(directory, "token"), source, "control_plane.token", private=False)
         origins["control_plane.token"] = "credential"
+    else:
+        # `syntra-agent install` puts it there; services of systemd get the same file as a credential.
+        found = _read_token(Path(source).with_name("token"), source, "control_plane.token", private=True)
+        origins["control_plane.token"] = "token file"
     if found is None:
         raise ConfigurationError(
             source, "control_plane.token: is missing although an endpoint is set; set control_plane.token_file"

@@ -209,10 +209,12 @@ def test_the_path_is_the_argument_then_the_variable_then_the_default() -> None:
     assert configuration_path(None, {"SYNTRA_CONFIG": ""}) == (DEFAULT_PATH, False)
 
 
-def test_the_token_has_four_places_in_this_order(tmp_path: Path) -> None:
-    write(tmp_path / "token", "from-credential\n")
+def test_the_token_has_five_places_in_this_order(tmp_path: Path) -> None:
+    (tmp_path / "credentials").mkdir()
+    write(tmp_path / "credentials/token", "from-credential\n")
+    write(tmp_path / "token", "from-beside\n").chmod(0o600)
     token_file = write(tmp_path / "other", "from-token-file\n")
-    credential = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    credential = {"CREDENTIALS_DIRECTORY": str(tmp_path / "credentials")}
     with_file = ENDPOINT + f"control_plane.token_file = '{token_file}'\n"
     with_token = with_file + "control_plane.token = 'from-file'\n"
     for text, environ, token, origin in (
@@ -220,6 +222,7 @@ def test_the_token_has_four_places_in_this_order(tmp_path: Path) -> None:
         (with_token, credential, "from-file", "file"),
         (with_file, credential, "from-token-file", "token file"),
         (ENDPOINT, credential, "from-credential", "credential"),
+        (ENDPOINT, {}, "from-beside", "token file"),
     ):
         loaded = loaded_from(tmp_path, text, **environ)
         assert loaded.settings.control_plane is not None
