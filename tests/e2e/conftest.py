@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.program import GIVEN
 from tests.engine import missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,14 +19,20 @@ TOOLS_MISSING = 3
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A first build takes minutes; a test's own time limit starts after it."""
     for item in items:
-        if "built_binary" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+        if {"built_binary", "artifacts"} & set(getattr(item, "fixturenames", ())) and item.get_closest_marker(
+            "timeout"
+        ) is None:
             item.add_marker(pytest.mark.timeout(120, func_only=True))
 
 
 @pytest.fixture(scope="session")
 def built_binary() -> Path:
-    """The path of dist/syntra-agent, compiled from these sources; quick when it is already there."""
-    ended = subprocess.run([ROOT / "scripts/build"], capture_output=True, text=True, check=False, timeout=1800)
+    """The file under test; else dist/syntra-agent-quick, built from these sources if it is not there yet."""
+    if GIVEN:
+        return Path(GIVEN).resolve()
+    ended = subprocess.run(
+        [ROOT / "scripts/build", "--quick"], capture_output=True, text=True, check=False, timeout=1800
+    )
     if ended.returncode == TOOLS_MISSING:
         missing(f"cannot build the binary: {ended.stderr.strip()}")
     if ended.returncode != 0:
