@@ -1,4 +1,4 @@
-"""`version`: the version, and the platform it runs on."""
+"""`version`: the version, and the platform it runs on; with --verbose, what the program was built from."""
 
 from __future__ import annotations
 
@@ -7,27 +7,75 @@ import os
 import sys
 
 from syntra import __version__
+from syntra.cli.build_facts import SOURCE, BuildFacts, build_facts, program_folder
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json
 from syntra.cli.terminal import out, out_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--json."""
+    """--json, --verbose."""
     add_json(parser)
+    parser.add_argument("--verbose", action="store_true", help="show the commit, the target and the libraries too")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the version. Uses no file, agent or engine."""
+    """Print the version. Uses no agent or engine."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     arch = os.uname().machine
     # The compiler defines this name in every module that it compiles.
     compiled = "__compiled__" in globals()
+    described: dict[str, object] = {
+        "version": __version__,
+        "python": python,
+        "arch": arch,
+        "libc": libc(),
+        "compiled": compiled,
+    }
+    facts = (build_facts(program_folder()) if compiled else installed()) if args.verbose else None
+    if facts is not None:
+        described |= verbose(facts)
     if args.json:
-        out_json({"version": __version__, "python": python, "arch": arch, "libc": libc(), "compiled": compiled})
+        out_json(described)
     else:
         out(f"syntra-agent {__version__} (python {python}, {arch}, {libc()})")
+    if facts is not None and not args.json:
+        for name in ("commit", "date", "target", "file"):
+            out(f"{name}: {described[name] or 'unknown'}")
+        out("libraries:")
+        for name, version in sorted(facts.libraries.items(), key=lambda item: item[0].lower()):
+            out(f"  {name} {version}")
     return ExitCode.OK
+
+
+def verbose(facts: BuildFacts) -> dict[str, object]:
+    """The additional facts; `file` is the downloaded one, as the launcher names it."""
+    return {
+        "commit": facts.commit,
+        "date": facts.date,
+        "target": facts.target,
+        "file": os.environ.get("SYNTRA_BINARY") or sys.argv[0],
+        "libraries": facts.libraries,
+    }
+
+
+def installed() -> BuildFacts:
+    """An installation from source: the versions of the packages that it finds."""
+    from importlib import metadata  # expensive to import, and a compiled program never asks
+
+    try:
+        wanted = metadata.requires("syntra-agent") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    names = [line.split(";")[0] for line in wanted if "extra ==" not in line]
+    libraries = {}
+    for line in names:
+        name = line.split(">")[0].split("=")[0].strip()
+        try:
+            libraries[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return BuildFacts(commit="", date="", target=SOURCE, libraries=libraries)
 
 
 def libc() -> str:

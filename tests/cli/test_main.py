@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from syntra import __version__
+from syntra.cli.build_facts import BuildFacts, build_facts
 from syntra.cli.exit_codes import EPILOG, ExitCode
 from syntra.cli.main import main
 from syntra.cli.verbs import SUMMARIES, load
@@ -31,6 +33,24 @@ def test_version_says_what_this_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(described) == {"version", "python", "arch", "libc", "compiled"}
     assert described["libc"] in ("glibc", "musl")
     assert described["compiled"] is False
+
+
+def test_a_verbose_version_names_the_libraries_of_a_source_installation(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "version", "--verbose", "--json")
+    described = json.loads(out)
+    assert code == 0
+    assert described["target"] == "source"
+    assert described["libraries"]["websockets"] == metadata.version("websockets")
+    _, out, _ = run(capsys, "version", "--verbose")
+    assert out.startswith(f"syntra-agent {__version__} (python 3.")
+    assert "\ntarget: source\n" in out
+    assert f"\n  orjson {metadata.version('orjson')}\n" in out
+
+
+def test_a_verbose_version_shows_what_the_build_wrote(tmp_path: Path) -> None:
+    written = {"commit": "c0ffee", "date": "2026-11-30T00:00:00Z", "target": "x86_64-unknown-linux-musl"}
+    (tmp_path / "build.json").write_text(json.dumps({**written, "version": "9", "libraries": {"openssl": "3.5.7"}}))
+    assert build_facts(tmp_path) == BuildFacts(**written, libraries={"openssl": "3.5.7"})
 
 
 def test_version_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:

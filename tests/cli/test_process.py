@@ -52,7 +52,7 @@ def test_version_loads_neither_asyncio_nor_other_verbs() -> None:
         [sys.executable, "-c", heavy + program], cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True
     )
     loaded = result.stdout.splitlines()[-1]
-    ours = ("exit_codes", "main", "options", "parser", "terminal", "verbs", "version")
+    ours = ("build_facts", "exit_codes", "main", "options", "parser", "terminal", "verbs", "version")
     assert loaded == str([f"syntra.cli.{name}" for name in ours])
 
 

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.e2e.program import AGENT
 from tests.engine import SOCKET, wait_until
 
 START_SECS = 15.0
@@ -31,7 +31,7 @@ class AgentProcess:
         engine_socket: str = SOCKET,
         config: str = "",
         environment: Mapping[str, str] | None = None,
-        command: Sequence[str] = (sys.executable, "-m", "syntra"),
+        command: Sequence[str] = AGENT,
         cwd: Path | None = None,
         inherited: Mapping[str, str] | None = None,
     ) -> None:

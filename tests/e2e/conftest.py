@@ -12,6 +12,7 @@ import pytest
 
 import syntra
 from tests.e2e.installed_machine import NEXT_VERSION
+from tests.e2e.program import GIVEN
 from tests.engine import missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,22 +23,26 @@ TOOLS_MISSING = 3
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A first build takes minutes; a test's own time limit starts after it."""
     for item in items:
-        if "built_binary" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+        if {"built_binary", "artifacts"} & set(getattr(item, "fixturenames", ())) and item.get_closest_marker(
+            "timeout"
+        ) is None:
             item.add_marker(pytest.mark.timeout(120, func_only=True))
 
 
 @pytest.fixture(scope="session")
 def built_binary() -> Path:
-    """The path of dist/syntra-agent, compiled from these sources; quick when it is already there."""
-    return _build([str(ROOT / "scripts/build")], ROOT)
+    """The file under test; else dist/syntra-agent-quick, built from these sources if it is not there yet."""
+    if GIVEN:
+        return Path(GIVEN).resolve()
+    return _build([str(ROOT / "scripts/build"), "--quick"], ROOT)
 
 
 @pytest.fixture(scope="session")
 def next_binary(built_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same sources, compiled as the version after this one; quick when it is already there.
+    """The same sources, built as the version after this one if it is not there yet.
 
-    A mount namespace shows the compiler another version and another dist/. The paths stay the same, so the C
-    compiler's cache has nearly everything.
+    A mount namespace shows the build another version and another dist/. The paths stay the same, so the caches have
+    nearly everything.
     """
     if os.geteuid() != 0:
         missing("only root can build a second version of the binary")
@@ -48,7 +53,7 @@ def next_binary(built_binary: Path, tmp_path_factory: pytest.TempPathFactory) ->
     dist = caches / "next-dist"
     dist.mkdir(parents=True, exist_ok=True)
     mounts = f"mount --bind {other} {source} && mount --bind {dist} {ROOT / 'dist'}"
-    command = ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {ROOT / 'scripts/build'}"]
+    command = ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {ROOT / 'scripts/build'} --quick"]
     return _build(command, ROOT, below=dist)
 
 

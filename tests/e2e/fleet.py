@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from urllib.parse import urlencode
 
 from tests.controlplane.client import ControlPlaneClient
 from tests.e2e.agent_process import AgentProcess
+from tests.e2e.program import AGENT
 from tests.e2e.served_images import ServedImages, served_images
 from tests.engine import API, SOCKET, UnixConnection, api, wait_until
 
@@ -35,7 +35,7 @@ class ControlPlaneProcess:
         self,
         folder: Path,
         *,
-        command: Sequence[str] = (sys.executable, "-m", "syntra"),
+        command: Sequence[str] = AGENT,
         cwd: Path | None = None,
         inherited: Mapping[str, str] | None = None,
     ) -> None:

@@ -42,7 +42,7 @@ def test_the_binary_receives_keeps_and_ships_telemetry(built_binary: Path, tmp_p
     away: Mapping[str, Any] = {
         "command": [str(alone)],
         "cwd": ELSEWHERE,
-        "inherited": clean_environment(XDG_CACHE_HOME=str(cache)),
+        "inherited": clean_environment(SYNTRA_RUNTIME_DIR=str(cache)),
     }
     with (
         span_names_endpoint() as endpoint,
@@ -138,7 +138,7 @@ class LonelyProcess:
         with theirs, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 [*program, VERB, str(theirs.fileno())],
-                env=clean_environment(XDG_CACHE_HOME=str(folder)),
+                env=clean_environment(SYNTRA_RUNTIME_DIR=str(folder)),
                 cwd=ROOT,
                 pass_fds=[theirs.fileno()],
                 stderr=errors,

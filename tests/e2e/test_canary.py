@@ -27,6 +27,7 @@ from tests.contract import shapes
 from tests.contract.scripted_plane import ACK, Link, ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.canaries import Canaries, ProcessWatch, forms, new_canary
+from tests.e2e.program import AGENT
 from tests.e2e.served_images import ServedImages, served_images
 from tests.e2e.telemetry_stage import free_ports
 from tests.engine import api, wait_until
@@ -122,7 +123,7 @@ class Stage:
 
     def command_line(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [sys.executable, "-m", "syntra", "--config", self.agent.config, *arguments],
+            [*AGENT, "--config", self.agent.config, *arguments],
             env={k: v for k, v in os.environ.items() if not k.startswith("SYNTRA_")},
             capture_output=True,
             check=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import pytest
 
 from tests.e2e.agent_process import AgentProcess, LocalClient
 from tests.e2e.load import Load
+from tests.e2e.program import AGENT
 from tests.e2e.traffic_stage import Stage
 from tests.engine import busybox_tar, cleanup, new_token, progress, raw, require_engine, wait_until
 from tests.networking.real_traefik import RealTraefik
@@ -123,7 +123,7 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
         deploy.until("50 % of the requests, held for ")
         half = spread(stage)
         # As a person does it.
-        command = [sys.executable, "-m", "syntra", "--config", str(stage.agent.config), "promote", stage.service]
+        command = [*AGENT, "--config", str(stage.agent.config), "promote", stage.service]
         told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert (told.returncode, "will get all traffic once it is healthy" in told.stdout) == (0, True), told
         report = deploy.end()

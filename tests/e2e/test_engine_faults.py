@@ -8,7 +8,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.private_engine import PrivateEngine
+from tests.e2e.program import AGENT
 from tests.engine import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
@@ -53,7 +53,7 @@ def agent(engine: PrivateEngine, tmp_path: Path) -> Iterator[AgentProcess]:
 
 def inside(engine: PrivateEngine) -> dict[str, Any]:
     """How an agent of this engine is started: in its network, so that health checks reach the containers."""
-    return {"engine_socket": str(engine.socket), "command": (*engine.inside, sys.executable, "-m", "syntra")}
+    return {"engine_socket": str(engine.socket), "command": (*engine.inside, *AGENT)}
 
 
 def payload(service: str, version: str = "v1", **changes: Any) -> dict[str, Any]:
@@ -245,7 +245,7 @@ def test_a_second_agent_on_the_same_folder_is_refused_in_one_line(
     other.write_text(f'data_dir = "{agent.data_dir}"\nsocket = "/tmp/syntra-{uuid.uuid4().hex[:12]}.sock"\n')
     other.chmod(0o600)
     ended = subprocess.run(
-        [sys.executable, "-m", "syntra", "--config", other, "start"],
+        [*AGENT, "--config", other, "start"],
         env={**os.environ, "DOCKER_HOST": f"unix://{engine.socket}"},
         capture_output=True,
         text=True,

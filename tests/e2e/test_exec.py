@@ -12,7 +12,6 @@ import select
 import signal
 import struct
 import subprocess
-import sys
 import termios
 import time
 import uuid
@@ -24,6 +23,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
+from tests.e2e.program import AGENT
 from tests.engine import busybox_image, cleanup, new_token, require_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(180)]
@@ -40,7 +40,7 @@ class Stage:
     service: str
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "syntra", "--socket", str(self.agent.socket), "exec", *words]
+        return [*AGENT, "--socket", str(self.agent.socket), "exec", *words]
 
     def exec(self, *words: str, stdin: Any = subprocess.DEVNULL) -> subprocess.CompletedProcess[bytes]:
         given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}

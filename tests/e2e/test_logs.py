@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
+from tests.e2e.program import AGENT
 from tests.engine import busybox_image, cleanup, containers_of, new_token, require_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(120)]
@@ -30,7 +30,7 @@ class Stage:
     token: str
 
     def logs(self, *options: str) -> list[str]:
-        command = [sys.executable, "-m", "syntra", "--socket", str(self.agent.socket), "logs", *options, "web"]
+        command = [*AGENT, "--socket", str(self.agent.socket), "logs", *options, "web"]
         ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
         return ended.stdout.splitlines()
 

@@ -6,7 +6,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.named_services import ANSWER, LoopInside, RememberingClient, Stage, Upstream
 from tests.e2e.private_engine import PrivateEngine
+from tests.e2e.program import AGENT
 from tests.engine import api, busybox_image, cleanup, missing, new_token, require_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
@@ -192,7 +192,7 @@ def test_a_firewall_between_containers_and_the_agent_is_said_with_the_rule_that_
             subprocess.run([*engine.inside, "iptables", change, "INPUT", *drop], check=True)
 
         rule("-I")
-        command = (*engine.inside, sys.executable, "-m", "syntra")
+        command = (*engine.inside, *AGENT)
         with AgentProcess(tmp_path, engine_socket=str(engine.socket), command=command, config=CONFIG) as agent:
             stage = Stage(token="walled", agent=agent)
 

@@ -7,7 +7,6 @@ import json
 import re
 import socket
 import subprocess
-import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import pytest
 
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.kill_proxy import KillProxy, Trap, When
+from tests.e2e.program import AGENT
 from tests.e2e.traefik_image import traefik_image
 from tests.engine import SOCKET, api, busybox_image, cleanup, new_token, require_engine, start_container, wait_until
 from tests.networking.own_certificates import peer_certificate, self_signed
@@ -60,7 +60,7 @@ class Bench:
 
     def cli(self, agent: AgentProcess, *words: str) -> tuple[int, str]:
         """The verb as a person runs it; exit code and everything it said."""
-        command = [sys.executable, "-m", "syntra", "--socket", str(agent.socket), "proxy", *words]
+        command = [*AGENT, "--socket", str(agent.socket), "proxy", *words]
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
         return ended.returncode, ended.stdout + ended.stderr
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
+from tests.e2e.program import AGENT
 from tests.engine import api, busybox_image, cleanup, new_token, require_engine, wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
@@ -28,7 +28,7 @@ class Stage:
 
     def run(self, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
         """The command line, against the agent's socket."""
-        argv = [sys.executable, "-m", "syntra", "--socket", str(self.agent.socket), *words]
+        argv = [*AGENT, "--socket", str(self.agent.socket), *words]
         return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, timeout=200)
 
     def file(self, *, timeout: int = 120, **keys: Any) -> str:
@@ -168,7 +168,7 @@ def test_a_release_command_runs_before_the_new_version_and_its_failure_changes_n
 
 def test_a_release_command_goes_on_while_the_agent_is_killed_and_is_not_run_again(stage: Stage) -> None:
     text = migration(stage, "sleep 4; echo once >> /data/runs")
-    argv = [sys.executable, "-m", "syntra", "deploy", "-", "--socket", str(stage.agent.socket)]
+    argv = [*AGENT, "deploy", "-", "--socket", str(stage.agent.socket)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as deploy:
         assert deploy.stdin is not None
         deploy.stdin.write(text.encode())

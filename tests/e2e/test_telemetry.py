@@ -22,6 +22,7 @@ import zstandard
 from tests.contract.scripted_plane import ScriptedPlane
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.fleet import Fleet, fleet
+from tests.e2e.program import AGENT
 from tests.e2e.telemetry_stage import (
     ARRIVES_SECS,
     SpanSender,
@@ -171,7 +172,7 @@ def test_a_container_cannot_claim_to_be_another_service(product: Fleet) -> None:
 
 
 def command_line(product: Fleet, *words: str, timeout: float = 20) -> str:
-    command = [sys.executable, "-m", "syntra", "--socket", str(product.agent.socket), *words]
+    command = [*AGENT, "--socket", str(product.agent.socket), *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True)
     return done.stdout
 
@@ -179,7 +180,7 @@ def command_line(product: Fleet, *words: str, timeout: float = 20) -> str:
 def test_status_and_tail_show_what_comes_in(product: Fleet) -> None:
     name = f"seen-{uuid.uuid4().hex[:8]}"
     tail = subprocess.Popen(
-        [sys.executable, "-m", "syntra", "--socket", str(product.agent.socket), "telemetry", "tail", "--service", name],
+        [*AGENT, "--socket", str(product.agent.socket), "telemetry", "tail", "--service", name],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -237,7 +238,7 @@ def test_a_stop_ships_what_waits_before_the_connection_closes(tmp_path: Path) ->
             connection.close()
             view = json.loads(
                 subprocess.run(
-                    [sys.executable, "-m", "syntra", "--socket", agent.socket, "telemetry", "status", "--json"],
+                    [*AGENT, "--socket", agent.socket, "telemetry", "status", "--json"],
                     check=True,
                     capture_output=True,
                     timeout=30,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from syntra.networking.file_writer import FILE_NAME
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.load import Load, RouteWatch
 from tests.e2e.private_engine import PrivateEngine
+from tests.e2e.program import AGENT
 from tests.e2e.web_service import image_tar, instructions, web_image
 from tests.engine import SOCKET, api, cleanup, new_token
 from tests.networking.real_traefik import RealTraefik
@@ -137,7 +137,7 @@ def staged(
                 'entrypoints = ["web"]\ncert_resolver = ""\nhttps_redirect_entrypoint = ""\n'
                 f"drain_seconds = {drain_secs}\n"
             )
-            command = (*inside, sys.executable, "-m", "syntra")
+            command = (*inside, *AGENT)
             with AgentProcess(folder / "agent", config=config, engine_socket=str(socket), command=command) as agent:
                 yield Stage(token=token, agent=agent, proxy=proxy, engine=engine)
     finally:

@@ -107,9 +107,11 @@ PREFIX = "SYNTRA_"
 
 NOT_KEYS = frozenset(
     {
+        "SYNTRA_BINARY",  # the downloaded file, set by the launcher of the compiled program
         "SYNTRA_CONFIG",  # the file's path
         "SYNTRA_PEERS",  # a development aid
         "SYNTRA_REGISTRY_PASSWORD",  # the deploy verb's password
+        "SYNTRA_RUNTIME_DIR",  # where the launcher unpacks the compiled program
         # Services have these in their environment; an agent that runs inside one is not misconfigured.
         "SYNTRA_DEPLOYMENT_ID",
         "SYNTRA_OTLP_ENDPOINT",
