@@ -167,6 +167,13 @@ def test_openmetrics_has_start_times_exemplars_units_and_more_types() -> None:
         )
 
 
+def test_blanks_around_the_tokens_of_the_text_format_mean_nothing() -> None:
+    # Prometheus 2 takes blanks at the start of a line for a part of the name; the format's description does not.
+    scraped = read('  a\t{ b = "c" , } \t 1 \n\t# TYPE a counter\n a 2  5 \n')
+    assert series(data for data, _ in scraped.data) == {'a {"b": "c"}': 1, "a {}": 2}
+    assert metrics(scraped)["a"].sum.data_points[1].time_unix_nano == 5_000_000
+
+
 def test_names_and_labels_may_be_any_text() -> None:
     page = '# TYPE "my.metric" counter\n{"my.metric","label.one"="a\\"\\\\\\n",b="ü, {}=\\x"} 1\n'
     found = metrics(read(page))["my.metric"]
