@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
-from syntra.agent.journal.rows import CurrentService
 from syntra.agent.telemetry.senders import RECHECK_SECS, identity
 from syntra.model.container import Container
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.metrics_payload import endpoint_of
-from syntra.model.spec import Deployment, ServiceSpec
+from syntra.model.spec import Deployment
 from syntra.runtime.errors import RuntimeFailure
 from syntra.utils.errors import AgentError
 
@@ -28,8 +27,6 @@ class Engine(Protocol):
 
 class Deployments(Protocol):
     """What of the journal is needed."""
-
-    async def current_all(self) -> list[CurrentService]: ...
 
     async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None: ...
 
@@ -61,29 +58,20 @@ class ScrapeTargets:
             await self._changes.wait(RECHECK_SECS)
 
     async def _refresh(self) -> None:
-        # What is scraped is a setting of the service: it changes without a new container.
-        specs = {
-            found.row.service_id: found.deployment.spec
-            for found in await self._deployments.current_all()
-            if found.deployment is not None
-        }
         replicas = [
             (container, deployment)
             for container in await self._engine.observe()
             if container.is_running
             and (deployment := await self._deployments.deployment(container.service_id, container.deployment_id))
         ]
-        await self._process.tell("scrape_targets", {"targets": scrape_targets(replicas, specs)})
+        await self._process.tell("scrape_targets", {"targets": scrape_targets(replicas)})
 
 
-def scrape_targets(
-    replicas: Sequence[tuple[Container, Deployment]], specs: Mapping[ServiceId, ServiceSpec]
-) -> list[Json]:
-    """The endpoint of each replica that has one. `specs` are those of the services now. Pure."""
+def scrape_targets(replicas: Sequence[tuple[Container, Deployment]]) -> list[Json]:
+    """The endpoint of each replica whose deployment has one. Pure."""
     found: list[Json] = []
     for container, deployment in replicas:
-        # The first deploy of a service is not its current one before it is healthy.
-        spec = specs.get(container.service_id, deployment.spec)
+        spec = deployment.spec
         endpoint, address = endpoint_of(spec), container.address
         if endpoint is None or address is None:
             continue

@@ -79,3 +79,9 @@ def test_the_timeout_of_all_targets_is_within_their_interval(tmp_path: Path) -> 
     text = "[telemetry.prometheus]\ninterval_secs = 5\n"
     with pytest.raises(ConfigurationError, match="timeout_secs: 10 is longer than interval_secs, 5"):
         load(write(tmp_path / "a.toml", text), environ={})
+
+
+def test_endpoints_need_the_telemetry_process(tmp_path: Path) -> None:
+    text = '[telemetry]\nreceivers = "off"\n[[telemetry.scrape]]\nurl = "http://a"\n'
+    with pytest.raises(ConfigurationError, match=r"telemetry\.scrape: needs telemetry\.receivers = on"):
+        load(write(tmp_path / "a.toml", text), environ={})

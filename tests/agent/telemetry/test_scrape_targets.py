@@ -1,4 +1,4 @@
-"""Which replicas are scraped: all running ones of services whose current deployment has an endpoint."""
+"""Which replicas are scraped: all running ones whose deployment has an endpoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from syntra.agent.telemetry.scrape_targets import ScrapeTargets, scrape_targets
 from syntra.model.container import Container, ContainerState
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
-from syntra.model.spec import MetricsSpec
+from syntra.model.spec import Deployment, MetricsSpec
 from tests.agent.agent_rig import Machine
 from tests.model.samples import deployment
 
@@ -35,8 +35,8 @@ def container(address: str) -> Container:
     )
 
 
-def with_metrics(metrics: MetricsSpec | None) -> Any:
-    return dataclasses.replace(FOUND.spec, metrics=metrics, port=8080)
+def with_metrics(metrics: MetricsSpec | None) -> Deployment:
+    return dataclasses.replace(FOUND, spec=dataclasses.replace(FOUND.spec, metrics=metrics, port=8080))
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,14 @@ def with_metrics(metrics: MetricsSpec | None) -> Any:
     ],
 )
 def test_a_replica_is_reached_at_its_own_address(address: str, metrics: MetricsSpec, url: str) -> None:
-    [target] = scrape_targets([(container(address), FOUND)], {FOUND.spec.service_id: with_metrics(metrics)})
+    [target] = scrape_targets([(container(address), with_metrics(metrics))])
     assert isinstance(target, dict) and target["url"] == url
     assert isinstance(target["identity"], dict) and target["identity"]["replica"] == "syn-api-0"
 
 
 def test_without_endpoint_or_address_there_is_no_target() -> None:
-    specs = {FOUND.spec.service_id: with_metrics(None)}
-    assert scrape_targets([(container("172.18.0.2"), FOUND)], specs) == []
-    specs = {FOUND.spec.service_id: with_metrics(MetricsSpec(port=1))}
-    assert scrape_targets([(container(""), FOUND)], specs) == []
+    assert scrape_targets([(container("172.18.0.2"), with_metrics(None))]) == []
+    assert scrape_targets([(container(""), with_metrics(MetricsSpec(port=1)))]) == []
 
 
 class Process:

@@ -94,7 +94,7 @@ def point(metric: Metric, labels: Labels, one: Point, slots: Slots) -> tuple[Pie
         made.put(named + _start(one))
         _put_time(made, one)
         _put_histogram(made, one, slots)
-        made.put(b"".join(field(0x42, exemplar) for exemplar in _exemplars(one)))
+        _put_exemplars(made, 0x42, one)
     elif metric.kind == "summary":
         named = attributes(0x3A, labels)
         made.put(named + _start(one))
@@ -106,7 +106,7 @@ def point(metric: Metric, labels: Labels, one: Point, slots: Slots) -> tuple[Pie
         made.put(named + _start(one))
         _put_time(made, one)
         made.gap(0x21, slots.double(one.value))
-        made.put(b"".join(field(0x2A, exemplar) for exemplar in _exemplars(one)))
+        _put_exemplars(made, 0x2A, one)
     return made, named
 
 
@@ -141,10 +141,15 @@ def _start(one: Point) -> bytes:
 
 
 def _put_time(made: Pieces, one: Point) -> None:
-    if one.time_ns is None:
-        made.gap(_TIME, TIME)
+    _put_at(made, _TIME, one.time_ns)
+
+
+def _put_at(made: Pieces, tag: int, time_ns: int | None) -> None:
+    """A time; None is that of the scrape."""
+    if time_ns is None:
+        made.gap(tag, TIME)
     else:
-        made.put(fixed_field(_TIME, one.time_ns))
+        made.put(fixed_field(tag, time_ns))
 
 
 def _put_histogram(made: Pieces, one: Point, slots: Slots) -> None:
@@ -174,16 +179,22 @@ def _put_summary(made: Pieces, one: Point, slots: Slots) -> None:
         made.message(0x32, inner)
 
 
-def _exemplars(one: Point) -> list[bytes]:
-    return [_exemplar(exemplar) for exemplar in one.exemplars]
+def _put_exemplars(made: Pieces, tag: int, one: Point) -> None:
+    for exemplar in one.exemplars:
+        inner = Pieces()
+        if exemplar.time_ns is None:
+            # It has the time of its sample.
+            _put_at(inner, 0x11, one.time_ns)
+        else:
+            inner.put(fixed_field(0x11, exemplar.time_ns))
+        inner.put(_exemplar(exemplar))
+        made.message(tag, inner)
 
 
 def _exemplar(one: Exemplar) -> bytes:
-    """An Exemplar; labels trace_id and span_id become its ids where they are valid."""
+    """An Exemplar without its time; labels trace_id and span_id become its ids where they are valid."""
     named = dict(one.labels)
     made = double_field(0x19, one.value)
-    if one.time_ns is not None:
-        made += fixed_field(0x11, one.time_ns)
     for label, tag, size in (("span_id", 0x22, 8), ("trace_id", 0x2A, 16)):
         identifier = _hex(named.get(label, ""), size)
         if identifier:

@@ -160,6 +160,9 @@ def test_openmetrics_has_start_times_exemplars_units_and_more_types() -> None:
     assert exemplar.span_id.hex() == "b7ad6b7169203331"
     assert (exemplar.as_double, exemplar.time_unix_nano) == (0.5, 1520879607123 * 10**6)
     assert labels(exemplar.filtered_attributes) == {"x": "y"}
+    page = "# TYPE a counter\na_total 1 # {} 2\n# TYPE b counter\nb_total 1 5 # {} 2\n# EOF\n"
+    times = [m.sum.data_points[0].exemplars[0].time_unix_nano for m in metrics(read(page, is_open=True)).values()]
+    assert times == [TIME_NS, 5 * 10**9]
     for name in ("build_info", "mode"):
         assert not found[name].sum.is_monotonic and labels(found[name].metadata)["prometheus.type"] in (
             "info",
