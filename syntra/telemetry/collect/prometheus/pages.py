@@ -7,7 +7,7 @@ page is read again from its beginning.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from syntra.telemetry.collect.prometheus.exposition import Exposition, Limits, read_page
@@ -45,7 +45,7 @@ class Pages:
         self._attributes = attributes
         self._keeps = keeps
         self._limits = limits
-        self._known: dict[bytes, Series] = {}
+        self._known: Mapping[bytes, Series] = {}
         self._steady: _Steady | None = None
         self._series: SeriesSet | None = None
         self._resource = with_target_info(attributes, ())
@@ -89,10 +89,11 @@ class Pages:
         stale = (b"", 0)
         if before is not None:
             stale = before.ended(series if resource == old_resource else None, old_resource, time_ns)
-        self._known = dict(exposition.series)
         self._series, self._resource = series, resource
         steady = _Steady(page, is_open, exposition, grouped, layouts)
         self._steady = steady if steady.is_steady else None
+        # They take half a kilobyte each, and help only where each page is read whole.
+        self._known = {} if steady.is_steady else exposition.series
         whole = steady.scraped([sample.value for sample in exposition.samples], time_ns)
         return replace(whole, stale=stale)
 
