@@ -25,6 +25,8 @@ _METADATA = re.compile(
     rb'#[ \t]+(HELP|TYPE|UNIT)[ \t]+([a-zA-Z_:][a-zA-Z0-9_:]*|"(?:[^"\\]|\\.)*")(?:[ \t]+(.*))?', re.DOTALL
 )
 _END = b"# EOF"
+LINES_PER_SAMPLE = 5
+"""With its comments, and with what a filter on names leaves out. It bounds the memory for reading a page."""
 
 
 @frozen
@@ -82,6 +84,9 @@ def read_page(page: bytes, *, is_open: bool, limits: Limits, known: Mapping[byte
     series: dict[bytes, Series] = {}
     before = known or {}
     read = read_open if is_open else read_text
+    lines, most = page.count(b"\n"), LINES_PER_SAMPLE * limits.samples
+    if lines > most:
+        raise BadExposition(f"cannot take the page: it has {lines} lines, more than {most}")
     rows = page.split(b"\n")
     if is_open:
         _check_end(rows)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _THREAD_BYTES = 256 * 1024
 """Larger pages are read in a thread, so that the loop serves others meanwhile."""
-_FIRST_BYTES = 256 * 1024
+_FIRST_BYTES = 64 * 1024
 _HEADERS_FILE_MAX = 8 * 1024
 
 

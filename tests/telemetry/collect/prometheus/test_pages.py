@@ -215,6 +215,7 @@ def test_a_page_that_is_not_in_its_format_is_refused(page: str, is_open: bool, r
     ("limits", "reason"),
     [
         (Limits(samples=1), "it has 2 samples, more than 1"),
+        (Limits(samples=0), "it has 2 lines, more than 0"),
         (Limits(labels=1), "it has 2 labels, more than 1"),
         (Limits(label_bytes=3), "longer than 3 bytes"),
     ],
