@@ -15,7 +15,7 @@ HEAD_MAX = 32 * 1024
 _LINE_MAX = 4096
 _PIECE = 1 << 18
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*?)[ \t]*")
+_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\0]*)")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
 
@@ -98,7 +98,7 @@ class Answer:
             if found is None:
                 raise BadAnswer("a header is malformed")
             name = found[1].decode().lower()
-            value = found[2].decode("latin-1")
+            value = found[2].strip(b" \t").decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         if status[2] in (b"100", b"102", b"103"):
             return end + 4

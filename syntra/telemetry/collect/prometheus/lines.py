@@ -56,24 +56,29 @@ class Line:
     exemplar: Exemplar | None = None
 
 
+# All repetitions are possessive: a line that matches nothing is refused in time linear in its length.
 _NAME = rb"[a-zA-Z_:][a-zA-Z0-9_:]*+"
 _QUOTED = rb'"(?:[^"\\]++|\\.)*+"'
 _LABELS = rb'\{(?:[^"{}]++|' + _QUOTED + rb")*+\}"
-_NUMBER = rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_NUMBER = rb"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?"
 
 _TEXT_LINE = re.compile(
-    rb"[ \t]*((?:" + _NAME + rb"(?=[ \t{]))?[ \t]*(?:" + _LABELS + rb")?)[ \t]*([^ \t{]+)(?:[ \t]+(-?[0-9]+))?[ \t]*"
+    rb"[ \t]*+((?:" + _NAME + rb"(?=[ \t{]))?[ \t]*+(?:" + _LABELS + rb")?)[ \t]*+([^ \t{]++)"
+    rb"(?:[ \t]++(-?[0-9]++))?[ \t]*+",
+    re.DOTALL,
 )
 _OPEN_LINE = re.compile(
-    rb"((?:" + _NAME + rb"(?=[ {]))?(?:" + _LABELS + rb")?) ([^ ]+)(?: (" + _NUMBER + rb"))?"
-    rb"(?: # (" + _LABELS + rb") ([^ ]+)(?: (" + _NUMBER + rb"))?)?"
+    rb"((?:" + _NAME + rb"(?=[ {]))?(?:" + _LABELS + rb")?) ([^ ]++)(?: (" + _NUMBER + rb"))?"
+    rb"(?: # (" + _LABELS + rb") ([^ ]++)(?: (" + _NUMBER + rb"))?)?",
+    re.DOTALL,
 )
-_SERIES = re.compile(rb"(" + _NAME + rb")?[ \t]*(?:\{(.*)\})?", re.DOTALL)
+_SERIES = re.compile(rb"(" + _NAME + rb")?[ \t]*+(?:\{(.*)\})?", re.DOTALL)
 _LABEL = re.compile(
-    rb"[ \t]*(?:([a-zA-Z_][a-zA-Z0-9_]*|" + _QUOTED + rb")[ \t]*=[ \t]*(" + _QUOTED + rb")|(" + _QUOTED + rb"))"
-    rb"[ \t]*(?:,|$)"
+    rb"[ \t]*+(?:([a-zA-Z_][a-zA-Z0-9_]*+|" + _QUOTED + rb")[ \t]*+=[ \t]*+(" + _QUOTED + rb")|(" + _QUOTED + rb"))"
+    rb"[ \t]*+(?:,|$)",
+    re.DOTALL,
 )
-_VALUE = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|[+-]?inf(?:inity)?|nan", re.IGNORECASE)
+_VALUE = re.compile(_NUMBER + rb"|[+-]?inf(?:inity)?|nan", re.IGNORECASE)
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b'"': b'"', b"\\": b"\\"}
 _SHOWN = 80

@@ -123,3 +123,11 @@ def test_large_gzip_bodies_come_whole() -> None:
         for at in range(0, len(data), size):
             answer.feed(data[at : at + size])
         assert answer.body() == body
+
+
+def test_blanks_around_a_header_s_value_are_not_part_of_it() -> None:
+    blanks = b" " * 30_000
+    answer = fed(b"HTTP/1.1 200 OK\r\nContent-Type:" + blanks + b"x\t\r\nContent-Length: 0\r\n\r\n", [])
+    assert answer.headers["content-type"] == "x"
+    with pytest.raises(BadAnswer, match="header is malformed"):
+        fed(b"HTTP/1.1 200 OK\r\nA:" + blanks + b"\0\r\n\r\n", [])

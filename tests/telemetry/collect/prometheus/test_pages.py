@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -223,6 +224,40 @@ def test_a_page_that_is_not_in_its_format_is_refused(page: str, is_open: bool, r
 def test_a_page_above_a_limit_is_refused_as_a_whole(limits: Limits, reason: str) -> None:
     with pytest.raises(BadExposition, match=reason):
         pages(limits=limits).read(b'a{b="c",d="long"} 1\ne 2\n', is_open=False, time_ns=TIME_NS)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"a" + b" " * 500_000,
+        b" " * 500_000,
+        b"a{" + b" " * 500_000 + b"!} 1",
+        b"a 1" + b" " * 500_000 + b"!",
+        b"a" * 500_000,
+        b"a " + b"1" * 500_000,
+        b"a " + b"1" * 500_000 + b"!",
+        b"a 1 " + b"1" * 500_000 + b"!",
+        b"a" + b"{" * 500_000,
+        b'a{b="' + b'\\"' * 250_000,
+        b"a{" + b"b" * 500_000 + b"!} 1",
+        b"# TYPE " + b"a" * 500_000 + b"!",
+        b"# TYPE" + b" " * 500_000,
+        b'# TYPE "' + b"\\a" * 250_000,
+        b"a 1 # {" + b" " * 500_000,
+    ],
+    ids=range(15),
+)
+def test_no_line_takes_more_time_than_its_length(line: bytes, is_open: bool) -> None:
+    # The time grows with the square of the length in a pattern that tries again: the test would not end.
+    page = line + b"\n" + b"# EOF\n" * is_open
+    with contextlib.suppress(BadExposition):
+        pages().read(page, is_open=is_open, time_ns=TIME_NS)
+
+
+def test_a_line_beyond_what_its_labels_may_have_is_refused() -> None:
+    with pytest.raises(BadExposition, match="it has a line of 66004 bytes, more than 65536"):
+        pages(limits=Limits(labels=0)).read(b"a 1 " + b" " * 66_000, is_open=False, time_ns=TIME_NS)
 
 
 def test_the_filter_is_by_the_name_of_the_metric_and_the_limit_is_after_it() -> None:
