@@ -108,7 +108,7 @@ def read_page(page: bytes, *, is_open: bool, limits: Limits, known: Mapping[byte
         of = series.get(found.series) or before.get(found.series)
         if of is None:
             of = read_series(found.series)
-            _check(of, limits)
+            _check(of, len(found.series), limits)
         series[found.series] = of
         samples.append(Sample(of, number(found.value), row, found.is_plain, found.time_ns, found.exemplar))
     return Exposition(samples=samples, families=families, series=series)
@@ -148,12 +148,15 @@ def _kind(text: str, name: str, is_open: bool) -> str:
     return "unknown" if text == "untyped" else text
 
 
-def _check(series: Series, limits: Limits) -> None:
+def _check(series: Series, length: int, limits: Limits) -> None:
+    """Raise BadExposition if a series, written with this length, is above a limit."""
     name = series.name
     if not name:
         raise BadExposition("cannot read a sample: it has no name")
     if len(series.labels) > limits.labels:
         raise BadExposition(f"cannot take {name[:80]}: it has {len(series.labels)} labels, more than {limits.labels}")
+    if length <= limits.label_bytes:
+        return
     longest = max((len(text) for label in series.labels for text in label), default=0)
     if max(longest, len(name)) > limits.label_bytes:
         raise BadExposition(f"cannot take {name[:80]}: a name or a value is longer than {limits.label_bytes} bytes")

@@ -95,13 +95,15 @@ def _request(page: Page, resource: bytes, slots: Slots) -> tuple[Pieces, SeriesS
         part = open_scope(scope)
         for metric in metrics.values():
             data = Pieces()
+            named: list[bytes] = []
             for attributes, one in metric.points.items():
                 made, encoded = point(metric, attributes, one, slots)
                 data.message(POINT_DATA, made)
                 points += 1
                 if one.time_ns is None:
                     # Prometheus marks no series as stale that has times of its own.
-                    series.add(scope, metric, encoded)
+                    named.append(encoded)
+            series.add(scope, metric, named)
             close_metric(part, metric, data)
         holder.message(0x12, part)
     request = Pieces()

@@ -119,6 +119,8 @@ def group(exposition: Exposition, keeps: Callable[[str], bool]) -> Page:
     page = Page()
     names: dict[str, tuple[Resolved, bool]] = {}
     families = exposition.families
+    last_scope: Scope | None = None
+    metrics: dict[tuple[str, str], Metric] = {}
     for index, sample in enumerate(exposition.samples):
         name = sample.series.name
         known = names.get(name)
@@ -143,7 +145,9 @@ def group(exposition: Exposition, keeps: Callable[[str], bool]) -> Page:
             attributes, edge = _without(attributes, "quantile")
             if not edge:
                 kind, role = "unknown", ""
-        metrics = page.scopes.setdefault(scope, {})
+        if scope is not last_scope:
+            # Hashing a scope takes a microsecond.
+            last_scope, metrics = scope, page.scopes.setdefault(scope, {})
         metric = metrics.get((metric_name, kind))
         if metric is None:
             metric = metrics[metric_name, kind] = Metric(metric_name, kind, family)

@@ -46,12 +46,12 @@ class Slots:
     def double(self, index: int) -> Gap:
         """A gap for the value of a sample."""
         self.doubles.append(index)
-        return Gap(kind="double", number=len(self.doubles) - 1, size=8)
+        return Gap("double", len(self.doubles) - 1, 8)
 
     def counts(self, run: list[int]) -> Gap:
         """A gap for cumulative counts, each without the one before."""
         self.runs.append(run)
-        return Gap(kind="integers", number=len(self.runs) - 1, size=8 * len(run))
+        return Gap("integers", len(self.runs) - 1, 8 * len(run))
 
 
 def open_scope(scope: Scope) -> Pieces:

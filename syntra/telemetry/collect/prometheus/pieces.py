@@ -9,19 +9,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 
-from syntra.utils.frozen import frozen
 
-
-@frozen
 class Gap:
-    """A place for `size` bytes. `kind` is `time`, `double` or `integers`; `number` counts those of a kind."""
+    """A place for `size` bytes. `kind` is `time`, `double` or `integers`; `number` counts the gaps of a kind."""
 
-    kind: str
-    number: int
-    size: int
+    __slots__ = ("kind", "number", "size")
+
+    def __init__(self, kind: str, number: int, size: int) -> None:
+        self.kind = kind
+        self.number = number
+        self.size = size
 
 
-TIME = Gap(kind="time", number=0, size=8)
+TIME = Gap("time", 0, 8)
 
 _DOUBLE = struct.Struct("<d")
 _FIXED = struct.Struct("<Q")
@@ -56,6 +56,8 @@ class Pieces:
 
 def varint(number: int) -> bytes:
     """A number that is not negative, as protobuf writes it."""
+    if number < 128:
+        return bytes((number,))
     made = bytearray()
     while number > 127:
         made.append(number & 127 | 128)

@@ -7,6 +7,7 @@ A series that disappears, and every series of a target that cannot be scraped, g
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from syntra.telemetry.collect.prometheus.metrics import Metric, Scope
 from syntra.telemetry.collect.prometheus.otlp import open_scope, stale_metric
@@ -24,9 +25,9 @@ class SeriesSet:
     def __len__(self) -> int:
         return sum(len(points) for _, points in self._metrics.values())
 
-    def add(self, scope: Scope, metric: Metric, encoded: bytes) -> None:
-        """Add a series."""
-        self._metrics.setdefault((scope, metric.name, metric.kind), (_head(metric), set()))[1].add(encoded)
+    def add(self, scope: Scope, metric: Metric, encoded: Iterable[bytes]) -> None:
+        """Add series of one metric."""
+        self._metrics.setdefault((scope, metric.name, metric.kind), (_head(metric), set()))[1].update(encoded)
 
     def update(self, other: SeriesSet) -> None:
         """Add the series of another set. A metric is in one of them only."""
