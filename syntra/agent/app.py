@@ -45,6 +45,7 @@ from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.figures import figures_telling
 from syntra.agent.telemetry.process import TelemetryProcess
+from syntra.agent.telemetry.scrape_targets import ScrapeTargets
 from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
 from syntra.agent.update.self_update import SelfUpdate
@@ -215,6 +216,9 @@ class AgentApp:
             if telemetry is not None:
                 senders = Senders(host.engine, journal, changes, telemetry)
                 before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
+                if settings.telemetry.prometheus.services == "on":
+                    targets = ScrapeTargets(host.engine, journal, changes, telemetry)
+                    before_resume.append(("scrape targets", targets.run()))
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             later = [*host.after_operations(), *update.tasks()]

@@ -17,6 +17,7 @@ HEALTH = (
     *("type", "path", "port", "command"),
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),
 )
+METRICS = ("port", "path", "interval_seconds", "metric_names")
 RATE_LIMIT = ("average", "burst")
 CANARY = ("steps", "max_error_percent", "min_requests")
 CANARY_STEP = ("percent", "hold_seconds")
@@ -149,6 +150,11 @@ def _health_check(written: object, place: Place, _spellings: Spellings) -> objec
     return mapping(written, place, HEALTH)
 
 
+def _metrics(written: object, place: Place, _spellings: Spellings) -> object:
+    # A port alone is the whole of it for most services.
+    return {"port": written} if type(written) is int else mapping(written, place, METRICS)
+
+
 def _tmpfs(written: object, place: Place, _spellings: Spellings) -> object:
     items = [written] if isinstance(written, str) else written
     if not isinstance(items, list):
@@ -212,4 +218,5 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "ulimits": _ulimits,
     "extra_hosts": _extra_hosts,
     "health_check": _health_check,
+    "metrics": _metrics,
 }

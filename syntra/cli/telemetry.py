@@ -96,6 +96,7 @@ def _show(data: Json) -> None:
     out()
     names = ("signal", "received", "refused", "sampled out", "kept", "buffered", "shipped", "dropped", "rate")
     table.show(names, [_counts(row) for row in rows(data, "signals")], empty="nothing received yet")
+    _show_scrapes(section(data, "scrapes"))
     services = rows(data, "services")
     if services:
         out()
@@ -104,6 +105,33 @@ def _show(data: Json) -> None:
             [_service(row) for row in services],
             empty="",
         )
+
+
+def _show_scrapes(scrapes: Json) -> None:
+    targets = rows(scrapes, "targets")
+    if targets:
+        out()
+        table.show(
+            ("target", "service", "last", "took", "samples", "kept", "state"),
+            [_target(row) for row in targets],
+            empty="",
+        )
+    if refused := number(scrapes, "refused_targets"):
+        limit = number(scrapes, "max_targets") or 0
+        out(f"{refused:.0f} more targets are not scraped; raise telemetry.prometheus.max_targets, which is {limit:.0f}")
+
+
+def _target(row: Json) -> tuple[str, ...]:
+    last, took = number(row, "last_scrape_seconds"), number(row, "duration_seconds")
+    counts = (f"{value:.0f}" if (value := number(row, name)) is not None else UNKNOWN for name in ("samples", "kept"))
+    return (
+        printable(text(row, "url")),
+        printable(text(row, "service")),
+        f"{duration(last)} ago" if last is not None else UNKNOWN,
+        f"{took * 1000:.1f} ms" if took is not None and last is not None else UNKNOWN,
+        *counts,
+        printable(text(row, "problem", "") or "up"),
+    )
 
 
 def _problems(data: Json, receivers: Iterable[Json], memory_only: str) -> list[str]:

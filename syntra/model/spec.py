@@ -95,6 +95,17 @@ class Routing:
 
 
 @frozen
+class MetricsSpec:
+    """The Prometheus endpoint of each replica. `port` None is the service's, `interval_secs` None the agent's."""
+
+    port: int | None = None
+    path: str = "/metrics"
+    interval_secs: float | None = None
+    metric_names: tuple[str, ...] = ()
+    """Globs of the metrics to keep; one that begins with `!` leaves out. None of them keeps all."""
+
+
+@frozen
 class ServiceSpec:
     """One service. `cpu_nanos` are billionths of a core, `memory_bytes` bytes; None means unlimited.
 
@@ -123,6 +134,8 @@ class ServiceSpec:
     release_command: tuple[str, ...] = ()
     """Run once by each deploy, before the new version starts. The agent's own, and optional in every payload."""
     image_volumes: ImageVolumes = ImageVolumes.KEEP
+    metrics: MetricsSpec | None = None
+    """What the agent scrapes. The agent's own, and optional in every payload."""
 
 
 @frozen

@@ -15,6 +15,7 @@ from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
+from syntra.model.metrics_payload import parse_metrics, render_metrics
 from syntra.model.options_payload import parse_options, render_options
 from syntra.model.paths import absolute_path
 from syntra.model.routing_payload import parse_routing, read_domains, render_routing
@@ -88,6 +89,7 @@ def parse_deployment(payload: Fields) -> Deployment:
         image_volumes=config.choice(
             "image_volumes", among={kind.value: kind for kind in ImageVolumes}, default=ImageVolumes.KEEP
         ),
+        metrics=parse_metrics(config, port),
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -142,6 +144,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             **({"release_command": list(spec.release_command)} if spec.release_command else {}),
             # Only when it is not the default: containers are recognised by the fingerprint of this.
             **({"image_volumes": spec.image_volumes.value} if spec.image_volumes is not ImageVolumes.KEEP else {}),
+            **({"metrics": render_metrics(spec.metrics)} if spec.metrics is not None else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -159,10 +162,10 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them, nor what a deploy runs before: a new domain needs
-    no new container.
+    The number of replicas is none, nor is how the proxy reaches them, what a deploy runs before, or what is scraped: a
+    new domain needs no new container.
     """
-    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=())
+    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=(), metrics=None)
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),

@@ -208,3 +208,32 @@ def test_status_takes_no_filter(cli: Cli, words: tuple[str, str]) -> None:
     code, out, err = cli("telemetry", "status", *words)
     assert (code, out) == (ExitCode.USAGE, "")
     assert err == "cannot select a service or signal in status: only tail takes them; leave them out\n"
+
+
+def test_status_lists_what_is_scraped_and_why_a_target_is_down(cli: Cli) -> None:
+    target = {"service": "shop", "last_scrape_seconds": 4.2, "duration_seconds": 0.0123, "samples": 40, "kept": 30}
+    scrapes = {
+        "targets": [
+            {"url": "http://172.18.0.2:9090/metrics", "problem": "", **target},
+            {"url": "http://10.0.0.9/metrics", "problem": "it answers with HTTP status 503", **target, "samples": 0},
+            {"url": "http://10.0.0.8/metrics", "problem": "it has not been scraped yet", "last_scrape_seconds": None},
+        ],
+        "refused_targets": 2,
+        "max_targets": 3,
+    }
+    lines = shown(cli, {**STATUS, "scrapes": scrapes}).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("TARGET"))
+    assert lines[at + 1].split() == [
+        "http://172.18.0.2:9090/metrics",
+        "shop",
+        "4s",
+        "ago",
+        "12.3",
+        "ms",
+        "40",
+        "30",
+        "up",
+    ]
+    assert lines[at + 2].endswith("it answers with HTTP status 503")
+    assert lines[at + 3].split()[:4] == ["http://10.0.0.8/metrics", "-", "-", "-"]
+    assert lines[at + 4] == "2 more targets are not scraped; raise telemetry.prometheus.max_targets, which is 3"

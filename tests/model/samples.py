@@ -21,6 +21,7 @@ from syntra.model.spec import (
     HealthKind,
     HealthSpec,
     ImageVolumes,
+    MetricsSpec,
     RateLimit,
     Routing,
     ServiceSpec,
@@ -166,6 +167,15 @@ images = st.builds(
 _seconds = st.floats(0.1, 600, allow_nan=False)
 
 
+_metrics = st.builds(
+    MetricsSpec,
+    port=st.integers(1, 65535),
+    path=st.sampled_from(["/metrics", "/", "/a?b=c"]),
+    interval_secs=st.none() | st.floats(1, 3600),
+    metric_names=st.lists(st.sampled_from(["http_*", "!go_*"]), max_size=2).map(tuple),
+)
+
+
 @st.composite
 def _healths(draw: Callable[..., Any], port: int | None) -> HealthSpec:
     kind = draw(st.sampled_from(HealthKind))
@@ -289,6 +299,7 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             options=draw(container_options()),
             release_command=tuple(draw(st.lists(_texts, max_size=2))),
             image_volumes=draw(st.sampled_from(ImageVolumes)),
+            metrics=draw(st.none() | _metrics),
         ),
         strategy=strategy,
         rollback_on_failure=draw(st.booleans()),

@@ -245,6 +245,15 @@ def _check_telemetry(values: Mapping[str, Value | None], source: str) -> None:
                 raise ConfigurationError(
                     source, f"telemetry.listen: {address} cannot have TLS; name the addresses that should"
                 )
+    if values["telemetry.scrape"] and values["telemetry.receivers"] == "off":
+        raise ConfigurationError(
+            source, "telemetry.scrape: needs telemetry.receivers = on: what receives telemetry scrapes, too"
+        )
+    interval, timeout = values["telemetry.prometheus.interval_secs"], values["telemetry.prometheus.timeout_secs"]
+    if isinstance(interval, float) and isinstance(timeout, float) and timeout > interval:
+        raise ConfigurationError(
+            source, f"telemetry.prometheus.timeout_secs: {timeout:g} is longer than interval_secs, {interval:g}"
+        )
     if values["telemetry.export.endpoint"]:
         _check_export(values, source)
     if values["telemetry.export.compression"] == "zstd" and values["telemetry.export.protocol"] == "grpc":

@@ -34,13 +34,14 @@ class Kind(Enum):
     EMAIL = "an e-mail address, or empty"
     IMAGE = "an image"
     WINDOW = "a time of day from and to, or empty"
+    SCRAPES = "Prometheus endpoints"
 
 
 Value = str | int | float | tuple[str, ...]
 """A checked value; lists are tuples of strings."""
 
 LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS, Kind.ORIGINS, Kind.CHOICES})
-"""Kinds that are lists in the file, and comma-separated in a variable."""
+"""Kinds that are lists in the file, and comma-separated in a variable. SCRAPES are tables, and a JSON array there."""
 
 
 @frozen

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from syntra.agent.config.schema import LISTS, Key, Kind, Value
+from syntra.agent.config.scrape import ENTRIES_MAX, scrape_entry, scrape_texts
 from syntra.agent.config.suggest import hint
 from syntra.model.errors import InvalidField
 from syntra.model.image import make_image, split_image
@@ -62,6 +63,10 @@ def from_toml(key: Key, value: object) -> Value:
                 if type(item) is not str:
                     raise ValueError(f"expected a list of strings, got {type_name(item)} in it")
             return _texts(key, value)
+        case Kind.SCRAPES:
+            if not isinstance(value, list):
+                raise ValueError(f"expected tables [[{key.dotted}]], got {type_name(value)}")
+            return _scrapes(value)
         case _:
             if type(value) is not str:
                 raise ValueError(f"expected a quoted string, got {type_name(value)}")
@@ -81,6 +86,8 @@ def from_text(key: Key, text: str) -> Value:
             return _in_range(key, float(text))
         case kind if kind in LISTS:
             return _texts(key, [item.strip() for item in text.split(",")])
+        case Kind.SCRAPES:
+            return _scrapes(scrape_texts(text))
         case _:
             return _text(key, text)
 
@@ -160,6 +167,15 @@ def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
         return tuple(_choice(key, item) for item in items)
     check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener, Kind.ORIGINS: _origin}
     return tuple(check[key.kind](item) for item in items)
+
+
+def _scrapes(items: list[object]) -> tuple[str, ...]:
+    if len(items) > ENTRIES_MAX:
+        raise ValueError(f"expected at most {ENTRIES_MAX} entries, got {len(items)}")
+    entries = tuple(scrape_entry(item) for item in items)
+    if len(set(entries)) < len(entries):
+        raise ValueError("contains a duplicate entry")
+    return entries
 
 
 def _listener(text: str) -> str:

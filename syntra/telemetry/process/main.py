@@ -139,6 +139,8 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
             await service.listeners.open(fields["gateways"])
         case "figures":
             service.figures.take(fields)
+        case "scrape_targets":
+            service.scrape(fields["targets"])
         case "control_plane":
             service.follow_control_plane(fields)
         case "sent":

@@ -58,6 +58,7 @@ class Pipeline:
         self._budget = budget
         self._senders = senders
         self._process = processor.process
+        self._count_collected = processor.count_collected
         self._ring = ring
         self._counts = counts
         self._watcher = watcher
@@ -101,6 +102,20 @@ class Pipeline:
         self._ring.append(records)
         for record in records:
             self._counts.kept(record.signal, record.items, len(record.data))
+        self._watcher.offer(records)
+
+    async def collected(self, records: Sequence[Record], resource: bytes) -> None:
+        """Keep metrics that the agent collected. They are encoded and identified already; `resource` is theirs.
+
+        Raises Overloaded, and AgentError when the ring keeps nothing.
+        """
+        await self._ring.append_async(records)
+        for record in records:
+            self._counts.received(
+                record.signal, size=len(record.data), received=record.items, rejected=0, sampled_out=0
+            )
+            self._counts.kept(record.signal, record.items, len(record.data))
+            self._count_collected(record.signal, record.items, resource)
         self._watcher.offer(records)
 
     def refused(self, signal: Signal | None, reason: str) -> None:

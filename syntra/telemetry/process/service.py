@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -29,6 +29,7 @@ from syntra.telemetry.process.drops import Drops
 from syntra.telemetry.process.figures import Figures
 from syntra.telemetry.process.listeners import Listeners, Receiver, loopback_addresses
 from syntra.telemetry.process.pipeline import Pipeline
+from syntra.telemetry.process.scraping import replica_targets, scrapers
 from syntra.telemetry.process.self_metrics import self_metrics
 from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.process.settings import ProcessSettings
@@ -105,6 +106,7 @@ class TelemetryService:
             counts=self.counts,
             watcher=self.tails,
         )
+        self.scrapers = scrapers(settings.scraping, self.pipeline)
         self._open_shippers()
         self.listeners = Listeners(settings, self._receiver, loopback=loopback_addresses())
         await self.listeners.open()
@@ -113,6 +115,7 @@ class TelemetryService:
         """What runs until it is cancelled, by name."""
         return [
             ("listeners", self.listeners.run()),
+            ("scrapers", self.scrapers.run()),
             ("tails", self.tails.run()),
             ("figures", self.figures.run(self.pipeline.keep)),
             ("ticks", self._tick()),
@@ -157,6 +160,10 @@ class TelemetryService:
         shipper = self.shippers.get(CONTROL_PLANE)
         if shipper is not None and self.control_plane.interval_secs is not None:
             shipper.set_interval(self.control_plane.interval_secs)
+
+    def scrape(self, targets: Sequence[Mapping[str, Any]]) -> None:
+        """Take a `scrape_targets` message."""
+        self.scrapers.update(replica_targets(self.settings.scraping, targets))
 
     def agent_is_gone(self) -> None:
         """Nothing reaches the control plane any more."""

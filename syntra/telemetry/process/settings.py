@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from syntra.telemetry.process.scraping import ScrapeSettings, parse_scraping
 from syntra.telemetry.shipping.export import ExportSettings, Protocol
 from syntra.telemetry.shipping.otlp_http import Compression
 from syntra.telemetry.signals import Signal
@@ -52,6 +53,7 @@ class ProcessSettings:
     export_signals: frozenset[Signal]
     export: ExportSettings | None
     """The OTLP endpoint that gets everything beside the control plane."""
+    scraping: ScrapeSettings
 
 
 def parse_settings(fields: Mapping[str, Any]) -> ProcessSettings:
@@ -80,6 +82,7 @@ def parse_settings(fields: Mapping[str, Any]) -> ProcessSettings:
         tls=_tls(telemetry["tls"]),
         export_signals=frozenset(Signal(name) for name in export["signals"]),
         export=_export(export) if export["endpoint"] else None,
+        scraping=parse_scraping(telemetry),
     )
 
 

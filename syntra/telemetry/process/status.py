@@ -24,6 +24,7 @@ def status_view(service: TelemetryService) -> dict[str, Json]:
         "sampling": _sampling(service),
         "signals": _signals(service),
         "services": [_service(view) for view in service.processor.services()],
+        "scrapes": service.scrapers.view(),
         "memory": {"reserved_bytes": service.budget.reserved, "limit_bytes": service.budget.limit},
         "unknown_senders": service.senders.unknown,
     }

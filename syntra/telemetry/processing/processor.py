@@ -201,6 +201,13 @@ class Processor:
         records = [Record(signal=signal, items=remaining, data=batch.encoded(data))] if remaining else []
         return Processed(records=records, received=batch.received, rejected=rejected, message=rejection(batch.rejected))
 
+    def count_collected(self, signal: Signal, items: int, resource: bytes) -> None:
+        """Count what the agent collected of the service with this encoded resource."""
+        with self._lock:
+            service = self._services.sender(None, resource).service
+            service.received[signal.value] += items
+            service.kept[signal.value] += items
+
     def drain(self, now_ns: int) -> Record | None:
         """The RED metrics that have changed since the last call, as a metrics record. Call it every 15 s.
 

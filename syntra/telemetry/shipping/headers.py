@@ -17,10 +17,10 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _RESERVED = frozenset({"connection", "expect", "host", "te", "trailer", "transfer-encoding", "upgrade"})
 
 
-def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
+def parse_headers(text: str, *, of: str = "telemetry.export") -> tuple[tuple[str, str], ...]:
     """Names in lower case, and values. Empty entries are skipped; of a name given twice the last value counts.
 
-    Raises AgentError, which names the entry by its number, or by its name if that is valid.
+    Raises AgentError, which names the entry by its number, or by its name if that is valid; `of` is the setting.
     """
     found: dict[str, str] = {}
     for number, entry in enumerate(text.split(","), start=1):
@@ -29,15 +29,15 @@ def parse_headers(text: str) -> tuple[tuple[str, str], ...]:
         raw_name, separator, raw_value = entry.partition("=")
         name = unquote(raw_name.strip()).lower()
         if not separator or not _NAME.fullmatch(name):
-            raise _wrong(f"entry {number} is not name=value")
+            raise _wrong(of, f"entry {number} is not name=value")
         if name in _RESERVED or name.startswith(("content-", "grpc-")):
-            raise _wrong(f"the agent sets {name} itself; remove it")
+            raise _wrong(of, f"the agent sets {name} itself; remove it")
         try:
             value = unquote(raw_value.strip(), errors="strict")
         except UnicodeDecodeError:
-            raise _wrong(f"the value of {name} is not UTF-8 when its percent-encoding is removed") from None
+            raise _wrong(of, f"the value of {name} is not UTF-8 when its percent-encoding is removed") from None
         if not (value.isascii() and value.isprintable()):
-            raise _wrong(f"the value of {name} contains characters that a header must not have")
+            raise _wrong(of, f"the value of {name} contains characters that a header must not have")
         found[name] = value
     return tuple(found.items())
 
@@ -51,5 +51,5 @@ def redactor_of(headers: Iterable[tuple[str, str]]) -> Redactor:
     return redactor
 
 
-def _wrong(reason: str) -> AgentError:
-    return AgentError(f"cannot read the headers of telemetry.export: {reason}; write name=value,name2=value2")
+def _wrong(of: str, reason: str) -> AgentError:
+    return AgentError(f"cannot read the headers of {of}: {reason}; write name=value,name2=value2")

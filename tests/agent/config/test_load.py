@@ -61,6 +61,15 @@ OTHER = {
     "telemetry.receive_memory_mb": "32",
     "telemetry.buffer_fsync": "always",
     "telemetry.target_spans_per_sec": "500.5",
+    "telemetry.scrape": '{"metric_names": ["node_*"], "url": "http://10.0.0.9:9100/metrics"}',
+    "telemetry.prometheus.services": "off",
+    "telemetry.prometheus.interval_secs": "30.5",
+    "telemetry.prometheus.timeout_secs": "5.5",
+    "telemetry.prometheus.max_targets": "10",
+    "telemetry.prometheus.max_body_mb": "1",
+    "telemetry.prometheus.max_samples": "100",
+    "telemetry.prometheus.max_labels": "10",
+    "telemetry.prometheus.max_label_bytes": "100",
     "telemetry.export.endpoint": "https://otlp.example.com:4317",
     "telemetry.export.protocol": "http/protobuf",
     "telemetry.export.headers": "authorization=Bearer%20x",
@@ -169,6 +178,8 @@ def written(dotted: str) -> str:
     key, other = BY_DOTTED[dotted], OTHER[dotted]
     if key.kind in (Kind.INTEGER, Kind.NUMBER, Kind.PORT):
         return other
+    if key.kind is Kind.SCRAPES:
+        return repr([other])
     return repr(other.split(",") if key.kind in LISTS else other)
 
 

@@ -1,0 +1,1 @@
+"""Prometheus endpoints: fetched on an interval, parsed, and encoded as OTLP metrics."""
