@@ -44,6 +44,7 @@ from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.figures import figures_telling
+from syntra.agent.telemetry.logs import log_drain, log_tasks
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
@@ -117,7 +118,14 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
             host = container_host.build(
-                settings, client, owner=owner, journal=journal, changes=changes, queues=queues, group=group
+                settings,
+                client,
+                owner=owner,
+                journal=journal,
+                changes=changes,
+                queues=queues,
+                group=group,
+                drain_log=log_drain(telemetry, settings.telemetry.logs),
             )
             runtime, readiness = host.runtime, host.readiness
 
@@ -216,6 +224,8 @@ class AgentApp:
             if telemetry is not None:
                 senders = Senders(host.engine, journal, changes, telemetry)
                 before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
+                logs, started_at = settings.telemetry.logs, identity.started_at
+                before_resume += log_tasks(host.engine, journal, changes, telemetry, logs, started_at=started_at)
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             later = [*host.after_operations(), *update.tasks()]

@@ -45,6 +45,7 @@ _CONFIG = {
     "image_volumes": "image_volumes",
     "health_check": "health_check",
     "env_file": "env_file",
+    "logs": "logs",
     **{
         name: name
         for name in (

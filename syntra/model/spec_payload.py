@@ -15,6 +15,8 @@ from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
+from syntra.model.log_options import LogOptions
+from syntra.model.log_options_payload import parse_log_options, render_log_options
 from syntra.model.options_payload import parse_options, render_options
 from syntra.model.paths import absolute_path
 from syntra.model.routing_payload import parse_routing, read_domains, render_routing
@@ -88,6 +90,8 @@ def parse_deployment(payload: Fields) -> Deployment:
         image_volumes=config.choice(
             "image_volumes", among={kind.value: kind for kind in ImageVolumes}, default=ImageVolumes.KEEP
         ),
+        # From its section alone: in the flat shapes, `logs` may be about something else.
+        logs=parse_log_options(section.section("logs") if (section := payload.section("config")) else None),
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -142,6 +146,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             **({"release_command": list(spec.release_command)} if spec.release_command else {}),
             # Only when it is not the default: containers are recognised by the fingerprint of this.
             **({"image_volumes": spec.image_volumes.value} if spec.image_volumes is not ImageVolumes.KEEP else {}),
+            **({"logs": logs} if (logs := render_log_options(spec.logs)) else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -159,10 +164,10 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them, nor what a deploy runs before: a new domain needs
-    no new container.
+    The number of replicas is none, nor is how the proxy reaches them, how their log is read, or what a deploy runs
+    before: a new domain needs no new container.
     """
-    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=())
+    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=(), logs=LogOptions())
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),

@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.config.log_settings import LogSettings
 from syntra.agent.config.schema import Declared, Key, Kind, Value, key
 from syntra.agent.config.update_settings import UpdateSettings
 from syntra.utils.frozen import frozen
@@ -265,6 +266,7 @@ class TelemetrySettings:
             maximum=10_000_000,
         ),
     )
+    logs: LogSettings = field(default_factory=LogSettings, metadata={"section": LogSettings})
     export: ExportSettings = field(default_factory=ExportSettings, metadata={"section": ExportSettings})
     figures: FiguresSettings = field(default_factory=FiguresSettings, metadata={"section": FiguresSettings})
     tls: ReceiverTlsSettings = field(default_factory=ReceiverTlsSettings, metadata={"section": ReceiverTlsSettings})

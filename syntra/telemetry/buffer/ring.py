@@ -86,6 +86,11 @@ class Buffer:
             if self._always and not await self._syncer.wait_async():
                 self._stuck()
 
+    @property
+    def memory_bytes(self) -> int:
+        """What is in memory because the disk does not take it."""
+        return self._store.memory_bytes
+
     def marks(self) -> dict[str, Json]:
         """How far the sources of log records were read, by the names given in `append`."""
         with self._lock:

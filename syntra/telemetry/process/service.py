@@ -23,6 +23,7 @@ from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
 from syntra.telemetry.otlp.json_decoder import decode_json
 from syntra.telemetry.process.admission import MemoryBudget
+from syntra.telemetry.process.container_logs import ContainerLogs
 from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.drops import Drops
@@ -105,6 +106,7 @@ class TelemetryService:
             counts=self.counts,
             watcher=self.tails,
         )
+        self.container_logs = ContainerLogs(self.pipeline, self.buffer, self._link.send)
         self._open_shippers()
         self.listeners = Listeners(settings, self._receiver, loopback=loopback_addresses())
         await self.listeners.open()
@@ -114,6 +116,7 @@ class TelemetryService:
         return [
             ("listeners", self.listeners.run()),
             ("tails", self.tails.run()),
+            ("container logs", self.container_logs.run()),
             ("figures", self.figures.run(self.pipeline.keep)),
             ("ticks", self._tick()),
         ]
@@ -140,6 +143,7 @@ class TelemetryService:
                 else:
                     closing = receiver.close(_GRACE_SECS)
                 group.create_task(closing, name="close receiver")
+            group.create_task(self.container_logs.close(), name="close container logs")
         self._keep_red_metrics()
         self.control_plane.finish()
         for shipper in self.shippers.values():

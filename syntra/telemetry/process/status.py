@@ -25,6 +25,7 @@ def status_view(service: TelemetryService) -> dict[str, Json]:
         "signals": _signals(service),
         "services": [_service(view) for view in service.processor.services()],
         "memory": {"reserved_bytes": service.budget.reserved, "limit_bytes": service.budget.limit},
+        "container_logs": service.container_logs.collector.view(),
         "unknown_senders": service.senders.unknown,
     }
 
