@@ -44,6 +44,7 @@ from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.figures import figures_telling
+from syntra.agent.telemetry.logs import log_drain, log_tasks
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.scrape_targets import ScrapeTargets
 from syntra.agent.telemetry.senders import Senders
@@ -118,7 +119,14 @@ class AgentApp:
         async with asyncio.TaskGroup() as group:
             queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
             host = container_host.build(
-                settings, client, owner=owner, journal=journal, changes=changes, queues=queues, group=group
+                settings,
+                client,
+                owner=owner,
+                journal=journal,
+                changes=changes,
+                queues=queues,
+                group=group,
+                drain_log=log_drain(telemetry, settings.telemetry.logs),
             )
             runtime, readiness = host.runtime, host.readiness
 
@@ -219,6 +227,8 @@ class AgentApp:
                 if settings.telemetry.prometheus.services == "on":
                     targets = ScrapeTargets(host.engine, journal, changes, telemetry)
                     before_resume.append(("scrape targets", targets.run()))
+                logs, started_at = settings.telemetry.logs, identity.started_at
+                before_resume += log_tasks(host.engine, journal, changes, telemetry, logs, started_at=started_at)
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             later = [*host.after_operations(), *update.tasks()]

@@ -35,7 +35,7 @@ from syntra.networking.proxy import ProxyObserver
 from syntra.networking.traefik import ServedCertificate
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.engine import DockerEngine
+from syntra.runtime.docker.engine import DockerEngine, DrainLog
 from syntra.runtime.docker.proxy_containers import ProxyContainers
 from syntra.runtime.docker.telemetry_env import OtlpPorts
 from syntra.utils.frozen import frozen
@@ -96,8 +96,9 @@ def build(
     changes: Changes,
     queues: ServiceQueues,
     group: asyncio.TaskGroup,
+    drain_log: DrainLog | None = None,
 ) -> ContainerHost:
-    """Build the parts for these settings."""
+    """Build the parts for these settings. `drain_log` waits until the log of a stopped container is read."""
     networking = settings.networking
     names: NameService | None = None
 
@@ -113,6 +114,7 @@ def build(
         with_aliases=networking.dns.mode != "off",
         count_connections=open_connections,
         find_process=port_holder,
+        drain_log=drain_log,
     )
     if networking.dns.mode == "agent":
         names = build_name_service(networking.dns, engine, group)

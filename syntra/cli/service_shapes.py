@@ -19,6 +19,8 @@ HEALTH = (
 )
 METRICS = ("port", "path", "interval_seconds", "metric_names")
 RATE_LIMIT = ("average", "burst")
+LOGS = ("multiline", "parse", "rate_limit")
+LOG_RATE = ("lines_per_second", "bytes_per_second", "burst_seconds")
 CANARY = ("steps", "max_error_percent", "min_requests")
 CANARY_STEP = ("percent", "hold_seconds")
 TMPFS = ("path", "options")
@@ -135,6 +137,17 @@ def _rate_limit(written: object, place: Place, _spellings: Spellings) -> object:
     return mapping(written, place, RATE_LIMIT)
 
 
+def _logs(written: object, place: Place, spellings: Spellings) -> object:
+    parts = dict(mapping(written, place, LOGS))
+    for key in ("multiline", "parse"):
+        # YAML takes `off` for a boolean.
+        if isinstance(parts.get(key), bool):
+            parts[key] = spellings.get((*place, key), parts[key])
+    if "rate_limit" in parts:
+        parts["rate_limit"] = mapping(parts["rate_limit"], (*place, "rate_limit"), LOG_RATE)
+    return parts
+
+
 def _canary(written: object, place: Place, _spellings: Spellings) -> object:
     parts = mapping(written, place, CANARY)
     steps = parts.get("steps")
@@ -212,6 +225,7 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "cap_drop": _list_of_texts,
     "response_headers": _texts_by_name,
     "rate_limit": _rate_limit,
+    "logs": _logs,
     "canary": _canary,
     "volumes": _volumes,
     "tmpfs": _tmpfs,

@@ -9,6 +9,7 @@ from dataclasses import field
 from syntra.model.container_options import ContainerOptions
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef, ResolvedImage
+from syntra.model.log_options import LogOptions
 from syntra.utils.frozen import frozen
 
 # What the agent itself tells every container. Whatever else is asked for under these names is not part of a spec.
@@ -136,6 +137,8 @@ class ServiceSpec:
     image_volumes: ImageVolumes = ImageVolumes.KEEP
     metrics: MetricsSpec | None = None
     """What the agent scrapes. The agent's own, and optional in every payload."""
+    logs: LogOptions = LogOptions()
+    """How its log is read. No container depends on it."""
 
 
 @frozen

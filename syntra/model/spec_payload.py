@@ -15,6 +15,8 @@ from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.image_payload import read_image
+from syntra.model.log_options import LogOptions
+from syntra.model.log_options_payload import parse_log_options, render_log_options
 from syntra.model.metrics_payload import parse_metrics, render_metrics
 from syntra.model.options_payload import parse_options, render_options
 from syntra.model.paths import absolute_path
@@ -90,6 +92,8 @@ def parse_deployment(payload: Fields) -> Deployment:
             "image_volumes", among={kind.value: kind for kind in ImageVolumes}, default=ImageVolumes.KEEP
         ),
         metrics=parse_metrics(config, port),
+        # From its section alone: in the flat shapes, `logs` may be about something else.
+        logs=parse_log_options(section.section("logs") if (section := payload.section("config")) else None),
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -145,6 +149,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             # Only when it is not the default: containers are recognised by the fingerprint of this.
             **({"image_volumes": spec.image_volumes.value} if spec.image_volumes is not ImageVolumes.KEEP else {}),
             **({"metrics": render_metrics(spec.metrics)} if spec.metrics is not None else {}),
+            **({"logs": logs} if (logs := render_log_options(spec.logs)) else {}),
         },
         "networking": {
             "domains": list(spec.domains),
@@ -162,10 +167,12 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them, what a deploy runs before, or what is scraped: a
-    new domain needs no new container.
+    The number of replicas is none, nor is how the proxy reaches them, what a deploy runs before, how the log is read,
+    or what is scraped: a new domain needs no new container.
     """
-    as_one = dataclasses.replace(spec, replicas=1, domains=(), routing=Routing(), release_command=(), metrics=None)
+    as_one = dataclasses.replace(
+        spec, replicas=1, domains=(), routing=Routing(), release_command=(), metrics=None, logs=LogOptions()
+    )
     payload = render_deployment(
         Deployment(
             deployment_id=ids.DeploymentId("any"),

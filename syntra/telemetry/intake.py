@@ -31,6 +31,19 @@ class Outcome:
     message: str = ""
 
 
+@frozen
+class CollectedLines:
+    """Lines of one container that the agent read itself."""
+
+    resource: bytes
+    """The container's resource, encoded; the same bytes as in the request."""
+    request: bytes
+    """An encoded ExportLogsServiceRequest."""
+    items: int
+    failures: bytes = b""
+    """The records with an exception once more, as fields of an encoded ScopeLogs."""
+
+
 class BadData(Exception):
     """The request cannot be decoded, now or later: HTTP 400, INVALID_ARGUMENT. The text is for the sender.
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from syntra.model.container_options import ContainerOptions, ExtraHost, Tmpfs, Ulimit
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.image import ImageRef
+from syntra.model.log_options import LogOptions, LogRate
+from syntra.model.log_options_payload import PARSE
 from syntra.model.spec import (
     AGENT_ENV,
     Canary,
@@ -300,6 +302,7 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
             release_command=tuple(draw(st.lists(_texts, max_size=2))),
             image_volumes=draw(st.sampled_from(ImageVolumes)),
             metrics=draw(st.none() | _metrics),
+            logs=draw(_log_options),
         ),
         strategy=strategy,
         rollback_on_failure=draw(st.booleans()),
@@ -307,6 +310,19 @@ def deployments(draw: Callable[..., Any]) -> Deployment:
         canary=draw(canaries()) if strategy is Strategy.CANARY else Canary(),
     )
 
+
+_log_options = st.builds(
+    LogOptions,
+    multiline=st.sampled_from(("auto", "off", r"^\d{4}-")),
+    parse=st.sampled_from(PARSE),
+    rate_limit=st.none()
+    | st.builds(
+        LogRate,
+        lines_per_sec=st.floats(0, 1e9),
+        bytes_per_sec=st.floats(0, 1e9),
+        burst_secs=st.floats(0.1, 3600),
+    ),
+)
 
 json_scalars = (
     st.none()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields
 from syntra.model.image import ImageRef
+from syntra.model.log_options import LogOptions, LogRate
 from syntra.model.paths import absolute_path
 from syntra.model.spec import (
     Deployment,
@@ -549,6 +550,23 @@ def test_what_an_image_declares_is_kept_unless_it_is_told_to_be_worth_nothing() 
         assert parse(placed(payload, "config.image_volumes", word)).spec.image_volumes is kind
     with pytest.raises(InvalidField, match=r"^config.image_volumes: 'drop' is not one of keep, discard"):
         parse(placed(payload, "config.image_volumes", "drop"))
+
+
+def test_how_a_log_is_read_is_part_of_the_spec_but_not_of_its_containers() -> None:
+    payload = current_payload()
+    assert "logs" not in cast("dict[str, Any]", render_deployment(parse(payload))["config"])
+    given = {"multiline": False, "parse": "json", "rate_limit": {"lines_per_second": 5}}
+    made = parse(placed(payload, "config.logs", given)).spec
+    assert made.logs == LogOptions(
+        multiline="off", parse="json", rate_limit=LogRate(lines_per_sec=5.0, bytes_per_sec=0.0, burst_secs=10.0)
+    )
+    assert fingerprint(made) == fingerprint(parse(payload).spec)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(", "a*b*c*d*e", "x" * 201, "(ab){2,}"])
+def test_a_pattern_that_may_take_long_for_a_line_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidField, match=r"^config.logs.multiline: "):
+        parse(placed(current_payload(), "config.logs", {"multiline": pattern}))
 
 
 def test_an_external_volume_is_a_named_one() -> None:

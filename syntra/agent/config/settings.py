@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.config.log_settings import LogSettings
 from syntra.agent.config.prometheus import PrometheusSettings
 from syntra.agent.config.schema import Declared, Key, Kind, Value, key
 from syntra.agent.config.update_settings import UpdateSettings
@@ -270,6 +271,7 @@ class TelemetrySettings:
         default=(), metadata=key(Kind.SCRAPES, "Prometheus endpoints beside those of services")
     )
     prometheus: PrometheusSettings = field(default_factory=PrometheusSettings, metadata={"section": PrometheusSettings})
+    logs: LogSettings = field(default_factory=LogSettings, metadata={"section": LogSettings})
     export: ExportSettings = field(default_factory=ExportSettings, metadata={"section": ExportSettings})
     figures: FiguresSettings = field(default_factory=FiguresSettings, metadata={"section": FiguresSettings})
     tls: ReceiverTlsSettings = field(default_factory=ReceiverTlsSettings, metadata={"section": ReceiverTlsSettings})

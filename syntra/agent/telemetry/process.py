@@ -82,6 +82,11 @@ class TelemetryProcess:
         """How often a process was started."""
 
     @property
+    def is_ready(self) -> bool:
+        """Whether a process runs and answers."""
+        return self._is_ready.is_set()
+
+    @property
     def problem(self) -> str | None:
         """Why telemetry is not received, or what is wrong with it, as one sentence; None when all is well."""
         return self._problem or self._reported

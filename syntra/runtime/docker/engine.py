@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 
 from syntra.model.container import Container
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
+from syntra.model.log_source import LogSource
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.status import ContainerExits, LogLine
@@ -32,6 +33,7 @@ from syntra.runtime.docker.failed import failed_name, is_failed
 from syntra.runtime.docker.garbage import with_failed
 from syntra.runtime.docker.identity import Identity, Stray
 from syntra.runtime.docker.images import Images
+from syntra.runtime.docker.log_sources import LogSources
 from syntra.runtime.docker.logs import Logs, as_timestamp, log_lines
 from syntra.runtime.docker.looks import Looks
 from syntra.runtime.docker.naming import ContainerDnsOf, Naming, engine_only
@@ -54,7 +56,10 @@ log = logging.getLogger(__name__)
 
 # The engine answers a ping at once: one that hangs counts as unavailable.
 PING_SECS = 5.0
+TELEMETRY_LINE_BYTES = 1024 * 1024 + 64 * 1024
+"""More than the telemetry process keeps of a line, so that it sees which one was cut."""
 
+DrainLog = Callable[[ContainerId], Awaitable[None]]
 # From a process id (0: none) and a port; None when unknown. Blocks for milliseconds.
 CountConnections = Callable[[int, int], int | None]
 
@@ -75,11 +80,14 @@ class DockerEngine:
         with_aliases: bool = True,
         count_connections: CountConnections = lambda _pid, _port: None,
         find_process: FindProcess = lambda _: "",
+        drain_log: DrainLog | None = None,
     ) -> None:
         """`container_dns` returns the DNS settings of a project's containers; where it returns None, `with_aliases`
         decides whether the engine resolves names. `count_connections` counts those open at a port of a process,
-        `find_process` names the process that listens at a port of the host."""
+        `find_process` names the process that listens at a port of the host. `drain_log` waits until a container's log
+        is read."""
         self._client = client
+        self._drain_log = drain_log
         self._count_connections = count_connections
         self._containers = Containers(client)
         self._images = Images(client)
@@ -110,6 +118,7 @@ class DockerEngine:
             identity=self._identity,
             system=self._system,
         )
+        self._log_sources = LogSources(self._containers, self._looks)
         self._releases = Releases(self._containers, self._identity, owner=owner)
         # After one event several loops list all containers; they share one list.
         self._list_lock = asyncio.Lock()
@@ -295,6 +304,8 @@ class DockerEngine:
 
     async def remove(self, container_id: ContainerId) -> None:
         self._exits.expected(container_id, time.time_ns())
+        if self._drain_log is not None:
+            await self._drain_log(container_id)
         with self._touching(container_id), translated("REMOVE_FAILED", container_id):
             await remove_replica(self._containers, container_id)
 
@@ -324,6 +335,17 @@ class DockerEngine:
                 until=as_timestamp(wanted.until),
                 follow=False,
             )
+        with translated("LOGS_FAILED", container_id):
+            async with aclosing(source) as records_:
+                yield log_lines(records_)
+
+    async def log_sources(self, *, everything: bool) -> list[LogSource]:
+        with translated("ENGINE_ERROR"):
+            return await self._log_sources.find(everything=everything)
+
+    @asynccontextmanager
+    async def log_stream(self, container_id: ContainerId, since: str | None) -> AsyncIterator[AsyncIterator[LogLine]]:
+        source = self._logs.follow(container_id, since=since, line_bytes=TELEMETRY_LINE_BYTES)
         with translated("LOGS_FAILED", container_id):
             async with aclosing(source) as records_:
                 yield log_lines(records_)

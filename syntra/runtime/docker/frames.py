@@ -131,8 +131,9 @@ class LineJoiner:
     frames, so a timestamp inside a line is recognised only after a multiple of 16 KiB.
     """
 
-    def __init__(self, *, tty: bool) -> None:
+    def __init__(self, *, tty: bool, line_bytes: int = MAX_LINE_BYTES) -> None:
         self._tty = tty
+        self._line_bytes = line_bytes
         self._lines: dict[Stream, _Line] = {}
 
     @property
@@ -151,7 +152,7 @@ class LineJoiner:
         records = []
         for stream, line in list(self._lines.items()):
             if self._tty:
-                line = _from_terminal(bytes(line.content), overflow=line.truncated)
+                line = _from_terminal(bytes(line.content), self._line_bytes, overflow=line.truncated)
             records.append(line.record(stream))
         self._lines.clear()
         return records
@@ -162,7 +163,7 @@ class LineJoiner:
         if line is None:
             line = _Line(timestamp)
         ended = content.endswith(b"\n")
-        line.append(content[:-1] if ended else content, MAX_LINE_BYTES)
+        line.append(content[:-1] if ended else content, self._line_bytes)
         if ended:
             return [line.record(stream)]
         self._lines[stream] = line
@@ -172,11 +173,12 @@ class LineJoiner:
         records = []
         line = self._lines.pop(Stream.STDOUT, None) or _Line("")
         # Plus the timestamps inside a full line, which `_from_terminal` removes.
-        bound = MAX_LINE_BYTES + (MAX_LINE_BYTES // PARTIAL_BYTES + 2) * _MAX_TIMESTAMP_BYTES
+        most = self._line_bytes
+        bound = most + (most // PARTIAL_BYTES + 2) * _MAX_TIMESTAMP_BYTES
         *ended, rest = payload.split(b"\n")
         for piece in ended:
             line.append(piece, bound)
-            records.append(_from_terminal(bytes(line.content), overflow=line.truncated).record(Stream.STDOUT))
+            records.append(_from_terminal(bytes(line.content), most, overflow=line.truncated).record(Stream.STDOUT))
             line = _Line("")
         line.append(rest, bound)
         if line.content:
@@ -205,7 +207,7 @@ class _Line:
         return LogRecord(timestamp=self.timestamp, stream=stream, message=message, truncated=self.truncated)
 
 
-def _from_terminal(raw: bytes, *, overflow: bool) -> _Line:
+def _from_terminal(raw: bytes, most: int, *, overflow: bool) -> _Line:
     """Remove the timestamps and the final carriage return from one line of a terminal."""
     timestamp, content = _split_timestamp(raw)
     line = _Line(timestamp)
@@ -216,7 +218,7 @@ def _from_terminal(raw: bytes, *, overflow: bool) -> _Line:
             content = content[stamp.end() :]
         elif not content and piece.endswith(b"\r"):
             piece = piece[:-1]
-        line.append(piece, MAX_LINE_BYTES)
+        line.append(piece, most)
         if not content:
             break
     line.truncated = line.truncated or overflow

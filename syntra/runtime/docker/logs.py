@@ -16,7 +16,7 @@ from syntra.runtime.docker import fields
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import Conflict, NotFound
-from syntra.runtime.docker.frames import LineJoiner, demultiplexer
+from syntra.runtime.docker.frames import MAX_LINE_BYTES, LineJoiner, demultiplexer
 from syntra.runtime.docker.paths import Query, path
 from syntra.runtime.docker.records import ContainerState, LogRecord
 from syntra.runtime.docker.resume import LogResume, since_parameter
@@ -47,6 +47,7 @@ class Logs:
         until: str | None = None,
         follow: bool = True,
         resume: LogResume | None = None,
+        line_bytes: int = MAX_LINE_BYTES,
     ) -> AsyncGenerator[LogRecord, None]:
         """Records of a container's log, oldest first; `tail` gives only the last lines, None all.
 
@@ -69,7 +70,7 @@ class Logs:
             "since": None if since is None else since_parameter(since),
             "until": None if until is None else since_parameter(until),
         }
-        decoder, joiner = demultiplexer(tty=tty), LineJoiner(tty=tty)
+        decoder, joiner = demultiplexer(tty=tty), LineJoiner(tty=tty, line_bytes=line_bytes)
         try:
             async with self._client.stream("GET", path("containers", container, "logs"), query=query) as stream:
                 async for chunk in stream:

@@ -42,8 +42,11 @@ class _Compressors(threading.local):
 _compressors = _Compressors()
 
 
-def pack(records: Sequence[Record]) -> list[tuple[Signal, list[Packed]]]:
-    """Compress records, those of one signal together where their data may be concatenated."""
+def pack(records: Sequence[Record], *, whole: bool = False) -> list[tuple[Signal, list[Packed]]]:
+    """Compress records, those of one signal together where their data may be concatenated.
+
+    With `whole` they are one block however large they are.
+    """
     compress = _compressors.compress
     if len(records) == 1:
         record = records[0]
@@ -54,7 +57,7 @@ def pack(records: Sequence[Record]) -> list[tuple[Signal, list[Packed]]]:
         grouped.setdefault(record.signal, []).append(record)
     packed: list[tuple[Signal, list[Packed]]] = []
     for signal, group in grouped.items():
-        if signal.is_concatenable and sum([len(record.data) for record in group]) <= MERGE_BYTES:
+        if signal.is_concatenable and (whole or sum([len(record.data) for record in group]) <= MERGE_BYTES):
             data = b"".join([record.data for record in group])
             packed.append((signal, [Packed(compress(data), sum([record.items for record in group]), len(data))]))
         else:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from syntra.model.fields import Json
 from syntra.telemetry.buffer.blocks import pack
 from syntra.telemetry.buffer.disk import Disk
-from syntra.telemetry.buffer.entry import HEADER_BYTES
+from syntra.telemetry.buffer.entry import HEADER_BYTES, Marks, encode_block_marks
 from syntra.telemetry.buffer.errors import RecordTooLarge
 from syntra.telemetry.buffer.gather import Gatherer
 from syntra.telemetry.buffer.intervals import Intervals
@@ -24,6 +25,7 @@ from syntra.telemetry.buffer.waiting import Waiting
 from syntra.telemetry.signals import Record, Signal
 from syntra.utils.errors import AgentError
 
+_NO_MARKS: Mapping[str, Json] = {}
 _LARGEST = 4
 """A block takes at most this fraction of the budget."""
 
@@ -66,13 +68,14 @@ class Buffer:
         buffer._syncer.start()
         return buffer
 
-    def append(self, records: Sequence[Record]) -> None:
+    def append(self, records: Sequence[Record], marks: Marks = _NO_MARKS) -> None:
         """Keep records; on return they survive kill -9, with `fsync="always"` a power cut too.
 
-        Records of one signal become one block. Raises RecordTooLarge, and has then kept none of them.
+        Records of one signal become one block. `marks` say how far the sources of the log records were read: a crash
+        leaves both or neither. Raises RecordTooLarge, and has then kept none of them.
         """
-        if records:
-            self._append(records)
+        if records or marks:
+            self._append(records, marks)
             if self._always and not self._syncer.wait():
                 self._stuck()
 
@@ -82,6 +85,16 @@ class Buffer:
             await self._gatherer.append(records)
             if self._always and not await self._syncer.wait_async():
                 self._stuck()
+
+    @property
+    def memory_bytes(self) -> int:
+        """What is in memory because the disk does not take it."""
+        return self._store.memory_bytes
+
+    def marks(self) -> dict[str, Json]:
+        """How far the sources of log records were read, by the names given in `append`."""
+        with self._lock:
+            return dict(self._store.logs[Signal.LOGS].marks)
 
     def reader(self, consumer: str, signals: Iterable[Signal]) -> Reader:
         """Open the reader of a consumer, which continues where the last one of that name ended.
@@ -161,8 +174,9 @@ class Buffer:
             self._store.close()
         self._waiting.wake()
 
-    def _append(self, records: Sequence[Record]) -> None:
-        packed = pack(records)
+    def _append(self, records: Sequence[Record], marks: Marks = _NO_MARKS) -> None:
+        packed = pack(records, whole=bool(marks)) if records else []
+        block_marks = encode_block_marks(marks) if any(signal is Signal.LOGS for signal, _ in packed) else b""
         for signal, blocks in packed:
             for block in blocks:
                 if len(block.frame) + HEADER_BYTES > self._largest:
@@ -175,8 +189,11 @@ class Buffer:
         with self._lock:
             if self._store.is_closed:
                 raise AgentError("cannot keep telemetry: the buffer is closed; send it again after the restart")
-            for signal, blocks in packed:
-                self._store.append(signal, blocks, at_ns)
+            # Log records last: if a kill comes between two signals, the marks do not speak of what is lost.
+            for signal, blocks in sorted(packed, key=lambda one: one[0] is Signal.LOGS):
+                self._store.append(signal, blocks, at_ns, block_marks if signal is Signal.LOGS else b"")
+            if marks and not block_marks:
+                self._store.mark(Signal.LOGS, marks)
         if self._waiting.callbacks:
             self._waiting.wake()
 

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from syntra.model.fields import Json
 from syntra.telemetry.buffer import entry
 from syntra.telemetry.buffer.disk import Disk
 from syntra.telemetry.buffer.intervals import Intervals
@@ -31,6 +32,16 @@ class Block(NamedTuple):
     raw: int
     at_ns: int
     frame: bytes
+    marks: bytes = b""
+    """Encoded; only of a block that is not written yet."""
+
+
+class Stored(NamedTuple):
+    """What a segment says beside its blocks: positions, None without any, and changes of marks."""
+
+    positions: dict[str, Intervals] | None
+    marks: list[tuple[bool, dict[str, Json]]]
+    """Oldest first; true for one that replaces all before it."""
 
 
 class Count(NamedTuple):
@@ -92,10 +103,8 @@ class Segment:
         return cls(disk, disk.create(directory, name), name, marker, next_sequence)
 
     @classmethod
-    def load(
-        cls, disk: Disk, directory: int, name: str, marker: bytes, next_sequence: int
-    ) -> tuple[Segment, dict[str, Intervals] | None]:
-        """Open an existing segment and check every entry; also the last positions in it.
+    def load(cls, disk: Disk, directory: int, name: str, marker: bytes, next_sequence: int) -> tuple[Segment, Stored]:
+        """Open an existing segment and check every entry; also the last positions and the marks in it.
 
         Blocks below `next_sequence` were read from an earlier segment and do not count. Raises OSError.
         """
@@ -106,19 +115,20 @@ class Segment:
         segment = cls(disk, handle, name, marker, next_sequence)
         segment.is_writable = is_writable
         try:
-            positions = segment._load()
+            stored = segment._load()
         except BaseException:
             disk.close(handle)
             raise
-        return segment, positions
+        return segment, stored
 
-    def _load(self) -> dict[str, Intervals] | None:
+    def _load(self) -> Stored:
         size = self._disk.size(self.handle)
         if size > _MAX_FILE:
             raise OSError(f"{size} bytes are too many for a segment")
         data = self._read(0, size)
         found = entry.scan(data, self.marker)
         positions = None
+        marks: list[tuple[bool, dict[str, Json]]] = []
         for each in found.entries:
             if each.kind == entry.POSITIONS:
                 try:
@@ -129,8 +139,14 @@ class Segment:
             elif each.kind == entry.BLOCK and each.sequence >= self.next_sequence:
                 self.skip_to(each.sequence)
                 self.note(each.sequence, each.items, each.raw, each.at_ns, each.start)
+                if each.marks:
+                    with contextlib.suppress(ValueError):
+                        marks.append((False, entry.decode_block_marks(data[each.marks_start : each.end])))
+            elif each.kind == entry.MARKS:
+                with contextlib.suppress(ValueError):
+                    marks.append((True, entry.decode_marks(data[each.data_start : each.end])))
         self.size, self.damaged, self.tail = found.end, found.damaged, size - found.end
-        return positions
+        return Stored(positions, marks)
 
     def skip_to(self, sequence: int) -> None:
         """Take note that the next block has this number, if it is not lower than expected."""
@@ -205,7 +221,8 @@ class Segment:
             data = self._read(offset, min(chunk, size - offset))
             whole = offset + len(data) >= size
             end = 0
-            for kind, block_items, block_raw, sequence, at_ns, start, end in entry.walk(data, self.marker, whole=whole):
+            for found in entry.walk(data, self.marker, whole=whole):
+                kind, block_items, block_raw, sequence, at_ns, start, end, marks = found
                 if kind != entry.BLOCK or sequence < first:
                     continue
                 items += block_items
@@ -213,7 +230,7 @@ class Segment:
                 if sequence > last or (blocks and (items > max_items or raw > max_raw)):
                     self._remember(sequence, offset + start)
                     return blocks
-                frame = data[start + entry.HEADER_BYTES : end]
+                frame = data[start + entry.HEADER_BYTES : end - marks]
                 blocks.append(Block(sequence, block_items, block_raw, at_ns, frame))
             if whole:
                 break

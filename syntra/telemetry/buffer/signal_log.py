@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from syntra.model.fields import Json
+from syntra.telemetry.buffer.entry import Marks, decode_block_marks
 from syntra.telemetry.buffer.intervals import Interval, Intervals
 from syntra.telemetry.buffer.segment import Block, Count, Segment
 from syntra.telemetry.signals import Signal
@@ -41,6 +43,9 @@ class SignalLog:
         self.stored_positions: dict[str, Intervals] = {}
         """The newest positions found on disk, while the directory is read."""
         self.feeds: dict[str, Feed] = {}
+        self.marks: dict[str, Json] = {}
+        """How far the sources of what is on disk were read."""
+        self.marks_unwritten = False
         self.positions_unwritten = False
         self.appended_items = 0
         self.appended_raw = 0
@@ -88,6 +93,20 @@ class SignalLog:
         if lost.items:
             self.dropped = Count(self.dropped.items + lost.items, self.dropped.raw + lost.raw)
             self.dropped_at_ns = at_ns
+
+    def mark(self, marks: Marks) -> None:
+        """Take changes of marks, whose blocks are on disk or gone."""
+        for name, value in marks.items():
+            if value is None:
+                self.marks.pop(name, None)
+            else:
+                self.marks[name] = value
+
+    def mark_of(self, block: Block) -> None:
+        """Take the marks of a block that was in memory only and is no more."""
+        if block.marks:
+            self.mark(decode_block_marks(block.marks))
+            self.marks_unwritten = True
 
     def trim_positions(self) -> None:
         """Let positions begin at the oldest block, which keeps them short."""

@@ -9,8 +9,7 @@ from collections import deque
 from pathlib import Path
 
 from syntra.telemetry.buffer.disk import Disk
-from syntra.telemetry.buffer.intervals import Intervals
-from syntra.telemetry.buffer.segment import Segment, parse_name
+from syntra.telemetry.buffer.segment import Segment, Stored, parse_name
 from syntra.telemetry.signals import Signal
 
 _ASIDE = ".bad"
@@ -56,11 +55,11 @@ class Storage:
         parsed = [(*found, name) for name in names if (found := parse_name(name))]
         return sorted(parsed, key=lambda found: (found[1], found[3]))
 
-    def load(self, name: str, marker: bytes, next_sequence: int) -> tuple[Segment, dict[str, Intervals] | None]:
-        """Open one segment, and its last positions. Raises OSError."""
-        segment, positions = Segment.load(self.disk, self._opened(), name, marker, next_sequence)
+    def load(self, name: str, marker: bytes, next_sequence: int) -> tuple[Segment, Stored]:
+        """Open one segment, and what it says beside its blocks. Raises OSError."""
+        segment, stored = Segment.load(self.disk, self._opened(), name, marker, next_sequence)
         self.bytes += segment.file_bytes
-        return segment, positions
+        return segment, stored
 
     def create(self, signal: Signal, number: int, next_sequence: int) -> Segment:
         """Create a segment. Raises OSError."""

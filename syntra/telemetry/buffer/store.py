@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from syntra.telemetry.buffer import entry
+from syntra.telemetry.buffer.beginnings import beginning, beginning_bytes, marks_entry, positions_entry
 from syntra.telemetry.buffer.blocks import Packed
-from syntra.telemetry.buffer.entry import HEADER_BYTES
+from syntra.telemetry.buffer.entry import HEADER_BYTES, Marks
 from syntra.telemetry.buffer.eviction import ORDER, victim
 from syntra.telemetry.buffer.intervals import Intervals
+from syntra.telemetry.buffer.opening import attach
 from syntra.telemetry.buffer.segment import Block, Count, Segment
 from syntra.telemetry.buffer.signal_log import SignalLog, count_or_all
 from syntra.telemetry.buffer.storage import Storage
@@ -44,15 +45,15 @@ class Store:
     def open(self) -> None:
         """Read what the directory holds, or begin in memory."""
         try:
-            self._attach()
+            attach(self)
         except OSError as exc:
             self.fail(exc)
             for each in self.logs.values():
                 # Above every number in the directory, which may become readable later.
                 each.next_sequence = max(each.next_sequence, self.clock())
 
-    def append(self, signal: Signal, packed: Sequence[Packed], at_ns: int) -> None:
-        """Keep blocks."""
+    def append(self, signal: Signal, packed: Sequence[Packed], at_ns: int, marks: bytes = b"") -> None:
+        """Keep blocks; encoded `marks` belong to the last one."""
         each = self.logs[signal]
         number = each.next_sequence
         items = raw = 0
@@ -62,6 +63,8 @@ class Store:
             number += 1
             items += block_items
             raw += block_raw
+        if marks:
+            blocks[-1] = blocks[-1]._replace(marks=marks)
         each.next_sequence = number
         each.appended_items += items
         each.appended_raw += raw
@@ -76,6 +79,17 @@ class Store:
         for feed in each.feeds.values():
             feed.items += items
             feed.raw += raw
+
+    def mark(self, signal: Signal, marks: Marks) -> None:
+        """Keep changes of marks that belong to no block."""
+        each = self.logs[signal]
+        each.mark(marks)
+        each.marks_unwritten = True
+        if self.storage.is_open and not each.memory:
+            try:
+                self._write_marks(each)
+            except OSError as exc:
+                self.fail(exc)
 
     def take(self, each: SignalLog, consumer: str, first: int, last: int) -> None:
         """Note that a consumer has taken a range of numbers, and remove what no consumer needs."""
@@ -125,7 +139,7 @@ class Store:
             return
         try:
             if not self.storage.is_open:
-                self._attach()
+                attach(self)
             elif self.storage.reopen_if_removed():
                 for each in self.logs.values():
                     each.active = None
@@ -145,70 +159,12 @@ class Store:
             log.error("telemetry buffer does not write to disk", extra={"reason": reason})
         self.reason = reason
 
-    # Opening
-
-    def _attach(self) -> None:
-        for signal, number, marker, name in self.storage.open():
-            each = self.logs[signal]
-            each.next_number = max(each.next_number, number + 1)
-            self._load(each, name, marker)
-        for each in self.logs.values():
-            self._continue(each)
-            self._trim(each)
-            each.count_again()
-        self._make_room(0)
-
-    def _load(self, each: SignalLog, name: str, marker: bytes) -> None:
-        after = each.segments[-1].next_sequence if each.segments else 0
-        try:
-            segment, positions = self.storage.load(name, marker, after)
-        except OSError:
-            self.storage.bad_segments += 1
-            self.storage.set_aside(name)
-            return
-        if segment.size == 0 and segment.tail:
-            segment.damaged = segment.tail
-            self.storage.bad_segments += 1
-            self.storage.remove(segment)
-            return
-        if segment.damaged:
-            self.storage.bad_segments += 1
-        if positions is not None:
-            each.stored_positions = positions
-        each.segments.append(segment)
-
-    def _continue(self, each: SignalLog) -> None:
-        """Cut what a crash left, and continue behind the last entry."""
-        for name, taken in each.stored_positions.items():
-            each.taken[name] = each.taken.get(name, Intervals()).union(taken)
-        each.stored_positions = {}
-        if not each.segments:
-            return
-        last = each.segments[-1]
-        if last.tail:
-            tail = last.tail
-            if last.cut():
-                self.torn_bytes += tail
-                self.storage.bytes -= tail
-        if last.is_writable and not last.tail and last.size < self.segment_bytes:
-            each.active = last
-        highest = max((spans[-1][1] for spans in (taken.spans for taken in each.taken.values()) if spans), default=0)
-        following = max(last.next_sequence, highest + 1, 1)
-        if each.memory and each.memory[0].sequence < following:
-            # The clock went back between two starts without a directory. What is in memory gets new numbers.
-            each.memory = deque(block._replace(sequence=number) for number, block in enumerate(each.memory, following))
-            each.next_sequence = following + len(each.memory)
-            for feed in each.feeds.values():
-                feed.out = Intervals()
-        else:
-            each.next_sequence = max(each.next_sequence if each.memory else 1, following)
-
     # Writing
 
     def _write(self, each: SignalLog, blocks: Sequence[Block]) -> None:
         size = HEADER_BYTES * len(blocks)
         for block in blocks:
-            size += len(block.frame)
+            size += len(block.frame) + len(block.marks)
         segment = each.active
         first = blocks[0].sequence
         if (
@@ -220,20 +176,22 @@ class Store:
             segment = self._place(each, size, first)
         marker = segment.marker
         parts = [
-            entry.pack(marker, entry.BLOCK, frame, items, raw, sequence, at_ns)
-            for sequence, items, raw, at_ns, frame in blocks
+            entry.pack(marker, entry.BLOCK, frame, items, raw, sequence, at_ns, marks)
+            for sequence, items, raw, at_ns, frame, marks in blocks
         ]
         offset = segment.size
         if offset == 0:
-            positions = self._positions(each, marker, first)
-            parts.insert(0, positions)
-            offset = len(positions)
+            begins = beginning(each, marker, first, self.clock())
+            parts.insert(0, begins)
+            offset = len(begins)
         self._append(each, segment, parts[0] if len(parts) == 1 else b"".join(parts))
         if len(parts) > len(blocks):
-            each.positions_unwritten = False
-        for sequence, items, raw, at_ns, frame in blocks:
+            each.positions_unwritten = each.marks_unwritten = False
+        for sequence, items, raw, at_ns, frame, marks in blocks:
             segment.note(sequence, items, raw, at_ns, offset)
-            offset += HEADER_BYTES + len(frame)
+            offset += HEADER_BYTES + len(frame) + len(marks)
+            if marks:
+                each.mark(entry.decode_block_marks(marks))
 
     def _write_positions(self, each: SignalLog) -> None:
         """Positions speak of what is on disk: without a segment there is nothing to write."""
@@ -242,12 +200,17 @@ class Store:
             size = HEADER_BYTES + len(entry.encode_positions(each.taken))
             following = each.memory[0].sequence if each.memory else each.next_sequence
             segment = self._place(each, size, following)
-            self._append(each, segment, self._positions(each, segment.marker, following))
+            entries = positions_entry if segment.size else beginning
+            self._append(each, segment, entries(each, segment.marker, following, self.clock()))
             each.positions_unwritten = False
 
-    def _positions(self, each: SignalLog, marker: bytes, next_sequence: int) -> bytes:
-        data = entry.encode_positions(each.taken)
-        return entry.pack(marker, entry.POSITIONS, data, 0, 0, next_sequence, self.clock())
+    def _write_marks(self, each: SignalLog) -> None:
+        """Marks as they are now, in a segment of their own if there is none. Raises OSError."""
+        following = each.memory[0].sequence if each.memory else each.next_sequence
+        segment = self._place(each, HEADER_BYTES + len(entry.encode_marks(each.marks)), following)
+        entries = marks_entry if segment.size else beginning
+        self._append(each, segment, entries(each, segment.marker, following, self.clock()))
+        each.marks_unwritten = False
 
     def _append(self, each: SignalLog, segment: Segment, data: bytes) -> None:
         try:
@@ -265,7 +228,7 @@ class Store:
 
         The numbers in a segment have no gaps, but for damage.
         """
-        self._make_room(size + HEADER_BYTES + len(entry.encode_positions(each.taken)))
+        self.make_room(size + beginning_bytes(each))
         segment = each.active
         if segment is not None and segment.is_empty:
             segment.skip_to(first)
@@ -282,17 +245,20 @@ class Store:
 
     # Removing
 
-    def _make_room(self, size: int) -> None:
+    def make_room(self, size: int) -> None:
+        """Remove the oldest until there is room for `size` more bytes. Raises OSError."""
         while self.storage.bytes + size > self.max_bytes:
             if self.storage.free_aside():
                 continue
-            signal = victim({signal: len(each.segments) for signal, each in self.logs.items()})
+            signal = victim({signal: _removable(each) for signal, each in self.logs.items()})
             if signal is None:
                 return
             self._evict(self.logs[signal])
 
     def _evict(self, each: SignalLog) -> None:
         segment = each.segments[0]
+        if each.marks and len(each.segments) == 1:
+            self._keep_marks(each)
         unread = each.taken_by_all().gaps(segment.first_sequence, segment.next_sequence - 1)
         lost = count_or_all(segment, unread)
         self.storage.remove(segment)
@@ -300,16 +266,22 @@ class Store:
         if each.active is segment:
             each.active = None
         each.drop(lost, self.clock())
-        self._trim(each)
+        self.trim(each)
         each.count_again()
 
     def _release(self, each: SignalLog) -> None:
         """Remove what every consumer has taken, and write the positions."""
         common = each.taken_by_all()
         while each.memory and each.memory[0].sequence in common:
-            self.memory_bytes -= len(each.memory.popleft().frame)
+            block = each.memory.popleft()
+            self.memory_bytes -= len(block.frame)
+            each.mark_of(block)
         each.positions_unwritten = True
         try:
+            last = each.segments[-1] if each.segments else None
+            if each.marks and last is not None and last is not each.active:
+                # It may be removed below, with the only marks on disk.
+                self._keep_marks(each)
             for segment in tuple(each.segments):
                 done = common.covers(segment.first_sequence, segment.next_sequence - 1)
                 if done and segment is not each.active:
@@ -318,16 +290,26 @@ class Store:
         except OSError as exc:
             # The next batch that is taken tries it again. Meanwhile the positions say that it is taken.
             self.fail(exc)
-        self._trim(each)
+        self.trim(each)
         try:
             self._write_positions(each)
         except OSError as exc:
             self.fail(exc)
 
-    def _trim(self, each: SignalLog) -> None:
+    def trim(self, each: SignalLog) -> None:
+        """Let the positions begin at the oldest block."""
         # What is in a directory that is not open yet has lower numbers, and is not taken.
         if self.storage.is_open:
             each.trim_positions()
+
+    def _keep_marks(self, each: SignalLog) -> None:
+        """Begin a segment, which begins with the marks. Raises OSError."""
+        following = each.segments[-1].next_sequence
+        segment = self.storage.create(each.signal, each.next_number, following)
+        each.next_number += 1
+        self._append(each, segment, beginning(each, segment.marker, following, self.clock()))
+        each.segments.append(segment)
+        each.active = segment
 
     # Memory
 
@@ -338,9 +320,10 @@ class Store:
             loser = next(log_ for signal in ORDER if (log_ := self.logs[signal]).memory)
             block = loser.memory.popleft()
             self.memory_bytes -= len(block.frame)
+            loser.mark_of(block)
             if block.sequence not in loser.taken_by_all():
                 loser.drop(Count(block.items, block.raw), self.clock())
-            self._trim(loser)
+            self.trim(loser)
             loser.count_again()
 
     def _write_back(self, each: SignalLog) -> None:
@@ -358,5 +341,12 @@ class Store:
             for block in blocks:
                 each.memory.popleft()
                 self.memory_bytes -= len(block.frame)
+        if each.marks_unwritten:
+            self._write_marks(each)
         if each.positions_unwritten:
             self._write_positions(each)
+
+
+def _removable(each: SignalLog) -> int:
+    """Segments that eviction may remove: not one that only holds the marks."""
+    return len(each.segments) - (len(each.segments) == 1 and each.segments[0].is_empty)

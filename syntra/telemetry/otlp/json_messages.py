@@ -15,7 +15,8 @@ from syntra.telemetry.intake import BadData
 from syntra.telemetry.otlp import json_records
 from syntra.telemetry.otlp import json_scalars as scalars
 from syntra.telemetry.otlp import json_values as values
-from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS, varint, wrong
+from syntra.telemetry.otlp.json_scalars import wrong
+from syntra.telemetry.varint import SHORT_VARINTS, varint
 
 Encoder = Callable[[Any], bytes]
 

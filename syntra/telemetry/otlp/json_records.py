@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from syntra.telemetry.intake import BadData
-from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS, varint
+from syntra.telemetry.varint import SHORT_VARINTS, varint
 
 Encoder = Callable[[Any], bytes]
 

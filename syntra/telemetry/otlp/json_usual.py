@@ -18,10 +18,10 @@ from msgspec import Raw
 
 from syntra.telemetry.intake import BadData
 from syntra.telemetry.otlp import json_messages, json_structs
-from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS, varint
 from syntra.telemetry.otlp.json_structs import NOTHING, LogRecord, Span
 from syntra.telemetry.otlp.json_usual_attributes import Attributes
 from syntra.telemetry.signals import Signal
+from syntra.telemetry.varint import SHORT_VARINTS, varint
 
 _OBJECT_BYTES = 280
 """The most memory that `{}` takes: a struct with an empty list, and its encoding."""

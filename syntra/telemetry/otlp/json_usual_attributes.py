@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from msgspec import Raw
 
-from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS
+from syntra.telemetry.varint import SHORT_VARINTS
 
 _HEAD, _CUT, _TAIL = '[{"key":"', '}},{"key":"', "}}]"
 _TEXT, _INTEGER = '","value":{"stringValue":"', '","value":{"intValue":'

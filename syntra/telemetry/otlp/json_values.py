@@ -9,7 +9,8 @@ from typing import Any
 
 from syntra.telemetry.intake import BadData
 from syntra.telemetry.otlp import json_scalars as scalars
-from syntra.telemetry.otlp.json_scalars import SHORT_VARINTS, varint, wrong
+from syntra.telemetry.otlp.json_scalars import wrong
+from syntra.telemetry.varint import SHORT_VARINTS, varint
 
 MAX_VALUE_DEPTH = 32
 """The most lists and maps inside each other in one attribute. upb gives up at 100 messages, two for each level."""

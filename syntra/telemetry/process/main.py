@@ -155,5 +155,7 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
             service.tails.begin(fields["number"], fields["service"], fields["signal"])
         case "end_tail":
             service.tails.end(fields["number"])
+        case kind if kind.startswith("log_"):
+            service.container_logs.take(kind, fields, message.body)
         case _:
             log.warning("unknown message of the agent", extra={"kind": message.kind})

@@ -5,13 +5,14 @@ It is the `Intake` of all receivers, and of everything else that produces teleme
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from google.protobuf.message import Message
 
+from syntra.model.fields import Json
 from syntra.telemetry.buffer.errors import RecordTooLarge
-from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
+from syntra.telemetry.intake import BadData, CollectedLines, Outcome, Overloaded, Source
 from syntra.telemetry.process.admission import MemoryBudget, Reservation
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.senders import Senders
@@ -27,8 +28,11 @@ CLOSED_RETRY_SECS = 5.0
 class Ring(Protocol):
     """The durable buffer; see `telemetry.buffer`."""
 
-    def append(self, records: Sequence[Record]) -> None:
-        """Keep records. Raises RecordTooLarge, and another AgentError when it is closed."""
+    def append(self, records: Sequence[Record], marks: Mapping[str, Json] = ...) -> None:
+        """Keep records, and how far their sources were read.
+
+        Raises RecordTooLarge, and another AgentError when it is closed.
+        """
         ...
 
     async def append_async(self, records: Sequence[Record]) -> None:
@@ -59,6 +63,7 @@ class Pipeline:
         self._senders = senders
         self._process = processor.process
         self._count_collected = processor.count_collected
+        self._collect_lines = processor.collect_lines
         self._ring = ring
         self._counts = counts
         self._watcher = watcher
@@ -116,6 +121,21 @@ class Pipeline:
             )
             self._counts.kept(record.signal, record.items, len(record.data))
             self._count_collected(record.signal, record.items, resource)
+        self._watcher.offer(records)
+
+    def keep_lines(self, collected: Sequence[CollectedLines], marks: Mapping[str, Json]) -> None:
+        """Keep lines of containers, and with them how far their logs were read: both or neither survive a crash.
+
+        Raises RecordTooLarge, and another AgentError when the ring is closed.
+        """
+        records: list[Record] = []
+        for lines in collected:
+            records += self._collect_lines(lines).records
+        self._ring.append(records, marks)
+        for lines in collected:
+            self._counts.received(Signal.LOGS, size=len(lines.request), received=lines.items, rejected=0, sampled_out=0)
+        for record in records:
+            self._counts.kept(record.signal, record.items, len(record.data))
         self._watcher.offer(records)
 
     def refused(self, signal: Signal | None, reason: str) -> None:

@@ -23,6 +23,7 @@ from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
 from syntra.telemetry.otlp.json_decoder import decode_json
 from syntra.telemetry.process.admission import MemoryBudget
+from syntra.telemetry.process.container_logs import ContainerLogs
 from syntra.telemetry.process.control_plane import ControlPlane
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.drops import Drops
@@ -107,6 +108,7 @@ class TelemetryService:
             watcher=self.tails,
         )
         self.scrapers = scrapers(settings.scraping, self.pipeline)
+        self.container_logs = ContainerLogs(self.pipeline, self.buffer, self._link.send)
         self._open_shippers()
         self.listeners = Listeners(settings, self._receiver, loopback=loopback_addresses())
         await self.listeners.open()
@@ -117,6 +119,7 @@ class TelemetryService:
             ("listeners", self.listeners.run()),
             ("scrapers", self.scrapers.run()),
             ("tails", self.tails.run()),
+            ("container logs", self.container_logs.run()),
             ("figures", self.figures.run(self.pipeline.keep)),
             ("ticks", self._tick()),
         ]
@@ -143,6 +146,7 @@ class TelemetryService:
                 else:
                     closing = receiver.close(_GRACE_SECS)
                 group.create_task(closing, name="close receiver")
+            group.create_task(self.container_logs.close(), name="close container logs")
         self._keep_red_metrics()
         self.control_plane.finish()
         for shipper in self.shippers.values():

@@ -26,6 +26,7 @@ def status_view(service: TelemetryService) -> dict[str, Json]:
         "services": [_service(view) for view in service.processor.services()],
         "scrapes": service.scrapers.view(),
         "memory": {"reserved_bytes": service.budget.reserved, "limit_bytes": service.budget.limit},
+        "container_logs": service.container_logs.collector.view(),
         "unknown_senders": service.senders.unknown,
     }
 

@@ -13,12 +13,13 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import ExportProfilesServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
-from syntra.telemetry.intake import BadData
+from syntra.telemetry.intake import BadData, CollectedLines
 from syntra.telemetry.processing.identity import Identity
 from syntra.telemetry.processing.logs import LogBatch, LogStage
 from syntra.telemetry.processing.metrics import FullBatch, check_metrics, check_profiles
-from syntra.telemetry.processing.outcome import ErrorExtractor, Processed, rejection
+from syntra.telemetry.processing.outcome import MAX_ERRORS, ErrorExtractor, Processed, rejection
 from syntra.telemetry.processing.outlines import LogsOutline, TracesOutline, remove_empty
 from syntra.telemetry.processing.pieces import MAX_ITEM_BYTES, PIECE_BYTES, pieces
 from syntra.telemetry.processing.red import CellBudget
@@ -190,6 +191,23 @@ class Processor:
         if batch.failures:
             records += self._errors.records(batch.errors(self._errors))
         return Processed(records=records, received=batch.received, sampled_out=batch.sampled_out)
+
+    def collect_lines(self, lines: CollectedLines) -> Processed:
+        """Take lines of a container through the stages that they need.
+
+        They are not sampled: a service that floods is limited by itself, before. The agent made the bytes, so they are
+        not decoded either. Raises BadData if they cannot be.
+        """
+        with self._lock:
+            sender = self._services.sender(None, lines.resource)
+            sender.service.received[Signal.LOGS.value] += lines.items
+            sender.service.kept[Signal.LOGS.value] += lines.items
+        records = [Record(signal=Signal.LOGS, items=lines.items, data=lines.request)]
+        if lines.failures:
+            found = _decode(ScopeLogs, lines.failures).log_records[:MAX_ERRORS]
+            errors = [error for one in found if (error := self._errors.from_log(one, sender.attributes())) is not None]
+            records += self._errors.records(errors)
+        return Processed(records=records, received=lines.items)
 
     def _process_full(self, signal: Signal, data: bytes, identity: Identity | None) -> Processed:
         batch = FullBatch(_decode(_REQUESTS[signal], data))
