@@ -132,5 +132,7 @@ def test_every_script_is_one_that_its_interpreter_can_read() -> None:
 def test_an_unknown_benchmark_is_refused_with_those_there_are() -> None:
     refused = subprocess.run([ROOT / "scripts/bench", "nothing"], capture_output=True, text=True, check=False)
     assert refused.returncode != 0
-    names = "deploy, start, idle, health, switch, failover, logs, exec, processing, buffer, otlp or flood"
+    names = (
+        "deploy, start, idle, health, switch, failover, logs, exec, processing, buffer, otlp, flood, sampling or growth"
+    )
     assert names in refused.stderr

@@ -61,6 +61,8 @@ OTHER = {
     "telemetry.receive_memory_mb": "32",
     "telemetry.buffer_fsync": "always",
     "telemetry.target_spans_per_sec": "500.5",
+    "telemetry.figures.collect": "off",
+    "telemetry.figures.interval_secs": "30.5",
     "telemetry.export.endpoint": "https://otlp.example.com:4317",
     "telemetry.export.protocol": "http/protobuf",
     "telemetry.export.headers": "authorization=Bearer%20x",
