@@ -10,8 +10,8 @@ from typing import Any
 
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
+from syntra.model.health_payload import check_interval, check_path, check_retries, check_timeout
 from syntra.model.spec import HealthKind, HealthSpec, ServiceSpec
-from syntra.model.spec_payload import check_interval, check_path, check_retries, check_timeout
 from syntra.utils.frozen import frozen
 
 

@@ -14,6 +14,7 @@ from syntra.model import ids
 from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
+from syntra.model.health_payload import parse_health, render_health
 from syntra.model.image_payload import read_image
 from syntra.model.log_options import LogOptions
 from syntra.model.log_options_payload import parse_log_options, render_log_options
@@ -24,8 +25,6 @@ from syntra.model.routing_payload import parse_routing, read_domains, render_rou
 from syntra.model.spec import (
     AGENT_ENV,
     Deployment,
-    HealthKind,
-    HealthSpec,
     ImageVolumes,
     RegistryAuth,
     Routing,
@@ -79,7 +78,7 @@ def parse_deployment(payload: Fields) -> Deployment:
         env=_spec_env(config if config.has("env_vars", "env") else payload),
         labels=_labels(config if config.has("labels") else payload),
         volumes=_volumes(config if config.has("volumes") else payload),
-        health=_health(config if config.has("health_check") else payload, port),
+        health=parse_health(config if config.has("health_check") else payload, port),
         domains=read_domains(networking),
         # Only from its own section: in the flat shapes a `priority` may be about something else.
         routing=parse_routing(payload.section("networking")),
@@ -192,22 +191,6 @@ def _render_volume(volume: VolumeMount) -> dict[str, Json]:
         "container_path": volume.container_path,
         "read_only": volume.read_only,
         **({"external": True} if volume.external else {}),
-    }
-
-
-def render_health(health: HealthSpec) -> dict[str, Json]:
-    """The payload shape of a health check."""
-    return {
-        "type": health.kind.value,
-        "path": health.path,
-        "port": health.port,
-        "command": list(health.command),
-        "interval_seconds": health.interval,
-        "timeout_seconds": health.timeout,
-        "retries": health.retries,
-        "start_period_seconds": health.start_period,
-        # Only when it is asked for: containers are recognised by the fingerprint of this.
-        **({"restart_unhealthy": True} if health.restart_unhealthy else {}),
     }
 
 
@@ -335,65 +318,6 @@ def _refuse_shared_mounts(spec: ServiceSpec, config: Fields) -> None:
     for mount in spec.options.tmpfs:
         if mount.path in taken:
             raise InvalidField(config.at("tmpfs"), f"a volume is mounted at {mount.path[:80]} already")
-
-
-def _health(source: Fields, port: int | None) -> HealthSpec | None:
-    check = source.section("health_check")
-    if check is None:
-        return None
-    kinds = {kind.value: kind for kind in HealthKind}
-    implied = HealthKind.EXEC if check.has("command") else HealthKind.HTTP if check.has("path") else HealthKind.TCP
-    kind = check.choice("type", among=kinds, default=implied)
-    path = check_path(check)
-    check_port = check.integer("port", low=1, high=65535) if check.has("port") else None
-    command = _health_command(check)
-    if kind is HealthKind.EXEC and not (command and command[0]):
-        raise InvalidField(check.at("command"), "is missing; an exec health check needs one")
-    if kind is not HealthKind.EXEC and check_port is None and port is None:
-        raise InvalidField(
-            check.at("port"), f"is missing; a health check by {kind.value} needs a port here or in config.port"
-        )
-    return HealthSpec(
-        kind=kind,
-        path=path,
-        port=check_port,
-        command=command,
-        interval=check_interval(check),
-        timeout=check_timeout(check),
-        retries=check_retries(check),
-        start_period=check.number("start_period_seconds", "start_period", default=0.0, low=0, high=3600),
-        restart_unhealthy=check.boolean("restart_unhealthy", default=False),
-    )
-
-
-def check_path(check: Fields) -> str:
-    """The path that a check by HTTP asks for; `/` when none is given."""
-    path = check.text("path", default="/")
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        raise InvalidField(check.at("path"), f"{path[:60]!r} is not a path (starts with `/`, ASCII without spaces)")
-    return path
-
-
-def check_interval(check: Fields) -> float:
-    """Seconds from one probe to the next."""
-    return check.number("interval_seconds", "interval", default=10.0, low=0.1, high=3600)
-
-
-def check_timeout(check: Fields) -> float:
-    """Seconds that one probe may take."""
-    return check.number("timeout_seconds", "timeout", default=5.0, low=0.1, high=600)
-
-
-def check_retries(check: Fields) -> int:
-    """Failures in a row that count."""
-    return check.integer("retries", default=3, low=1, high=100)
-
-
-def _health_command(check: Fields) -> tuple[str, ...]:
-    _, value = check.raw("command")
-    if isinstance(value, str):
-        return ("/bin/sh", "-c", value) if value else ()
-    return check.texts("command") if value is not None else ()
 
 
 def _hostname(networking: Fields) -> str | None:

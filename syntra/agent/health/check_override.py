@@ -12,8 +12,8 @@ from syntra.model.command import ConfigureHealthCheck
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.health_change import HealthChange
+from syntra.model.health_payload import render_health
 from syntra.model.spec import HealthSpec, ServiceSpec
-from syntra.model.spec_payload import render_health
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)

@@ -70,6 +70,8 @@ OTHER = {
     "telemetry.prometheus.max_samples": "100",
     "telemetry.prometheus.max_labels": "10",
     "telemetry.prometheus.max_label_bytes": "100",
+    "telemetry.figures.collect": "off",
+    "telemetry.figures.interval_secs": "30.5",
     "telemetry.export.endpoint": "https://otlp.example.com:4317",
     "telemetry.export.protocol": "http/protobuf",
     "telemetry.export.headers": "authorization=Bearer%20x",
