@@ -17,8 +17,11 @@ from tests.update.release_site import ReleaseSite, public
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOT_KEYS_FILE = "/mnt/release-root-keys"
-NEXT_VERSION = "0.2.0"
+_MAJOR, _MINOR = map(int, syntra.__version__.split(".")[:2])
+NEXT_VERSION = f"{_MAJOR}.{_MINOR + 1}.0"
 """The version of the fixture `next_binary`."""
+BAD_VERSION = f"{_MAJOR}.{_MINOR + 2}.0"
+"""A release that does not hold."""
 
 
 class Stage:

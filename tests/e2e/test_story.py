@@ -15,7 +15,7 @@ import pytest
 
 import syntra
 from tests.e2e.fleet import Fleet, inspect, states
-from tests.e2e.installed_machine import NEXT_VERSION, Stage, stage
+from tests.e2e.installed_machine import BAD_VERSION, NEXT_VERSION, Stage, stage
 from tests.e2e.machine import SYSTEMD, machine_root
 from tests.e2e.served_images import served_images
 from tests.engine import PORT, wait_until
@@ -24,7 +24,6 @@ from tests.update.release_site import stand_in
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(300, func_only=True)]
 
 ROOT = Path(__file__).resolve().parents[2]
-BAD_VERSION = "0.3.0"
 
 
 @pytest.fixture(scope="session", autouse=True)
