@@ -91,6 +91,7 @@ def test_the_target_may_close(row: bytes) -> None:
         (HEAD + b"Content-Encoding: gzip\r\n\r\nno gzip at all", "gzip body is damaged"),
         (HEAD + b"Content-Encoding: gzip\r\n\r\n" + gzip.compress(b"x") + b"x", "bytes behind its end"),
     ],
+    ids=range(16),
 )
 def test_what_breaks_the_rules_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(BadAnswer, match=reason):
