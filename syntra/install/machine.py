@@ -66,10 +66,10 @@ def observe(
 
 
 def _unpacked(prefix: str, versions: Path) -> tuple[str, ...]:
-    # The compiled program unpacks to ~/.cache/syntra-agent/VERSION-CONTENT when XDG_CACHE_HOME is not set.
+    # The compiled program unpacks to ~/.cache/syntra-agent/syntra-agent-VERSION-CONTENT without XDG_CACHE_HOME.
     cache = f"{pwd.getpwuid(0).pw_dir}/.cache/{layout.PROGRAM}"
     try:
-        installed = {version.name for version in versions.iterdir()}
+        installed = {f"{layout.PROGRAM}-{version.name}" for version in versions.iterdir()}
         found = sorted(path.name for path in Path(below(prefix, cache)).iterdir())
     except OSError:
         return ()

@@ -148,11 +148,12 @@ def test_a_purge_leaves_nothing(tmp_path: Path) -> None:
 def test_what_the_installed_versions_unpacked_goes_too(tmp_path: Path) -> None:
     root, manager, program = tmp_path / "root", RecordedManager(), program_file(tmp_path)
     cache = root / pwd.getpwuid(0).pw_dir.lstrip("/") / ".cache/syntra-agent"
-    for name in ("1.2.0-abc", "1.2.0-beta.1-abc", "1.3.0-abc"):
+    others = {"syntra-agent-1.2.0-beta.1-abc", "syntra-agent-1.3.0-abc"}
+    for name in ("syntra-agent-1.2.0-abc", *others):
         (cache / name).mkdir(parents=True)
     install(root, manager, wanted(), program)
     remove(root, manager, program, purge=False)
-    assert {path.name for path in cache.iterdir()} == {"1.2.0-beta.1-abc", "1.3.0-abc"}
+    assert {path.name for path in cache.iterdir()} == others
 
 
 def remove(root: Path, manager: RecordedManager, program: Path, *, purge: bool) -> None:
