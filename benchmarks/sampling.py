@@ -49,19 +49,20 @@ def cpu_ms(work: Callable[[], object], rounds: int, repeats: int = REPEATS) -> f
     return min(measured) * _MILLISECONDS
 
 
-async def started(client: EngineClient, count: int) -> dict[ContainerId, int]:
-    """Start sleeping containers; their pids."""
+async def start(client: EngineClient, count: int, pids: dict[ContainerId, int]) -> None:
+    """Start sleeping containers, and note their pids as they come."""
     containers = Containers(client)
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def one(number: int) -> tuple[ContainerId, int]:
+    async def one(number: int) -> None:
         async with limit:
             body = {"Image": "service:1", "Cmd": ["sleep", "100000"], "HostConfig": {"Memory": 64 << 20}}
-            made = await containers.create(f"sleeper-{number}", body)
+            made = ContainerId(await containers.create(f"sleeper-{number}", body))
+            pids[made] = 0
             await containers.start(made)
-            return ContainerId(made), (await containers.inspect(made)).state.pid
+            pids[made] = (await containers.inspect(made)).state.pid
 
-    return dict(await asyncio.gather(*(one(number) for number in range(count))))
+    await asyncio.gather(*(one(number) for number in range(count)))
 
 
 async def ended(client: EngineClient, found: Sequence[ContainerId]) -> None:
@@ -150,8 +151,9 @@ async def measure(counts: Sequence[int], rounds: int, folder: Path) -> dict[str,
         engine.import_image("service", "1")
         async with EngineClient(find_endpoint({}, str(engine.socket))) as client:
             for count in counts:
-                pids = await started(client, count)
+                pids: dict[ContainerId, int] = {}
                 try:
+                    await start(client, count, pids)
                     costs = sample_costs(pids, rounds)
                     costs["stats_ms"] = round(await stats_ms(client, engine, list(pids)[:20]), 3)
                     costs["ratio"] = ratio(costs["sum_ms"], costs["stats_ms"])
