@@ -40,7 +40,11 @@ class SupervisedAgent(AgentProcess):
 
     def start(self) -> None:
         self.launch()
-        wait_until(self._answers, "the agent's socket", self._start_secs)
+        try:
+            wait_until(self._answers, "the agent's socket", self._start_secs)
+        except BaseException:
+            self.stop()
+            raise
 
     def launch(self) -> None:
         first = threading.Event()

@@ -17,7 +17,7 @@ from syntra.update import layout
 from tests.e2e.fleet import ControlPlaneProcess, Fleet, containers, enrolled, inspect
 from tests.e2e.served_images import served_images
 from tests.e2e.supervised_agent import SupervisedAgent, real_program
-from tests.e2e.telemetry_stage import SpanSender, answers, free_ports
+from tests.e2e.telemetry_stage import SpanSender, free_ports
 from tests.engine import wait_until
 from tests.update.release_site import ReleaseSite, stand_in
 
@@ -210,20 +210,26 @@ def test_acknowledged_telemetry_survives_an_update_and_a_rollback(tmp_path: Path
     program = tmp_path / "first"
     program.write_bytes(real_program("1.0.0"))
     with staged(tmp_path, "1.0.0", program, more) as stage:
-        wait_until(lambda: answers(http_port), "the receivers", 30)
         sender = SpanSender(f"updated-{uuid.uuid4().hex[:8]}", http_port)
         sender.start()
+
+        def receives() -> None:
+            """Each version acknowledges something, however short it lives."""
+            before = len(sender.acknowledged)
+            wait_until(lambda: len(sender.acknowledged) > before + 10, "the receivers acknowledge", 60)
+
+        receives()
         stage.site.publish("1.0.1", stand_in("1.0.1", "exit 1"))
         assert stage.fleet.send("update_agent", {"version": "1.0.1"})["success"]
         assert stage.ended("1.0.1", 180)["result"] == "rolled_back"
+        receives()
         stage.site.publish("1.1.0", real_program("1.1.0"))
         assert stage.fleet.send("update_agent", {"version": "1.1.0"})["success"]
         assert stage.ended("1.1.0", 180)["result"] == "updated"
-        wait_until(lambda: answers(http_port), "the receivers", 30)
+        receives()
         sender.stopped.set()
         sender.join(10)
         acknowledged = set(sender.acknowledged)
-        assert len(acknowledged) > 20
         assert sender.failures > 0
 
         def missing() -> set[str]:
