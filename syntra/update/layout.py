@@ -15,10 +15,9 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -204,15 +203,6 @@ def remove_old_versions(root: Path, keep: frozenset[str]) -> list[str]:
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder.name)
     return removed
-
-
-def remove_unpacked(folder: Path, versions: Iterable[str]) -> None:
-    """Remove what compiled programs of these versions unpacked to `folder`: `VERSION-<12 hexadecimal digits>`."""
-    patterns = [re.compile(rf"{re.escape(version)}-[0-9a-f]{{12}}") for version in versions]
-    with on_disk(folder):
-        for path in list(folder.iterdir()):
-            if any(pattern.fullmatch(path.name) for pattern in patterns):
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def sync_directory(path: Path) -> None:

@@ -86,15 +86,6 @@ def test_only_current_previous_and_named_versions_survive_a_clean_up(root: Path,
     assert sorted(path.name for path in (root / "versions").iterdir()) == ["1.0.0", "1.2.0", "1.3.0", "notes"]
 
 
-def test_only_what_the_named_versions_unpacked_is_removed(tmp_path: Path) -> None:
-    gone = ("1.2.0-0123456789ab", "1.2.0-ba9876543210")
-    kept = ("1.2.0-beta.1-0123456789ab", "1.2.01-0123456789ab", "1.3.0-0123456789ab", "1.2.0-0123456789a", "notes")
-    for name in (*gone, *kept):
-        (tmp_path / name / "inside").mkdir(parents=True)
-    layout.remove_unpacked(tmp_path, ["1.2.0", "1.1.0"])
-    assert {path.name for path in tmp_path.iterdir()} == set(kept)
-
-
 def test_leftovers_of_an_interrupted_update_are_removed(root: Path, binary: Path) -> None:
     program = layout.install_version(root, "1.2.0", binary)
     layout.new_partial(root, "1.3.0")

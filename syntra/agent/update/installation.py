@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from syntra.update.layout import PROGRAM, root_of
+from syntra.update.layout import root_of
 
 _SUPERVISED = ("INVOCATION_ID", "RC_SVCNAME")
 """Set by systemd (systemd.exec(5)) and by OpenRC."""
@@ -20,7 +20,10 @@ def is_compiled() -> bool:
 
 
 def own_file() -> Path:
-    """The program's file as it was started; the compiled program runs from the directory that it unpacked to."""
+    """The program's file. The compiled program runs from the directory that its file unpacked to; the file's launcher
+    says where the file is."""
+    if is_compiled() and (file := os.environ.get("SYNTRA_BINARY")):
+        return Path(file)
     started_as = sys.argv[0]
     found = shutil.which(started_as) if os.sep not in started_as else started_as
     return Path(found or started_as).absolute()
@@ -32,14 +35,6 @@ def own_root() -> Path | None:
     Call it at the start: an update changes the links that lead here.
     """
     return root_of(own_file())
-
-
-def unpack_directory() -> Path | None:
-    """Where compiled programs of this user unpack themselves, each to a directory of its own; None if not compiled."""
-    if not is_compiled():
-        return None
-    folder = Path("/proc/self/exe").readlink().parent.parent
-    return folder if folder.name == PROGRAM else None
 
 
 def is_supervised(environ: Mapping[str, str]) -> bool:

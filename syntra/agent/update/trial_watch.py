@@ -8,7 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from syntra.agent.update.installation import unpack_directory
 from syntra.agent.update.judgement import Condition, Judgement, Verdict
 from syntra.update import layout
 from syntra.update.settle import Found, confirm, reject
@@ -87,8 +86,6 @@ class TrialWatch:
             try:
                 outcome = await asyncio.to_thread(confirm, self._root, self._running, time.time())
                 removed = await asyncio.to_thread(layout.remove_old_versions, self._root, frozenset({self._running}))
-                if (unpacked := unpack_directory()) is not None:
-                    await asyncio.to_thread(layout.remove_unpacked, unpacked, removed)
                 break
             except AgentError as failed:
                 # A full disk is no reason to end a version that holds.
