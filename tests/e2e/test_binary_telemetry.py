@@ -42,7 +42,7 @@ def test_the_binary_receives_keeps_and_ships_telemetry(built_binary: Path, tmp_p
     away: Mapping[str, Any] = {
         "command": [str(alone)],
         "cwd": ELSEWHERE,
-        "inherited": clean_environment(SYNTRA_RUNTIME_DIR=str(cache)),
+        "inherited": clean_environment(XDG_CACHE_HOME=str(cache)),
     }
     with (
         span_names_endpoint() as endpoint,
