@@ -162,7 +162,7 @@ class Enrolment:
         return Slot.TOKEN_ALONE if expired != self._current_refused else Slot.CURRENT
 
     def failed(self, slot: Slot, failure: DialFailure) -> None:
-        """A dial with `slot` did not lead to a hello_ack."""
+        """A dial with `slot` ended without a hello_ack."""
         if failure.kind in (FailureKind.LOCAL, FailureKind.REDIAL):
             return
         refused = _is_refused(failure)
@@ -179,7 +179,7 @@ class Enrolment:
         """A hello_ack came on a connection with `slot`; returns the new state.
 
         ACCEPTED with the candidate: the caller replaces the current certificate. FAILED: the caller deletes the
-        candidate. RECEIVED: the candidate is to be tried in another dial.
+        candidate. RECEIVED: the caller tries the candidate in another dial.
         """
         self.in_use = slot
         self._next = Slot.CANDIDATE

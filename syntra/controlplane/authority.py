@@ -145,7 +145,7 @@ def _new_root(now: datetime) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
     key = ec.generate_private_key(ec.SECP256R1())
-    # Each authority has a name of its own, so that its certificates are told from those of `--client-ca`.
+    # Each authority has a name of its own, so that its certificates differ from those of `--client-ca`.
     name = _name(f"Syntra agents {secrets.token_hex(8)}")
     root = (
         x509.CertificateBuilder()

@@ -106,7 +106,7 @@ class OwnCertificate:
                 "subject": facts.subject,
                 "serial": facts.serial,
                 "not_after": format_secs(facts.not_after),
-                "days_left": round((facts.not_after - self._clock()) / 86_400, 1),
+                "days_left": round((facts.not_after - self._clock()) / 86_400, 4),
             }
         if self._renewal is None or (enrolment := self._enrolled.enrolment) is None:
             return about if facts is not None else None
