@@ -152,7 +152,7 @@ class CertificateRenewal:
         self._news = asyncio.Event()
         self._accepted: Slot | None = None
         self._awaited: str | None = None
-        self._answers: asyncio.Queue[CertificateResponse] = asyncio.Queue(1)
+        self._response: CertificateResponse | None = None
 
     def ready(self, *, agreed: bool) -> None:
         """A hello_ack came; `agreed` tells whether the extension is used. Does not block."""
@@ -174,7 +174,7 @@ class CertificateRenewal:
             _log.info("ignored a cert_response that was not asked for")
             return
         self._awaited = None
-        self._answers.put_nowait(response)
+        self._response = response
         self._news.set()
 
     async def run(self) -> None:
@@ -205,7 +205,7 @@ class CertificateRenewal:
     async def _ask(self, enrolment: Enrolment) -> None:
         key = await asyncio.to_thread(new_request, self._server_id)
         request_id = f"cert-{uuid.uuid4()}"
-        self._awaited = request_id
+        self._awaited, self._response = request_id, None
         enrolment.requested()
         try:
             await self._send(CERT_REQUEST, certificate_request(request_id, key.request_pem))
@@ -234,11 +234,11 @@ class CertificateRenewal:
         """The answer, or None when the time is up. Raises NotConnected when the connection ends before."""
         try:
             async with asyncio.timeout(self._answer_secs):
-                while self._answers.empty():
+                while self._response is None:
                     if not self._agreed:
                         raise NotConnected("cannot get a certificate: the connection ended; it is asked for again")
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             return None
-        return self._answers.get_nowait()
+        return self._response

@@ -15,7 +15,7 @@ from typing import Any
 from syntra import __version__
 from syntra.agent.config.settings import Settings
 from syntra.connection.certificate_files import CertificateFiles, facts_of
-from syntra.connection.enrolled_tls import CertificateRenewal, EnrolledTls
+from syntra.connection.enrolled_tls import ANSWER_SECS, CertificateRenewal, EnrolledTls
 from syntra.connection.enrolment import CertificateFacts, Slot, renewal_at
 from syntra.connection.retry import DialFailure
 from syntra.connection.settings import ConnectionSettings, TlsSettings
@@ -56,7 +56,9 @@ class OwnCertificate:
                 Path(settings.data_dir) / DIRECTORY, endpoint=connection.endpoint, server_id=server_id
             )
             self._enrolled = self.tls = EnrolledTls(connection.tls, files, clock=clock)
-            self._renewal = CertificateRenewal(self._enrolled, server_id, send=send, redial=redial, clock=clock)
+            self._renewal = CertificateRenewal(
+                self._enrolled, server_id, send=send, redial=redial, clock=clock, answer_secs=ANSWER_SECS
+            )
 
     @property
     def is_issued(self) -> bool:

@@ -17,8 +17,10 @@ from typing import Any, cast
 import pytest
 import trustme
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
+from syntra.agent.api import own_certificate
 from syntra.agent.api.control_link import ControlLink
 from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.queries import Identity
@@ -150,12 +152,37 @@ class Place:
 
 
 @asynccontextmanager
-async def enrolled(folder: Path, **changes: Any) -> AsyncIterator[tuple[Place, ControlPlane, Callable[[], Any]]]:
+async def enrolled(folder: Path, **changes: Any) -> AsyncIterator[tuple[Place, ControlPlane, Callable[..., Any]]]:
     """A control plane, and a link as often as it is called."""
     place, adapter = Place(folder), FakeEngine()
     (folder / "agent").mkdir(mode=0o700)
     async with place.plane(**changes) as plane, running(folder / "agent", adapter) as agent:
         yield place, plane, lambda **more: place.link(agent, adapter, **more)
+
+
+@asynccontextmanager
+async def scripted(folder: Path, answer: dict[str, Any] | None) -> AsyncIterator[ControlLink]:
+    """A link to a control plane that gives this answer to a request for a certificate, or none."""
+    place, adapter = Place(folder), FakeEngine()
+    (folder / "agent").mkdir(mode=0o700)
+
+    async def talk(socket: ServerConnection) -> None:
+        async for text in socket:
+            message = json.loads(text)
+            if message["type"] == "agent_hello":
+                reply = ("hello_ack", {"accepted": True, "config": {"features": ["cert_enrolment"]}})
+            elif message["type"] == "cert_request" and answer is not None:
+                reply = ("cert_response", {"request_id": message["payload"]["request_id"], **answer})
+            else:
+                continue
+            await socket.send(json.dumps({"id": "1", "type": reply[0], "timestamp": "", "payload": reply[1]}))
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place.certificate, place.key)
+    async with serve(talk, "127.0.0.1", 0, ssl=context) as server, running(folder / "agent", adapter) as agent:
+        place.port = next(iter(server.sockets)).getsockname()[1]
+        async with place.link(agent, adapter) as link:
+            yield link
 
 
 async def until(link: ControlLink, condition: Callable[[dict[str, Json]], bool]) -> dict[str, Json]:
@@ -264,6 +291,69 @@ async def test_a_session_is_bound_to_the_certificate_of_its_server(tmp_path: Pat
             4001,
             "this server has a client certificate, so its token alone is not enough",
         )
+
+
+async def test_a_refused_request_leaves_the_agent_connected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted(tmp_path, {"success": False, "error": {"code": "CSR_REFUSED", "message": "not today"}}) as one:
+        shown = await until(one, lambda shown: shown["state"] == "failed")
+        assert (shown["problem"], shown["in_use"]) == ("the control plane refused: not today", False)
+        assert one.is_connected
+    assert "no client certificate" in caplog.text
+    assert not (tmp_path / "agent" / "certificates").exists()
+
+
+async def test_a_certificate_for_another_key_is_refused(tmp_path: Path) -> None:
+    stranger = Authority.open_or_create(tmp_path / "stranger.pem", datetime.now(UTC))
+    issued = stranger.issue(
+        new_request("srv_1").request_pem, "srv_1", now=datetime.now(UTC), lifetime=timedelta(days=90)
+    )
+    async with scripted(tmp_path, {"success": True, "certificate": issued.pem}) as one:
+        shown = await until(one, lambda shown: shown["state"] == "failed")
+        assert "not for the key of this request" in str(shown["problem"])
+        assert one.is_connected
+    assert not (tmp_path / "agent" / "certificates").exists()
+
+
+async def test_a_control_plane_that_does_not_answer_is_asked_again_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_certificate, "ANSWER_SECS", 0.2)
+    async with scripted(tmp_path, None) as one:
+        shown = await until(one, lambda shown: shown["state"] == "failed")
+        assert shown["problem"] == "the control plane did not answer within 0.2 s"
+        assert one.is_connected
+
+
+async def test_without_the_extension_nothing_is_asked(tmp_path: Path) -> None:
+    async with enrolled(tmp_path, enrol=False) as (_, plane, link), link() as one:
+        async with asyncio.timeout(PATIENCE):
+            while not one.is_connected:
+                await asyncio.sleep(0.02)
+        assert one.features == frozenset()
+        assert one.status()["certificate"] is None
+        server = await plane.store.run(Store.server, "srv_1")
+        assert server is not None and server.hello is not None
+        assert "cert_enrolment" in cast(list[str], server.hello["capabilities"])
+        assert server.ignored_messages == 0
+
+
+async def test_a_request_that_the_control_plane_cannot_sign_is_answered(tmp_path: Path) -> None:
+    async with enrolled(tmp_path) as (place, plane, _):
+        context = ssl.create_default_context(cafile=str(place.ca))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with (
+            asyncio.timeout(PATIENCE),
+            connect(place.endpoint, additional_headers=headers, ssl=context, proxy=None) as socket,
+        ):
+            said = hello("srv_1", capabilities=["cert_enrolment"])
+            await socket.send(json.dumps({"id": "1", "type": "agent_hello", "timestamp": "", "payload": said}))
+            assert json.loads(await socket.recv())["payload"]["config"]["features"] == ["cert_enrolment"]
+            asked = {"request_id": "cert-1", "csr": "no request"}
+            await socket.send(json.dumps({"id": "2", "type": "cert_request", "timestamp": "", "payload": asked}))
+            answer = json.loads(await socket.recv())
+            assert (answer["type"], answer["payload"]["request_id"]) == ("cert_response", "cert-1")
+            assert answer["payload"]["error"]["code"] == "CSR_REFUSED"
+        assert await plane.store.run(certificates.of_server, "srv_1") == []
 
 
 async def test_an_expired_certificate_is_refused_and_the_agent_enrols_again(tmp_path: Path) -> None:
