@@ -14,7 +14,6 @@ from typing import Any
 
 from syntra import __version__
 from syntra.agent import container_host
-from syntra.agent.alerts.certificate import CertificateWatch
 from syntra.agent.alerts.disks import DiskWatch
 from syntra.agent.alerts.engine_check import EngineCheck
 from syntra.agent.alerts.ledger import AlertLedger
@@ -238,9 +237,7 @@ class AgentApp:
                 link.route_to(router)
                 if shipping is not None:
                     background.append(group.create_task(shipping.run(link), name="telemetry shipping"))
-                background.append(group.create_task(link.run(), name="control plane"))
-                watch = CertificateWatch(ledger, link.certificate.facts)
-                background.append(group.create_task(watch.run(), name="certificate"))
+                background.append(group.create_task(link.run(ledger), name="control plane"))
             background.append(group.create_task(figures.run(link), name="figures"))
             log.info(
                 "agent started",

@@ -30,7 +30,7 @@ from syntra.connection.enrolment import (
     parse_response,
 )
 from syntra.connection.errors import NotConnected
-from syntra.connection.retry import DialFailure, FailureKind
+from syntra.connection.retry import DialFailure
 from syntra.connection.settings import TlsSettings
 from syntra.connection.tls import TlsFiles
 from syntra.utils.errors import AgentError
@@ -94,13 +94,12 @@ class EnrolledTls(TlsFiles):
     def failed(self, failure: DialFailure) -> bool:
         """The dial, or the connection before its hello_ack, has failed. No effect on one that was accepted.
 
-        Returns whether to dial again at once: with the old certificate, after a dial with the candidate.
+        Returns whether to dial again at once, with another choice.
         """
         slot, self._dialled = self._dialled, None
         if slot is None:
             return False
-        self.load().failed(slot, failure)
-        return slot is Slot.CANDIDATE and failure.kind not in (FailureKind.LOCAL, FailureKind.REDIAL)
+        return self.load().failed(slot, failure)
 
     def ready(self) -> Slot:
         """hello_ack came; returns what the connection presented."""

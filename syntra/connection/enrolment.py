@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from syntra.connection.messages import readable
-from syntra.connection.retry import DialFailure, FailureKind
+from syntra.connection.retry import CLIENT_CERTIFICATE_REFUSED, DialFailure, FailureKind
 from syntra.utils.frozen import frozen
 
 CERT_ENROLMENT = "cert_enrolment"
@@ -161,19 +161,23 @@ class Enrolment:
         expired = now >= self.current.not_after
         return Slot.TOKEN_ALONE if expired != self._current_refused else Slot.CURRENT
 
-    def failed(self, slot: Slot, failure: DialFailure) -> None:
-        """A dial with `slot` ended without a hello_ack."""
+    def failed(self, slot: Slot, failure: DialFailure) -> bool:
+        """A dial with `slot` ended without a hello_ack; returns whether another choice is worth a dial at once.
+
+        The last choice is not: with the token alone, or with a certificate that the network keeps from its answer.
+        """
         if failure.kind in (FailureKind.LOCAL, FailureKind.REDIAL):
-            return
+            return False
         refused = _is_refused(failure)
         if slot is Slot.CANDIDATE:
             self._candidate_dials += 1
             self._candidate_refused = self._candidate_refused or refused
             self._next = Slot.CURRENT
-            return
+            return True
         self._next = Slot.CANDIDATE
         if refused and self.current is not None:
             self._current_refused = not self._current_refused
+        return refused and slot is Slot.CURRENT
 
     def accepted(self, slot: Slot, now: float) -> EnrolmentState:
         """A hello_ack came on a connection with `slot`; returns the new state.
@@ -244,5 +248,5 @@ class Enrolment:
 def _is_refused(failure: DialFailure) -> bool:
     """Whether the failure may be about the certificate, and not about the network."""
     if failure.kind is FailureKind.TLS:
-        return True
+        return failure.detail.startswith(CLIENT_CERTIFICATE_REFUSED)
     return failure.kind in (FailureKind.CLOSE, FailureKind.HTTP) and failure.code in _REFUSED_CODES

@@ -19,9 +19,9 @@ from syntra.connection.enrolment import (
     parse_response,
     renewal_at,
 )
-from syntra.connection.retry import DialFailure, FailureKind
+from syntra.connection.retry import CLIENT_CERTIFICATE_REFUSED, DialFailure, FailureKind
 
-REFUSED = DialFailure(kind=FailureKind.TLS, detail="unknown ca")
+REFUSED = DialFailure(kind=FailureKind.TLS, detail=f"{CLIENT_CERTIFICATE_REFUSED} (unknown ca)")
 REVOKED = DialFailure(kind=FailureKind.CLOSE, code=4001)
 AWAY = DialFailure(kind=FailureKind.NETWORK)
 
@@ -101,11 +101,13 @@ def test_a_failure_of_the_agent_itself_is_no_verdict() -> None:
 def test_a_refused_current_certificate_takes_turns_with_the_token_alone(refusal: DialFailure) -> None:
     enrolment = Enrolment(current=days(0, 90))
     assert enrolment.choose(0.0) is Slot.CURRENT
-    enrolment.failed(Slot.CURRENT, AWAY)
-    assert enrolment.choose(0.0) is Slot.CURRENT
-    enrolment.failed(Slot.CURRENT, refusal)
+    # Another TLS failure is that of the control plane's own certificate.
+    for failure in (AWAY, DialFailure(kind=FailureKind.TLS, detail="its certificate is not accepted: expired")):
+        assert not enrolment.failed(Slot.CURRENT, failure)
+        assert enrolment.choose(0.0) is Slot.CURRENT
+    assert enrolment.failed(Slot.CURRENT, refusal)
     assert enrolment.choose(0.0) is Slot.TOKEN_ALONE
-    enrolment.failed(Slot.TOKEN_ALONE, refusal)
+    assert not enrolment.failed(Slot.TOKEN_ALONE, refusal)
     assert enrolment.choose(0.0) is Slot.CURRENT
     enrolment.failed(Slot.CURRENT, refusal)
     enrolment.accepted(Slot.TOKEN_ALONE, 50.0)

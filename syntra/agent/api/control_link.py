@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from syntra import __version__
+from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.own_certificate import OwnCertificate, connection_settings
 from syntra.agent.api.queries import Identity
@@ -140,17 +141,17 @@ class ControlLink:
         """Set the router for commands; call it before `run`."""
         self._router = router
 
-    async def run(self) -> None:
-        """Stay connected until `stop`, or until cancelled."""
+    async def run(self, ledger: AlertLedger | None = None) -> None:
+        """Stay connected until `stop`, or until cancelled. `ledger` gets the alert about the client certificate."""
         await self._door.load()
         async with asyncio.TaskGroup() as group:
             pending = group.create_task(self._deliver_pending(), name="pending deployments")
             shipping = group.create_task(self._shipping.run(), name="health results")
-            renewal = group.create_task(self._certificate.run(), name="client certificate")
+            certificate = group.create_task(self._certificate.run(ledger), name="client certificate")
             await self._transport.run()
             pending.cancel()
             shipping.cancel()
-            renewal.cancel()
+            certificate.cancel()
 
     async def stop(self) -> None:
         """Close the connection with code 1000 (normal closure)."""
@@ -165,11 +166,6 @@ class ControlLink:
     def features(self) -> frozenset[str]:
         """The extensions that hello offered and the control plane named. Empty while not connected, and for the hub."""
         return frozenset() if self.is_hub else self._agreed
-
-    @property
-    def certificate(self) -> OwnCertificate:
-        """The client certificate, issued or put there by hand."""
-        return self._certificate
 
     @property
     def _extensions(self) -> frozenset[str]:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from syntra import __version__
+from syntra.agent.alerts.certificate import CertificateWatch
+from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.config.settings import Settings
 from syntra.connection.certificate_files import CertificateFiles, facts_of
 from syntra.connection.enrolled_tls import ANSWER_SECS, CertificateRenewal, EnrolledTls
@@ -65,10 +67,16 @@ class OwnCertificate:
         """Whether the agent asks the control plane for its certificate."""
         return self._renewal is not None
 
-    async def run(self) -> None:
-        """Renew the certificate, or read the one put there by hand, until cancelled."""
-        if self._renewal is not None:
-            await self._renewal.run()
+    async def run(self, ledger: AlertLedger | None = None) -> None:
+        """Renew the certificate, or read the one put there by hand, until cancelled. `ledger` gets its alert."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read() if self._renewal is None else self._renewal.run(), name="renewal")
+            if ledger is not None:
+                group.create_task(
+                    CertificateWatch(ledger, self.facts, clock=self._clock).run(), name="certificate alert"
+                )
+
+    async def _read(self) -> None:
         while True:
             self._facts = await asyncio.to_thread(self._read_by_hand) if self._by_hand is not None else None
             await asyncio.sleep(CHECK_SECS)
