@@ -69,6 +69,11 @@ class OwnCertificate:
 
     async def run(self, ledger: AlertLedger | None = None) -> None:
         """Renew the certificate, or read the one put there by hand, until cancelled. `ledger` gets its alert."""
+        # Before the first check of the alert.
+        if self._renewal is not None:
+            await asyncio.to_thread(self._enrolled.load)
+        elif self._by_hand is not None:
+            self._facts = await asyncio.to_thread(self._read_by_hand)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._read() if self._renewal is None else self._renewal.run(), name="renewal")
             if ledger is not None:
@@ -78,8 +83,8 @@ class OwnCertificate:
 
     async def _read(self) -> None:
         while True:
-            self._facts = await asyncio.to_thread(self._read_by_hand) if self._by_hand is not None else None
             await asyncio.sleep(CHECK_SECS)
+            self._facts = await asyncio.to_thread(self._read_by_hand) if self._by_hand is not None else None
 
     def ready(self, *, agreed: bool) -> None:
         """A hello_ack came; `agreed` tells whether `cert_enrolment` is used."""

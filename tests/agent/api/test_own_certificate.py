@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidMessage
 
+from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.api import own_certificate
 from syntra.agent.api.control_link import ControlLink
 from syntra.agent.api.dialect_door import DialectDoor
@@ -28,14 +29,15 @@ from syntra.agent.config.settings import ControlPlaneSettings as ControlPlaneSec
 from syntra.agent.config.settings import Settings, TlsSettings
 from syntra.agent.health.results import HealthResults
 from syntra.agent.journal.dialects import RememberedDialects
+from syntra.agent.messages import Reports
 from syntra.connection import retry
 from syntra.connection.certificate_files import CertificateFiles, facts_of, new_request, pair_of
 from syntra.connection.enrolment import Slot
-from syntra.controlplane import certificates
+from syntra.controlplane import certificates, listings
 from syntra.controlplane.authority import Authority
 from syntra.controlplane.certificates import CertificateRecord
 from syntra.controlplane.server import ControlPlane
-from syntra.controlplane.settings import ControlPlaneSettings
+from syntra.controlplane.settings import ControlPlaneSettings, Limits
 from syntra.controlplane.store import Store
 from syntra.controlplane.tokens import token_hash
 from syntra.model.fields import Json
@@ -102,7 +104,11 @@ class Place:
 
     @asynccontextmanager
     async def link(
-        self, agent: Agent, adapter: FakeEngine, tls: TlsSettings | None = None
+        self,
+        agent: Agent,
+        adapter: FakeEngine,
+        tls: TlsSettings | None = None,
+        alerts: Callable[[AlertLedger], None] = lambda ledger: None,
     ) -> AsyncIterator[ControlLink]:
         link = ControlLink(
             Settings(
@@ -121,7 +127,9 @@ class Place:
         )
         link.route_to(agent.router)
         async with asyncio.TaskGroup() as group:
-            group.create_task(link.run(), name="link")
+            ledger = AlertLedger(agent.journal, Reports("srv_1"))
+            alerts(ledger)
+            group.create_task(link.run(ledger), name="link")
             yield link
             await link.stop()
 
@@ -403,3 +411,24 @@ async def test_a_certificate_put_there_by_hand_is_used_and_not_replaced(tmp_path
         assert await plane.store.run(certificates.of_server, "srv_1") == []
     assert (mine.read_bytes(), key.read_bytes()) == before
     assert not (tmp_path / "agent" / "certificates").exists()
+
+
+async def test_a_certificate_that_ends_soon_raises_an_alert(tmp_path: Path) -> None:
+    theirs = Authority.open_or_create(tmp_path / "clients.pem", datetime.now(UTC) - timedelta(days=100))
+    request, then = new_request("srv_1"), datetime.now(UTC) - timedelta(days=80)
+    issued = theirs.issue(request.request_pem, "by hand", now=then, lifetime=timedelta(days=90))
+    client_ca, mine = tmp_path / "clients.crt", tmp_path / "mine.pem"
+    client_ca.write_text(theirs.root_pem)
+    mine.write_bytes(pair_of(request, issued.pem, 0.0))
+    ledgers: list[AlertLedger] = []
+    async with enrolled(tmp_path, client_ca=client_ca) as (place, plane, link):
+        settings = TlsSettings(ca_path=place.ca, cert_path=mine, key_path=mine)
+        async with link(tls=settings, alerts=ledgers.append) as one:
+            shown = await until(one, lambda shown: one.is_connected and bool(ledgers[0].opened))
+            assert shown["subject"] == "CN=by hand"
+            assert [alert["type"] for alert in ledgers[0].shown()] == ["resource_critical"]
+            async with asyncio.timeout(PATIENCE):
+                while b"the client certificate of this server expires soon" not in await plane.store.run(
+                    listings.alerts, "srv_1", 0, Limits()
+                ):
+                    await asyncio.sleep(0.05)
