@@ -237,7 +237,7 @@ class AgentApp:
                 link.route_to(router)
                 if shipping is not None:
                     background.append(group.create_task(shipping.run(link), name="telemetry shipping"))
-                background.append(group.create_task(link.run(), name="control plane"))
+                background.append(group.create_task(link.run(ledger), name="control plane"))
             background.append(group.create_task(figures.run(link), name="figures"))
             log.info(
                 "agent started",

@@ -21,7 +21,7 @@ DEFAULT_LISTEN = "127.0.0.1:7420"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--listen, --data-dir, --tls-cert, --tls-key, --client-ca, --allow-plain."""
+    """--listen, --data-dir, --tls-cert, --tls-key, --client-ca, --enrol, --certificate-days, --allow-plain."""
     parser.add_argument(
         "--listen",
         type=listen,
@@ -40,6 +40,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tls-key", type=path, metavar="FILE", help="private key of the certificate (PEM)")
     parser.add_argument(
         "--client-ca", type=path, metavar="FILE", help="require client certificates that this CA has signed (PEM)"
+    )
+    parser.add_argument(
+        "--enrol",
+        action="store_true",
+        help="issue client certificates to agents, from an authority of its own in DIR; needs TLS",
+    )
+    parser.add_argument(
+        "--certificate-days",
+        type=_days,
+        default=90.0,
+        metavar="DAYS",
+        help="how long these certificates are valid (default 90)",
     )
     parser.add_argument(
         "--allow-plain",
@@ -65,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
         tls_key=args.tls_key,
         client_ca=args.client_ca,
         allow_plain=args.allow_plain,
+        enrol=args.enrol,
+        certificate_secs=args.certificate_days * 86_400,
         agent_log_level=args.log_level or "info",
     )
     log = configure(
@@ -99,6 +113,16 @@ async def _serve(settings: ControlPlaneSettings) -> ExitCode:
         out(f"operator token in {printable(str(settings.operator_token_path))}")
         await stop.wait()
     return ExitCode.INTERRUPTED if received[0] is signal.SIGINT else ExitCode.OK
+
+
+def _days(given: str) -> float:
+    try:
+        days = float(given)
+    except ValueError:
+        days = 0.0
+    if not 0 < days <= 825:
+        raise argparse.ArgumentTypeError("is not a number of days up to 825")
+    return days
 
 
 def listen(given: str) -> tuple[str, int]:

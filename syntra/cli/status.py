@@ -70,6 +70,20 @@ def _show_control_plane(control_plane: Json) -> None:
         # A sentence with a cause and a next step is too long for parentheses.
         if detail := text(control_plane, "detail", ""):
             _line("detail", detail)
+    if certificate := section(control_plane, "certificate"):
+        _line("certificate", _certificate(certificate))
+
+
+def _certificate(certificate: Json) -> str:
+    by_hand = text(certificate, "source") == "file"
+    parts = ["from a file" if by_hand else "from the control plane"]
+    if (days := number(certificate, "days_left")) is not None:
+        parts.append(f"valid until {text(certificate, 'not_after')} ({days:.0f} days)" if days > 0 else "expired")
+    if not by_hand and certificate.get("state") != "accepted":
+        parts.append(text(certificate, "state"))
+    if problem := text(certificate, "problem", ""):
+        parts.append(problem)
+    return ", ".join(parts)
 
 
 def _show_update(update: Json) -> None:

@@ -32,6 +32,9 @@ HOURLY_SECS = 3600.0
 RETRY_AFTER_MAX_SECS = 3600.0
 """The longest Retry-After that is obeyed. A typing error there would lose the server for days."""
 
+CLIENT_CERTIFICATE_REFUSED = "it did not accept this agent's client certificate"
+"""How the detail of a TLS failure begins when the control plane has refused the client certificate."""
+
 
 class FailureKind(enum.Enum):
     """What ended a dial or its connection."""

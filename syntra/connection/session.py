@@ -115,6 +115,7 @@ class Session:
         self.state = State.DISCONNECTED
         self.state_since = now
         self.stopping = False
+        self.failure: DialFailure | None = None  # the last one
         self.verdict: Verdict | None = None  # of the last failure; None while READY
         self.next_dial: float | None = None  # set while DISCONNECTED and waiting
         self.round_trip_secs: float | None = None
@@ -351,6 +352,7 @@ class Session:
         return [Lost(reason=reason)]
 
     def _plan_dial(self, failure: DialFailure, now: float) -> None:
+        self.failure = failure
         self.verdict = classify(failure)
         delay = self._backoff.delay(self.verdict, ready_for_secs=self._ready_for)
         self.next_dial = None if self.stopping else now + delay

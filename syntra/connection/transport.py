@@ -57,8 +57,9 @@ class Transport:
     """Keeps the agent connected. Call `run` once.
 
     `deliver` gets every message that the connection does not handle itself, in order; it should start long work in
-    other tasks. `translate`, `on_ready`, `on_lost` and `on_telemetry_ack`, which gets the control plane's answers to
-    batches of telemetry, must not block. `on_ready` and `on_lost` alternate.
+    other tasks. The other callables must not block. `on_telemetry_ack` gets the control plane's answers to batches of
+    telemetry. `on_ready` and `on_lost` alternate. `on_failure` tells that a dial failed or a connection ended; it
+    returns whether to dial again at once.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class Transport:
         outbox: Outbox,
         on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
         translate: Callable[[str], Sequence[str]] = lambda text: (text,),
+        tls: TlsFiles | None = None,
+        on_failure: Callable[[DialFailure], bool] = lambda failure: False,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
@@ -84,7 +87,8 @@ class Transport:
         self._on_lost = on_lost
         self._on_telemetry_ack = on_telemetry_ack
         self._clock = clock
-        self._tls = TlsFiles(settings.tls)
+        self._tls = tls or TlsFiles(settings.tls)
+        self._on_failure = on_failure
         self._writer = Writer(
             outbox,
             max_frame_bytes=settings.max_frame_bytes,
@@ -136,10 +140,8 @@ class Transport:
         self._running = True
         try:
             async with asyncio.TaskGroup() as group:
-                helpers = [
-                    group.create_task(self._inbox.run(), name="connection.deliver"),
-                    group.create_task(self._watch_files(), name="connection.files"),
-                ]
+                works = (("connection.deliver", self._inbox.run()), ("connection.files", self._watch_files()))
+                helpers = [group.create_task(work, name=name) for name, work in works]
                 await self._stay_connected()
                 for helper in helpers:
                     helper.cancel()
@@ -177,6 +179,10 @@ class Transport:
         """
         await self._writer.stream(data)
 
+    def redial(self, reason: str) -> None:
+        """Close the connection if it is READY, and dial a new one."""
+        self._perform(self._session.redial(reason, self._clock()))
+
     async def _stay_connected(self) -> None:
         self._perform(self._session.dial(self._clock()))
         while not (self._session.stopping and self._session.state is State.DISCONNECTED):
@@ -213,10 +219,12 @@ class Transport:
         else:
             ended = await socket.close(*self._close_args)
             self._socket = None
-            code, reason = self._ended or ended
-            await self._writer.closed(code)
-            effects = self._session.closed(code, reason, self._clock())
+            ended = self._ended or ended
+            await self._writer.closed(ended[0])
+            effects = self._session.closed(*ended, self._clock())
         self._perform(effects)
+        if self._session.failure is not None and self._on_failure(self._session.failure):
+            self._perform(self._session.dial(self._clock()))
         self._writer.end("the connection is over")
         self._over.clear()
         self._report_failure()
@@ -361,8 +369,6 @@ class Transport:
         self._writer.ready(takes_binary=BINARY_TELEMETRY in ack.features)
         extra = {"server_name": ack.server_name, "pending_deployments": len(ack.pending_deployments)}
         _log.info("connected to the control plane", extra=extra)
-        for problem in ack.problems:
-            _log.warning("odd hello_ack", extra={"problem": problem})
         self._on_ready(ack)
 
     async def _pause(self) -> None:

@@ -30,7 +30,7 @@ from websockets.protocol import State
 
 from syntra.connection.errors import NotConnected
 from syntra.connection.messages import readable
-from syntra.connection.retry import DialFailure, FailureKind
+from syntra.connection.retry import CLIENT_CERTIFICATE_REFUSED, DialFailure, FailureKind
 from syntra.connection.settings import ConnectionSettings
 
 _log = logging.getLogger(__name__)
@@ -276,7 +276,7 @@ def _tls_failure(exc: ssl.SSLError) -> DialFailure:
         return _tls(f"its certificate is not accepted: {exc.verify_message}; {_verification_hint(exc.verify_code)}")
     if reason.endswith(_CLIENT_CERTIFICATE_ALERTS):
         said = reason.partition("ALERT_")[2].lower().replace("_", " ")
-        return _tls(f"it did not accept this agent's client certificate ({said}); check tls.cert_path")
+        return _tls(f"{CLIENT_CERTIFICATE_REFUSED} ({said}); check tls.cert_path")
     if reason in _NO_TLS_THERE:
         return _tls("what answers there does not speak TLS; check the endpoint")
     if "ALERT" in reason or "PROTOCOL" in reason:

@@ -12,8 +12,10 @@ import logging
 import re
 
 from syntra.connection.codec import Envelope, decode, encode
+from syntra.connection.enrolment import CERT_ENROLMENT
 from syntra.connection.errors import MalformedFrame
 from syntra.controlplane.clock import Clock
+from syntra.controlplane.enrolment import Enrolment, Presented
 from syntra.controlplane.errors import StoreError
 from syntra.controlplane.fleet import AgentLink, Fleet
 from syntra.controlplane.inbox import HEARTBEAT, Inbox
@@ -52,18 +54,24 @@ class AgentSessions:
     limits: Limits
     timings: Timings
     clock: Clock
+    enrolment: Enrolment | None = None
 
-    async def serve(self, socket: WebSocket, server_id: str | None) -> None:
+    async def serve(
+        self, socket: WebSocket, server_id: str | None, refusal: str | None = None, presented: Presented | None = None
+    ) -> None:
         """Serve one agent until its connection ends, and finish the socket.
 
-        `server_id` is the server that the agent's token belongs to, None without a valid token.
+        `server_id` is the server that the agent's token belongs to, None without a valid token. `refusal` is why its
+        client certificate is not accepted, `presented` the certificate.
         """
         ended = "cancelled"
         try:
             if server_id is None:
                 raise _Close(4001, "missing or bad token")
+            if refusal is not None:
+                raise _Close(4001, refusal)
             hello = await self._hello(socket, server_id)
-            await self._connected(socket, server_id, hello)
+            await self._connected(socket, server_id, hello, presented)
         except _Close as close:
             ended = close.reason
             socket.begin_close(close.code, close.reason)
@@ -108,18 +116,19 @@ class AgentSessions:
             raise _Close(4003, "protocol 1.0 is not supported by the agent")
         return hello
 
-    async def _connected(self, socket: WebSocket, server_id: str, hello: Envelope) -> None:
+    async def _connected(self, socket: WebSocket, server_id: str, hello: Envelope, presented: Presented | None) -> None:
         now = self.clock()
         name = await self.store.run(Store.record_hello, server_id, json.dumps(dict(hello.payload)), now)
-        link = AgentLink(server_id=server_id, connected_at=now, socket=socket, features=_features(hello))
+        usable = FEATURES if self.enrolment is None else FEATURES | {CERT_ENROLMENT}
+        link = AgentLink(server_id=server_id, connected_at=now, socket=socket, features=_features(hello, usable))
         try:
             await self.fleet.admit(link, name)
             _log.info("agent connected", extra={"server_id": server_id})
-            await self._messages(link)
+            await self._messages(link, presented)
         finally:
             self.fleet.remove(link)
 
-    async def _messages(self, link: AgentLink) -> None:
+    async def _messages(self, link: AgentLink, presented: Presented | None) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timings.heartbeat
         while True:
@@ -128,6 +137,10 @@ class AgentSessions:
                     message = await link.socket.receive()
             except TimeoutError as exc:
                 raise _Close(4004, f"no heartbeat for {self.timings.heartbeat:g} s") from exc
+            if self.enrolment is not None and presented is not None:
+                # Only now is it certain that the agent has got its hello_ack: the older certificate may go.
+                await self.enrolment.used(presented)
+                presented = None
             if message.is_binary and BINARY_TELEMETRY in link.features:
                 await self.telemetry.take_frame(link, message.data)
                 continue
@@ -140,10 +153,10 @@ class AgentSessions:
             await self.inbox.take(link, envelope, len(message.data))
 
 
-def _features(hello: Envelope) -> frozenset[str]:
+def _features(hello: Envelope, usable: frozenset[str]) -> frozenset[str]:
     """The extensions that the agent offers and this control plane uses."""
     offered = hello.payload.get("capabilities")
-    return FEATURES & {name for name in offered if isinstance(name, str)} if isinstance(offered, list) else frozenset()
+    return usable & {name for name in offered if isinstance(name, str)} if isinstance(offered, list) else frozenset()
 
 
 def _version(field: str, text: str) -> tuple[int, int]:

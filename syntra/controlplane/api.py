@@ -14,7 +14,7 @@ from typing import NoReturn
 from urllib.parse import parse_qs, unquote
 
 from syntra.connection.codec import MAX_VALUES, count_values
-from syntra.controlplane import listings, views
+from syntra.controlplane import certificates, listings, views
 from syntra.controlplane.clock import Clock
 from syntra.controlplane.connections import OPERATOR
 from syntra.controlplane.errors import Conflict, LimitReached, ServerNotConnected, StoreError
@@ -77,6 +77,8 @@ class Api:
             ("GET", "/api/v1/servers/([^/]+)", self._server),
             ("POST", "/api/v1/servers/([^/]+)/commands", self._send_command),
             ("GET", "/api/v1/servers/([^/]+)/alerts", self._alerts),
+            ("GET", "/api/v1/servers/([^/]+)/certificates", self._certificates),
+            ("DELETE", "/api/v1/servers/([^/]+)/certificates", self._revoke_certificates),
             ("GET", "/api/v1/commands/([^/]+)", self._command),
             ("GET", "/api/v1/deployments/([^/]+)", self._deployment),
             ("GET", "/api/v1/logs/([^/]+)", self._logs),
@@ -197,6 +199,19 @@ class Api:
         server = await self._known_server(call.argument)
         body = await self._store.run(listings.alerts, server.server_id, after, self._parts.settings.limits)
         return Response(status=200, body=body)
+
+    async def _certificates(self, call: Call) -> Response:
+        server = await self._known_server(call.argument)
+        records = await self._store.run(certificates.of_server, server.server_id)
+        return Response(status=200, body={"certificates": [views.certificate_view(record) for record in records]})
+
+    async def _revoke_certificates(self, call: Call) -> Response:
+        server = await self._known_server(call.argument)
+        count = await self._store.run(certificates.revoke, server.server_id)
+        _log.info("certificates revoked", extra={"server_id": server.server_id, "count": count})
+        if count and (link := self._fleet.link(server.server_id)) is not None:
+            link.socket.begin_close(4001, "the client certificate was revoked")
+        return Response(status=200, body={"revoked": count})
 
     async def _logs(self, call: Call) -> Response:
         after = _after(call)

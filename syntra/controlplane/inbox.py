@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 
+from syntra.connection import enrolment
 from syntra.connection.codec import Envelope
 from syntra.controlplane.clock import Clock
+from syntra.controlplane.enrolment import Enrolment
 from syntra.controlplane.fitting import fitted
 from syntra.controlplane.fleet import AgentLink, Fleet
 from syntra.controlplane.records import LogLine
@@ -47,6 +49,7 @@ class Inbox:
         waiters: Waiters,
         limits: Limits,
         clock: Clock,
+        enrolment: Enrolment | None = None,
     ) -> None:
         self._store = store
         self._fleet = fleet
@@ -54,6 +57,7 @@ class Inbox:
         self._waiters = waiters
         self._limits = limits
         self._clock = clock
+        self._enrolment = enrolment
 
     async def take(self, link: AgentLink, envelope: Envelope, size: int) -> None:
         """Process one message of `size` bytes. Raises StoreError, and WebSocketClosed when an answer cannot be sent."""
@@ -86,6 +90,8 @@ class Inbox:
             case "telemetry_batch":
                 await self._telemetry.take_message(link, envelope.payload, size)
                 return True
+            case enrolment.CERT_REQUEST if self._enrolment is not None:
+                return await self._enrolment.take(link, envelope)
             case "pong":
                 # A ping is a command whose request id is the id of the envelope.
                 response = {"request_id": envelope.id, "success": True, "data": dict(envelope.payload)}

@@ -93,8 +93,17 @@ CREATE TABLE telemetry_batches (
 CREATE INDEX batches_of_server ON telemetry_batches (server_id, seq, size);
 """
 
+# The client certificates that were issued to agents; a certificate without a row is refused.
+_VERSION_4 = """
+CREATE TABLE certificates (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, fingerprint BLOB NOT NULL UNIQUE, server_id TEXT NOT NULL,
+    serial TEXT NOT NULL, issued_at TEXT NOT NULL, not_after TEXT NOT NULL, used_at TEXT
+);
+CREATE INDEX certificates_of_server ON certificates (server_id, seq);
+"""
+
 # The steps from an empty file to the current version. A released step never changes.
-_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3)
+_STEPS = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 VERSION = len(_STEPS)
 
 

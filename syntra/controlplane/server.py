@@ -14,8 +14,10 @@ from typing import Self, cast
 
 from syntra.controlplane.agent_session import AgentSessions
 from syntra.controlplane.api import Api, ApiParts
+from syntra.controlplane.authority import Authority, utc
 from syntra.controlplane.clock import Clock, utc_now
 from syntra.controlplane.connections import Place, Places
+from syntra.controlplane.enrolment import Enrolment
 from syntra.controlplane.errors import StoreError
 from syntra.controlplane.fleet import Fleet
 from syntra.controlplane.http import HttpConnection, Upgrade
@@ -57,15 +59,19 @@ class ControlPlane:
         self._places = Places(settings.limits)
         self._sockets: dict[WebSocket, asyncio.Task[None]] = {}
         self._stopping = False
+        self._enrolment: Enrolment | None = None
 
     async def __aenter__(self) -> Self:
         settings = self._settings
         async with AsyncExitStack() as opened:
             operator_hash = _prepare_data_dir(settings)
-            self._tls = _tls(settings)
+            authority = _authority(settings, self._clock)
+            self._tls = _tls(settings, authority)
             self.store = await opened.enter_async_context(
                 StoreThread(settings.database_path, settings.limits, settings.timings.store)
             )
+            if authority is not None:
+                self._enrolment = Enrolment(authority, self.store, settings.certificate_secs, self._clock)
             fleet = Fleet(settings, self.store, self._waiters, self._clock)
             self._api = Api(
                 ApiParts(
@@ -82,11 +88,12 @@ class ControlPlane:
             self._sessions = AgentSessions(
                 store=self.store,
                 fleet=fleet,
-                inbox=Inbox(self.store, fleet, telemetry, self._waiters, settings.limits, self._clock),
+                inbox=Inbox(self.store, fleet, telemetry, self._waiters, settings.limits, self._clock, self._enrolment),
                 telemetry=telemetry,
                 limits=settings.limits,
                 timings=settings.timings,
                 clock=self._clock,
+                enrolment=self._enrolment,
             )
             await self._group.__aenter__()
             try:
@@ -185,7 +192,12 @@ class ControlPlane:
         head = upgrade.head
         try:
             # Before the upgrade, so that an agent with a token is authenticated as early as possible.
-            server_id = await self._server_of(writer, bearer_token(head.header("authorization")))
+            channel: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
+            server_id = await self._server_of(channel, bearer_token(head.header("authorization")))
+            enrolment, presented, refusal = self._enrolment, None, None
+            if server_id is not None and enrolment is not None:
+                presented = enrolment.presented(channel)
+                refusal = await enrolment.refusal(server_id, presented)
         except StoreError as exc:
             _log.error("agent refused", extra={"reason": str(exc)})
             await http.refuse(503, exc.code, "the control plane cannot read its tokens; try again later")
@@ -200,22 +212,21 @@ class ControlPlane:
             return
         limits = self._settings.limits
         # Without a valid token the client only gets its close code; what it sends meanwhile must not need much memory.
-        max_bytes = limits.message_bytes if server_id is not None else limits.hello_bytes
+        max_bytes = limits.message_bytes if server_id is not None and refusal is None else limits.hello_bytes
         socket = WebSocket(reader, writer, upgrade.buffered, max_bytes, self._settings.timings)
         task = asyncio.current_task()
         assert task is not None
         self._sockets[socket] = task
         try:
             # A bad token gets a close code after the upgrade, as from deployed control planes.
-            await self._sessions.serve(socket, server_id)
+            await self._sessions.serve(socket, server_id, refusal, presented)
         finally:
             del self._sockets[socket]
 
-    async def _server_of(self, writer: asyncio.StreamWriter, token: str | None) -> str | None:
-        if self._settings.client_ca is not None:
-            channel: ssl.SSLObject | None = writer.get_extra_info("ssl_object")
-            if channel is None or not channel.getpeercert(binary_form=True):
-                return None
+    async def _server_of(self, channel: ssl.SSLObject | None, token: str | None) -> str | None:
+        must_present = self._settings.client_ca is not None
+        if must_present and (channel is None or not channel.getpeercert(binary_form=True)):
+            return None
         return await self.store.run(Store.server_of_token, token_hash(token)) if token is not None else None
 
 
@@ -270,16 +281,23 @@ def _prepare_data_dir(settings: ControlPlaneSettings) -> bytes:
     return read_or_create_operator_token(settings.operator_token_path)
 
 
-def _tls(settings: ControlPlaneSettings) -> ssl.SSLContext | None:
+def _authority(settings: ControlPlaneSettings, clock: Clock) -> Authority | None:
+    return Authority.open_or_create(settings.authority_path, utc(clock())) if settings.enrol else None
+
+
+def _tls(settings: ControlPlaneSettings, authority: Authority | None) -> ssl.SSLContext | None:
     if settings.tls_cert is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_cert_chain(settings.tls_cert, settings.tls_key)
-        if settings.client_ca is not None:
+        if settings.client_ca is not None or authority is not None:
             # Optional in the handshake: operators use the same port without one. Agents are checked later.
             context.verify_mode = ssl.CERT_OPTIONAL
+        if authority is not None:
+            context.load_verify_locations(cadata=authority.root_pem)
+        if settings.client_ca is not None:
             context.load_verify_locations(settings.client_ca)
     except (OSError, ssl.SSLError) as exc:
         raise AgentError(f"cannot load the TLS files: {exc}; check certificate, key and client CA") from exc

@@ -7,6 +7,7 @@ from dataclasses import field
 from pathlib import Path
 
 from syntra.connection.codec import MAX_FRAME_BYTES
+from syntra.connection.enrolment import LIFETIME_SECS
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -86,7 +87,8 @@ class Limits:
 class ControlPlaneSettings:
     """The address to listen on, the data directory, and the rest. With port 0 the system chooses a port.
 
-    With `client_ca`, an agent must present a certificate signed by it; operators need their token only.
+    With `client_ca`, an agent must present a certificate signed by it; operators need their token only. With `enrol`, a
+    certificate that the control plane issued itself is as good.
     A listen address that other machines can reach needs TLS or an explicit `allow_plain` (a proxy in front terminates
     TLS), because every request has a token. Raises AgentError for settings that contradict each other.
     """
@@ -98,6 +100,9 @@ class ControlPlaneSettings:
     tls_key: Path | None = None
     client_ca: Path | None = None
     allow_plain: bool = False
+    # Issue client certificates to agents that ask for one, valid for this long.
+    enrol: bool = False
+    certificate_secs: float = LIFETIME_SECS
     org_id: str = "org_local"
     # Sent to agents in `hello_ack.config`.
     heartbeat_interval_seconds: int = 30
@@ -113,6 +118,8 @@ class ControlPlaneSettings:
             )
         if self.client_ca is not None and self.tls_cert is None:
             raise AgentError("cannot check client certificates: the listener has no TLS; give --tls-cert and --tls-key")
+        if self.enrol and self.tls_cert is None:
+            raise AgentError("cannot enrol agents: the listener has no TLS; give --tls-cert and --tls-key")
         if self.tls_cert is None and not self.allow_plain and not is_loopback(self.host):
             raise AgentError(
                 f"cannot listen on {self.host}: tokens would cross the network unencrypted; "
@@ -123,6 +130,11 @@ class ControlPlaneSettings:
     def operator_token_path(self) -> Path:
         """The file with the operator's token."""
         return self.data_dir / "operator.token"
+
+    @property
+    def authority_path(self) -> Path:
+        """The file with root and key of the authority that signs agents' certificates."""
+        return self.data_dir / "authority.pem"
 
     @property
     def database_path(self) -> Path:

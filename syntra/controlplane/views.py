@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syntra.controlplane.certificates import CertificateRecord
 from syntra.controlplane.records import Command, CommandState, Deployment, Entry, LogLine, Server
 
 
@@ -21,6 +22,16 @@ def server_view(server: Server, connected_at: str | None) -> dict[str, object]:
         "heartbeat": heartbeat or None,
         "telemetry": {"batches": server.telemetry_batches, "bytes": server.telemetry_bytes},
         "ignored_messages": server.ignored_messages,
+    }
+
+
+def certificate_view(record: CertificateRecord) -> dict[str, object]:
+    """The record of a client certificate."""
+    return {
+        "serial": record.serial,
+        "issued_at": record.issued_at,
+        "not_after": record.not_after,
+        "used_at": record.used_at,
     }
 
 

@@ -4,6 +4,7 @@
     container_crash      begins when a container exits unexpectedly; ends after CALM_SECS up without another exit. Of a
                          whole service: begins when a replica cannot be restored, ends when all run
     resource_critical    begins at 85 % (warning), raises a second alert at 95 % (critical); ends below 83 %
+                         Of a certificate: begins 14 days before its end (warning), again in the last three (critical)
     deployment_failed    one per failed deployment; ends when a deployment, or a restart of it, succeeds
 
 A condition that returns before its episode ends belongs to that episode and raises no alert. So a flapping replica or a
@@ -223,6 +224,24 @@ class Episodes:
         metadata: dict[str, MetadataValue] = {"resource": subject.key, "used_percent": round(percent, 1)}
         title = f"{subject.name} is almost full" if critical else f"{subject.name} is filling up"
         message = f"{percent:.1f} % of {subject.name} are used, the alert is at {reached:g} %; free some space"
+        return self._holds(now, kind, subject, severity, title, message, metadata, louder=True)
+
+    def certificate(self, now: float, subject: Subject, days_left: float, alert_days: float) -> list[AlertEvent]:
+        """Report how long a certificate is still valid; the alert begins `alert_days` before the end.
+
+        It is critical in the last fifth of that time. The contract has no type of its own for it.
+        """
+        kind = AlertKind.RESOURCE_CRITICAL
+        if days_left > alert_days:
+            episode = self._open.get((kind, subject.key))
+            ended = [] if episode is None else [self._end(episode, now, "a new one is in use", "is renewed")]
+            return [*ended, *self.tick(now)]
+        severity = Severity.CRITICAL if days_left <= alert_days / 5 else Severity.WARNING
+        over = days_left <= 0
+        metadata: dict[str, MetadataValue] = {"resource": subject.key, "days_left": round(max(0.0, days_left), 1)}
+        title = f"{subject.name} {'has expired' if over else 'expires soon'}"
+        left = "it has expired" if over else f"{days_left:.1f} days are left"
+        message = f"{subject.name} is not renewed: {left}; see `syntra-agent status` for the reason"
         return self._holds(now, kind, subject, severity, title, message, metadata, louder=True)
 
     def deployment_failed(

@@ -120,6 +120,8 @@ def test_help_begins_with_a_short_usage(
         (["exec", "--env", "X", "api", "--", "ls"], "is not NAME=VALUE"),
         (["controlplane", "--data-dir", "/x", "--listen", "7420"], "is not HOST:PORT"),
         (["controlplane", "--data-dir", "/x", "--listen", "h:99999999"], "is not HOST:PORT"),
+        (["controlplane", "--data-dir", "/x", "--certificate-days", "0"], "is not a number of days up to 825"),
+        (["controlplane", "--data-dir", "/x", "--certificate-days", "nan"], "is not a number of days up to 825"),
         (["ps", "--socket", ""], "is not a path"),
     ],
 )

@@ -77,6 +77,32 @@ def test_status_shows_why_the_control_plane_is_away_on_a_line_of_its_own(cli: Cl
     assert f"control plane: disconnected, wss://cp/agent/ws\ndetail:        {reason}\n" in out
 
 
+@pytest.mark.parametrize(
+    ("certificate", "line"),
+    [
+        (
+            {
+                "source": "control_plane",
+                "state": "accepted",
+                "not_after": "2026-04-01T00:00:00.000Z",
+                "days_left": 89.6,
+            },
+            "from the control plane, valid until 2026-04-01T00:00:00.000Z (90 days)",
+        ),
+        (
+            {"source": "control_plane", "state": "failed", "problem": "the control plane refused: no"},
+            "from the control plane, failed, the control plane refused: no",
+        ),
+        ({"source": "file", "not_after": "2026-01-01T00:00:00.000Z", "days_left": -0.5}, "from a file, expired"),
+    ],
+)
+def test_status_shows_the_client_certificate(certificate: dict[str, object], line: str, cli: Cli) -> None:
+    shown = {"endpoint": "wss://cp/agent/ws", "state": "ready", "detail": "connected", "certificate": certificate}
+    with FakeAgent(cli.path, status=answering({**STATUS, "control_plane": shown})):
+        out = cli("status")[1]
+    assert f"certificate:   {line}\n" in out
+
+
 def test_status_does_not_say_no_services_while_the_engine_is_away(cli: Cli) -> None:
     reason = "cannot reach the engine at /x.sock: no such file or directory"
     away = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": reason}

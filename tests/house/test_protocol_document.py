@@ -11,6 +11,7 @@ from syntra.agent.api import local_socket
 from syntra.agent.operations.job import Interruption
 from syntra.cli import agent_client
 from syntra.connection import codec
+from syntra.connection.enrolment import CERT_ENROLMENT
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.connection.settings import ConnectionSettings
 from syntra.controlplane.settings import Limits
@@ -118,7 +119,7 @@ def test_the_document_has_the_limits_of_telemetry() -> None:
 
 def test_the_document_has_the_extensions_of_the_control_plane() -> None:
     found = set(re.findall(r"^\| `(\w+)` \|", section("Extensions"), re.MULTILINE))
-    assert found == FEATURES == {BINARY_TELEMETRY, TELEMETRY_ACK}
+    assert found == FEATURES | {CERT_ENROLMENT} == {BINARY_TELEMETRY, TELEMETRY_ACK, CERT_ENROLMENT}
 
 
 def test_the_document_has_the_limits_of_the_control_plane() -> None:

@@ -38,6 +38,7 @@ PURE = (
     "syntra/connection/codec.py",
     "syntra/connection/retry.py",
     "syntra/connection/messages.py",
+    "syntra/connection/enrolment.py",
     "syntra/connection/dialect/*.py",
     "syntra/networking/certificates.py",
     "syntra/networking/routes.py",

@@ -103,7 +103,8 @@ class DiskWatch:
         # Close the alert of a path that is now on the same file system as another: that path's alert covers it.
         watched = {subject.key for subject in (*percents, *unknown)}
         for episode in episodes.opened:
-            if episode.kind is AlertKind.RESOURCE_CRITICAL and episode.subject.key not in watched:
+            is_disk = episode.kind is AlertKind.RESOURCE_CRITICAL and episode.subject.key.startswith("disk:")
+            if is_disk and episode.subject.key not in watched:
                 events += episodes.forget(now, episode.subject.key, "it is not used any more", (episode.kind,))
         return events
 

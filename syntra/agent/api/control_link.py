@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from syntra import __version__
+from syntra.agent.alerts.ledger import AlertLedger
 from syntra.agent.api.dialect_door import DialectDoor
+from syntra.agent.api.own_certificate import OwnCertificate, connection_settings
 from syntra.agent.api.queries import Identity
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceView, ServiceViews, container_status
@@ -21,10 +23,11 @@ from syntra.agent.journal.outbox import Outbox
 from syntra.agent.messages import CONTROL_PLANE, PeerGone, envelope
 from syntra.connection.codec import Envelope
 from syntra.connection.dialect.hub import Hub, is_stub
+from syntra.connection.enrolment import CERT_ENROLMENT, CERT_RESPONSE
 from syntra.connection.errors import NotConnected
 from syntra.connection.messages import BINARY_TELEMETRY, HelloAck, TelemetryAck
 from syntra.connection.session import State
-from syntra.connection.transport import ConnectionSettings, TlsSettings, Transport
+from syntra.connection.transport import Transport
 from syntra.model.fields import Json
 from syntra.runtime.errors import RuntimeFailure
 from syntra.runtime.runtime import Availability
@@ -103,15 +106,18 @@ class ControlLink:
         self._data_dir = settings.data_dir
         self._on_change = on_change
         self._about_update = about_update
-        self._extensions = frozenset(extensions)
+        self._offered = frozenset(extensions)
         self._agreed: frozenset[str] = frozenset()
         self._batch_secs = float(settings.telemetry.batch_interval_secs)
         self._router: Router | None = None
         self._pending: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(1000)
         # The engine's last answer, for heartbeats while it does not answer.
         self._last_views: list[ServiceView] = []
+        self._certificate = OwnCertificate(
+            settings, identity.server_id, send=self._send_message, redial=lambda reason: self._transport.redial(reason)
+        )
         self._transport = Transport(
-            settings=_connection_settings(settings),
+            settings=connection_settings(settings),
             hello=self._hello,
             heartbeat=self._heartbeat,
             deliver=self._deliver,
@@ -120,6 +126,8 @@ class ControlLink:
             outbox=outbox,
             on_telemetry_ack=on_telemetry_ack,
             translate=door.translate,
+            tls=self._certificate.tls,
+            on_failure=self._certificate.failed,
         )
         self._shipping = HealthShipping(
             identity.agent_id,
@@ -133,15 +141,17 @@ class ControlLink:
         """Set the router for commands; call it before `run`."""
         self._router = router
 
-    async def run(self) -> None:
-        """Stay connected until `stop`, or until cancelled."""
+    async def run(self, ledger: AlertLedger | None = None) -> None:
+        """Stay connected until `stop`, or until cancelled. `ledger` gets the alert about the client certificate."""
         await self._door.load()
         async with asyncio.TaskGroup() as group:
             pending = group.create_task(self._deliver_pending(), name="pending deployments")
             shipping = group.create_task(self._shipping.run(), name="health results")
+            certificate = group.create_task(self._certificate.run(ledger), name="client certificate")
             await self._transport.run()
             pending.cancel()
             shipping.cancel()
+            certificate.cancel()
 
     async def stop(self) -> None:
         """Close the connection with code 1000 (normal closure)."""
@@ -156,6 +166,10 @@ class ControlLink:
     def features(self) -> frozenset[str]:
         """The extensions that hello offered and the control plane named. Empty while not connected, and for the hub."""
         return frozenset() if self.is_hub else self._agreed
+
+    @property
+    def _extensions(self) -> frozenset[str]:
+        return self._offered | ({CERT_ENROLMENT} if self._certificate.is_issued else frozenset())
 
     @property
     def is_hub(self) -> bool:
@@ -178,18 +192,22 @@ class ControlLink:
             "round_trip_ms": round(status.round_trip_secs * 1000, 1) if status.round_trip_secs is not None else None,
             "attempts": status.attempts,
             "dialect": self._door.name,
+            "certificate": self._certificate.shown(),
         }
 
     async def respond(self, payload: Mapping[str, Json]) -> None:
         await self._outbox.add(envelope("command_response", payload))
 
     async def stream(self, kind: str, payload: Mapping[str, Json]) -> None:
-        message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
         try:
-            for frame in self._door.outgoing(message):
-                await self._transport.send_stream(frame)
+            await self._send_message(kind, payload)
         except NotConnected as gone:
             raise PeerGone(str(gone)) from gone
+
+    async def _send_message(self, kind: str, payload: Mapping[str, Json]) -> None:
+        message = Envelope(id=str(uuid.uuid4()), type=kind, timestamp=format_secs(time.time()), payload=payload)
+        for frame in self._door.outgoing(message):
+            await self._transport.send_stream(frame)
 
     async def send_binary(self, data: bytes) -> None:
         """Send an encoded TelemetryFrame, of 1 MiB at most if possible; returns when the socket has it.
@@ -257,6 +275,9 @@ class ControlLink:
         }
 
     async def _deliver(self, message: Envelope) -> None:
+        if message.type == CERT_RESPONSE and CERT_ENROLMENT in self.features:
+            self._certificate.answered(message.payload)
+            return
         # Deployments queued while the agent was offline are older: they must not replace newer ones.
         await self._pending.join()
         await self._enter(message)
@@ -283,6 +304,7 @@ class ControlLink:
         for problem in ack.problems:
             log.warning("part of hello_ack is invalid", extra={"reason": problem})
         self._agreed = ack.features & self._extensions
+        self._certificate.ready(agreed=CERT_ENROLMENT in self.features)
         if ack.telemetry_batch_interval_secs is not None:
             self._batch_secs = ack.telemetry_batch_interval_secs
         self._on_change()
@@ -302,32 +324,11 @@ class ControlLink:
     def _lost(self, reason: str) -> None:
         log.info("control plane disconnected", extra={"reason": reason})
         self._agreed = frozenset()
+        self._certificate.lost()
         self._on_change()
         if self._router is not None:
             self._router.forget(self)
 
 
-def _connection_settings(settings: Settings) -> ConnectionSettings:
-    control_plane = settings.control_plane
-    assert control_plane is not None, "cannot happen because only an agent with one makes a link"
-    tls = settings.tls
-    return ConnectionSettings(
-        endpoint=control_plane.endpoint,
-        token=control_plane.token,
-        version=__version__,
-        heartbeat_interval_secs=control_plane.heartbeat_interval_secs,
-        reconnect_max_delay_secs=control_plane.reconnect_max_delay_secs,
-        tls=TlsSettings(
-            ca_path=_text(tls.ca_path if tls else None),
-            cert_path=_text(tls.cert_path if tls else None),
-            key_path=_text(tls.key_path if tls else None),
-        ),
-    )
-
-
 def _reason(away: Exception, limit_secs: float) -> str:
     return str(away) or f"no answer within {limit_secs:g} s"
-
-
-def _text(path: object) -> str | None:
-    return str(path) if path is not None else None
