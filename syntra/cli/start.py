@@ -12,6 +12,9 @@ from syntra.agent.telemetry.configuration import header_secrets
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
+_STANDARD_ERROR = 2
+"""By its number: the object may be gone or replaced."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own."""
@@ -24,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
         command_line["socket"] = str(args.socket.absolute())
     loaded = load(args.config, environ=os.environ, command_line=command_line)
     # systemd's watchdog ends a stuck agent with SIGABRT; this writes the stacks of all threads to the standard error.
-    faulthandler.enable()
+    faulthandler.enable(file=_STANDARD_ERROR)
     redactor = Redactor()
     log = _logging(loaded, redactor)
     try:
