@@ -20,8 +20,14 @@ TOOLS_MISSING = 3
 """The status with which scripts/build says that the machine lacks a compiler or another tool."""
 
 
+LONG_FILES = ("test_story.py", "test_update.py", "test_install.py", "test_telemetry.py", "test_container_logs_kill.py")
+"""First, so that no worker has one of them left when the other has nothing left to do."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A first build takes minutes; a test's own time limit starts after it."""
+    """A first build takes minutes; a test's own time limit starts after it. Long files come first."""
+    order = {name: place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
     for item in items:
         if {"built_binary", "artifacts"} & set(getattr(item, "fixturenames", ())) and item.get_closest_marker(
             "timeout"

@@ -227,6 +227,8 @@ def test_a_stop_ships_what_waits_before_the_connection_closes(tmp_path: Path) ->
         config = (
             f'[control_plane]\nendpoint = "{plane.endpoint}"\ntoken_file = "{token}"\n'
             f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\nbatch_interval_secs = 3600\n"
+            # What the host adds by itself would be waiting too.
+            '[telemetry.figures]\ncollect = "off"\n'
         )
         with AgentProcess(tmp_path / "agent", config=config, environment={"SYNTRA_SERVER_ID": "srv_1"}) as agent:
             link = plane.accepted()

@@ -82,6 +82,8 @@ class Shipper(Generic[B]):
         """Of batches that the reader has handed out and not got back."""
         self._retry_at: float | None = None
         self._waiting_since: float | None = None
+        self._due_items = 0
+        """What waited when the interval ended, and has not left yet. A batch has one signal; all of them are due."""
         self._known = Waiting(0, 0)
         """What waits at least; the ring is asked again when it is less than a batch."""
         self._changed = asyncio.Event()
@@ -176,7 +178,9 @@ class Shipper(Generic[B]):
             if found is None:
                 self._known = Waiting(0, 0)
                 self._waiting_since = None
+                self._due_items = 0
                 return
+            self._due_items -= found.items
             batch, rest = found, found
             self._count_out(found, 1)
             self._known = Waiting(self._known.items - found.items, self._known.bytes - found.raw_bytes)
@@ -230,6 +234,9 @@ class Shipper(Generic[B]):
             return None
         left = self._waiting_since + limits.interval_secs - now
         if left <= 0.0:
+            self._due_items = waiting.items
+            return None
+        if self._due_items > 0:
             return None
         self._window.is_limit = False
         low, high = CHECK_SECS

@@ -30,25 +30,25 @@ class ListReader:
         self.done: list[Part] = []
         self.returns = 0
 
-    def add(self, items: int, *, block: bytes = b"x") -> None:
+    def add(self, items: int, *, block: bytes = b"x", signal: Signal = Signal.TRACES) -> None:
         """Let one record of `items` items arrive, of one byte each."""
-        self._waiting.append(Part(signal=Signal.TRACES, blocks=(block,), items=items, raw_bytes=items))
+        self._waiting.append(Part(signal=signal, blocks=(block,), items=items, raw_bytes=items))
         self._new.set()
 
     def next(self, *, max_items: int, max_bytes: int) -> Part | None:
-        """Join records up to the limits; a record is never split."""
+        """Join records of one signal up to the limits; a record is never split."""
         joined: list[Part] = []
         while self._waiting:
             first = self._waiting[0]
             items = first.items + sum(each.items for each in joined)
             size = first.raw_bytes + sum(each.raw_bytes for each in joined)
-            if joined and (items > max_items or size > max_bytes):
+            if joined and (items > max_items or size > max_bytes or first.signal is not joined[0].signal):
                 break
             joined.append(self._waiting.popleft())
         if not joined:
             return None
         batch = Part(
-            signal=Signal.TRACES,
+            signal=joined[0].signal,
             blocks=tuple(block for each in joined for block in each.blocks),
             items=sum(each.items for each in joined),
             raw_bytes=sum(each.raw_bytes for each in joined),

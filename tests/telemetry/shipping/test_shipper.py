@@ -120,6 +120,33 @@ async def test_a_partial_batch_leaves_after_the_interval() -> None:
     assert [(round(at - began, 2), items) for at, items in peer.attempts] == [(5.0, 7)]
 
 
+async def test_all_signals_that_wait_leave_after_one_interval() -> None:
+    reader, peer = ListReader(), Peer()
+    peer.secs = 0.1
+    async with running(reader, peer):
+        await asyncio.sleep(100)
+        began = now()
+        for items, signal in enumerate((Signal.METRICS, Signal.TRACES, Signal.LOGS), start=1):
+            reader.add(items, signal=signal)
+        await asyncio.sleep(5.05)
+        reader.add(7, signal=Signal.LOGS)
+        await asyncio.sleep(10)
+    assert [(round(at - began, 1), items) for at, items in peer.attempts] == [(5.0, 1), (5.1, 2), (5.2, 10)]
+
+
+async def test_what_comes_after_the_interval_waits_for_the_next() -> None:
+    reader, peer = ListReader(), Peer()
+    async with running(reader, peer):
+        await asyncio.sleep(100)
+        began = now()
+        reader.add(1, signal=Signal.METRICS)
+        reader.add(2, signal=Signal.TRACES)
+        await asyncio.sleep(6)
+        reader.add(3, signal=Signal.TRACES)
+        await asyncio.sleep(10)
+    assert [round(at - began, 1) for at, _ in peer.attempts] == [5.0, 5.0, 11.0]
+
+
 async def test_the_interval_can_change_while_a_batch_waits() -> None:
     reader, peer = ListReader(), Peer()
     async with running(reader, peer, BatchLimits(interval_secs=600.0)) as shipper:
