@@ -60,7 +60,7 @@ class Stage:
         """One request to the agent's socket, from the host."""
         pid = self.machine.host_pid(self.main_pid())
         # A unix socket's path may have 107 bytes only.
-        with LocalClient(Path(f"/proc/{pid}/root/run/syntra/agent.sock"), 30) as client:
+        with LocalClient(Path("/proc", str(pid), "root", "run/syntra/agent.sock"), 30) as client:
             return client.ask(kind, payload)
 
 
