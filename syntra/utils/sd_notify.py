@@ -29,15 +29,14 @@ class Notifier:
         """Read NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID, and remove them from the environment.
 
         With NotifyAccess=all every child that inherits them could send messages for the service. WATCHDOG_PID names the
-        process that systemd started: this one, or the unpacking parent of a onefile binary (NUITKA_ONEFILE_PARENT).
-        With any other pid, the watchdog is meant for another process.
+        process that systemd started. With any other pid, the watchdog is meant for another process.
         """
         environ = os.environ if environ is None else environ
         pid = os.getpid() if pid is None else pid
         address = environ.pop("NOTIFY_SOCKET", None)
         usec = environ.pop("WATCHDOG_USEC", "")
         watched = environ.pop("WATCHDOG_PID", "")
-        mine = watched in ("", str(pid), environ.get("NUITKA_ONEFILE_PARENT"))
+        mine = watched in ("", str(pid))
         microseconds = int(usec) if usec.isascii() and usec.isdigit() else 0
         return cls(address, watchdog_secs=microseconds / 1_000_000 if mine and microseconds else None)
 
