@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PURE = (
     "syntra/model/*.py",
     "syntra/runtime/containers/planner.py",
-    "syntra/runtime/docker/http.py",
+    "syntra/utils/http1.py",
     "syntra/runtime/docker/frames.py",
     "syntra/runtime/docker/jsonlines.py",
     "syntra/runtime/docker/pull.py",

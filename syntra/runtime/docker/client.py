@@ -33,12 +33,12 @@ from syntra.runtime.docker.errors import (
     EngineUnsupported,
     engine_error,
 )
-from syntra.runtime.docker.http import Head, encode_request
 from syntra.runtime.docker.paths import Query, encode_query
 from syntra.runtime.docker.pool import ConnectionPool
 from syntra.runtime.docker.streams import EngineStream, HijackedStream
 from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, parse_version
 from syntra.utils.frozen import frozen
+from syntra.utils.http1 import Head, encode_request
 
 DEADLINE_SECS = 30.0
 """Default deadline of a short call. The engine usually answers in milliseconds, unless its disk is very busy."""

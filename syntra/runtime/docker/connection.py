@@ -24,8 +24,8 @@ from syntra.runtime.docker.errors import (
     EngineUnreachable,
     StreamBroken,
 )
-from syntra.runtime.docker.http import Data, Event, FailureKind, Head, ResponseParser
 from syntra.runtime.docker.raw_socket import RawSocket
+from syntra.utils.http1 import Data, Event, FailureKind, Head, ResponseParser
 
 READ_BYTES = 64 * 1024
 """Size of one read, and half of what the transport buffers before it stops reading."""

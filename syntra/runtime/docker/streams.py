@@ -8,8 +8,8 @@ from typing import Self
 
 from syntra.runtime.docker.connection import EngineConnection
 from syntra.runtime.docker.errors import EngineTimeout
-from syntra.runtime.docker.http import Head
 from syntra.runtime.docker.raw_socket import RawSocket
+from syntra.utils.http1 import Head
 
 
 class EngineStream:

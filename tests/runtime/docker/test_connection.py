@@ -19,7 +19,7 @@ from syntra.runtime.docker.errors import (
     EngineUnreachable,
     StreamBroken,
 )
-from syntra.runtime.docker.http import encode_request
+from syntra.utils.http1 import encode_request
 from tests.runtime.docker.fake_engine import Peer, answer, connected, fake_engine, replying
 
 GET = encode_request("GET", "/", {})

@@ -1,4 +1,4 @@
-"""HTTP/1.1 for one engine connection, without I/O: response bytes to events, requests to bytes.
+"""HTTP/1.1 for the client of one connection, without I/O: response bytes to events, requests to bytes.
 
 `ResponseParser` reads one response. Errors are state, not exceptions: `feed` and `feed_eof` return the complete events,
 and `failure` describes the error in the rest. The end of the connection inside a head or body is a failure; only a body

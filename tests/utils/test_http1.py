@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syntra.runtime.docker.http import (
+from syntra.utils.http1 import (
     MAX_CHUNK_LINE_BYTES,
     MAX_HEAD_BYTES,
     Data,
