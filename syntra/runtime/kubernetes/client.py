@@ -98,9 +98,8 @@ class KubernetesClient:
         if dry_run:
             query |= {"dryRun": "All", "fieldValidation": "Strict"}
         path = kind.path(str(namespace) if namespace is not None else None, name)
-        return await self.call(
-            "PATCH", path, query=query, body=obj, content_type=APPLY, what=f"apply {kind.kind} {name}"
-        )
+        what = f"apply {kind.kind} {name}"
+        return await self.call("PATCH", path, query=query, body=obj, content_type=APPLY, what=what)
 
     async def merge(self, path: str, change: Object, *, manager: str = MANAGER, what: str | None = None) -> Object:
         """Merge-patch an object."""

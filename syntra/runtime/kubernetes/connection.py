@@ -118,7 +118,7 @@ class ApiConnection:
         self._writer.write(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
-            if not head.split(b" ", 2)[1:2] == [b"200"]:
+            if head.split(b" ", 2)[1:2] != [b"200"]:
                 refusal = head.partition(b"\r\n")[0].decode("latin-1")
                 raise ClusterUnavailable(authority, f"the proxy refused the connection ({refusal})")
             if self._address.tls is not None:
