@@ -119,12 +119,14 @@ def _load(source: Source) -> Any:
     from kubernetes import config
     from kubernetes.client import Configuration
 
+    load_in_cluster: Any = config.load_incluster_config  # the package has no types for them
+    load_file: Any = config.load_kube_config
     configuration = Configuration()
     try:
         if source.kubeconfig is None:
-            config.load_incluster_config(client_configuration=configuration)
+            load_in_cluster(client_configuration=configuration)
         else:
-            config.load_kube_config(config_file=source.kubeconfig, client_configuration=configuration)
+            load_file(config_file=source.kubeconfig, client_configuration=configuration)
     # The package raises what its parts raise: of YAML, of base64, of processes.
     except Exception as unusable:
         raise AgentError(

@@ -14,16 +14,15 @@ from urllib.parse import urlencode
 import orjson
 
 import syntra
-from syntra.model.fields import Json
 from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.kubernetes.access import Access
 from syntra.runtime.kubernetes.connection import ApiConnection, encode
 from syntra.runtime.kubernetes.errors import ApiRefusal, ClusterUnavailable, is_temporary
 from syntra.runtime.kubernetes.names import MANAGER
+from syntra.runtime.kubernetes.objects import Object, items, mapping, text
 from syntra.runtime.kubernetes.resources import Kind, kind_of
 from syntra.utils.http1 import Head
 
-Object = dict[str, Json]
 Query = Mapping[str, str] | list[tuple[str, str]]
 
 DEADLINE_SECS = 30.0
@@ -79,25 +78,22 @@ class KubernetesClient:
             query["fieldSelector"] = fields
         while True:
             page = await self.get(kind.path(namespace), query, what=f"list {kind.plural}")
-            # The items of a list do not name their kind.
-            for item in page.get("items") or []:  # type: ignore[union-attr]  # the API's own shape
-                item.update(apiVersion=kind.api_version, kind=kind.kind)  # type: ignore[union-attr, call-arg]
-                found.append(lean(item))  # type: ignore[arg-type]
-            about = page.get("metadata")
-            about = about if isinstance(about, dict) else {}
-            if not about.get("continue"):
-                return found, str(about.get("resourceVersion", ""))
-            query["continue"] = str(about["continue"])
+            for item in items(page, "items"):
+                # The items of a list do not name their kind.
+                item.update(apiVersion=kind.api_version, kind=kind.kind)
+                found.append(lean(item))
+            rest = text(page, "metadata", "continue")
+            if not rest:
+                return found, text(page, "metadata", "resourceVersion")
+            query["continue"] = rest
 
     async def apply(self, obj: Object, *, manager: str = MANAGER, dry_run: bool = False) -> Object:
         """Server-side apply: create the object or make it so, and take over the fields of other managers."""
-        kind, about = kind_of(obj), obj["metadata"]
-        assert isinstance(about, dict), "cannot happen because objects are rendered with metadata"
-        name, namespace = str(about["name"]), about.get("namespace")
+        kind, name, namespace = kind_of(obj), text(obj, "metadata", "name"), text(obj, "metadata", "namespace")
         query = {"fieldManager": manager, "force": "true"}
         if dry_run:
             query |= {"dryRun": "All", "fieldValidation": "Strict"}
-        path = kind.path(str(namespace) if namespace is not None else None, name)
+        path = kind.path(namespace or None, name)
         what = f"apply {kind.kind} {name}"
         return await self.call("PATCH", path, query=query, body=obj, content_type=APPLY, what=what)
 
@@ -108,9 +104,8 @@ class KubernetesClient:
 
     async def create(self, obj: Object, *, manager: str = MANAGER) -> Object:
         """Create an object; its name may be generated."""
-        kind, about = kind_of(obj), obj["metadata"]
-        assert isinstance(about, dict), "cannot happen because objects are rendered with metadata"
-        path = kind.path(str(about["namespace"]) if "namespace" in about else None)
+        kind = kind_of(obj)
+        path = kind.path(text(obj, "metadata", "namespace") or None)
         return await self.call("POST", path, query={"fieldManager": manager}, body=obj, what=f"create {kind.kind}")
 
     async def delete(self, kind: Kind, namespace: str | None, name: str, *, is_foreground: bool = True) -> None:
@@ -269,9 +264,7 @@ class KubernetesClient:
 
 def lean(obj: Object) -> Object:
     """An object without what only other clients need: `managedFields` are 40 % of a pod."""
-    about = obj.get("metadata")
-    if isinstance(about, dict):
-        about.pop("managedFields", None)
+    mapping(obj, "metadata").pop("managedFields", None)
     return obj
 
 
