@@ -85,6 +85,10 @@ class Indexes:
     def __init__(self) -> None:
         self._known: dict[ContainerId, tuple[DeploymentId, int]] = {}
 
+    def of(self, container_id: ContainerId) -> int:
+        """The number of a pod; 0 when it has none."""
+        return self._known[container_id][1] if container_id in self._known else 0
+
     def assign(self, pods: Iterable[tuple[ContainerId, DeploymentId]]) -> Mapping[ContainerId, int]:
         """The number of each pod. `pods` are all that exist, oldest first; the others are forgotten."""
         present = list(pods)
@@ -100,6 +104,11 @@ class Indexes:
                 kept[pod] = (of, index)
         self._known = kept
         return {pod: index for pod, (_, index) in kept.items()}
+
+
+def volume_secrets(owner: Object) -> set[str]:
+    """The Secrets that the volumes of a pod template mount."""
+    return {text(one, "secret", "secretName") for one in items(owner, "spec", "template", "spec", "volumes")}
 
 
 def pod_id(namespace: str, name: str) -> ContainerId:
@@ -119,6 +128,11 @@ def replicas(pods: Sequence[Object], indexes: Indexes) -> list[PodReplica]:
     numbers = indexes.assign((_id(pod), _deployment_id(pod)) for pod in known if not _is_leaving(pod))
     found = [_replica(pod, numbers.get(_id(pod), 0)) for pod in known]
     return sorted(found, key=lambda replica: (replica.service_id, replica.created_ns, replica.index))
+
+
+def pod_replica(pod: Object, indexes: Indexes) -> PodReplica | None:
+    """One pod as a replica, with the number that it is known by; None when it is none."""
+    return _replica(pod, indexes.of(_id(pod))) if _is_replica(pod) else None
 
 
 def _replica(pod: Object, index: int) -> PodReplica:

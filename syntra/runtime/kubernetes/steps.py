@@ -163,3 +163,16 @@ class DeleteObjects:
 
     def __str__(self) -> str:
         return f"delete {', '.join(f'{kind} {name}' for kind, name in self.objects)}"
+
+
+@frozen
+class Prune:
+    """Delete the objects of the service that no version with pods needs. `keeps_other`: the other slot's Deployment."""
+
+    slot: Slot
+    keeps_other: bool
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return "delete what no version needs any more"

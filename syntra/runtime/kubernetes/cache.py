@@ -1,0 +1,146 @@
+"""The objects of one kind, kept current by a watch, as the controllers of Kubernetes do it.
+
+A list gives all objects, and a watch their changes since. The cache outlives a lost connection: the next watch begins
+where the last one ended. When the API server has forgotten that place (410), everything is listed again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+
+import orjson
+
+from syntra.runtime.errors import RuntimeFailure
+from syntra.runtime.kubernetes.client import KubernetesClient, lean
+from syntra.runtime.kubernetes.errors import ApiRefusal, ClusterUnavailable
+from syntra.runtime.kubernetes.lines import LineSplitter
+from syntra.runtime.kubernetes.objects import Object, integer, mapping, text
+from syntra.runtime.kubernetes.resources import Kind
+
+log = logging.getLogger(__name__)
+
+# The API server ends the watch after this time, so that no watch stays for ever on one server of several.
+WATCH_SECS = 290
+# Later than the server's own end: a watch that is silent for longer has lost its server.
+SILENCE_SECS = 330.0
+FIRST_RETRY_SECS = 0.25
+LONGEST_RETRY_SECS = 15.0
+MAX_LINE_BYTES = 4 * 1024 * 1024
+
+Key = tuple[str, str]
+OnChange = Callable[[Object | None, Object | None], None]
+
+
+class ObjectCache:
+    """`objects` by (namespace, name). `on_change` gets an object before and after each change, None where absent."""
+
+    def __init__(self, client: KubernetesClient, kind: Kind, labels: str, on_change: OnChange) -> None:
+        self.kind = kind
+        self.objects: dict[Key, Object] = {}
+        self.relists = 0
+        """How often everything was listed again."""
+        self._client = client
+        self._labels = labels
+        self._on_change = on_change
+        self._version = ""
+        self._listed = asyncio.Event()
+        self.problem = ""
+        """Why it is not current; empty while it is."""
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the first list has come."""
+        return self._listed.is_set()
+
+    async def listed(self) -> None:
+        """Wait for the first list."""
+        await self._listed.wait()
+
+    async def run(self) -> None:
+        """Keep the cache current until cancelled."""
+        delay = FIRST_RETRY_SECS
+        while True:
+            try:
+                if not self._version:
+                    await self._list()
+                self.problem = ""
+                delay = FIRST_RETRY_SECS
+                await self._watch()
+                continue
+            except ApiRefusal as refused:
+                self.problem = str(refused)
+                self._version = ""
+                if refused.is_expired:
+                    continue
+                log.warning("cannot watch", extra={"kind": self.kind.plural, "reason": str(refused)})
+            except ClusterUnavailable as lost:
+                self.problem = str(lost)
+                log.debug("watch was lost", extra={"kind": self.kind.plural, "reason": str(lost)})
+            except RuntimeFailure as failed:
+                self.problem = str(failed)
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))
+            delay = min(delay * 2, LONGEST_RETRY_SECS)
+
+    async def _list(self) -> None:
+        objects, version = await self._client.list(self.kind, labels=self._labels)
+        self.relists += 1
+        fresh = {key_of(obj): obj for obj in objects}
+        for key in self.objects.keys() - fresh.keys():
+            self._put(key, None)
+        for key, obj in fresh.items():
+            if _version(self.objects.get(key)) != _version(obj):
+                self._put(key, obj)
+        self._version = version
+        self._listed.set()
+
+    async def _watch(self) -> None:
+        query = {
+            "watch": "1",
+            "resourceVersion": self._version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(WATCH_SECS),
+            "labelSelector": self._labels,
+        }
+        lines = LineSplitter(MAX_LINE_BYTES)
+        path, what = self.kind.path(), f"watch {self.kind.plural}"
+        async with self._client.stream(path, query, what=what) as connection:
+            while True:
+                try:
+                    async with asyncio.timeout(SILENCE_SECS):
+                        chunk = await connection.read()
+                except TimeoutError as silent:
+                    address = self._client.access.address.authority
+                    raise ClusterUnavailable(address, f"the watch of {self.kind.plural} is silent") from silent
+                if not chunk:
+                    return
+                for line in lines.feed(chunk):
+                    self._take(orjson.loads(line))
+
+    def _take(self, event: Object) -> None:
+        kind, obj = text(event, "type"), lean(mapping(event, "object"))
+        if kind == "ERROR":
+            code, reason = integer(obj, "code", default=500), text(obj, "reason")
+            raise ApiRefusal(code, reason, text(obj, "message"), what=f"watch {self.kind.plural}")
+        self._version = text(obj, "metadata", "resourceVersion") or self._version
+        if kind == "BOOKMARK":
+            return
+        obj.update(apiVersion=self.kind.api_version, kind=self.kind.kind)
+        self._put(key_of(obj), None if kind == "DELETED" else obj)
+
+    def _put(self, key: Key, obj: Object | None) -> None:
+        before = self.objects.pop(key, None)
+        if obj is not None:
+            self.objects[key] = obj
+        self._on_change(before, obj)
+
+
+def key_of(obj: Object) -> Key:
+    """Namespace and name."""
+    return text(obj, "metadata", "namespace"), text(obj, "metadata", "name")
+
+
+def _version(obj: Object | None) -> str:
+    return text(obj, "metadata", "resourceVersion")

@@ -1,0 +1,365 @@
+"""Performs one operation on a service in a cluster: observes, plans, and performs single steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from syntra.model.command import Deploy, Scale
+from syntra.model.ids import ContainerId
+from syntra.model.spec import Deployment
+from syntra.runtime.errors import StepFailed
+from syntra.runtime.kubernetes import planner
+from syntra.runtime.kubernetes.awaiting import RolloutWait
+from syntra.runtime.kubernetes.cluster import Cluster
+from syntra.runtime.kubernetes.errors import ApiRefusal
+from syntra.runtime.kubernetes.garbage import needed_objects
+from syntra.runtime.kubernetes.names import (
+    KIND,
+    MANAGED_BY,
+    MANAGER,
+    REPLACED_AT,
+    SCALE_MANAGER,
+    SLOT,
+    Slot,
+    namespace,
+    service_name,
+)
+from syntra.runtime.kubernetes.objects import Object, labels, mapping, text
+from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
+from syntra.runtime.kubernetes.pods import PodReplica
+from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
+from syntra.runtime.kubernetes.resources import DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE
+from syntra.runtime.kubernetes.revisions import revision_secret, revisions
+from syntra.runtime.kubernetes.settings import KubernetesSettings
+from syntra.runtime.kubernetes.steps import (
+    ApplyRoutes,
+    ApplyService,
+    ApplySupports,
+    ApplyWorkload,
+    AwaitRollout,
+    AwaitStopped,
+    DeleteObjects,
+    KeepRevision,
+    Preflight,
+    Prune,
+    ScaleSlot,
+    ShiftRequests,
+    SwitchSlot,
+)
+from syntra.runtime.runtime import ForgetService, Observation, OperationContext, Plan, Ref, Step
+
+_KIND_BY_NAME = {kind.kind: kind for kind in KINDS}
+
+
+class KubernetesRollout:
+    """`runtime.runtime.Rollout` on a cluster."""
+
+    def __init__(self, context: OperationContext, cluster: Cluster, settings: KubernetesSettings) -> None:
+        self._context = context
+        self._cluster = cluster
+        self._client = cluster.client
+        self._settings = settings
+        self._observed = ObservedService()
+        self._prior: frozenset[ContainerId] = frozenset()
+        self._is_checked = False
+        self._wait = RolloutWait(cluster, context.service_id)
+        self._new: tuple[ContainerId, ...] = ()
+
+    @property
+    def created(self) -> Sequence[ContainerId]:
+        return self._new
+
+    async def observe(self) -> ObservedService:
+        service_id = self._context.service_id
+        objects = await self._cluster.all_objects(service_id)
+        workloads = [Workload.of(obj) for obj in objects[DEPLOYMENT.kind]]
+        for obj in objects[DEPLOYMENT.kind]:
+            self._wait.applied(obj)
+        by_slot = {workload.slot: workload for workload in workloads}
+        self._observed = ObservedService(
+            replicas=self._cluster.numbered(objects["Pod"], service_id),
+            workloads=by_slot,
+            active=_active(objects[SERVICE.kind], by_slot),
+            namespace=self._namespace(objects),
+            objects={
+                kind: frozenset(text(obj, "metadata", "name") for obj in its)
+                for kind, its in objects.items()
+                if kind != "Pod"
+            },
+            revisions=revisions(objects[SECRET.kind]),
+            previous=await self._context.current(),
+            is_checked=self._is_checked,
+        )
+        self._note_new()
+        return self._observed
+
+    def prior(self, observed: Observation) -> frozenset[ContainerId]:
+        is_scale = isinstance(self._context.desired.command, Scale)
+        return frozenset(replica.container_id for replica in observed.replicas if replica.is_up or is_scale)
+
+    def plan(self, observed: Observation) -> Plan:
+        assert isinstance(observed, ObservedService), "cannot happen because `observe` makes them"
+        return planner.steps_to(self._context.desired, observed, scale_down_delay=self._settings.scale_down_delay_secs)
+
+    async def give_back(self) -> None:
+        """The plan back has removed what the operation had taken."""
+
+    def last_seen(self, step: Step) -> str:
+        return self._wait.last_seen if isinstance(step, AwaitRollout | SwitchSlot | AwaitStopped) else ""
+
+    def at_fault(self, step: Step) -> ContainerId | None:
+        """None: the cluster keeps nothing of what failed; its last lines are in the report."""
+        return None
+
+    def resolve(self, refs: Sequence[Ref]) -> list[ContainerId]:
+        wanted = {ref.index for ref in refs}
+        deployment = self._context.desired.deployment
+        found = {r.index: r.container_id for r in self._observed.replicas if _is_of(r, deployment)}
+        return [found[index] for index in sorted(wanted) if index in found]
+
+    async def perform(self, step: Step, deadline: float) -> None:
+        match step:
+            case Preflight():
+                await self._preflight()
+            case ApplySupports():
+                await self._apply_supports()
+            case ApplyService(slot=slot):
+                await self._apply_all((await self._rendered(slot)).services)
+            case ApplyWorkload(slot=slot):
+                await self._apply_workload(step, slot)
+            case AwaitRollout(name=name):
+                async with self._context.interruptible(deadline):
+                    await self._wait.rollout(self._observed.namespace, name, self._deployment.deployment_id)
+                    self._note_new()
+            case ShiftRequests(slot=slot, percent=percent):
+                await self._shift(slot, percent)
+            case SwitchSlot(slot=slot):
+                async with self._context.interruptible(deadline):
+                    await self._switch(slot)
+            case ApplyRoutes():
+                await self._apply_all((await self._rendered(self._target())).routes)
+            case ScaleSlot():
+                await self._scale_slot(step, deadline)
+            case AwaitStopped():
+                async with self._context.interruptible(deadline):
+                    await self._wait.stopped()
+            case KeepRevision(revision=number):
+                await self._keep_revision(number)
+            case DeleteObjects(objects=objects):
+                for kind, name in objects:
+                    await self._client.delete(_KIND_BY_NAME[kind], self._observed.namespace, name)
+            case Prune(slot=slot, keeps_other=keeps_other):
+                await self._prune(slot, keeps_other=keeps_other)
+            case ForgetService():
+                await self._forget()
+            case _:
+                raise AssertionError(f"cannot happen because no plan for a cluster has {type(step).__name__}")
+
+    @property
+    def _deployment(self) -> Deployment:
+        """What is applied: while rolling back, the version before."""
+        desired = self._context.desired
+        if desired.is_rolling_back and not isinstance(desired.command, Scale) and self._observed.previous is not None:
+            return self._observed.previous
+        assert desired.deployment is not None, "cannot happen because only deployments plan such a step"
+        return desired.deployment
+
+    @property
+    def _replicas(self) -> int:
+        desired = self._context.desired
+        return len(desired.prior) if desired.is_rolling_back else desired.replicas
+
+    def _target(self) -> Slot:
+        deployment = self._deployment
+        return self._observed.slot_with(deployment.deployment_id) or planner.target_slot(
+            replace(self._context.desired, deployment=deployment), self._observed
+        )
+
+    def _namespace(self, objects: Mapping[str, Sequence[Object]]) -> str:
+        deployment = self._context.desired.deployment
+        if deployment is not None:
+            return namespace(deployment.spec.project_name)
+        every = (text(obj, "metadata", "namespace") for its in objects.values() for obj in its)
+        return next(every, "")
+
+    async def _rendered(self, slot: Slot, *, is_restart: bool = False) -> Rendered:
+        desired = self._context.desired
+        workload = self._observed.workloads.get(slot)
+        restarted_at = ""
+        if is_restart:
+            restarted_at = str(int(desired.begun_at))
+        elif (
+            workload is not None and workload.deployment_id == self._deployment.deployment_id and workload.restarted_at
+        ):
+            restarted_at = str(int(workload.restarted_at))
+        command = desired.command
+        context = RenderContext(
+            owner=self._cluster.owner,
+            slot=slot,
+            replicas=self._replicas,
+            routes=await self._settings.routes(self._cluster),
+            cpu_request_fraction=self._settings.cpu_request_fraction,
+            otlp_endpoint=self._settings.otlp_endpoint,
+            restarted_at=restarted_at,
+            auth=command.auth if isinstance(command, Deploy) and not desired.is_rolling_back else None,
+            pull_secret=self._pull_secret(),
+            entry_points=self._settings.entry_points,
+            ingress_class=self._settings.ingress_class,
+            gateway=self._settings.gateway,
+        )
+        return render(self._deployment, context)
+
+    def _pull_secret(self) -> str:
+        name = f"{service_name(self._deployment.spec)}-pull"
+        return name if name in self._observed.objects.get(SECRET.kind, frozenset()) else ""
+
+    async def _preflight(self) -> None:
+        """Dry-run the whole set. What is to be in a namespace that does not exist yet cannot be dry-run."""
+        rendered = await self._rendered(self._target())
+        await self._own_namespace(rendered.namespace)
+        await self._client.apply(rendered.namespace, dry_run=True)
+        if await self._namespace_object(text(rendered.namespace, "metadata", "name")) is not None:
+            for obj in (*rendered.supports, *rendered.services, rendered.workload, *rendered.routes):
+                await self._client.apply(obj, dry_run=True)
+        for note in rendered.notes:
+            self._context.remark(note)
+        self._is_checked = True
+
+    async def _own_namespace(self, wanted: Object) -> None:
+        name = text(wanted, "metadata", "name")
+        found = await self._namespace_object(name)
+        if found is not None and labels(found).get(MANAGED_BY) != MANAGER:
+            raise StepFailed(
+                "NAMESPACE_TAKEN",
+                f"cannot use namespace {name}: it exists and is not the agent's; "
+                f"label it `{MANAGED_BY}={MANAGER}`, or choose another project name",
+            )
+
+    async def _namespace_object(self, name: str) -> Object | None:
+        try:
+            return await self._client.get(NAMESPACE.path(name=name), what=f"read namespace {name}")
+        except ApiRefusal as refused:
+            if refused.is_not_found:
+                return None
+            raise
+
+    async def _apply_supports(self) -> None:
+        rendered = await self._rendered(self._target())
+        await self._own_namespace(rendered.namespace)
+        await self._client.apply(rendered.namespace)
+        await self._apply_all(rendered.supports)
+
+    async def _apply_all(self, objects: Sequence[Object]) -> None:
+        for obj in objects:
+            await self._client.apply(obj)
+
+    async def _apply_workload(self, step: ApplyWorkload, slot: Slot) -> None:
+        rendered = await self._rendered(slot, is_restart=step.is_restart)
+        mapping(rendered.workload, "metadata", "annotations")[REPLACED_AT] = ""
+        applied = await self._client.apply(rendered.workload)
+        self._wait.applied(applied)
+
+    def _note_new(self) -> None:
+        deployment = self._context.desired.deployment
+        if deployment is not None:
+            pods = self._cluster.numbered([*self._cluster.pods.objects.values()], self._context.service_id)
+            self._new = tuple(pod.container_id for pod in pods if _is_of(pod, deployment) and not pod.is_leaving)
+
+    async def _shift(self, slot: Slot, percent: int) -> None:
+        rendered = await self._rendered(slot)
+        settings = self._settings
+        context = RenderContext(
+            owner=self._cluster.owner,
+            slot=slot,
+            replicas=self._replicas,
+            routes=await settings.routes(self._cluster),
+            entry_points=settings.entry_points,
+            ingress_class=settings.ingress_class,
+            gateway=settings.gateway,
+        )
+        await self._apply_all(weighted(rendered, self._deployment, slot.other, slot, percent, context))
+
+    async def _switch(self, slot: Slot) -> None:
+        rendered = await self._rendered(slot)
+        old = self._observed.workloads.get(slot.other)
+        main = rendered.services[0]
+        space, name = text(main, "metadata", "namespace"), text(main, "metadata", "name")
+        for obj in rendered.services:
+            await self._client.apply(obj)
+        await self._wait.endpoints(space, name, slot, is_empty=self._replicas == 0)
+        if old is not None and old.replicas > 0 and not old.replaced_at:
+            path = DEPLOYMENT.path(space, old.name)
+            change: Object = {"metadata": {"annotations": {REPLACED_AT: f"{time.time():.3f}"}}}
+            await self._client.merge(path, change, what=f"mark Deployment {old.name}")
+
+    async def _scale_slot(self, step: ScaleSlot, deadline: float) -> None:
+        if step.delay_secs:
+            old = self._observed.workloads.get(step.slot)
+            replaced_at = old.replaced_at if old is not None and old.replaced_at else time.time()
+            left = replaced_at + step.delay_secs - time.time()
+            if left > 0:
+                async with self._context.interruptible(deadline + step.delay_secs):
+                    await asyncio.sleep(min(left, step.delay_secs))
+        path = DEPLOYMENT.path(self._observed.namespace, step.name, "scale")
+        try:
+            await self._client.merge(
+                path, {"spec": {"replicas": step.replicas}}, manager=SCALE_MANAGER, what=f"scale Deployment {step.name}"
+            )
+        except ApiRefusal as refused:
+            if not refused.is_not_found:
+                raise
+            return
+        self._wait.applied(await self._client.get(DEPLOYMENT.path(self._observed.namespace, step.name)))
+
+    async def _keep_revision(self, number: int) -> None:
+        deployment = self._deployment
+        rendered = await self._rendered(self._target())
+        about = mapping(rendered.workload, "metadata")
+        secret = revision_secret(number, deployment, [*rendered.supports, rendered.workload, *rendered.services], about)
+        if secret is None:
+            self._context.remark("the revision is too large for a Secret; a rollback renders it again")
+            return
+        await self._client.apply(secret)
+
+    async def _prune(self, slot: Slot, *, keeps_other: bool) -> None:
+        rendered = await self._rendered(slot)
+        objects = await self._cluster.all_objects(self._context.service_id)
+        replica_sets = [*self._cluster.replica_sets.objects.values()]
+        needed = needed_objects(rendered, objects, replica_sets, keep_revisions=planner.KEPT_REVISIONS)
+        for kind in planner.DELETED_KINDS:
+            for obj in objects.get(kind, ()):
+                name = text(obj, "metadata", "name")
+                if name in needed.get(kind, frozenset()):
+                    continue
+                if kind == DEPLOYMENT.kind and (keeps_other or labels(obj).get(SLOT) == slot.value):
+                    continue
+                await self._client.delete(_KIND_BY_NAME[kind], text(obj, "metadata", "namespace"), name)
+
+    async def _forget(self) -> None:
+        """Remove the namespace of a project that has no service left."""
+        space = self._observed.namespace
+        if not space:
+            return
+        for kind in (DEPLOYMENT, SECRET, _KIND_BY_NAME["PersistentVolumeClaim"]):
+            if (await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}"))[0]:
+                return
+        found = await self._namespace_object(space)
+        if found is not None and labels(found).get(MANAGED_BY) == MANAGER:
+            await self._client.delete(NAMESPACE, None, space, is_foreground=False)
+
+
+def _active(services: Sequence[Object], workloads: Mapping[Slot, Workload]) -> Slot | None:
+    """The slot that the service's own Service selects; without one, the slot that has pods."""
+    for obj in services:
+        slot = slot_of(text(obj, "spec", "selector", SLOT))
+        if slot is not None and KIND not in labels(obj):
+            return slot
+    with_pods = [slot for slot, workload in workloads.items() if workload.replicas > 0]
+    return with_pods[0] if with_pods else next(iter(workloads), None)
+
+
+def _is_of(replica: PodReplica, deployment: Deployment | None) -> bool:
+    return deployment is not None and replica.deployment_id == deployment.deployment_id
