@@ -77,14 +77,14 @@ def name(source: Json) -> str:
     return text(source, "metadata", "name")
 
 
-def labels(source: Json) -> dict[str, str]:
-    """The object's labels."""
-    return texts(source, "metadata", "labels")
+def label(source: Json, key: str) -> str:
+    """The value of one of the object's labels, or an empty one."""
+    return texts(source, "metadata", "labels").get(key, "")
 
 
-def annotations(source: Json) -> dict[str, str]:
-    """The object's annotations."""
-    return texts(source, "metadata", "annotations")
+def annotation(source: Json, key: str) -> str:
+    """The value of one of the object's annotations, or an empty one."""
+    return texts(source, "metadata", "annotations").get(key, "")
 
 
 def without_empty(wanted: Iterable[tuple[str, Json]]) -> Object:
