@@ -9,7 +9,7 @@ from syntra.model.ids import ServiceId
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.names import SERVICE, SLOT, Slot, label_value
-from syntra.runtime.kubernetes.objects import Object, integer, is_true, items, labels, text
+from syntra.runtime.kubernetes.objects import Object, integer, is_true, items, label, text
 from syntra.runtime.kubernetes.pods import pod_id
 from syntra.runtime.kubernetes.resources import ENDPOINT_SLICE
 from syntra.runtime.kubernetes.verdict import Done, Failed, Waiting, judge
@@ -90,7 +90,7 @@ class RolloutWait:
         service = label_value(self._service_id)
 
         def of_service(objects: Sequence[Object]) -> list[Object]:
-            return [one for one in objects if labels(one).get(SERVICE) == service]
+            return [one for one in objects if label(one, SERVICE) == service]
 
         return judge(
             workload,

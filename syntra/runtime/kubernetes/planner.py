@@ -100,7 +100,7 @@ def _notes(desired: Desired, observed: ObservedService, slot: Slot) -> Iterator[
     if _strategy(desired) is Strategy.CANARY and (rival is None or not rival.replicas):
         yield "no earlier version is running to compare the canary with: all replicas start at once"
     if deployment.spec.port is None and deployment.strategy in (Strategy.BLUE_GREEN, Strategy.CANARY):
-        yield f"strategy {deployment.strategy.value} is rolling here: a service without a port has no requests to switch"
+        yield f"strategy {deployment.strategy.value} is rolling here: without a port there are no requests to switch"
 
 
 def _new_version(desired: Desired, observed: ObservedService, slot: Slot) -> Iterator[Step]:

@@ -13,7 +13,7 @@ from syntra.runtime.kubernetes.objects import (
     condition,
     integer,
     items,
-    labels,
+    label,
     mapping,
     seconds,
     text,
@@ -183,7 +183,7 @@ def _named(containers: Sequence[Object]) -> Object:
 
 
 def _is_replica(pod: Object) -> bool:
-    return KIND not in labels(pod) and bool(text(pod, "metadata", "annotations", SERVICE_ID))
+    return not label(pod, KIND) and bool(text(pod, "metadata", "annotations", SERVICE_ID))
 
 
 def _is_leaving(pod: Object) -> bool:

@@ -17,7 +17,7 @@ from syntra.model.ids import DeploymentId
 from syntra.model.spec import Deployment
 from syntra.model.spec_payload import parse_deployment, render_deployment
 from syntra.runtime.kubernetes.names import DEPLOYMENT_ID, KIND, service_name
-from syntra.runtime.kubernetes.objects import Object, labels, text
+from syntra.runtime.kubernetes.objects import Object, label, text
 from syntra.runtime.kubernetes.observed import Revision
 from syntra.utils.frozen import frozen
 
@@ -37,7 +37,7 @@ class Kept:
 
 
 def revision_secret(number: int, deployment: Deployment, objects: Sequence[Object], about: Object) -> Object | None:
-    """The Secret of a revision; None when it would be larger than a Secret may be. `about` is metadata to start from."""
+    """The Secret of a revision; None when it would be too large. `about` is metadata to start from."""
     content = json.dumps({"deployment": render_deployment(deployment), "objects": list(objects)}, sort_keys=True)
     packed = base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode()
     if len(packed) > MOST_BYTES:
@@ -62,8 +62,8 @@ def revisions(secrets: Sequence[Object]) -> list[Revision]:
     """The revisions among Secrets, oldest first."""
     found = []
     for secret in secrets:
-        number = labels(secret).get(NUMBER, "")
-        if labels(secret).get(KIND) == REVISION_KIND and number.isdecimal():
+        number = label(secret, NUMBER)
+        if label(secret, KIND) == REVISION_KIND and number.isdecimal():
             found.append(
                 Revision(
                     number=int(number),

@@ -27,7 +27,7 @@ from syntra.runtime.kubernetes.names import (
     namespace,
     service_name,
 )
-from syntra.runtime.kubernetes.objects import Object, labels, mapping, text
+from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
@@ -231,7 +231,7 @@ class KubernetesRollout:
     async def _own_namespace(self, wanted: Object) -> None:
         name = text(wanted, "metadata", "name")
         found = await self._namespace_object(name)
-        if found is not None and labels(found).get(MANAGED_BY) != MANAGER:
+        if found is not None and label(found, MANAGED_BY) != MANAGER:
             raise StepFailed(
                 "NAMESPACE_TAKEN",
                 f"cannot use namespace {name}: it exists and is not the agent's; "
@@ -334,7 +334,7 @@ class KubernetesRollout:
                 name = text(obj, "metadata", "name")
                 if name in needed.get(kind, frozenset()):
                     continue
-                if kind == DEPLOYMENT.kind and (keeps_other or labels(obj).get(SLOT) == slot.value):
+                if kind == DEPLOYMENT.kind and (keeps_other or label(obj, SLOT) == slot.value):
                     continue
                 await self._client.delete(_KIND_BY_NAME[kind], text(obj, "metadata", "namespace"), name)
 
@@ -347,7 +347,7 @@ class KubernetesRollout:
             if (await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}"))[0]:
                 return
         found = await self._namespace_object(space)
-        if found is not None and labels(found).get(MANAGED_BY) == MANAGER:
+        if found is not None and label(found, MANAGED_BY) == MANAGER:
             await self._client.delete(NAMESPACE, None, space, is_foreground=False)
 
 
@@ -355,7 +355,7 @@ def _active(services: Sequence[Object], workloads: Mapping[Slot, Workload]) -> S
     """The slot that the service's own Service selects; without one, the slot that has pods."""
     for obj in services:
         slot = slot_of(text(obj, "spec", "selector", SLOT))
-        if slot is not None and KIND not in labels(obj):
+        if slot is not None and not label(obj, KIND):
             return slot
     with_pods = [slot for slot, workload in workloads.items() if workload.replicas > 0]
     return with_pods[0] if with_pods else next(iter(workloads), None)
