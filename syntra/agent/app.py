@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from syntra import __version__
-from syntra.agent import container_host
 from syntra.agent.alerts.disks import DiskWatch
 from syntra.agent.alerts.engine_check import EngineCheck
 from syntra.agent.alerts.ledger import AlertLedger
@@ -25,12 +24,12 @@ from syntra.agent.api.queries import Identity, Queries, telemetry_is_off
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
-from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.check_override import HealthCheckOverride
+from syntra.agent.hosts import BuildHost, Host, connected
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.dialects import RememberedDialects
 from syntra.agent.journal.journal import Journal
@@ -44,19 +43,14 @@ from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.figures import figures_telling
-from syntra.agent.telemetry.logs import log_drain, log_tasks
+from syntra.agent.telemetry.logs import log_drain
 from syntra.agent.telemetry.process import TelemetryProcess
-from syntra.agent.telemetry.scrape_targets import ScrapeTargets
-from syntra.agent.telemetry.senders import Senders
 from syntra.agent.telemetry.shipping import BatchShipping
 from syntra.agent.update.self_update import SelfUpdate
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.networking.canary_requests import CanaryRequests
-from syntra.runtime.detect import Evidence, RuntimeKind, detect
-from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.host_reading import HostReader
@@ -89,7 +83,6 @@ class AgentApp:
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
-        _require_docker(self._loaded)
         # First of all: without a handler, a signal kills the process in the middle of its work.
         self._handle_signals()
         _private_directory(settings.data_dir)
@@ -104,11 +97,10 @@ class AgentApp:
             stack.push_async_callback(database.close)
             if database.was_rebuilt:
                 self._warnings["journal"] = f"the journal was broken and is rebuilt from labels: {database.was_rebuilt}"
-            endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
-            client = await stack.enter_async_context(EngineClient(endpoint))
-            await self._serve(identity, ids.owner, database, client)
+            build = await stack.enter_async_context(connected(self._loaded))
+            await self._serve(identity, ids.owner, database, build)
 
-    async def _serve(self, identity: Identity, owner: str, database: Database, client: EngineClient) -> None:
+    async def _serve(self, identity: Identity, owner: str, database: Database, build: BuildHost) -> None:
         settings = self._settings
         journal = Journal(database, Outbox(database, is_used=settings.control_plane is not None))
         reports = Reports(identity.server_id)
@@ -118,9 +110,8 @@ class AgentApp:
         telemetry = self._telemetry = self._telemetry_process(identity)
         async with asyncio.TaskGroup() as group:
             queues = ServiceQueues(group, lambda job: deployer.carry_out(job), on_idle=changes.announce)
-            host = container_host.build(
+            host = build(
                 settings,
-                client,
                 owner=owner,
                 journal=journal,
                 changes=changes,
@@ -152,12 +143,12 @@ class AgentApp:
                 changes,
                 is_busy=queues.is_busy,
                 clean=self._redactor.clean,
-                restore_failures=lambda: host.reconciler.failures,
+                restore_failures=lambda: host.restore_failures,
             )
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
-                journal, runtime, readiness, time.monotonic, prober=host.gate, crash_loop=alerts.crash_loop
+                journal, runtime, readiness, time.monotonic, prober=host.prober, crash_loop=alerts.crash_loop
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
             figures = figures_telling(
@@ -222,13 +213,8 @@ class AgentApp:
                 ("disks", disks.run()),
             ]
             if telemetry is not None:
-                senders = Senders(host.engine, journal, changes, telemetry)
-                before_resume += [("telemetry", telemetry.run()), ("telemetry senders", senders.run())]
-                if settings.telemetry.prometheus.services == "on":
-                    targets = ScrapeTargets(host.engine, journal, changes, telemetry)
-                    before_resume.append(("scrape targets", targets.run()))
-                logs, started_at = settings.telemetry.logs, identity.started_at
-                before_resume += log_tasks(host.engine, journal, changes, telemetry, logs, started_at=started_at)
+                before_resume.append(("telemetry", telemetry.run()))
+                before_resume += host.telemetry_tasks(telemetry, started_at=identity.started_at)
             background = [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             later = [*host.after_operations(), *update.tasks()]
@@ -266,7 +252,7 @@ class AgentApp:
         self,
         identity: Identity,
         journal: Journal,
-        host: container_host.ContainerHost,
+        host: Host,
         views: ServiceViews,
         sampler: Sampler,
         remembered: RememberedDialects,
@@ -340,7 +326,7 @@ class AgentApp:
     def _current_warnings(
         self,
         engine: EngineCheck,
-        host: container_host.ContainerHost,
+        host: Host,
         journal: Journal,
         telemetry: TelemetryProcess | None,
         update: SelfUpdate,
@@ -373,20 +359,6 @@ def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:
 
 def _standalone_status() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
-
-
-def _require_docker(loaded: Loaded) -> None:
-    settings = loaded.settings
-    evidence = Evidence(
-        engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
-        engine_socket=Path(DEFAULT_SOCKET).exists(),
-        in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
-        cluster_named=settings.runtime.kubernetes_config is not None,
-    )
-    if detect(settings.runtime.runtime_type, evidence) is RuntimeKind.KUBERNETES:
-        raise ConfigurationError(
-            str(loaded.path), "runtime.runtime_type: kubernetes is not part of this version; set it to docker"
-        )
 
 
 def _private_directory(path: Path) -> None:

@@ -24,9 +24,14 @@ from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
 from syntra.agent.reconciler.image_records import ImageRecords
 from syntra.agent.reconciler.reconciler import Reconciler
+from syntra.agent.telemetry.logs import log_tasks
+from syntra.agent.telemetry.process import TelemetryProcess
+from syntra.agent.telemetry.scrape_targets import ScrapeTargets
+from syntra.agent.telemetry.senders import Senders
 from syntra.agent.traffic.port import NoTraffic
 from syntra.agent.traffic.route_ownership import RouteOwnership
 from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
+from syntra.health.restore_failures import RestoreFailure
 from syntra.model.network import ContainerDns
 from syntra.networking.connections import open_connections
 from syntra.networking.file_writer import FileWriter
@@ -39,6 +44,8 @@ from syntra.runtime.docker.engine import DockerEngine, DrainLog
 from syntra.runtime.docker.proxy_containers import ProxyContainers
 from syntra.runtime.docker.telemetry_env import OtlpPorts
 from syntra.utils.frozen import frozen
+
+Task = tuple[str, Coroutine[Any, Any, None]]
 
 
 @frozen
@@ -56,12 +63,35 @@ class ContainerHost:
     reconciler: Reconciler
     garbage_collector: GarbageCollector
     image_records: ImageRecords
+    journal: Journal
+    changes: Changes
+    telemetry: TelemetrySettings
 
-    def before_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    @property
+    def prober(self) -> HealthGate:
+        """Checks the health of a replica now."""
+        return self.gate
+
+    @property
+    def restore_failures(self) -> Sequence[RestoreFailure]:
+        """The replicas that cannot be restored."""
+        return self.reconciler.failures
+
+    def telemetry_tasks(self, telemetry: TelemetryProcess, *, started_at: float) -> list[Task]:
+        """The tasks that tell the telemetry process about senders, endpoints and logs."""
+        settings, engine = self.telemetry, self.engine
+        tasks: list[Task] = [("telemetry senders", Senders(engine, self.journal, self.changes, telemetry).run())]
+        if settings.prometheus.services == "on":
+            targets = ScrapeTargets(engine, self.journal, self.changes, telemetry)
+            tasks.append(("scrape targets", targets.run()))
+        logs = log_tasks(engine, self.journal, self.changes, telemetry, settings.logs, started_at=started_at)
+        return [*tasks, *logs]
+
+    def before_operations(self) -> list[Task]:
         """The tasks that run from the start, by name."""
         return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
 
-    def after_operations(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def after_operations(self) -> list[Task]:
         """The tasks that start after unfinished operations resume, by name.
 
         Before that, a service with a running operation looks idle, and its canary would lose its share of traffic.
@@ -89,8 +119,8 @@ class ContainerHost:
 
 def build(
     settings: Settings,
-    client: EngineClient,
     *,
+    client: EngineClient,
     owner: str,
     journal: Journal,
     changes: Changes,
@@ -168,6 +198,9 @@ def build(
         reconciler=reconciler,
         garbage_collector=GarbageCollector(journal, engine, queues),
         image_records=ImageRecords(journal, engine, queues),
+        journal=journal,
+        changes=changes,
+        telemetry=settings.telemetry,
     )
 
 

@@ -62,6 +62,11 @@ class Cluster:
             for cache in (self.pods, self.workloads, self.replica_sets):
                 group.create_task(cache.run(), name=f"watch {cache.kind.plural}")
 
+    @property
+    def problems(self) -> list[str]:
+        """Why what is watched is not current, one sentence each."""
+        return sorted({cache.problem for cache in (self.pods, self.workloads, self.replica_sets) if cache.problem})
+
     async def changed(self, within_secs: float) -> None:
         """Wait for a change of a watched object, at most so long."""
         event = self._changed

@@ -12,6 +12,7 @@ from syntra.runtime.kubernetes.objects import (
     Object,
     condition,
     integer,
+    is_true,
     items,
     label,
     mapping,
@@ -59,6 +60,8 @@ class PodReplica:
     reason: str = ""
     message: str = ""
     has_probe: bool = False
+    is_starting: bool = False
+    """Its startup probe has not passed yet, or it was never ready."""
 
     @property
     def is_up(self) -> bool:
@@ -163,6 +166,7 @@ def _replica(pod: Object, index: int) -> PodReplica:
         is_leaving=is_leaving,
         reason=reason,
         message=message,
+        is_starting=_is_starting(pod, container),
         has_probe="readinessProbe" in _named(items(pod, "spec", "containers")),
     )
 
@@ -176,6 +180,15 @@ def _why(pod: Object, container: Object) -> tuple[str, str]:
         if state:
             return text(state, "reason"), text(state, "message")
     return text(pod, "status", "reason"), text(pod, "status", "message")
+
+
+def _is_starting(pod: Object, container: Object) -> bool:
+    has_startup_probe = "startupProbe" in _named(items(pod, "spec", "containers"))
+    if has_startup_probe:
+        return not is_true(container, "started")
+    # The condition keeps the moment of its last change: until the first success it is that of the pod's start.
+    changed, started = seconds(condition(pod, "Ready"), "lastTransitionTime"), seconds(pod, "status", "startTime")
+    return changed is None or started is None or changed <= started + 1.0
 
 
 def _named(containers: Sequence[Object]) -> Object:

@@ -1,0 +1,133 @@
+"""Chooses and connects the runtime, and builds the parts that go with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from syntra.agent.api.router import Certificates, ProxyControls
+from syntra.agent.api.service_views import Prober
+from syntra.agent.changes import Changes
+from syntra.agent.config.errors import ConfigurationError
+from syntra.agent.config.load import Loaded
+from syntra.agent.config.settings import Settings
+from syntra.agent.health.readiness import Readiness
+from syntra.agent.health.results import HealthResult
+from syntra.agent.journal.journal import Journal
+from syntra.agent.operations.service_queues import ServiceQueues
+from syntra.agent.telemetry.process import TelemetryProcess
+from syntra.health.restore_failures import RestoreFailure
+from syntra.model.ids import ContainerId
+from syntra.runtime.detect import Evidence, RuntimeKind, detect
+from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
+from syntra.runtime.runtime import Runtime
+
+Task = tuple[str, Coroutine[Any, Any, None]]
+DrainLog = Callable[[ContainerId], Awaitable[None]]
+
+
+class HostReadiness(Readiness, Protocol):
+    """Replicas' health, and the results to send."""
+
+    def drain_results(self) -> tuple[HealthResult, ...]: ...
+
+
+class Host(Protocol):
+    """A runtime with the parts that only it needs."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+    @property
+    def readiness(self) -> HostReadiness: ...
+
+    @property
+    def prober(self) -> Prober | None:
+        """Checks the health of a replica now; None where only the runtime does."""
+
+    @property
+    def proxy(self) -> ProxyControls | None: ...
+
+    @property
+    def certificates(self) -> Certificates | None: ...
+
+    def before_operations(self) -> list[Task]:
+        """The tasks that run from the start, by name."""
+
+    def after_operations(self) -> list[Task]:
+        """The tasks that start after unfinished operations resume, by name."""
+
+    def telemetry_tasks(self, telemetry: TelemetryProcess, *, started_at: float) -> list[Task]:
+        """The tasks that tell the telemetry process about senders, logs and endpoints, by name."""
+
+    @property
+    def restore_failures(self) -> Sequence[RestoreFailure]:
+        """The replicas that cannot be restored."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings for `status`, one sentence each."""
+
+    def close(self) -> None:
+        """Close what the tasks leave open."""
+
+
+class BuildHost(Protocol):
+    """Builds the parts on a connected runtime."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        *,
+        owner: str,
+        journal: Journal,
+        changes: Changes,
+        queues: ServiceQueues,
+        group: asyncio.TaskGroup,
+        drain_log: DrainLog | None,
+    ) -> Host: ...
+
+
+@asynccontextmanager
+async def connected(loaded: Loaded) -> AsyncIterator[BuildHost]:
+    """Choose the runtime and connect to it, for as long as the block. Raises AgentError."""
+    settings = loaded.settings
+    if chosen(settings) is RuntimeKind.KUBERNETES:
+        from syntra.agent import cluster_host
+        from syntra.runtime.kubernetes.access import Access, find_source
+        from syntra.runtime.kubernetes.client import KubernetesClient
+
+        source = find_source(settings.runtime.kubernetes_config, os.environ)
+        if source is None:
+            raise ConfigurationError(
+                str(loaded.path), "runtime.kubernetes_config: there is no kubeconfig; set it to the path of one"
+            )
+        async with KubernetesClient(await Access.open(source)) as client:
+
+            def on_cluster(settings: Settings, *, owner: str, **_: object) -> Host:
+                return cluster_host.build(settings, client, owner=owner)
+
+            yield on_cluster
+        return
+
+    from syntra.agent import container_host
+    from syntra.runtime.docker.client import EngineClient
+
+    async with EngineClient(find_endpoint(os.environ, settings.runtime.docker_socket or None)) as engine:
+        yield partial(container_host.build, client=engine)
+
+
+def chosen(settings: Settings) -> RuntimeKind:
+    """The runtime for these settings, from what this machine has. Raises AgentError when two are named."""
+    evidence = Evidence(
+        engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
+        engine_socket=Path(DEFAULT_SOCKET).exists(),
+        in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
+        cluster_named=settings.runtime.kubernetes_config is not None,
+    )
+    return detect(settings.runtime.runtime_type, evidence)
