@@ -22,7 +22,12 @@ _DOWNLOADED = {"Verifying Checksum", "Download complete"}
 
 _RATE_LIMITED = ("toomanyrequests", "too many requests", "rate limit", "status: 429", "http 429")
 # The engine's words for a manifest list without this server's platform, and for a single image of another one.
-_PLATFORM = ("no matching manifest for ", "cannot be used on this platform", "does not match the specified platform")
+_PLATFORM = (
+    "no matching manifest for ",
+    "no match for platform",
+    "cannot be used on this platform",
+    "does not match the specified platform",
+)
 # An engine without credentials puts its own guess behind a refusal: "… or may require 'docker login': denied: …".
 _UNAUTHORIZED = (
     "no basic auth credentials",

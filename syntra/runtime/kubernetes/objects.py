@@ -88,5 +88,5 @@ def annotation(source: Json, key: str) -> str:
 
 
 def without_empty(wanted: Iterable[tuple[str, Json]]) -> Object:
-    """An object of these fields, without those that are None, or empty text, list or object; `false` and 0 stay."""
+    """An object of these fields, without None and empty texts, lists and objects; `false` and 0 stay."""
     return {key: found for key, found in wanted if found is not None and found not in ("", [], {})}
