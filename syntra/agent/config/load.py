@@ -217,11 +217,6 @@ def _check_together(values: Mapping[str, Value | None], source: str, warnings: l
         raise ConfigurationError(
             source, "networking.dns.port: must be 53 with mode agent: no other port can be named to a container"
         )
-    kind, cluster = values["runtime.runtime_type"], values["runtime.kubernetes_config"]
-    if kind == "kubernetes" or (kind == "auto" and cluster is not None):
-        warnings.append(
-            "Kubernetes is not part of this version: `start` needs Docker; set runtime.runtime_type to docker"
-        )
     endpoint = values["control_plane.endpoint"]
     if isinstance(endpoint, str):
         address = urlsplit(endpoint)

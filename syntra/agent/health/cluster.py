@@ -37,7 +37,8 @@ class ClusterHealth:
             return Health.UNKNOWN
         if replica.is_ready:
             return Health.HEALTHY
-        return Health.UNKNOWN if replica.is_starting else Health.UNHEALTHY
+        # A pod that is leaving has no requests, whatever its probe says.
+        return Health.UNKNOWN if replica.is_starting or replica.is_leaving else Health.UNHEALTHY
 
     def detail(self, replica: Replica) -> str:
         """The pod's own words about why it is not ready."""

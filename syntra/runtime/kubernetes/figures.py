@@ -1,28 +1,42 @@
-"""What pods use: from the kubelets' summaries, else from the metrics API, whichever the agent may read.
+"""What pods use: from the kubelets' resource metrics, else from the metrics API, whichever the agent may read.
 
-A kubelet's summary has counters (CPU time, network, processes). The metrics API (metrics-server) has CPU as a rate, of
-which a counter is made here, and memory.
+A kubelet has counters of CPU time (the source of metrics-server). The metrics API has CPU as a rate, of which a counter
+is made here. Both have memory as the working set.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import time
 from collections.abc import Mapping, Sequence
+
+import orjson
 
 from syntra.model.figures import ContainerReading
 from syntra.model.ids import ContainerId
 from syntra.model.status import Replica
+from syntra.runtime.errors import RuntimeFailure
 from syntra.runtime.kubernetes.client import KubernetesClient
-from syntra.runtime.kubernetes.errors import ApiRefusal
 from syntra.runtime.kubernetes.names import CONTAINER, MANAGED_BY, MANAGER
-from syntra.runtime.kubernetes.objects import Object, integer, items, mapping, seconds, text
+from syntra.runtime.kubernetes.objects import items, mapping, seconds, text
 from syntra.runtime.kubernetes.pods import PodReplica, pod_id
 from syntra.runtime.kubernetes.resources import POD_METRICS
 from syntra.runtime.kubernetes.units import quantity
 
+log = logging.getLogger(__name__)
+
 # How long a source that refused is not asked again.
-REFUSED_SECS = 300.0
+REFUSED_SECS = 60.0
+READ_SECS = 5.0
+
+# Label values of the API's names need no escapes.
+_SAMPLE = re.compile(
+    rb"^container_(cpu_usage_seconds_total|memory_working_set_bytes)"
+    rb'\{container="([^"]*)",namespace="([^"]*)",pod="([^"]*)"\} (\S+) (\d+)$',
+    re.MULTILINE,
+)
 
 
 class PodFigures:
@@ -41,26 +55,21 @@ class PodFigures:
             return {}
         nodes = sorted({pod.node for pod in pods if pod.node})
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._summary(node), name=f"summary of {node}") for node in nodes]
+            tasks = [group.create_task(self._of_node(node), name=f"resource metrics of {node}") for node in nodes]
         found = {key: reading for task in tasks for key, reading in task.result().items()}
         wanted = {pod.container_id for pod in pods}
         if not wanted <= found.keys():
             found = {**await self._metrics(), **found}
         return {key: reading for key, reading in found.items() if key in wanted}
 
-    async def _summary(self, node: str) -> dict[ContainerId, ContainerReading]:
-        path = f"/api/v1/nodes/{node}/proxy/stats/summary"
-        answer = await self._asked("summary", path, None)
-        found = {}
-        for pod in items(answer, "pods"):
-            key = pod_id(text(pod, "podRef", "namespace"), text(pod, "podRef", "name"))
-            if (reading := summary_reading(pod)) is not None:
-                found[key] = reading
-        return found
+    async def _of_node(self, node: str) -> dict[ContainerId, ContainerReading]:
+        path = f"/api/v1/nodes/{node}/proxy/metrics/resource"
+        return resource_readings(await self._asked(f"the metrics of node {node}", path, None))
 
     async def _metrics(self) -> dict[ContainerId, ContainerReading]:
         query = {"labelSelector": f"{MANAGED_BY}={MANAGER}"}
-        answer = await self._asked("metrics", POD_METRICS.path(), query)
+        body = await self._asked("pod metrics", POD_METRICS.path(), query)
+        answer = orjson.loads(body) if body else {}
         found = {}
         for pod in items(answer, "items"):
             key = pod_id(text(pod, "metadata", "namespace"), text(pod, "metadata", "name"))
@@ -77,34 +86,33 @@ class PodFigures:
         self._cpu = {key: value for key, value in self._cpu.items() if key in found}
         return found
 
-    async def _asked(self, source: str, path: str, query: Mapping[str, str] | None) -> Object:
+    async def _asked(self, source: str, path: str, query: Mapping[str, str] | None) -> bytes:
         if time.monotonic() - self._refused_at.get(source, -REFUSED_SECS) < REFUSED_SECS:
-            return {}
+            return b""
         try:
-            return await self._client.get(path, query, what=f"read {source}")
-        except ApiRefusal:
+            return await self._client.read("GET", path, query=query, deadline=READ_SECS, what=f"read {source}")
+        except RuntimeFailure as refused:
+            # A kubelet that does not answer must not hold up the figures of the others.
+            log.debug("no figures", extra={"source": source, "reason": str(refused)})
             self._refused_at[source] = time.monotonic()
-            return {}
+            return b""
 
 
-def summary_reading(pod: Object) -> ContainerReading | None:
-    """A pod of a kubelet's summary (kubelet/pkg/apis/stats/v1alpha1); None while it has no figures yet."""
-    container = next((one for one in items(pod, "containers") if text(one, "name") == CONTAINER), {})
-    at = seconds(container, "cpu", "time")
-    if at is None or "usageCoreNanoSeconds" not in mapping(container, "cpu"):
-        return None
-    memory = mapping(container, "memory")
-    usage, working_set = integer(memory, "usageBytes"), integer(memory, "workingSetBytes")
-    return ContainerReading(
-        at_ns=int(at * 1e9),
-        cpu_ns=integer(container, "cpu", "usageCoreNanoSeconds"),
-        memory_bytes=usage or working_set,
-        inactive_file_bytes=max(usage - working_set, 0),
-        rss_bytes=integer(memory, "rssBytes") or None,
-        memory_limit_bytes=(usage + integer(memory, "availableBytes")) if "availableBytes" in memory else None,
-        networks={
-            text(one, "name"): (integer(one, "rxBytes"), integer(one, "txBytes"))
-            for one in items(pod, "network", "interfaces")
-        },
-        pids=integer(pod, "process_stats", "process_count"),
-    )
+def resource_readings(body: bytes) -> dict[ContainerId, ContainerReading]:
+    """The readings in a kubelet's `/metrics/resource` (Prometheus text; kubelet/server/metrics/resource_metrics.go)."""
+    cpu: dict[ContainerId, tuple[int, int]] = {}
+    memory: dict[ContainerId, int] = {}
+    for found in _SAMPLE.finditer(body):
+        kind, container, namespace, pod, value, stamp = (part.decode() for part in found.groups())
+        if container != CONTAINER:
+            continue
+        key = pod_id(namespace, pod)
+        if kind == "cpu_usage_seconds_total":
+            cpu[key] = int(stamp) * 1_000_000, int(float(value) * 1e9)
+        else:
+            memory[key] = int(float(value))
+    return {
+        key: ContainerReading(at_ns=at_ns, cpu_ns=spent_ns, memory_bytes=memory[key])
+        for key, (at_ns, spent_ns) in cpu.items()
+        if key in memory
+    }
