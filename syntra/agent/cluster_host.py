@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from syntra.agent.config.settings import Settings
+from syntra.agent.changes import Changes
+from syntra.agent.config.settings import Settings, TelemetrySettings
 from syntra.agent.health.cluster import ClusterHealth
+from syntra.agent.journal.journal import Journal
+from syntra.agent.telemetry.cluster_sources import ClusterSources
 from syntra.agent.telemetry.process import TelemetryProcess
+from syntra.agent.telemetry.sources import source_tasks
 from syntra.health.restore_failures import RestoreFailure
 from syntra.runtime.kubernetes.client import KubernetesClient
 from syntra.runtime.kubernetes.runtime import KubernetesRuntime
@@ -27,6 +31,9 @@ class ClusterHost:
 
     runtime: KubernetesRuntime
     readiness: ClusterHealth
+    journal: Journal
+    changes: Changes
+    telemetry: TelemetrySettings
     prober: None = None
     proxy: None = None
     certificates: None = None
@@ -40,8 +47,9 @@ class ClusterHost:
         return []
 
     def telemetry_tasks(self, telemetry: TelemetryProcess, *, started_at: float) -> list[Task]:
-        """No tasks: pods send to the agent's Service."""
-        return []
+        """The tasks that tell the telemetry process about pods."""
+        sources = ClusterSources(self.runtime, self.journal)
+        return source_tasks(sources, self.journal, self.changes, telemetry, self.telemetry, started_at=started_at)
 
     @property
     def restore_failures(self) -> Sequence[RestoreFailure]:
@@ -57,10 +65,19 @@ class ClusterHost:
         """Nothing to close."""
 
 
-def build(settings: Settings, client: KubernetesClient, *, owner: str) -> ClusterHost:
+def build(
+    settings: Settings, client: KubernetesClient, *, owner: str, journal: Journal, changes: Changes
+) -> ClusterHost:
+    settings: Settings, client: KubernetesClient, *, owner: str, journal: Journal, changes: Changes
+) -> ClusterHost:
     """Build the parts for these settings."""
-    runtime = KubernetesRuntime(client, cluster_settings(settings), owner=owner)
-    return ClusterHost(runtime=runtime, readiness=ClusterHealth(min_healthy_secs=settings.runtime.min_healthy_secs))
+    return ClusterHost(
+        runtime=KubernetesRuntime(client, cluster_settings(settings), owner=owner),
+        readiness=ClusterHealth(min_healthy_secs=settings.runtime.min_healthy_secs),
+        journal=journal,
+        changes=changes,
+        telemetry=settings.telemetry,
+    )
 
 
 def cluster_settings(settings: Settings) -> KubernetesSettings:

@@ -24,10 +24,8 @@ from syntra.agent.proxy.verbs import ProxyVerbs
 from syntra.agent.reconciler.garbage_collection import GarbageCollector
 from syntra.agent.reconciler.image_records import ImageRecords
 from syntra.agent.reconciler.reconciler import Reconciler
-from syntra.agent.telemetry.logs import log_tasks
 from syntra.agent.telemetry.process import TelemetryProcess
-from syntra.agent.telemetry.scrape_targets import ScrapeTargets
-from syntra.agent.telemetry.senders import Senders
+from syntra.agent.telemetry.sources import source_tasks
 from syntra.agent.traffic.port import NoTraffic
 from syntra.agent.traffic.route_ownership import RouteOwnership
 from syntra.agent.traffic.switch import TrafficSettings, TrafficSwitch
@@ -79,13 +77,7 @@ class ContainerHost:
 
     def telemetry_tasks(self, telemetry: TelemetryProcess, *, started_at: float) -> list[Task]:
         """The tasks that tell the telemetry process about senders, endpoints and logs."""
-        settings, engine = self.telemetry, self.engine
-        tasks: list[Task] = [("telemetry senders", Senders(engine, self.journal, self.changes, telemetry).run())]
-        if settings.prometheus.services == "on":
-            targets = ScrapeTargets(engine, self.journal, self.changes, telemetry)
-            tasks.append(("scrape targets", targets.run()))
-        logs = log_tasks(engine, self.journal, self.changes, telemetry, settings.logs, started_at=started_at)
-        return [*tasks, *logs]
+        return source_tasks(self.engine, self.journal, self.changes, telemetry, self.telemetry, started_at=started_at)
 
     def before_operations(self) -> list[Task]:
         """The tasks that run from the start, by name."""

@@ -109,8 +109,8 @@ async def connected(loaded: Loaded) -> AsyncIterator[BuildHost]:
             )
         async with KubernetesClient(await Access.open(source)) as client:
 
-            def on_cluster(settings: Settings, *, owner: str, **_: object) -> Host:
-                return cluster_host.build(settings, client, owner=owner)
+            def on_cluster(settings: Settings, *, owner: str, journal: Journal, changes: Changes, **_: object) -> Host:
+                return cluster_host.build(settings, client, owner=owner, journal=journal, changes=changes)
 
             yield on_cluster
         return

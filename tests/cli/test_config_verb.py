@@ -55,11 +55,15 @@ def test_start_refuses_a_wrong_configuration_with_78(config: Path, capsys: pytes
     assert capsys.readouterr().err == f"cannot load configuration {config}: x: unknown key\n"
 
 
-def test_start_refuses_kubernetes_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_start_refuses_a_cluster_without_a_kubeconfig_with_78(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
     path = tmp_path / "agent.toml"
     path.write_text(f"data_dir = '{tmp_path}/data'\nsocket = '{tmp_path}/s'\nruntime.runtime_type = 'kubernetes'\n")
     assert main(["start", "--config", str(path)]) == 78
-    assert "kubernetes is not part of this version; set it to docker" in capsys.readouterr().err
+    assert "there is no kubeconfig; set it to the path of one" in capsys.readouterr().err
 
 
 def test_show_is_toml_with_origins_and_without_the_token(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

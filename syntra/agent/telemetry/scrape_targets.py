@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
-from syntra.agent.telemetry.senders import RECHECK_SECS, identity
-from syntra.model.container import Container
+from syntra.agent.telemetry.senders import RECHECK_SECS, Addressed, identity
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.metrics_payload import endpoint_of
@@ -22,7 +21,7 @@ log = logging.getLogger(__name__)
 class Engine(Protocol):
     """What of the engine is needed; see `runtime.containers.engine`."""
 
-    async def observe(self) -> Sequence[Container]: ...
+    async def observe(self) -> Sequence[Addressed]: ...
 
 
 class Deployments(Protocol):
@@ -67,7 +66,7 @@ class ScrapeTargets:
         await self._process.tell("scrape_targets", {"targets": scrape_targets(replicas)})
 
 
-def scrape_targets(replicas: Sequence[tuple[Container, Deployment]]) -> list[Json]:
+def scrape_targets(replicas: Sequence[tuple[Addressed, Deployment]]) -> list[Json]:
     """The endpoint of each replica whose deployment has one. Pure."""
     found: list[Json] = []
     for container, deployment in replicas:

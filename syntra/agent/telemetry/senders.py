@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
-from syntra.model.container import Container
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
@@ -21,10 +20,22 @@ log = logging.getLogger(__name__)
 RECHECK_SECS = 30.0
 
 
+class Addressed(Replica, Protocol):
+    """A replica with addresses."""
+
+    @property
+    def address(self) -> str | None:
+        """Where it answers; None while it has no address."""
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Its addresses by network."""
+
+
 class Engine(Protocol):
     """What of the engine is needed; see `runtime.containers.engine`."""
 
-    async def observe(self) -> Sequence[Container]: ...
+    async def observe(self) -> Sequence[Addressed]: ...
 
     async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]: ...
 
@@ -83,7 +94,7 @@ class Senders:
         )
 
 
-def senders(replicas: Sequence[tuple[Container, Deployment]]) -> dict[str, Json]:
+def senders(replicas: Sequence[tuple[Addressed, Deployment]]) -> dict[str, Json]:
     """The identity of each replica, by its addresses. Pure."""
     found: dict[str, Json] = {}
     for container, deployment in replicas:

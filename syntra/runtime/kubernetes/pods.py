@@ -46,7 +46,8 @@ class PodReplica:
     index: int
     phase: str
     created_ns: int
-    address: str = ""
+    address: str | None = None
+    image: str = ""
     node: str = ""
     started_ns: int | None = None
     restart_count: int = 0
@@ -62,6 +63,11 @@ class PodReplica:
     has_probe: bool = False
     is_starting: bool = False
     """Its startup probe has not passed yet, or it was never ready."""
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Where it answers, by network; a pod has one."""
+        return {"pod": self.address} if self.address else {}
 
     @property
     def is_up(self) -> bool:
@@ -153,7 +159,8 @@ def _replica(pod: Object, index: int) -> PodReplica:
         index=index,
         phase=text(pod, "status", "phase") or "Unknown",
         created_ns=_created(pod),
-        address=text(pod, "status", "podIP"),
+        address=text(pod, "status", "podIP") or None,
+        image=text(_named(items(pod, "spec", "containers")), "image"),
         node=text(pod, "spec", "nodeName"),
         started_ns=_nanoseconds(running, "startedAt"),
         restart_count=integer(container, "restartCount"),

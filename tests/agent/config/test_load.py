@@ -32,6 +32,14 @@ OTHER = {
     "control_plane.dialect": "hub",
     "control_plane.reconnect_max_delay_secs": "8",
     "runtime.runtime_type": "docker",
+    "kubernetes.routes": "ingress",
+    "kubernetes.gateway": "edge",
+    "kubernetes.ingress_class": "nginx",
+    "kubernetes.storage_class": "fast",
+    "kubernetes.host_paths": "on",
+    "kubernetes.cpu_request_fraction": "0.5",
+    "kubernetes.otlp_endpoint": "http://agent.example:4318",
+    "kubernetes.scale_down_delay_seconds": "5",
     "runtime.docker_socket": "/run/podman/podman.sock",
     "runtime.kubernetes_config": "/kube",
     "runtime.min_healthy_secs": "2.5",
@@ -293,13 +301,6 @@ def test_a_byte_order_mark_and_dos_line_ends_are_forgiven(tmp_path: Path) -> Non
     path = tmp_path / "agent.toml"
     path.write_bytes(b"\xef\xbb\xbfdata_dir = '/data'\r\n[logging]\r\nlevel = 'warn'\r\n")
     assert load(path, environ={}).settings.logging.level == "warn"
-
-
-@pytest.mark.parametrize("line", ["runtime.runtime_type = 'kubernetes'", "runtime.kubernetes_config = '/kube'"])
-def test_kubernetes_is_warned_about_because_start_refuses_it(line: str, tmp_path: Path) -> None:
-    [warning] = loaded_from(tmp_path, line).warnings
-    assert "set runtime.runtime_type to docker" in warning
-    assert not loaded_from(tmp_path, "runtime.runtime_type = 'docker'\nruntime.kubernetes_config = '/kube'").warnings
 
 
 def test_the_example_loads_and_names_every_key() -> None:
