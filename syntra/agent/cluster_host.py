@@ -68,8 +68,6 @@ class ClusterHost:
 def build(
     settings: Settings, client: KubernetesClient, *, owner: str, journal: Journal, changes: Changes
 ) -> ClusterHost:
-    settings: Settings, client: KubernetesClient, *, owner: str, journal: Journal, changes: Changes
-) -> ClusterHost:
     """Build the parts for these settings."""
     return ClusterHost(
         runtime=KubernetesRuntime(client, cluster_settings(settings), owner=owner),
