@@ -51,7 +51,7 @@ def texts(shape: str, size: int) -> list[str]:
         level = chance.choices(["info", "warn", "error"], [90, 8, 2])[0]
         status, took = chance.choice([200, 201, 204, 404, 500]), chance.randrange(1, 900)
         if shape == "json":
-            time_of = f"2026-11-30T01:02:{chance.randrange(60):02}.{chance.randrange(1000):03}Z"
+            time_of = f"2026-11-30T01:02:03.{chance.randrange(1000):03}Z"
             fields: dict[str, object] = {"time": time_of, "level": level, "msg": "request served"}
             fields |= {"trace_id": f"{chance.getrandbits(128):032x}", "status": status, "took_ms": took, "more": ""}
             fields["more"] = _filler(chance, size - len(json.dumps(fields, separators=(",", ":"))))
