@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import http.client
+import json
 import os
 import subprocess
 import time
@@ -11,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from benchmarks.processes import tree
 from tests.engine import API, PORT, UnixConnection, busybox_tar
@@ -91,6 +92,27 @@ class PrivateEngine:
         query = {"fromSrc": "-", "repo": repository, "tag": tag, "changes": changes}
         self._call("POST", "/images/create", busybox_tar(), query=query)
 
+    def run(
+        self, name: str, image: str, command: Sequence[str], *, log: Mapping[str, object], binds: Sequence[str] = ()
+    ) -> str:
+        """Create and start a container without a network; its id."""
+        host = {"LogConfig": log, "NetworkMode": "none", "Binds": list(binds)}
+        body = json.dumps({"Image": image, "Cmd": list(command), "HostConfig": host}).encode()
+        made = self._call("POST", "/containers/create", body, query={"name": name}, kind="application/json")
+        container: str = json.loads(made)["Id"]
+        self._call("POST", f"/containers/{container}/start")
+        return container
+
+    def inspect(self, container: str) -> dict[str, Any]:
+        """What the engine says of a container."""
+        found: dict[str, Any] = json.loads(self._call("GET", f"/containers/{container}/json"))
+        return found
+
+    def remove_all(self) -> None:
+        """Remove all containers."""
+        for one in json.loads(self._call("GET", "/containers/json", query={"all": "1"})):
+            self._call("DELETE", f"/containers/{one['Id']}", query={"force": "1"})
+
     def _call(
         self,
         method: str,
@@ -98,13 +120,15 @@ class PrivateEngine:
         body: bytes | None = None,
         *,
         query: Mapping[str, str | Sequence[str]] | None = None,
-    ) -> None:
+        kind: str = "application/x-tar",
+    ) -> bytes:
         connection = UnixConnection(str(self.socket))
         try:
             target = API + path + ("?" + urllib.parse.urlencode(query, doseq=True) if query else "")
-            connection.request(method, target, body, {} if body is None else {"Content-Type": "application/x-tar"})
+            connection.request(method, target, body, {} if body is None else {"Content-Type": kind})
             answer = connection.getresponse()
             content = answer.read()
             assert answer.status < 400, f"{method} {path}: {answer.status} {content.decode(errors='replace')}"
+            return content
         finally:
             connection.close()

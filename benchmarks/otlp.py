@@ -171,8 +171,8 @@ def _await_ports(side: Side, started: AgentProcess) -> None:
 class Sink:
     """The endpoint that both sides export to."""
 
-    def __init__(self, *, with_spans: bool) -> None:
-        options = ["--spans"] if with_spans else []
+    def __init__(self, *, with_spans: bool = False, with_logs: bool = False) -> None:
+        options = ["--spans"] * with_spans + ["--logs"] * with_logs
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.otlp_sink", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
@@ -180,7 +180,7 @@ class Sink:
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
     def counts(self) -> dict[str, int]:
-        """Requests, bytes and spans since the start."""
+        """Requests, bytes, spans and log records since the start."""
         with urllib.request.urlopen(f"{self.url}/counts", timeout=30) as answer:
             found: dict[str, int] = json.load(answer)
             return found

@@ -1,6 +1,7 @@
 """An OTLP/HTTP endpoint that counts what it is sent and keeps nothing, in a process of its own.
 
-Prints its port. `GET /counts` returns JSON: requests, bytes, and spans if it was started with `--spans`.
+Prints its port. `GET /counts` returns JSON: requests, bytes, and the number of spans or log records if it was started
+with `--spans` or `--logs`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import sys
 
 import zstandard
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
@@ -20,11 +22,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Le
 class Counts:
     """Since the start."""
 
-    def __init__(self, *, with_spans: bool) -> None:
+    def __init__(self, *, with_spans: bool, with_logs: bool) -> None:
         self._with_spans = with_spans
+        self._with_logs = with_logs
         self.requests = 0
         self.bytes = 0
         self.spans = 0
+        self.logs = 0
 
     def add(self, head: bytes, body: bytes) -> None:
         """Count a request."""
@@ -33,10 +37,15 @@ class Counts:
         if self._with_spans:
             request = ExportTraceServiceRequest.FromString(_decompressed(head, body))
             self.spans += sum(len(scope.spans) for each in request.resource_spans for scope in each.scope_spans)
+        if self._with_logs and b" /v1/logs " in head:
+            logs = ExportLogsServiceRequest.FromString(_decompressed(head, body))
+            self.logs += sum(len(scope.log_records) for each in logs.resource_logs for scope in each.scope_logs)
 
     def answer(self) -> bytes:
         """For `GET /counts`."""
-        body = json.dumps({"requests": self.requests, "bytes": self.bytes, "spans": self.spans}).encode()
+        body = json.dumps(
+            {"requests": self.requests, "bytes": self.bytes, "spans": self.spans, "logs": self.logs}
+        ).encode()
         return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
@@ -93,9 +102,9 @@ def _decompressed(head: bytes, body: bytes) -> bytes:
     return body
 
 
-async def main(*, with_spans: bool) -> None:
+async def main(*, with_spans: bool, with_logs: bool) -> None:
     """Serve until killed."""
-    counts = Counts(with_spans=with_spans)
+    counts = Counts(with_spans=with_spans, with_logs=with_logs)
     server = await asyncio.get_running_loop().create_server(lambda: Peer(counts), "127.0.0.1", 0)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
@@ -105,4 +114,6 @@ async def main(*, with_spans: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="benchmarks.otlp_sink", description=__doc__)
     parser.add_argument("--spans", action="store_true", help="decode every request and count its spans")
-    asyncio.run(main(with_spans=parser.parse_args().spans))
+    parser.add_argument("--logs", action="store_true", help="decode every request of logs and count its records")
+    given = parser.parse_args()
+    asyncio.run(main(with_spans=given.spans, with_logs=given.logs))

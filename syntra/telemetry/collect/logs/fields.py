@@ -9,6 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, NamedTuple
 
 from syntra.telemetry.collect.logs.severity import severity_of_number, severity_of_word
@@ -16,26 +17,39 @@ from syntra.telemetry.collect.logs.stack_heads import exception_in
 from syntra.utils.errors import AgentError
 from syntra.utils.timestamps import parse_ns
 
-_LEVEL, _MESSAGE, _TIME, _TRACE, _SPAN, _STACK, _ERROR = range(7)
 
-_ROLES: Mapping[str, int] = {
+class Role(Enum):
+    """What a field says."""
+
+    LEVEL = "level"
+    MESSAGE = "message"
+    TIME = "time"
+    TRACE = "trace"
+    SPAN = "span"
+    STACK = "stack"
+    """The stack trace of an exception."""
+    ERROR = "error"
+    """An error, as text or with fields of its own."""
+
+
+ROLES: Mapping[str, Role] = {
     **dict.fromkeys(
-        ("level", "lvl", "severity", "levelname", "loglevel", "log.level", "@l", "Level", "LogLevel"), _LEVEL
+        ("level", "lvl", "severity", "levelname", "loglevel", "log.level", "@l", "Level", "LogLevel"), Role.LEVEL
     ),
     **dict.fromkeys(
-        ("msg", "message", "event", "@m", "@mt", "Message", "RenderedMessage", "MessageTemplate"), _MESSAGE
+        ("msg", "message", "event", "@m", "@mt", "Message", "RenderedMessage", "MessageTemplate"), Role.MESSAGE
     ),
-    **dict.fromkeys(("time", "ts", "timestamp", "@timestamp", "@t", "Timestamp", "asctime"), _TIME),
-    **dict.fromkeys(("trace_id", "traceId", "traceID", "trace.id", "TraceId", "@tr", "otelTraceID"), _TRACE),
-    **dict.fromkeys(("span_id", "spanId", "spanID", "span.id", "SpanId", "@sp", "otelSpanID"), _SPAN),
+    **dict.fromkeys(("time", "ts", "timestamp", "@timestamp", "@t", "Timestamp", "asctime"), Role.TIME),
+    **dict.fromkeys(("trace_id", "traceId", "traceID", "trace.id", "TraceId", "@tr", "otelTraceID"), Role.TRACE),
+    **dict.fromkeys(("span_id", "spanId", "spanID", "span.id", "SpanId", "@sp", "otelSpanID"), Role.SPAN),
     **dict.fromkeys(
         (
             *("stack", "stack_trace", "stacktrace", "stackTrace", "traceback", "exception", "exc_info", "@x"),
             *("Exception", "error.stack_trace", "error.stack"),
         ),
-        _STACK,
+        Role.STACK,
     ),
-    **dict.fromkeys(("err", "error"), _ERROR),
+    **dict.fromkeys(("err", "error"), Role.ERROR),
 }
 _MIN_NS, _MAX_NS = 946_684_800_000_000_000, 4_102_444_800_000_000_000
 """2000 and 2100: a number outside is no time."""
@@ -62,26 +76,26 @@ def parse_fields(fields: Mapping[str, Any]) -> Parsed | None:
     rest: dict[str, Any] = {}
     stack: Any = None
     error: Any = None
-    role_of = _ROLES.get
+    role_of = ROLES.get
     for key, value in fields.items():
         role = role_of(key)
         if role is None:
             rest[key] = value
-        elif role == _MESSAGE and message is None and type(value) is str:
+        elif role is Role.MESSAGE and message is None and type(value) is str:
             message = value
-        elif role == _LEVEL and not severity and (severity := severity_of(value)):
+        elif role is Role.LEVEL and not severity and (severity := severity_of(value)):
             level = str(value)
-        elif role == _TIME and not time_ns and (found := time_of(value)):
+        elif role is Role.TIME and not time_ns and (found := time_of(value)):
             time_ns = found
-        elif role == _TRACE and not trace_id and (identifier := _id(value, 16)):
+        elif role is Role.TRACE and not trace_id and (identifier := id_of(value, 16)):
             trace_id = identifier
-        elif role == _SPAN and not span_id and (identifier := _id(value, 8)):
+        elif role is Role.SPAN and not span_id and (identifier := id_of(value, 8)):
             span_id = identifier
         else:
             rest[key] = value
-            if role == _STACK:
+            if role is Role.STACK:
                 stack = stack or (key, value)
-            elif role == _ERROR:
+            elif role is Role.ERROR:
                 error = error or (key, value)
     if message is None and not severity:
         return None
@@ -118,14 +132,15 @@ def time_of(value: object) -> int:
     return found if _MIN_NS < found < _MAX_NS else 0
 
 
-def _id(value: object, size: int) -> bytes:
+def id_of(value: object, size: int) -> bytes:
+    """The bytes of an id in hexadecimal; none for what is no id of so many bytes."""
     if type(value) is not str or len(value) != 2 * size:
         return b""
     try:
         found = binascii.unhexlify(value)
     except ValueError:
         return b""
-    return found if any(found) else b""
+    return found if found != bytes(size) else b""
 
 
 def _take_exception(rest: dict[str, Any], stack: Any, error: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from syntra.model.fields import Json
-from syntra.telemetry.collect.logs.json_file import Chunk, decode, start_of_line
+from syntra.telemetry.collect.logs.json_file import Chunk, decode, start_of_last, start_of_line
 from syntra.telemetry.collect.logs.line_reader import CONTINUED, STREAMS, LineReader
 from syntra.telemetry.collect.logs.log_file import LogFile, Place, find, open_all
 
@@ -149,20 +149,26 @@ class FileTail:
     def _take(self, data: bytes) -> list[bytes]:
         file, base = self._files[0], self._offset
         chunk = decode(data)
+        count = len(chunk.lines) + chunk.unreadable
         self.unreadable += chunk.unreadable
-        self.invalid += data.count(b"\\ufffd")
+        if not "".join([line[0] for line in chunk.lines]).isascii():
+            self.invalid += data.count(b"\\ufffd")
         if self._skip:
             chunk = self._without_kept(chunk, data, file, base)
         records = self.reader.feed(chunk.lines)
         self._offset = base + len(data)
-        count = data.count(b"\n")
         self._chunk_bytes = min(MAX_CHUNK_BYTES, max(4096, len(data) // count * LINES_AT_ONCE))
         for name in STREAMS:
             index = self.reader.open_since(name)
             if index is None:
                 self._at[name] = file, self._offset
             elif index != CONTINUED:
-                start = start_of_line(data, index) if chunk.starts is None else chunk.starts[index]
+                if chunk.starts is not None:
+                    start = chunk.starts[index]
+                elif index == count - 1:
+                    start = start_of_last(data)
+                else:
+                    start = start_of_line(data, index)
                 self._at[name] = file, base + start
         return records
 

@@ -40,6 +40,11 @@ def start_of_line(data: bytes, index: int) -> int:
     return sum(map(len, data.split(b"\n", index)[:index])) + index
 
 
+def start_of_last(data: bytes) -> int:
+    """Where the last line begins."""
+    return data.rfind(b"\n", 0, -1) + 1
+
+
 def _decode_each(data: bytes) -> Chunk:
     lines: list[Line] = []
     starts: list[int] = []

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from syntra.telemetry.collect.logs.fields import Parsed, parse_fields
+from syntra.telemetry.collect.logs.record_encoder import leveled
 from syntra.telemetry.collect.logs.severity import ERROR, FATAL, INFO, SEVERITIES, WARN
 from syntra.telemetry.collect.logs.stack_heads import exception_in
 
@@ -30,13 +31,21 @@ _LOGFMT_START = re.compile(r"[A-Za-z_@][\w.@/-]{0,63}=")
 _LOGFMT = re.compile(r'\s*([A-Za-z_@][\w.@/-]{0,127})=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))(?=\s|$)')
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
-_LEVEL_WORD = re.compile(
-    # A time, a number or brackets may stand before it.
-    r"[\d\s:.,TZ/+\-\[\]()|]{0,48}[\[(<]?"
-    r"(TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL|SEVERE|PANIC|EMERG|ALERT|ERR|CRIT|DBG|INF|WRN|ERR|FTL|"
-    r"trace|debug|info|notice|warn|warning|error|critical|fatal|severe|panic|emerg|alert|err|crit|dbug|fail|"
-    r"Trace|Debug|Info|Notice|Warn|Warning|Error|Critical|Fatal|Panic)(?=[\s:\])>|,/-]|$)"
+_WORDS = (
+    *("trace", "debug", "info", "notice", "warn", "warning", "error", "critical", "fatal", "severe", "panic"),
+    *("emerg", "alert", "err", "crit", "dbg", "inf", "wrn", "ftl", "dbug", "fail"),
 )
+_LEVELS = {form: leveled(SEVERITIES[form], form) for word in _WORDS for form in (word, word.upper(), word.capitalize())}
+_BEFORE = r"[\d\s:.,/+\-\[\]()|]{0,48}+"
+first_word = re.compile(
+    # A time, a number or brackets may stand before it. Times have a T and a Z.
+    rf"{_BEFORE}(?:[TZ](?![A-Za-z]){_BEFORE}){{0,2}}+<?([A-Za-z]{{3,8}}+)"
+    r"(?=[\s:\])>|,]|[/-](?![\w.@/-]{0,63}=)|$)",
+    re.ASCII,
+).match
+"""Matches the first word of a line, if it stands alone. Such a line is neither logfmt nor klog."""
+level_of = _LEVELS.get
+"""The level that a word is, as fields of a record."""
 
 
 def parse_json(line: str, _: int) -> Parsed | None:
@@ -88,11 +97,17 @@ def parse_klog(line: str, observed_ns: int) -> Parsed | None:
 
 def parse_plain(line: str, _: int) -> Parsed | None:
     """Text with a level at its start. The message is all of it."""
-    found = _LEVEL_WORD.match(line)
-    if found is None:
+    found = first_word(line)
+    if found is None or (level := found[1]) not in _LEVELS:
         return None
-    level = found[1]
     return Parsed(line, SEVERITIES[level], level)
+
+
+def is_perhaps_structured(line: str) -> bool:
+    """Whether a line without a `first_word` may be logfmt or klog."""
+    return ("=" in line[:64] and _LOGFMT_START.match(line) is not None) or (
+        line[1:2].isdigit() and line[:1] in _KLOG_LEVELS
+    )
 
 
 def parse_auto(line: str, observed_ns: int) -> Parsed | None:
@@ -104,12 +119,7 @@ def parse_auto(line: str, observed_ns: int) -> Parsed | None:
         return parsed
     if "=" in line[:64] and (parsed := parse_logfmt(line, observed_ns)) is not None:
         return parsed
-    # As `parse_plain`, without the call: most lines end here.
-    found = _LEVEL_WORD.match(line)
-    if found is None:
-        return None
-    level = found[1]
-    return Parsed(line, SEVERITIES[level], level)
+    return parse_plain(line, observed_ns)
 
 
 def for_entries(parse: Parser) -> Parser:

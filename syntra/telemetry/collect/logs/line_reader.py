@@ -7,18 +7,17 @@ stderr may alternate. A shorter part without an end is the last thing that a pro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from syntra.telemetry.collect.logs.line_parser import Parser, for_entries
+from syntra.telemetry.collect.logs.entry_encoder import EntryEncoder
+from syntra.telemetry.collect.logs.line_parser import Parser
 from syntra.telemetry.collect.logs.multiline import Joiner
-from syntra.telemetry.collect.logs.record_encoder import MAX_ITEMS, as_bytes, attribute, attributes, log_record
-from syntra.utils.timestamps import parse_ns
+from syntra.telemetry.collect.logs.record_encoder import as_bytes, attribute, attributes, log_record
 
 MAX_LINE_CHARS = 1024 * 1024
 """A longer line or entry is cut, and says so in `log.truncated`."""
 MAX_ENTRY_LINES = 1000
-MAX_FAILURES = 256
 PART_BYTES = 16 * 1024
 """The size of a part that is not the last one (moby, daemon/logger/copier.go)."""
 
@@ -26,11 +25,10 @@ STREAMS = ("stdout", "stderr")
 CONTINUED = -1
 """The entry that is not complete began before these lines."""
 
+_END = {"\n"}
+
 Line = tuple[str, str, str]
 """Text, stream and time."""
-
-_CUT = attribute("log.truncated", True)
-_LEVELS_KEPT = 256
 
 
 class _Stream:
@@ -57,12 +55,11 @@ class LineReader:
 
     def __init__(self, parse: Parser, joiners: Sequence[Joiner]) -> None:
         """`joiners` are one for each of STREAMS."""
-        self._parse = parse
-        self._parse_entry = for_entries(parse)
+        self._encoder = EntryEncoder(parse)
         self._streams = {name: _Stream(name, joiner) for name, joiner in zip(STREAMS, joiners, strict=True)}
-        self._second = ("", 0)
-        self._levels: dict[str, bytes] = {}
-        self.failures: list[bytes] = []
+        self.time_ns = self._encoder.time_ns
+        """Nanoseconds since 1970 of the engine's time; 0 if it is damaged."""
+        self.failures = self._encoder.failures
         """The records with an exception, as `feed` returned them; the caller empties it."""
 
     @property
@@ -78,14 +75,41 @@ class LineReader:
         each = self._streams[stream]
         return each.begun if each.lines or each.parts else None
 
-    def feed(self, lines: Iterable[Line]) -> list[bytes]:
+    def feed(self, lines: Sequence[Line]) -> list[bytes]:
         """Read lines, oldest first."""
-        out: list[bytes] = []
-        streams = self._streams
-        for each in streams.values():
+        for each in self._streams.values():
             each.begun = CONTINUED
+        if not lines:
+            return []
+        columns: Any = zip(*lines, strict=True)
+        texts, streams, times = columns
+        each = self._streams[streams[0]]
+        if each.parts or streams.count(streams[0]) < len(lines):
+            return self._one_by_one(lines)
+        if {text[-1:] for text in texts} != _END or "\r" in "".join(texts):
+            return self._one_by_one(lines)
+        alone = [text[:-1] for text in texts]
+        if not each.joiner.are_apart(alone):
+            return self._one_by_one(lines)
+        if not each.lines:
+            out = []
+        elif each.joiner.continues(alone[0]):
+            return self._one_by_one(lines, first_continues=True)
+        else:
+            out = [self._entry(each)]
+        last = alone.pop()
+        out += self._encoder.lines(alone, times[:-1], each.iostream)
+        _begin(each, last, times[-1], len(alone))
+        return out
+
+    def _one_by_one(self, lines: Sequence[Line], *, first_continues: bool = False) -> list[bytes]:
+        """As `feed`, for lines of which some may be parts or belong to others.
+
+        With `first_continues` the joiner was asked about the first line, and said that it belongs to the entry.
+        """
+        out: list[bytes] = []
         for index, (text, stream, time) in enumerate(lines):
-            each = streams[stream]
+            each = self._streams[stream]
             if text[-1:] == "\n":
                 text = text[:-2] if text[-2:] == "\r\n" else text[:-1]
             elif len(text) >= PART_BYTES or len(as_bytes(text)) >= PART_BYTES:
@@ -95,15 +119,11 @@ class LineReader:
                 out.append(self._joined(each, text))
                 continue
             if each.lines:
-                if each.joiner.continues(text):
+                if (first_continues and not index) or each.joiner.continues(text):
                     _extend(each, text)
                     continue
                 out.append(self._entry(each))
-            each.lines.append(text)
-            each.chars = len(text)
-            each.time = time
-            each.begun = index
-            each.joiner.begin(text)
+            _begin(each, text, time, index)
         return out
 
     def flush(self) -> list[bytes]:
@@ -119,23 +139,6 @@ class LineReader:
         """A record of the agent itself, in its place among the lines."""
         fields, _ = attributes(given)
         return log_record(time_ns, time_ns, as_bytes(text), severity=13, severity_text=b"WARN", attributes=fields)
-
-    def time_ns(self, text: str) -> int:
-        """Nanoseconds since 1970 of the engine's time."""
-        second, base = self._second
-        if text[:19] != second or text[-1:] != "Z":
-            try:
-                return self._new_second(text)
-            except ValueError:
-                return parse_ns(text) or 0
-        return base + int(text[20:-1].ljust(9, "0")) if len(text) > 20 else base
-
-    def _new_second(self, text: str) -> int:
-        if text[-1:] != "Z":
-            return parse_ns(text) or 0
-        base = int(datetime.fromisoformat(text[:19] + "+00:00").timestamp()) * 1_000_000_000
-        self._second = text[:19], base
-        return base + int(text[20:-1].ljust(9, "0")) if len(text) > 20 else base
 
     def _part(self, each: _Stream, text: str, time: str, index: int, out: list[bytes]) -> None:
         if not each.parts:
@@ -162,51 +165,17 @@ class LineReader:
 
     def _entry(self, each: _Stream) -> bytes:
         """Encode the stream's entry, which is complete."""
-        lines = each.lines
-        time = each.time
-        second, base = self._second
-        if time[:19] == second and time[-1] == "Z" and len(time) > 20:
-            observed_ns = base + int(time[20:-1].ljust(9, "0"))
-        else:
-            observed_ns = self.time_ns(time)
-        if len(lines) == 1:
-            text = lines[0]
-            parsed = self._parse(text, observed_ns)
-        else:
-            text = "\n".join(lines).rstrip("\n")
-            parsed = self._parse_entry(text, observed_ns)
-        lines.clear()
-        extra = each.iostream
-        if each.cut:
-            extra += _CUT
-            each.cut = False
-        if parsed is None:
-            return log_record(observed_ns, observed_ns, as_bytes(text), attributes=extra)
-        message, severity, level, time_ns, trace_id, span_id, given = parsed
-        dropped = 0
-        if given:
-            encoded, dropped = attributes(given, MAX_ITEMS)
-            extra += encoded
-        record = log_record(
-            time_ns or observed_ns,
-            observed_ns,
-            as_bytes(message),
-            severity=severity,
-            severity_text=self._levels.get(level) or self._level(level),
-            attributes=extra,
-            dropped=dropped,
-            trace_id=trace_id,
-            span_id=span_id,
-        )
-        if "exception.type" in given and len(self.failures) < MAX_FAILURES:
-            self.failures.append(record)
-        return record
+        lines, is_cut = each.lines, each.cut
+        each.lines, each.cut = [], False
+        return self._encoder.entry(lines, each.time, each.iostream, is_cut=is_cut)
 
-    def _level(self, level: str) -> bytes:
-        found = as_bytes(level[:32])
-        if len(self._levels) < _LEVELS_KEPT:
-            self._levels[level] = found
-        return found
+
+def _begin(each: _Stream, text: str, time: str, index: int) -> None:
+    each.lines.append(text)
+    each.chars = len(text)
+    each.time = time
+    each.begun = index
+    each.joiner.begin(text)
 
 
 def _extend(each: _Stream, text: str) -> None:

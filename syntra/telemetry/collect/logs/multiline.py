@@ -6,6 +6,8 @@ One joiner for each stream of a container. It sees lines in order, and remembers
 from __future__ import annotations
 
 import re
+import string
+from collections.abc import Sequence
 from typing import Protocol
 
 from syntra.telemetry.collect.logs.stack_heads import HEAD, PYTHON
@@ -15,11 +17,15 @@ PATTERN_CHARS = 256
 
 
 class Joiner(Protocol):
-    """`begin` with the first line of an entry, then ask about each line that follows."""
+    """`begin` with the first line of an entry, then ask about each line that follows, or about many at once."""
 
     def begin(self, line: str) -> None: ...
 
     def continues(self, line: str) -> bool: ...
+
+    def are_apart(self, lines: Sequence[str]) -> bool:
+        """Whether each line would be an entry of its own if the first is one. False is no answer."""
+        ...
 
 
 class Off:
@@ -31,6 +37,10 @@ class Off:
     def continues(self, line: str) -> bool:
         """Never."""
         return False
+
+    def are_apart(self, lines: Sequence[str]) -> bool:
+        """Always."""
+        return True
 
 
 class Pattern:
@@ -46,10 +56,17 @@ class Pattern:
         """Whether the line is none that begins an entry."""
         return self._search(line[:PATTERN_CHARS]) is None
 
+    def are_apart(self, lines: Sequence[str]) -> bool:
+        """Whether the pattern matches all lines."""
+        return all(self._search(line[:PATTERN_CHARS]) for line in lines)
+
 
 _PLAIN, _INDENTED, _BLANK, _CLOSED, _PYTHON, _PYTHON_END, _PYTHON_CHAIN, _GO, _RUST_HEAD, _RUST = range(10)
 
 _BEGINS = {"Traceb": _PYTHON, "panic:": _GO, "fatal ": _GO, "gorout": _GO, "thread": _RUST_HEAD}
+_LETTERS = frozenset(string.ascii_letters + "_$")
+_FIRSTS = frozenset(" \tT").union(begin[0] for begin in _BEGINS)
+"""With what a line begins that may belong to others, unless it names an error."""
 _GO_LINE = re.compile(
     r"goroutine \d|created by |\[signal |\[recovered|panic: |exit status \d|runtime\.|\.\.\.|r\w{1,3} +0x|"
     r"[\w./*%$·\-\[\]{}<>]+(?:\([^ ]*\)[\w.]*)*\(.*\)$"
@@ -101,6 +118,21 @@ class Auto:
                 return False
             return self._begins_trace(line)
         return self._blank() if not line else self._continues_trace(line)
+
+    def are_apart(self, lines: Sequence[str]) -> bool:
+        """Whether none of the lines is indented, begins a trace or names an error as the first line of a trace does."""
+        firsts = {line[:1] for line in lines}
+        if not _FIRSTS.isdisjoint(firsts):
+            for line in lines:
+                if line[:1] in _FIRSTS and (line[0] in " \t" or line[:6] in _BEGINS or HEAD.fullmatch(line)):
+                    return False
+        if _LETTERS.isdisjoint(firsts):
+            # Such as JSON, or lines with a time first.
+            return True
+        whole = "\n".join(lines)
+        if "Error" in whole or "Exception" in whole:
+            return not any(("Error" in line or "Exception" in line) and HEAD.fullmatch(line) for line in lines)
+        return True
 
     def _begins_trace(self, line: str) -> bool:
         is_python = line.startswith(PYTHON)

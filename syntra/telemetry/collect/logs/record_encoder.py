@@ -41,25 +41,39 @@ def log_record(
     span_id: bytes = b"",
 ) -> bytes:
     """A record as a field of ScopeLogs. `body` is its text, `attributes` are encoded ones."""
+    rest = attributes
+    if dropped:
+        rest += b"\x38" + varint(dropped)
+    if trace_id:
+        rest += b"\x4a\x10" + trace_id
+    if span_id:
+        rest += b"\x52\x08" + span_id
+    level = b"\x10%c\x1a%c%b" % (severity, len(severity_text), severity_text) if severity else b""
+    return record(time_ns, observed_ns, level, body, rest)
+
+
+def record(time_ns: int, observed_ns: int, level: bytes, body: bytes, rest: bytes) -> bytes:
+    """As `log_record`: `level` is what `leveled` returns or nothing, `rest` are all other fields, encoded."""
     size = len(body)
     length = SHORT_VARINTS[size] if size < 16384 else varint(size)
     value = size + 1 + len(length)
-    out = b"%b%b\x2a%b\x0a%b%b%b" % (
+    wide = SHORT_VARINTS[value] if value < 16384 else varint(value)
+    whole = 20 + len(level) + len(wide) + value + len(rest) - 1
+    return b"\x12%b%b%b\x2a%b\x0a%b%b%b" % (
+        SHORT_VARINTS[whole] if whole < 16384 else varint(whole),
         _two_times(0x09, time_ns, 0x59, observed_ns),
-        b"\x10%c\x1a%c%b" % (severity, len(severity_text), severity_text) if severity else b"",
-        SHORT_VARINTS[value] if value < 16384 else varint(value),
+        level,
+        wide,
         length,
         body,
-        attributes,
+        rest,
     )
-    if dropped:
-        out += b"\x38" + varint(dropped)
-    if trace_id:
-        out += b"\x4a\x10" + trace_id
-    if span_id:
-        out += b"\x52\x08" + span_id
-    size = len(out)
-    return b"\x12%b%b" % (SHORT_VARINTS[size] if size < 16384 else varint(size), out)
+
+
+def leveled(severity: int, level: str) -> bytes:
+    """Severity number and text as fields of LogRecord."""
+    text = as_bytes(level[:32])
+    return b"\x10%c\x1a%c%b" % (severity, len(text), text)
 
 
 def attribute(key: str, value: object) -> bytes:
@@ -107,13 +121,14 @@ def _pair(key: str, value: object, depth: int) -> bytes:
     of_value = _any_value(value, depth)
     size = len(of_value)
     return b"%b\x12%b%b" % (
-        _KEYS.get(key) or _key(key),
+        _KEYS.get(key) or encoded_key(key),
         SHORT_VARINTS[size] if size < 16384 else varint(size),
         of_value,
     )
 
 
-def _key(key: str) -> bytes:
+def encoded_key(key: str) -> bytes:
+    """The key as a field of KeyValue."""
     encoded = _field(0x0A, as_bytes(key[:MAX_KEY_CHARS]))
     if len(_KEYS) >= _KEYS_KEPT:
         _KEYS.clear()
