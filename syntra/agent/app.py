@@ -148,7 +148,13 @@ class AgentApp:
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
-                journal, runtime, readiness, time.monotonic, prober=host.prober, crash_loop=alerts.crash_loop
+                journal,
+                runtime,
+                readiness,
+                time.monotonic,
+                prober=host.prober,
+                crash_loop=alerts.crash_loop,
+                scheme="https" if settings.networking.cert_resolver else "http",
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
             figures = figures_telling(

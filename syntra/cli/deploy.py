@@ -8,8 +8,10 @@ import sys
 
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import follow
-from syntra.cli.options import add_json, path, socket_path
+from syntra.cli.look import add_color
+from syntra.cli.options import add_json, path, seconds, socket_path
 from syntra.cli.service_file import STDIN, read_service
+from syntra.cli.services import typed
 
 UNDO_SECS = 120.0
 """Longest silence beyond the deployment's own timeout, which does not include the rollback."""
@@ -29,6 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"read the registry password from stdin (default: from the variable {PASSWORD_VARIABLE})",
     )
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the end of the deploy")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="roll back after so long (default: the file's timeout_seconds, else 300)",
+    )
+    add_color(parser)
     add_json(parser)
 
 
@@ -41,12 +51,15 @@ def run(args: argparse.Namespace) -> int:
     payload = dict(read_service(args.file))
     if auth := registry_auth(args):
         payload["registry_auth"] = auth
+    if args.timeout is not None:
+        payload["timeout_seconds"] = max(1.0, args.timeout)
     timeout = payload["timeout_seconds"]
     assert isinstance(timeout, int | float), "the service file was checked"
     config = payload["config"]
     assert isinstance(config, dict), "the service file was checked"
     grace = float(config.get("stop_grace_seconds", 0))
     subject = str(payload["service_name"])
+    typed(str(payload["service_id"]), subject)
     return follow(
         socket_path(args),
         "deploy",
@@ -54,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
         subject=subject,
         as_json=args.json,
         idle=float(timeout) + grace + UNDO_SECS,
+        color=args.color,
+        is_detached=args.detach,
     )
 
 

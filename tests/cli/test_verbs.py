@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -523,22 +524,53 @@ FAILED = {
 }
 
 
+def unstamped(out: str) -> str:
+    """The lines without their times, and without how long it took."""
+    lines = [line.partition("Z ")[2] for line in out.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line.partition("Z ")[0]) for line in out.splitlines())
+    return re.sub(r" in \d+\.\d s$", " in 0 s", "\n".join(lines))
+
+
 def test_deploy_in_a_pipe_prints_a_line_per_change_and_ends_well(cli: Cli, service_file: str) -> None:
-    with FakeAgent(cli.path, deploy=deploying(PULLING, PULLING, RUNNING)) as agent:
-        assert cli("deploy", service_file) == (0, " 10% pulling: pulling\n100% running: 2 replicas serve\n", "")
+    service = {**SERVICE, "urls": ["https://api.example"]}
+    known = answering({"services": [service]})
+    with FakeAgent(cli.path, deploy=deploying(PULLING, PULLING, RUNNING), list_services=known) as agent:
+        code, out, err = cli("deploy", service_file)
+    assert (code, err) == (0, "")
+    last = "100% api registry.example/api:1, 2 replicas serve, https://api.example in 0 s"
+    assert unstamped(out) == f" 10% pulling: pulling\n{last}"
     sent = agent.last("deploy")
     assert sent["service_id"] == "svc_shop_api"
     assert sent["image"] == {"registry": "registry.example", "repository": "api", "tag": "1"}
     assert "registry_auth" not in sent
 
 
+def test_how_far_a_step_is_is_said_and_percentages_only_rise(cli: Cli, service_file: str) -> None:
+    far = {**PULLING, "detail": "2/3 layers", "progress_percent": 30}
+    back = {"status": "creating", "message": "create replica 1", "progress_percent": 5}
+    with FakeAgent(cli.path, deploy=deploying(PULLING, far, back, RUNNING)):
+        out = unstamped(cli("deploy", service_file)[1])
+    assert out.splitlines()[:3] == [
+        " 10% pulling: pulling",
+        " 30% pulling: pulling, 2/3 layers",
+        " 30% creating: create replica 1",
+    ]
+
+
+def test_a_deploy_is_not_waited_for_when_it_is_detached(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING, RUNNING)) as agent:
+        code, out, err = cli("deploy", service_file, "--detach", "--timeout", "20")
+        assert agent.last("deploy")["timeout_seconds"] == 20
+        assert json.loads(cli("deploy", service_file, "-d", "--json")[1])["accepted"] is True
+    assert (code, out, err) == (0, "the deploy of api continues in the background; see `syntra-agent ps`\n", "")
+
+
 def test_the_last_phases_are_called_what_they_are(cli: Cli, service_file: str) -> None:
     stopping = {"status": "starting", "phase": "stop_old", "message": "stop old", "progress_percent": 80}
     commit = {"status": "health_checking", "phase": "cleanup", "message": "commit", "progress_percent": 90}
     with FakeAgent(cli.path, deploy=deploying(stopping, commit, RUNNING)):
-        assert cli("deploy", service_file)[1].startswith(
-            " 80% stopping: stop old\n 90% finishing: commit\n100% running"
-        )
+        out = unstamped(cli("deploy", service_file)[1])
+    assert out.startswith(" 80% stopping: stop old\n 90% finishing: commit\n100% api")
 
 
 def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> None:
@@ -548,15 +580,30 @@ def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> N
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["pulling", "running"]
 
 
-def test_a_failed_deploy_says_why_with_the_last_lines(cli: Cli, service_file: str) -> None:
+def test_a_failed_deploy_says_why_once_with_the_last_lines_and_what_to_type(cli: Cli, service_file: str) -> None:
     with FakeAgent(cli.path, deploy=deploying(PULLING, FAILED)):
         code, out, err = cli("deploy", service_file)
     assert code == 1
     lines = err.splitlines()
     assert lines[0] == "cannot deploy api: GET /health answered 500 (HEALTH_CHECK_FAILED)"
     assert lines[1] == "  | line 10\\x1b[2J"
-    assert len(lines) == 21
-    assert "failed: failed" in out
+    assert lines[21:] == ["next: syntra-agent status api"]
+    assert "GET /health" not in out
+
+
+def test_a_reason_is_without_the_page_of_a_web_server_and_names_the_service_as_typed(
+    cli: Cli, service_file: str
+) -> None:
+    page = "<!DOCTYPE html>\n<html><style>p{}</style><body><h1>502 Bad Gateway</h1>\x1b[31m</body></html>"
+    kept = "; the failed container is kept for a day: see `syntra-agent logs api --deployment dep_1`"
+    message = f"cannot pull api of svc_shop_api: {page}"
+    failed = {"status": "failed", "message": f"{message}{kept}", "error": {"code": "X", "message": message}}
+    with FakeAgent(cli.path, deploy=deploying(failed)):
+        err = cli("deploy", service_file)[2]
+    assert err == (
+        "cannot deploy api: cannot pull api of api: 502 Bad Gateway (X)\n"
+        "next: syntra-agent logs api --deployment dep_1\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -610,16 +657,24 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_deploy_on_a_terminal_writes_over_one_line(
+def test_deploy_in_a_terminal_has_a_line_for_each_step_with_its_time(
     cli: Cli, service_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    with FakeAgent(cli.path, deploy=deploying(PULLING, {**RUNNING, "message": "x" * 50})):
+    long = {"status": "creating", "message": "create " + "x" * 50}
+    far = {**PULLING, "detail": "1/3 layers, 1.0 of 3.0 MB"}
+    with FakeAgent(cli.path, deploy=deploying(PULLING, far, long, RUNNING)):
         assert cli("deploy", service_file)[0] == 0
-    assert terminal.getvalue() == f"\r\x1b[2K 10% pulling: pulli\r\x1b[2K100% running: {'x' * 5}\n".replace(
-        " 10% pulling: pulli", " 10% pulling: pulling"[:19]
-    )
+    drawn = terminal.getvalue().replace("\n", "\r").split("\r")
+    assert all(len(line.removeprefix("\x1b[2K")) < 40 for line in drawn[:-2]), drawn
+    shown = [re.sub(r"\d+\.\d s", "0 s", line.rpartition("\x1b[2K")[2]) for line in terminal.getvalue().split("\n")]
+    assert shown[0] == "+ pulling  0 s"
+    assert re.fullmatch(r"\+ create x+…  0 s", shown[1])
+    assert shown[2] == "+ api registry.example/api:1, 2 replicas serve in 0 s"
+    assert any("1/3 layers, 1.0" in line for line in drawn)
 
 
 def test_the_registry_password_comes_from_stdin_or_the_environment(

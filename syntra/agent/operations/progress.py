@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 
 from syntra.agent.alerts.ledger import AlertLedger, Draft
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import Progress, Reports, deploy_status, for_control_plane, refusal, success
-from syntra.agent.operations.job import Interruption, Job
+from syntra.agent.operations.job import Interruption, Job, OperationPhase
 from syntra.health.episodes import AlertEvent, AlertKind, Subject
 from syntra.model.command import Restart, Rollback, Scale, Stop
 from syntra.model.fields import Json
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 # A pull can report a hundred times a second; once a second is enough to show progress.
 PULL_REPORT_SECS = 1.0
+# A local client shows how far a step is while it waits.
+STEP_REPORT_SECS = 0.25
 
 
 @frozen
@@ -51,6 +53,7 @@ class ProgressReporter:
         self._percent = 0
         self._remarks: list[str] = []
         self._pull: tuple[int, str] | None = None
+        self._message_now = ""
 
     def began(self) -> list[str]:
         """The messages for the job's start."""
@@ -72,13 +75,26 @@ class ProgressReporter:
                 # A pull is the first of several steps; it counts for the first third of the progress.
                 percent, text = self._pull[0] // 3, self._pull[1]
                 self._pull = None
-                for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text):
+                for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text, detail=text):
                     await self._journal.outbox.add(message)
                 self.notify()
 
+    async def tell(self, how_far: Callable[[], str]) -> None:
+        """Tell local clients how far the step is, whenever that changes, until cancelled."""
+        told = ""
+        while True:
+            await asyncio.sleep(STEP_REPORT_SECS)
+            detail = how_far()
+            if detail and detail != told:
+                told = detail
+                status = self._progress(self._state, self._phase, self._percent, self._message_now, detail=detail)
+                # Not for the control plane: each of its messages is stored until it is read.
+                self._reports.notify(self._job.command.request_id, "deploy_status", deploy_status(status))
+
     async def holding(self, sentence: str) -> None:
         """Report that a canary is held; the sentence says for how long."""
-        for message in self._status(DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK, self._percent, sentence):
+        state, phase = DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK
+        for message in self._status(state, phase, self._percent, sentence, detail=sentence):
             await self._journal.outbox.add(message)
         self.notify()
 
@@ -176,11 +192,13 @@ class ProgressReporter:
             container_id=outcome.container_ids[0] if outcome.container_ids and failure is None else None,
         )
 
-    def _status(self, state: DeployState, phase: Phase, percent: int, message: str) -> list[str]:
+    def _status(self, state: DeployState, phase: Phase, percent: int, message: str, *, detail: str = "") -> list[str]:
         if not self._job.reports_deployment:
             return []
         self._state, self._phase, self._percent = state, phase, max(self._percent, percent)
-        return self._message("deploy_status", deploy_status(self._progress(state, phase, self._percent, message)))
+        self._message_now = self._message_now if detail else message
+        status = self._progress(state, phase, self._percent, message, detail=detail)
+        return self._message("deploy_status", deploy_status(status))
 
     def _progress(
         self,
@@ -193,6 +211,7 @@ class ProgressReporter:
         failure: Failure | None = None,
         logs: Sequence[LogLine] = (),
         container_id: str | None = None,
+        detail: str = "",
     ) -> Progress:
         return Progress(
             request_id=self._job.command.request_id,
@@ -208,6 +227,8 @@ class ProgressReporter:
             failure=failure,
             logs=tuple(logs),
             container_id=container_id,
+            detail=detail,
+            is_rolling_back=self._job.phase is OperationPhase.ROLLING_BACK,
         )
 
     def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:
