@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
-import textwrap
 
-from syntra.cli.look import LEAST_COLUMNS
+from syntra.cli.look import wrapped
 from syntra.cli.reading import Json, section, text, texts
 from syntra.cli.terminal import err, printable
 
@@ -43,18 +41,10 @@ def show_failure(kind: str, subject: str, last: Json) -> None:
     verb = "roll back" if kind == "rollback" else kind
     said = reason if reason.startswith(f"cannot {verb} ") else f"cannot {verb} {subject}: {reason}"
     code = text(error, "code", "")
-    err(wrapped(f"{said}{f' ({code})' if code else ''}{undone}"))
+    err(wrapped(f"{said}{f' ({code})' if code else ''}{undone}", sys.stderr))
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")
     if kept:
         err(f"next: {printable(kept[1])}")
     else:
         err(f"next: syntra-agent status {printable(subject)}")
-
-
-def wrapped(sentence: str) -> str:
-    """The sentence in the lines of a terminal; in a pipe it stays one line."""
-    if not sys.stderr.isatty():
-        return sentence
-    width = max(LEAST_COLUMNS, shutil.get_terminal_size().columns) - 1
-    return "\n".join(textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False))

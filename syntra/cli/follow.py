@@ -12,7 +12,7 @@ from syntra.cli.agent_client import ask, operate
 from syntra.cli.deploy_view import DRAW_SECS, JsonView, LiveView, PlainView, View, stamped
 from syntra.cli.exit_codes import CliError, ExitCode, of_error
 from syntra.cli.failure import show_failure
-from syntra.cli.look import BOLD, Look, look_of, seconds
+from syntra.cli.look import BOLD, GREEN, Look, look_of, seconds, wrapped
 from syntra.cli.reading import Json, rows, section, text, texts
 from syntra.cli.services import as_typed
 from syntra.cli.terminal import err, out, printable
@@ -86,15 +86,16 @@ def _conclude(socket: Path, last: Json, subject: str, look: Look, secs: float) -
     """The last line: version, replicas, where it answers, and how long it took."""
     service = _service(socket, text(last, "service_id", ""))
     said, *notes = as_typed(text(last, "message", "done")).split("; ")
-    for note in notes:
-        out(printable(f"note: {note}"))
+    if notes:
+        out(wrapped(printable(f"note: {'; '.join(notes)}"), sys.stdout))
     parts = [f"{subject} {image}" if (image := text(service, "image", "")) else subject, said]
     parts += texts(service, "urls")[:2]
-    line = printable(", ".join(parts))
+    line = f"{printable(', '.join(parts))} in {seconds(secs)}"
     if look.is_live:
-        out(f"{look.done} {look.paint(line, BOLD)} in {seconds(secs)}")
+        sign, _, rest = wrapped(f"{look.done_sign} {line}", sys.stdout).partition(" ")
+        out(f"{look.paint(sign, GREEN)} {look.paint(rest, BOLD)}")
     else:
-        out(stamped(f"100% {line} in {seconds(secs)}", datetime.now(UTC)))
+        out(stamped(f"100% {line}", datetime.now(UTC)))
 
 
 def _service(socket: Path, service_id: str) -> Json:

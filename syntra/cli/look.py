@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import textwrap
 from typing import TextIO
 
 from syntra.utils.frozen import frozen
@@ -34,7 +35,12 @@ class Look:
     @property
     def done(self) -> str:
         """The sign of what ended well."""
-        return self.paint("✓" if self.has_signs else "+", GREEN)
+        return self.paint(self.done_sign, GREEN)
+
+    @property
+    def done_sign(self) -> str:
+        """The same without colour."""
+        return "✓" if self.has_signs else "+"
 
     @property
     def failed(self) -> str:
@@ -73,6 +79,14 @@ def columns(stream: TextIO) -> int | None:
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns, with … where it was cut."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def wrapped(sentence: str, stream: TextIO) -> str:
+    """The sentence in the lines of a terminal; in a pipe it stays one line."""
+    if not stream.isatty():
+        return sentence
+    width = (columns(stream) or 80) - 1
+    return "\n".join(textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False))
 
 
 def seconds(secs: float) -> str:

@@ -246,12 +246,16 @@ class QueryKind(enum.Enum):
 
 @frozen
 class Query:
-    """A question; `service_id` for metrics, `deployment` for a plan."""
+    """A question; `service_id` for metrics, `deployment` for a plan.
+
+    `is_forced`: plan the deploy even if nothing changes by it.
+    """
 
     request_id: RequestId
     kind: QueryKind
     service_id: ServiceId | None = None
     deployment: Deployment | None = None
+    is_forced: bool = False
 
 
 @frozen

@@ -254,6 +254,7 @@ def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
             kind=kind,
             service_id=_service(payload) if kind is QueryKind.METRICS else None,
             deployment=parse_deployment(payload) if kind is QueryKind.PLAN else None,
+            is_forced=kind is QueryKind.PLAN and payload.boolean("force", default=False),
         )
 
     return parse

@@ -493,24 +493,65 @@ def test_logs_cut_short_are_an_error(cli: Cli) -> None:
     assert "closed the connection" in err
 
 
-def test_plan_prints_steps_and_notes(cli: Cli, service_file: str) -> None:
-    data = {
-        "service_id": "svc_shop_api",
-        "strategy": "rolling",
-        "steps": [{"phase": "pull_image", "text": "pull registry.example/api:1"}, {"text": "create replica 0"}],
-        "notes": ["stop first, because the volume has one writer"],
-    }
-    with FakeAgent(cli.path, plan=answering(data)) as agent:
+PLANNED: dict[str, Any] = {
+    "service_id": "svc_shop_api",
+    "action": "deploy",
+    "strategy": "rolling",
+    "changes": [
+        {"setting": "image", "text": "image registry.example/api:1 → :2"},
+        {"setting": "env A", "text": "env A changed"},
+    ],
+    "steps": [{"phase": "pull_image", "text": "pull registry.example/api:1"}, {"text": "create replica 0"}],
+    "notes": ["stop first, because the volume has one writer"],
+}
+
+
+def test_plan_prints_changes_steps_and_notes(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, plan=answering(PLANNED)) as agent:
         code, out, _ = cli("plan", service_file)
-        assert json.loads(cli("plan", service_file, "--json")[1]) == data
+        assert json.loads(cli("plan", service_file, "--json")[1]) == PLANNED
         assert agent.last("plan")["service_id"] == "svc_shop_api"
-    assert code == 0
+        assert agent.last("plan")["force"] is False
+        # The same view, and nothing is deployed without a yes.
+        code, shown, err = cli("deploy", service_file, "--plan")
+    assert (code, err) == (0, "nothing was deployed; add --yes to deploy it\n")
+    assert shown == out
     assert out.splitlines() == [
         "api: rolling, 2 steps",
+        "  image registry.example/api:1 → :2",
+        "  env A changed",
         "  1. pull registry.example/api:1",
         "  2. create replica 0",
         "note: stop first, because the volume has one writer",
     ]
+
+
+def test_a_file_that_changes_nothing_is_not_deployed_unless_forced(cli: Cli, service_file: str) -> None:
+    unchanged = answering({"service_id": "svc_shop_api", "action": "none", "changes": [], "steps": []})
+    with FakeAgent(cli.path, plan=unchanged) as agent:
+        assert cli("plan", service_file)[1] == "api: no changes\n"
+        assert cli("deploy", service_file) == (0, "api: no changes; --force deploys it again\n", "")
+        assert json.loads(cli("deploy", service_file, "--json")[1])["status"] == "unchanged"
+        assert not [each for each in agent.requests if each["type"] == "deploy"]
+    cli.path.unlink()
+    with FakeAgent(cli.path, plan=answering(PLANNED), deploy=deploying(RUNNING)) as agent:
+        code, out, _ = cli("deploy", service_file, "--force")
+        assert agent.last("plan")["force"] is True
+    assert code == 0
+    assert out.startswith("api: image registry.example/api:1 → :2, env A changed\n")
+
+
+def test_a_changed_number_of_replicas_only_scales(cli: Cli, service_file: str) -> None:
+    data = {**PLANNED, "action": "scale", "replicas": 3, "changes": [{"setting": "replicas", "text": "replicas 2 → 3"}]}
+    with FakeAgent(cli.path, plan=answering(data), scale=deploying(RUNNING)) as agent:
+        assert cli("plan", service_file)[1].splitlines()[:2] == ["api: scale only, 2 steps", "  replicas 2 → 3"]
+        assert cli("deploy", service_file, "--plan", "--yes")[0] == 0
+        assert agent.last("scale") | {"request_id": ""} == {
+            "request_id": "",
+            "service_id": "svc_shop_api",
+            "replicas": 3,
+            "strategy": "rolling",
+        }
 
 
 PULLING = {"status": "pulling", "phase": "pull_image", "progress_percent": 10, "message": "pulling"}
@@ -669,11 +710,21 @@ def test_deploy_in_a_terminal_has_a_line_for_each_step_with_its_time(
     with FakeAgent(cli.path, deploy=deploying(PULLING, far, long, RUNNING)):
         assert cli("deploy", service_file)[0] == 0
     drawn = terminal.getvalue().replace("\n", "\r").split("\r")
-    assert all(len(line.removeprefix("\x1b[2K")) < 40 for line in drawn[:-2]), drawn
+    assert all(len(line.removeprefix("\x1b[2K")) < 40 for line in drawn), drawn
     shown = [re.sub(r"\d+\.\d s", "0 s", line.rpartition("\x1b[2K")[2]) for line in terminal.getvalue().split("\n")]
     assert shown[0] == "+ pulling  0 s"
     assert re.fullmatch(r"\+ create x+…  0 s", shown[1])
-    assert shown[2] == "+ api registry.example/api:1, 2 replicas serve in 0 s"
+    assert " ".join(shown[2:]).split() == [
+        "+",
+        "api",
+        "registry.example/api:1,",
+        "2",
+        "replicas",
+        "serve",
+        "in",
+        "0",
+        "s",
+    ]
     assert any("1/3 layers, 1.0" in line for line in drawn)
 
 

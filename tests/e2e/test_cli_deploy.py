@@ -47,8 +47,32 @@ def test_a_deploy_is_seen_step_by_step(stage: Stage, tmp_path: Path) -> None:
     assert any(re.fullmatch(rf"✓ wait until replica 2 is healthy  {TIME}", line) for line in steps), seen.text
     assert re.search(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]", seen.raw) and "1/2 healthy" in seen.raw
     assert "\x1b[32m✓\x1b[0m" in seen.raw
-    assert re.search(rf"✓ web {stage.token}:v1, deployed: 2 replicas running in {TIME}", seen.text)
-    assert all(len(line) < 60 for line in steps[:-2]), steps
+    ended = " ".join(seen.text.split())
+    assert re.search(rf"✓ web {stage.token}:v1, deployed: 2 replicas running in {TIME}$", ended)
+
+    # The same file changes nothing; its number of replicas replaces none that run.
+    before = {item["Id"] for item in stage.replicas()}
+    assert stage.run("plan", str(file)).stdout == "web: no changes\n"
+    assert stage.run("deploy", str(file)).stdout == "web: no changes; --force deploys it again\n"
+    file.write_text(stage.file(port=8080, replicas=3, health_check=HEALTH))
+    scaled = stage.run("deploy", str(file))
+    assert scaled.stdout.startswith("web: replicas 2 → 3\n"), scaled
+    assert len(stage.replicas()) == 3 and before < {item["Id"] for item in stage.replicas()}
+    assert stage.run("plan", str(file)).stdout == "web: no changes\n"
+    forced = stage.run("plan", str(file), "--force").stdout
+    assert "drain " in forced or "stop " in forced
+
+    # What changes is shown before it is done, without the values of variables.
+    file.write_text(
+        stage.file(port=8080, replicas=3, health_check=HEALTH, image=f"{stage.token}:v2", env={"LOG_LEVEL": "hidden"})
+    )
+    asked = in_terminal(stage, "deploy", "--plan", str(file), answers=[("[y/N]", "n\n")])
+    assert asked.code == 0 and f"image {stage.token}:v1 → :v2" in asked.text and "env LOG_LEVEL added" in asked.text
+    assert "hidden" not in asked.text and "deployed:" not in asked.text
+    refused = stage.run("deploy", "--plan", str(file))
+    assert refused.returncode == 0 and refused.stderr == "nothing was deployed; add --yes to deploy it\n"
+    assert before < {item["Id"] for item in stage.replicas()}
+    assert all(len(line) < 60 for line in steps), steps
 
     # A terminal that understands nothing gets plain lines, and so does a pipe.
     file.write_text(stage.file(port=8080, replicas=2, health_check=HEALTH, env={"V": "2"}))
@@ -59,7 +83,7 @@ def test_a_deploy_is_seen_step_by_step(stage: Stage, tmp_path: Path) -> None:
     file.write_text(stage.file(port=8080, replicas=1, env={"V": "3"}))
     uncoloured = in_terminal(stage, "deploy", str(file), "--color", "never", columns=40)
     assert uncoloured.code == 0 and not re.search(r"\x1b\[\d*m", uncoloured.raw)
-    assert all(len(line) < 40 for line in uncoloured.lines[:-3]), uncoloured.text
+    assert all(len(line) < 40 for line in uncoloured.lines), uncoloured.text
 
 
 def test_a_failure_is_said_once_with_the_last_lines_and_what_to_type(stage: Stage, tmp_path: Path) -> None:

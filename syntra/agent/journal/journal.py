@@ -269,6 +269,15 @@ class Journal(DesiredState):
 
         return await self._database.transact(read)
 
+    async def is_busy(self, service_id: ServiceId) -> bool:
+        """Whether an operation of the service waits or is under way."""
+        return await self._database.transact(
+            lambda connection: (
+                connection.execute("SELECT 1 FROM operations WHERE service_id = ?", (service_id,)).fetchone()
+                is not None
+            )
+        )
+
     async def interrupted(self) -> list[tuple[RequestId, str, str]]:
         """Commands without an operation (exec) that have no answer: id, kind, origin."""
 

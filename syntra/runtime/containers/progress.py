@@ -16,7 +16,7 @@ def healthy(
     awaited: Sequence[ContainerId],
     passed: Callable[[ContainerId], bool | None],
 ) -> str:
-    """`2/3 healthy`: the replicas of the whole operation, not only those that this step awaits.
+    """`2/3 healthy`: the replicas of the whole operation, not only of this step.
 
     `passed` says whether a replica became healthy since it was awaited last; None when it never was.
     """
