@@ -235,6 +235,7 @@ class AgentApp:
                 "agent started",
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
             )
+            journal.events.note("agent", f"agent {__version__} started; {resumed} operations resume")
             self._notifier.ready("running")
             await self._until_stopped()
             log.info("agent is stopping")
@@ -279,6 +280,7 @@ class AgentApp:
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
             about_update=about_update,
+            note=journal.events.note,
             **_telemetry_hooks(shipping),
         )
 

@@ -13,6 +13,7 @@ from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import IDLE_SECS, follow
 from syntra.cli.look import add_color, wrapped
 from syntra.cli.options import add_json, path, seconds, socket_path
+from syntra.cli.person import person
 from syntra.cli.plan import UNCHANGED, change_texts, show_plan
 from syntra.cli.reading import Json, text
 from syntra.cli.service_file import STDIN, read_service
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return follow(
         socket,
         "deploy",
-        {**payload, "registry_auth": auth} if auth else payload,
+        {**payload, "requested_by": person(), **({"registry_auth": auth} if auth else {})},
         subject=subject,
         as_json=args.json,
         idle=float(timeout) + grace + UNDO_SECS,
@@ -122,7 +123,12 @@ def _scale(socket: Path, planned: Json, subject: str, args: argparse.Namespace) 
     return follow(
         socket,
         "scale",
-        {"service_id": planned["service_id"], "replicas": planned["replicas"], "strategy": "rolling"},
+        {
+            "service_id": planned["service_id"],
+            "replicas": planned["replicas"],
+            "strategy": "rolling",
+            "requested_by": person(),
+        },
         subject=subject,
         as_json=args.json,
         idle=IDLE_SECS,

@@ -7,6 +7,7 @@ import argparse
 from syntra.cli.follow import IDLE_SECS, follow
 from syntra.cli.look import add_color
 from syntra.cli.options import add_json, count, socket_path
+from syntra.cli.person import person
 from syntra.cli.services import find
 
 
@@ -28,5 +29,6 @@ def run(args: argparse.Namespace) -> int:
         "service_id": find(socket, args.service),
         "replicas": args.replicas,
         "strategy": "immediate" if args.immediate else "rolling",
+        "requested_by": person(),
     }
     return follow(socket, "scale", payload, subject=args.service, as_json=args.json, idle=IDLE_SECS, color=args.color)

@@ -88,7 +88,7 @@ class FakeAgent:
     def __init__(self, path: Path, **scripts: Script) -> None:
         self.path = path
         self.requests: list[dict[str, Any]] = []
-        self._scripts = {"list_services": list_services, "plan": plan, **scripts}
+        self._scripts = {"list_services": list_services, "plan": plan, "list_deployments": no_deployments, **scripts}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._serve, name="fake agent")
         self._failures: list[BaseException] = []
@@ -156,6 +156,11 @@ def list_services(peer: Peer) -> None:
 def plan(peer: Peer) -> None:
     """Something is to be deployed."""
     peer.respond({"service_id": peer.payload["service_id"], "action": "deploy", "changes": [], "steps": []})
+
+
+def no_deployments(peer: Peer) -> None:
+    """Nothing is recorded."""
+    peer.respond({"deployments": [], "rollback_to": None})
 
 
 def answering(data: Mapping[str, object]) -> Script:

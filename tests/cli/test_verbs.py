@@ -17,6 +17,7 @@ import pytest
 from syntra.cli import exec as exec_verb
 from syntra.cli.exec_words import VALUED, split_exec
 from syntra.cli.options import add_common
+from syntra.cli.person import person
 from syntra.model.exec_frames import FrameKind, encoded, exited, failed
 from tests.cli.fake_agent import SERVICE, Cli, FakeAgent, Peer, Script, answering, attaching, deploying
 
@@ -551,6 +552,7 @@ def test_a_changed_number_of_replicas_only_scales(cli: Cli, service_file: str) -
             "service_id": "svc_shop_api",
             "replicas": 3,
             "strategy": "rolling",
+            "requested_by": person(),
         }
 
 
@@ -776,6 +778,77 @@ def test_rollback_succeeds_when_it_ends_where_it_was_meant_to(script: Script, co
         assert "target_deployment_id" not in agent.last("rollback")
         assert cli("rollback", "api", "dep_0")[0] == code
         assert agent.last("rollback")["target_deployment_id"] == "dep_0"
+
+
+DEPLOYMENTS: dict[str, Any] = {
+    "rollback_to": "dep_1",
+    "deployments": [
+        {
+            "deployment_id": "dep_2",
+            "kind": "deploy",
+            "image": "api:2",
+            "asked_by": "ada",
+            "seconds_ago": 65.0,
+            "took_seconds": 2.1,
+            "outcome": "running",
+            "is_current": True,
+            "version": "b",
+        },
+        {"deployment_id": "dep_x", "image": "api:9", "outcome": "failed", "reason": "svc_shop_api: no\x1b[0m"},
+        {"deployment_id": "dep_1", "kind": "deploy", "image": "api:1", "outcome": "running", "version": "a"},
+        {"deployment_id": "dep_0", "kind": "deploy", "image": "api:2", "outcome": "running", "version": "b"},
+    ],
+}
+
+
+def test_deployments_are_listed_with_how_each_ended(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_deployments=answering(DEPLOYMENTS)) as agent:
+        code, out, _ = cli("deployments", "api", "-v")
+        assert json.loads(cli("deployments", "api", "--json")[1]) == DEPLOYMENTS
+        assert agent.last("list_deployments")["service_id"] == "svc_shop_api"
+    lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
+    assert code == 0
+    assert lines[0] == ["ID", "WHEN", "KIND", "IMAGE", "ASKED BY", "ENDED", "TOOK"]
+    assert lines[1] == ["dep_2 *", "1m 5s ago", "deploy", "api:2", "ada", "succeeded", "2.1 s"]
+    assert lines[2] == ["dep_x", "-", "-", "api:9", "-", "failed", "-"]
+    assert out.splitlines()[-1] == "dep_x: api: no"
+
+
+def test_rollback_says_from_which_version_to_which_and_refuses_the_same(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_deployments=answering(DEPLOYMENTS), rollback=deploying(RUNNING)) as agent:
+        code, out, _ = cli("rollback", "api")
+        assert code == 0
+        assert out.startswith("api: from api:2 (dep_2, 1m 5s ago) to api:1 (dep_1, -)\n")
+        assert cli("rollback", "api", "--to", "dep_1")[0] == 0
+        assert agent.last("rollback")["target_deployment_id"] == "dep_1"
+        assert agent.last("rollback")["requested_by"] == person()
+        done = len(agent.requests)
+        for same, word in (("dep_2", "it runs this deployment"), ("dep_0", "is the same version as the one that runs")):
+            code, _, err = cli("rollback", "api", "--to", same)
+            assert code == 1 and word in err and "syntra-agent deployments api" in err
+        assert not [each for each in agent.requests[done:] if each["type"] == "rollback"]
+
+
+def test_events_are_lines_with_their_times(cli: Cli) -> None:
+    event = {
+        "seq": 7,
+        "at": "2026-01-02T03:04:05.000Z",
+        "kind": "health",
+        "service_name": "api",
+        "text": "is\x1b[1m up",
+    }
+    with FakeAgent(cli.path, list_events=answering({"events": [event]})) as agent:
+        assert cli("events")[:2] == (0, "2026-01-02T03:04:05.000Z health     api: is\\x1b[1m up\n")
+        assert json.loads(cli("events", "api", "--json", "--tail", "5")[1]) == event
+        assert agent.last("list_events")["limit"] == 5
+        assert agent.last("list_events")["service_id"] == "svc_shop_api"
+        assert "\x1b[2m2026" in cli("events", "--color", "always")[1]
+
+
+def test_metrics_without_a_service_are_of_all(cli: Cli) -> None:
+    with FakeAgent(cli.path, metrics=answering({"containers": []})) as agent:
+        assert cli("metrics") == (0, "no running containers\n", "")
+        assert "service_id" not in agent.last("metrics")
 
 
 def test_standard_input_is_either_the_service_file_or_the_password(cli: Cli) -> None:

@@ -74,6 +74,23 @@ def test_a_deploy_is_seen_step_by_step(stage: Stage, tmp_path: Path) -> None:
     assert before < {item["Id"] for item in stage.replicas()}
     assert all(len(line) < 60 for line in steps), steps
 
+    # What ran is listed, and a rollback says where it goes, asks, and is refused where it goes nowhere.
+    assert stage.run("deploy", str(file)).returncode == 0
+    listed = [re.split(r"  +", line.strip()) for line in stage.run("deployments", "web").stdout.splitlines()[1:]]
+    assert [(row[3], row[5]) for row in listed] == [(f"{stage.token}:v{n}", "succeeded") for n in (2, 1)]
+    ids = [row[0].removesuffix(" *") for row in listed]
+    refused = stage.run("rollback", "web", "--to", ids[0])
+    assert refused.returncode == 1 and "it runs this deployment" in refused.stderr
+    asked = in_terminal(stage, "rollback", "web", answers=[("[y/N]", "n\n")], columns=200)
+    assert f"web: from {stage.token}:v2 ({ids[0]}, " in asked.text and f" to {stage.token}:v1 ({ids[1]}, " in asked.text
+    assert asked.code == 0 and stage.run("plan", str(file)).stdout == "web: no changes\n"
+    back = in_terminal(stage, "rollback", "web", answers=[("[y/N]", "y\n")])
+    assert back.code == 0 and f"✓ web {stage.token}:v1, rolled back to" in " ".join(back.text.split()), back.text
+    events = stage.run("events", "web").stdout
+    assert "scaled: 3 replicas running" in events and ", asked by " in events
+    assert re.search(r"Z deploy +web: deployed: 2 replicas running", events), events
+    assert re.search(r"Z agent +agent \S+ started", stage.run("events").stdout)
+
     # A terminal that understands nothing gets plain lines, and so does a pipe.
     file.write_text(stage.file(port=8080, replicas=2, health_check=HEALTH, env={"V": "2"}))
     dumb = in_terminal(stage, "deploy", str(file), environment={"TERM": "dumb"})
@@ -93,6 +110,8 @@ def test_a_failure_is_said_once_with_the_last_lines_and_what_to_type(stage: Stag
     assert failed.code == 1
     joined = " ".join(failed.text.split())
     assert joined.count("exited with code 3") == 1, failed.text
+    assert "failed" in stage.run("deployments", "web", "-v").stdout
+    assert "web: deploy failed: " in stage.run("events").stdout
     step = next(n for n, line in enumerate(failed.lines) if line.startswith("✗ wait until replica 1 is healthy"))
     assert failed.lines[step + 1] == "rolling back:", failed.text
     assert "  | failing as told" in failed.lines

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from syntra import __version__
 from syntra.agent.api.failed_deployments import FailedDeployments
+from syntra.agent.api.history import History
 from syntra.agent.api.plans import Plans
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.api.top import Top
@@ -73,6 +74,7 @@ class Queries:
         self._control_plane = control_plane
         self._alerts = alerts
         self._warnings = warnings
+        self._history = History(journal)
         self._plans = Plans(journal, runtime, names)
         self._telemetry = telemetry
         self._update = update
@@ -87,8 +89,12 @@ class Queries:
             case QueryKind.LIST_SERVICES:
                 return {"services": await self._services()}
             case QueryKind.METRICS:
-                assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
+            case QueryKind.LIST_DEPLOYMENTS:
+                assert query.service_id is not None, "cannot happen because the parser asks for it"
+                return await self._history.deployments(query.service_id)
+            case QueryKind.LIST_EVENTS:
+                return await self._history.events(query)
             case QueryKind.TOP:
                 return await self._top.answer()
             case QueryKind.TELEMETRY:
@@ -162,11 +168,12 @@ class Queries:
             services.append({**listed(view, sample), "failed": one.shown() if one else None})
         return [*services, *(one.listed() for _, one in sorted(failed.items()))]
 
-    async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
+    async def _metrics(self, service_id: ServiceId | None) -> dict[str, Json]:
         replicas = sorted(
-            await self._runtime.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+            await self._runtime.observe(service_id),
+            key=lambda replica: (replica.service_id, replica.index, replica.created_ns),
         )
-        if not replicas:
+        if not replicas and service_id is not None:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
         sample = await self._sampler.with_rates()
         found = [figures for replica in replicas if (figures := sample.figures(replica.container_id)) is not None]
