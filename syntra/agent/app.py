@@ -148,7 +148,13 @@ class AgentApp:
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
-                journal, runtime, readiness, time.monotonic, prober=host.prober, crash_loop=alerts.crash_loop
+                journal,
+                runtime,
+                readiness,
+                time.monotonic,
+                prober=host.prober,
+                crash_loop=alerts.crash_loop,
+                scheme="https" if settings.networking.cert_resolver else "http",
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
             figures = figures_telling(
@@ -229,6 +235,7 @@ class AgentApp:
                 "agent started",
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
             )
+            journal.events.note("agent", f"agent {__version__} started; {resumed} operations resume")
             self._notifier.ready("running")
             await self._until_stopped()
             log.info("agent is stopping")
@@ -273,6 +280,7 @@ class AgentApp:
             log_handle=self._log_handle,
             health_results=host.readiness.drain_results,
             about_update=about_update,
+            note=journal.events.note,
             **_telemetry_hooks(shipping),
         )
 

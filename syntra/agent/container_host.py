@@ -223,6 +223,7 @@ def _traffic(
             writer=FileWriter(networking.dynamic_dir(settings.data_dir)),
             observer=ProxyObserver(networking.traefik_api, named, certificates),
             certificates=certificates,
+            note=lambda text, is_bad: journal.events.note("proxy", text, is_bad=is_bad),
         )
     if proxy is None and names is None:
         return None

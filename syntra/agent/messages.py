@@ -66,6 +66,9 @@ class Progress:
     finished_at: float | None = None
     container_id: str | None = None
     failure: Failure | None = None
+    detail: str = ""
+    """How far the step is that an earlier message named; empty in a message about another step."""
+    is_rolling_back: bool = False
     logs: tuple[LogLine, ...] = field(default=(), repr=False)
 
 
@@ -176,6 +179,10 @@ def deploy_status(progress: Progress) -> dict[str, Json]:
         "message": progress.message,
         "started_at": format_secs(progress.started_at),
     }
+    if progress.detail:
+        payload["detail"] = progress.detail
+    if progress.is_rolling_back and progress.finished_at is None:
+        payload["rolling_back"] = True
     if progress.finished_at is not None:
         payload["finished_at"] = format_secs(progress.finished_at)
     if progress.container_id is not None:

@@ -9,6 +9,7 @@ event loop has to start. A connection that ends before the answer is complete is
 from __future__ import annotations
 
 import json
+import select
 import socket
 import time
 import uuid
@@ -98,8 +99,13 @@ class AgentConnection:
                 raise broken(exc.strerror or "the connection failed") from exc
         return request_id
 
-    def receive(self, timeout: float | None) -> Envelope:
-        """The next envelope. `timeout` in seconds limits the whole of it, however slowly it arrives; None: no limit."""
+    def receive(
+        self, timeout: float | None, *, tick: Callable[[], object] | None = None, tick_secs: float = 1.0
+    ) -> Envelope:
+        """The next envelope. `timeout` in seconds limits the whole of it, however slowly it arrives; None: no limit.
+
+        `tick` is called every `tick_secs` while nothing arrives.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
         while (line := self._line()) is None:
             if len(self._buffer) > LINE_MAX:
@@ -108,6 +114,10 @@ class AgentConnection:
             try:
                 if remaining is not None and remaining <= 0:
                     raise TimeoutError
+                if tick is not None:
+                    tick()
+                    if not select.select([self._socket], [], [], tick_secs)[0]:
+                        continue
                 self._socket.settimeout(remaining)
                 data = self._socket.recv(256 * 1024)
             except TimeoutError as exc:
@@ -176,10 +186,20 @@ def ask(path: Path, kind: str, payload: Mapping[str, object], *, timeout: float 
         return await_response(connection, connection.send(kind, payload), timeout=timeout)
 
 
-def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float) -> Iterator[Json]:
+def operate(
+    path: Path,
+    kind: str,
+    payload: Mapping[str, object],
+    *,
+    idle: float,
+    tick: Callable[[], object] | None = None,
+    tick_secs: float = 1.0,
+) -> Iterator[Json]:
     """Start a deploy, scale or rollback; yields its acceptance data, then every `deploy_status` up to the last one.
 
-    `idle` limits the wait for each. Raises CommandFailed for a refusal, CliError when the agent disconnects.
+    `idle` limits the wait for each, with `tick` as in `AgentConnection.receive`.
+
+    Raises CommandFailed for a refusal, CliError when the agent disconnects.
     """
     early: deque[Envelope] = deque(maxlen=EARLY_MAX)
     with AgentConnection.open(path) as connection:
@@ -187,7 +207,7 @@ def operate(path: Path, kind: str, payload: Mapping[str, object], *, idle: float
         yield accepted
         deployment_id = text(accepted, "deployment_id", "")
         while True:
-            envelope = early.popleft() if early else connection.receive(idle)
+            envelope = early.popleft() if early else connection.receive(idle, tick=tick, tick_secs=tick_secs)
             if envelope.type != "deploy_status":
                 continue
             status = envelope.payload

@@ -5,11 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
+from syntra.cli.agent_client import ask
+from syntra.cli.confirm import can_ask, confirmed
 from syntra.cli.exit_codes import CliError, ExitCode
-from syntra.cli.follow import follow
-from syntra.cli.options import add_json, path, socket_path
+from syntra.cli.follow import IDLE_SECS, follow
+from syntra.cli.look import add_color, wrapped
+from syntra.cli.options import add_json, path, seconds, socket_path
+from syntra.cli.person import person
+from syntra.cli.plan import UNCHANGED, change_texts, show_plan
+from syntra.cli.reading import Json, text
 from syntra.cli.service_file import STDIN, read_service
+from syntra.cli.services import typed
+from syntra.cli.terminal import err, out, out_json, printable
 
 UNDO_SECS = 120.0
 """Longest silence beyond the deployment's own timeout, which does not include the rollback."""
@@ -19,9 +28,25 @@ PASSWORD_MAX = 64 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE, --registry-user, --registry-password-stdin, --json."""
+    """FILE, --plan, --yes, --force, --detach, --timeout, --registry-user, --registry-password-stdin, --json."""
     parser.add_argument(
         "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; `-` reads YAML or JSON from stdin"
+    )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="first show what changes and the steps, and ask in a terminal; elsewhere only --yes continues",
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask after --plan")
+    parser.add_argument(
+        "--force", action="store_true", help="deploy even if the file changes nothing; pulls its image's tag again"
+    )
+    parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the end of the deploy")
+    parser.add_argument(
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        help="roll back after so long (default: the file's timeout_seconds, else 300)",
     )
     parser.add_argument("--registry-user", metavar="NAME", help="user name for the image's registry")
     parser.add_argument(
@@ -29,31 +54,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"read the registry password from stdin (default: from the variable {PASSWORD_VARIABLE})",
     )
+    add_color(parser)
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy and follow the deployment to its end."""
+    """Deploy what the file changes, and follow the deployment to its end."""
     if str(args.file) == STDIN and args.registry_password_stdin:
         raise CliError(
             f"cannot read both the service file and the password from stdin; set {PASSWORD_VARIABLE}", ExitCode.USAGE
         )
     payload = dict(read_service(args.file))
-    if auth := registry_auth(args):
-        payload["registry_auth"] = auth
+    if args.timeout is not None:
+        payload["timeout_seconds"] = max(1.0, args.timeout)
+    auth = registry_auth(args)
+    subject = str(payload["service_name"])
+    typed(str(payload["service_id"]), subject)
+    socket = socket_path(args)
+    planned = ask(socket, "plan", {**payload, "force": args.force})
+    if not _goes_on(planned, subject, args):
+        return ExitCode.OK
+    if text(planned, "action") == "scale":
+        return _scale(socket, planned, subject, args)
     timeout = payload["timeout_seconds"]
     assert isinstance(timeout, int | float), "the service file was checked"
     config = payload["config"]
     assert isinstance(config, dict), "the service file was checked"
     grace = float(config.get("stop_grace_seconds", 0))
-    subject = str(payload["service_name"])
     return follow(
-        socket_path(args),
+        socket,
         "deploy",
-        payload,
+        {**payload, "requested_by": person(), **({"registry_auth": auth} if auth else {})},
         subject=subject,
         as_json=args.json,
         idle=float(timeout) + grace + UNDO_SECS,
+        color=args.color,
+        is_detached=args.detach,
+    )
+
+
+def _goes_on(planned: Json, subject: str, args: argparse.Namespace) -> bool:
+    """Say what changes; whether there is anything to do, and the person wants it."""
+    if text(planned, "action") == UNCHANGED:
+        if args.json:
+            out_json({"status": "unchanged", **planned})
+        else:
+            out(printable(f"{subject}: no changes; --force deploys it again"))
+        return False
+    if not args.plan:
+        if (changes := change_texts(planned)) and not args.json:
+            out(wrapped(printable(f"{subject}: {', '.join(changes)}"), sys.stdout))
+        return True
+    if args.json:
+        out_json(planned)
+    else:
+        show_plan(planned, subject)
+    if args.yes:
+        return True
+    # The file may have come from the standard input, which then has no answer either.
+    if not can_ask() or args.json:
+        err("nothing was deployed; add --yes to deploy it")
+        return False
+    return confirmed(f"deploy {printable(subject)}?")
+
+
+def _scale(socket: Path, planned: Json, subject: str, args: argparse.Namespace) -> int:
+    """Only the number of replicas changes: no replica that runs is replaced."""
+    return follow(
+        socket,
+        "scale",
+        {
+            "service_id": planned["service_id"],
+            "replicas": planned["replicas"],
+            "strategy": "rolling",
+            "requested_by": person(),
+        },
+        subject=subject,
+        as_json=args.json,
+        idle=IDLE_SECS,
+        color=args.color,
+        is_detached=args.detach,
     )
 
 

@@ -1,122 +1,107 @@
-"""Follows a deployment to its end: one updating line on a terminal, plain lines in a pipe, JSON with --json."""
+"""Follows an operation to its end: a live view in a terminal, plain lines in a pipe, JSON with --json."""
 
 from __future__ import annotations
 
-import shutil
 import sys
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
-from syntra.cli.agent_client import operate
-from syntra.cli.exit_codes import ExitCode, of_error
-from syntra.cli.reading import Json, number, section, text, texts
-from syntra.cli.terminal import err, out, out_json, printable, write
+from syntra.cli.agent_client import ask, operate
+from syntra.cli.deploy_view import DRAW_SECS, JsonView, LiveView, PlainView, View, stamped
+from syntra.cli.exit_codes import CliError, ExitCode, of_error
+from syntra.cli.failure import show_failure
+from syntra.cli.look import BOLD, GREEN, Look, look_of, seconds, wrapped
+from syntra.cli.reading import Json, rows, section, text, texts
+from syntra.cli.services import as_typed
+from syntra.cli.terminal import err, out, printable
 
 IDLE_SECS = 3600.0
 """Longest silence between two reports when the deployment's own timeout is unknown: a slow pull reports nothing."""
 
-LOG_LINES = 20
-"""How many of the last lines of a failed container are shown."""
-
 
 def follow(
-    socket: Path, kind: str, payload: Mapping[str, object], *, subject: str, as_json: bool, idle: float
+    socket: Path,
+    kind: str,
+    payload: Mapping[str, object],
+    *,
+    subject: str,
+    as_json: bool,
+    idle: float,
+    color: str = "auto",
+    is_detached: bool = False,
 ) -> ExitCode:
     """Send the request and show its reports. OK only when it ended in `running`.
 
-    Interrupting, or losing the connection, does not stop the operation: the agent has accepted it.
+    Interrupting, or losing the connection, does not stop the operation: the agent has accepted it. `is_detached`:
+    return as soon as that is so.
     """
-    report = _Json() if as_json else _Line() if sys.stdout.isatty() else _Plain()
+    look = look_of(sys.stdout, color)
+    view: View = JsonView() if as_json else LiveView(look) if look.is_live else PlainView()
+    begun = time.monotonic()
     accepted, last = False, dict[str, object]()
     try:
-        for event in operate(socket, kind, payload, idle=idle):
+        for event in operate(socket, kind, payload, idle=idle, tick=view.tick, tick_secs=DRAW_SECS):
             if accepted:
                 last = dict(event)
-                report.show(last)
+                view.show(last)
+            elif is_detached:
+                view.show(event) if as_json else out(printable(f"the {kind} of {subject} {_CONTINUES}"))
+                return ExitCode.OK
             accepted = True
     except BaseException:
-        report.close()
+        view.close(is_good=None)
         if accepted:
-            err(f"the {kind} of {subject} continues in the background; see `syntra-agent ps`")
+            err(f"the {kind} of {subject} {_CONTINUES}")
         raise
-    report.close()
-    return _outcome(kind, subject, last)
-
-
-def _outcome(kind: str, subject: str, last: Json) -> ExitCode:
     status, error = text(last, "status"), section(last, "error")
     # A rollback that was requested ends in `rolled_back`: without an error that is the success.
-    if status == "running" or (kind == "rollback" and status == "rolled_back" and not error):
+    is_good = status == "running" or (kind == "rollback" and status == "rolled_back" and not error)
+    view.close(is_good=is_good)
+    if is_good:
+        if not as_json:
+            _conclude(socket, last, subject, look, time.monotonic() - begun)
         return ExitCode.OK
-    reason = text(error, "message", text(last, "error_message", text(last, "message", "no reason given")))
-    code = text(error, "code", "")
-    # The agent's sentence continues after the reason, with what is seen to run.
-    report = text(last, "message", "")
-    reason = report if report.startswith(reason) else reason
-    undone = "; the previous version is running again" if status == "rolled_back" and "running" not in reason else ""
-    # A reason may say by itself what could not be done.
-    verb = "roll back" if kind == "rollback" else kind
-    said = reason if reason.startswith(f"cannot {verb} ") else f"cannot {verb} {subject}: {reason}"
-    err(f"{said}{f' ({code})' if code else ''}{undone}")
-    for line in texts(last, "logs")[-LOG_LINES:]:
-        err(f"  | {printable(line, keep=chr(9))}")
-    found = of_error(code)
+    show_failure(kind, subject, {**last, **_named(last)})
+    found = of_error(text(error, "code", ""))
     # The agent accepted the operation, so only "the engine is unavailable" is distinguished from a failure.
     return found if found is ExitCode.UNAVAILABLE else ExitCode.FAILED
 
 
-class _Plain:
-    """One line per change, for pipes and logs."""
-
-    def __init__(self) -> None:
-        self._before = ""
-
-    def show(self, event: Json) -> None:
-        line = _sentence(event)
-        if line != self._before:
-            out(line)
-        self._before = line
-
-    def close(self) -> None:
-        """No line is open."""
+_CONTINUES = "continues in the background; see `syntra-agent ps`"
 
 
-class _Line:
-    """One line that is overwritten, for a terminal; its last content stays."""
-
-    def __init__(self) -> None:
-        self._open = False
-
-    def show(self, event: Json) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        # CR and "erase in line" (ECMA-48 8.3.41). A line wider than the terminal could not be erased.
-        write(sys.stdout, f"\r\x1b[2K{_sentence(event)[:width]}")
-        self._open = True
-
-    def close(self) -> None:
-        if self._open:
-            write(sys.stdout, "\n")
-        self._open = False
+def _named(last: Json) -> dict[str, object]:
+    """The sentences of a report, with the name that the person typed in place of the service's id."""
+    error = section(last, "error")
+    message = text(last, "message", "")
+    return {
+        "message": as_typed(message),
+        **({"error": {**error, "message": as_typed(text(error, "message", ""))}} if text(error, "message", "") else {}),
+    }
 
 
-class _Json:
-    """Every event as one JSON line."""
+def _conclude(socket: Path, last: Json, subject: str, look: Look, secs: float) -> None:
+    """The last line: version, replicas, where it answers, and how long it took."""
+    service = _service(socket, text(last, "service_id", ""))
+    said, *notes = as_typed(text(last, "message", "done")).split("; ")
+    if notes:
+        out(wrapped(printable(f"note: {'; '.join(notes)}"), sys.stdout))
+    parts = [f"{subject} {image}" if (image := text(service, "image", "")) else subject, said]
+    parts += texts(service, "urls")[:2]
+    line = f"{printable(', '.join(parts))} in {seconds(secs)}"
+    if look.is_live:
+        sign, _, rest = wrapped(f"{look.done_sign} {line}", sys.stdout).partition(" ")
+        out(f"{look.paint(sign, GREEN)} {look.paint(rest, BOLD)}")
+    else:
+        out(stamped(f"100% {line}", datetime.now(UTC)))
 
-    def show(self, event: Json) -> None:
-        out_json(event)
 
-    def close(self) -> None:
-        """No line is open."""
-
-
-_LATE_PHASES = {"stop_old": "stopping", "cleanup": "finishing"}
-"""The contract has no status for these phases: `starting: stop …` would contradict itself."""
-
-
-def _sentence(event: Json) -> str:
-    percent = number(event, "progress_percent")
-    doing = text(event, "status")
-    if doing in ("starting", "health_checking"):
-        doing = _LATE_PHASES.get(text(event, "phase"), doing)
-    shown = f"{percent:3.0f}% " if percent is not None else ""
-    return printable(f"{shown}{doing}: {text(event, 'message', text(event, 'phase'))}")
+def _service(socket: Path, service_id: str) -> Json:
+    """What `ps` knows of the service; nothing when the agent cannot say: the operation itself ended well."""
+    try:
+        listed = rows(ask(socket, "list_services", {}), "services")
+    except CliError:
+        return {}
+    return next((one for one in listed if text(one, "service_id") == service_id), {})

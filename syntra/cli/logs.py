@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from datetime import UTC, datetime, timedelta
 
 from syntra.cli.agent_client import subscribe
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, count, socket_path
 from syntra.cli.reading import Json, rows, text
 from syntra.cli.services import find
+from syntra.cli.since import since
 from syntra.cli.terminal import err, out, out_json, printable
 
 IDLE_SECS = 60.0
@@ -22,8 +21,6 @@ LINE_KIB = 64
 """What the agent keeps of a line."""
 
 _COLOURS = (36, 33, 32, 35, 34, 31)
-_AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,20 +83,6 @@ class _Prefixes:
         prefix = f"{f'{self._name}-{number}':{width}}  | "
         # SGR of ECMA-48 8.3.117; the same replica has the same colour in every call.
         return f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{prefix}\x1b[0m" if self._has_colours else prefix
-
-
-def since(given: str) -> str:
-    """A time as the contract has it (RFC 3339), from one like it or from an age."""
-    ago = _AGO.fullmatch(given)
-    try:
-        if ago:
-            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        else:
-            moment = datetime.fromisoformat(given)
-        # A time without zone is the reader's own, as `date` prints it.
-        return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError):
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a time (15m, 2h, 1d, 2024-05-01T12:00:00Z)") from None
 
 
 def _shown(line: Json, *, timestamps: bool) -> str:

@@ -37,14 +37,22 @@ def _run(argv: list[str]) -> int:
         args = _parse(argv)
     except SystemExit as exc:  # argparse has printed help or usage
         return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
+    if (services := sys.modules.get("syntra.cli.services")) is not None:
+        services.forget_typed()
     try:
         return int(args.run(args))
     except CliError as exc:
-        terminal.err(str(exc))
+        terminal.err(_with_names(str(exc)))
         return exc.exit_code
     except AgentError as exc:
         terminal.err(str(exc))
         return of_error(exc.code)
+
+
+def _with_names(sentence: str) -> str:
+    """The sentence with services as the person typed them, if any was."""
+    services = sys.modules.get("syntra.cli.services")
+    return str(services.as_typed(sentence)) if services is not None else sentence
 
 
 def _run_telemetry(words: list[str]) -> int:

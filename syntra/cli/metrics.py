@@ -1,4 +1,4 @@
-"""`metrics`: the resource use of a service's containers."""
+"""`metrics`: the resource use of the containers of one service, or of all."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from syntra.cli.terminal import out_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, --json."""
-    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    parser.add_argument("service", metavar="SERVICE", nargs="?", help="only this one: name, project/name or id")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Query the agent and print."""
     socket = socket_path(args)
-    data = ask(socket, "metrics", {"service_id": find(socket, args.service)})
+    chosen = {"service_id": find(socket, args.service)} if args.service is not None else {}
+    data = ask(socket, "metrics", chosen)
     if args.json:
         out_json(data)
         return ExitCode.OK

@@ -19,12 +19,14 @@ SUMMARIES = {
     "scale": "change the number of replicas",
     "restart": "restart the replicas of a service, one after another",
     "stop": "stop a service; --remove also deletes it",
+    "deployments": "list the deployments of a service: when, which image, who asked, how each ended",
     "rollback": "roll back a service to an earlier deployment",
     "promote": "send all traffic to the canary",
     "abort": "remove the canary and return all traffic to the previous version",
-    "logs": "show the logs of a service, all replicas together",
+    "logs": "show the logs of services, all replicas together",
+    "events": "show what happened: deploys, health, exits, restarts, proxy, connection",
     "exec": "run a command in one container of a service",
-    "metrics": "show the CPU, memory, network and disk use of a service",
+    "metrics": "show the CPU, memory, network and disk use of services",
     "top": "show what services use now, live: CPU, memory, network, disk, requests, errors, log lines",
     "telemetry": "show the telemetry that services send: status, tail",
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
@@ -97,6 +99,14 @@ def load(name: str) -> Verb:
             from syntra.cli import abort
 
             return abort
+        case "deployments":
+            from syntra.cli import deployments
+
+            return deployments
+        case "events":
+            from syntra.cli import events
+
+            return events
         case "logs":
             from syntra.cli import logs
 

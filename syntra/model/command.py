@@ -238,6 +238,8 @@ class QueryKind(enum.Enum):
 
     STATUS = "status"
     LIST_SERVICES = "list_services"
+    LIST_DEPLOYMENTS = "list_deployments"
+    LIST_EVENTS = "list_events"
     METRICS = "metrics"
     TOP = "top"
     PLAN = "plan"
@@ -246,12 +248,20 @@ class QueryKind(enum.Enum):
 
 @frozen
 class Query:
-    """A question; `service_id` for metrics, `deployment` for a plan."""
+    """A question. `service_id` for metrics and events is optional: without it, they are of all services.
+
+    `deployment` is for a plan; `is_forced`: plan the deploy even if nothing changes by it. Events are the newest
+    `limit` with a number above `after`, at `since` (epoch seconds) or later.
+    """
 
     request_id: RequestId
     kind: QueryKind
     service_id: ServiceId | None = None
     deployment: Deployment | None = None
+    is_forced: bool = False
+    after: int = 0
+    since: float = 0.0
+    limit: int = 0
 
 
 @frozen

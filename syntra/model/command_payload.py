@@ -55,6 +55,7 @@ MAX_GRACE_SECS = 3600.0
 MAX_STREAM_SECS = 7 * 24 * 3600.0
 MAX_TERMINAL_SIZE = 65535
 MAX_TAIL = 100_000
+MAX_EVENTS = 1000
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 _EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
@@ -252,11 +253,31 @@ def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
         return Query(
             request_id=request_id,
             kind=kind,
-            service_id=_service(payload) if kind is QueryKind.METRICS else None,
+            service_id=_queried_service(kind, payload),
             deployment=parse_deployment(payload) if kind is QueryKind.PLAN else None,
+            is_forced=kind is QueryKind.PLAN and payload.boolean("force", default=False),
         )
 
     return parse
+
+
+def _events(request_id: RequestId, payload: Fields) -> Command:
+    since = _time(payload, "since")
+    return Query(
+        request_id=request_id,
+        kind=QueryKind.LIST_EVENTS,
+        service_id=_queried_service(QueryKind.LIST_EVENTS, payload),
+        after=payload.integer("after", default=0, low=0, high=2**62),
+        since=(parse_ns(since) or 0) / 1e9 if since else 0.0,
+        limit=payload.integer("limit", default=100, low=1, high=MAX_EVENTS),
+    )
+
+
+def _queried_service(kind: QueryKind, payload: Fields) -> ServiceId | None:
+    if kind is QueryKind.LIST_DEPLOYMENTS:
+        return _service(payload)
+    is_taken = kind in (QueryKind.METRICS, QueryKind.LIST_EVENTS)
+    return _service(payload) if is_taken and payload.has("service_id") else None
 
 
 def _proxy(action: ProxyAction) -> Callable[[RequestId, Fields], Command]:
@@ -313,6 +334,7 @@ def _time(payload: Fields, key: str) -> str | None:
 
 _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     **{kind.value: _query(kind) for kind in QueryKind},
+    QueryKind.LIST_EVENTS.value: _events,
     **{action.value: _proxy(action) for action in ProxyAction},
     "deploy": _deploy,
     "stop": _stop,

@@ -205,6 +205,9 @@ class Rollout(Protocol):
     def last_seen(self, step: Step) -> str:
         """What a step of the last plan that did not end saw last, for people; empty when it waits for nothing."""
 
+    def progress(self, step: Step) -> str:
+        """How far a step of the last plan is, for people, such as `2/3 healthy`; empty when there is nothing to say."""
+
     def at_fault(self, step: Step) -> ContainerId | None:
         """The container that a step of the last plan is about, to be kept when the step fails; None without one."""
 

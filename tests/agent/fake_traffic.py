@@ -41,6 +41,9 @@ class FakeTraffic:
         self.published -= set(containers)
         self.canary -= set(containers)
 
+    def open_connections(self, containers: Sequence[ContainerId]) -> int | None:
+        return None
+
     async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         return
 

@@ -79,7 +79,8 @@ Script = Callable[[Peer], None]
 
 
 class FakeAgent:
-    """Context manager. `scripts` by message type; `list_services` knows one service unless scripted.
+    """Context manager. `scripts` by message type; unless scripted, `list_services` knows one service, and `plan` finds
+    something to deploy.
 
     Connections are served one after another in a thread; each is closed when its script returns.
     """
@@ -87,7 +88,7 @@ class FakeAgent:
     def __init__(self, path: Path, **scripts: Script) -> None:
         self.path = path
         self.requests: list[dict[str, Any]] = []
-        self._scripts = {"list_services": list_services, **scripts}
+        self._scripts = {"list_services": list_services, "plan": plan, "list_deployments": no_deployments, **scripts}
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._serve, name="fake agent")
         self._failures: list[BaseException] = []
@@ -150,6 +151,16 @@ class Cli:
 def list_services(peer: Peer) -> None:
     """The one service."""
     peer.respond({"services": [SERVICE]})
+
+
+def plan(peer: Peer) -> None:
+    """Something is to be deployed."""
+    peer.respond({"service_id": peer.payload["service_id"], "action": "deploy", "changes": [], "steps": []})
+
+
+def no_deployments(peer: Peer) -> None:
+    """Nothing is recorded."""
+    peer.respond({"deployments": [], "rollback_to": None})
 
 
 def answering(data: Mapping[str, object]) -> Script:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import pytest
 from syntra.cli import exec as exec_verb
 from syntra.cli.exec_words import VALUED, split_exec
 from syntra.cli.options import add_common
+from syntra.cli.person import person
 from syntra.model.exec_frames import FrameKind, encoded, exited, failed
 from tests.cli.fake_agent import SERVICE, Cli, FakeAgent, Peer, Script, answering, attaching, deploying
 
@@ -492,24 +494,66 @@ def test_logs_cut_short_are_an_error(cli: Cli) -> None:
     assert "closed the connection" in err
 
 
-def test_plan_prints_steps_and_notes(cli: Cli, service_file: str) -> None:
-    data = {
-        "service_id": "svc_shop_api",
-        "strategy": "rolling",
-        "steps": [{"phase": "pull_image", "text": "pull registry.example/api:1"}, {"text": "create replica 0"}],
-        "notes": ["stop first, because the volume has one writer"],
-    }
-    with FakeAgent(cli.path, plan=answering(data)) as agent:
+PLANNED: dict[str, Any] = {
+    "service_id": "svc_shop_api",
+    "action": "deploy",
+    "strategy": "rolling",
+    "changes": [
+        {"setting": "image", "text": "image registry.example/api:1 → :2"},
+        {"setting": "env A", "text": "env A changed"},
+    ],
+    "steps": [{"phase": "pull_image", "text": "pull registry.example/api:1"}, {"text": "create replica 0"}],
+    "notes": ["stop first, because the volume has one writer"],
+}
+
+
+def test_plan_prints_changes_steps_and_notes(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, plan=answering(PLANNED)) as agent:
         code, out, _ = cli("plan", service_file)
-        assert json.loads(cli("plan", service_file, "--json")[1]) == data
+        assert json.loads(cli("plan", service_file, "--json")[1]) == PLANNED
         assert agent.last("plan")["service_id"] == "svc_shop_api"
-    assert code == 0
+        assert agent.last("plan")["force"] is False
+        # The same view, and nothing is deployed without a yes.
+        code, shown, err = cli("deploy", service_file, "--plan")
+    assert (code, err) == (0, "nothing was deployed; add --yes to deploy it\n")
+    assert shown == out
     assert out.splitlines() == [
         "api: rolling, 2 steps",
+        "  image registry.example/api:1 → :2",
+        "  env A changed",
         "  1. pull registry.example/api:1",
         "  2. create replica 0",
         "note: stop first, because the volume has one writer",
     ]
+
+
+def test_a_file_that_changes_nothing_is_not_deployed_unless_forced(cli: Cli, service_file: str) -> None:
+    unchanged = answering({"service_id": "svc_shop_api", "action": "none", "changes": [], "steps": []})
+    with FakeAgent(cli.path, plan=unchanged) as agent:
+        assert cli("plan", service_file)[1] == "api: no changes\n"
+        assert cli("deploy", service_file) == (0, "api: no changes; --force deploys it again\n", "")
+        assert json.loads(cli("deploy", service_file, "--json")[1])["status"] == "unchanged"
+        assert not [each for each in agent.requests if each["type"] == "deploy"]
+    cli.path.unlink()
+    with FakeAgent(cli.path, plan=answering(PLANNED), deploy=deploying(RUNNING)) as agent:
+        code, out, _ = cli("deploy", service_file, "--force")
+        assert agent.last("plan")["force"] is True
+    assert code == 0
+    assert out.startswith("api: image registry.example/api:1 → :2, env A changed\n")
+
+
+def test_a_changed_number_of_replicas_only_scales(cli: Cli, service_file: str) -> None:
+    data = {**PLANNED, "action": "scale", "replicas": 3, "changes": [{"setting": "replicas", "text": "replicas 2 → 3"}]}
+    with FakeAgent(cli.path, plan=answering(data), scale=deploying(RUNNING)) as agent:
+        assert cli("plan", service_file)[1].splitlines()[:2] == ["api: scale only, 2 steps", "  replicas 2 → 3"]
+        assert cli("deploy", service_file, "--plan", "--yes")[0] == 0
+        assert agent.last("scale") | {"request_id": ""} == {
+            "request_id": "",
+            "service_id": "svc_shop_api",
+            "replicas": 3,
+            "strategy": "rolling",
+            "requested_by": person(),
+        }
 
 
 PULLING = {"status": "pulling", "phase": "pull_image", "progress_percent": 10, "message": "pulling"}
@@ -523,22 +567,53 @@ FAILED = {
 }
 
 
+def unstamped(out: str) -> str:
+    """The lines without their times, and without how long it took."""
+    lines = [line.partition("Z ")[2] for line in out.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", line.partition("Z ")[0]) for line in out.splitlines())
+    return re.sub(r" in \d+\.\d s$", " in 0 s", "\n".join(lines))
+
+
 def test_deploy_in_a_pipe_prints_a_line_per_change_and_ends_well(cli: Cli, service_file: str) -> None:
-    with FakeAgent(cli.path, deploy=deploying(PULLING, PULLING, RUNNING)) as agent:
-        assert cli("deploy", service_file) == (0, " 10% pulling: pulling\n100% running: 2 replicas serve\n", "")
+    service = {**SERVICE, "urls": ["https://api.example"]}
+    known = answering({"services": [service]})
+    with FakeAgent(cli.path, deploy=deploying(PULLING, PULLING, RUNNING), list_services=known) as agent:
+        code, out, err = cli("deploy", service_file)
+    assert (code, err) == (0, "")
+    last = "100% api registry.example/api:1, 2 replicas serve, https://api.example in 0 s"
+    assert unstamped(out) == f" 10% pulling: pulling\n{last}"
     sent = agent.last("deploy")
     assert sent["service_id"] == "svc_shop_api"
     assert sent["image"] == {"registry": "registry.example", "repository": "api", "tag": "1"}
     assert "registry_auth" not in sent
 
 
+def test_how_far_a_step_is_is_said_and_percentages_only_rise(cli: Cli, service_file: str) -> None:
+    far = {**PULLING, "detail": "2/3 layers", "progress_percent": 30}
+    back = {"status": "creating", "message": "create replica 1", "progress_percent": 5}
+    with FakeAgent(cli.path, deploy=deploying(PULLING, far, back, RUNNING)):
+        out = unstamped(cli("deploy", service_file)[1])
+    assert out.splitlines()[:3] == [
+        " 10% pulling: pulling",
+        " 30% pulling: pulling, 2/3 layers",
+        " 30% creating: create replica 1",
+    ]
+
+
+def test_a_deploy_is_not_waited_for_when_it_is_detached(cli: Cli, service_file: str) -> None:
+    with FakeAgent(cli.path, deploy=deploying(PULLING, RUNNING)) as agent:
+        code, out, err = cli("deploy", service_file, "--detach", "--timeout", "20")
+        assert agent.last("deploy")["timeout_seconds"] == 20
+        assert json.loads(cli("deploy", service_file, "-d", "--json")[1])["accepted"] is True
+    assert (code, out, err) == (0, "the deploy of api continues in the background; see `syntra-agent ps`\n", "")
+
+
 def test_the_last_phases_are_called_what_they_are(cli: Cli, service_file: str) -> None:
     stopping = {"status": "starting", "phase": "stop_old", "message": "stop old", "progress_percent": 80}
     commit = {"status": "health_checking", "phase": "cleanup", "message": "commit", "progress_percent": 90}
     with FakeAgent(cli.path, deploy=deploying(stopping, commit, RUNNING)):
-        assert cli("deploy", service_file)[1].startswith(
-            " 80% stopping: stop old\n 90% finishing: commit\n100% running"
-        )
+        out = unstamped(cli("deploy", service_file)[1])
+    assert out.startswith(" 80% stopping: stop old\n 90% finishing: commit\n100% api")
 
 
 def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> None:
@@ -548,15 +623,30 @@ def test_deploy_json_prints_one_event_per_line(cli: Cli, service_file: str) -> N
     assert [json.loads(line)["status"] for line in out.splitlines()] == ["pulling", "running"]
 
 
-def test_a_failed_deploy_says_why_with_the_last_lines(cli: Cli, service_file: str) -> None:
+def test_a_failed_deploy_says_why_once_with_the_last_lines_and_what_to_type(cli: Cli, service_file: str) -> None:
     with FakeAgent(cli.path, deploy=deploying(PULLING, FAILED)):
         code, out, err = cli("deploy", service_file)
     assert code == 1
     lines = err.splitlines()
     assert lines[0] == "cannot deploy api: GET /health answered 500 (HEALTH_CHECK_FAILED)"
     assert lines[1] == "  | line 10\\x1b[2J"
-    assert len(lines) == 21
-    assert "failed: failed" in out
+    assert lines[21:] == ["next: syntra-agent status api"]
+    assert "GET /health" not in out
+
+
+def test_a_reason_is_without_the_page_of_a_web_server_and_names_the_service_as_typed(
+    cli: Cli, service_file: str
+) -> None:
+    page = "<!DOCTYPE html>\n<html><style>p{}</style><body><h1>502 Bad Gateway</h1>\x1b[31m</body></html>"
+    kept = "; the failed container is kept for a day: see `syntra-agent logs api --deployment dep_1`"
+    message = f"cannot pull api of svc_shop_api: {page}"
+    failed = {"status": "failed", "message": f"{message}{kept}", "error": {"code": "X", "message": message}}
+    with FakeAgent(cli.path, deploy=deploying(failed)):
+        err = cli("deploy", service_file)[2]
+    assert err == (
+        "cannot deploy api: cannot pull api of api: 502 Bad Gateway (X)\n"
+        "next: syntra-agent logs api --deployment dep_1\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -610,16 +700,34 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_deploy_on_a_terminal_writes_over_one_line(
+def test_deploy_in_a_terminal_has_a_line_for_each_step_with_its_time(
     cli: Cli, service_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", terminal := Terminal())
-    with FakeAgent(cli.path, deploy=deploying(PULLING, {**RUNNING, "message": "x" * 50})):
+    long = {"status": "creating", "message": "create " + "x" * 50}
+    far = {**PULLING, "detail": "1/3 layers, 1.0 of 3.0 MB"}
+    with FakeAgent(cli.path, deploy=deploying(PULLING, far, long, RUNNING)):
         assert cli("deploy", service_file)[0] == 0
-    assert terminal.getvalue() == f"\r\x1b[2K 10% pulling: pulli\r\x1b[2K100% running: {'x' * 5}\n".replace(
-        " 10% pulling: pulli", " 10% pulling: pulling"[:19]
-    )
+    drawn = terminal.getvalue().replace("\n", "\r").split("\r")
+    assert all(len(line.removeprefix("\x1b[2K")) < 40 for line in drawn), drawn
+    shown = [re.sub(r"\d+\.\d s", "0 s", line.rpartition("\x1b[2K")[2]) for line in terminal.getvalue().split("\n")]
+    assert shown[0] == "+ pulling  0 s"
+    assert re.fullmatch(r"\+ create x+…  0 s", shown[1])
+    assert " ".join(shown[2:]).split() == [
+        "+",
+        "api",
+        "registry.example/api:1,",
+        "2",
+        "replicas",
+        "serve",
+        "in",
+        "0",
+        "s",
+    ]
+    assert any("1/3 layers, 1.0" in line for line in drawn)
 
 
 def test_the_registry_password_comes_from_stdin_or_the_environment(
@@ -670,6 +778,77 @@ def test_rollback_succeeds_when_it_ends_where_it_was_meant_to(script: Script, co
         assert "target_deployment_id" not in agent.last("rollback")
         assert cli("rollback", "api", "dep_0")[0] == code
         assert agent.last("rollback")["target_deployment_id"] == "dep_0"
+
+
+DEPLOYMENTS: dict[str, Any] = {
+    "rollback_to": "dep_1",
+    "deployments": [
+        {
+            "deployment_id": "dep_2",
+            "kind": "deploy",
+            "image": "api:2",
+            "asked_by": "ada",
+            "seconds_ago": 65.0,
+            "took_seconds": 2.1,
+            "outcome": "running",
+            "is_current": True,
+            "version": "b",
+        },
+        {"deployment_id": "dep_x", "image": "api:9", "outcome": "failed", "reason": "svc_shop_api: no\x1b[0m"},
+        {"deployment_id": "dep_1", "kind": "deploy", "image": "api:1", "outcome": "running", "version": "a"},
+        {"deployment_id": "dep_0", "kind": "deploy", "image": "api:2", "outcome": "running", "version": "b"},
+    ],
+}
+
+
+def test_deployments_are_listed_with_how_each_ended(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_deployments=answering(DEPLOYMENTS)) as agent:
+        code, out, _ = cli("deployments", "api", "-v")
+        assert json.loads(cli("deployments", "api", "--json")[1]) == DEPLOYMENTS
+        assert agent.last("list_deployments")["service_id"] == "svc_shop_api"
+    lines = [re.split(r"  +", line.strip()) for line in out.splitlines()]
+    assert code == 0
+    assert lines[0] == ["ID", "WHEN", "KIND", "IMAGE", "ASKED BY", "ENDED", "TOOK"]
+    assert lines[1] == ["dep_2 *", "1m 5s ago", "deploy", "api:2", "ada", "succeeded", "2.1 s"]
+    assert lines[2] == ["dep_x", "-", "-", "api:9", "-", "failed", "-"]
+    assert out.splitlines()[-1] == "dep_x: api: no"
+
+
+def test_rollback_says_from_which_version_to_which_and_refuses_the_same(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_deployments=answering(DEPLOYMENTS), rollback=deploying(RUNNING)) as agent:
+        code, out, _ = cli("rollback", "api")
+        assert code == 0
+        assert out.startswith("api: from api:2 (dep_2, 1m 5s ago) to api:1 (dep_1, -)\n")
+        assert cli("rollback", "api", "--to", "dep_1")[0] == 0
+        assert agent.last("rollback")["target_deployment_id"] == "dep_1"
+        assert agent.last("rollback")["requested_by"] == person()
+        done = len(agent.requests)
+        for same, word in (("dep_2", "it runs this deployment"), ("dep_0", "is the same version as the one that runs")):
+            code, _, err = cli("rollback", "api", "--to", same)
+            assert code == 1 and word in err and "syntra-agent deployments api" in err
+        assert not [each for each in agent.requests[done:] if each["type"] == "rollback"]
+
+
+def test_events_are_lines_with_their_times(cli: Cli) -> None:
+    event = {
+        "seq": 7,
+        "at": "2026-01-02T03:04:05.000Z",
+        "kind": "health",
+        "service_name": "api",
+        "text": "is\x1b[1m up",
+    }
+    with FakeAgent(cli.path, list_events=answering({"events": [event]})) as agent:
+        assert cli("events")[:2] == (0, "2026-01-02T03:04:05.000Z health     api: is\\x1b[1m up\n")
+        assert json.loads(cli("events", "api", "--json", "--tail", "5")[1]) == event
+        assert agent.last("list_events")["limit"] == 5
+        assert agent.last("list_events")["service_id"] == "svc_shop_api"
+        assert "\x1b[2m2026" in cli("events", "--color", "always")[1]
+
+
+def test_metrics_without_a_service_are_of_all(cli: Cli) -> None:
+    with FakeAgent(cli.path, metrics=answering({"containers": []})) as agent:
+        assert cli("metrics") == (0, "no running containers\n", "")
+        assert "service_id" not in agent.last("metrics")
 
 
 def test_standard_input_is_either_the_service_file_or_the_password(cli: Cli) -> None:

@@ -65,7 +65,7 @@ def test_a_failed_first_deploy_is_there_to_be_looked_at_until_it_is_removed(stag
     failed = service["failed"]
     deployment = failed["deployment_id"]
     assert "exited with code 3" in said and "see its log" in said
-    assert f"see `syntra-agent logs web --deployment {deployment}`" in said
+    assert said.endswith(f"next: syntra-agent logs web --deployment {deployment}\n")
     assert (service["status"], failed["state"], failed["exit_code"]) == ("failed", "failed", 3)
     assert "exited with code 3" in failed["reason"]
     [container] = [api("GET", f"/containers/{item['Id']}/json") for item in stage.containers()]

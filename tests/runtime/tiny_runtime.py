@@ -319,3 +319,6 @@ class TinyRollout:
 
     def last_seen(self, step: Step) -> str:
         return ""
+
+    def progress(self, step: Step) -> str:
+        return ""

@@ -135,6 +135,13 @@ class AlertWatch:
             if not end.signal:
                 self._loops.exited(_now(), end.container_id, end.exit_code)
         self._loops.keep({replica.container_id for replica in view.replicas})
+        for end, crash in crashes:
+            self._journal.events.note("exit", _exit_text(end, crash), service_id=end.service_id, is_bad=True)
+        for replica in view.replicas:
+            if replica.is_up and replica.restart_count > self._before.get(replica.container_id, replica.restart_count):
+                text = f"replica {replica.index} was started again ({replica.restart_count} restarts)"
+                self._journal.events.note("restart", text, service_id=replica.service_id)
+        await self._journal.events.flush()
         self._waiting.clear()
         self._is_gap = False
         self._before = {r.container_id: r.restart_count for r in view.replicas if r.is_up}
@@ -272,3 +279,12 @@ class AlertWatch:
         if key not in indexes and len(indexes) >= row.replicas and not self._is_busy(service_id):
             return "the service has no such replica any more"
         return None
+
+
+def _exit_text(end: ContainerExit, crash: Crash) -> str:
+    if crash.oom_killed:
+        return f"replica {end.index} was killed: out of memory"
+    if crash.signal:
+        return f"replica {end.index} was ended from outside the agent with {crash.signal}"
+    code = "" if crash.exit_code is None else f" with code {crash.exit_code}"
+    return f"replica {end.index} exited{code}"

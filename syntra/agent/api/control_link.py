@@ -86,15 +86,17 @@ class ControlLink:
         on_telemetry_ack: Callable[[TelemetryAck], None] = lambda ack: None,
         on_change: Callable[[], None] = lambda: None,
         about_update: Callable[[], Mapping[str, Json]] = dict,
+        note: Callable[[str, str], object] = lambda kind, text: None,
     ) -> None:
         """`door` translates frames; `health_results` returns the probe results since its last call.
 
         `extensions` are the extensions of the contract that hello offers; `features` tells which of them the control
         plane uses. `on_telemetry_ack` gets its answers to batches of telemetry, `on_change` is called when
         `is_connected` or what the control plane asks for may have changed; neither may block. `about_update` is
-        how the last update of the agent ended, for hello; empty when there was none.
+        how the last update of the agent ended, for hello; empty when there was none. `note` gets events.
         """
         assert settings.control_plane is not None, "cannot happen because only an agent with one makes a link"
+        self._note = note
         self._identity = identity
         self._runtime = runtime
         self._views = views
@@ -301,6 +303,7 @@ class ControlLink:
 
     def _ready(self, ack: HelloAck) -> None:
         log.info("control plane accepted the agent", extra={"server_name": ack.server_name, "org_id": ack.org_id})
+        self._note("connection", "connected to the control plane")
         for problem in ack.problems:
             log.warning("part of hello_ack is invalid", extra={"reason": problem})
         self._agreed = ack.features & self._extensions
@@ -323,6 +326,7 @@ class ControlLink:
 
     def _lost(self, reason: str) -> None:
         log.info("control plane disconnected", extra={"reason": reason})
+        self._note("connection", f"disconnected from the control plane: {reason}")
         self._agreed = frozenset()
         self._certificate.lost()
         self._on_change()

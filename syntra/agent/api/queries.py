@@ -10,20 +10,17 @@ from pathlib import Path
 
 from syntra import __version__
 from syntra.agent.api.failed_deployments import FailedDeployments
+from syntra.agent.api.history import History
+from syntra.agent.api.plans import Plans
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.api.top import Top
 from syntra.agent.figures.sampler import Sampler
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import LOCAL
-from syntra.agent.operations.context import PlanContext
-from syntra.agent.operations.job import Job
 from syntra.agent.operations.name_claims import NameClaims
-from syntra.agent.operations.targets import check_unchanged
-from syntra.model.command import Deploy, Query, QueryKind
+from syntra.model.command import Query, QueryKind
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
-from syntra.model.ids import RequestId, ServiceId
-from syntra.model.spec import Deployment
+from syntra.model.ids import ServiceId
 from syntra.model.status import Figures
 from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.runtime import Runtime, RuntimeInfo
@@ -77,7 +74,8 @@ class Queries:
         self._control_plane = control_plane
         self._alerts = alerts
         self._warnings = warnings
-        self._names = names
+        self._history = History(journal)
+        self._plans = Plans(journal, runtime, names)
         self._telemetry = telemetry
         self._update = update
         self._top = Top(views, sampler, telemetry, HostMeter(identity.data_dir))
@@ -91,15 +89,19 @@ class Queries:
             case QueryKind.LIST_SERVICES:
                 return {"services": await self._services()}
             case QueryKind.METRICS:
-                assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._metrics(query.service_id)
+            case QueryKind.LIST_DEPLOYMENTS:
+                assert query.service_id is not None, "cannot happen because the parser asks for it"
+                return await self._history.deployments(query.service_id)
+            case QueryKind.LIST_EVENTS:
+                return await self._history.events(query)
             case QueryKind.TOP:
                 return await self._top.answer()
             case QueryKind.TELEMETRY:
                 return {**await self._telemetry()}
             case QueryKind.PLAN:
                 assert query.deployment is not None, "cannot happen because the parser asks for it"
-                return await self._plan(query.deployment)
+                return await self._plans.plan(query.deployment, is_forced=query.is_forced)
 
     async def _status(self) -> dict[str, Json]:
         runtime: dict[str, Json]
@@ -166,34 +168,16 @@ class Queries:
             services.append({**listed(view, sample), "failed": one.shown() if one else None})
         return [*services, *(one.listed() for _, one in sorted(failed.items()))]
 
-    async def _metrics(self, service_id: ServiceId) -> dict[str, Json]:
+    async def _metrics(self, service_id: ServiceId | None) -> dict[str, Json]:
         replicas = sorted(
-            await self._runtime.observe(service_id), key=lambda replica: (replica.index, replica.created_ns)
+            await self._runtime.observe(service_id),
+            key=lambda replica: (replica.service_id, replica.index, replica.created_ns),
         )
-        if not replicas:
+        if not replicas and service_id is not None:
             raise RequestError("SERVICE_NOT_FOUND", f"cannot measure {service_id}: it has no container")
         sample = await self._sampler.with_rates()
         found = [figures for replica in replicas if (figures := sample.figures(replica.container_id)) is not None]
         return {"service_id": service_id, "containers": [figures_payload(figures) for figures in found]}
-
-    async def _plan(self, deployment: Deployment) -> dict[str, Json]:
-        spec = deployment.spec
-        await check_unchanged(deployment, self._journal)
-        await self._names.check(spec)
-        await self._runtime.check(deployment, reserve=False)
-        command = Deploy(request_id=RequestId("plan"), deployment=deployment, auth=None)
-        job = Job(command=command, kind="plan", origin=LOCAL, deployment=deployment, replicas=spec.replicas)
-        rollout = self._runtime.rollout(PlanContext(job, self._journal))
-        observed = await rollout.observe()
-        job.prior = rollout.prior(observed)
-        planned = rollout.plan(observed)
-        return {
-            "service_id": spec.service_id,
-            "deployment_id": deployment.deployment_id,
-            "strategy": deployment.strategy.value,
-            "steps": [{"phase": step.phase.value, "text": str(step)} for step in planned.steps],
-            "notes": [*planned.notes, *await self._runtime.obstacles(deployment)],
-        }
 
 
 def figures_payload(figures: Figures) -> dict[str, Json]:

@@ -44,6 +44,7 @@ class ServiceView:
     health: dict[ContainerId, Health]
     loops: dict[ContainerId, CrashLoop] = field(default_factory=dict)
     """The crash loops of replicas that should run."""
+    scheme: str = "http"
 
     @property
     def desired(self) -> int | None:
@@ -51,6 +52,16 @@ class ServiceView:
         if self.row is None:
             return None
         return 0 if self.row.stopped else self.row.replicas
+
+    @property
+    def urls(self) -> list[str]:
+        """Where people reach the service: behind the proxy by its domains, else on its published port."""
+        spec = self.deployment.spec if self.deployment else None
+        if spec is None:
+            return []
+        path = spec.routing.path_prefix or ""
+        found = [f"{self.scheme}://{domain}{path}" for domain in spec.domains]
+        return found or ([f"http://localhost:{spec.host_port}"] if spec.host_port else [])
 
     @property
     def up(self) -> int:
@@ -107,9 +118,14 @@ class ServiceViews:
         *,
         prober: Prober | None = None,
         crash_loop: Callable[[ContainerId], CrashLoop | None] = lambda _: None,
+        scheme: str = "http",
     ) -> None:
-        """Without `prober`, unknown health stays unknown. `crash_loop` knows the containers that crash repeatedly."""
+        """Without `prober`, unknown health stays unknown. `crash_loop` knows the containers that crash repeatedly.
+
+        `scheme` is that of the addresses behind the proxy.
+        """
         self._crash_loop = crash_loop
+        self._scheme = scheme
         self._journal = journal
         self._runtime = runtime
         self._readiness = readiness
@@ -139,6 +155,7 @@ class ServiceViews:
             replicas=tuple(sorted(replicas, key=lambda replica: (replica.index, replica.created_ns))),
             health={replica.container_id: self._health_of(replica) for replica in replicas},
             loops={} if current is None or current.row.stopped else self._loops(replicas),
+            scheme=self._scheme,
         )
 
     def _loops(self, replicas: Sequence[Replica]) -> dict[ContainerId, CrashLoop]:
@@ -211,6 +228,7 @@ def listed(view: ServiceView, sample: Sample) -> dict[str, Json]:
         "restarts": sum(replica.restart_count for replica in view.replicas),
         "containers": [container_status(view, one, sample.figures(one.container_id)) for one in view.replicas],
         "domains": list(spec.domains) if spec else [],
+        "urls": [*view.urls],
     }
 
 

@@ -69,6 +69,8 @@ class HealthGate:
         self._passed: dict[ContainerId, int | None] = {}
         # The last failed probe of each container that was awaited last.
         self._failed_probes: dict[ContainerId, str] = {}
+        # Whether each container became healthy since it was awaited last.
+        self._awaited: dict[ContainerId, bool] = {}
 
     def has_passed(self, container: Container) -> bool:
         """Whether the container became healthy after its last start."""
@@ -78,12 +80,22 @@ class HealthGate:
         """Return when all are healthy. Raises StepFailed for the first that fails. Safe to cancel."""
         for container_id in containers:
             self._failed_probes.pop(container_id, None)
+            self._await(container_id)
         try:
             async with asyncio.TaskGroup() as group:
                 for container_id in containers:
                     group.create_task(self._wait_for(container_id, spec), name=f"health of {container_id[:12]}")
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
+
+    def passed(self, container_id: ContainerId) -> bool | None:
+        """Whether it became healthy since it was awaited last; None when it never was."""
+        return self._awaited.get(container_id)
+
+    def _await(self, container_id: ContainerId) -> None:
+        self._awaited[container_id] = False
+        if len(self._awaited) > MOST_PASSED:
+            del self._awaited[next(iter(self._awaited))]
 
     def last_probe(self, containers: Sequence[ContainerId]) -> str:
         """The last failed probe of one of the containers in the last wait; empty when none failed."""
@@ -127,6 +139,7 @@ class HealthGate:
                 raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
             if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
                 self._passed[container_id] = replica.started_ns
+                self._awaited[container_id] = True
                 if len(self._passed) > MOST_PASSED:
                     del self._passed[next(iter(self._passed))]
                 return

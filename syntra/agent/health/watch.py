@@ -49,6 +49,7 @@ class HealthWatch:
         self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom(), prober=prober)
         self._overrides: Mapping[ServiceId, HealthChange] = {}
         self._services: dict[ContainerId, ServiceId] = {}
+        self._numbers: dict[ContainerId, int] = {}
         self._details: dict[ContainerId, str] = {}
         self._results = HealthResults()
 
@@ -121,6 +122,7 @@ class HealthWatch:
         specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
         found = []
         services: dict[ContainerId, ServiceId] = {}
+        numbers: dict[ContainerId, int] = {}
         for replica in await self._engine.observe():
             if replica.service_id not in current:
                 continue
@@ -138,7 +140,8 @@ class HealthWatch:
             if target is not None:
                 found.append(target)
                 services[replica.container_id] = replica.service_id
-        self._services = services
+                numbers[replica.container_id] = replica.index
+        self._services, self._numbers = services, numbers
         self._details = {known: detail for known, detail in self._details.items() if known in services}
         return found
 
@@ -170,6 +173,14 @@ class HealthWatch:
                 "health": transition.after.value,
                 "reason": transition.reason or result.detail,
             },
+        )
+        after = transition.after.value
+        text = f"replica {self._numbers.get(container_id, '?')} is {after}"
+        self._journal.events.note(
+            "health",
+            text if transition.after is Health.HEALTHY else f"{text}: {transition.reason or result.detail}",
+            service_id=self._services.get(container_id, ServiceId("")),
+            is_bad=transition.after is Health.UNHEALTHY,
         )
         self._changes.announce()
 

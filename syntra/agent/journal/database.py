@@ -67,6 +67,11 @@ _ADDED = """
 CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS episodes (
     kind TEXT NOT NULL, key TEXT NOT NULL, episode BLOB NOT NULL, PRIMARY KEY (kind, key));
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, service_id TEXT NOT NULL, event BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS history (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, service_id TEXT NOT NULL, deployment_id TEXT NOT NULL,
+    record BLOB NOT NULL);
 """
 _ADDED_COLUMNS = (
     ("operations", "stage", "INTEGER NOT NULL DEFAULT 0"),

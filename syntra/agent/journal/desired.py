@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from syntra.agent.journal.database import JournalAccess, JournalError
+from syntra.agent.journal.events import forget_history
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import CurrentService, ServiceRow, service_row
 from syntra.model.fields import Fields, Json
@@ -160,6 +161,7 @@ class DesiredState:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
             connection.execute("DELETE FROM health_changes WHERE service_id = ?", (service_id,))
+            forget_history(connection, service_id)
             connection.execute(
                 "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "
                 "FROM operations o JOIN commands c USING (request_id) "

@@ -17,6 +17,7 @@ from syntra.agent.journal.canary import CanaryRows
 from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.desired import DesiredState, put_service
 from syntra.agent.journal.episodes import EpisodeStore
+from syntra.agent.journal.events import EventRows
 from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
@@ -42,6 +43,7 @@ class Journal(DesiredState):
         self.canary = CanaryRows(database, outbox)
         self.health_changes = HealthChanges(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
+        self.events = EventRows(database)
         self._accepted = 0
         # Bytes of answers since the budget was last checked.
         self._added = 0
@@ -268,6 +270,15 @@ class Journal(DesiredState):
             ]
 
         return await self._database.transact(read)
+
+    async def is_busy(self, service_id: ServiceId) -> bool:
+        """Whether an operation of the service waits or is under way."""
+        return await self._database.transact(
+            lambda connection: (
+                connection.execute("SELECT 1 FROM operations WHERE service_id = ?", (service_id,)).fetchone()
+                is not None
+            )
+        )
 
     async def interrupted(self) -> list[tuple[RequestId, str, str]]:
         """Commands without an operation (exec) that have no answer: id, kind, origin."""

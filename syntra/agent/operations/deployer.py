@@ -36,6 +36,8 @@ from syntra.utils.redact import Redactor, is_secret_name
 
 log = logging.getLogger(__name__)
 
+MAX_NAME_CHARS = 100
+
 # A control plane gives up on a command after 30 s: answer before that.
 ANSWER_WITHIN_SECS = 20.0
 JOURNAL_RETRY_SECS = 1.0
@@ -101,6 +103,7 @@ class Deployer:
             await self._runtime.check(dataclasses.replace(job.deployment, strategy=Strategy.ROLLING))
 
     async def _accept(self, command: Operation, job: Job, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
+        job.requested_by = requested_by(payload)
         response = success(command.request_id, {"accepted": True, "deployment_id": job.deployment_id})
         acknowledgement = response if job.reports_deployment else None
         journal = self._removal_journal if isinstance(command, Stop) else self._journal
@@ -244,6 +247,7 @@ class Deployer:
             await self._report_refused(job, gone)
             return None
         job.phase = OperationPhase(row.phase)
+        job.requested_by = requested_by(row.payload)
         job.prior = row.prior
         job.begun_at = row.begun_at
         job.reason = row.reason
@@ -376,6 +380,12 @@ def _stored_payload(command: Operation, job: Job, payload: Mapping[str, Json]) -
         # Store the target: after the commit, "the previous deployment" is another one.
         kept["target_deployment_id"] = job.deployment_id
     return kept
+
+
+def requested_by(payload: Mapping[str, Json]) -> str:
+    """The person who asked for an operation, as the payload says; empty where it does not."""
+    given = payload.get("requested_by")
+    return given[:MAX_NAME_CHARS] if isinstance(given, str) else ""
 
 
 def _log_fields(job: Job, reason: Exception) -> dict[str, str]:

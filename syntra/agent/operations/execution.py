@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from syntra.agent.changes import Changes
 from syntra.agent.journal.journal import Journal
 from syntra.agent.journal.rows import ServiceRow
+from syntra.agent.messages import LOCAL
 from syntra.agent.operations.canary import CanaryHolds, CanaryTools
 from syntra.agent.operations.context import JobContext
 from syntra.agent.operations.engine_away import until_back, why_away
@@ -299,7 +300,11 @@ class Execution:
                 await alongside(self._rollout.perform(step, deadline.at), self._progress.pump())
             case _:
                 begun = _now()
-                await self._rollout.perform(step, deadline.at)
+                work = self._rollout.perform(step, deadline.at)
+                if self._job.reports_deployment and self._job.origin == LOCAL:
+                    await alongside(work, self._progress.tell(lambda: self._rollout.progress(step)))
+                else:
+                    await work
                 if step.phase is Phase.STOP_OLD and self._job.phase is OperationPhase.COMMITTED:
                     # An old replica may take all of its grace, however long; removing it is still to come.
                     deadline.at += _now() - begun

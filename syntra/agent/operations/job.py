@@ -61,6 +61,8 @@ class Job:
     begun_at: float | None = None
     # The failure to report, as JSON, when a rollback has begun.
     reason: str = ""
+    # The person who asked, as the command says; empty where it does not.
+    requested_by: str = ""
     # The container whose failure ended the operation, when a rollback has begun.
     at_fault: ContainerId | None = None
     # Whether the command has its `command_response`.

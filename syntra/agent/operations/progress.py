@@ -5,13 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
+from sqlite3 import Connection
 
 from syntra.agent.alerts.ledger import AlertLedger, Draft
+from syntra.agent.journal.events import EndedDeployment, Event
 from syntra.agent.journal.journal import Journal
-from syntra.agent.messages import Progress, Reports, deploy_status, for_control_plane, refusal, success
-from syntra.agent.operations.job import Interruption, Job
+from syntra.agent.messages import (
+    CONTROL_PLANE,
+    LOCAL,
+    Progress,
+    Reports,
+    deploy_status,
+    for_control_plane,
+    refusal,
+    success,
+)
+from syntra.agent.operations.job import Interruption, Job, OperationPhase
 from syntra.health.episodes import AlertEvent, AlertKind, Subject
 from syntra.model.command import Restart, Rollback, Scale, Stop
 from syntra.model.fields import Json
@@ -24,6 +35,12 @@ log = logging.getLogger(__name__)
 
 # A pull can report a hundred times a second; once a second is enough to show progress.
 PULL_REPORT_SECS = 1.0
+# A local client shows how far a step is while it waits.
+STEP_REPORT_SECS = 0.25
+
+
+_ASKED_BY = {LOCAL: "local user", CONTROL_PLANE: "control plane"}
+_PAST = {"stop": "stopped", "restart": "restarted"}
 
 
 @frozen
@@ -51,6 +68,7 @@ class ProgressReporter:
         self._percent = 0
         self._remarks: list[str] = []
         self._pull: tuple[int, str] | None = None
+        self._message_now = ""
 
     def began(self) -> list[str]:
         """The messages for the job's start."""
@@ -72,13 +90,26 @@ class ProgressReporter:
                 # A pull is the first of several steps; it counts for the first third of the progress.
                 percent, text = self._pull[0] // 3, self._pull[1]
                 self._pull = None
-                for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text):
+                for message in self._status(DeployState.PULLING, Phase.PULL_IMAGE, percent, text, detail=text):
                     await self._journal.outbox.add(message)
                 self.notify()
 
+    async def tell(self, how_far: Callable[[], str]) -> None:
+        """Tell local clients how far the step is, whenever that changes, until cancelled."""
+        told = ""
+        while True:
+            await asyncio.sleep(STEP_REPORT_SECS)
+            detail = how_far()
+            if detail and detail != told:
+                told = detail
+                status = self._progress(self._state, self._phase, self._percent, self._message_now, detail=detail)
+                # Not for the control plane: each of its messages is stored until it is read.
+                self._reports.notify(self._job.command.request_id, "deploy_status", deploy_status(status))
+
     async def holding(self, sentence: str) -> None:
         """Report that a canary is held; the sentence says for how long."""
-        for message in self._status(DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK, self._percent, sentence):
+        state, phase = DeployState.HEALTH_CHECKING, Phase.HEALTH_CHECK
+        for message in self._status(state, phase, self._percent, sentence, detail=sentence):
             await self._journal.outbox.add(message)
         self.notify()
 
@@ -114,6 +145,14 @@ class ProgressReporter:
             response = self._refused(failure) if failure else self._done(outcome)
             if not job.answered:
                 messages += self._message("command_response", response)
+        noted = self._noted(outcome)
+
+        def also(connection: Connection) -> None:
+            draft.write(connection)
+            self._journal.events.write(connection, [noted])
+            if job.brings_deployment:
+                self._journal.events.write_ended(connection, self._ended(outcome))
+
         async with self._ledger.changing() as draft:
             draft.announce(self._alerts(draft, failure), {"request_id": job.command.request_id})
             await self._journal.finish(
@@ -121,7 +160,7 @@ class ProgressReporter:
                 response=response,
                 report=report,
                 messages=[*messages, *draft.messages],
-                also=draft.write,
+                also=also,
             )
         self.notify()
         log.log(
@@ -137,6 +176,51 @@ class ProgressReporter:
                 "seconds": round(time.time() - (job.begun_at or time.time()), 3),
             },
         )
+
+    def _noted(self, outcome: Outcome) -> Event:
+        job, failure = self._job, outcome.failure
+        name = job.deployment.spec.service_name if job.deployment else ""
+        if failure is not None:
+            text = f"{job.kind} failed: {failure.message}"
+        elif job.reports_deployment:
+            text = _done_sentence(job, outcome.running)
+        else:
+            text = "removed" if isinstance(job.command, Stop) and job.command.remove else _PAST.get(job.kind, job.kind)
+        by = f", asked by {job.requested_by or _ASKED_BY.get(job.origin, job.origin)}"
+        secs = time.time() - (job.begun_at or time.time())
+        return Event(
+            kind=job.kind,
+            text=f"{text} (took {secs:.1f} s{by})",
+            at=time.time(),
+            service_id=job.service_id,
+            name=name,
+            is_bad=failure is not None,
+        )
+
+    def _ended(self, outcome: Outcome) -> EndedDeployment:
+        job, failure = self._job, outcome.failure
+        now = time.time()
+        return EndedDeployment(
+            service_id=job.service_id,
+            deployment_id=job.deployment_id,
+            kind=job.kind,
+            image=str(job.deployment.spec.image) if job.deployment else "",
+            asked_by=job.requested_by or _ASKED_BY.get(job.origin, job.origin),
+            began=job.begun_at or now,
+            ended=now,
+            outcome=self._end_state(outcome).value,
+            reason=failure.message if failure else "",
+        )
+
+    def _end_state(self, outcome: Outcome) -> DeployState:
+        job, failure = self._job, outcome.failure
+        if failure is None:
+            return DeployState.RUNNING
+        # An abort and a cancel ask for a rollback, whatever `rollback_on_failure` says.
+        is_rollback_wanted = job.deployment is not None and job.deployment.rollback_on_failure
+        is_asked_for = failure.code in (Interruption.ABORTED.name, Interruption.CANCELLED.name)
+        restored = outcome.restored and (is_rollback_wanted or is_asked_for)
+        return DeployState.ROLLED_BACK if restored else DeployState.FAILED
 
     def _refused(self, failure: Failure) -> dict[str, Json]:
         message = "; ".join([failure.message, *self._remarks])
@@ -155,15 +239,12 @@ class ProgressReporter:
     def _terminal(self, outcome: Outcome) -> Progress:
         job = self._job
         failure = outcome.failure
+        state = self._end_state(outcome)
         if failure is None:
-            state, percent = DeployState.RUNNING, 100
+            percent = 100
             message = "; ".join([_done_sentence(job, outcome.running), *self._remarks])
         else:
-            # An abort and a cancel ask for a rollback, whatever `rollback_on_failure` says.
-            is_rollback_wanted = job.deployment is not None and job.deployment.rollback_on_failure
-            is_asked_for = failure.code in (Interruption.ABORTED.name, Interruption.CANCELLED.name)
-            restored = outcome.restored and (is_rollback_wanted or is_asked_for)
-            state, percent = (DeployState.ROLLED_BACK if restored else DeployState.FAILED), self._percent
+            percent = self._percent
             message = "; ".join([failure.message, *self._remarks])
         return self._progress(
             state,
@@ -176,11 +257,13 @@ class ProgressReporter:
             container_id=outcome.container_ids[0] if outcome.container_ids and failure is None else None,
         )
 
-    def _status(self, state: DeployState, phase: Phase, percent: int, message: str) -> list[str]:
+    def _status(self, state: DeployState, phase: Phase, percent: int, message: str, *, detail: str = "") -> list[str]:
         if not self._job.reports_deployment:
             return []
         self._state, self._phase, self._percent = state, phase, max(self._percent, percent)
-        return self._message("deploy_status", deploy_status(self._progress(state, phase, self._percent, message)))
+        self._message_now = self._message_now if detail else message
+        status = self._progress(state, phase, self._percent, message, detail=detail)
+        return self._message("deploy_status", deploy_status(status))
 
     def _progress(
         self,
@@ -193,6 +276,7 @@ class ProgressReporter:
         failure: Failure | None = None,
         logs: Sequence[LogLine] = (),
         container_id: str | None = None,
+        detail: str = "",
     ) -> Progress:
         return Progress(
             request_id=self._job.command.request_id,
@@ -208,6 +292,8 @@ class ProgressReporter:
             failure=failure,
             logs=tuple(logs),
             container_id=container_id,
+            detail=detail,
+            is_rolling_back=self._job.phase is OperationPhase.ROLLING_BACK,
         )
 
     def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:

@@ -42,8 +42,13 @@ class ProxyRoutes:
         observer: ProxyObserver,
         certificates: Callable[[], Sequence[traefik.ServedCertificate]] = tuple,
         unobserved_secs: float = UNOBSERVED_SECS,
+        note: Callable[[str, bool], object] = lambda text, is_bad: None,
     ) -> None:
-        """`certificates` returns the certificates to serve; the observer must get the same."""
+        """`certificates` returns the certificates to serve; the observer must get the same.
+
+        `note` gets each change of `problem` as a sentence, and whether it is one.
+        """
+        self._note = note
         self._settings = settings
         self._writer = writer
         self._observer = observer
@@ -125,6 +130,8 @@ class ProxyRoutes:
     def _set_problem(self, problem: str) -> None:
         if problem and problem != self.problem:
             log.warning("proxy", extra={"reason": problem})
+        if problem != self.problem:
+            self._note(problem or "the proxy works with the agent's routes again", bool(problem))
         self.problem = problem
 
 

@@ -194,6 +194,9 @@ class Reconciler:
             self._failed(action, str(failed), remember=not isinstance(failed, RuntimeUnavailable))
         else:
             self._failures.restored(action.service_id, action.index)
+            if done:
+                text = f"replica {action.index} was restored: {action.reason}"
+                self._journal.events.note("restart", text, service_id=action.service_id)
             log.log(
                 logging.INFO if done else logging.DEBUG,
                 "replica restored" if done else "nothing to restore",

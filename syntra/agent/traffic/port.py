@@ -44,6 +44,9 @@ class Traffic(Protocol):
         Bounded by the drain time; requests still open then are cut. Raises StepFailed when routes cannot be written.
         """
 
+    def open_connections(self, containers: Sequence[ContainerId]) -> int | None:
+        """How many connections keep these containers from being drained now; None when that is not known."""
+
     async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         """A deployment with this spec failed: drop the reservation of its domains.
 
@@ -160,6 +163,9 @@ class NoTraffic:
 
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         return
+
+    def open_connections(self, containers: Sequence[ContainerId]) -> int | None:
+        return None
 
     async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         return

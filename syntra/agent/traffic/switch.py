@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from syntra.agent.changes import Changes
@@ -81,6 +82,8 @@ class TrafficSwitch:
         self._batcher: ChangeBatcher[EndpointTable] = ChangeBatcher(self._lock, self._make)
         self._ownership = RouteOwnership(journal, is_busy)
         self._table: RouteTable | None = None
+        # The open connections of each container that is being drained, as counted last.
+        self._draining: dict[ContainerId, int | None] = {}
         self._is_loaded = False
         # False until the proxy is observed to use the written routes.
         self._is_applied = True
@@ -157,6 +160,10 @@ class TrafficSwitch:
 
         await self._batcher.make(change, insist=True)
         await self._drain(spec, containers, gone)
+
+    def open_connections(self, containers: Sequence[ContainerId]) -> int | None:
+        known = [count for container_id in containers if (count := self._draining.get(container_id)) is not None]
+        return sum(known) if known else None
 
     async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         async def change(table: EndpointTable) -> EndpointTable:
@@ -360,7 +367,11 @@ class TrafficSwitch:
         for container_id in containers:
             port = gone[container_id].port if container_id in gone else own[container_id].port
             if port is not None:
-                await drained(self._engine, container_id, port, deadline)
+                seen = partial(self._draining.__setitem__, container_id)
+                try:
+                    await drained(self._engine, container_id, port, deadline, seen=seen)
+                finally:
+                    self._draining.pop(container_id, None)
 
     async def _check_files_and_networks(self) -> None:
         """Every RECONCILE_SECS, check for changes without events, such as an edited file or a new network."""

@@ -16,6 +16,7 @@ from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.operation_plans import ObservedContainers, steps_to
+from syntra.runtime.containers.progress import healthy, open_connections
 from syntra.runtime.containers.recreate import recreate
 from syntra.runtime.containers.routing import with_traffic
 from syntra.runtime.containers.steps import (
@@ -141,6 +142,15 @@ class ContainerRollout:
 
     def last_seen(self, step: Step) -> str:
         return self._gate.last_probe(self.resolve(step.replicas)) if isinstance(step, AwaitHealthy) else ""
+
+    def progress(self, step: Step) -> str:
+        match step:
+            case AwaitHealthy(replicas=refs):
+                awaited = self.resolve(refs)
+                return healthy(self._context.desired, self._observed, self.created, awaited, self._gate.passed)
+            case Withdraw(replicas=refs):
+                return open_connections(self._traffic.open_connections(self.resolve(refs)))
+        return ""
 
     def at_fault(self, step: Step) -> ContainerId | None:
         match step:

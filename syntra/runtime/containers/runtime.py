@@ -36,6 +36,9 @@ class Traffic(Protocol):
     async def withdraw(self, service_id: ServiceId, containers: Sequence[ContainerId]) -> None:
         """Stop sending requests to these containers; return when none are open, or the drain time is over."""
 
+    def open_connections(self, containers: Sequence[ContainerId]) -> int | None:
+        """How many connections keep these containers from being drained now; None when that is not known."""
+
     async def give_back(self, spec: ServiceSpec, *, is_first: bool) -> None:
         """A deployment failed: its domains are free. `is_first`: the service has no other deployment."""
 
@@ -61,6 +64,9 @@ class HealthGate(Protocol):
 
     def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> Awaitable[None]:
         """Return when all are healthy; raise StepFailed for the first that is not."""
+
+    def passed(self, container_id: ContainerId) -> bool | None:
+        """Whether it became healthy since it was awaited last; None when it never was."""
 
     def last_probe(self, containers: Sequence[ContainerId]) -> str:
         """The last failed probe of one of them, in a few words; empty when none has failed."""

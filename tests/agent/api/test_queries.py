@@ -92,6 +92,7 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
         "replicas": {"desired": 2, "running": 2},
         "restarts": 0,
         "domains": ["shop.example.com"],
+        "urls": ["http://shop.example.com"],
         "failed": None,
     }
     assert [c["container_name"] for c in containers] == ["syn-web-d1", "syn-web-d1-2"]
