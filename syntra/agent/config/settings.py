@@ -12,6 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from syntra.agent.config.kubernetes_settings import KubernetesSettings
 from syntra.agent.config.log_settings import LogSettings
 from syntra.agent.config.prometheus import PrometheusSettings
 from syntra.agent.config.schema import Declared, Key, Kind, Value, key
@@ -66,43 +67,6 @@ class RuntimeSettings:
     min_healthy_secs: float = field(
         default=1.0,
         metadata=key(Kind.NUMBER, "how long a new container must hold before it counts as healthy", maximum=600),
-    )
-
-
-@frozen
-class KubernetesSettings:
-    """How services run on a cluster, where the runtime is one. Entrypoints and resolver are those of networking."""
-
-    routes: str = field(
-        default="auto",
-        metadata=key(
-            Kind.CHOICE,
-            "what routes domains; auto: HTTPRoute with a gateway, IngressRoute with Traefik's CRDs, else Ingress",
-            choices=("auto", "ingress", "ingress_route", "http_route"),
-        ),
-    )
-    gateway: str = field(
-        default="", metadata=key(Kind.ENTRY, "the Gateway of HTTPRoutes, as NAME or NAMESPACE/NAME; empty means none")
-    )
-    ingress_class: str = field(
-        default="", metadata=key(Kind.ENTRY, "the class of Ingresses; empty means the cluster's default")
-    )
-    storage_class: str = field(
-        default="", metadata=key(Kind.ENTRY, "the class of volume claims; empty means the cluster's default")
-    )
-    host_paths: str = field(
-        default="off", metadata=key(Kind.CHOICE, "whether services may mount paths of nodes", choices=("on", "off"))
-    )
-    cpu_request_fraction: float = field(
-        default=0.1, metadata=key(Kind.NUMBER, "the part of a CPU limit that a node reserves", maximum=1)
-    )
-    otlp_endpoint: str = field(
-        default="",
-        metadata=key(Kind.OPTIONAL_HTTP_URL, "where pods send telemetry over OTLP/HTTP; empty means they are not told"),
-    )
-    scale_down_delay_seconds: float = field(
-        default=30.0,
-        metadata=key(Kind.NUMBER, "how long the old pods stay after a blue-green switch", maximum=3600),
     )
 
 

@@ -29,7 +29,7 @@ USUAL_PLACES = (
 )
 # An exec plugin may ask a cloud for a token.
 CREDENTIALS_SECS = 60.0
-# How long a credential is used before the package is asked again; it renews those that are about to expire.
+# How long a credential is used before the package is asked again, which renews one that is about to expire.
 FRESH_SECS = 30.0
 
 

@@ -28,6 +28,8 @@ class RolloutWait:
         self._generations: dict[str, int] = {}
         self._since = time.time()
         self.last_seen = ""
+        self.progress = ""
+        """How many of the replicas of a rollout are ready."""
 
     def applied(self, workload: Object) -> None:
         """A Deployment as the API server answered: a verdict needs to have seen this generation."""
@@ -40,6 +42,8 @@ class RolloutWait:
             workload = self._cluster.workloads.objects.get((namespace, name))
             least = self._generations.get(name, 0)
             if workload is not None and integer(workload, "metadata", "generation") >= least:
+                ready, wanted = integer(workload, "status", "readyReplicas"), integer(workload, "spec", "replicas")
+                self.progress = f"{min(ready, wanted)}/{wanted} ready"
                 verdict = await self._verdict(workload, deployment_id)
                 if isinstance(verdict, Done):
                     self.last_seen = ""

@@ -45,7 +45,7 @@ class ApiRefusal(StepFailed):
 
     @property
     def is_conflict(self) -> bool:
-        """Somebody else changed the object, or owns one of its fields."""
+        """Another client changed the object, or owns one of its fields."""
         return self.status == 409
 
     @property

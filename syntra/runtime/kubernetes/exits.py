@@ -1,6 +1,6 @@
 """Containers that ended and were started again by the kubelet, from changes of pods. Pure.
 
-A pod that is deleted ends by somebody's will: of a rollout, of a drain, of a person. So only its containers' restarts
+A rollout, a drain or a person may delete a pod: that is no failure. So only its containers' restarts
 and its own failure count.
 """
 

@@ -49,7 +49,7 @@ class PodFigures:
         """Of the metrics API: the last time, and CPU nanoseconds so far."""
 
     async def readings(self, replicas: Sequence[Replica]) -> Mapping[ContainerId, ContainerReading]:
-        """What these pods use now; those that cannot be measured are left out."""
+        """What these pods use now; pods that cannot be measured are left out."""
         pods = [one for one in replicas if isinstance(one, PodReplica) and one.is_running]
         if not pods:
             return {}

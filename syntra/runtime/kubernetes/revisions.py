@@ -75,7 +75,7 @@ def revisions(secrets: Sequence[Object]) -> list[Revision]:
 
 
 def kept(secret: Object) -> Kept | None:
-    """The contents of a revision's Secret; None when it has been changed by another hand."""
+    """The contents of a revision's Secret; None when it was changed outside the agent."""
     try:
         content = json.loads(gzip.decompress(base64.b64decode(text(secret, "data", _KEY), validate=True)))
         return Kept(

@@ -110,6 +110,9 @@ class KubernetesRollout:
     def last_seen(self, step: Step) -> str:
         return self._wait.last_seen if isinstance(step, AwaitRollout | SwitchSlot | AwaitStopped) else ""
 
+    def progress(self, step: Step) -> str:
+        return self._wait.progress if isinstance(step, AwaitRollout) else ""
+
     def at_fault(self, step: Step) -> ContainerId | None:
         """None: the cluster keeps nothing of what failed; its last lines are in the report."""
         return None
@@ -217,7 +220,7 @@ class KubernetesRollout:
         return name if name in self._observed.objects.get(SECRET.kind, frozenset()) else ""
 
     async def _preflight(self) -> None:
-        """Dry-run the whole set. What is to be in a namespace that does not exist yet cannot be dry-run."""
+        """Dry-run the whole set. Objects of a namespace that does not exist yet cannot be dry-run."""
         rendered = await self._rendered(self._target())
         await self._own_namespace(rendered.namespace)
         await self._client.apply(rendered.namespace, dry_run=True)
