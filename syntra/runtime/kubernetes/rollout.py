@@ -110,6 +110,9 @@ class KubernetesRollout:
     def last_seen(self, step: Step) -> str:
         return self._wait.last_seen if isinstance(step, AwaitRollout | SwitchSlot | AwaitStopped) else ""
 
+    def progress(self, step: Step) -> str:
+        return self.last_seen(step)
+
     def at_fault(self, step: Step) -> ContainerId | None:
         """None: the cluster keeps nothing of what failed; its last lines are in the report."""
         return None
