@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
+    NOT_WELL = 3
     UNAVAILABLE = 69
     TEMPORARY = 75
     REFUSED = 77
@@ -31,6 +32,7 @@ exit codes:
   0    done
   1    the operation failed
   2    wrong usage, or an invalid service file
+  3    `status` found something wrong
   69   cannot reach the agent or the container engine
   75   busy; try again
   77   permission denied

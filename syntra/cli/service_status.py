@@ -1,60 +1,135 @@
-"""`status SERVICE`: one service, its containers, its failed deployment and its alerts."""
+"""`status SERVICE`: what is desired of one service, how it is, why it is not as desired, and what to do."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from syntra.cli.agent_client import ask
+from syntra.cli.deployments import ago
 from syntra.cli.exit_codes import ExitCode
-from syntra.cli.ps import FAILED, exit_word
-from syntra.cli.reading import Json, number, rows, section, text, texts
-from syntra.cli.services import find
+from syntra.cli.failure import cleaned
+from syntra.cli.look import seconds
+from syntra.cli.ps import FAILED, age, count_word, exit_word, health_word
+from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text, texts
+from syntra.cli.services import as_typed, find
 from syntra.cli.terminal import out, out_json, printable
 
+_LEFT_OUT = ("deployment_id", "service_id", "service_name", "project_name", "image")
 
-def show_service(socket: Path, given: str, *, as_json: bool) -> int:
-    """Query the agent and print. Raises CliError when there is no such service."""
-    service_id = find(socket, given)
-    data = ask(socket, "status", {})
-    service = next((one for one in rows(data, "services") if text(one, "service_id") == service_id), {})
-    alerts = [alert for alert in rows(data, "alerts") if text(alert, "service_id") == service_id]
+
+def show_service(socket: Path, given: str, *, as_json: bool) -> ExitCode:
+    """Query the agent and print; NOT_WELL when it is not as desired. Raises CliError when there is no such service."""
+    data = ask(socket, "describe_service", {"service_id": find(socket, given)})
+    service = section(data, "service")
+    code = ExitCode.NOT_WELL if is_not_well(service) or rows(data, "alerts") else ExitCode.OK
     if as_json:
-        out_json({**service, "alerts": alerts})
-        return ExitCode.OK
-    _line("service", f"{text(service, 'service_name', given)} ({service_id}), project {text(service, 'project_name')}")
+        out_json(data)
+        return code
+    name = text(service, "service_name", given)
+    _line("service", f"{name}, project {text(service, 'project_name')}")
     if text(service, "status") == FAILED:
         _line("status", "not running: its deployment failed")
     else:
-        _show_running(service)
+        _show_running(service, data)
+    if last := section(data, "last_deployment"):
+        _line("last deploy", _last(last))
     if failed := section(service, "failed"):
-        _show_failed(failed, text(service, "service_name", given))
-    for alert in alerts:
+        _show_failed(failed)
+    for alert in rows(data, "alerts"):
         _line("alert", alert_words(alert))
-    return ExitCode.OK
+    for reason, step in _advice(service, data, given):
+        _line("problem", f"{reason}; {step}")
+    return code
 
 
-def _show_running(service: Json) -> None:
-    replicas, detail = section(service, "replicas"), text(service, "status_detail", "")
+def is_not_well(service: Json) -> bool:
+    """Whether fewer replicas run than are desired, or one is unhealthy, or the service never ran."""
+    replicas = section(service, "replicas")
+    running, desired = number(replicas, "running"), number(replicas, "desired")
+    is_short = running is not None and desired is not None and running < desired
+    return is_short or text(service, "health") == "unhealthy" or text(service, "status") in (FAILED, "restarting")
+
+
+def _show_running(service: Json, data: Json) -> None:
+    detail = text(service, "status_detail", "")
     status = text(service, "status") + (f" ({detail})" if detail else "")
-    count = f"{text(replicas, 'running')}/{text(replicas, 'desired')} replicas"
-    _line("status", f"{status}, health {text(service, 'health')}, {count}")
-    _line("deployment", f"{text(service, 'deployment_id')}, image {text(service, 'image')}")
-    if domains := texts(service, "domains"):
-        _line("domains", " ".join(domains))
-    for container in rows(service, "containers"):
-        about = f"{text(container, 'status')}, health {text(container, 'health')}"
-        restarts = f"{text(container, 'restart_count')} restarts"
-        _line("container", f"{text(container, 'container_name')}: {about}, {restarts}")
+    _line("status", f"{status}, health {health_word(service)}, {count_word(service)} replicas")
+    _line("image", text(service, "image"))
+    spec = ", ".join(_settings(section(data, "spec")))
+    if spec:
+        _line("spec", spec)
+    for url in texts(data, "routes") or texts(service, "urls"):
+        _line("route", url)
+    if texts(data, "routes"):
+        problems = texts(data, "routes_problems")
+        _line("proxy", "; ".join(problems) if problems else "works with these routes")
+    if names := texts(data, "names"):
+        _line("names", " ".join(names))
+    answers = {number(one, "replica"): text(one, "answer") for one in rows(data, "health_answers")}
+    for one in rows(service, "containers"):
+        about = (
+            f"{text(one, 'status')}, health {health_word(one)}, {text(one, 'restart_count')} restarts, up {age(one)}"
+        )
+        answer = answers.get(number(one, "replica"))
+        _line(f"replica {text(one, 'replica')}", about + (f", last answer: {cleaned(answer)}" if answer else ""))
 
 
-def _show_failed(failed: Json, name: str) -> None:
+def _settings(spec: Json, prefix: str = "") -> Iterator[str]:
+    """The settings in force as `name value`; the names of variables, without their values."""
+    for name, value in spec.items():
+        if name in _LEFT_OUT:
+            continue
+        if name == "env_vars" and isinstance(value, Mapping):
+            if value:
+                yield f"env {' '.join(map(str, value))}"
+        elif isinstance(value, Mapping):
+            yield from _settings(value, "" if name in ("config", "networking") else f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name} {' '.join(str(item) for item in value if not isinstance(item, dict))}".rstrip()
+        else:
+            yield f"{prefix}{name} {str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _last(last: Json) -> str:
+    took = number(last, "took_seconds")
+    words = "succeeded" if text(last, "outcome") == "running" else "failed"
+    how_long = f", took {seconds(took)}" if took is not None else ""
+    by = text(last, "asked_by", "")
+    asked = f", asked by {by}" if by else ""
+    return f"{text(last, 'kind')} of {text(last, 'image')}, {words} {ago(last)}{how_long}{asked}"
+
+
+def _show_failed(failed: Json) -> None:
     word = exit_word(failed)
-    deployment = text(failed, "deployment_id")
-    _line("failed", f"deployment {deployment}" + (f", {word}" if word else ""))
+    _line("failed", f"deployment {text(failed, 'deployment_id')}" + (f", {word}" if word else ""))
     if reason := text(failed, "reason", ""):
-        _line("reason", reason)
-    if container := text(failed, "container_name", ""):
-        _line("kept", f"container {container}, for a day: syntra-agent logs {name} --deployment {deployment}")
+        _line("reason", cleaned(as_typed(reason)))
+
+
+def _advice(service: Json, data: Json, given: str) -> Iterator[tuple[str, str]]:
+    """Why the service is not as desired, and what to do."""
+    if failed := section(service, "failed"):
+        if text(failed, "container_name", ""):
+            deployment = text(failed, "deployment_id")
+            yield "its last deploy failed", f"see `syntra-agent logs {given} --deployment {deployment}`"
+        else:
+            yield "its last deploy failed", "mend the reason and deploy again"
+    status, detail = text(service, "status"), text(service, "status_detail", "")
+    if status == "restarting":
+        yield f"its replicas crash{f' ({detail})' if detail else ''}", f"see `syntra-agent logs {given}`"
+    elif status == "stopped" and detail:
+        yield "it is scaled to 0", f"start it with `syntra-agent scale {given} 1`"
+    elif status == "stopped":
+        yield "it was stopped", "start it with `syntra-agent deploy FILE`"
+    elif status == "error":
+        yield "replicas are missing", f"see `syntra-agent events {given}`; the agent starts them again"
+    if text(service, "health") == "unhealthy":
+        yield "a health check fails", f"see its last answer above, and `syntra-agent logs {given}`"
+    elif health_word(service) == "starting":
+        yield "its health check has not answered yet", "wait, or see `syntra-agent events -f`"
+    for problem in texts(data, "routes_problems"):
+        yield f"requests may not arrive ({problem})", "see `syntra-agent proxy status`"
 
 
 def alert_words(alert: Json) -> str:
@@ -69,4 +144,4 @@ def alert_words(alert: Json) -> str:
 
 
 def _line(name: str, value: str) -> None:
-    out(f"{name + ':':15}{printable(value)}")
+    out(f"{name + ':':15}{printable(value) if value else UNKNOWN}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from syntra.agent.config.suggest import hint
@@ -39,8 +40,20 @@ def find(socket: Path, given: str) -> str:
     return typed(_found(socket, given), given)
 
 
+def chosen(services: Sequence[Json], given: str) -> list[Json]:
+    """The one service of a list that a name means. Raises CliError as `find` does."""
+    service_id = typed(_chosen(services, given), given)
+    found = [service for service in services if text(service, "service_id") == service_id]
+    if not found:
+        raise CliError(f"cannot find service {given}: there is none with that name; see `syntra-agent ps`")
+    return found
+
+
 def _found(socket: Path, given: str) -> str:
-    services = rows(ask(socket, "list_services", {}), "services")
+    return _chosen(rows(ask(socket, "list_services", {}), "services"), given)
+
+
+def _chosen(services: Sequence[Json], given: str) -> str:
     if any(text(service, "service_id") == given for service in services):
         return given
     matches = [service for service in services if given in (text(service, "service_name"), _qualified(service))]

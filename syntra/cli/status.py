@@ -7,28 +7,35 @@ import argparse
 from syntra.cli.agent_client import ask
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
-from syntra.cli.ps import show_services
+from syntra.cli.ps import service_lines
 from syntra.cli.reading import Json, number, rows, section, text, texts
-from syntra.cli.service_status import alert_words, show_service
+from syntra.cli.service_status import alert_words, is_not_well, show_service
 from syntra.cli.table import duration
 from syntra.cli.terminal import out, out_json, printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """SERVICE, --json."""
+    """SERVICE, --exit-zero, --json."""
     parser.add_argument("service", metavar="SERVICE", nargs="?", help="only this one: name, project/name or id")
+    parser.add_argument("--exit-zero", action="store_true", help="exit with 0 even if something is wrong")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Query the agent and print; 0 whenever the agent answers."""
+    """Query the agent and print; 3 when something is wrong."""
+    code = _run(args)
+    return ExitCode.OK if code is ExitCode.NOT_WELL and args.exit_zero else code
+
+
+def _run(args: argparse.Namespace) -> ExitCode:
     socket = socket_path(args)
     if args.service is not None:
         return show_service(socket, args.service, as_json=args.json)
     data = ask(socket, "status", {})
+    code = ExitCode.NOT_WELL if _is_wrong(data) else ExitCode.OK
     if args.json:
         out_json(data)
-        return ExitCode.OK
+        return code
     _line("agent", _agent(section(data, "agent")))
     _show_control_plane(section(data, "control_plane"))
     _line("runtime", _runtime(section(data, "runtime")))
@@ -43,8 +50,18 @@ def run(args: argparse.Namespace) -> int:
     if section(data, "runtime").get("reachable") is False:
         out("services are not known while the runtime is not reachable")
     else:
-        show_services(rows(data, "services"), with_failed=True)
-    return ExitCode.OK
+        for line in service_lines(rows(data, "services"), with_failed=True):
+            out(line)
+    return code
+
+
+def _is_wrong(data: Json) -> bool:
+    """Whether a person should look: an alert, a warning, no engine, no control plane, or a service not as desired."""
+    control_plane = section(data, "control_plane")
+    is_away = bool(text(control_plane, "endpoint", "")) and text(control_plane, "state") != "ready"
+    is_blind = section(data, "runtime").get("reachable") is False
+    is_told = bool(rows(data, "alerts") or texts(data, "warnings"))
+    return is_away or is_blind or is_told or any(map(is_not_well, rows(data, "services")))
 
 
 def _line(name: str, value: str) -> None:

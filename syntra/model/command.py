@@ -238,6 +238,7 @@ class QueryKind(enum.Enum):
 
     STATUS = "status"
     LIST_SERVICES = "list_services"
+    DESCRIBE = "describe_service"
     LIST_DEPLOYMENTS = "list_deployments"
     LIST_EVENTS = "list_events"
     METRICS = "metrics"

@@ -274,7 +274,7 @@ def _events(request_id: RequestId, payload: Fields) -> Command:
 
 
 def _queried_service(kind: QueryKind, payload: Fields) -> ServiceId | None:
-    if kind is QueryKind.LIST_DEPLOYMENTS:
+    if kind in (QueryKind.LIST_DEPLOYMENTS, QueryKind.DESCRIBE):
         return _service(payload)
     is_taken = kind in (QueryKind.METRICS, QueryKind.LIST_EVENTS)
     return _service(payload) if is_taken and payload.has("service_id") else None

@@ -87,6 +87,10 @@ class Container:
         return self.state.value
 
     @property
+    def place(self) -> str:
+        return self.address or ""
+
+    @property
     def address(self) -> str | None:
         """Where it answers, on the first of its networks; None while it has no address."""
         return next((address for address in self.addresses.values() if address), None)

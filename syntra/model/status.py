@@ -77,6 +77,10 @@ class Replica(Protocol):
     def state_name(self) -> str:
         """The runtime's own word for its state."""
 
+    @property
+    def place(self) -> str:
+        """Where it runs, for people: its node on a cluster, else its address; empty while that is unknown."""
+
 
 @frozen
 class ContainerExit:

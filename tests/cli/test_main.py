@@ -108,7 +108,7 @@ def test_help_begins_with_a_short_usage(
         (["ps", "--nonsense"], "cannot run syntra-agent ps: unknown option --nonsense; see `syntra-agent ps --help`"),
         (["ps", "--jsno"], "cannot run syntra-agent ps: unknown option --jsno, did you mean --json?"),
         (["ps", "--js"], "cannot run syntra-agent ps: unknown option --js"),
-        (["ps", "api"], "cannot run syntra-agent ps: unexpected argument api; see `syntra-agent ps --help`"),
+        (["ps", "api", "b"], "cannot run syntra-agent ps: unexpected argument b; see `syntra-agent ps --help`"),
         (["ps", "--log-level", "loud"], "cannot use --log-level: 'loud' is not one of debug, info, warn, error; see"),
         (["scale", "api"], "cannot run syntra-agent scale: missing argument N; see"),
         (["scale", "api", "-1"], "cannot use N: '-1' is not a count; give a whole number such as 2"),

@@ -59,7 +59,7 @@ def test_status_shows_agent_control_plane_runtime_warnings_and_services(cli: Cli
     with FakeAgent(cli.path, status=answering(STATUS)):
         code, out, _ = cli("status")
         assert json.loads(cli("status", "--json")[1]) == STATUS
-    assert code == 0
+    assert code == 3
     assert "agt_1 0.1.0, pid 7, up 1d 1h, server srv_1, data in /var/lib/syntra" in out
     assert "control plane: connected to wss://cp/agent/ws\n" in out
     assert "docker 20.10, API 1.41, reachable" in out
@@ -110,7 +110,7 @@ def test_status_does_not_say_no_services_while_the_engine_is_away(cli: Cli) -> N
     away = {"name": "docker", "version": None, "api_version": None, "reachable": False, "detail": reason}
     with FakeAgent(cli.path, status=answering({**STATUS, "runtime": away, "warnings": [reason], "services": []})):
         code, out, _ = cli("status")
-    assert code == 0
+    assert code == 3
     assert f"runtime:       docker, not reachable\nwarning:       {reason}\n" in out
     assert "services are not known while the runtime is not reachable" in out
     assert "no services" not in out
@@ -127,29 +127,148 @@ def test_an_answer_of_another_age_is_shown_as_far_as_it_goes(data: dict[str, obj
         assert cli("ps")[0] == 0
 
 
+DETAILED: dict[str, Any] = {
+    **SERVICE,
+    "configured_replicas": 3,
+    "age_seconds": 90061,
+    "ports": ["80:8080"],
+    "urls": ["https://api.example", "https://www.example", "https://c.example"],
+    "has_check": True,
+    "containers": [
+        {
+            "replica": number,
+            "container_name": f"syn-svc_shop_api-dep_{number}",
+            "place": f"10.0.0.{number}",
+            "status": "running",
+            "health": health,
+            "has_check": True,
+            "restart_count": 3,
+            "cpu_percent": 12.5,
+            "memory_mb": 64.0,
+            "age_seconds": 59,
+            "deployment_id": "dep_1",
+        }
+        for number, health in ((1, "healthy"), (2, "unknown"))
+    ],
+}
+
+
 def test_ps_lists_services_in_a_table(cli: Cli) -> None:
-    with FakeAgent(cli.path):
+    with FakeAgent(cli.path, list_services=answering({"services": [DETAILED]})):
         code, out, _ = cli("ps")
-        assert json.loads(cli("ps", "--json")[1]) == {"services": [SERVICE]}
+        assert json.loads(cli("ps", "--json")[1]) == {"services": [DETAILED]}
+        assert "dep_1" not in out and "dep_1" in cli("ps", "-v")[1]
     assert code == 0
-    header, line = out.splitlines()
-    assert header.split() == (
-        ["SERVICE", "PROJECT", "IMAGE", "STATUS", "HEALTH", "REPLICAS", "RESTARTS", "DEPLOYMENT", "DOMAINS"]
+    header, line = (re.split("  +", line) for line in out.splitlines())
+    assert header == (
+        ["SERVICE", "PROJECT", "IMAGE", "STATUS", "HEALTH", "REPLICAS", "RESTARTS", "AGE", "PORTS", "ENDPOINTS"]
     )
-    assert line.split() == (
-        [
-            "api",
-            "shop",
-            "registry.example/api:1",
-            "running",
-            "healthy",
-            "1/2",
-            "3",
-            "dep_1",
-            "api.example",
-            "www.example",
-        ]
-    )
+    endpoints = "https://api.example https://www.example +1"
+    image = "registry.example/api:1"
+    assert line == ["api", "shop", image, "running", "healthy", "1/3", "3", "1d", "80:8080", endpoints]
+
+
+def test_ps_of_a_service_has_a_line_for_each_replica(cli: Cli) -> None:
+    with FakeAgent(cli.path, list_services=answering({"services": [DETAILED]})):
+        code, out, _ = cli("ps", "api")
+        assert cli("ps", "-a")[1] == out
+        assert cli("ps", "nothing")[0] == 1
+    assert code == 0
+    lines = [re.split("  +", line) for line in out.splitlines()]
+    assert lines[0] == ["NAME", "CONTAINER", "WHERE", "STATE", "HEALTH", "RESTARTS", "CPU", "MEMORY", "AGE"]
+    first = ["api-1", "syn-svc_shop_api-dep_1", "10.0.0.1", "running", "healthy", "3", "12.5%", "64.0 MiB", "59s"]
+    assert lines[1] == first
+    assert lines[2][4] == "starting"
+
+
+@pytest.mark.parametrize("words", [("ps",), ("ps", "api"), ("ps", "-a")])
+def test_ps_fits_a_terminal_of_80_columns(words: tuple[str, ...], cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = {**DETAILED, "service_name": "a-service-with-a-long-name", "image": "registry.example/a/b/c/api:1.2.3-rc1"}
+    monkeypatch.setenv("COLUMNS", "80")
+    with FakeAgent(cli.path, list_services=answering({"services": [DETAILED, {**long, "service_id": "svc_b"}]})):
+        out = cli(*words)[1]
+    assert max(map(len, out.splitlines())) <= 80
+    wanted = ("RESTARTS", "AGE", "PORTS", "ENDPOINTS") if words == ("ps",) else ("CPU", "MEMORY", "WHERE", "CONTAINER")
+    assert all(word in out for word in wanted), out
+
+
+def test_what_does_not_run_reads_so_and_health_is_what_is_known(cli: Cli) -> None:
+    off: dict[str, Any] = {**DETAILED, "status": "stopped", "health": "unknown", "containers": []}
+    stopped = {**off, "replicas": {"desired": 0, "running": 0}, "configured_replicas": 2}
+    scaled = {**stopped, "configured_replicas": 0, "status_detail": "scaled to 0"}
+    young = {**DETAILED, "health": "unknown"}
+    unchecked = {**young, "has_check": False}
+    with FakeAgent(cli.path, list_services=answering({"services": [stopped, scaled, young, unchecked]})):
+        lines = [re.split("  +", line)[3:6] for line in cli("ps")[1].splitlines()[1:]]
+    assert lines == [
+        ["stopped", "-", "0/2"],
+        ["stopped (scaled to 0)", "-", "0/0"],
+        ["running", "starting", "1/3"],
+        ["running", "-", "1/3"],
+    ]
+
+
+def test_status_exits_with_3_when_something_is_wrong(cli: Cli) -> None:
+    well = {**STATUS, "alerts": [], "warnings": [], "services": [{**SERVICE, "replicas": {"desired": 2, "running": 2}}]}
+    away = {"endpoint": "wss://cp", "state": "disconnected"}
+    for data, code in (
+        (well, 0),
+        ({**well, "alerts": STATUS["alerts"]}, 3),
+        ({**well, "warnings": STATUS["warnings"]}, 3),
+        ({**well, "control_plane": away}, 3),
+        ({**well, "runtime": {"reachable": False}}, 3),
+        ({**well, "services": [SERVICE]}, 3),
+        ({**well, "services": [{**SERVICE, "status": "failed", "replicas": {}}]}, 3),
+    ):
+        with FakeAgent(cli.path, status=answering(data)):
+            assert cli("status")[0] == cli("status", "--json")[0] == code
+            assert cli("status", "--exit-zero")[0] == 0
+        cli.path.unlink()
+
+
+DESCRIBED: dict[str, Any] = {
+    "service": {**DETAILED, "status": "restarting", "status_detail": "exit 7, 2 times"},
+    "spec": {
+        "service_id": "svc_shop_api",
+        "config": {"port": 8080, "env_vars": {"DB": "********"}, "health_check": {"path": "/h"}},
+    },
+    "routes": ["https://api.example"],
+    "routes_problems": ["no proxy answers"],
+    "names": ["api", "db.internal"],
+    "health_answers": [{"replica": 1, "answer": "GET /h answered 500"}],
+    "last_deployment": {
+        "kind": "deploy",
+        "image": "api:1",
+        "outcome": "running",
+        "seconds_ago": 60,
+        "took_seconds": 2,
+        "asked_by": "ada",
+    },
+    "alerts": STATUS["alerts"],
+}
+
+
+def test_status_of_a_service_says_how_it_is_and_what_to_do(cli: Cli) -> None:
+    with FakeAgent(cli.path, describe_service=answering(DESCRIBED)) as agent:
+        code, out, _ = cli("status", "api")
+        assert agent.last("describe_service")["service_id"] == "svc_shop_api"
+        assert json.loads(cli("status", "api", "--json")[1]) == DESCRIBED
+        assert cli("status", "api", "--exit-zero")[0] == 0
+    assert code == 3
+    for line in (
+        "service:       api, project shop",
+        "status:        restarting (exit 7, 2 times), health healthy, 1/3 replicas",
+        "spec:          port 8080, env DB, health_check.path /h",
+        "route:         https://api.example",
+        "proxy:         no proxy answers",
+        "names:         api db.internal",
+        "replica 1:     running, health healthy, 3 restarts, up 59s, last answer: GET /h answered 500",
+        "last deploy:   deploy of api:1, succeeded 1m 0s ago, took 2.0 s, asked by ada",
+        "problem:       its replicas crash (exit 7, 2 times); see `syntra-agent logs api`",
+        "problem:       requests may not arrive (no proxy answers); see `syntra-agent proxy status`",
+    ):
+        assert line in out.splitlines(), out
+    assert "svc_shop_api" not in out
 
 
 def test_ps_says_how_often_and_with_what_a_crash_loop_exits(cli: Cli) -> None:

@@ -72,6 +72,10 @@ class Instance:
     def state_name(self) -> str:
         return "Running" if self.is_up else "Succeeded"
 
+    @property
+    def place(self) -> str:
+        return ""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:

@@ -46,17 +46,8 @@ class History:
         return {"service_id": service_id, "deployments": shown, "rollback_to": default}
 
     def _shown(self, one: EndedDeployment, kept: Deployment | None, running: Deployment | None) -> dict[str, Json]:
-        is_known = one.ended > 0
         return {
-            "deployment_id": one.deployment_id,
-            "kind": one.kind,
-            "image": one.image,
-            "asked_by": one.asked_by,
-            "began": format_secs(one.began) if is_known else None,
-            "seconds_ago": round(time.time() - one.ended, 1) if is_known else None,
-            "took_seconds": round(one.ended - one.began, 1) if is_known else None,
-            "outcome": one.outcome,
-            "reason": one.reason,
+            **shown_end(one),
             "is_current": running is not None and running.deployment_id == one.deployment_id,
             "can_roll_back": kept is not None,
             "version": _version(kept) if kept is not None else None,
@@ -86,6 +77,22 @@ class History:
                 for event in found
             ]
         }
+
+
+def shown_end(one: EndedDeployment) -> dict[str, Json]:
+    """How a deployment ended. Times are None for one from before they were recorded."""
+    is_known = one.ended > 0
+    return {
+        "deployment_id": one.deployment_id,
+        "kind": one.kind,
+        "image": one.image,
+        "asked_by": one.asked_by,
+        "began": format_secs(one.began) if is_known else None,
+        "seconds_ago": round(time.time() - one.ended, 1) if is_known else None,
+        "took_seconds": round(one.ended - one.began, 1) if is_known else None,
+        "outcome": one.outcome,
+        "reason": one.reason,
+    }
 
 
 def _version(deployment: Deployment) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from syntra import __version__
+from syntra.agent.api.describe import describe, is_about_routes
 from syntra.agent.api.failed_deployments import FailedDeployments
-from syntra.agent.api.history import History
+from syntra.agent.api.history import History, shown_end
 from syntra.agent.api.plans import Plans
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.api.top import Top
@@ -87,9 +88,12 @@ class Queries:
             case QueryKind.STATUS:
                 return await self._status()
             case QueryKind.LIST_SERVICES:
-                return {"services": await self._services()}
+                return {"services": [*await self._services()]}
             case QueryKind.METRICS:
                 return await self._metrics(query.service_id)
+            case QueryKind.DESCRIBE:
+                assert query.service_id is not None, "cannot happen because the parser asks for it"
+                return await self._describe(query.service_id)
             case QueryKind.LIST_DEPLOYMENTS:
                 assert query.service_id is not None, "cannot happen because the parser asks for it"
                 return await self._history.deployments(query.service_id)
@@ -152,15 +156,31 @@ class Queries:
     async def _engine_status(self) -> tuple[RuntimeInfo, list[Json]]:
         try:
             async with asyncio.timeout(ENGINE_SECS):
-                return await self._runtime.info(), await self._services()
+                return await self._runtime.info(), [*await self._services()]
         except TimeoutError:
             raise RuntimeUnavailable(
                 f"cannot ask the engine: no answer within {ENGINE_SECS:g} s; check whether it hangs"
             ) from None
 
-    async def _services(self) -> list[Json]:
+    async def _describe(self, service_id: ServiceId) -> dict[str, Json]:
+        service = next((one for one in await self._services() if one["service_id"] == service_id), None)
+        if service is None:
+            raise RequestError("SERVICE_NOT_FOUND", f"cannot show {service_id}: there is no such service")
+        view = next((view for view in await self._views.all() if view.service_id == service_id), None)
+        described = {} if view is None else describe(view, self._views.last_answer)
+        ended = await self._journal.events.ended(service_id)
+        problems = [warning for warning in self._warnings() if is_about_routes(warning)]
+        return {
+            "service": service,
+            **described,
+            "routes_problems": problems if described.get("routes") else [],
+            "last_deployment": shown_end(ended[0]) if ended else None,
+            "alerts": [alert for alert in self._alerts() if alert.get("service_id") == service_id],
+        }
+
+    async def _services(self) -> list[dict[str, Json]]:
         failed = await self._failed.all()
-        services: list[Json] = []
+        services: list[dict[str, Json]] = []
         # The last one: the list must not wait for a measurement.
         sample = self._sampler.last
         for view in await self._views.all():

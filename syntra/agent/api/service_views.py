@@ -8,6 +8,7 @@ The heartbeat, `ps` and `status` use the same views.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
@@ -23,7 +24,7 @@ from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import Figures, Health, Replica, ReplicaStatus
 from syntra.runtime.runtime import Replicas
 from syntra.utils.frozen import frozen
-from syntra.utils.timestamps import format_ns
+from syntra.utils.timestamps import format_ns, format_secs
 
 MIB = 1024 * 1024
 # A probe must not delay the view: a slower answer counts as unhealthy here.
@@ -45,6 +46,8 @@ class ServiceView:
     loops: dict[ContainerId, CrashLoop] = field(default_factory=dict)
     """The crash loops of replicas that should run."""
     scheme: str = "http"
+    checked: frozenset[ContainerId] = frozenset()
+    """The replicas that have a health check."""
 
     @property
     def desired(self) -> int | None:
@@ -70,7 +73,9 @@ class ServiceView:
 
     @property
     def status_detail(self) -> str:
-        """For a crash loop: the last exit code and the number of restarts; else empty."""
+        """For a crash loop: the last exit code and the number of restarts. For no replicas: that. Else empty."""
+        if self.row is not None and self.row.replicas == 0 and not self.row.stopped:
+            return "scaled to 0"
         looping = [replica for replica in self.replicas if replica.container_id in self.loops]
         if not looping:
             return ""
@@ -83,7 +88,7 @@ class ServiceView:
     def status(self) -> str:
         """The contract's service status: `running`, `stopped`, `restarting` or `error`."""
         up = sum(1 for replica in self.replicas if replica.is_running)
-        if self.row is not None and self.row.stopped:
+        if self.row is not None and (self.row.stopped or self.row.replicas == 0):
             return "stopped" if up == 0 else "running"
         if self.loops or any(replica.status is ReplicaStatus.RESTARTING for replica in self.replicas):
             return "restarting"
@@ -156,11 +161,19 @@ class ServiceViews:
             health={replica.container_id: self._health_of(replica) for replica in replicas},
             loops={} if current is None or current.row.stopped else self._loops(replicas),
             scheme=self._scheme,
+            checked=self._checked(current.deployment.spec, replicas) if current and current.deployment else frozenset(),
         )
 
     def _loops(self, replicas: Sequence[Replica]) -> dict[ContainerId, CrashLoop]:
         found = {replica.container_id: self._crash_loop(replica.container_id) for replica in replicas}
         return {container_id: loop for container_id, loop in found.items() if loop is not None}
+
+    def last_answer(self, replica: Replica) -> str:
+        """What its health check found last, as a sentence; empty before the first answer."""
+        return self._readiness.detail(replica)
+
+    def _checked(self, spec: ServiceSpec, replicas: Sequence[Replica]) -> frozenset[ContainerId]:
+        return frozenset(replica.container_id for replica in replicas if self._readiness.has_check(replica, spec))
 
     def _health_of(self, replica: Replica) -> Health:
         known = self._readiness.known(replica) if replica.is_running else Health.UNKNOWN
@@ -224,12 +237,37 @@ def listed(view: ServiceView, sample: Sample) -> dict[str, Json]:
         "status": view.status,
         "status_detail": view.status_detail,
         "health": view.overall_health.value,
+        "has_check": bool(view.checked) or (spec is not None and spec.health is not None),
         "replicas": {"desired": view.desired, "running": view.up},
+        "configured_replicas": view.row.replicas if view.row else None,
         "restarts": sum(replica.restart_count for replica in view.replicas),
-        "containers": [container_status(view, one, sample.figures(one.container_id)) for one in view.replicas],
+        "containers": [_listed_replica(view, one, sample.figures(one.container_id)) for one in view.replicas],
+        "changed_at": format_secs(view.row.at) if view.row else None,
+        "age_seconds": round(max(0.0, time.time() - view.row.at)) if view.row else None,
+        "ports": _ports(spec),
         "domains": list(spec.domains) if spec else [],
         "urls": [*view.urls],
     }
+
+
+def _listed_replica(view: ServiceView, replica: Replica, figures: Figures | None) -> dict[str, Json]:
+    started = replica.started_ns if replica.is_up else None
+    return {
+        **container_status(view, replica, figures),
+        "replica": replica.index,
+        "state": replica.state_name,
+        "place": replica.place,
+        "has_check": replica.container_id in view.checked,
+        "exit_code": replica.exit_code,
+        "age_seconds": round(max(0.0, time.time() - started / 1e9)) if started else None,
+    }
+
+
+def _ports(spec: ServiceSpec | None) -> list[Json]:
+    """`8080`, and `80:8080` where it is published on the server's port 80."""
+    if spec is None or spec.port is None:
+        return []
+    return [f"{spec.host_port}:{spec.port}" if spec.host_port else str(spec.port)]
 
 
 def _deployments(replicas: Sequence[Replica]) -> str:

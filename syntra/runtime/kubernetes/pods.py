@@ -87,6 +87,10 @@ class PodReplica:
     def state_name(self) -> str:
         return "Terminating" if self.is_leaving else self.reason or self.phase
 
+    @property
+    def place(self) -> str:
+        return self.node
+
 
 class Indexes:
     """The numbers of the pods of each deployment, from 1. A pod keeps its number; a new one gets the first free one."""

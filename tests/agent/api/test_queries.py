@@ -80,6 +80,7 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
     await agent.sampler.with_rates()
     [service] = (await ask(agent, QueryKind.LIST_SERVICES))["services"]
     containers = service.pop("containers")
+    assert 0 <= service.pop("age_seconds") < 60 and service.pop("changed_at").endswith("Z")
     assert service == {
         "service_id": "web",
         "service_name": "web",
@@ -89,14 +90,22 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
         "status": "running",
         "health": "healthy",
         "status_detail": "",
+        "has_check": True,
         "replicas": {"desired": 2, "running": 2},
+        "configured_replicas": 2,
+        "ports": ["8080"],
         "restarts": 0,
         "domains": ["shop.example.com"],
         "urls": ["http://shop.example.com"],
         "failed": None,
     }
     assert [c["container_name"] for c in containers] == ["syn-web-d1", "syn-web-d1-2"]
+    assert 0 <= containers[0].pop("age_seconds") < 60 and containers[0].pop("place")
     assert containers[0] | {"started_at": ""} == {
+        "replica": 1,
+        "state": "running",
+        "has_check": True,
+        "exit_code": None,
         "service_id": "web",
         "container_id": agent.engine.of("web")[0].container_id,
         "container_name": "syn-web-d1",
