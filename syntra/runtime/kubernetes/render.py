@@ -134,14 +134,17 @@ def _namespace(spec: ServiceSpec, owner: str) -> Object:
 def _workload(deployment: Deployment, context: RenderContext) -> Object:
     spec = deployment.spec
     is_recreated = deployment.strategy is Strategy.INSTANT or recreate_reason(spec) is not None
+    # A pod without a check is ready as soon as it runs, even one that crashes at once.
+    min_ready = math.ceil(context.min_ready_secs)
     # A surge of one and none unavailable; the API's default is a quarter of each.
     rolling: Object = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
     wanted: Object = {
         "selector": {"matchLabels": names.selector(spec.service_id, context.slot)},
         "strategy": {"type": "Recreate"} if is_recreated else rolling,
         "revisionHistoryLimit": REVISION_HISTORY,
-        # It must be above minReadySeconds, which is 0.
-        "progressDeadlineSeconds": max(math.ceil(deployment.timeout_secs), 1),
+        "minReadySeconds": min_ready,
+        # The API refuses one that is not above minReadySeconds.
+        "progressDeadlineSeconds": max(math.ceil(deployment.timeout_secs), min_ready + 1),
         "template": pod_template(deployment, context),
     }
     if context.replicas is not None:

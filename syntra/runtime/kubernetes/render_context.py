@@ -49,6 +49,8 @@ class RenderContext:
     """The Gateway of an HTTPRoute, as `name` or `namespace/name`."""
     sleep_action: bool = True
     """Whether the cluster has the lifecycle action `sleep` (on by default since Kubernetes 1.30)."""
+    min_ready_secs: float = 1.0
+    """A new pod counts once it has been ready for so long without a restart."""
     volume_bytes: int = VOLUME_BYTES
     """The size of a new volume."""
     storage_class: str = ""

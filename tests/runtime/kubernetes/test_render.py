@@ -201,11 +201,16 @@ def test_a_path_of_a_node_forces_nothing() -> None:
     assert workload(deployment(volumes=(bind,)))["strategy"]["type"] == "RollingUpdate"
 
 
-@pytest.mark.parametrize(("timeout", "deadline"), [(300.0, 300), (0.5, 1), (1.2, 2)])
-def test_the_progress_deadline_is_the_timeout_and_above_the_api_s_minimum(timeout: float, deadline: int) -> None:
-    found = workload(dataclasses.replace(deployment(), timeout_secs=timeout))
-    assert found["progressDeadlineSeconds"] == deadline
-    assert found["revisionHistoryLimit"] == 10
+@pytest.mark.parametrize(
+    ("timeout", "min_ready", "found"),
+    [(300.0, 1.0, (300, 1)), (0.5, 1.0, (2, 1)), (1.2, 0.0, (2, 0)), (5.0, 9.5, (11, 10))],
+)
+def test_the_progress_deadline_is_the_timeout_and_above_the_least_time_that_a_pod_is_ready(
+    timeout: float, min_ready: float, found: tuple[int, int]
+) -> None:
+    made = workload(dataclasses.replace(deployment(), timeout_secs=timeout), min_ready_secs=min_ready)
+    assert (made["progressDeadlineSeconds"], made["minReadySeconds"]) == found
+    assert made["revisionHistoryLimit"] == 10
 
 
 def test_a_service_finds_the_port_by_its_name() -> None:
