@@ -133,3 +133,9 @@ ensure_engine() {
     done
   fi
 }
+
+# ensure_podman: the programs of the tests on Podman, which start a service of their own; false when one is missing.
+ensure_podman() {
+  ensure_packages podman:podman runc:runc busybox:busybox-static || return 1
+  [ -x /usr/lib/podman/netavark ] || apt_install netavark aardvark-dns || { say "missing: netavark; install it"; return 1; }
+}

@@ -63,12 +63,30 @@ class EngineRefused(Exception):
         self.message = message
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """The standard library's client over a unix socket."""
+_at = [SOCKET]
 
-    def __init__(self, path: str = SOCKET, timeout: float = 60.0) -> None:
+
+def engine_socket() -> str:
+    """The socket of the engine that the helpers speak to."""
+    return _at[-1]
+
+
+@contextlib.contextmanager
+def engine_at(path: str) -> Iterator[None]:
+    """The helpers speak to the engine at that socket, from any thread."""
+    _at.append(path)
+    try:
+        yield
+    finally:
+        _at.remove(path)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """The standard library's client over a unix socket; `path` is that of the engine when it is not given."""
+
+    def __init__(self, path: str | None = None, timeout: float = 60.0) -> None:
         super().__init__("engine", timeout=timeout)
-        self._path = path
+        self._path = path or engine_socket()
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -132,7 +150,7 @@ def engine_problem() -> str | None:
     try:
         raw("GET", "/_ping", timeout=5)
     except (OSError, http.client.HTTPException, EngineRefused) as error:
-        return f"no Docker engine at {SOCKET}: {error or type(error).__name__}; `scripts/test engine` starts one"
+        return f"no engine at {engine_socket()}: {error or type(error).__name__}; `scripts/test engine` starts one"
     return None if shutil.which("busybox") else "no static busybox to make images of; install busybox-static"
 
 
@@ -221,7 +239,10 @@ def busybox_image(reference: str, version: str = "1", *, changes: Sequence[str] 
     lines = progress(
         raw("POST", "/images/create", busybox_tar(), query=query, headers={"Content-Type": "application/x-tar"})
     )
-    return str(lines[-1]["status"])
+    image = str(lines[-1]["status"])
+    # Podman names an import `latest`, whatever tag was asked for.
+    api("POST", f"/images/{image}/tag", query={"repo": repository, "tag": tag})
+    return image
 
 
 # Containers
@@ -411,7 +432,22 @@ class LocalRegistry:
             )
         finally:
             api("DELETE", f"/images/{repository}:{tag}", query={"noprune": "1"})
-        return next(str(line["aux"]["Digest"]) for line in lines if "aux" in line)
+        # Podman says no digest.
+        return next((str(line["aux"]["Digest"]) for line in lines if "aux" in line), "") or self._digest(name, tag)
+
+    def _digest(self, name: str, tag: str) -> str:
+        connection = http.client.HTTPConnection(self.address, timeout=5)
+        headers = {
+            "Accept": "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+        }
+        if self._user is not None:
+            token = base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
+            headers["Authorization"] = f"Basic {token}"
+        try:
+            connection.request("HEAD", f"/v2/{name}/manifests/{tag}", headers=headers)
+            return str(connection.getresponse().headers["Docker-Content-Digest"])
+        finally:
+            connection.close()
 
 
 def _bcrypt(password: str) -> str:

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.e2e.program import AGENT
-from tests.engine import SOCKET, wait_until
+from tests.engine import engine_socket as current_engine
+from tests.engine import wait_until
 
 START_SECS = 15.0
 TERMINAL = {"running", "failed", "rolled_back"}
@@ -28,7 +29,7 @@ class AgentProcess:
         self,
         folder: Path,
         *,
-        engine_socket: str = SOCKET,
+        engine_socket: str | None = None,
         config: str = "",
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = AGENT,
@@ -53,7 +54,7 @@ class AgentProcess:
         self.config.chmod(0o600)
         self._environment = {
             **{k: v for k, v in (inherited or os.environ).items() if not k.startswith("SYNTRA_")},
-            "DOCKER_HOST": f"unix://{engine_socket}",
+            "DOCKER_HOST": f"unix://{engine_socket or current_engine()}",
             **(environment or {}),
         }
         self._cwd = cwd

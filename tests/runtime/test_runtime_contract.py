@@ -18,11 +18,11 @@ from syntra.model.spec import Deployment
 from syntra.runtime.containers.engine import ContainerEngine
 from syntra.runtime.containers.runtime import ContainerRuntime
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
+from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.agent.fake_engine import FakeEngine
-from tests.engine import busybox_image, engine_token
+from tests.engine import busybox_image, engine_socket, engine_token
 from tests.model.samples import deployment
 from tests.runtime.runtime_contract import RuntimeContract, RuntimeRig
 from tests.runtime.tiny_runtime import TinyRuntime
@@ -102,7 +102,7 @@ class TestDocker(RuntimeContract):
         await asyncio.to_thread(busybox_image, f"{self.token}/app:1")
         service_id = ServiceId(f"svc-{self.token}-{self.count}")
         async with (
-            EngineClient(find_endpoint({})) as client,
+            EngineClient(Endpoint(path=engine_socket())) as client,
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
         ):
             engine = DockerEngine(client, owner="contract", otlp_ports=OtlpPorts(grpc=4317, http=4318))

@@ -95,7 +95,6 @@ class ContainerRuntime:
         self._labels = labels
         self._traffic = traffic
         self._gate = gate
-        self.name = engine.name
         self.info = engine.info
         self.ping = engine.ping
         self.observe = engine.observe
@@ -111,6 +110,11 @@ class ContainerRuntime:
         self.collect_garbage = engine.collect_garbage
         self.drain_exits = engine.drain_exits
         self.watch = engine.watch
+
+    @property
+    def name(self) -> str:
+        """The engine's product, as it says itself."""
+        return self._engine.name
 
     def rollout(self, context: OperationContext) -> ContainerRollout:
         return ContainerRollout(

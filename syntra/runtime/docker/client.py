@@ -35,6 +35,7 @@ from syntra.runtime.docker.errors import (
 )
 from syntra.runtime.docker.paths import Query, encode_query
 from syntra.runtime.docker.pool import ConnectionPool
+from syntra.runtime.docker.product import Product, product_of
 from syntra.runtime.docker.streams import EngineStream, HijackedStream
 from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, parse_version
 from syntra.utils.frozen import frozen
@@ -92,6 +93,7 @@ class EngineClient:
         self._pool = ConnectionPool(endpoint, size=pool_size)
         self._version: tuple[int, int] | None = None
         self._engine_version: tuple[int, int] | None = None
+        self._product: Product | None = None
         self._doubted = True
 
     async def __aenter__(self) -> Self:
@@ -115,6 +117,24 @@ class EngineClient:
         if self._engine_version is None:
             raise DockerError("cannot tell the engine's API version: it was not asked; call the engine first")
         return self._engine_version
+
+    @property
+    def last_product(self) -> Product:
+        """What answered last; Docker before the first answer."""
+        return self._product or Product.DOCKER
+
+    async def product(self) -> Product:
+        """What answers, as it said when the version was negotiated. Asks the engine if that was not yet."""
+        if self._product is None:
+            async with _deadline("HEAD /_ping", DEADLINE_SECS):
+                connection, _ = await self._pool.acquire(own=True)
+                try:
+                    await self._negotiate_on(connection)
+                except BaseException:
+                    connection.abort()
+                    raise
+            self._pool.release(connection)
+        return self.last_product
 
     async def negotiate(self, *, deadline: float = DEADLINE_SECS) -> tuple[int, int]:
         """Ask the engine for its version, even if it is known. Also serves as a liveness check."""
@@ -255,6 +275,7 @@ class EngineClient:
                 f"{dotted(OLDEST)}; upgrade to Docker 20.10 or later"
             )
         self._engine_version = engine
+        self._product = product_of(head.headers)
         self._version = version
         self._doubted = False
 

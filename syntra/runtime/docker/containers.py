@@ -18,6 +18,7 @@ from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
 from syntra.runtime.docker.errors import Conflict, EngineTimeout, NotFound, StreamBroken
 from syntra.runtime.docker.jsonlines import JsonStream
 from syntra.runtime.docker.paths import Query, label_filter, path
+from syntra.runtime.docker.product import Product, podman_create_body
 from syntra.runtime.docker.records import ContainerDetails, ContainerSummary
 
 CREATE_SECS = 60.0
@@ -62,6 +63,8 @@ class Containers:
 
     async def create(self, name: str, body: Mapping[str, object]) -> str:
         """Create, not start; return the id. Conflict when the name is taken, NotFound when the image is missing."""
+        if await self._client.product() is Product.PODMAN:
+            body = podman_create_body(body)
         response = await self._client.request(
             "POST", "/containers/create", query={"name": name}, body=body, deadline=CREATE_SECS
         )
@@ -115,9 +118,14 @@ class Containers:
         """
         await self._client.request("POST", path("containers", container, "kill"), query={"signal": signal})
 
-    async def update(self, container: str, body: Mapping[str, object]) -> None:
-        """Change restart policy and resource limits in place, e.g. `{"RestartPolicy": {"Name": "no"}}`."""
-        await self._client.request("POST", path("containers", container, "update"), body=body)
+    async def set_restarts(self, container: str, policy: str) -> None:
+        """Change the restart policy to `always` or `no`, which an engine keeps when it restarts.
+
+        Nothing on Podman: see `podman_create_body`.
+        """
+        if await self._client.product() is Product.DOCKER:
+            body = {"RestartPolicy": {"Name": policy}}
+            await self._client.request("POST", path("containers", container, "update"), body=body)
 
     async def rename(self, container: str, name: str) -> None:
         """Conflict when the name is taken."""

@@ -67,8 +67,6 @@ CountConnections = Callable[[int, int], int | None]
 class DockerEngine:
     """One Docker engine. Run `watch` beside it; without it every observation queries the engine."""
 
-    name = "docker"
-
     def __init__(
         self,
         client: EngineClient,
@@ -125,6 +123,11 @@ class DockerEngine:
         self.readings = Readings(self._containers, CgroupReader()).read
 
     @property
+    def name(self) -> str:
+        """The product that answered last; Docker before the first answer."""
+        return self._client.last_product.value
+
+    @property
     def strays(self) -> Sequence[Stray]:
         """Containers that have the agent's labels but are not the agent's, as of the last list of all containers."""
         return self._looks.strays
@@ -142,7 +145,7 @@ class DockerEngine:
         self._creation.logging_driver = info.logging_driver
         major, minor = self._client.api_version
         return RuntimeInfo(
-            name="docker", version=info.server_version, api_version=f"{major}.{minor}", root_dir=info.root_dir
+            name=self.name, version=info.server_version, api_version=f"{major}.{minor}", root_dir=info.root_dir
         )
 
     async def ping(self) -> None:
@@ -252,7 +255,7 @@ class DockerEngine:
         with self._touching(container_id), translated("START_FAILED", container_id):
             details = await self._containers.inspect(container_id)
             if details.restart_policy != "always":
-                await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
+                await self._containers.set_restarts(container_id, "always")
             try:
                 await self._containers.start(container_id)
             except EngineError as error:
@@ -275,7 +278,7 @@ class DockerEngine:
     async def _without_restart(self, container_id: ContainerId) -> None:
         """Set the restart policy to `no`, which the engine keeps when it restarts."""
         try:
-            await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+            await self._containers.set_restarts(container_id, "no")
         except EngineError as refused:
             if isinstance(refused, NotFound):
                 raise
@@ -285,7 +288,7 @@ class DockerEngine:
     async def restart(self, container_id: ContainerId, grace_secs: float) -> None:
         self._exits.expected(container_id, time.time_ns())
         with self._touching(container_id), translated("RESTART_FAILED", container_id):
-            await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
+            await self._containers.set_restarts(container_id, "always")
             await self._containers.restart(container_id, grace_secs)
 
     async def keep_failed(self, container_id: ContainerId) -> None:
@@ -297,7 +300,7 @@ class DockerEngine:
                     return
                 # The engine refuses to update a container that is just being restarted.
                 await self._containers.stop(container_id, 0)
-                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._containers.set_restarts(container_id, "no")
                 await self._containers.rename_free(container_id, failed_name(details.labels))
             except NotFound:
                 return

@@ -148,8 +148,16 @@ class Conflict(EngineError):
 _BY_STATUS: dict[int, type[EngineError]] = {400: BadParameter, 404: NotFound, 409: Conflict}
 
 
+# What Docker answers with 409, and Podman with 500 and these words of its own.
+_PODMAN_CONFLICT = re.compile(
+    r"(?:that name is already in use|(?:network|volume) already exists|container state improper)\s*$"
+)
+
+
 def engine_error(status: int, message: str, *, method: str, path: str) -> EngineError:
     """The error class for `status`."""
+    if status == 500 and _PODMAN_CONFLICT.search(message):
+        return Conflict(409, message, method=method, path=path)
     return _BY_STATUS.get(status, EngineError)(status, message, method=method, path=path)
 
 

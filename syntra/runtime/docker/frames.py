@@ -15,6 +15,7 @@ from typing import Protocol
 from syntra.runtime.docker.errors import DockerError, EngineProtocolError, StreamBroken
 from syntra.runtime.docker.records import LogRecord, Stream
 from syntra.utils.frozen import frozen
+from syntra.utils.timestamps import format_ns, parse_ns
 
 HEADER_BYTES = 8
 MAX_FRAME_BYTES = 4 * 1024 * 1024
@@ -27,6 +28,7 @@ PARTIAL_BYTES = 16 * 1024
 _HEADER = struct.Struct(">B3sI")
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)(?: |(?=\r?\n)|$)")
 _MAX_TIMESTAMP_BYTES = 36
+_TIMESTAMP_CHARS = len("2026-01-02T03:04:05.678901234Z")
 
 
 class FrameType(Enum):
@@ -230,4 +232,8 @@ def _split_timestamp(payload: bytes) -> tuple[str, bytes]:
     stamp = _TIMESTAMP.match(payload)
     if stamp is None:
         return "", payload
-    return stamp[0].rstrip().decode("ascii"), payload[stamp.end() :]
+    text = stamp[0].rstrip().decode("ascii")
+    if len(text) != _TIMESTAMP_CHARS or not text.endswith("Z"):
+        # Podman gives whole seconds, in the zone of its host.
+        text = format_ns(parse_ns(text) or 0)
+    return text, payload[stamp.end() :]

@@ -23,6 +23,11 @@ def mark_repository(reference: str) -> str:
     return MARK_PREFIX + hashlib.sha256(reference.encode()).hexdigest()[:32]
 
 
+def is_pulled(names: Iterable[str]) -> bool:
+    """Whether an image with these tags has the mark of one that the agent pulled."""
+    return any(name.startswith(MARK_PREFIX) for name in names)
+
+
 def with_failed(
     keep: Mapping[ServiceId, frozenset[DeploymentId]], failed: Iterable[Replica]
 ) -> dict[ServiceId, frozenset[DeploymentId]]:
@@ -44,7 +49,9 @@ def unneeded(
     Pins of other owners, and of services not in `known` (after a lost journal), stay and keep their images.
     """
     removals: list[str] = []
-    for names in images:
+    for listed in images:
+        # Podman lists a digest for each repository, also for pins and marks. They go with their tags.
+        names = [name for name in listed if "@" not in name or not name.startswith((KEEP_PREFIX, MARK_PREFIX))]
         pins = {name: kept_by(owner, name) for name in names if name.startswith(KEEP_PREFIX)}
         stale = [name for name, pin in pins.items() if pin and pin[0] in known and pin[1] not in keep.get(pin[0], ())]
         removals += stale

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import EngineClient
@@ -16,8 +17,10 @@ from syntra.runtime.docker.errors import (
     PullFailed,
     PullFailure,
 )
+from syntra.runtime.docker.garbage import is_pulled
 from syntra.runtime.docker.jsonlines import JsonStream
 from syntra.runtime.docker.paths import label_filter, path
+from syntra.runtime.docker.product import Product
 from syntra.runtime.docker.pull import PullFold, PullProgress, classify
 from syntra.runtime.docker.records import ImageDetails, ImageSummary, RegistryAuth
 
@@ -32,12 +35,18 @@ class Images:
         self._client = client
 
     async def inspect(self, reference: str) -> ImageDetails | None:
-        """By name, digest or id; None when the engine has no such image."""
+        """By name, digest or id; None when the engine has no such image.
+
+        Podman gives every image a digest. There, one that the agent has not pulled counts as built or loaded here.
+        """
         try:
             response = await self._client.request("GET", path("images", reference, "json"))
         except NotFound:
             return None
-        return parsing.image_details(response.json())
+        found = parsing.image_details(response.json())
+        if await self._client.product() is Product.PODMAN and not is_pulled(found.repo_tags):
+            return replace(found, repo_digests=())
+        return found
 
     async def list(
         self, *, labels: Mapping[str, str | None] | None = None, reference: str | None = None

@@ -9,7 +9,11 @@ from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.errors import Conflict, DockerError, EngineError, NotFound
 from syntra.runtime.docker.paths import label_filter, path
+from syntra.runtime.docker.product import Product, podman_network_options
 from syntra.runtime.docker.records import NetworkDetails
+
+_IN_USE = "network is being used"
+"""Podman's words, which come with 500."""
 
 
 class Networks:
@@ -64,6 +68,8 @@ class Networks:
                 return found
             if self._client.api_version < (1, 44):
                 body["CheckDuplicate"] = True  # later engines always check and do not know the field
+            if await self._client.product() is Product.PODMAN and driver == "bridge":
+                body["Options"] = podman_network_options(name)
             created = ""
             try:
                 response = await self._client.request("POST", "/networks/create", body=body)
@@ -108,7 +114,7 @@ class Networks:
         except NotFound:
             return True
         except EngineError as exc:
-            if exc.status in (403, 409) and "active endpoints" in exc.message:
+            if exc.status in (403, 409, 500) and ("active endpoints" in exc.message or _IN_USE in exc.message):
                 return False
             raise
         return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from syntra.runtime.docker import fields
+from syntra.runtime.docker.product import familiar_name
 from syntra.runtime.docker.records import (
     ContainerDetails,
     ContainerState,
@@ -84,8 +85,8 @@ def image_details(source: object) -> ImageDetails:
     """`GET /images/{name}/json`."""
     return ImageDetails(
         id=fields.text(source, "Id"),
-        repo_tags=fields.texts(source, "RepoTags"),
-        repo_digests=fields.texts(source, "RepoDigests"),
+        repo_tags=_familiar(fields.texts(source, "RepoTags")),
+        repo_digests=_familiar(fields.texts(source, "RepoDigests")),
         labels=fields.labels(source, "Config", "Labels"),
         env=fields.pairs(source, "Config", "Env"),
         created=fields.text(source, "Created"),
@@ -95,12 +96,16 @@ def image_details(source: object) -> ImageDetails:
     )
 
 
+def _familiar(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(familiar_name(name) for name in names)
+
+
 def image_summary(source: object) -> ImageSummary:
     """A row of `GET /images/json`, without the placeholder `<none>` of older engines."""
     return ImageSummary(
         id=fields.text(source, "Id"),
-        repo_tags=tuple(tag for tag in fields.texts(source, "RepoTags") if tag != "<none>:<none>"),
-        repo_digests=tuple(name for name in fields.texts(source, "RepoDigests") if not name.startswith("<none>")),
+        repo_tags=_familiar(tag for tag in fields.texts(source, "RepoTags") if tag != "<none>:<none>"),
+        repo_digests=_familiar(name for name in fields.texts(source, "RepoDigests") if not name.startswith("<none>")),
         labels=fields.labels(source, "Labels"),
         created=fields.integer(source, "Created"),
         size_bytes=fields.integer(source, "Size"),
@@ -146,6 +151,8 @@ def engine_event(source: object) -> EngineEvent:
     action = fields.text(source, "Action")
     if action.startswith("exec_"):
         action = action.partition(":")[0]
+    elif action == "remove" and fields.text(source, "Type") == "container":
+        action = "destroy"  # Podman's word for it
     nanos = fields.integer(source, "timeNano") or fields.integer(source, "time") * 1_000_000_000
     return EngineEvent(
         type=fields.text(source, "Type"),

@@ -93,14 +93,14 @@ class ProxyContainers:
     async def start(self, container_id: str) -> None:
         """Start it and set its restart policy; no error when it already runs."""
         with translated(CODE):
-            await self._containers.update(container_id, {"RestartPolicy": {"Name": "always"}})
+            await self._containers.set_restarts(container_id, "always")
             await self._containers.start(container_id)
 
     async def stop(self, container_id: str) -> None:
         """SIGTERM, time for open requests, SIGKILL; it stays stopped. No error when it is stopped or removed."""
         with translated(CODE):
             try:
-                await self._containers.update(container_id, {"RestartPolicy": {"Name": "no"}})
+                await self._containers.set_restarts(container_id, "no")
                 await self._containers.stop(container_id, GRACE_SECS)
             except NotFound:
                 return

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from syntra.runtime.docker import parsing
 from syntra.runtime.docker.client import EngineClient
+from syntra.runtime.docker.product import Product, podman_log_driver
 from syntra.runtime.docker.records import EngineInfo
 from syntra.runtime.docker.versions import dotted
 
@@ -16,4 +19,7 @@ class System:
 
     async def info(self) -> EngineInfo:
         response = await self._client.request("GET", "/info")
-        return parsing.engine_info(response.json(), api_version=dotted(self._client.engine_api_version))
+        found = parsing.engine_info(response.json(), api_version=dotted(self._client.engine_api_version))
+        if await self._client.product() is Product.PODMAN:
+            return replace(found, logging_driver=podman_log_driver(found.logging_driver))
+        return found

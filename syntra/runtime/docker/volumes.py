@@ -10,7 +10,7 @@ from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.volume import Volume, VolumeUser
 from syntra.runtime.docker import body, fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
-from syntra.runtime.docker.errors import NotFound, translated
+from syntra.runtime.docker.errors import Conflict, NotFound, translated
 from syntra.runtime.docker.identity import Identity
 from syntra.runtime.docker.paths import Query, label_filter, path
 from syntra.runtime.docker.records import VolumeDetails
@@ -32,7 +32,11 @@ class Volumes:
         if not name:
             path("volumes", name)  # without a name the engine creates an anonymous volume
         wanted = {"Name": name, "Labels": dict(labels)}
-        response = await self._client.request("POST", "/volumes/create", body=wanted, deadline=2 * DEADLINE_SECS)
+        try:
+            response = await self._client.request("POST", "/volumes/create", body=wanted, deadline=2 * DEADLINE_SECS)
+        except Conflict:
+            # Podman refuses the slower of two creations at once.
+            response = await self._client.request("GET", path("volumes", name))
         return parsing.volume_details(response.json())
 
     async def ensure_for(self, name: str, *, project: str = "", service_id: ServiceId | None = None) -> None:

@@ -18,6 +18,7 @@ from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.errors import DockerError
 from syntra.runtime.docker.events import Events
 from syntra.runtime.docker.exits import ExitTracker
+from syntra.runtime.docker.product import Product
 from syntra.runtime.docker.records import ContainerDetails, EngineEvent
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class ContainerWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`exits` gets every event, and every gap between them. Without `owner`: the containers of all owners."""
+        self._client = client
         self._events = Events(client)
         self._owner = owner
         self._exits = exits
@@ -93,10 +95,13 @@ class ContainerWatch:
 
     async def _follow(self) -> None:
         pause = RECONNECT_SECS
-        # Not filtered by label: network events have none, and they report a running container's new address.
-        filters = {"type": ["container", "network"], "event": [*_ACTIONS, *_NETWORK_ACTIONS]}
         while True:
             try:
+                # Not filtered by label: network events have none, and they report a running container's new address.
+                filters = {"type": ["container", "network"]}
+                # Podman's filter knows other words and loses events that it should pass.
+                if await self._client.product() is Product.DOCKER:
+                    filters["event"] = [*_ACTIONS, *_NETWORK_ACTIONS]
                 # `since` closes the gap: events from before the subscription are sent after it.
                 stream = self._events.stream(since=time.time_ns(), filters=filters, on_open=self._opened)
                 async with aclosing(stream) as events:
@@ -185,6 +190,8 @@ class ContainerWatch:
     def _container_of(self, event: EngineEvent) -> str | None:
         """The agent's container that the event is about."""
         attributes = event.attributes
+        if event.action.partition(":")[0] not in (*_ACTIONS, *_NETWORK_ACTIONS):
+            return None
         if event.type == "network":
             return attributes.get("container") if attributes.get("name", "").startswith(_OUR_NETWORKS) else None
         is_ours = attributes.get(MANAGED) == "true" and self._owner in (None, attributes.get(OWNER))

@@ -52,6 +52,8 @@ class Rig:
     stop_registry: Callable[[], None]
     declaring: Callable[[], Awaitable[ImageRef]]
     """Makes an image that exists only here and declares /data as a volume."""
+    exact_log_times: bool = True
+    """Whether the engine tells the times of log lines to the nanosecond, else to the second."""
     left: list[str]
     """Volumes without a name of the test, for its clean-up."""
 
@@ -359,12 +361,12 @@ class EngineContract:
         deployment = await rig.obtained(rig.deployment(env={"FAIL": "exit"}))
         container_id, _ = await rig.engine.create(deployment, 1)
         await rig.engine.start(container_id)
-        restarted = await rig.becomes(container_id, lambda r: r.restart_count >= 2)
-        assert restarted.is_up
+        restarted = await rig.becomes(container_id, lambda r: r.restart_count >= 2 and r.is_up)
+        assert restarted.state is not ContainerState.EXITED
         await rig.engine.stop(container_id, 1.0)
         stopped = await rig.becomes(container_id, lambda r: not r.is_up)
         assert stopped.state is ContainerState.EXITED
-        assert stopped.exit_code == 3
+        assert stopped.exit_code in (0, 3), "an engine without a pause between restarts stops what has just begun"
         lines = await rig.engine.tail(container_id, 50)
         assert ("stderr", "failing as told") in {(line.stream, line.message) for line in lines}
 
@@ -461,7 +463,9 @@ class EngineContract:
         assert [line.message for line in lines] == ["starting 7", "serving 7 on 8080"]
         assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", line.timestamp) for line in lines)
         since = LogRange(tail=-1, follow=False, since=lines[1].timestamp)
-        assert [line.message for line in await _read(rig.engine, container_id, since)] == ["serving 7 on 8080"]
+        again = [line.message for line in await _read(rig.engine, container_id, since)]
+        assert again[-1] == "serving 7 on 8080"
+        assert len(again) == 1 or not rig.exact_log_times
         assert await _read(rig.engine, container_id, LogRange(tail=0, follow=False)) == []
         heard: list[str] = []
         async with (

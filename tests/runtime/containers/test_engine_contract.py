@@ -15,11 +15,11 @@ from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import RegistryAuth
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.endpoint import Endpoint, find_endpoint
+from syntra.runtime.docker.endpoint import Endpoint
 from syntra.runtime.docker.engine import DockerEngine
 from syntra.runtime.docker.telemetry_env import OtlpPorts
 from tests.agent.fake_engine import FakeEngine
-from tests.engine import EngineRefused, LocalRegistry, api, busybox_image, engine_token
+from tests.engine import EngineRefused, LocalRegistry, api, busybox_image, engine_socket, engine_token
 from tests.runtime.containers.engine_contract import EngineContract, Rig
 
 __all__ = ["engine_token"]
@@ -73,6 +73,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRegistry
 class TestDockerAdapter(EngineContract):
     """On the machine's engine."""
 
+    exact_log_times = True
+
     @pytest.fixture(autouse=True)
     def parts(self, engine_token: str, registry: LocalRegistry, tmp_path: Path) -> None:
         self.token = engine_token
@@ -98,7 +100,7 @@ class TestDockerAdapter(EngineContract):
             registry.stop()
 
         async with (
-            EngineClient(find_endpoint({})) as client,
+            EngineClient(Endpoint(path=engine_socket())) as client,
             EngineClient(Endpoint(path=str(self.folder / "nobody.sock"))) as nowhere,
             asyncio.TaskGroup() as group,
         ):
@@ -118,6 +120,7 @@ class TestDockerAdapter(EngineContract):
                     stop_registry=stop_registry,
                     declaring=declaring,
                     left=left,
+                    exact_log_times=self.exact_log_times,
                 )
             finally:
                 for replica in await engine.observe():

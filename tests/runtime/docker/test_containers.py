@@ -62,12 +62,13 @@ async def test_state_changes_tell_whether_there_was_anything_to_do(endpoint: End
         await one.restart(made.id, 1)
         after = (await one.inspect(made.id)).state
         assert after.started_at > before.started_at
-        await one.update(made.id, {"RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 1}})
-        assert (await one.inspect(made.id)).restart_policy == "on-failure"
+        await one.set_restarts(made.id, "always")
+        assert (await one.inspect(made.id)).restart_policy == "always"
         renamed = fresh_name()
         await one.rename(made.id, renamed)
         assert (await one.inspect(renamed)).id == made.id
-        await one.update(made.id, {"RestartPolicy": {"Name": "no"}})
+        await one.set_restarts(made.id, "no")
+        assert (await one.inspect(made.id)).restart_policy == "no"
         assert await one.stop(made.id, 5)
         assert not await one.stop(made.id, 5)
         with pytest.raises(Conflict):

@@ -160,7 +160,7 @@ async def test_a_broken_stream_forgets_everything_is_told_and_is_opened_again(wa
     watched.watch.remember(details("a"), watched.watch.token())
     assert watched.watch.remembered("a") is None, "nobody would tell that it changed"
     await asyncio.sleep(1.5)
-    assert watched.engine.connections == 2
+    assert len(watched.stage.peers) == 2
     assert len(watched.told.times) == 2, "what happened in between is told by nobody else"
     watched.remember("a")
     assert watched.watch.remembered("a") is not None
@@ -177,7 +177,7 @@ async def test_an_engine_that_stays_away_is_asked_less_and_less_often(tmp_path: 
 async def test_the_pause_begins_anew_once_events_have_come(tmp_path: Path) -> None:
     async with watching(tmp_path, backlog=event("a")) as watched:
         for number in range(1, 6):
-            assert watched.engine.connections == number
+            assert len(watched.stage.peers) == number
             watched.stage.end.set()
             await asyncio.sleep(1.5)
 
