@@ -30,6 +30,8 @@ class RenderContext:
     replicas: int | None
     """None: an autoscaler owns `spec.replicas`, so it is left out."""
     routes: Routes
+    min_healthy_secs: float = 0.0
+    """How long a new pod must stay ready before it counts as available, and an old one may end."""
     cpu_request_fraction: float = 0.1
     """The part of a service's CPU limit that the scheduler reserves. Memory is reserved whole."""
     otlp_endpoint: str = ""
