@@ -91,5 +91,6 @@ def cluster_settings(settings: Settings) -> KubernetesSettings:
         host_paths=of.host_paths == "on",
         cpu_request_fraction=of.cpu_request_fraction,
         otlp_endpoint=of.otlp_endpoint,
+        min_healthy_secs=settings.runtime.min_healthy_secs,
         scale_down_delay_secs=of.scale_down_delay_seconds,
     )

@@ -30,7 +30,7 @@ from tests.runtime.tiny_runtime import TinyRuntime
 __all__ = ["engine_token"]
 
 
-def _of(service_id: ServiceId, project: str, image: str) -> Callable[..., Deployment]:
+def deployments(service_id: ServiceId, project: str, image: ImageRef) -> Callable[..., Deployment]:
     """Deployments by id, which work or fail."""
 
     def of(deployment_id: str, *, fails: bool = False) -> Deployment:
@@ -39,7 +39,7 @@ def _of(service_id: ServiceId, project: str, image: str) -> Callable[..., Deploy
             service_id=service_id,
             service_name="web",
             project_name=project,
-            image=ImageRef(registry="", repository=image, tag="1"),
+            image=image,
             port=8080,
             memory_bytes=64 * 1024 * 1024,
             env={"FAIL": "exit"} if fails else {"VERSION": deployment_id},
@@ -49,8 +49,12 @@ def _of(service_id: ServiceId, project: str, image: str) -> Callable[..., Deploy
     return of
 
 
+def _first(repository: str) -> ImageRef:
+    return ImageRef(registry="", repository=repository, tag="1")
+
+
 def rig_of(
-    engine: ContainerEngine, away: ContainerEngine, service_id: ServiceId, project: str, image: str
+    engine: ContainerEngine, away: ContainerEngine, service_id: ServiceId, project: str, repository: str
 ) -> RuntimeRig:
     clock = asyncio.get_running_loop().time
 
@@ -58,7 +62,10 @@ def rig_of(
         return ContainerRuntime(of, NoTraffic(), HealthGate(of, min_healthy_secs=0.3, clock=clock))
 
     return RuntimeRig(
-        runtime=runtime(engine), away=runtime(away), service_id=service_id, of=_of(service_id, project, image)
+        runtime=runtime(engine),
+        away=runtime(away),
+        service_id=service_id,
+        of=deployments(service_id, project, _first(repository)),
     )
 
 
@@ -82,7 +89,10 @@ class TestTinyRuntime(RuntimeContract):
         away = TinyRuntime()
         away.away = True
         yield RuntimeRig(
-            runtime=TinyRuntime(), away=away, service_id=ServiceId("web"), of=_of(ServiceId("web"), "shop", "shop/web")
+            runtime=TinyRuntime(),
+            away=away,
+            service_id=ServiceId("web"),
+            of=deployments(ServiceId("web"), "shop", _first("shop/web")),
         )
 
 

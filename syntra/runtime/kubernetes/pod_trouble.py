@@ -177,7 +177,9 @@ def _crashes(pod: Object, status: Object, reason: str) -> Iterator[Trouble]:
             is_final=restarts >= 1,
         )
         return
-    kills = restarts + (1 if mapping(status, "state", "terminated") else 0)
+    # While the kubelet waits for the next start it shows the ended run most of the time, CrashLoopBackOff now and then.
+    has_ended = reason == "CrashLoopBackOff" or bool(mapping(status, "state", "terminated"))
+    ends = restarts + (1 if has_ended else 0)
     is_oom = ended == "OOMKilled"
     how = "was killed for using more memory than its limit" if is_oom else f"exited with code {exit_code}"
     if not is_oom and ended not in ("", "Error", "Completed"):
@@ -188,7 +190,7 @@ def _crashes(pod: Object, status: Object, reason: str) -> Iterator[Trouble]:
         code="CONTAINER_CRASHED",
         sentence=f"{name(pod)}: the container {how}{times_text}; {step}",
         words=f"{reason or 'Terminated'}: {how}{times_text}",
-        is_final=(reason == "CrashLoopBackOff" and restarts >= CRASHES) or (is_oom and kills >= OOM_KILLS),
+        is_final=has_ended and ends >= (OOM_KILLS if is_oom else CRASHES),
     )
 
 

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 REVISION_HISTORY = 10
+UNSEEN_EXIT_SECS = 2
 
 
 @frozen
@@ -134,17 +135,16 @@ def _namespace(spec: ServiceSpec, owner: str) -> Object:
 def _workload(deployment: Deployment, context: RenderContext) -> Object:
     spec = deployment.spec
     is_recreated = deployment.strategy is Strategy.INSTANT or recreate_reason(spec) is not None
-    # A pod without a check is ready as soon as it runs, even one that crashes at once.
-    min_ready = math.ceil(context.min_ready_secs)
     # A surge of one and none unavailable; the API's default is a quarter of each.
     rolling: Object = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+    least = _min_ready_secs(spec, context)
     wanted: Object = {
         "selector": {"matchLabels": names.selector(spec.service_id, context.slot)},
         "strategy": {"type": "Recreate"} if is_recreated else rolling,
         "revisionHistoryLimit": REVISION_HISTORY,
-        "minReadySeconds": min_ready,
-        # The API refuses one that is not above minReadySeconds.
-        "progressDeadlineSeconds": max(math.ceil(deployment.timeout_secs), min_ready + 1),
+        "minReadySeconds": least,
+        # The API server refuses one that is not above minReadySeconds.
+        "progressDeadlineSeconds": max(math.ceil(deployment.timeout_secs), least + 1),
         "template": pod_template(deployment, context),
     }
     if context.replicas is not None:
@@ -156,6 +156,15 @@ def _workload(deployment: Deployment, context: RenderContext) -> Object:
         service_labels(context.owner, spec, context.slot),
         spec=wanted,
     )
+
+
+def _min_ready_secs(spec: ServiceSpec, context: RenderContext) -> int:
+    """Without a check a pod is ready as soon as it runs, and the kubelet sees an exit up to a second later.
+
+    The times that the controller compares are whole seconds, which may be another one less.
+    """
+    least = math.ceil(context.min_healthy_secs)
+    return least + UNSEEN_EXIT_SECS if least and spec.health is None else least
 
 
 def _routes(spec: ServiceSpec, context: RenderContext) -> tuple[Object, ...]:

@@ -30,6 +30,8 @@ class RenderContext:
     replicas: int | None
     """None: an autoscaler owns `spec.replicas`, so it is left out."""
     routes: Routes
+    min_healthy_secs: float = 0.0
+    """How long a new pod must stay ready before it counts as available, and an old one may end."""
     cpu_request_fraction: float = 0.1
     """The part of a service's CPU limit that the scheduler reserves. Memory is reserved whole."""
     otlp_endpoint: str = ""
@@ -49,8 +51,6 @@ class RenderContext:
     """The Gateway of an HTTPRoute, as `name` or `namespace/name`."""
     sleep_action: bool = True
     """Whether the cluster has the lifecycle action `sleep` (on by default since Kubernetes 1.30)."""
-    min_ready_secs: float = 1.0
-    """A new pod counts once it has been ready for so long without a restart."""
     volume_bytes: int = VOLUME_BYTES
     """The size of a new volume."""
     storage_class: str = ""

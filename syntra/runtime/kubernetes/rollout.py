@@ -204,6 +204,7 @@ class KubernetesRollout:
             slot=slot,
             replicas=self._replicas,
             routes=await self._settings.routes(self._cluster),
+            min_healthy_secs=self._settings.min_healthy_secs,
             cpu_request_fraction=self._settings.cpu_request_fraction,
             otlp_endpoint=self._settings.otlp_endpoint,
             restarted_at=restarted_at,

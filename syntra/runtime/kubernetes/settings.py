@@ -28,6 +28,7 @@ class KubernetesSettings:
     host_paths: bool = False
     cpu_request_fraction: float = 0.1
     otlp_endpoint: str = ""
+    min_healthy_secs: float = 0.0
     scale_down_delay_secs: float = SCALE_DOWN_DELAY_SECS
 
     async def routes(self, cluster: Groups) -> Routes:

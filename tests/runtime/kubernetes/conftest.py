@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.cluster import cluster, cluster_token
+from tests.cluster_images import cluster_images
 
-__all__ = ["cluster", "cluster_token"]
+__all__ = ["cluster", "cluster_images", "cluster_token"]

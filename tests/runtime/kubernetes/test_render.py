@@ -10,14 +10,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from syntra.model.fields import Fields
 from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef, ResolvedImage
 from syntra.model.spec import Strategy, VolumeMount
+from syntra.model.spec_payload import parse_deployment
 from syntra.runtime.kubernetes import names
 from syntra.runtime.kubernetes.names import Slot
 from syntra.runtime.kubernetes.render import RenderContext, Routes, recreate_reason, render, slot_service
 from syntra.runtime.kubernetes.resources import kind_of
-from tests.model.samples import DIGEST, deployment, deployments, quick
+from tests.model.samples import DIGEST, current_payload, deployment, deployments, quick
 from tests.runtime.kubernetes.rendering import CONTEXT, container, pod, rendered, workload
 
 LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
@@ -208,9 +210,19 @@ def test_a_path_of_a_node_forces_nothing() -> None:
 def test_the_progress_deadline_is_the_timeout_and_above_the_least_time_that_a_pod_is_ready(
     timeout: float, min_ready: float, found: tuple[int, int]
 ) -> None:
-    made = workload(dataclasses.replace(deployment(), timeout_secs=timeout), min_ready_secs=min_ready)
+    check = parse_deployment(Fields(current_payload())).spec.health
+    made = workload(dataclasses.replace(deployment(health=check), timeout_secs=timeout), min_healthy_secs=min_ready)
     assert (made["progressDeadlineSeconds"], made["minReadySeconds"]) == found
     assert made["revisionHistoryLimit"] == 10
+
+
+def test_a_pod_must_stay_ready_and_without_a_check_until_an_exit_is_seen() -> None:
+    check = parse_deployment(Fields(current_payload())).spec.health
+    assert check is not None
+    for health, least, wanted in ((None, 0.0, 0), (check, 0.0, 0), (check, 1.2, 2), (None, 1.0, 3)):
+        made = dataclasses.replace(deployment(health=health), timeout_secs=1.0)
+        found = workload(made, min_healthy_secs=least)
+        assert (found["minReadySeconds"], found["progressDeadlineSeconds"]) == (wanted, wanted + 1)
 
 
 def test_a_service_finds_the_port_by_its_name() -> None:

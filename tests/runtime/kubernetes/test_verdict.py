@@ -180,19 +180,27 @@ def test_a_container_that_cannot_be_made_has_five_seconds_or_two_tries(reason: s
     assert isinstance(verdict(pods=[stuck], since=NOW - 4), Waiting)
 
 
-def test_a_crash_loop_fails_at_the_third_restart() -> None:
-    assert said(verdict(pods=[crashed(2)])).endswith("CrashLoopBackOff: exited with code 3, 2 restarts")
+def test_a_crash_loop_fails_at_the_third_exit() -> None:
+    assert said(verdict(pods=[crashed(1)])).endswith("CrashLoopBackOff: exited with code 3, 1 restarts")
     events = [event("BackOff", "Back-off restarting failed container")]
-    found = failed(verdict(pods=[crashed(3)], events=events), "CONTAINER_CRASHED")
-    assert found.sentence == "api-r2-x: the container exited with code 3, 3 restarts; see its log"
+    found = failed(verdict(pods=[crashed(2)], events=events), "CONTAINER_CRASHED")
+    assert found.sentence == "api-r2-x: the container exited with code 3, 2 restarts; see its log"
     assert found.details == (
         "container service: last exit code 3: Error\nBackOff: Back-off restarting failed container"
     )
 
 
+def test_a_crash_loop_counts_where_the_kubelet_shows_the_ended_run() -> None:
+    """As Kubernetes 1.36 does for most of the time between two starts."""
+    ended = {"terminated": {"reason": "Error", "exitCode": 3}}
+    assert isinstance(verdict(pods=[pod(state=ended, lastState=ended, restartCount=1)]), Waiting)
+    found = failed(verdict(pods=[pod(state=ended, lastState=ended, restartCount=2)]), "CONTAINER_CRASHED")
+    assert "exited with code 3, 2 restarts" in found.sentence
+
+
 def test_a_container_out_of_memory_twice_fails() -> None:
-    assert isinstance(verdict(pods=[crashed(1, "OOMKilled", 137)]), Waiting)
-    found = failed(verdict(pods=[crashed(2, "OOMKilled", 137)]), "CONTAINER_CRASHED")
+    assert isinstance(verdict(pods=[crashed(0, "OOMKilled", 137)]), Waiting)
+    found = failed(verdict(pods=[crashed(1, "OOMKilled", 137)]), "CONTAINER_CRASHED")
     assert "more memory than its limit" in found.sentence and "raise the memory limit" in found.sentence
     now = pod(state={"terminated": {"reason": "OOMKilled", "exitCode": 137}}, restartCount=1)
     failed(verdict(pods=[now]), "CONTAINER_CRASHED")
