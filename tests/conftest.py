@@ -29,7 +29,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a fixture of the engine, so that no stage without an engine runs it."""
+    """Mark every test that uses a fixture of the engine or a cluster, so that no stage without them runs it."""
     for item in items:
-        if "engine_token" in getattr(item, "fixturenames", ()):
+        if {"engine_token", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.engine)

@@ -81,8 +81,6 @@ def _volumes(spec: ServiceSpec, *, host_paths: bool) -> Iterator[tuple[str, str]
             )
         if mount.container_path == SHM_PATH and spec.options.shm_bytes is not None:
             yield "config.volumes", f"{SHM_PATH} has its size from config.shm_size already; remove one of them"
-        if ":" in mount.container_path:
-            yield "config.volumes", f"{mount.container_path[:80]!r} has a colon, which Kubernetes does not accept"
     for mount in claimed(spec):
         if mount.external and not is_subdomain(mount.name):
             yield "config.volumes", f"{mount.name[:80]!r} cannot be the name of a PersistentVolumeClaim"

@@ -40,8 +40,8 @@ def test_a_service_is_a_namespace_a_deployment_and_a_service() -> None:
 
 
 def test_every_object_says_whose_it_is() -> None:
-    spec_of = {"env": {"A": "1"}, "volumes": (DATA,), "domains": ("a.example",)}
-    found = rendered(deployment(**spec_of), routes=Routes.INGRESS)
+    wanted = deployment(env={"A": "1"}, volumes=(DATA,), domains=("a.example",))
+    found = rendered(wanted, routes=Routes.INGRESS)
     labels = {
         "app.kubernetes.io/managed-by": "syntra-agent",
         "syntra.dev/owner": "agent-1",
