@@ -87,6 +87,18 @@ class ContainerHost:
         logs = log_tasks(engine, self.journal, self.changes, telemetry, settings.logs, started_at=started_at)
         return [*tasks, *logs]
 
+    @property
+    def standby(self) -> str:
+        """Empty: the lock of the data directory keeps a second agent from starting."""
+        return ""
+
+    async def turn(self) -> None:
+        """Return at once."""
+
+    def standby_tasks(self) -> list[Task]:
+        """No tasks."""
+        return []
+
     def before_operations(self) -> list[Task]:
         """The tasks that run from the start, by name."""
         return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
@@ -111,7 +123,7 @@ class ContainerHost:
             *(str(failure) for failure in self.reconciler.failures),
         ]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the name server's sockets. The caller cancels the tasks."""
         if self.names is not None:
             self.names.close()
