@@ -204,15 +204,24 @@ class AgentApp:
                 certificates=host.certificates,
                 telemetry=telemetry,
                 updates=update.updates,
+                standby=lambda: host.standby,
             )
             socket = LocalSocket(settings.socket, router, reports)
             await socket.open()
+            from_start = [("engine events", runtime.watch(changes.announce)), *host.standby_tasks()]
+            background = [group.create_task(work, name=name) for name, work in from_start]
+            if not await self._has_turn(host):
+                router.cancel_requests()
+                await socket.close()
+                for task in background:
+                    task.cancel()
+                await host.close()
+                return
             # While the engine does not answer, the engine check tries again.
             with suppress(TimeoutError):
                 async with asyncio.timeout(REBUILD_SECS):
                     await rebuild_journal()
             before_resume = [
-                ("engine events", runtime.watch(changes.announce)),
                 ("engine check", engine_check.run()),
                 *host.before_operations(),
                 ("alerts", alerts.run()),
@@ -221,7 +230,7 @@ class AgentApp:
             if telemetry is not None:
                 before_resume.append(("telemetry", telemetry.run()))
                 before_resume += host.telemetry_tasks(telemetry, started_at=identity.started_at)
-            background = [group.create_task(work, name=name) for name, work in before_resume]
+            background += [group.create_task(work, name=name) for name, work in before_resume]
             resumed = await deployer.resume()
             later = [*host.after_operations(), *update.tasks()]
             background += [group.create_task(work, name=name) for name, work in later]
@@ -252,7 +261,7 @@ class AgentApp:
                 await link.stop()
             for task in background:
                 task.cancel()
-            host.close()
+            await host.close()
         log.info("agent stopped")
 
     def _link(
@@ -283,6 +292,18 @@ class AgentApp:
             note=journal.events.note,
             **_telemetry_hooks(shipping),
         )
+
+    async def _has_turn(self, host: Host) -> bool:
+        """Wait until this agent may act; False when a signal ends it before."""
+        self._notifier.ready("waiting for its turn")
+        async with asyncio.TaskGroup() as group:
+            turn = group.create_task(host.turn(), name="turn")
+            stopped = group.create_task(self._until_stopped(), name="stop")
+            await asyncio.wait({turn, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            has_turn = turn.done() and not self._stop.is_set()
+            turn.cancel()
+            stopped.cancel()
+        return has_turn
 
     async def _until_stopped(self) -> None:
         interval = self._notifier.watchdog_secs

@@ -6,7 +6,10 @@ name server or reconciler of its own.
 
 from __future__ import annotations
 
+import hashlib
+import socket
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any
 
 from syntra.agent.changes import Changes
@@ -18,9 +21,13 @@ from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.sources import source_tasks
 from syntra.health.restore_failures import RestoreFailure
 from syntra.runtime.kubernetes.client import KubernetesClient
+from syntra.runtime.kubernetes.lease import Lease
+from syntra.runtime.kubernetes.rights_check import RightsCheck
 from syntra.runtime.kubernetes.runtime import KubernetesRuntime
 from syntra.runtime.kubernetes.settings import KubernetesSettings
 from syntra.utils.frozen import frozen
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 Task = tuple[str, Coroutine[Any, Any, None]]
 
@@ -34,9 +41,24 @@ class ClusterHost:
     journal: Journal
     changes: Changes
     telemetry: TelemetrySettings
+    lease: Lease
+    rights: RightsCheck
     prober: None = None
     proxy: None = None
     certificates: None = None
+
+    @property
+    def standby(self) -> str:
+        """Why this agent does not act yet."""
+        return self.lease.standby
+
+    async def turn(self) -> None:
+        """Return when this agent holds the lease."""
+        await self.lease.turn.wait()
+
+    def standby_tasks(self) -> list[Task]:
+        """The lease, and the check of the agent's rights."""
+        return [("lease", self.lease.run()), ("rights", self.rights.run())]
 
     def before_operations(self) -> list[Task]:
         """No tasks: `runtime.watch` is the only one."""
@@ -59,23 +81,52 @@ class ClusterHost:
     @property
     def warnings(self) -> list[str]:
         """Warnings for `status`, one sentence each."""
-        return list(self.runtime.cluster.problems)
+        found = (self.lease.hindrance, self.rights.warning, *self.runtime.cluster.problems)
+        return [warning for warning in found if warning]
 
-    def close(self) -> None:
-        """Nothing to close."""
+    async def close(self) -> None:
+        """Let another agent act at once."""
+        await self.lease.release()
 
 
 def build(
-    settings: Settings, client: KubernetesClient, *, owner: str, journal: Journal, changes: Changes
+    settings: Settings,
+    client: KubernetesClient,
+    control: KubernetesClient,
+    *,
+    owner: str,
+    journal: Journal,
+    changes: Changes,
 ) -> ClusterHost:
-    """Build the parts for these settings."""
+    """Build the parts for these settings. `client` changes nothing without the lease, which `control` keeps."""
+    namespace = control.access.namespace
+    lease = Lease(control, namespace=namespace, owner=owner, holder=holder_name(settings.data_dir))
+    client.hindrance = lambda: lease.hindrance
+    runtime = KubernetesRuntime(client, cluster_settings(settings), owner=owner)
     return ClusterHost(
-        runtime=KubernetesRuntime(client, cluster_settings(settings), owner=owner),
+        runtime=runtime,
         readiness=ClusterHealth(min_healthy_secs=settings.runtime.min_healthy_secs),
+        lease=lease,
+        rights=RightsCheck(control, runtime.cluster, namespace=namespace),
         journal=journal,
         changes=changes,
         telemetry=settings.telemetry,
     )
+
+
+def holder_name(data_dir: Path) -> str:
+    """The name of this agent on its lease: another for each data directory on each running machine.
+
+    It stays the same when the agent starts again, which need not wait for its own lease. A second agent on the same
+    data directory cannot start.
+    """
+    try:
+        boot = BOOT_ID.read_text().strip()
+    except OSError:
+        boot = ""
+    # Two machines may have one name.
+    digest = hashlib.sha256(f"{boot} {data_dir.absolute()}".encode()).hexdigest()[:8]
+    return f"{socket.gethostname()}-{digest}"
 
 
 def cluster_settings(settings: Settings) -> KubernetesSettings:

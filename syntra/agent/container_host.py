@@ -79,6 +79,18 @@ class ContainerHost:
         """The tasks that tell the telemetry process about senders, endpoints and logs."""
         return source_tasks(self.engine, self.journal, self.changes, telemetry, self.telemetry, started_at=started_at)
 
+    @property
+    def standby(self) -> str:
+        """Empty: the lock of the data directory keeps a second agent from starting."""
+        return ""
+
+    async def turn(self) -> None:
+        """Return at once."""
+
+    def standby_tasks(self) -> list[Task]:
+        """No tasks."""
+        return []
+
     def before_operations(self) -> list[Task]:
         """The tasks that run from the start, by name."""
         return [("garbage collection", self.garbage_collector.run()), ("health", self.readiness.run())]
@@ -103,7 +115,7 @@ class ContainerHost:
             *(str(failure) for failure in self.reconciler.failures),
         ]
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the name server's sockets. The caller cancels the tasks."""
         if self.names is not None:
             self.names.close()

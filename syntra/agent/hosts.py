@@ -56,8 +56,18 @@ class Host(Protocol):
     @property
     def certificates(self) -> Certificates | None: ...
 
+    @property
+    def standby(self) -> str:
+        """Why this agent does not act yet; empty when it does, and while that is not known."""
+
+    async def turn(self) -> None:
+        """Return when this agent may act: when no other one with its id does."""
+
+    def standby_tasks(self) -> list[Task]:
+        """The tasks that run from the start, also before the turn of this agent, by name."""
+
     def before_operations(self) -> list[Task]:
-        """The tasks that run from the start, by name."""
+        """The tasks that run from the turn of this agent, by name."""
 
     def after_operations(self) -> list[Task]:
         """The tasks that start after unfinished operations resume, by name."""
@@ -73,8 +83,8 @@ class Host(Protocol):
     def warnings(self) -> list[str]:
         """Warnings for `status`, one sentence each."""
 
-    def close(self) -> None:
-        """Close what the tasks leave open."""
+    async def close(self) -> None:
+        """Close what the tasks leave open, and let another agent act."""
 
 
 class BuildHost(Protocol):
@@ -107,10 +117,11 @@ async def connected(loaded: Loaded) -> AsyncIterator[BuildHost]:
             raise ConfigurationError(
                 str(loaded.path), "runtime.kubernetes_config: there is no kubeconfig; set it to the path of one"
             )
-        async with KubernetesClient(await Access.open(source)) as client:
+        access = await Access.open(source)
+        async with KubernetesClient(access) as client, KubernetesClient(access) as control:
 
             def on_cluster(settings: Settings, *, owner: str, journal: Journal, changes: Changes, **_: object) -> Host:
-                return cluster_host.build(settings, client, owner=owner, journal=journal, changes=changes)
+                return cluster_host.build(settings, client, control, owner=owner, journal=journal, changes=changes)
 
             yield on_cluster
         return

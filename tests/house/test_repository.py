@@ -57,6 +57,7 @@ PURE = (
     "syntra/runtime/detect.py",
     "syntra/runtime/kubernetes/http_route.py",
     "syntra/runtime/kubernetes/ingress.py",
+    "syntra/runtime/kubernetes/rights.py",
     "syntra/runtime/kubernetes/ingress_route.py",
     "syntra/runtime/kubernetes/metadata.py",
     "syntra/runtime/kubernetes/names.py",

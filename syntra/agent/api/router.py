@@ -114,7 +114,10 @@ class Router:
         certificates: Certificates | None = None,
         telemetry: TelemetryTails | None = None,
         updates: AgentUpdates | None = None,
+        standby: Callable[[], str] = str,
     ) -> None:
+        """`standby` says why this agent does not act, or is empty; then only queries are answered."""
+        self._standby = standby
         self._proxy = proxy
         self._updates = updates
         self._certificates = certificates
@@ -169,7 +172,11 @@ class Router:
         self._requests.end()
 
     async def _dispatch(self, command: Command, kind: str, payload: Mapping[str, Json], peer: Peer) -> None:
-        await self._deployer.until_resumed()
+        if reason := self._standby():
+            if not isinstance(command, Query):
+                raise RequestError("BUSY", f"cannot run `{kind}`: {reason}")
+        else:
+            await self._deployer.until_resumed()
         match command:
             case Deploy() | Stop() | Scale() | Restart() | Rollback():
                 await self._uncancelled(

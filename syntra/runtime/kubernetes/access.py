@@ -21,6 +21,7 @@ from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
 ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+DEFAULT_NAMESPACE = "default"
 # Where the common distributions put the administrator's kubeconfig.
 USUAL_PLACES = (
     "/etc/rancher/k3s/k3s.yaml",
@@ -29,7 +30,7 @@ USUAL_PLACES = (
 )
 # An exec plugin may ask a cloud for a token.
 CREDENTIALS_SECS = 60.0
-# How long a credential is used before the package is asked again, which renews one that is about to expire.
+# How long a credential is used before the package is asked again; it renews one that is about to expire.
 FRESH_SECS = 30.0
 
 
@@ -76,9 +77,11 @@ class Address:
 class Access:
     """An address, and credentials that stay valid. `open` it; use it on one event loop."""
 
-    def __init__(self, source: Source, configuration: Any, address: Address) -> None:
+    def __init__(self, source: Source, configuration: Any, address: Address, namespace: str) -> None:
         self.source = source
         self.address = address
+        self.namespace = namespace
+        """The namespace of the agent's pod, or of the kubeconfig's context."""
         self._configuration = configuration
         self._authorization: str | None = None
         self._asked_at = -FRESH_SECS
@@ -87,8 +90,8 @@ class Access:
     @classmethod
     async def open(cls, source: Source) -> Access:
         """Read the source; raises AgentError when it is not usable, ClusterUnavailable when a plugin does not end."""
-        configuration = await _in_thread(str(source), lambda: _load(source))
-        return cls(source, configuration, _address(configuration, source))
+        configuration, namespace = await _in_thread(str(source), lambda: (_load(source), _namespace(source)))
+        return cls(source, configuration, _address(configuration, source), namespace)
 
     async def authorization(self) -> str | None:
         """The value of the Authorization header; None when a client certificate is all."""
@@ -133,6 +136,20 @@ def _load(source: Source) -> Any:
             f"cannot use {source}: {unusable}; check runtime.kubernetes_config or KUBECONFIG"
         ) from unusable
     return configuration
+
+
+def _namespace(source: Source) -> str:
+    if source.kubeconfig is None:
+        # Written by the kubelet beside the token.
+        try:
+            return (ACCOUNT_DIR / "namespace").read_text().strip() or DEFAULT_NAMESPACE
+        except OSError:
+            return DEFAULT_NAMESPACE
+    from kubernetes import config
+
+    contexts: Any = config.list_kube_config_contexts  # the package has no types for it
+    _, current = contexts(config_file=source.kubeconfig)
+    return str(current["context"].get("namespace") or DEFAULT_NAMESPACE)
 
 
 def _address(configuration: Any, source: Source) -> Address:

@@ -7,7 +7,7 @@ over time (watches, logs), on a connection of its own. Both can be cancelled at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
@@ -48,6 +48,8 @@ class KubernetesClient:
         self._is_closed = False
         self.calls = 0
         """How many requests were sent."""
+        self.hindrance: Callable[[], str] = str
+        """Says why nothing may be changed now; empty while it may."""
 
     async def __aenter__(self) -> KubernetesClient:
         return self
@@ -155,6 +157,8 @@ class KubernetesClient:
         what: str | None = None,
     ) -> bytes:
         """Make a short call; the body of its answer as it is."""
+        if method != "GET" and (reason := self.hindrance()):
+            raise RuntimeUnavailable(f"cannot {what or method}: {reason}")
         try:
             async with asyncio.timeout(deadline):
                 while True:

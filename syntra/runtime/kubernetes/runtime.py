@@ -9,6 +9,7 @@ from syntra.model.errors import RequestError
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.spec import Deployment
 from syntra.model.status import ContainerExits
+from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.kubernetes.client import KubernetesClient
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.errors import ClusterUnavailable
@@ -66,6 +67,8 @@ class KubernetesRuntime:
         )
 
     async def ping(self) -> None:
+        if reason := self._client.hindrance():
+            raise RuntimeUnavailable(f"cannot change the cluster: {reason}")
         try:
             async with asyncio.timeout(PING_SECS):
                 await self._client.read("GET", "/readyz", what="ask the cluster")
