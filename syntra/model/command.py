@@ -251,7 +251,8 @@ class QueryKind(enum.Enum):
 class Query:
     """A question. `service_id` for metrics and events is optional: without it, they are of all services.
 
-    `deployment` is for a plan; `is_forced`: plan the deploy even if nothing changes by it. Events are the newest
+    `deployment` is for a plan; `is_forced`: plan the deploy even if nothing changes by it;
+    `with_manifests`: show the objects that a cluster would get. Events are the newest
     `limit` with a number above `after`, at `since` (epoch seconds) or later.
     """
 
@@ -260,6 +261,7 @@ class Query:
     service_id: ServiceId | None = None
     deployment: Deployment | None = None
     is_forced: bool = False
+    with_manifests: bool = False
     after: int = 0
     since: float = 0.0
     limit: int = 0

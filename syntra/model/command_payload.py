@@ -256,6 +256,7 @@ def _query(kind: QueryKind) -> Callable[[RequestId, Fields], Command]:
             service_id=_queried_service(kind, payload),
             deployment=parse_deployment(payload) if kind is QueryKind.PLAN else None,
             is_forced=kind is QueryKind.PLAN and payload.boolean("force", default=False),
+            with_manifests=kind is QueryKind.PLAN and payload.boolean("manifests", default=False),
         )
 
     return parse

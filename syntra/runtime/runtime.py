@@ -19,6 +19,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Protocol
 
 from syntra.model.command import ExecStreams, Operation
+from syntra.model.fields import Json
 from syntra.model.figures import ContainerReading
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
@@ -101,6 +102,18 @@ class Plan:
 
     steps: tuple[Step, ...]
     notes: tuple[str, ...] = ()
+
+
+@frozen
+class ObjectPreview:
+    """What a plan would do to one of the runtime's objects: `changes` one sentence each, none when it stays as it is.
+
+    `manifest` is the object as it would be applied, without the values of secrets.
+    """
+
+    name: str
+    changes: tuple[str, ...]
+    manifest: Mapping[str, Json]
 
 
 @frozen
@@ -201,6 +214,9 @@ class Rollout(Protocol):
 
     async def give_back(self) -> None:
         """The operation ended without a commit: give back what it took besides replicas, such as domains."""
+
+    async def preview(self) -> Sequence[ObjectPreview]:
+        """The objects that the last plan applies, where the runtime takes objects; nothing changes. Empty elsewhere."""
 
     def last_seen(self, step: Step) -> str:
         """What a step of the last plan that did not end saw last, for people; empty when it waits for nothing."""

@@ -23,6 +23,7 @@ from syntra.runtime.runtime import (
     Commit,
     ForgetService,
     LogRange,
+    ObjectPreview,
     Observation,
     OperationContext,
     Plan,
@@ -320,6 +321,9 @@ class TinyRollout:
 
     def at_fault(self, step: Step) -> ContainerId | None:
         return None
+
+    async def preview(self) -> Sequence[ObjectPreview]:
+        return ()
 
     def last_seen(self, step: Step) -> str:
         return ""

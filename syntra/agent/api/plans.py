@@ -34,7 +34,7 @@ class Plans:
         self._runtime = runtime
         self._names = names
 
-    async def plan(self, deployment: Deployment, *, is_forced: bool) -> dict[str, Json]:
+    async def plan(self, deployment: Deployment, *, is_forced: bool, with_manifests: bool = False) -> dict[str, Json]:
         """The answer to `plan`. `is_forced`: deploy even if nothing changes. Raises RequestError."""
         wanted = await self._wanted(deployment, is_forced=is_forced)
         answer: dict[str, Json] = {
@@ -47,7 +47,7 @@ class Plans:
         }
         if wanted.action == "none":
             return {**answer, "steps": [], "notes": []}
-        return {**answer, **await self._steps(deployment, wanted)}
+        return {**answer, **await self._steps(deployment, wanted, with_manifests=with_manifests)}
 
     async def _wanted(self, deployment: Deployment, *, is_forced: bool) -> Wanted:
         spec = deployment.spec
@@ -65,7 +65,7 @@ class Plans:
             return Wanted(action="scale", changes=found, current=current.deployment)
         return Wanted(action="deploy", changes=found)
 
-    async def _steps(self, deployment: Deployment, wanted: Wanted) -> dict[str, Json]:
+    async def _steps(self, deployment: Deployment, wanted: Wanted, *, with_manifests: bool) -> dict[str, Json]:
         spec, request_id = deployment.spec, RequestId("plan")
         command: Operation = Deploy(request_id=request_id, deployment=deployment, auth=None)
         target = deployment
@@ -83,7 +83,16 @@ class Plans:
         observed = await rollout.observe()
         job.prior = rollout.prior(observed)
         planned = rollout.plan(observed)
+        objects = [
+            {
+                "object": preview.name,
+                "changes": list(preview.changes),
+                **({"manifest": dict(preview.manifest)} if with_manifests else {}),
+            }
+            for preview in await rollout.preview()
+        ]
         return {
+            **({"objects": objects} if objects else {}),
             "steps": [{"phase": step.phase.value, "text": str(step)} for step in planned.steps],
             "notes": [*planned.notes, *await self._runtime.obstacles(target)],
         }

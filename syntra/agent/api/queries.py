@@ -105,7 +105,9 @@ class Queries:
                 return {**await self._telemetry()}
             case QueryKind.PLAN:
                 assert query.deployment is not None, "cannot happen because the parser asks for it"
-                return await self._plans.plan(query.deployment, is_forced=query.is_forced)
+                return await self._plans.plan(
+                    query.deployment, is_forced=query.is_forced, with_manifests=query.with_manifests
+                )
 
     async def _status(self) -> dict[str, Json]:
         runtime: dict[str, Json]

@@ -39,7 +39,7 @@ from syntra.runtime.containers.steps import (
 from syntra.runtime.containers.volume_lookup import ensure_volume, replica_volumes
 from syntra.runtime.containers.volumes import ReplicaVolumes
 from syntra.runtime.errors import NETWORK_GONE, RuntimeFailure, StepFailed
-from syntra.runtime.runtime import ForgetService, Observation, OperationContext, Plan, Ref, Step
+from syntra.runtime.runtime import ForgetService, ObjectPreview, Observation, OperationContext, Plan, Ref, Step
 
 if TYPE_CHECKING:
     from syntra.runtime.containers.runtime import HealthGate, LabelRoutes, Traffic
@@ -139,6 +139,9 @@ class ContainerRollout:
                 self._labels.release(deployment.spec)
             is_first = await self._context.current() is None
             await self._traffic.give_back(deployment.spec, is_first=is_first)
+
+    async def preview(self) -> Sequence[ObjectPreview]:
+        return ()
 
     def last_seen(self, step: Step) -> str:
         return self._gate.last_probe(self.resolve(step.replicas)) if isinstance(step, AwaitHealthy) else ""

@@ -99,6 +99,17 @@ class KubernetesClient:
         what = f"apply {kind.kind} {name}"
         return await self.call("PATCH", path, query=query, body=obj, content_type=APPLY, what=what)
 
+    async def find(self, obj: Object) -> Object | None:
+        """The object of this kind, namespace and name as it is in the cluster; None when there is none."""
+        kind, name = kind_of(obj), text(obj, "metadata", "name")
+        try:
+            found = await self.get(kind.path(text(obj, "metadata", "namespace") or None, name), what=f"read {name}")
+        except ApiRefusal as refused:
+            if refused.is_not_found:
+                return None
+            raise
+        return lean(found)
+
     async def merge(self, path: str, change: Object, *, manager: str = MANAGER, what: str | None = None) -> Object:
         """Merge-patch an object."""
         query = {"fieldManager": manager}

@@ -30,6 +30,7 @@ from syntra.runtime.kubernetes.names import (
 from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
+from syntra.runtime.kubernetes.preview import changes, masked, object_name
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
 from syntra.runtime.kubernetes.resources import DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE
 from syntra.runtime.kubernetes.revisions import revision_secret, revisions
@@ -49,7 +50,7 @@ from syntra.runtime.kubernetes.steps import (
     ShiftRequests,
     SwitchSlot,
 )
-from syntra.runtime.runtime import ForgetService, Observation, OperationContext, Plan, Ref, Step
+from syntra.runtime.runtime import ForgetService, ObjectPreview, Observation, OperationContext, Plan, Ref, Step
 
 _KIND_BY_NAME = {kind.kind: kind for kind in KINDS}
 
@@ -106,6 +107,20 @@ class KubernetesRollout:
 
     async def give_back(self) -> None:
         """The plan back has removed what the operation had taken."""
+
+    async def preview(self) -> Sequence[ObjectPreview]:
+        if self._context.desired.deployment is None:
+            return ()
+        rendered = await self._rendered(self._target())
+        is_new = await self._namespace_object(text(rendered.namespace, "metadata", "name")) is None
+        return [await self._previewed(obj, is_new=is_new) for obj in rendered.objects]
+
+    async def _previewed(self, obj: Object, *, is_new: bool) -> ObjectPreview:
+        """`is_new`: its namespace does not exist yet, so it cannot be dry-run."""
+        found: list[str] = ["created"]
+        if not is_new:
+            found = changes(await self._client.find(obj), await self._client.apply(obj, dry_run=True))
+        return ObjectPreview(name=object_name(obj), changes=tuple(found), manifest=masked(obj))
 
     def last_seen(self, step: Step) -> str:
         return self._wait.last_seen if isinstance(step, AwaitRollout | SwitchSlot | AwaitStopped) else ""
