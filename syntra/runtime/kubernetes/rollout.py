@@ -229,7 +229,10 @@ class KubernetesRollout:
             ingress_class=self._settings.ingress_class,
             gateway=self._settings.gateway,
         )
-        return render(self._deployment, context)
+        rendered = render(self._deployment, context)
+        # A slot that is filled again has its requests.
+        mapping(rendered.workload, "metadata", "annotations")[REPLACED_AT] = ""
+        return rendered
 
     def _pull_secret(self) -> str:
         name = f"{service_name(self._deployment.spec)}-pull"
@@ -277,7 +280,6 @@ class KubernetesRollout:
 
     async def _apply_workload(self, step: ApplyWorkload, slot: Slot) -> None:
         rendered = await self._rendered(slot, is_restart=step.is_restart)
-        mapping(rendered.workload, "metadata", "annotations")[REPLACED_AT] = ""
         applied = await self._client.apply(rendered.workload)
         self._wait.applied(applied)
 
