@@ -77,8 +77,6 @@ def judge(
         return Waiting(text="the cluster has not taken the deployment yet")
     if integer(workload, "metadata", "generation") > integer(workload, "status", "observedGeneration"):
         return Waiting(text="the cluster has not begun with the deployment yet")
-    if _is_done(workload):
-        return Done()
     newest = _newest(workload, replica_sets)
     own = _pods_of(newest, pods) if newest else []
     own_events = {name(pod): of_object(events, pod) for pod in own}
@@ -88,6 +86,9 @@ def judge(
     for pod, found in troubles:
         if found.is_final:
             return _failed(found, pod, own_events[name(pod)])
+    # The counts may be older than a pod that crashed since.
+    if _is_done(workload) and not troubles:
+        return Done()
     refused = _refused_pods(workload, newest, events, now=now, since=since)
     if refused is not None:
         return refused

@@ -55,6 +55,11 @@ def test_all_replicas_of_the_deployment_are_available_and_no_other_is_left() -> 
     assert verdict(one) == Done()
 
 
+def test_a_pod_that_crashed_since_the_counts_were_made_is_not_done() -> None:
+    assert verdict(done(), pods=[ready("api-r2-a"), ready("api-r2-b")]) == Done()
+    assert "exited with code 3" in said(verdict(done(), pods=[ready("api-r2-a"), crashed(1)]))
+
+
 @pytest.mark.parametrize(
     "status",
     [

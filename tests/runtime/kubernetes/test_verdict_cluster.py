@@ -56,7 +56,7 @@ def rollout(cluster: Cluster, made: Rendered, *, within: float) -> tuple[Verdict
 
 
 def failure(cluster: Cluster, wanted: Deployment, code: str, *, within: float = 30.0) -> Failed:
-    made = rendered(wanted)
+    made = rendered(wanted, min_healthy_secs=1.0)
     cluster.apply(made.objects)
     verdict, said = rollout(cluster, made, within=within)
     assert isinstance(verdict, Failed), verdict
@@ -68,7 +68,7 @@ def failure(cluster: Cluster, wanted: Deployment, code: str, *, within: float = 
 def test_a_service_that_starts_is_done(cluster: Cluster, cluster_token: str) -> None:
     """Its command arrives as it was written."""
     wanted = sample(cluster_token, f"echo '$(SYNTRA_SERVICE_ID) $$ $(NO)'; echo \"$A\"; {SLEEP}", env={"A": "$(B) $$"})
-    made = rendered(wanted)
+    made = rendered(wanted, min_healthy_secs=1.0)
     cluster.apply(made.objects)
     verdict, said = rollout(cluster, made, within=30)
     assert verdict == Done()
@@ -100,9 +100,9 @@ def test_a_command_that_the_image_does_not_have(cluster: Cluster, cluster_token:
 
 
 def test_a_crash_loop(cluster: Cluster, cluster_token: str) -> None:
-    """Without a check a pod is ready while it runs, however short."""
-    found = failure(cluster, sample(cluster_token, "exit 3"), "CONTAINER_CRASHED", within=100)
-    assert "exited with code 3, 3 restarts" in found.sentence
+    """Without a check a pod is ready while it runs, however short. Most of the time is the kubelet's back-off."""
+    found = failure(cluster, sample(cluster_token, "exit 3"), "CONTAINER_CRASHED", within=60)
+    assert "exited with code 3, 2 restarts" in found.sentence
     assert "BackOff: " in found.details
 
 
