@@ -105,7 +105,7 @@ def _objects(agent: ClusterAgent) -> Iterator[Object]:
             NAME,
             space,
             spec={
-                "selector": {**SELECTOR},
+                "selector": dict(SELECTOR),
                 "ports": [{"name": name, "port": port, "targetPort": port} for name, port in ports],
             },
         )
@@ -134,9 +134,9 @@ def _workload(agent: ClusterAgent) -> Object:
         "replicas": 1,
         # The lease keeps a second agent from acting; with a rolling update it would wait for nothing.
         "strategy": {"type": "Recreate"},
-        "selector": {"matchLabels": {**SELECTOR}},
+        "selector": {"matchLabels": dict(SELECTOR)},
         "template": {
-            "metadata": {"labels": {**SELECTOR}, "annotations": {DEPLOYMENT_ID: deployment_id(agent)}},
+            "metadata": {"labels": dict(SELECTOR), "annotations": {DEPLOYMENT_ID: deployment_id(agent)}},
             "spec": {
                 "serviceAccountName": NAME,
                 # The variables of Services in the namespace would begin with SYNTRA_, as those of the agent do.
