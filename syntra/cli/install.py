@@ -19,6 +19,7 @@ from syntra.agent.config.values import from_text, token
 from syntra.agent.update.installation import is_compiled, own_file
 from syntra.cli.agent_client import ask
 from syntra.cli.exit_codes import CliError, ExitCode
+from syntra.cli.kubernetes_options import add_kubernetes
 from syntra.cli.options import path, seconds
 from syntra.cli.reading import section, text
 from syntra.cli.terminal import err, out, printable
@@ -73,10 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long to wait for the connection to the control plane (default 60)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    add_kubernetes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Observe, print the plan, carry it out, wait for the control plane. A failure leaves the machine as it was."""
+    if args.kubernetes:
+        return _in_cluster(args)
     require_plain_options(args, "install")
     wanted = _wanted(args)
     if not is_compiled():
@@ -105,6 +109,18 @@ def run(args: argparse.Namespace) -> int:
     if kind is Manager.NONE or args.no_start:
         return ExitCode.OK
     return _wait(wanted, seen, args.wait)
+
+
+def _in_cluster(args: argparse.Namespace) -> int:
+    # Imported here: it loads a YAML library.
+    from syntra.cli import kubernetes_install
+
+    return kubernetes_install.install(
+        args,
+        endpoint=_checked("control_plane.endpoint", "--endpoint", args.endpoint),
+        server_id=_checked("server_id", "--server-id", args.server_id),
+        token=None if args.token is not None else _token(args),
+    )
 
 
 def require_root(verb: str) -> None:

@@ -9,6 +9,7 @@ from syntra.agent.config.load import load_socket
 from syntra.cli.agent_client import ask
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.install import require_plain_options, require_root, show_plan
+from syntra.cli.kubernetes_options import add_place
 from syntra.cli.options import MAX_SECONDS
 from syntra.cli.reading import rows, text
 from syntra.cli.terminal import out, printable
@@ -31,10 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="first stop and remove all services and the proxy; volumes stay (default: they keep running)",
     )
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    add_place(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Observe, print the plan, carry it out."""
+    if args.kubernetes:
+        from syntra.cli import kubernetes_install
+
+        return kubernetes_install.uninstall(args)
     require_plain_options(args, "uninstall")
     kind, version = find_manager()
     manager = manager_of(kind)

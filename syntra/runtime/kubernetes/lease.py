@@ -46,7 +46,7 @@ def may_take(found: Object, holder: str, *, unchanged_secs: float) -> bool:
 def taken(found: Object, holder: str, *, now_ns: int) -> Object:
     """The lease as its holder writes it; with an empty holder, it is released. Pure.
 
-    It keeps the resource version, so that the API server refuses it when somebody else has changed the lease.
+    It keeps the resource version, so that the API server refuses it when another process has changed the lease.
     """
     spec = mapping(found, "spec")
     is_kept = text(spec, "holderIdentity") == holder
@@ -138,7 +138,7 @@ class Lease:
     async def _look(self) -> bool:
         """Take, keep or watch the lease; whether this agent holds it now."""
         if self.turn.is_set():
-            # The usual renewal is one call: nobody else changes the lease while it is renewed in time.
+            # The usual renewal is one call: no other agent changes the lease while it is renewed in time.
             try:
                 return await self._take()
             except ApiRefusal as refused:
@@ -159,7 +159,7 @@ class Lease:
         except ApiRefusal as refused:
             if not refused.is_conflict:
                 raise
-            # Somebody was faster; the next look says who.
+            # Another agent was faster; the next look says which.
             return False
 
     async def _read(self) -> None:

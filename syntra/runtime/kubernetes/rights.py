@@ -19,7 +19,7 @@ _APPLIED = ("list", "create", "patch", "delete")
 class Right:
     """Verbs on a resource; `resource` has its subresource after a slash.
 
-    `with_group`: needed only in clusters that have this API group. `without_group`: only in those that do not.
+    `with_group`: needed only in clusters that have this API group. `without_group`: only in clusters that do not.
     `in_own_namespace`: needed only in the namespace of the agent.
     """
 

@@ -19,7 +19,7 @@ PATH = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 AT_ONCE = 4
 # How long a complete answer is taken as known.
 KNOWN_SECS = 300.0
-# What is lacking is asked again sooner: somebody who binds a role looks at the status next.
+# What is lacking is asked again sooner: an operator who binds a role reads the status next.
 LACKING_SECS = 15.0
 
 
