@@ -10,6 +10,7 @@ from typing import Protocol
 
 from google.protobuf.message import Message
 
+from syntra.telemetry.read_requests import ReadTraces
 from syntra.telemetry.signals import Signal
 from syntra.utils.frozen import frozen
 
@@ -63,6 +64,9 @@ class Overloaded(Exception):
         self.retry_secs = retry_secs
 
 
+Request = bytes | Message | ReadTraces
+
+
 class Intake(Protocol):
     """Takes requests. Every method may be called from any thread at any time."""
 
@@ -73,7 +77,7 @@ class Intake(Protocol):
         """
         ...
 
-    def receive(self, signal: Signal, request: bytes | Message, source: Source) -> Outcome:
+    def receive(self, signal: Signal, request: Request, source: Source) -> Outcome:
         """Decode, process and keep a request. It returns when the kept items are in the ring on disk.
 
         `request` is an Export…ServiceRequest, encoded or not. Raises BadData and Overloaded.

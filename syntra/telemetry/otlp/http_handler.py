@@ -11,9 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import BaseServer
 from typing import Any, Protocol, cast
 
-from google.protobuf.message import Message
-
-from syntra.telemetry.intake import BadData, Intake, Overloaded, Source
+from syntra.telemetry.intake import BadData, Intake, Overloaded, Request, Source
 from syntra.telemetry.otlp.cors import Cors
 from syntra.telemetry.otlp.decompress import ACCEPTED, Decompress, UnknownEncoding, decompressor
 from syntra.telemetry.otlp.failures import Failures, try_again
@@ -39,7 +37,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 Route = Callable[[], tuple[str, bytes]]
 """Makes the content type and the body of a GET."""
-DecodeJson = Callable[[Signal, bytes, Callable[[int], None]], bytes | Message]
+DecodeJson = Callable[[Signal, bytes, Callable[[int], None]], Request]
 """Decodes OTLP's JSON. It calls its last argument with the bytes that it needs in all. Raises BadData."""
 
 
@@ -245,7 +243,7 @@ class OtlpHandler(BaseHTTPRequestHandler):
                 return self._failed(signal, encoding, body, error)
             return self._keep(signal, encoding, body, request)
 
-    def _keep(self, signal: Signal, encoding: Encoding, body: bytes, request: bytes | Message) -> Answer:
+    def _keep(self, signal: Signal, encoding: Encoding, body: bytes, request: Request) -> Answer:
         try:
             return success(signal, self._intake.receive(signal, request, self._source), encoding)
         except BadData as error:

@@ -22,7 +22,8 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 from syntra.telemetry.intake import BadData
-from syntra.telemetry.otlp import json_messages, json_pieces, json_usual
+from syntra.telemetry.otlp import json_messages, json_pieces, json_read, json_usual
+from syntra.telemetry.read_requests import Encoded, ReadTraces
 from syntra.telemetry.signals import Signal
 
 _REQUESTS: dict[Signal, type[Message]] = {
@@ -46,6 +47,17 @@ _LONE_SURROGATE_BYTES = 6
 
 Reserve = Callable[[int], object]
 """Reserves that many bytes in all, or raises what the caller of the decoder wants to see."""
+
+
+def read_json(signal: Signal, body: bytes, reserve: Reserve | None = None) -> Encoded | ReadTraces:
+    """As `decode_json`, but usual traces requests are read only, and encoded when it is known what of them to keep."""
+    if signal is Signal.TRACES and len(body) <= json_read.LARGEST_BYTES:
+        if reserve is not None:
+            reserve(json_read.memory_of_structs(body))
+        found = json_read.read(body, _usual(signal), lambda given: decode_json(signal, given))
+        if found is not None:
+            return found
+    return Encoded(decode_json(signal, body, reserve))
 
 
 def decode_json(signal: Signal, body: bytes, reserve: Reserve | None = None) -> bytes:

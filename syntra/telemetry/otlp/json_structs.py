@@ -86,6 +86,24 @@ class TracesRequest(Struct, rename="camel", forbid_unknown_fields=True):
     resources: list[ResourceSpans] = field(name="resourceSpans", default_factory=list)
 
 
+class FullScope(ScopeSpans, kw_only=True):
+    """A ScopeSpans that has spans, or at least a list of them."""
+
+    records: list[Span] = field(name="spans")
+
+
+class FullResource(ResourceSpans, kw_only=True):
+    """A ResourceSpans that has scopes, or at least a list of them."""
+
+    scopes: list[FullScope] = field(name="scopeSpans")  # type: ignore[assignment]  # never written
+
+
+class FullTraces(Struct, rename="camel", forbid_unknown_fields=True):
+    """An ExportTraceServiceRequest without a tiny object in it, so that its memory follows from its keys."""
+
+    resources: list[FullResource] = field(name="resourceSpans", default_factory=list)
+
+
 class ScopeLogs(Struct, rename="camel", forbid_unknown_fields=True):
     """A ScopeLogs; `records` are its log records."""
 
@@ -111,4 +129,5 @@ class LogsRequest(Struct, rename="camel", forbid_unknown_fields=True):
 read_spans = Decoder(list[Span], strict=False).decode
 read_log_records = Decoder(list[LogRecord], strict=False).decode
 read_traces = Decoder(TracesRequest, strict=False).decode
+read_full_traces = Decoder(FullTraces, strict=False).decode
 read_logs = Decoder(LogsRequest, strict=False).decode

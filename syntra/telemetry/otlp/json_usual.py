@@ -26,7 +26,7 @@ from syntra.telemetry.varint import SHORT_VARINTS, varint
 _OBJECT_BYTES = 280
 """The most memory that `{}` takes: a struct with an empty list, and its encoding."""
 
-_ODD = (
+ODD = (
     BadData,
     msgspec.MsgspecError,
     AttributeError,
@@ -70,42 +70,42 @@ class Usual:
         self._read_records: Any = json_structs.read_spans if is_traces else json_structs.read_log_records
         scopes = _message(group, 2)
         record = _message(scopes, 2)
-        self._record: Encoder = _Spans(record).encode if is_traces else _LogRecords(record).encode
-        self._resource = _Parts(_field(group, 1))
-        self._scope = _Parts(_field(scopes, 1))
+        self.record: Encoder = _Spans(record).encode if is_traces else _LogRecords(record).encode
+        self.resource = _Parts(_field(group, 1)).encode
+        self.scope = _Parts(_field(scopes, 1)).encode
+        """Encoders of a resource and of a scope, as fields. They raise BadData, or one of `ODD`."""
 
     def request(self, body: bytes) -> bytes | None:
         """Decode a request; None if it is not a usual one."""
         try:
-            _check_utf8(body)
+            check_utf8(body)
             out: list[bytes] = []
             for group in self._read_request(body).resources:
-                parts = [self._resource.encode(group.resource)]
+                parts = [self.resource(group.resource)]
                 for scope in group.scopes:
                     content = (
-                        self._scope.encode(scope.scope)
-                        + self._encoded(scope.records)
-                        + _text(b"\x1a", scope.schema_url)
+                        self.scope(scope.scope) + self.encoded(scope.records) + text_field(b"\x1a", scope.schema_url)
                     )
                     parts += (b"\x12", varint(len(content)), content)
-                parts.append(_text(b"\x1a", group.schema_url))
+                parts.append(text_field(b"\x1a", group.schema_url))
                 content = b"".join(parts)
                 out += (b"\x0a", varint(len(content)), content)
             return b"".join(out)
-        except _ODD:
+        except ODD:
             return None
 
     def records(self, text: bytes) -> bytes | None:
         """Decode a list of records as fields of their scope; None if it is not a usual one."""
         try:
-            _check_utf8(text)
-            return self._encoded(self._read_records(text))
-        except _ODD:
+            check_utf8(text)
+            return self.encoded(self._read_records(text))
+        except ODD:
             return None
 
-    def _encoded(self, records: list[Any]) -> bytes:
+    def encoded(self, records: list[Any]) -> bytes:
+        """Encode records as fields of their scope. Raises BadData, or one of `ODD`."""
         out: list[bytes] = []
-        encode = self._record
+        encode = self.record
         for record in records:
             content = encode(record)
             size = len(content)
@@ -126,7 +126,7 @@ class _Spans:
         head = b""
         ids = f"0a10{span.trace_id}1208{span.span_id}"
         if span.trace_state:
-            head = unhexlify(ids) + _text(b"\x1a", span.trace_state)
+            head = unhexlify(ids) + text_field(b"\x1a", span.trace_state)
             ids = ""
         if parent := span.parent_span_id:
             if len(parent) != 16:
@@ -151,7 +151,7 @@ class _Spans:
         if span.dropped_links_count:
             parts += (b"\x70", varint(span.dropped_links_count))
         if (status := span.status) is not None:
-            content = _text(b"\x12", status.message) + (b"\x18%c" % status.code if status.code else b"")
+            content = text_field(b"\x12", status.message) + (b"\x18%c" % status.code if status.code else b"")
             parts += (b"\x7a", varint(len(content)), content)
         if span.flags:
             parts.append(_span_flags(0x85, 0x01, span.flags))
@@ -186,7 +186,7 @@ class _LogRecords:
                 parts += (tag, varint(len(raw)), raw)
         if record.observed_time_unix_nano:
             parts.append(_observed_time(0x59, record.observed_time_unix_nano))
-        parts.append(_text(b"\x62", record.event_name))
+        parts.append(text_field(b"\x62", record.event_name))
         return b"".join(parts)
 
     def _encoded_body(self, raw: Raw) -> bytes:
@@ -207,7 +207,7 @@ class _Names(dict[str, bytes]):
         self._tag = tag
 
     def __missing__(self, text: str) -> bytes:
-        field = _text(self._tag, text)
+        field = text_field(self._tag, text)
         if len(text) <= _REMEMBERED_CHARS:
             if len(self) >= _REMEMBERED:
                 self.clear()
@@ -240,7 +240,7 @@ def _parsed(raw: Raw | bytes, general: Encoder) -> bytes:
     return b"" if value is None else general(value)
 
 
-def _text(tag: bytes, text: str) -> bytes:
+def text_field(tag: bytes, text: str) -> bytes:
     """A field of text; none for empty text."""
     raw = text.encode()
     return tag + varint(len(raw)) + raw if raw else b""
@@ -256,7 +256,7 @@ def _message(descriptor: Descriptor, number: int) -> Descriptor:
     return content
 
 
-def _check_utf8(text: bytes) -> None:
+def check_utf8(text: bytes) -> None:
     """Raises UnicodeDecodeError."""
     if not text.isascii():
         text.decode()

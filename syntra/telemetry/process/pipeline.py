@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from google.protobuf.message import Message
-
 from syntra.model.fields import Json
 from syntra.telemetry.buffer.errors import RecordTooLarge
-from syntra.telemetry.intake import BadData, CollectedLines, Outcome, Overloaded, Source
+from syntra.telemetry.intake import BadData, CollectedLines, Outcome, Overloaded, Request, Source
 from syntra.telemetry.process.admission import MemoryBudget, Reservation
 from syntra.telemetry.process.counts import Counts
 from syntra.telemetry.process.senders import Senders
 from syntra.telemetry.processing.outcome import Processed
 from syntra.telemetry.processing.processor import Processor
+from syntra.telemetry.read_requests import ReadTraces
 from syntra.telemetry.signals import Record, Signal
 from syntra.utils.errors import AgentError
 
@@ -72,7 +71,7 @@ class Pipeline:
         """See `Intake.reserve`."""
         return self._budget.reserve(size)
 
-    def receive(self, signal: Signal, request: bytes | Message, source: Source) -> Outcome:
+    def receive(self, signal: Signal, request: Request, source: Source) -> Outcome:
         """See `Intake.receive`."""
         try:
             processed = self._process(signal, request, self._senders.of(source.address))
@@ -145,8 +144,11 @@ class Pipeline:
     def _refuse(self, signal: Signal, refused: BadData | Overloaded) -> None:
         self._counts.refuse(signal, "bad_data" if isinstance(refused, BadData) else "overloaded")
 
-    def _accept(self, signal: Signal, request: bytes | Message, processed: Processed) -> Outcome:
-        size = len(request) if isinstance(request, bytes) else request.ByteSize()
+    def _accept(self, signal: Signal, request: Request, processed: Processed) -> Outcome:
+        if isinstance(request, bytes):
+            size = len(request)
+        else:
+            size = request.size if isinstance(request, ReadTraces) else request.ByteSize()
         self._counts.received(
             signal,
             size=size,

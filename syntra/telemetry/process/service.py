@@ -21,7 +21,7 @@ from syntra.telemetry.otlp.grpc_limits import GrpcLimits
 from syntra.telemetry.otlp.grpc_server import GrpcReceiver
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
-from syntra.telemetry.otlp.json_decoder import decode_json
+from syntra.telemetry.otlp.json_decoder import read_json
 from syntra.telemetry.process.admission import MemoryBudget
 from syntra.telemetry.process.container_logs import ContainerLogs
 from syntra.telemetry.process.control_plane import ControlPlane
@@ -226,7 +226,7 @@ class TelemetryService:
             )
         return HttpReceiver(
             self.pipeline,
-            decode_json,
+            read_json,
             port=settings.http_port,
             limits=HttpLimits(
                 max_request_bytes=settings.max_request_bytes, max_memory_bytes=settings.receive_memory_bytes

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 i
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
-from syntra.telemetry.intake import BadData, CollectedLines
+from syntra.telemetry.intake import BadData, CollectedLines, Request
 from syntra.telemetry.processing.identity import Identity
 from syntra.telemetry.processing.logs import LogBatch, LogStage
 from syntra.telemetry.processing.metrics import FullBatch, check_metrics, check_profiles
@@ -28,6 +28,7 @@ from syntra.telemetry.processing.services import Service, Services
 from syntra.telemetry.processing.spans import MAX_REJECTED
 from syntra.telemetry.processing.traces import Batch, TraceStage, has_exception
 from syntra.telemetry.processing.view import SamplingView, ServiceView, service_view
+from syntra.telemetry.read_requests import Encoded, NotEncodable, ReadTraces
 from syntra.telemetry.sampling.sampler import Sampler
 from syntra.telemetry.sampling.verdicts import Verdicts
 from syntra.telemetry.signals import Record, Signal
@@ -95,13 +96,18 @@ class Processor:
         self._drained_ns: int | None = None
         self._drained_at = now
 
-    def process(self, signal: Signal, request: bytes | Message, identity: Identity | None) -> Processed:
+    def process(self, signal: Signal, request: Request, identity: Identity | None) -> Processed:
         """Take a request through all stages. Raises BadData if it cannot be decoded.
 
         What is kept is decoded completely before it is accepted, so that one sender's invalid bytes cannot spoil the
         batch that its data is sent on with. Sampled-out spans are decoded only as far as the decision needs.
         """
-        checked = not isinstance(request, bytes)
+        if isinstance(request, ReadTraces):
+            try:
+                return self._process_read(request, identity)
+            except NotEncodable:
+                request = Encoded(request.decode())
+        checked = isinstance(request, Encoded | Message)
         data = request if isinstance(request, bytes) else request.SerializeToString()
         if len(data) > PIECE_BYTES and signal.is_concatenable:
             return self._process_pieces(signal, data, identity, checked)
@@ -145,19 +151,33 @@ class Processor:
             _decode(ExportTraceServiceRequest, data)
             checked = True
         batch = Batch(_decode(TracesOutline, data), exceptions=has_exception(data))
+        self._judge(batch, identity)
+        kept = b""
+        if batch.remaining():
+            kept = batch.encoded(data)
+            if not checked:
+                _decode(ExportTraceServiceRequest, kept)
+        return self._judged(batch, kept)
+
+    def _process_read(self, request: ReadTraces, identity: Identity | None) -> Processed:
+        """A request whose spans are not encoded yet. Raises NotEncodable."""
+        if not self._traces.shares.limited:
+            request.encode_spans()
+        batch = Batch(request)
+        self._judge(batch, identity)
+        return self._judged(batch, batch.encoded() if batch.remaining() else b"")
+
+    def _judge(self, batch: Batch, identity: Identity | None) -> None:
         now = self._clock()
         with self._lock:
             self._whole.age(now)
             self._kept.age(now)
             self._traces.tick(now)
             self._trace_stage.run(batch, identity, now)
+
+    def _judged(self, batch: Batch, kept: bytes) -> Processed:
         remaining = batch.remaining()
-        records: list[Record] = []
-        if remaining:
-            kept = batch.encoded(data)
-            if not checked:
-                _decode(ExportTraceServiceRequest, kept)
-            records.append(Record(signal=Signal.TRACES, items=remaining, data=kept))
+        records = [Record(signal=Signal.TRACES, items=remaining, data=kept)] if remaining else []
         if batch.failures:
             records += self._errors.records(batch.errors(self._errors))
         return Processed(

@@ -69,14 +69,15 @@ class Cells(dict[bytes, Cell]):
         cell[LIMIT] = self._limit_for(kind_of(key))
         return cell
 
-    def count(self, key: bytes, nanoseconds: int, weight: float) -> None:
-        """Count a span that represents `weight` spans. Fractions are carried over, so the sum stays right."""
+    def count(self, key: bytes, nanoseconds: int, weight: float) -> Cell:
+        """Count a span that represents `weight` spans; return the cell. Fractions are carried over to later spans."""
         cell = self[key]
         exact = weight + cell[CARRY]
         times = int(exact)
         cell[CARRY] = exact - times
         cell[SUM] += max(0, nanoseconds) * times
         cell[bucket_of(nanoseconds)] += times
+        return cell
 
     def learn(self) -> None:
         """Update what is slow for this service from the durations since the last call."""

@@ -107,6 +107,10 @@ class Scan:
         """Traces with an error or a slow span."""
         self.rejected: Counter[str] | None = None
 
+    def stamped(self, index: int, state: bytes) -> Any:
+        """A usual span with this tracestate, to keep."""
+        return stamp(self.raws[index], state)
+
     def population(self) -> float:
         """How many spans these represent, after sampling upstream."""
         usual = len(self.raws) - len(self.unusual)
@@ -184,10 +188,10 @@ def scan(raws: list[bytes], cells: Cells) -> Scan:
         index = len(trace_ids)
         unusual[index] = span
         weight = span.weight()
-        cells.count(span.key, span.duration, weight)
+        cell = cells.count(span.key, span.duration, weight)
         if span.is_error:
-            cells[span.key][ERRORS] += weight
-        if span.is_error or span.duration > cells[span.key][LIMIT]:
+            cell[ERRORS] += weight
+        if span.is_error or span.duration > cell[LIMIT]:
             marked.add(span.trace_id)
         add(span.trace_id)
     found.trace_ids = trace_ids

@@ -6,6 +6,7 @@ It is not safe under threads: the processor holds a lock.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -15,8 +16,10 @@ from syntra.telemetry.intake import BadData
 from syntra.telemetry.processing.identity import Identity
 from syntra.telemetry.processing.outcome import MAX_ERRORS, ErrorExtractor
 from syntra.telemetry.processing.outlines import remove_empty
+from syntra.telemetry.processing.read_spans import scan_read
 from syntra.telemetry.processing.services import Sender, Service, Services
-from syntra.telemetry.processing.spans import Scan, Unusual, scan, stamp
+from syntra.telemetry.processing.spans import Scan, Unusual, scan
+from syntra.telemetry.read_requests import ReadScope, ReadTraces
 from syntra.telemetry.sampling.sampler import Sampler, Share
 from syntra.telemetry.sampling.threshold import encode, randomness_of
 from syntra.telemetry.sampling.verdicts import Verdicts
@@ -46,7 +49,8 @@ def has_exception(request: bytes) -> bool:
 class Batch:
     """One traces request on its way: the outline that is cut down, and the counts."""
 
-    def __init__(self, outline: Any, *, exceptions: bool) -> None:
+    def __init__(self, outline: Any, *, exceptions: bool = False) -> None:
+        """`outline` is a TracesOutline or a ReadTraces; `exceptions` says whether to search the former for events."""
         self.outline = outline
         self.exceptions = exceptions
         self.changed = False
@@ -72,8 +76,10 @@ class Batch:
         """The number of rejected spans."""
         return self.rejected.total() if self.rejected else 0
 
-    def encoded(self, request: bytes) -> bytes:
+    def encoded(self, request: bytes = b"") -> bytes:
         """The kept spans: the request itself if nothing has changed."""
+        if isinstance(self.outline, ReadTraces):
+            return self.outline.encode(without_empty=self.emptied)
         if not self.changed:
             return request
         if self.emptied:
@@ -114,42 +120,49 @@ class TraceStage:
             received, dropped = batch.received, batch.dropped
             for scope in resource_spans.scopes:
                 if scope.items:
-                    self._scope(batch, sender, scope.items, now)
+                    self._scope(batch, sender, scope, now)
             received = batch.received - received
             sender.service.received[_TRACES] += received
             sender.service.kept[_TRACES] += received - (batch.dropped - dropped)
 
-    def _scope(self, batch: Batch, sender: Sender, items: Any, now: float) -> None:
+    def _scope(self, batch: Batch, sender: Sender, scope: Any, now: float) -> None:
         service = sender.service
-        raws = list(items)
-        found = scan(raws, service.cells)
+        failing: Iterable[tuple[int, bytes]] = ()
+        if isinstance(scope, ReadScope):
+            found: Scan = scan_read(scope, service.cells)
+            failing = scope.with_events
+        else:
+            found = scan(list(scope.items), service.cells)
+            if batch.exceptions:
+                failing = enumerate(found.raws)
+        raws = found.raws
         batch.received += len(raws)
         if found.rejected:
+            rejected = found.rejected.total()
             batch.rejected = (batch.rejected or Counter()) + found.rejected
-            batch.dropped += found.rejected.total()
+            batch.received += rejected
+            batch.dropped += rejected
             batch.changed = True
-            raws = found.raws
-            items[:] = raws
+            scope.items[:] = raws
             batch.emptied = batch.emptied or not raws
         marked, trace_ids = found.marked, found.trace_ids
-        if batch.exceptions:
-            for index, raw in enumerate(raws):
-                if _EXCEPTION in raw:
-                    marked.add(trace_ids[index])
-                    batch.add_failure(raw, sender)
+        for index, raw in failing:
+            if _EXCEPTION in raw:
+                marked.add(trace_ids[index])
+                batch.add_failure(raw, sender)
         for trace_id in marked:
             self._whole.put(trace_id, 0)
         share = service.traces
         share.received += len(raws)
         self._sampler.received += len(raws)
         if share.edge:
-            forced = self._sample(batch, service, items, found, now)
+            forced = self._sample(batch, service, scope, found, now)
         else:
             forced = sum(map(marked.__contains__, trace_ids)) if marked else 0
         share.forced += forced
         share.population += (found.population() if found.unusual else len(raws)) - forced
 
-    def _sample(self, batch: Batch, service: Service, items: Any, found: Scan, now: float) -> int:
+    def _sample(self, batch: Batch, service: Service, scope: Any, found: Scan, now: float) -> int:
         """Cut a scope down to the spans to keep; return how many are kept whatever the probability is."""
         share, suffix = service.traces, service.suffix
         raws, trace_ids, unusual = found.raws, found.trace_ids, found.unusual
@@ -172,10 +185,13 @@ class TraceStage:
             state = states.get(verdict)
             if state is None:
                 state = states[verdict] = b"ot=th:" + encode(verdict).encode()
-            chosen.append(stamp(raws[index], state))
+            chosen.append(found.stamped(index, state))
         batch.changed = True
         batch.dropped += len(raws) - len(chosen)
-        items[:] = chosen
+        if isinstance(scope, ReadScope):
+            scope.keep(chosen)
+        else:
+            scope.items[:] = chosen
         if not chosen:
             batch.emptied = True
         return forced

@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from google.protobuf.message import Message
-
-from syntra.telemetry.intake import BadData, Outcome, Overloaded, Source
+from syntra.telemetry.intake import BadData, Outcome, Overloaded, Request, Source
 from syntra.telemetry.signals import Signal
 
 
@@ -24,7 +22,7 @@ class SmallIntake:
         self.budget = budget
         self.reserved = 0
         self.peak = 0
-        self.received: list[tuple[Signal, bytes | Message, Source]] = []
+        self.received: list[tuple[Signal, Request, Source]] = []
         self.refusals: Counter[tuple[Signal | None, str]] = Counter()
         self.outcome = Outcome()
         self.error: Exception | None = None
@@ -50,7 +48,7 @@ class SmallIntake:
             with self._lock:
                 self.reserved -= size
 
-    def receive(self, signal: Signal, request: bytes | Message, source: Source) -> Outcome:
+    def receive(self, signal: Signal, request: Request, source: Source) -> Outcome:
         if self.gate is not None:
             assert self.gate.wait(30)
         if self.error is not None:
@@ -70,7 +68,7 @@ class SmallIntake:
         self.refusals[signal, reason] += 1
 
     @property
-    def bodies(self) -> list[bytes | Message]:
+    def bodies(self) -> list[Request]:
         """The requests that were received, in order."""
         return [request for _, request, _ in self.received]
 
