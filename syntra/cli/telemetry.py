@@ -93,6 +93,8 @@ def _show(data: Json) -> None:
     for row in rows(data, "destinations"):
         _line("shipping", _destination(row))
     _line("sampling", _sampling(section(data, "sampling")))
+    if (logs := _container_logs(section(data, "container_logs"))) is not None:
+        _line("logs", logs)
     out()
     names = ("signal", "received", "refused", "sampled out", "kept", "buffered", "shipped", "dropped", "rate")
     table.show(names, [_counts(row) for row in rows(data, "signals")], empty="nothing received yet")
@@ -163,7 +165,30 @@ def _sampling(sampling: Json) -> str:
     rate, target = number(sampling, "spans_per_sec"), number(sampling, "target_spans_per_sec")
     if rate is None or target is None:
         return UNKNOWN
-    return f"{rate:.0f} spans/s received, target {target:.0f}; {text(sampling, 'state')}"
+    shown = f"{rate:.0f} spans/s received, target {target:.0f}; {text(sampling, 'state')}"
+    logs = number(sampling, "logs_probability")
+    return shown if logs is None or logs >= 1 else f"{shown}; {logs:.1%} of ordinary log records are kept"
+
+
+def _container_logs(logs: Json) -> str | None:
+    """How many logs are read, and what of them is missing; None when none are."""
+    count = number(logs, "containers")
+    if not count:
+        return None
+    streamed = number(logs, "streamed") or 0
+    parts = [f"of {count:.0f} containers" + (f" ({streamed:.0f} through the engine)" if streamed else "")]
+    parts.append(f"{number(logs, 'lines') or 0:.0f} records")
+    for name, meaning in _LOST.items():
+        if lost := number(logs, name):
+            parts.append(f"{lost:.0f} {meaning}")
+    return ", ".join(parts)
+
+
+_LOST = {
+    "dropped_lines": "dropped by rate limits",
+    "unreadable": "lines damaged",
+    "invalid_utf8": "characters replaced that were no UTF-8",
+}
 
 
 def _counts(row: Json) -> tuple[str, ...]:

@@ -70,6 +70,22 @@ def test_status_shows_receivers_buffer_destinations_sampling_and_counts(cli: Cli
     assert lines[10].split() == ["shop/web", "4.2", "1.5%", "3.2", "ms", "20.0", "ms", "-", "50.0%"]
 
 
+def test_status_says_what_is_missing_of_containers_logs_and_of_sampled_ones(cli: Cli) -> None:
+    logs = {"containers": 20, "streamed": 2, "lines": 12345, "dropped_lines": 7, "invalid_utf8": 1, "unreadable": 3}
+    sampling = {**STATUS["sampling"], "logs_probability": 0.25}
+    lines = shown(cli, {**STATUS, "container_logs": logs, "sampling": sampling}).splitlines()
+    assert lines[4].endswith("everything is kept; 25.0% of ordinary log records are kept")
+    assert lines[5] == (
+        "logs:          of 20 containers (2 through the engine), 12345 records, 7 dropped by rate limits, "
+        "3 lines damaged, 1 characters replaced that were no UTF-8"
+    )
+
+
+def test_status_of_container_logs_without_losses_is_short(cli: Cli) -> None:
+    logs = {"containers": 1, "streamed": 0, "lines": 5, "dropped_lines": 0, "invalid_utf8": 0, "unreadable": 0}
+    assert "logs:          of 1 containers, 5 records\n" in shown(cli, {**STATUS, "container_logs": logs})
+
+
 def test_status_as_json_is_the_agent_s_answer(cli: Cli) -> None:
     with FakeAgent(cli.path, telemetry_status=answering(STATUS)) as agent:
         code, out, _ = cli("telemetry", "status", "--json")

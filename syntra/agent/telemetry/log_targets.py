@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
@@ -27,6 +28,8 @@ class Engine(Protocol):
     """What of the engine is needed."""
 
     async def log_sources(self, *, everything: bool) -> list[LogSource]: ...
+
+    def follow_others(self, on_change: Callable[[], None]) -> None: ...
 
 
 class Services(Protocol):
@@ -61,17 +64,30 @@ class LogTargets:
         self._process = process
         self._settings = settings
         self._since_ns = since_ns
+        # What changes of the agent's, and of other containers too if their logs are read.
+        self._news = Changes()
+        self._newest = self._news.follow()
+        if settings.containers == "all":
+            engine.follow_others(self._news.announce)
 
     async def run(self) -> None:
         """Tell every change until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pass_on(), name="log target changes")
+            while True:
+                try:
+                    await self._refresh()
+                except RuntimeFailure as later:
+                    log.debug("log targets are unchanged for now", extra={"reason": str(later)})
+                except AgentError as failed:
+                    log.error("cannot list the containers whose logs are read", extra={"reason": str(failed)})
+                # `_pass_on` ends the wait, at the latest when it is time to look.
+                await self._newest.wait(2 * RECHECK_SECS)
+
+    async def _pass_on(self) -> None:
         while True:
-            try:
-                await self._refresh()
-            except RuntimeFailure as later:
-                log.debug("log targets are unchanged for now", extra={"reason": str(later)})
-            except AgentError as failed:
-                log.error("cannot list the containers whose logs are read", extra={"reason": str(failed)})
             await self._changes.wait(RECHECK_SECS)
+            self._news.announce()
 
     async def _refresh(self) -> None:
         sources = await self._engine.log_sources(everything=self._settings.containers == "all")

@@ -135,6 +135,10 @@ class DockerEngine:
     async def watch(self, on_change: Callable[[], None]) -> None:
         await self._watch.run(on_change)
 
+    def follow_others(self, on_change: Callable[[], None]) -> None:
+        """While `watch` runs, call this after a container that is none of the agent's has changed."""
+        self._watch.on_other = on_change
+
     def drain_exits(self) -> ContainerExits:
         return self._exits.drain()
 

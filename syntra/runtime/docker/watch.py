@@ -77,6 +77,8 @@ class ContainerWatch:
         self._generation = 0
         self._connected = False
         self._on_change: Callable[[], None] = _ignore_changes
+        self.on_other: Callable[[], None] = _ignore_changes
+        """Called after a container that is none of the agent's has changed."""
         self._all: tuple[float, int, list[Container]] | None = None
         self._announced_at = float("-inf")
         self._later: asyncio.TimerHandle | None = None
@@ -114,6 +116,8 @@ class ContainerWatch:
                             if self._exits is not None and event.type == "container":
                                 self._exits.feed(event)
                             self._announce()
+                        elif event.type == "container":
+                            self.on_other()
             except DockerError as broken:
                 log.debug("event stream ended", extra={"reason": str(broken)})
             finally:

@@ -97,6 +97,10 @@ class FileTail:
             # What comes later was not there before.
             self._from_now = False
             return False
+        if self._needs_older(files):
+            for one in files:
+                one.close()
+            files = open_all(self.path, compressed=True)
         spots = self._continue(files) if self._mark is not None else self._begin(files)
         first = min(spots, key=lambda spot: (files.index(spot[0]), spot[1]))
         start = files.index(first[0])
@@ -107,6 +111,13 @@ class FileTail:
         self._at = dict.fromkeys(STREAMS, first)
         self._skip = {name: spot for name, spot in zip(STREAMS, spots, strict=True) if spot != first}
         return True
+
+    def _needs_older(self, files: Sequence[LogFile]) -> bool:
+        """Whether to look into compressed files, too."""
+        if self._mark is None:
+            return not self._from_now
+        places: Any = self._mark
+        return any(find(files, Place(*given)) is None for given in places)
 
     def _begin(self, files: Sequence[LogFile]) -> list[_Spot]:
         if not self._from_now:
@@ -220,7 +231,16 @@ class FileTail:
 
     def _add_newer(self, file: LogFile) -> None:
         files = open_all(self.path)
+        place = file.place(self._offset)
         known = next((at for at, one in enumerate(files) if one.inode == file.inode and one.device == file.device), -1)
+        if known < 0:
+            # It was compressed, and others since it perhaps, too.
+            for one in files:
+                one.close()
+            files = open_all(self.path, compressed=True)
+            found = find(files, place)
+            self.has_gap = self.has_gap or found is None
+            known = -1 if found is None else found
         for one in files[: known + 1]:
             one.close()
         self._files.extend(files[known + 1 :])

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import gzip
+import logging
 import os
+import shutil
+import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+log = logging.getLogger(__name__)
+
 FINGERPRINT_BYTES = 1024
 _LEAST_FINGERPRINT = 64
 """Two files with fewer equal bytes may be different ones."""
 MAX_ROTATED = 100
+_COPY_BYTES = 256 * 1024
 
 
 class Place(NamedTuple):
@@ -41,6 +49,15 @@ class LogFile:
         """Open a file. Raises OSError; links are not followed, and nothing but regular files is opened."""
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         return cls(handle)
+
+    @classmethod
+    def open_compressed(cls, path: str) -> LogFile:
+        """Decompress a file of the engine's into a temporary one. Raises OSError, EOFError and zlib.error."""
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(handle, "rb") as packed, gzip.open(packed) as content, tempfile.TemporaryFile() as plain:
+            shutil.copyfileobj(content, plain, _COPY_BYTES)
+            plain.flush()
+            return cls(os.dup(plain.fileno()))
 
     def close(self) -> None:
         """Close it. What is known of it stays."""
@@ -83,13 +100,14 @@ class LogFile:
         return self.inode == other.st_ino and self.device == other.st_dev
 
 
-def open_all(path: str) -> list[LogFile]:
+def open_all(path: str, *, compressed: bool = False) -> list[LogFile]:
     """The file and the ones that the engine has rotated away (`.1`, `.2`, …), the oldest first; maybe none.
 
-    Compressed ones are left out. Raises OSError when a file cannot be read.
+    Compressed ones (`.1.gz`) are left out unless they are asked for: they are decompressed at once. Raises OSError when
+    a file cannot be read.
     """
     while True:
-        files = _open_once(path)
+        files = _open_once(path, compressed=compressed)
         try:
             current = os.stat(path)
         except FileNotFoundError:
@@ -101,22 +119,37 @@ def open_all(path: str) -> list[LogFile]:
             one.close()
 
 
-def _open_once(path: str) -> list[LogFile]:
+def _open_once(path: str, *, compressed: bool) -> list[LogFile]:
     found: list[LogFile] = []
     # The newest first: a rotation moves files to higher numbers, so one is seen twice, never not at all.
     for number in range(MAX_ROTATED):
+        name = f"{path}.{number}" if number else path
         try:
-            opened = LogFile.open(f"{path}.{number}" if number else path)
+            opened = LogFile.open(name)
         except FileNotFoundError:
-            if number:
+            if not number:
+                continue
+            # The engine removes the file only when it has all of the compressed one.
+            older = _open_compressed(f"{name}.gz") if compressed else None
+            if older is None:
                 break
-            continue
+            opened = older
         if found and (opened.device, opened.inode) == (found[-1].device, found[-1].inode):
             opened.close()
             continue
         found.append(opened)
     found.reverse()
     return found
+
+
+def _open_compressed(name: str) -> LogFile | None:
+    try:
+        return LogFile.open_compressed(name)
+    except FileNotFoundError:
+        return None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as damaged:
+        log.warning("cannot read a compressed log file", extra={"path": name, "reason": str(damaged)})
+        return None
 
 
 def find(files: Sequence[LogFile], place: Place) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import os
@@ -74,12 +75,18 @@ class JsonFile:
     def rotate(self) -> None:
         """As moby's loggerutils: the oldest goes, the others move, and a new file begins."""
         for number in range(self._max_files - 1, 0, -1):
-            older = self.path.with_name(f"{self.path.name}.{number}")
-            newer = self.path.with_name(f"{self.path.name}.{number - 1}") if number > 1 else self.path
-            if newer.exists():
-                newer.rename(older)
+            newer = f"{self.path.name}.{number - 1}" if number > 1 else self.path.name
+            for end in ("", ".gz"):
+                if (moved := self.path.with_name(newer + end)).exists():
+                    moved.rename(self.path.with_name(f"{self.path.name}.{number}{end}"))
         os.close(self._file)
         self._file = self._opened()
+
+    def compress(self) -> None:
+        """As the driver's option `compress`: what was rotated away becomes `.1.gz`, `.2.gz`, …"""
+        for older in self.path.parent.glob(f"{self.path.name}.?"):
+            older.with_name(f"{older.name}.gz").write_bytes(gzip.compress(older.read_bytes()))
+            older.unlink()
 
     def remove(self) -> None:
         """The container is removed."""

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ScopeLogs
 
+from syntra.telemetry.collect.logs.file_tail import FileTail
 from syntra.telemetry.process.container_logs import MEMORY_BYTES
 from tests.engine import wait_until
 from tests.telemetry.buffer.faulty_disk import FULL, FaultyDisk
@@ -176,6 +177,64 @@ def test_files_that_vanished_unread_are_a_gap_that_is_said(tmp_path: Path) -> No
         bodies = running.bodies()
         assert bodies[1:] == ["line 1", "line 2"]
         assert "log lines may be missing" in bodies[0]
+
+
+@pytest.mark.parametrize("seen", ["never", "before"])
+def test_what_the_engine_has_compressed_is_read_once(tmp_path: Path, seen: str) -> None:
+    file = JsonFile(tmp_path / "c1", max_files=4)
+    target = target_of("c1", file.path)
+    file.write(numbered(0, 10))
+    if seen == "before":
+        with rig(tmp_path / "ring") as running:
+            running.targets(target)
+            running.drain("c1")
+    with rig(tmp_path / "ring") as running:
+        for part in range(1, 4):
+            file.rotate()
+            file.compress()
+            file.write(numbered(part * 10, part * 10 + 10))
+        running.targets(target)
+        running.drain("c1")
+        assert running.bodies() == lines_of(0, 40)
+
+
+def test_files_that_were_compressed_between_two_looks_are_read(tmp_path: Path) -> None:
+    file = JsonFile(tmp_path / "c1", max_files=4)
+    reader = target_of("c1", file.path, multiline="off").reader()
+    tail = FileTail(str(file.path), reader, None, from_now=False)
+    file.write(numbered(0, 10))
+    found = tail.read() or []
+    for part in range(1, 4):
+        file.write(numbered(part * 10, part * 10 + 5))
+        file.rotate()
+        file.compress()
+        file.write(numbered(part * 10 + 5, part * 10 + 10))
+    while (records := tail.read()) is not None:
+        found += records
+    found += tail.flush(is_end=True)
+    tail.close()
+    bodies = [record.body.string_value for record in ScopeLogs.FromString(b"".join(found)).log_records]
+    assert bodies == lines_of(0, 40)
+    assert not tail.has_gap
+
+
+def test_a_damaged_compressed_file_is_a_gap_and_no_obstacle(tmp_path: Path) -> None:
+    file = JsonFile(tmp_path / "c1")
+    file.write("known\n")
+    with rig(tmp_path / "ring") as running:
+        running.targets(target_of("c1", file.path))
+        assert running.wait(1) == ["known"]
+    file.rotate()
+    file.compress()
+    file.write("next\n")
+    packed = file.path.with_name(f"{file.path.name}.1.gz")
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with rig(tmp_path / "ring") as running:
+        running.targets(target_of("c1", file.path))
+        running.drain("c1")
+        note, line = running.bodies()[-2:]
+        assert "log lines may be missing" in note
+        assert line == "next"
 
 
 def test_lines_in_parts_are_joined_for_each_stream_and_across_a_rotation_and_a_restart(tmp_path: Path) -> None:
