@@ -1,0 +1,115 @@
+"""An artifact of a release in the systems it is for: the oldest Debian, and a system without a C library."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from build import cache, sources
+from build.targets import Target, named
+from tests.e2e.artifact import ELSEWHERE, clean_environment, live, run_once
+from tests.e2e.conftest import ROOT, TOOLS_MISSING
+from tests.e2e.root import bare_root, inside
+from tests.engine import missing
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the root directory"),
+    pytest.mark.timeout(240, func_only=True),
+]
+TARGETS = [
+    pytest.param(named("x86_64-gnu"), id="gnu"),
+    # One artifact is what a run of all tests has time to build.
+    pytest.param(named("x86_64-musl"), id="musl", marks=pytest.mark.soak),
+]
+
+
+class Artifacts:
+    """The artifacts of a release, built when a test asks for the first time."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Path] = {}
+
+    def program(self, target: Target) -> Path:
+        """The program of one target. Skips the test where the first build, most of an hour, was not asked for."""
+        if target.name not in self._built:
+            if os.environ.get("CI") != "true" and not any(
+                cache.root().glob(f"python-{target.name}-*/{cache.COMPLETE}")
+            ):
+                pytest.skip(f"no build of Python for {target.name} yet; run scripts/build-release.sh {target.name}")
+            command = [str(ROOT / "scripts/build-release.sh"), "--fast", target.name]
+            ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3600)
+            if ended.returncode == TOOLS_MISSING:
+                missing(f"cannot build an artifact: {ended.stderr.strip()}")
+            if ended.returncode != 0:
+                pytest.fail(f"{command[0]} ended with {ended.returncode}:\n{ended.stderr}", pytrace=False)
+            self._built[target.name] = ROOT / str(json.loads(ended.stdout.splitlines()[-1])["program"])
+        return self._built[target.name]
+
+
+@pytest.fixture(scope="session")
+def artifacts() -> Artifacts:
+    """Artifacts of these sources; quick when they are in the build cache."""
+    return Artifacts()
+
+
+def small_system(target: Target, program: Path, folder: Path) -> Path:
+    """The oldest Debian's C library for glibc, nothing at all for musl."""
+    trees = [sources.binary("libc6", target)] if target.libc == "gnu" else []
+    return bare_root(folder, program, *trees)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_knows_what_it_is(target: Target, artifacts: Artifacts, tmp_path: Path) -> None:
+    root = small_system(target, artifacts.program(target), tmp_path / "root")
+    said = json.loads(
+        run_once(inside(root, tmp_path), clean_environment(HOME="/root"), "version", "--verbose", "--json").stdout
+    )
+    assert said["target"] == target.triple
+    assert said["libc"] == {"gnu": "glibc", "musl": "musl"}[target.libc]
+    assert said["file"] == "/syntra-agent"
+    assert said["python"] == sources.PINS["python"]["version"]
+    assert said["libraries"]["openssl"] == sources.PINS["source"]["openssl"]["release"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_whole_product_runs_in_a_small_system(target: Target, artifacts: Artifacts, tmp_path: Path) -> None:
+    root = small_system(target, artifacts.program(target), tmp_path / "root")
+    (tmp_path / "kept").mkdir()
+    live(inside(root, tmp_path / "kept"), tmp_path / "kept", HOME="/root")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_upgrade_leaves_nothing_of_the_old_version(target: Target, artifacts: Artifacts, tmp_path: Path) -> None:
+    """The old one is a copy whose directory has another name; it is unused once it has ended."""
+    program, place = artifacts.program(target), tmp_path / "place"
+    environment = clean_environment(SYNTRA_RUNTIME_DIR=str(place))
+    run_once([str(program)], environment, "version")
+    (current,) = place.iterdir()
+    shutil.copytree(current, place / "syntra-agent-0.0.1-0123456789abcdef")
+    run_once([str(program)], environment, "version")
+    assert list(place.iterdir()) == [current]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_symbol_is_newer_than_the_oldest_glibc(target: Target, artifacts: Artifacts, tmp_path: Path) -> None:
+    """2.18 is what the C++ library that comes along needs; the program itself needs 2.17."""
+    if target.libc == "musl":
+        listed = subprocess.run(["file", "-b", artifacts.program(target)], capture_output=True, text=True, check=True)
+        assert "statically linked" in listed.stdout or "static-pie" in listed.stdout
+        return
+    place = tmp_path / "place"
+    run_once([str(artifacts.program(target))], clean_environment(SYNTRA_RUNTIME_DIR=str(place)), "version")
+    newest = {}
+    for path in sorted(place.rglob("*")):
+        if path.suffix in (".bin", ".so") or ".so." in path.name:
+            shown = subprocess.run(["objdump", "-T", path], cwd=ELSEWHERE, capture_output=True, text=True, check=True)
+            found = [word.strip("()")[6:] for word in shown.stdout.split() if word.strip("()").startswith("GLIBC_2")]
+            newest[path.name] = max(tuple(int(part) for part in number.split(".")) for number in found)
+    assert newest.pop("libstdc++.so.6") <= (2, 18)
+    assert max(newest.values()) <= (2, 17), newest
