@@ -23,6 +23,8 @@ from build.wheels import site
 
 SUFFIX = re.compile(r"(\.(cpython-[^.]+|abi3))?\.so$")
 """Nuitka's folder names an extension module `orjson/orjson.so`; wheels add the interface's name."""
+TIME_ZONES = "/usr/share/zoneinfo:/usr/lib/zoneinfo:/usr/share/lib/zoneinfo:/etc/zoneinfo"
+"""Where CPython looks for time zones by default (zoneinfo, "Compile-time configuration")."""
 EXTRA_LIBRARIES = {"libstdc++6": "libstdc++.so.6", "libgcc-s1": "libgcc_s.so.1"}
 """What wheels for glibc expect of the system and small systems lack."""
 
@@ -66,13 +68,32 @@ def nuitka() -> Path:
     return cache.entry("nuitka-package", cache.digest(version), make)
 
 
-def program(target: Target) -> Path:
-    """The complete folder."""
-    interpreter, packages, theirs = python(BUILDER), site(BUILDER), site(target)
-    tools, tree = compilers(target), nuitka()
+def settings(target: Target) -> Path:
+    """A folder with the module of the target's build settings: `sysconfig` imports it, asked by `zoneinfo`.
+
+    The builder's own stays complete, because Nuitka reads it. Those of the others have only what a program may ask.
+    """
+    prefix = python(target)
+    (own,) = prefix.glob("lib/python3.13/_sysconfigdata_*.py")
 
     def make(place: Path) -> None:
-        work = cache.root() / "work" / target.name
+        if target == BUILDER:
+            shutil.copyfile(own, place / own.name)
+        else:
+            (place / own.name).write_text(f'build_time_vars = {{"TZPATH": "{TIME_ZONES}"}}\n')
+
+    return cache.entry(f"settings-{target.name}", cache.digest(str(prefix), own.name, TIME_ZONES), make)
+
+
+def program(target: Target, *, quick: bool) -> Path:
+    """The complete folder. With `quick`, our own code is bytecode too, which takes a fraction of the time."""
+    interpreter, packages, theirs = python(BUILDER), site(BUILDER), site(target)
+    described = settings(target)
+    (module,) = described.glob("*.py")
+    tools, tree, name = compilers(target), nuitka(), f"{target.name}-quick" if quick else target.name
+
+    def make(place: Path) -> None:
+        work = cache.root() / "work" / name
         work.mkdir(parents=True, exist_ok=True)
         with (work / ".lock").open("w") as lock:
             # One work folder per target: the compiler's cache knows files by their place.
@@ -82,16 +103,21 @@ def program(target: Target) -> Path:
                 work,
                 place / "log",
                 "--static-libpython=yes",
-                python_path=[packages, tree, cache.ROOT],
-                env={"CC": str(tools / "clang"), "LDFLAGS": "-rdynamic"},
+                f"--include-module={module.stem}",
+                python_path=[packages, tree, cache.ROOT, described],
+                env={
+                    "CC": str(tools / "clang"),
+                    "LDFLAGS": "-rdynamic",
+                    "SYNTRA_BUILD_QUICK": "1" if quick else "",
+                },
             )
             replace_libraries(folder, theirs)
             add_c_libraries(folder, target)
             compiler.strip_libraries(folder, target.strip)
             shutil.copytree(folder, place / "program")
 
-    key = cache.digest(sources_digest(), *map(str, (interpreter, packages, theirs, tools, tree)))
-    return cache.entry(f"program-{target.name}", key, make) / "program"
+    key = cache.digest(sources_digest(), *map(str, (interpreter, packages, theirs, tools, tree, described)))
+    return cache.entry(f"program-{name}", key, make) / "program"
 
 
 def replace_libraries(folder: Path, packages: Path) -> None:

@@ -24,10 +24,12 @@ from build.launcher import launcher
 from build.program import native_libraries, program
 from build.sources import PINS
 from build.targets import TARGETS, Target, named
-from build.toolchain import programs
+from build.toolchain import zig
 from build.wheels import wheels
 
 DIST = cache.ROOT / "dist"
+QUICK = DIST / "quick"
+"""Artifacts for tests, apart from those that could be published."""
 EPOCH = 1735689600
 """The time of every file in an archive."""
 
@@ -35,13 +37,16 @@ EPOCH = 1735689600
 def start_program(target: Target) -> Path:
     """The launcher for the target. It is static, so it is musl's also where the program uses glibc."""
     static = Target(arch=target.arch, libc="musl")
-    compiler = [str(programs(static) / "cc")]
+    # Not the target's `cc`: that links musl programs dynamically, so that they may load extension modules.
+    caches = [f"{name}={cache.root() / 'zig'}" for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")]
+    compiler = ["env", *caches, str(zig()), "cc", "-target", static.zig]
     return launcher(static.name, compiler, own_nuitka() / "build/inline_copy/zstd")
 
 
-def one_file(target: Target, version: str, *, level: int) -> Path:
+def one_file(target: Target, version: str, *, quick: bool) -> Path:
     """The one file for the target, in the cache."""
-    folder, starter = program(target), start_program(target)
+    folder, starter = program(target, quick=quick), start_program(target)
+    level = pack.FAST if quick else pack.SMALL
     known = facts.collect(target.triple, native_libraries(target))
 
     def make(place: Path) -> None:
@@ -77,25 +82,26 @@ def write_atomic(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
-def build(target: Target, version: str, *, level: int) -> dict[str, object]:
+def build(target: Target, version: str, *, quick: bool) -> dict[str, object]:
     """Write the artifact of one target; returns what the caller prints."""
-    started = time.monotonic()
-    program_file = one_file(target, version, level=level)
+    started, place = time.monotonic(), QUICK if quick else DIST
+    place.mkdir(parents=True, exist_ok=True)
+    program_file = one_file(target, version, quick=quick)
     name = f"syntra-agent-{version}-{target.triple}"
     content = archive(program_file)
     digest = hashlib.sha256(content).hexdigest()
     file = f"{name}.tar.gz"
-    write_atomic(DIST / file, content)
-    (DIST / f"{file}.sha256").write_text(f"{digest}  {file}\n")
+    write_atomic(place / file, content)
+    (place / f"{file}.sha256").write_text(f"{digest}  {file}\n")
     sums = {path.name: PINS["wheels"][path.name] for path in wheels(target)}
     parts = sbom.document(target, version, facts.commit()[1], file, digest, sums)
-    (DIST / f"{name}.cdx.json").write_text(parts)
+    (place / f"{name}.cdx.json").write_text(parts)
     # The program itself, for tests and benchmarks: what the archive holds.
-    write_atomic(DIST / name, program_file.read_bytes())
+    write_atomic(place / name, program_file.read_bytes())
     seconds = round(time.monotonic() - started, 1)
     return {
-        "path": f"dist/{file}",
-        "program": f"dist/{name}",
+        "path": (place / file).relative_to(cache.ROOT).as_posix(),
+        "program": (place / name).relative_to(cache.ROOT).as_posix(),
         "bytes": len(content),
         "sha256": digest,
         "seconds": seconds,
@@ -111,17 +117,16 @@ def arguments_of(words: list[str]) -> tuple[str | None, list[Target]]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/build-release.sh", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="compress less: for tests, not for a release")
+    parser.add_argument("--fast", action="store_true", help="for tests, into dist/quick: own code as bytecode")
     parser.add_argument("words", nargs="*", metavar="VERSION or TARGET")
     chosen = parser.parse_args(arguments)
-    DIST.mkdir(exist_ok=True)
     own = facts.version_of()
     try:
         given, targets = arguments_of(chosen.words)
         if given not in (None, own):
             raise BuildError(f"cannot build {given}: the sources are {own}; check out the tag of {given}")
         for target in targets:
-            done = build(target, own, level=pack.FAST if chosen.fast else pack.SMALL)
+            done = build(target, own, quick=chosen.fast)
             sys.stdout.write(json.dumps(done) + "\n")
             sys.stdout.flush()
     except BuildError as error:

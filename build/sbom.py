@@ -30,6 +30,9 @@ def components(target: Target, wheels: dict[str, str]) -> list[dict[str, Any]]:
     for name, version in sorted(requirements().items(), key=lambda item: item[0].lower()):
         start = f"{name.replace('-', '_').replace('.', '_').lower()}-{version}-"
         sums = [value for file, value in wheels.items() if file.lower().startswith(start)]
+        if name == "protobuf" and target.libc == "musl":
+            # Its parser is compiled from the source distribution.
+            sums.append(PINS["upb"]["sha256"])
         parts.append(component(name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}", sums))
     for name in native_libraries(target):
         pin = PINS["source"].get(name) or PINS["binary"][name]
@@ -40,6 +43,14 @@ def components(target: Target, wheels: dict[str, str]) -> list[dict[str, Any]]:
         purl = f"pkg:deb/debian/{package}@{quote(version, safe='')}?arch={arch}"
         parts.append(component(name, version, purl, sums))
     return parts
+
+
+def tools() -> list[dict[str, Any]]:
+    """What the artifact was made with. Parts of them are inside: the C library's start code, the launcher's decoder."""
+    return [
+        {"type": "application", "name": name, "version": version, "purl": f"pkg:pypi/{name.lower()}@{version}"}
+        for name, version in PINS["tools"].items()
+    ]
 
 
 def document(target: Target, version: str, date: str, artifact: str, sha256: str, wheels: dict[str, str]) -> str:
@@ -53,6 +64,7 @@ def document(target: Target, version: str, date: str, artifact: str, sha256: str
         "version": 1,
         "metadata": {
             "timestamp": date,
+            "tools": {"components": tools()},
             "component": {
                 "type": "application",
                 "bom-ref": subject,

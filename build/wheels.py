@@ -8,16 +8,17 @@ import zipfile
 from pathlib import Path
 
 from build import cache
+from build.facts import requirements
 from build.sources import PINS, checked
 from build.targets import Target
 from build.toolchain import programs
 
-REQUIREMENTS = cache.ROOT / "requirements/run.txt"
 PYTHON = ".".join(PINS["python"]["version"].split(".")[:2])
 
 
 def wheels(target: Target) -> list[Path]:
     """The wheel files of requirements/run.txt for this target."""
+    wanted = [f"{name}=={version}" for name, version in requirements().items()]
 
     def make(place: Path) -> None:
         tags = [f"--platform={platform}" for platform in target.wheel_platforms]
@@ -31,13 +32,13 @@ def wheels(target: Target) -> list[Path]:
             "-q",
             *only,
             f"--dest={place}",
-            f"--requirement={REQUIREMENTS}",
+            *wanted,
         ]
         cache.run(command, place / "log")
         for file in place.glob("*.whl"):
             checked(file, PINS["wheels"].get(file.name, "missing"))
 
-    key = cache.digest(REQUIREMENTS, PYTHON, *target.wheel_platforms, repr(sorted(PINS["wheels"].items())))
+    key = cache.digest(*wanted, PYTHON, *target.wheel_platforms, repr(sorted(PINS["wheels"].items())))
     return sorted(cache.entry(f"wheels-{target.name}", key, make).glob("*.whl"))
 
 
@@ -61,7 +62,7 @@ def site(target: Target) -> Path:
 def upb(target: Target) -> Path:
     """protobuf's parser in C, from its source distribution, for a target without a wheel of it."""
     pin = PINS["upb"]
-    version = next(line.split("==")[1] for line in REQUIREMENTS.read_text().split() if line.startswith("protobuf=="))
+    version = requirements()["protobuf"]
     tools = programs(target)
 
     def make(place: Path) -> None:

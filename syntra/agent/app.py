@@ -54,6 +54,7 @@ from syntra.networking.canary_requests import CanaryRequests
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.host_reading import HostReader
+from syntra.utils.program_pages import return_own_pages
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -230,6 +231,7 @@ class AgentApp:
                 extra={"version": __version__, "pid": os.getpid(), "socket": str(settings.socket), "resumed": resumed},
             )
             self._notifier.ready("running")
+            return_own_pages()
             await self._until_stopped()
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,35 @@ def test_the_list_of_parts_names_everything_inside(target: Target) -> None:
     assert len(refs) == len(parts["components"])
     assert set(parts["dependencies"][0]["dependsOn"]) == refs
     assert by_name["openssl"]["purl"] == "pkg:deb/debian/openssl@3.5.7-1~deb13u2?arch=source"
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_the_list_of_parts_has_the_form_that_scanners_read(target: Target) -> None:
+    """The required fields and patterns of https://cyclonedx.org/schema/bom-1.6.schema.json for what the list uses."""
+    parts = json.loads(sbom.document(target, "1.0", "2026-11-30T00:00:00Z", "a.tar.gz", "ab" * 32, wheels_of(target)))
+    assert set(parts) <= {
+        "bomFormat",
+        "specVersion",
+        "serialNumber",
+        "version",
+        "metadata",
+        "components",
+        "dependencies",
+    }
+    assert re.fullmatch(r"urn:uuid:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", parts["serialNumber"])
+    assert parts["version"] >= 1
+    assert datetime.fromisoformat(parts["metadata"]["timestamp"]).utcoffset() == timedelta()
+    described = [parts["metadata"]["component"], *parts["metadata"]["tools"]["components"], *parts["components"]]
+    for part in described:
+        assert set(part) <= {"type", "bom-ref", "name", "version", "purl", "hashes"}
+        assert part["type"] in ("application", "library")
+        assert part["name"]
+        assert part["purl"].startswith("pkg:")
+        for value in part.get("hashes", ()):
+            assert value["alg"] == "SHA-256"
+            assert re.fullmatch(r"[0-9a-f]{64}", value["content"])
+    known = {part["bom-ref"] for part in [parts["metadata"]["component"], *parts["components"]]}
+    assert all({entry["ref"], *entry["dependsOn"]} <= known for entry in parts["dependencies"])
 
 
 def test_the_same_artifact_has_the_same_list(tmp_path: Path) -> None:

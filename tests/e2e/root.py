@@ -1,10 +1,13 @@
-"""A root directory with almost nothing in it, to run a program as a small or an old system would."""
+"""A root directory with almost nothing in it, to run a program as a small, an old or a foreign system would."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+from build.emulation import emulated
+from build.errors import ToolsMissing
 from tests.engine import missing
 
 ENTER = """
@@ -36,7 +39,15 @@ def bare_root(folder: Path, program: Path, *trees: Path) -> Path:
     return folder
 
 
-def inside(root: Path, keep: Path) -> list[str]:
-    """The beginning of a command line that runs `/syntra-agent` in the root; the process stays the one started."""
-    unshare = ["unshare", "--mount", "--propagation", "private"]
-    return [*unshare, "sh", "-c", ENTER, "sh", str(root), str(keep), "/syntra-agent"]
+def inside(root: Path, keep: Path, arch: str = os.uname().machine) -> list[str]:
+    """The beginning of a command line that runs `/syntra-agent` in the root; the process stays the one started.
+
+    A program for another processor runs under qemu.
+    """
+    try:
+        emulator = emulated(arch)
+    except ToolsMissing as error:
+        missing(str(error))
+        raise
+    own_mounts = ["unshare", "--mount", "--propagation", "private"]
+    return [*emulator, *own_mounts, "sh", "-c", ENTER, "sh", str(root), str(keep), "/syntra-agent"]
