@@ -2,7 +2,8 @@
 
 `version` is timed the first time, which unpacks, and later; the time to the hello is that of `scripts/bench start`,
 with a data directory and an unpacked program. Memory is the proportional set size of all the agent's processes when it
-has been idle for a while, connected to a server that takes its hello and answers nothing.
+has been idle for a while, connected to a server that takes its hello and answers nothing. A program for another
+processor runs under qemu, and the result says so: its times and its memory are qemu's too.
 """
 
 from __future__ import annotations
@@ -23,9 +24,25 @@ from benchmarks.agent import BINARY, ROOT, SOURCE, AgentProcess, environment
 from benchmarks.figures import median, result, say
 from benchmarks.processes import memory_kb, tree
 from benchmarks.start import HelloServer, agent_start
+from build import sources
+from build.emulation import emulated
+from build.targets import Target
 
 TARGETS = {"mb": 25.0, "version_first_s": 0.35, "version_s": 0.15, "hello_s": 0.7, "more_pss_mb": 15.0}
 SETTLE_SECS = 8.0
+MACHINES = {0x3E: "x86_64", 0xB7: "aarch64"}
+"""Numbers of processors in the head of a program (ELF, `e_machine`)."""
+
+
+def command_of(program: Path) -> list[str]:
+    """How to run the program here: under qemu, with the oldest glibc, if it is for another processor."""
+    with program.open("rb") as opened:
+        machine = int.from_bytes(opened.read(20)[18:20], "little")
+    arch = MACHINES[machine]
+    if arch == os.uname().machine:
+        return [str(program)]
+    libraries = sources.binary("libc6", Target(arch=arch, libc="gnu"))
+    return [*emulated(arch), "env", f"QEMU_LD_PREFIX={libraries}", str(program)]
 
 
 def unpack_place(folder: Path) -> Path:
@@ -91,7 +108,8 @@ async def memories(programs: dict[str, Sequence[str]], folder: Path) -> dict[str
 async def run(program: Path, rounds: int) -> None:
     """Run the benchmark and print the result."""
     load, size = os.getloadavg()[0], os.stat(program).st_size
-    programs: dict[str, Sequence[str]] = {"source": SOURCE, "binary": (str(program),)}
+    command = command_of(program)
+    programs: dict[str, Sequence[str]] = {"source": SOURCE, "binary": command}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for own in programs:
@@ -105,6 +123,7 @@ async def run(program: Path, rounds: int) -> None:
         memory = await memories(programs, folder)
     figures: dict[str, object] = {
         "program": program.name,
+        "emulated": len(command) > 1,
         "mb": round(size / 1e6, 2),
         "version_first_s": median(first),
         "version_s": median(later),

@@ -15,8 +15,14 @@ from build.errors import BuildError
 PLUGIN = Path(__file__).parent / "bytecode_plugin.py"
 PROGRAM = "syntra-agent.bin"
 """The launcher runs the file of this name."""
-OPTIONAL_PACKAGES: tuple[str, ...] = ()
-"""Packages that are imported by name at run time, included whole; `kubernetes.client` belongs here once it is used."""
+LOADED_BY_NAME = (
+    "kubernetes.client.api_client",
+    "kubernetes.client.api_response",
+    "kubernetes.client.configuration",
+    "kubernetes.client.exceptions",
+    "kubernetes.client.rest",
+)
+"""Modules that packages import by name at run time. The Kubernetes client's models and calls, 900 modules, stay out."""
 NOT_NEEDED = (
     "psutil._psaix",  # other systems' halves of psutil
     "psutil._psbsd",
@@ -31,6 +37,8 @@ NOT_NEEDED = (
     "grpc._server",
     "grpc._simple_stubs",
     "grpc.experimental",
+    "aiohttp",  # the Kubernetes client's half for asyncio, and its parts
+    "kubernetes.aio",
     "grpc_tools",  # 8 MB, the Protocol Buffer compiler; grpc imports it where it is installed
     "tkinter",
     "unittest",
@@ -55,8 +63,7 @@ def command(python: str, work: Path, *more: str) -> list[str]:
         f"--user-plugin={PLUGIN}",
         "--include-package=syntra",
         "--include-package-data=syntra:*.sh",
-        *(f"--include-package={name}" for name in OPTIONAL_PACKAGES),
-        *(f"--include-module={name}" for name in REALLY_NEEDED),
+        *(f"--include-module={name}" for name in (*REALLY_NEEDED, *LOADED_BY_NAME)),
         f"--nofollow-import-to={','.join(NOT_NEEDED)}",
         *(f"--noinclude-data-files={name}" for name in NOT_NEEDED_FILES),
         f"--output-dir={work}",

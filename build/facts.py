@@ -11,6 +11,7 @@ from pathlib import Path
 
 from build.cache import ROOT
 from build.errors import BuildError
+from build.sources import PINS
 
 FILE = "build.json"
 
@@ -27,7 +28,8 @@ def version_of(root: Path = ROOT) -> str:
 def requirements(root: Path = ROOT) -> dict[str, str]:
     """The Python packages inside, by name, with their versions."""
     lines = (root / "requirements/run.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if re.match(r"^[\w.-]+==", line))
+    pinned = dict(line.split("==") for line in lines if re.match(r"^[\w.-]+==", line))
+    return {name: version for name, version in pinned.items() if name not in PINS["python_packages"]["left_out"]}
 
 
 def git(*arguments: str, root: Path = ROOT) -> str:

@@ -1,0 +1,2 @@
+# The source package has no configure script.
+./autogen.sh
