@@ -47,7 +47,14 @@ def _busybox() -> Iterator[tuple[str, bytes]]:
 def _c_library() -> Iterator[tuple[str, bytes]]:
     """The loader, the C library and its parts, and the locale."""
     listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    wanted = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
+    wanted: tuple[str, ...] = (
+        "ld-linux-x86-64.so.2",
+        "libc.so.6",
+        "libm.so.6",
+        "libpthread.so.0",
+        "libdl.so.2",
+        "librt.so.1",
+    )
     wanted += ("libutil.so.1", "libresolv.so.2", "libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1")
     for line in listed.splitlines():
         name, _, path = line.strip().partition(" => ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -67,6 +67,9 @@ class ClusterSources:
             for pod in await self._pods.observe()
             if pod.started_ns is not None or pod.restart_count
         ]
+
+    def follow_others(self, on_change: Callable[[], None]) -> None:
+        """None are read, so none are followed."""
 
     def log_stream(
         self, container_id: ContainerId, since: str | None

@@ -38,8 +38,11 @@ def masked(obj: Object) -> Object:
     """An object to show: the values of a Secret are replaced."""
     if text(obj, "kind") != "Secret":
         return obj
-    hidden = {part: dict.fromkeys(mapping(obj, part), MASK) for part in ("data", "stringData") if part in obj}
-    return {**obj, **hidden}
+    shown = dict(obj)
+    for part in ("data", "stringData"):
+        if part in obj:
+            shown[part] = dict.fromkeys(mapping(obj, part), MASK)
+    return shown
 
 
 def changes(live: Object | None, wanted: Object) -> list[str]:

@@ -27,12 +27,13 @@ from syntra.runtime.kubernetes.names import (
     namespace,
     service_name,
 )
+from syntra.runtime.kubernetes.names import SERVICE as SERVICE_LABEL
 from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.kubernetes.preview import changes, masked, object_name
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
-from syntra.runtime.kubernetes.resources import DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE
+from syntra.runtime.kubernetes.resources import CLAIM, DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE, kind_of
 from syntra.runtime.kubernetes.revisions import revision_secret, revisions
 from syntra.runtime.kubernetes.settings import KubernetesSettings
 from syntra.runtime.kubernetes.steps import (
@@ -213,26 +214,31 @@ class KubernetesRollout:
             workload is not None and workload.deployment_id == self._deployment.deployment_id and workload.restarted_at
         ):
             restarted_at = str(int(workload.restarted_at))
-        command = desired.command
-        context = RenderContext(
-            owner=self._cluster.owner,
-            slot=slot,
-            replicas=self._replicas,
-            routes=await self._settings.routes(self._cluster),
-            min_healthy_secs=self._settings.min_healthy_secs,
-            cpu_request_fraction=self._settings.cpu_request_fraction,
-            otlp_endpoint=self._settings.otlp_endpoint,
-            restarted_at=restarted_at,
-            auth=command.auth if isinstance(command, Deploy) and not desired.is_rolling_back else None,
-            pull_secret=self._pull_secret(),
-            entry_points=self._settings.entry_points,
-            ingress_class=self._settings.ingress_class,
-            gateway=self._settings.gateway,
-        )
-        rendered = render(self._deployment, context)
+        rendered = render(self._deployment, await self._render_context(slot, restarted_at))
         # A slot that is filled again has its requests.
         mapping(rendered.workload, "metadata", "annotations")[REPLACED_AT] = ""
         return rendered
+
+    async def _render_context(self, slot: Slot, restarted_at: str = "") -> RenderContext:
+        desired, settings = self._context.desired, self._settings
+        command = desired.command
+        return RenderContext(
+            owner=self._cluster.owner,
+            slot=slot,
+            replicas=self._replicas,
+            routes=await settings.routes(self._cluster),
+            min_healthy_secs=settings.min_healthy_secs,
+            cpu_request_fraction=settings.cpu_request_fraction,
+            otlp_endpoint=settings.otlp_endpoint,
+            restarted_at=restarted_at,
+            auth=command.auth if isinstance(command, Deploy) and not desired.is_rolling_back else None,
+            pull_secret=self._pull_secret(),
+            entry_points=settings.entry_points,
+            cert_resolver=settings.cert_resolver,
+            ingress_class=settings.ingress_class,
+            gateway=settings.gateway,
+            storage_class=settings.storage_class,
+        )
 
     def _pull_secret(self) -> str:
         name = f"{service_name(self._deployment.spec)}-pull"
@@ -244,11 +250,23 @@ class KubernetesRollout:
         await self._own_namespace(rendered.namespace)
         await self._client.apply(rendered.namespace, dry_run=True)
         if await self._namespace_object(text(rendered.namespace, "metadata", "name")) is not None:
+            for obj in (rendered.workload, *rendered.services):
+                await self._check_owned(obj)
             for obj in (*rendered.supports, *rendered.services, rendered.workload, *rendered.routes):
                 await self._client.apply(obj, dry_run=True)
         for note in rendered.notes:
             self._context.remark(note)
         self._is_checked = True
+
+    async def _check_owned(self, obj: Object) -> None:
+        """Refuse to take over an object of another service, or of none: an apply would."""
+        found = await self._client.find(obj)
+        if found is not None and label(found, SERVICE_LABEL) != label(obj, SERVICE_LABEL):
+            raise StepFailed(
+                "NAME_CONFLICT",
+                f"cannot use the name of {object_name(obj)}: it exists and is not this service's; "
+                "choose another service or host name",
+            )
 
     async def _own_namespace(self, wanted: Object) -> None:
         name = text(wanted, "metadata", "name")
@@ -272,7 +290,10 @@ class KubernetesRollout:
         rendered = await self._rendered(self._target())
         await self._own_namespace(rendered.namespace)
         await self._client.apply(rendered.namespace)
-        await self._apply_all(rendered.supports)
+        for obj in rendered.supports:
+            # A claim cannot change, and its class may be another setting's by now.
+            if kind_of(obj) is not CLAIM or await self._client.find(obj) is None:
+                await self._client.apply(obj)
 
     async def _apply_all(self, objects: Sequence[Object]) -> None:
         for obj in objects:
@@ -291,16 +312,7 @@ class KubernetesRollout:
 
     async def _shift(self, slot: Slot, percent: int) -> None:
         rendered = await self._rendered(slot)
-        settings = self._settings
-        context = RenderContext(
-            owner=self._cluster.owner,
-            slot=slot,
-            replicas=self._replicas,
-            routes=await settings.routes(self._cluster),
-            entry_points=settings.entry_points,
-            ingress_class=settings.ingress_class,
-            gateway=settings.gateway,
-        )
+        context = await self._render_context(slot)
         await self._apply_all(weighted(rendered, self._deployment, slot.other, slot, percent, context))
 
     async def _switch(self, slot: Slot) -> None:
