@@ -47,8 +47,7 @@ def _busybox() -> Iterator[tuple[str, bytes]]:
 def _c_library() -> Iterator[tuple[str, bytes]]:
     """The loader, the C library and its parts, and the locale."""
     listed = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    wanted: tuple[str, ...] = ("ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2")
-    wanted += ("librt.so.1",)
+    wanted: tuple[str, ...] = (
         "ld-linux-x86-64.so.2",
         "libc.so.6",
         "libm.so.6",
