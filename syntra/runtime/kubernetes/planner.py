@@ -56,7 +56,7 @@ def steps_to(desired: Desired, observed: ObservedService, *, scale_down_delay: f
         return Plan(steps=tuple(_roll_back(desired, observed)))
     match command:
         case Stop(remove=remove):
-            return Plan(steps=tuple(_stop(observed, remove=remove)))
+            return Plan(steps=tuple(_stop(observed, is_committed=desired.is_committed, remove=remove)))
         case Scale():
             return Plan(steps=(*_scale(desired, observed), *_retire(desired, observed, scale_down_delay)))
         case Restart():
@@ -140,8 +140,8 @@ def _retire(desired: Desired, observed: ObservedService, scale_down_delay: float
     slot = target_slot(desired, observed)
     old = observed.workloads.get(slot.other)
     if old is not None and old.replicas > 0:
-        delay = scale_down_delay if observed.active is slot.other or old.replaced_at > 0 else 0.0
-        yield ScaleSlot(slot=slot.other, name=old.name, replicas=0, delay_secs=delay)
+        # Also after a kill between the switch and its mark.
+        yield ScaleSlot(slot=slot.other, name=old.name, replicas=0, delay_secs=scale_down_delay)
 
 
 def _scale(desired: Desired, observed: ObservedService) -> Iterator[Step]:
@@ -173,8 +173,9 @@ def _restart(desired: Desired, observed: ObservedService) -> Iterator[Step]:
     yield Commit()
 
 
-def _stop(observed: ObservedService, *, remove: bool) -> Iterator[Step]:
-    yield Commit()
+def _stop(observed: ObservedService, *, is_committed: bool, remove: bool) -> Iterator[Step]:
+    if not is_committed:
+        yield Commit()
     for workload in observed.workloads.values():
         if workload.replicas > 0:
             yield ScaleSlot(slot=workload.slot, name=workload.name, replicas=0)

@@ -69,6 +69,8 @@ class KubernetesRollout:
         self._is_checked = False
         self._wait = RolloutWait(cluster, context.service_id)
         self._new: tuple[ContainerId, ...] = ()
+        self._switched_at = 0.0
+        """When this operation switched the requests, in epoch seconds; 0 when it did not."""
 
     @property
     def created(self) -> Sequence[ContainerId]:
@@ -323,15 +325,18 @@ class KubernetesRollout:
         for obj in rendered.services:
             await self._client.apply(obj)
         await self._wait.endpoints(space, name, slot, is_empty=self._replicas == 0)
-        if old is not None and old.replicas > 0 and not old.replaced_at:
+        if old is not None and old.replicas > 0 and (self._observed.active is slot.other or not old.replaced_at):
             path = DEPLOYMENT.path(space, old.name)
-            change: Object = {"metadata": {"annotations": {REPLACED_AT: f"{time.time():.3f}"}}}
+            # A mark of an earlier switch, which was undone, says nothing about this one.
+            self._switched_at = time.time()
+            change: Object = {"metadata": {"annotations": {REPLACED_AT: f"{self._switched_at:.3f}"}}}
             await self._client.merge(path, change, what=f"mark Deployment {old.name}")
 
     async def _scale_slot(self, step: ScaleSlot, deadline: float) -> None:
         if step.delay_secs:
             old = self._observed.workloads.get(step.slot)
-            replaced_at = old.replaced_at if old is not None and old.replaced_at else time.time()
+            marked = old.replaced_at if old is not None and self._observed.active is not step.slot else 0.0
+            replaced_at = self._switched_at or marked or time.time()
             left = replaced_at + step.delay_secs - time.time()
             if left > 0:
                 async with self._context.interruptible(deadline + step.delay_secs):
