@@ -25,6 +25,8 @@ from syntra.runtime.kubernetes.steps import (
     KeepRevision,
     Preflight,
     Prune,
+    RemoveRelease,
+    RunRelease,
     ScaleSlot,
     ShiftRequests,
     SwitchSlot,
@@ -88,6 +90,8 @@ def _deploy(desired: Desired, observed: ObservedService, scale_down_delay: float
     if not any(kept.deployment_id == deployment.deployment_id for kept in observed.revisions[-1:]):
         newest = observed.revisions[-1].number if observed.revisions else 0
         steps.append(KeepRevision(revision=newest + 1))
+    if deployment.spec.release_command:
+        steps.append(RemoveRelease())
     steps.append(Prune(slot=slot, keeps_other=_is_beside(desired)))
     return Plan(steps=tuple(steps), notes=tuple(_notes(desired, observed, slot)))
 
@@ -110,6 +114,10 @@ def _new_version(desired: Desired, observed: ObservedService, slot: Slot) -> Ite
     if not observed.is_checked:
         yield Preflight(name=service_name(spec))
     yield ApplySupports(namespace=namespace(spec.project_name))
+    # A rollback returns to a version whose command has run, and a version that has a Deployment has run it too.
+    is_new = observed.slot_with(deployment.deployment_id) is None
+    if spec.release_command and isinstance(desired.command, Deploy) and is_new:
+        yield RunRelease(command=" ".join(spec.release_command))
     if not is_beside and spec.port is not None:
         yield ApplyService(slot=slot, name=service_name(spec))
     yield ApplyWorkload(slot=slot, name=name, replicas=desired.replicas)
@@ -204,6 +212,8 @@ def _roll_back_scale(desired: Desired, observed: ObservedService) -> Iterator[St
 def _roll_back_version(desired: Desired, observed: ObservedService) -> Iterator[Step]:
     deployment, previous = _deployment(desired), observed.previous
     failed = observed.slot_with(deployment.deployment_id)
+    if deployment.spec.release_command:
+        yield RemoveRelease()
     if previous is not None and previous.deployment_id != deployment.deployment_id:
         kept = observed.slot_with(previous.deployment_id)
         slot = kept or failed or observed.active or Slot.BLUE

@@ -76,7 +76,7 @@ def _volumes(spec: ServiceSpec, *, host_paths: bool) -> Iterator[tuple[str, str]
         if mount.host_path is not None and not host_paths:
             yield (
                 "config.volumes",
-                f"{mount.host_path[:80]} is a path of a node, and runtime.kubernetes_host_paths does not allow them; "
+                f"{mount.host_path[:80]} is a path of a node, and kubernetes.host_paths does not allow them; "
                 "use a named volume",
             )
         if mount.container_path == SHM_PATH and spec.options.shm_bytes is not None:
@@ -92,7 +92,7 @@ def _routes(spec: ServiceSpec, routes: Routes) -> Iterator[tuple[str, str]]:
     if routes is Routes.NONE:
         yield (
             "networking.domains",
-            "cannot be routed: the agent has no kind of routes here; set runtime.kubernetes_routes",
+            "cannot be routed: the agent has no kind of routes here; set networking.proxy or kubernetes.routes",
         )
     if spec.port is None:
         yield "config.port", "is missing; the domains need the port that the service listens at"

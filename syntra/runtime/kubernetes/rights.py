@@ -37,7 +37,8 @@ GATEWAY = "gateway.networking.k8s.io"
 
 RIGHTS = (
     Right(group="", resource="namespaces", verbs=("get", "create", "patch", "delete")),
-    Right(group="", resource="pods", verbs=("get", "list", "watch")),
+    # Release commands run in pods of their own.
+    Right(group="", resource="pods", verbs=("get", "list", "watch", "create", "delete")),
     Right(group="", resource="pods/log", verbs=("get",)),
     # The request is a GET; since Kubernetes 1.35 the API server asks for `create` as well.
     Right(group="", resource="pods/exec", verbs=("get", "create")),

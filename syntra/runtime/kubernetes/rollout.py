@@ -10,9 +10,9 @@ from dataclasses import replace
 from syntra.model.command import Deploy, Scale
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment
-from syntra.runtime.errors import StepFailed
 from syntra.runtime.kubernetes import planner
 from syntra.runtime.kubernetes.awaiting import RolloutWait
+from syntra.runtime.kubernetes.checks import Checks
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.errors import ApiRefusal
 from syntra.runtime.kubernetes.garbage import needed_objects
@@ -27,11 +27,10 @@ from syntra.runtime.kubernetes.names import (
     namespace,
     service_name,
 )
-from syntra.runtime.kubernetes.names import SERVICE as SERVICE_LABEL
 from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
-from syntra.runtime.kubernetes.preview import changes, masked, object_name
+from syntra.runtime.kubernetes.releases import Releases
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
 from syntra.runtime.kubernetes.resources import CLAIM, DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE, kind_of
 from syntra.runtime.kubernetes.revisions import revision_secret, revisions
@@ -47,12 +46,15 @@ from syntra.runtime.kubernetes.steps import (
     KeepRevision,
     Preflight,
     Prune,
+    RemoveRelease,
+    RunRelease,
     ScaleSlot,
     ShiftRequests,
     SwitchSlot,
 )
 from syntra.runtime.runtime import ForgetService, ObjectPreview, Observation, OperationContext, Plan, Ref, Step
 
+RELEASE_SLACK_SECS = 60.0
 _KIND_BY_NAME = {kind.kind: kind for kind in KINDS}
 
 
@@ -68,6 +70,8 @@ class KubernetesRollout:
         self._prior: frozenset[ContainerId] = frozenset()
         self._is_checked = False
         self._wait = RolloutWait(cluster, context.service_id)
+        self._checks = Checks(cluster.client)
+        self._releases = Releases(cluster)
         self._new: tuple[ContainerId, ...] = ()
         self._switched_at = 0.0
         """When this operation switched the requests, in epoch seconds; 0 when it did not."""
@@ -114,16 +118,7 @@ class KubernetesRollout:
     async def preview(self) -> Sequence[ObjectPreview]:
         if self._context.desired.deployment is None:
             return ()
-        rendered = await self._rendered(self._target())
-        is_new = await self._namespace_object(text(rendered.namespace, "metadata", "name")) is None
-        return [await self._previewed(obj, is_new=is_new) for obj in rendered.objects]
-
-    async def _previewed(self, obj: Object, *, is_new: bool) -> ObjectPreview:
-        """`is_new`: its namespace does not exist yet, so it cannot be dry-run."""
-        found: list[str] = ["created"]
-        if not is_new:
-            found = changes(await self._client.find(obj), await self._client.apply(obj, dry_run=True))
-        return ObjectPreview(name=object_name(obj), changes=tuple(found), manifest=masked(obj))
+        return await self._checks.preview(await self._rendered(self._target()))
 
     def last_seen(self, step: Step) -> str:
         return self._wait.last_seen if isinstance(step, AwaitRollout | SwitchSlot | AwaitStopped) else ""
@@ -147,6 +142,10 @@ class KubernetesRollout:
                 await self._preflight()
             case ApplySupports():
                 await self._apply_supports()
+            case RunRelease():
+                await self._run_release(deadline)
+            case RemoveRelease():
+                await self._releases.remove(self._context.service_id)
             case ApplyService(slot=slot):
                 await self._apply_all((await self._rendered(slot)).services)
             case ApplyWorkload(slot=slot):
@@ -247,55 +246,26 @@ class KubernetesRollout:
         return name if name in self._observed.objects.get(SECRET.kind, frozenset()) else ""
 
     async def _preflight(self) -> None:
-        """Dry-run the whole set. Objects of a namespace that does not exist yet cannot be dry-run."""
         rendered = await self._rendered(self._target())
-        await self._own_namespace(rendered.namespace)
-        await self._client.apply(rendered.namespace, dry_run=True)
-        if await self._namespace_object(text(rendered.namespace, "metadata", "name")) is not None:
-            for obj in (rendered.workload, *rendered.services):
-                await self._check_owned(obj)
-            for obj in (*rendered.supports, *rendered.services, rendered.workload, *rendered.routes):
-                await self._client.apply(obj, dry_run=True)
+        await self._checks.dry_run(rendered)
         for note in rendered.notes:
             self._context.remark(note)
         self._is_checked = True
 
-    async def _check_owned(self, obj: Object) -> None:
-        """Refuse to take over an object of another service, or of none: an apply would."""
-        found = await self._client.find(obj)
-        if found is not None and label(found, SERVICE_LABEL) != label(obj, SERVICE_LABEL):
-            raise StepFailed(
-                "NAME_CONFLICT",
-                f"cannot use the name of {object_name(obj)}: it exists and is not this service's; "
-                "choose another service or host name",
-            )
-
-    async def _own_namespace(self, wanted: Object) -> None:
-        name = text(wanted, "metadata", "name")
-        found = await self._namespace_object(name)
-        if found is not None and label(found, MANAGED_BY) != MANAGER:
-            raise StepFailed(
-                "NAMESPACE_TAKEN",
-                f"cannot use namespace {name}: it exists and is not the agent's; "
-                f"label it `{MANAGED_BY}={MANAGER}`, or choose another project name",
-            )
-
-    async def _namespace_object(self, name: str) -> Object | None:
-        try:
-            return await self._client.get(NAMESPACE.path(name=name), what=f"read namespace {name}")
-        except ApiRefusal as refused:
-            if refused.is_not_found:
-                return None
-            raise
-
     async def _apply_supports(self) -> None:
         rendered = await self._rendered(self._target())
-        await self._own_namespace(rendered.namespace)
+        await self._checks.own_namespace(rendered.namespace)
         await self._client.apply(rendered.namespace)
         for obj in rendered.supports:
             # A claim cannot change, and its class may be another setting's by now.
             if kind_of(obj) is not CLAIM or await self._client.find(obj) is None:
                 await self._client.apply(obj)
+
+    async def _run_release(self, deadline: float) -> None:
+        # The command's own limit comes first, so that its last lines are in the report.
+        async with self._context.interruptible(deadline + RELEASE_SLACK_SECS):
+            limit = max(deadline - asyncio.get_running_loop().time(), 0.0)
+            await self._releases.run(self._deployment, await self._render_context(self._target()), limit)
 
     async def _apply_all(self, objects: Sequence[Object]) -> None:
         for obj in objects:
@@ -384,8 +354,7 @@ class KubernetesRollout:
         for kind in (DEPLOYMENT, SECRET, _KIND_BY_NAME["PersistentVolumeClaim"]):
             if (await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}"))[0]:
                 return
-        found = await self._namespace_object(space)
-        if found is not None and label(found, MANAGED_BY) == MANAGER:
+        if await self._checks.is_ours(space):
             await self._client.delete(NAMESPACE, None, space, is_foreground=False)
 
 

@@ -176,3 +176,26 @@ class Prune:
 
     def __str__(self) -> str:
         return "delete what no version needs any more"
+
+
+@frozen
+class RunRelease:
+    """Run the release command once, in a pod of the new version, before anything of that starts."""
+
+    command: str
+    phase: ClassVar = Phase.START_CONTAINER
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return f"run the release command: {self.command}"
+
+
+@frozen
+class RemoveRelease:
+    """Remove the pod that ran the release command; one that still runs ends first."""
+
+    phase: ClassVar = Phase.CLEANUP
+    state: ClassVar = DeployState.STARTING
+
+    def __str__(self) -> str:
+        return "remove the pod of the release command"
