@@ -46,6 +46,7 @@ _CONFIG = {
     "health_check": "health_check",
     "env_file": "env_file",
     "metrics": "metrics",
+    "autoscale": "autoscale",
     "logs": "logs",
     **{
         name: name

@@ -18,6 +18,7 @@ HEALTH = (
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),
 )
 METRICS = ("port", "path", "interval_seconds", "metric_names")
+AUTOSCALE = ("min", "max", "cpu_percent")
 RATE_LIMIT = ("average", "burst")
 LOGS = ("multiline", "parse", "rate_limit")
 LOG_RATE = ("lines_per_second", "bytes_per_second", "burst_seconds")
@@ -168,6 +169,10 @@ def _metrics(written: object, place: Place, _spellings: Spellings) -> object:
     return {"port": written} if type(written) is int else mapping(written, place, METRICS)
 
 
+def _autoscale(written: object, place: Place, _spellings: Spellings) -> object:
+    return mapping(written, place, AUTOSCALE)
+
+
 def _tmpfs(written: object, place: Place, _spellings: Spellings) -> object:
     items = [written] if isinstance(written, str) else written
     if not isinstance(items, list):
@@ -233,4 +238,5 @@ _SHAPES: Mapping[str | int, Callable[[object, Place, Spellings], object]] = {
     "extra_hosts": _extra_hosts,
     "health_check": _health_check,
     "metrics": _metrics,
+    "autoscale": _autoscale,
 }

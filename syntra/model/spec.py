@@ -107,6 +107,18 @@ class MetricsSpec:
 
 
 @frozen
+class Autoscale:
+    """Let a cluster set the number of replicas, between `least` and `most`, by CPU.
+
+    `cpu_percent` is the use of the CPU that each replica has reserved, which the cluster aims at.
+    """
+
+    least: int
+    most: int
+    cpu_percent: int = 80
+
+
+@frozen
 class ServiceSpec:
     """One service. `cpu_nanos` are billionths of a core, `memory_bytes` bytes; None means unlimited.
 
@@ -139,6 +151,8 @@ class ServiceSpec:
     """What the agent scrapes. The agent's own, and optional in every payload."""
     logs: LogOptions = LogOptions()
     """How its log is read. No container depends on it."""
+    autoscale: Autoscale | None = None
+    """On a cluster only. The agent's own, and optional in every payload."""
 
 
 @frozen

@@ -11,6 +11,7 @@ import json
 import re
 
 from syntra.model import ids
+from syntra.model.autoscale_payload import parse_autoscale, render_autoscale
 from syntra.model.canary_payload import parse_canary, render_canary
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
@@ -58,6 +59,9 @@ def parse_deployment(payload: Fields) -> Deployment:
     service_id = ids.service_id(*_id_field(payload, service, "service_id"))
     port = _port(config, payload)
     replicas = (config if config.has("replicas") else payload).integer("replicas", default=1, low=0, high=MAX_REPLICAS)
+    autoscale = parse_autoscale(payload.section("config"))
+    if autoscale is not None:
+        replicas = min(max(replicas, autoscale.least), autoscale.most)
     limits = config.section("resources") or payload.section("resources") or config
     host_port = _host_port(networking, port)
     if host_port is not None and replicas > 1:
@@ -93,6 +97,7 @@ def parse_deployment(payload: Fields) -> Deployment:
         metrics=parse_metrics(config, port),
         # From its section alone: in the flat shapes, `logs` may be about something else.
         logs=parse_log_options(section.section("logs") if (section := payload.section("config")) else None),
+        autoscale=autoscale,
     )
     _refuse_shared_mounts(spec, config)
     strategy = payload.choice("strategy", among={s.value: s for s in Strategy}, default=Strategy.ROLLING)
@@ -148,6 +153,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             # Only when it is not the default: containers are recognised by the fingerprint of this.
             **({"image_volumes": spec.image_volumes.value} if spec.image_volumes is not ImageVolumes.KEEP else {}),
             **({"metrics": render_metrics(spec.metrics)} if spec.metrics is not None else {}),
+            **({"autoscale": render_autoscale(spec.autoscale)} if spec.autoscale is not None else {}),
             **({"logs": logs} if (logs := render_log_options(spec.logs)) else {}),
         },
         "networking": {
@@ -170,7 +176,14 @@ def fingerprint(spec: ServiceSpec) -> str:
     or what is scraped: a new domain needs no new container.
     """
     as_one = dataclasses.replace(
-        spec, replicas=1, domains=(), routing=Routing(), release_command=(), metrics=None, logs=LogOptions()
+        spec,
+        replicas=1,
+        domains=(),
+        routing=Routing(),
+        release_command=(),
+        metrics=None,
+        logs=LogOptions(),
+        autoscale=None,
     )
     payload = render_deployment(
         Deployment(

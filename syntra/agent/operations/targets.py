@@ -40,6 +40,13 @@ class Targets:
                 return await self._rollback(command)
             case Scale(replicas=replicas):
                 _, deployment = await current_of(command.service_id, self._journal)
+                autoscale = deployment.spec.autoscale
+                if autoscale is not None:
+                    raise RequestError(
+                        "INVALID_PAYLOAD",
+                        f"replicas: the cluster scales this service between {autoscale.least} and {autoscale.most}; "
+                        "deploy it with another autoscale section",
+                    )
                 port = deployment.spec.host_port
                 if port is not None and replicas > 1:
                     raise RequestError(

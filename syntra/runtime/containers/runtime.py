@@ -122,6 +122,10 @@ class ContainerRuntime:
         )
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        if deployment.spec.autoscale is not None:
+            raise RequestError(
+                "INVALID_PAYLOAD", "config.autoscale: only a cluster can scale by itself; set replicas, and remove it"
+            )
         await self._traffic.check(deployment, reserve=reserve)
         if self._labels is not None:
             await self._labels.check_labels(deployment, reserve=reserve)

@@ -29,8 +29,9 @@ class Checks:
             return
         for obj in (rendered.workload, *rendered.services):
             await self._check_owned(obj)
-        for obj in (*rendered.supports, *rendered.services, rendered.workload, *rendered.routes):
-            await self._client.apply(obj, dry_run=True)
+        for obj in rendered.objects:
+            if obj is not rendered.namespace:
+                await self._client.apply(obj, dry_run=True)
 
     async def preview(self, rendered: Rendered) -> Sequence[ObjectPreview]:
         """What applying the set would change."""

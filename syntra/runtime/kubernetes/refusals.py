@@ -39,6 +39,8 @@ def _problems(
     yield from _environment(spec)
     yield from _volumes(spec, host_paths=host_paths)
     yield from _routes(spec, routes)
+    if spec.autoscale is not None and spec.cpu_nanos is None:
+        yield "config.cpu_limit", "is missing; the autoscaler compares the use of CPU with it"
     if deployment.strategy is Strategy.CANARY:
         yield from _canary(spec, routes)
 

@@ -10,6 +10,7 @@ import math
 
 from syntra.model.spec import Deployment, ServiceSpec, Strategy
 from syntra.runtime.kubernetes import names
+from syntra.runtime.kubernetes.autoscaler import autoscaler
 from syntra.runtime.kubernetes.http_route import http_routes
 from syntra.runtime.kubernetes.ingress import ingress
 from syntra.runtime.kubernetes.ingress_route import ingress_route, weighted_ingress_route
@@ -54,11 +55,13 @@ class Rendered:
     services: tuple[Object, ...]
     routes: tuple[Object, ...]
     notes: tuple[str, ...]
+    autoscaler: Object | None = None
 
     @property
     def objects(self) -> tuple[Object, ...]:
         """All of them."""
-        return (self.namespace, *self.supports, self.workload, *self.services, *self.routes)
+        scaled = (self.workload,) if self.autoscaler is None else (self.workload, self.autoscaler)
+        return (self.namespace, *self.supports, *scaled, *self.services, *self.routes)
 
 
 def render(deployment: Deployment, context: RenderContext) -> Rendered:
@@ -77,6 +80,7 @@ def render(deployment: Deployment, context: RenderContext) -> Rendered:
         services=services(spec, context.owner, context.slot),
         routes=_routes(spec, context),
         notes=_notes(deployment),
+        autoscaler=autoscaler(spec, context.owner, context.slot),
     )
 
 

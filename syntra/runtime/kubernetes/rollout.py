@@ -11,6 +11,7 @@ from syntra.model.command import Deploy, Scale
 from syntra.model.ids import ContainerId
 from syntra.model.spec import Deployment
 from syntra.runtime.kubernetes import planner
+from syntra.runtime.kubernetes.autoscaler import within
 from syntra.runtime.kubernetes.awaiting import RolloutWait
 from syntra.runtime.kubernetes.checks import Checks
 from syntra.runtime.kubernetes.cluster import Cluster
@@ -192,6 +193,14 @@ class KubernetesRollout:
         desired = self._context.desired
         return len(desired.prior) if desired.is_rolling_back else desired.replicas
 
+    def _replicas_in(self, slot: Slot) -> int:
+        """How many replicas to apply: where the cluster scales the service, as many as there are now."""
+        autoscale = self._deployment.spec.autoscale
+        if autoscale is None or self._replicas == 0:
+            return self._replicas
+        active = self._observed.workloads.get(self._observed.active or slot)
+        return within(autoscale, active.replicas if active is not None and active.replicas else self._replicas)
+
     def _target(self) -> Slot:
         deployment = self._deployment
         return self._observed.slot_with(deployment.deployment_id) or planner.target_slot(
@@ -226,7 +235,7 @@ class KubernetesRollout:
         return RenderContext(
             owner=self._cluster.owner,
             slot=slot,
-            replicas=self._replicas,
+            replicas=self._replicas_in(slot),
             routes=await settings.routes(self._cluster),
             min_healthy_secs=settings.min_healthy_secs,
             cpu_request_fraction=settings.cpu_request_fraction,
@@ -275,6 +284,8 @@ class KubernetesRollout:
         rendered = await self._rendered(slot, is_restart=step.is_restart)
         applied = await self._client.apply(rendered.workload)
         self._wait.applied(applied)
+        if rendered.autoscaler is not None:
+            await self._client.apply(rendered.autoscaler)
 
     def _note_new(self) -> None:
         deployment = self._context.desired.deployment
