@@ -15,10 +15,10 @@ from tests.model.samples import current_payload
 
 def with_autoscale(section: object, **config: Any) -> Fields:
     payload = current_payload()
-    networking = {**payload["networking"], "expose_port": None}
-    return Fields(
-        {**payload, "networking": networking, "config": {**payload["config"], **config, "autoscale": section}}
-    )
+    # A host port is for one replica.
+    payload["networking"]["expose_port"] = None
+    payload["config"] |= {**config, **({"autoscale": section} if section is not None else {})}
+    return Fields(payload)
 
 
 def test_it_is_read_and_rendered_back_and_keeps_the_replicas_within_it() -> None:
@@ -30,7 +30,7 @@ def test_it_is_read_and_rendered_back_and_keeps_the_replicas_within_it() -> None
 
 
 def test_no_container_differs_by_it() -> None:
-    plain, scaled = parse_deployment(Fields(current_payload())), parse_deployment(with_autoscale({"max": 4}))
+    plain, scaled = parse_deployment(with_autoscale(None)), parse_deployment(with_autoscale({"max": 4}))
     assert fingerprint(plain.spec) == fingerprint(scaled.spec)
     assert "autoscale" not in render_deployment(plain)["config"]  # type: ignore[operator]  # rendered as a mapping
 
