@@ -91,6 +91,9 @@ def test_a_configuration_from_the_environment_alone(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_complaint(tmp_path: Path) -> None:
     def endless(peer: Peer) -> None:
         line = {"timestamp": "t", "stream": "stdout", "message": "x" * 1000}
+        if not peer.payload["follow"]:
+            peer.send("log_stream", {"request_id": peer.request["id"], "logs": [], "done": True})
+            return
         while True:
             peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": False})
 
