@@ -129,6 +129,16 @@ class AgentConnection:
             self._buffer += data
         return _opened(line)
 
+    def arrived(self) -> list[Envelope]:
+        """The envelopes that one read completes. Call it when the socket is readable; raises CliError at its end."""
+        self._buffer += self.receive_bytes()
+        if len(self._buffer) > LINE_MAX and b"\n" not in self._buffer:
+            raise broken(f"it sent a line longer than {LINE_MAX // 2**20} MiB")
+        found = []
+        while (line := self._line()) is not None:
+            found.append(_opened(line))
+        return found
+
     def fileno(self) -> int:
         """The socket, to wait for it."""
         return self._socket.fileno()

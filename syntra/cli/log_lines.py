@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import heapq
 import select
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from syntra.cli.agent_client import AgentConnection, Envelope, raise_for_error, subscribe
 from syntra.cli.reading import Json, rows, text
+from syntra.utils.frozen import frozen
 
 IDLE_SECS = 60.0
 """Longest silence while past lines are read; following is silent for as long as the services are."""
 MOST = 100_000
 """The agent reads at most so many lines at once."""
 
-Accepted = Callable[[str, Json], object]
 Line = tuple[str, Json]
 """The service's id, and one of its lines."""
+
+
+@frozen
+class Past:
+    """`lines` oldest first; `newest` is the time of the last line that was read of each service."""
+
+    lines: Sequence[Line]
+    newest: Mapping[str, str]
 
 
 def past(
@@ -29,57 +38,53 @@ def past(
     tail: int,
     fetched: int,
     is_wanted: Callable[[Json], bool],
-    on_accepted: Accepted,
-) -> list[Line]:
-    """The newest `tail` wanted lines of all services, oldest first. `fetched` lines are read of each service."""
-    found: list[tuple[str, int, str, Json]] = []
-    added = 0
+    on_accepted: Callable[[str, Json], object],
+) -> Past:
+    """The newest `tail` wanted lines of all services. `fetched` lines are read of each."""
+    found: list[Line] = []
+    newest: dict[str, str] = {}
     for service in services:
+        # The agent has merged the replicas of one service by time; its newest lines come last.
+        own: deque[Line] = deque(maxlen=tail)
         asked = {**payload, "service_id": service, "follow": False, "tail": fetched}
-        for batch in subscribe(
-            socket, asked, idle=IDLE_SECS, on_accepted=lambda data, service=service: on_accepted(service, data)
-        ):
+        for batch in subscribe(socket, asked, idle=IDLE_SECS, on_accepted=partial(on_accepted, service)):
             for line in rows(batch, "logs"):
+                newest[service] = max(newest.get(service, ""), _moment(line))
                 if is_wanted(line):
-                    added += 1
-                    found.append((text(line, "timestamp", ""), added, service, line))
-    return [(service, line) for _, _, service, line in sorted(heapq.nlargest(tail, found))]
+                    own.append((service, line))
+        found += own
+    if len(services) > 1:
+        found.sort(key=lambda item: _moment(item[1]))
+    return Past(lines=found[-tail:] if tail else [], newest=newest)
 
 
-def coming(socket: Path, services: Sequence[str], payloads: Mapping[str, Mapping[str, object]]) -> Iterator[Line]:
+def coming(
+    socket: Path, payloads: Mapping[str, Mapping[str, object]], on_accepted: Callable[[str, Json], object]
+) -> Iterator[Line]:
     """The lines of services as they come, each service by its own payload. Ends when the agent ends all."""
     with ExitStack() as stack:
-        opened: dict[AgentConnection, tuple[str, str]] = {}
-        for service in services:
+        opened: dict[AgentConnection, str] = {}
+        for service, payload in payloads.items():
             connection = stack.enter_context(AgentConnection.open(socket))
-            asked = {**payloads[service], "service_id": service, "follow": True}
-            opened[connection] = (service, connection.send("logs_subscribe", asked))
+            connection.send("logs_subscribe", {**payload, "service_id": service, "follow": True})
+            opened[connection] = service
         while opened:
             for connection in select.select(list(opened), [], [])[0]:
-                service, _ = opened[connection]
+                service = opened[connection]
                 for envelope in connection.arrived():
-                    yield from ((service, line) for line in _lines(envelope))
-                    if envelope.type == "log_stream" and envelope.payload.get("done") is True:
-                        opened.pop(connection, None)
+                    if envelope.type == "command_response":
+                        raise_for_error(envelope.payload)
+                        on_accepted(service, _data(envelope))
+                    elif envelope.type == "log_stream":
+                        yield from ((service, line) for line in rows(envelope.payload, "logs"))
+                        if envelope.payload.get("done") is True:
+                            opened.pop(connection, None)
 
 
-def _lines(envelope: Envelope) -> list[Json]:
-    if envelope.type == "command_response":
-        raise_for_error(envelope.payload)
-    return rows(envelope.payload, "logs") if envelope.type == "log_stream" else []
+def _data(envelope: Envelope) -> Json:
+    data = envelope.payload.get("data")
+    return data if isinstance(data, dict) else {}
 
 
-def newest(lines: Sequence[Line], service: str) -> str:
-    """The time of the newest line of a service; empty when it has none."""
-    return max((text(line, "timestamp", "") for of, line in lines if of == service), default="")
-
-
-def replicas(accepted: Json) -> set[int]:
-    """The numbers of the replicas that an accepted subscription reads."""
-    numbers = accepted.get("replicas")
-    return {number for number in numbers if isinstance(number, int)} if isinstance(numbers, list) else set()
-
-
-def failed(accepted: Json) -> str:
-    """The failed deployment that an accepted subscription reads; empty when it is none."""
-    return text(accepted, "failed_deployment_id", "")
+def _moment(line: Json) -> str:
+    return text(line, "timestamp", "")

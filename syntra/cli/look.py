@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import textwrap
 from typing import TextIO
 
 from syntra.utils.frozen import frozen
@@ -13,6 +11,8 @@ from syntra.utils.frozen import frozen
 CHOICES = ("auto", "always", "never")
 LEAST_COLUMNS = 40
 """A narrower terminal breaks lines by itself."""
+UNKNOWN_COLUMNS = 80
+"""Of a terminal that does not tell."""
 
 # SGR of ECMA-48 8.3.117.
 RED, GREEN, YELLOW, CYAN, DIM, BOLD = 31, 32, 33, 36, 2, 1
@@ -71,9 +71,15 @@ def look_of(stream: TextIO, color: str = "auto") -> Look:
 
 def columns(stream: TextIO) -> int | None:
     """The width of a terminal; of a pipe what COLUMNS says; None where nothing limits a line."""
-    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+    given = os.environ.get("COLUMNS", "")
+    if given.isdigit() and int(given):
+        return max(LEAST_COLUMNS, int(given))
+    if not stream.isatty():
         return None
-    return max(LEAST_COLUMNS, shutil.get_terminal_size().columns)
+    try:
+        return max(LEAST_COLUMNS, os.get_terminal_size(stream.fileno()).columns or UNKNOWN_COLUMNS)
+    except (OSError, ValueError):
+        return UNKNOWN_COLUMNS
 
 
 def cut(text: str, width: int) -> str:
@@ -85,6 +91,9 @@ def wrapped(sentence: str, stream: TextIO) -> str:
     """The sentence in the lines of a terminal; in a pipe it stays one line."""
     if not stream.isatty():
         return sentence
+    # Imported here: most verbs wrap nothing.
+    import textwrap
+
     width = (columns(stream) or 80) - 1
     return "\n".join(textwrap.wrap(sentence, width, break_long_words=False, break_on_hyphens=False))
 

@@ -39,7 +39,7 @@ _SERVICES = (
 _REPLICAS = (
     column("name", 8),
     column("container", 10, 5),
-    column("where", 9, 4),
+    column("where", rank=4),
     column("state", 8),
     column("health"),
     column("restarts", rank=1),

@@ -56,6 +56,17 @@ def test_version_loads_neither_asyncio_nor_other_verbs() -> None:
     assert loaded == str([f"syntra.cli.{name}" for name in ours])
 
 
+def test_ps_loads_no_more_than_it_shows(tmp_path: Path) -> None:
+    program = (
+        "import sys; from syntra.cli.main import main; main(['--socket', sys.argv[1], 'ps']); "
+        "print(sorted({'asyncio', 'yaml', 'tabulate', 'textwrap', 'sqlite3', 'psutil'} & set(sys.modules)))"
+    )
+    with FakeAgent(tmp_path / "s") as agent:
+        command = [sys.executable, "-c", program, str(agent.path)]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_wrong_configuration_is_one_line_and_78_without_a_traceback(tmp_path: Path) -> None:
     path = tmp_path / "agent.toml"
     path.write_text("[telemetry]\notlp_http_port = 70000\n")
@@ -91,6 +102,9 @@ def test_a_configuration_from_the_environment_alone(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_complaint(tmp_path: Path) -> None:
     def endless(peer: Peer) -> None:
         line = {"timestamp": "t", "stream": "stdout", "message": "x" * 1000}
+        if not peer.payload["follow"]:
+            peer.send("log_stream", {"request_id": peer.request["id"], "logs": [], "done": True})
+            return
         while True:
             peer.send("log_stream", {"request_id": peer.request["id"], "logs": [line], "done": False})
 

@@ -543,9 +543,10 @@ def test_logs_print_lines_escaped_and_end(cli: Cli) -> None:
             "follow": False,
             "tail": 100,
         }
-        assert cli("logs", "api", "-t", "--tail", "5", "-f")[1].startswith("2026-01-01T00:00:00Z a\tb\n")
-        assert agent.last("logs_subscribe")["follow"] is True
+        assert cli("logs", "api", "-t", "--tail", "5")[1].startswith("2026-01-01T00:00:00Z a\tb\n")
         assert agent.last("logs_subscribe")["tail"] == 5
+        assert cli("logs", "api", "--tail", "0", "-f")[1] == "a\tb\n\\x1b[31mred\n"
+        assert agent.last("logs_subscribe")["follow"] is True
         first = json.loads(cli("logs", "api", "--json")[1].splitlines()[0])
         assert first == {"timestamp": "2026-01-01T00:00:00Z", "stream": "stdout", "message": "a\tb"}
 
@@ -573,6 +574,36 @@ def test_logs_of_several_replicas_say_whose_line_it_is(cli: Cli) -> None:
     # A second replica that comes while following.
     with FakeAgent(cli.path, logs_subscribe=replica_lines(1, 2, 1, known=(1,))):
         assert cli("logs", "api")[1] == "of 1\napi-2  | of 2\napi-1  | of 1\n"
+
+
+def merged_lines(peer: Peer) -> None:
+    """Lines of two services at alternating times; when it follows, one that was there and one that is new."""
+    service = peer.payload["service_id"]
+    peer.respond({"subscribed": True, "replicas": [1]})
+    first = 1 if service == "svc_shop_api" else 2
+    moments = [f"2026-01-01T00:00:0{n}.000000000Z" for n in (first, first + 2)]
+    if peer.payload["follow"]:
+        assert peer.payload["since"] == moments[-1]
+        moments = [moments[-1], f"2026-01-01T00:00:09.00000000{first}Z"]
+    lines = [{"timestamp": moment, "message": f"{service[-3:]} at {moment[17:19]}", "replica": 1} for moment in moments]
+    peer.send("log_stream", {"request_id": peer.request["id"], "logs": lines, "done": True})
+
+
+def test_logs_of_several_services_are_merged_by_time_also_when_followed(cli: Cli) -> None:
+    known = answering({"services": [SERVICE, {**SERVICE, "service_id": "svc_shop_web", "service_name": "web"}]})
+    with FakeAgent(cli.path, list_services=known, logs_subscribe=merged_lines):
+        all_of = ["api-1  | api at 01", "web-1  | web at 02", "api-1  | api at 03", "web-1  | web at 04"]
+        assert cli("logs", "api", "web")[1].splitlines() == all_of
+        assert cli("logs", "--all", "--tail", "2")[1].splitlines() == all_of[2:]
+        assert cli("logs", "--all", "--grep", "^api", "--tail", "1")[1].splitlines() == [all_of[2]]
+        followed = cli("logs", "-a", "-f", "--tail", "1")[1].splitlines()
+        assert followed[0] == all_of[3]
+        assert sorted(followed[1:]) == ["api-1  | api at 09", "web-1  | web at 09"]
+        shown = json.loads(cli("logs", "--all", "--json")[1].splitlines()[0])
+        assert (shown["service_id"], shown["message"]) == ("svc_shop_api", "api at 01")
+    for words in (("logs",), ("logs", "api", "--all"), ("logs", "api", "--grep", "(")):
+        code, _, err = cli(*words)
+        assert code == 2 and err.startswith("cannot ")
 
 
 def test_log_prefixes_are_coloured_on_a_terminal_only(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
