@@ -54,9 +54,10 @@ from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
 from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.networking.canary_requests import CanaryRequests
-from syntra.runtime.detect import Evidence, RuntimeKind, detect
+from syntra.runtime.detect import Choice, RuntimeKind
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
+from syntra.runtime.docker.endpoint import find_endpoint
+from syntra.runtime.finder import find_runtime
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.host_reading import HostReader
@@ -89,22 +90,27 @@ class AgentApp:
     async def run(self) -> None:
         """Start everything, wait for the end, stop everything in order. Raises AgentError when it cannot start."""
         settings = self._settings
-        _require_docker(self._loaded)
         # First of all: without a handler, a signal kills the process in the middle of its work.
         self._handle_signals()
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
+            choice = await _require_docker(self._loaded)
+            self._warnings |= {f"runtime {number}": warning for number, warning in enumerate(choice.warnings)}
             ids = identify(settings)
             identity = Identity(
-                agent_id=ids.agent_id, server_id=ids.server_id, data_dir=settings.data_dir, started_at=time.time()
+                agent_id=ids.agent_id,
+                server_id=ids.server_id,
+                data_dir=settings.data_dir,
+                started_at=time.time(),
+                runtime_reason=choice.reason,
             )
             database = Database(settings.data_dir)
             await database.open()
             stack.push_async_callback(database.close)
             if database.was_rebuilt:
                 self._warnings["journal"] = f"the journal was broken and is rebuilt from labels: {database.was_rebuilt}"
-            endpoint = find_endpoint(os.environ, settings.runtime.docker_socket or None)
+            endpoint = find_endpoint(os.environ, choice.engine or None)
             client = await stack.enter_async_context(EngineClient(endpoint))
             await self._serve(identity, ids.owner, database, client)
 
@@ -375,18 +381,12 @@ def _standalone_status() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
 
 
-def _require_docker(loaded: Loaded) -> None:
-    settings = loaded.settings
-    evidence = Evidence(
-        engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
-        engine_socket=Path(DEFAULT_SOCKET).exists(),
-        in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
-        cluster_named=settings.runtime.kubernetes_config is not None,
-    )
-    if detect(settings.runtime.runtime_type, evidence) is RuntimeKind.KUBERNETES:
-        raise ConfigurationError(
-            str(loaded.path), "runtime.runtime_type: kubernetes is not part of this version; set it to docker"
-        )
+async def _require_docker(loaded: Loaded) -> Choice:
+    choice = await find_runtime(loaded.settings.runtime, os.environ, loaded.settings.data_dir)
+    if choice.kind is RuntimeKind.KUBERNETES:
+        sentence = f"kubernetes is not part of this version ({choice.reason}); set it to docker"
+        raise ConfigurationError(str(loaded.path), f"runtime.runtime_type: {sentence}")
+    return choice
 
 
 def _private_directory(path: Path) -> None:

@@ -37,12 +37,13 @@ ENGINE_SECS = 5.0
 
 @frozen
 class Identity:
-    """The agent's ids, data directory and start time."""
+    """The agent's ids, data directory and start time, and why it uses its runtime."""
 
     agent_id: str
     server_id: str
     data_dir: Path
     started_at: float
+    runtime_reason: str = ""
 
 
 async def telemetry_is_off() -> Mapping[str, Json]:
@@ -112,6 +113,7 @@ class Queries:
                 "version": info.version,
                 "api_version": info.api_version,
                 "reachable": True,
+                "reason": self._identity.runtime_reason,
                 "detail": "",
             }
         except RuntimeUnavailable as away:
@@ -120,6 +122,7 @@ class Queries:
                 "version": None,
                 "api_version": None,
                 "reachable": False,
+                "reason": self._identity.runtime_reason,
                 "detail": str(away),
             }
             services = []
