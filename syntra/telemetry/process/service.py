@@ -16,12 +16,12 @@ from typing import Any
 from syntra.model.fields import Json
 from syntra.telemetry.buffer.reader import Reader
 from syntra.telemetry.buffer.ring import Buffer
+from syntra.telemetry.intake import Request
 from syntra.telemetry.link import Link
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits
 from syntra.telemetry.otlp.grpc_server import GrpcReceiver
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.http_server import HttpReceiver
-from syntra.telemetry.otlp.json_decoder import read_json
 from syntra.telemetry.process.admission import MemoryBudget
 from syntra.telemetry.process.container_logs import ContainerLogs
 from syntra.telemetry.process.control_plane import ControlPlane
@@ -226,7 +226,7 @@ class TelemetryService:
             )
         return HttpReceiver(
             self.pipeline,
-            read_json,
+            _read_json,
             port=settings.http_port,
             limits=HttpLimits(
                 max_request_bytes=settings.max_request_bytes, max_memory_bytes=settings.receive_memory_bytes
@@ -279,3 +279,10 @@ class _Threaded:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
+
+
+def _read_json(signal: Signal, body: bytes, reserve: Callable[[int], None]) -> Request:
+    """Decode OTLP/JSON. The decoder is loaded with the first request, because its tables take memory."""
+    from syntra.telemetry.otlp.json_decoder import read_json
+
+    return read_json(signal, body, reserve)
