@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from syntra.model.fields import Json
@@ -126,37 +126,40 @@ class _Stream:
         self._lines: list[tuple[str, str, str]] = []
         self._chars = 0
         self._is_finished = False
-        self._changed = asyncio.Condition()
+        self._news = asyncio.Event()
+        """Set while there are lines or an end to take."""
+        self._has_room = asyncio.Event()
 
     async def add(self, line: LogLine) -> None:
         """Add a line, a long one in parts as the engine's files have it; waits while there is no room."""
+        while self._is_full:
+            self._has_room.clear()
+            await self._has_room.wait()
         text = line.message + "\n"
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._is_full)
+        if len(text) <= PART_CHARS:
+            self._lines.append((text, line.stream, line.timestamp))
+        else:
             for start in range(0, len(text), PART_CHARS):
                 self._lines.append((text[start : start + PART_CHARS], line.stream, line.timestamp))
-            self._chars += len(text)
-            self._changed.notify_all()
+        self._chars += len(text)
+        self._news.set()
 
     def finish(self) -> None:
         """No more lines come."""
         self._is_finished = True
-        # Ends the wait of `take`, which checks it every GATHER_SECS.
+        self._news.set()
 
     async def take(self) -> list[tuple[str, str, str]] | None:
         """The lines of the next message; None when there are no more."""
-        while not self._lines:
-            if self._is_finished:
-                return None
-            async with self._changed:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(GATHER_SECS):
-                        await self._changed.wait_for(lambda: bool(self._lines))
-        if not self._is_full:
+        await self._news.wait()
+        if not self._is_full and not self._is_finished:
             await asyncio.sleep(GATHER_SECS)
-        async with self._changed:
-            lines, self._lines, self._chars = self._lines, [], 0
-            self._changed.notify_all()
+        if not self._lines:
+            return None
+        lines, self._lines, self._chars = self._lines, [], 0
+        if not self._is_finished:
+            self._news.clear()
+        self._has_room.set()
         return lines
 
     @property

@@ -15,7 +15,7 @@ from typing import Protocol
 from syntra.model.fields import Json
 from syntra.telemetry.buffer.errors import RecordTooLarge
 from syntra.telemetry.collect.logs.rate_limit import RateLimit
-from syntra.telemetry.collect.logs.source import LogSource, Tail
+from syntra.telemetry.collect.logs.source import QUIET_POLL_SECS, LogSource, Tail
 from syntra.telemetry.collect.logs.targets import Target
 from syntra.telemetry.intake import CollectedLines
 from syntra.utils.errors import AgentError
@@ -23,7 +23,7 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 POLL_SECS = 0.25
-"""How often files are checked when none has anything new."""
+"""How often files are checked when none has anything new, unless all of them are quiet."""
 BLOCKED_SECS = 0.5
 SAVE_SECS = 2.0
 """How long a place without records may wait for records to be kept with, while there are some."""
@@ -159,7 +159,9 @@ class LogCollector:
         if group.items or (self._unsaved and (is_due or not is_busy)):
             self._keep(group)
         self._answer(drains)
-        return 0.0 if is_busy else POLL_SECS
+        if is_busy:
+            return 0.0
+        return QUIET_POLL_SECS if all(source.is_quiet(now) for source in self._sources.values()) else POLL_SECS
 
     def _keep(self, group: _Group) -> None:
         marks, self._unsaved = self._unsaved, {}

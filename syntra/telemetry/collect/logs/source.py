@@ -79,8 +79,11 @@ class LogSource:
         """Whether to check it in this round."""
         if now < self._retry_at:
             return False
-        is_quiet = now - self._last_at > QUIET_SECS and not self.is_ending
-        return not is_quiet or now - self._looked_at >= QUIET_POLL_SECS
+        return not self.is_quiet(now) or now - self._looked_at >= QUIET_POLL_SECS
+
+    def is_quiet(self, now: float) -> bool:
+        """Whether there was nothing new for a while."""
+        return now - self._last_at > QUIET_SECS and not self.is_ending
 
     def is_read_differently(self, target: Target) -> bool:
         """Whether the target joins or parses lines in another way than so far."""

@@ -292,9 +292,11 @@ def test_a_service_that_floods_is_limited_alone_and_says_what_is_missing(tmp_pat
         bodies = [record.body.string_value for record in by_container["flood"]]
         assert bodies[:200] == lines_of(0, 200)
         assert bodies[-1] == "after"
-        [gap] = [record for record in by_container["flood"] if "log.gap" in attributes_of(record)]
-        dropped = attributes_of(gap)["log.gap.lines"]
-        assert len(bodies) - 2 + dropped == 5000
+        gaps = [given for record in by_container["flood"] if "log.gap" in (given := attributes_of(record))]
+        # One, unless reading takes so long that there is room for more lines meanwhile.
+        assert gaps
+        dropped = sum(gap["log.gap.lines"] for gap in gaps)
+        assert len(bodies) - 1 - len(gaps) + dropped == 5000
         assert running.collector.view()["dropped_lines"] == dropped
 
 
