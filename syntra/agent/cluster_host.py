@@ -81,8 +81,10 @@ class ClusterHost:
     @property
     def warnings(self) -> list[str]:
         """Warnings for `status`, one sentence each."""
-        found = (self.lease.hindrance, self.rights.warning, *self.runtime.cluster.problems)
-        return [warning for warning in found if warning]
+        if self.rights.warning:
+            # The others only repeat it, right by right, unless another agent acts.
+            return [self.rights.warning, *([] if self.rights.lacks("leases") else filter(None, [self.lease.hindrance]))]
+        return [warning for warning in (self.lease.hindrance, *self.runtime.cluster.problems) if warning]
 
     async def close(self) -> None:
         """Let another agent act at once."""

@@ -24,7 +24,7 @@ project: {token}
 image: {image}
 command: ["/bin/sh", "-c", "echo serving {version}; exec busybox httpd -f -p 8080 -h /etc"]
 port: 8080
-health_check: {{type: tcp, interval: 1}}
+health_check: {{type: tcp, interval_seconds: 1}}
 """
 
 

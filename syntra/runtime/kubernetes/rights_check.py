@@ -36,6 +36,10 @@ class RightsCheck:
     def warning(self) -> str:
         return rights.lacking(self.missing)
 
+    def lacks(self, resource: str) -> bool:
+        """Whether a right to this resource is lacking."""
+        return any(access.right.resource == resource for access in self.missing)
+
     async def run(self) -> None:
         """Ask until cancelled."""
         while True:
