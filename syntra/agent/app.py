@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 from syntra import __version__
@@ -24,6 +23,7 @@ from syntra.agent.api.queries import Identity, Queries, telemetry_is_off
 from syntra.agent.api.router import Router
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
+from syntra.agent.config.data_dir import make_private
 from syntra.agent.config.identity import identify
 from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
@@ -48,7 +48,6 @@ from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.shipping import BatchShipping
 from syntra.agent.update.self_update import SelfUpdate
 from syntra.connection.messages import BINARY_TELEMETRY, TELEMETRY_ACK
-from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.networking.canary_requests import CanaryRequests
 from syntra.utils.errors import AgentError
@@ -86,7 +85,7 @@ class AgentApp:
         settings = self._settings
         # First of all: without a handler, a signal kills the process in the middle of its work.
         self._handle_signals()
-        _private_directory(settings.data_dir)
+        make_private(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
             choice = await choose(self._loaded)
@@ -396,14 +395,3 @@ def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:
 
 def _standalone_status() -> Mapping[str, Json]:
     return {"endpoint": None, "state": "alone", "detail": "no control plane is configured"}
-
-
-def _private_directory(path: Path) -> None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
-    except OSError as refused:
-        sentence = f"cannot use data_dir {path}: {refused.strerror}; choose another or fix its owner"
-        if isinstance(refused, PermissionError):
-            raise RequestError("PERMISSION_DENIED", sentence) from refused
-        raise AgentError(sentence) from refused

@@ -19,14 +19,14 @@ def test_it_scales_the_deployment_of_its_slot_and_is_applied_with_it() -> None:
     found = rendered(deployment(autoscale=WANTED, cpu_nanos=10**9), slot=Slot.GREEN)
     scaler = found.autoscaler
     assert scaler is not None and scaler in found.objects
-    assert scaler["metadata"]["name"] == found.workload["metadata"]["name"]  # type: ignore[index, call-overload]  # rendered
+    assert scaler["metadata"]["name"] == found.workload["metadata"]["name"]  # type: ignore[index]  # rendered
     spec = scaler["spec"]
     assert isinstance(spec, dict)
     assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 5)
     assert spec["scaleTargetRef"] == {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "name": found.workload["metadata"]["name"],  # type: ignore[index, call-overload]  # rendered
+        "name": found.workload["metadata"]["name"],  # type: ignore[index]  # rendered
     }
     assert rendered(deployment()).autoscaler is None
 

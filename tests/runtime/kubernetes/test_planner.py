@@ -48,7 +48,7 @@ def names(steps: list[Step]) -> list[str]:
     return [type(step).__name__ for step in steps]
 
 
-def state(world: World) -> object:
+def state(world: World) -> tuple[object, ...]:
     """What matters in the end, without times and memory."""
     return (
         {slot: (one.deployment_id, one.replicas, bool(one.restarted_at)) for slot, one in world.workloads.items()},

@@ -8,7 +8,7 @@ from syntra.runtime.kubernetes.preview import MASK, MOST_CHARS, changes, masked,
 
 def config(**spec: object) -> Object:
     metadata: Object = {"name": "web", "namespace": "shop", "resourceVersion": str(len(spec)), "managedFields": []}
-    return {"kind": "Deployment", "metadata": metadata, "spec": dict(spec), "status": {"replicas": len(spec)}}  # type: ignore[dict-item]  # any JSON
+    return {"kind": "Deployment", "metadata": metadata, "spec": dict(spec), "status": {"replicas": len(spec)}}
 
 
 def test_an_object_that_is_new_is_created_and_the_same_one_has_no_changes() -> None:

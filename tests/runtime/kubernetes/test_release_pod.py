@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from syntra.model.ids import DeploymentId
 from syntra.runtime.kubernetes.names import KIND, SERVICE, SLOT
 from syntra.runtime.kubernetes.objects import items, label, text, value
 from syntra.runtime.kubernetes.release_pod import RELEASE, release_pod
@@ -31,6 +32,6 @@ def test_no_service_and_no_deployment_selects_it() -> None:
 
 def test_its_name_is_of_the_deployment_so_that_a_killed_agent_finds_it() -> None:
     name = text(release_pod(WANTED, CONTEXT), "metadata", "name")
-    again = dataclasses.replace(WANTED, deployment_id="dep-other")
+    again = dataclasses.replace(WANTED, deployment_id=DeploymentId("dep-other"))
     assert name == text(release_pod(WANTED, CONTEXT), "metadata", "name")
     assert name != text(release_pod(again, CONTEXT), "metadata", "name")

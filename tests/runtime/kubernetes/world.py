@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import Any
 
 from syntra.model.command import Deploy, Operation, Pace, Restart, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
@@ -35,7 +36,7 @@ SERVICE = ServiceId("svc")
 DELAY = 7.0
 
 
-def version(number: int, strategy: Strategy = Strategy.ROLLING, **spec: object) -> Deployment:
+def version(number: int, strategy: Strategy = Strategy.ROLLING, **spec: Any) -> Deployment:
     """A deployment of the one service."""
     made = deployment(f"d{number}", service_id=SERVICE, **{"port": 8080, "domains": ("a.example",), **spec})
     return dataclasses.replace(made, strategy=strategy)
