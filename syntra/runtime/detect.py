@@ -90,7 +90,7 @@ def decide(configured: str, evidence: Evidence) -> Choice:
     """The runtime to use; `configured` is `docker`, `kubernetes` or `auto`."""
     if configured != "auto":
         kind = RuntimeKind(configured)
-        address = evidence.kubeconfig if kind is RuntimeKind.KUBERNETES else _engine(evidence)
+        address = _kubeconfig(evidence) if kind is RuntimeKind.KUBERNETES else _engine(evidence)
         return Choice(kind=kind, address=address, reason=f"runtime.runtime_type is {configured}")
     named = [*_named(evidence)]
     found = [*_found(evidence)]
@@ -111,10 +111,17 @@ def _named(evidence: Evidence) -> Iterable[Choice]:
         )
     if evidence.kubeconfig:
         yield Choice(
-            kind=RuntimeKind.KUBERNETES, address=evidence.kubeconfig, reason=f"{evidence.kubeconfig_by} names a cluster"
+            kind=RuntimeKind.KUBERNETES,
+            address=_kubeconfig(evidence),
+            reason=f"{evidence.kubeconfig_by} names a cluster",
         )
     if evidence.engine:
         yield Choice(kind=RuntimeKind.DOCKER, address=_engine(evidence), reason=f"{evidence.engine_by} names an engine")
+
+
+def _kubeconfig(evidence: Evidence) -> str:
+    # The client reads KUBECONFIG itself: it may name several files.
+    return "" if evidence.kubeconfig_by == "KUBECONFIG" else evidence.kubeconfig
 
 
 def _engine(evidence: Evidence) -> str:

@@ -29,7 +29,8 @@ def auto(evidence: Evidence) -> tuple[RuntimeKind, str]:
     [
         (Evidence(in_cluster=True), RuntimeKind.KUBERNETES, ""),
         (Evidence(in_cluster=True, engine="/x.sock", engine_by="runtime.docker_socket"), RuntimeKind.KUBERNETES, ""),
-        (Evidence(kubeconfig="/kube", kubeconfig_by="KUBECONFIG"), RuntimeKind.KUBERNETES, "/kube"),
+        (Evidence(kubeconfig="/kube", kubeconfig_by="KUBECONFIG"), RuntimeKind.KUBERNETES, ""),
+        (Evidence(kubeconfig="/k", kubeconfig_by="runtime.kubernetes_config"), RuntimeKind.KUBERNETES, "/k"),
         (Evidence(engine="/x.sock", engine_by="runtime.docker_socket"), RuntimeKind.DOCKER, "/x.sock"),
         (Evidence(engine="tcp://h:1", engine_by="DOCKER_HOST"), RuntimeKind.DOCKER, ""),
         (Evidence(engines=(DOCKER, NO_PODMAN)), RuntimeKind.DOCKER, DOCKER_SOCKET),
