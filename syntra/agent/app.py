@@ -29,7 +29,7 @@ from syntra.agent.config.load import Loaded, reload
 from syntra.agent.config.settings import Settings, changed
 from syntra.agent.figures.sampler import Sampler
 from syntra.agent.health.check_override import HealthCheckOverride
-from syntra.agent.hosts import BuildHost, Host, connected
+from syntra.agent.hosts import BuildHost, Host, choose, connected
 from syntra.agent.journal.database import Database
 from syntra.agent.journal.dialects import RememberedDialects
 from syntra.agent.journal.journal import Journal
@@ -89,16 +89,16 @@ class AgentApp:
         _private_directory(settings.data_dir)
         async with AsyncExitStack() as stack:
             stack.enter_context(FileLock.acquire(settings.data_dir / "agent.lock"))
+            choice = await choose(settings, self._warnings)
             ids = identify(settings)
-            identity = Identity(
-                agent_id=ids.agent_id, server_id=ids.server_id, data_dir=settings.data_dir, started_at=time.time()
-            )
+            about: dict[str, Any] = {"started_at": time.time(), "runtime_reason": choice.reason}
+            identity = Identity(agent_id=ids.agent_id, server_id=ids.server_id, data_dir=settings.data_dir, **about)
             database = Database(settings.data_dir)
             await database.open()
             stack.push_async_callback(database.close)
             if database.was_rebuilt:
                 self._warnings["journal"] = f"the journal was broken and is rebuilt from labels: {database.was_rebuilt}"
-            build = await stack.enter_async_context(connected(self._loaded))
+            build = await stack.enter_async_context(connected(self._loaded, choice))
             await self._serve(identity, ids.owner, database, build)
 
     async def _serve(self, identity: Identity, owner: str, database: Database, build: BuildHost) -> None:

@@ -23,8 +23,9 @@ from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.health.restore_failures import RestoreFailure
 from syntra.model.ids import ContainerId
-from syntra.runtime.detect import Evidence, RuntimeKind, detect
-from syntra.runtime.docker.endpoint import DEFAULT_SOCKET, find_endpoint
+from syntra.runtime.detect import Choice, RuntimeKind
+from syntra.runtime.docker.endpoint import find_endpoint
+from syntra.runtime.finder import find_runtime
 from syntra.runtime.runtime import Runtime
 
 Task = tuple[str, Coroutine[Any, Any, None]]
@@ -103,16 +104,25 @@ class BuildHost(Protocol):
     ) -> Host: ...
 
 
+async def choose(settings: Settings, warnings: dict[str, str]) -> Choice:
+    """The runtime for these settings, from what this machine has; remembered in `data_dir`. Raises AgentError.
+
+    Adds what `status` has to warn of to `warnings`.
+    """
+    choice = await find_runtime(settings.runtime, os.environ, settings.data_dir)
+    warnings |= {f"runtime {number}": warning for number, warning in enumerate(choice.warnings)}
+    return choice
+
+
 @asynccontextmanager
-async def connected(loaded: Loaded) -> AsyncIterator[BuildHost]:
-    """Choose the runtime and connect to it, for as long as the block. Raises AgentError."""
-    settings = loaded.settings
-    if chosen(settings) is RuntimeKind.KUBERNETES:
+async def connected(loaded: Loaded, choice: Choice) -> AsyncIterator[BuildHost]:
+    """Connect to the runtime, for as long as the block. Raises AgentError."""
+    if choice.kind is RuntimeKind.KUBERNETES:
         from syntra.agent import cluster_host
         from syntra.runtime.kubernetes.access import Access, find_source
         from syntra.runtime.kubernetes.client import KubernetesClient
 
-        source = find_source(settings.runtime.kubernetes_config, os.environ)
+        source = find_source(Path(choice.address) if choice.address else None, os.environ)
         if source is None:
             raise ConfigurationError(
                 str(loaded.path), "runtime.kubernetes_config: there is no kubeconfig; set it to the path of one"
@@ -129,16 +139,5 @@ async def connected(loaded: Loaded) -> AsyncIterator[BuildHost]:
     from syntra.agent import container_host
     from syntra.runtime.docker.client import EngineClient
 
-    async with EngineClient(find_endpoint(os.environ, settings.runtime.docker_socket or None)) as engine:
+    async with EngineClient(find_endpoint(os.environ, choice.engine or None)) as engine:
         yield partial(container_host.build, client=engine)
-
-
-def chosen(settings: Settings) -> RuntimeKind:
-    """The runtime for these settings, from what this machine has. Raises AgentError when two are named."""
-    evidence = Evidence(
-        engine_named=bool(settings.runtime.docker_socket or os.environ.get("DOCKER_HOST")),
-        engine_socket=Path(DEFAULT_SOCKET).exists(),
-        in_cluster="KUBERNETES_SERVICE_HOST" in os.environ,
-        cluster_named=settings.runtime.kubernetes_config is not None,
-    )
-    return detect(settings.runtime.runtime_type, evidence)

@@ -39,6 +39,8 @@ def _run(args: argparse.Namespace) -> ExitCode:
     _line("agent", _agent(section(data, "agent")))
     _show_control_plane(section(data, "control_plane"))
     _line("runtime", _runtime(section(data, "runtime")))
+    if reason := text(section(data, "runtime"), "reason", ""):
+        _line("chosen", f"because {reason}")
     _show_update(section(data, "update"))
     if dropped := number(section(data, "journal"), "dropped"):
         _line("warning", f"{dropped:.0f} messages to the control plane were dropped: too many or too large to keep")

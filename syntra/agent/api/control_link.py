@@ -237,8 +237,11 @@ class ControlLink:
             "agent_id": self._identity.agent_id,
             "server_id": self._identity.server_id,
             "version": __version__,
-            "runtime": name,
+            # The contract knows two runtimes; Podman is one of Docker's kind.
+            "runtime": "docker" if name == "podman" else name,
             "runtime_version": version,
+            "runtime_product": name,
+            "runtime_reason": self._identity.runtime_reason,
             **host.to_payload(),
             "capabilities": [*CAPABILITIES, *sorted(self._extensions)],
             "protocol_version": PROTOCOL_VERSION,

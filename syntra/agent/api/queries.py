@@ -35,12 +35,13 @@ ENGINE_SECS = 5.0
 
 @frozen
 class Identity:
-    """The agent's ids, data directory and start time."""
+    """The agent's ids, data directory and start time, and why it uses its runtime."""
 
     agent_id: str
     server_id: str
     data_dir: Path
     started_at: float
+    runtime_reason: str = ""
 
 
 async def telemetry_is_off() -> Mapping[str, Json]:
@@ -120,6 +121,7 @@ class Queries:
                 "version": info.version,
                 "api_version": info.api_version,
                 "reachable": True,
+                "reason": self._identity.runtime_reason,
                 "detail": "",
             }
         except RuntimeUnavailable as away:
@@ -128,6 +130,7 @@ class Queries:
                 "version": None,
                 "api_version": None,
                 "reachable": False,
+                "reason": self._identity.runtime_reason,
                 "detail": str(away),
             }
             services = []

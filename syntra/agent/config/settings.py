@@ -58,7 +58,7 @@ class RuntimeSettings:
     )
     docker_socket: str = field(
         default="",
-        metadata=key(Kind.SOCKET, "the engine's socket; empty means DOCKER_HOST or /var/run/docker.sock"),
+        metadata=key(Kind.SOCKET, "the engine's socket; empty means DOCKER_HOST, else the one that is found"),
     )
     kubernetes_config: Path | None = field(
         default=None,
