@@ -84,7 +84,7 @@ def test_the_life_of_a_service(stage: Stage, product: str) -> None:
     assert versions(stage) == ["v2"]
 
     for failure, said in (("exit", "exited with code 3"), ("unhealthy", "404")):
-        keys = {"env": {"FAIL": failure}, "timeout": 20}
+        keys: dict[str, Any] = {"env": {"FAIL": failure}, "timeout": 20}
         failed = stage.run("deploy", "-", text=stage.file(port=PORT, health_check=HEALTH, **keys))
         assert failed.returncode == 1
         assert said in failed.stderr, failed.stderr
