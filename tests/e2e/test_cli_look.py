@@ -63,6 +63,8 @@ def test_services_are_seen_as_they_are(stage: Stage) -> None:
     assert status.returncode == WELL and secret not in status.stdout + stage.run("status", "web", "--json").stdout
     assert re.search(r"^spec: +.*port 8080.*env DB_PASSWORD", status.stdout, re.MULTILINE), status.stdout
     assert re.search(r"^route: +http://a\.example$", status.stdout, re.MULTILINE), status.stdout
+    # No proxy stands in front here.
+    assert re.search(r"^proxy: +nothing routes a\.example yet: ", status.stdout, re.MULTILINE), status.stdout
     assert re.search(r"^last deploy: +deploy of \S+, succeeded .* asked by ", status.stdout, re.MULTILINE)
     assert re.search(r"^replica 2: +running, health healthy", status.stdout, re.MULTILINE), status.stdout
     assert len(table(stage.run("metrics").stdout)) == 4

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
+from syntra.agent.config.settings import Settings
 from syntra.agent.figures.sampler import Sample
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
@@ -120,10 +121,9 @@ class ServiceViews:
         runtime: Replicas,
         readiness: Readiness,
         clock: Callable[[], float],
-        *,
+        scheme: str = "http",
         prober: Prober | None = None,
         crash_loop: Callable[[ContainerId], CrashLoop | None] = lambda _: None,
-        scheme: str = "http",
     ) -> None:
         """Without `prober`, unknown health stays unknown. `crash_loop` knows the containers that crash repeatedly.
 
@@ -202,6 +202,12 @@ class ServiceViews:
                         group.create_task(one(replica, spec), name=f"view probe {replica.name}")
         self._health = results
         self._probed_at = self._clock()
+
+
+def url_scheme(settings: Settings) -> str:
+    """The scheme of the addresses of services behind the proxy."""
+    networking = settings.networking
+    return "https" if networking.cert_resolver and networking.proxy != "off" else "http"
 
 
 def container_status(view: ServiceView, replica: Replica, figures: Figures | None) -> dict[str, Json]:
