@@ -82,7 +82,7 @@ def test_services_are_seen_as_they_are(stage: Stage) -> None:
     assert "it was stopped; start it with" in stage.run("status", "web").stdout
     assert stage.run("scale", "chatty", "0").returncode == 0
     [chatty_row] = [row for row in table(stage.run("ps").stdout) if row[0] == "chatty"]
-    assert {"stopped (scaled to 0)", "-", "0/0"} <= set(chatty_row), chatty_row
+    assert {"stopped (scale 0)", "-", "0/0"} <= set(chatty_row), chatty_row
     # A stopped service has its log still.
     assert "serving v1 on 8080" in stage.run("logs", "web", "--tail", "50").stdout
 

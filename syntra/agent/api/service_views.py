@@ -76,7 +76,7 @@ class ServiceView:
     def status_detail(self) -> str:
         """For a crash loop: the last exit code and the number of restarts. For no replicas: that. Else empty."""
         if self.row is not None and self.row.replicas == 0 and not self.row.stopped:
-            return "scaled to 0"
+            return "scale 0"
         looping = [replica for replica in self.replicas if replica.container_id in self.loops]
         if not looping:
             return ""
