@@ -21,7 +21,7 @@ from syntra.agent.api.dialect_door import DialectDoor
 from syntra.agent.api.local_socket import LocalSocket
 from syntra.agent.api.queries import Identity, Queries, telemetry_is_off
 from syntra.agent.api.router import Router
-from syntra.agent.api.service_views import ServiceViews
+from syntra.agent.api.service_views import ServiceViews, url_scheme
 from syntra.agent.changes import Changes
 from syntra.agent.config.data_dir import make_private
 from syntra.agent.config.identity import identify
@@ -154,13 +154,7 @@ class AgentApp:
             disks = DiskWatch(ledger, runtime, settings.data_dir, filled=database.filled)
             sampler = Sampler(runtime, HostReader())
             views = ServiceViews(
-                journal,
-                runtime,
-                readiness,
-                time.monotonic,
-                prober=host.prober,
-                crash_loop=alerts.crash_loop,
-                scheme="https" if settings.networking.cert_resolver else "http",
+                journal, runtime, readiness, time.monotonic, url_scheme(settings), host.prober, alerts.crash_loop
             )
             shipping = BatchShipping(telemetry, group) if telemetry is not None else None
             figures = figures_telling(

@@ -28,7 +28,7 @@ _SERVICES = (
     column("service", 8),
     column("project", 6, 2),
     column("image", 10, 1),
-    column("status", 10),
+    column("status", 17),
     column("health"),
     column("replicas"),
     column("restarts", rank=5),

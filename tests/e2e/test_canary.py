@@ -299,8 +299,12 @@ def _check_the_command_line(stage: Stage, service: str) -> None:
         )
     )
     for arguments in (
-        ("status",),
-        ("status", "--json"),
+        ("status", "--exit-zero"),
+        ("status", "--json", "--exit-zero"),
+        ("status", service, "--exit-zero"),
+        ("status", service, "--json", "--exit-zero"),
+        ("deployments", service, "-v"),
+        ("events", "--json"),
         ("ps",),
         ("ps", "--json"),
         ("plan", str(file)),

@@ -63,6 +63,8 @@ def test_services_are_seen_as_they_are(stage: Stage) -> None:
     assert status.returncode == WELL and secret not in status.stdout + stage.run("status", "web", "--json").stdout
     assert re.search(r"^spec: +.*port 8080.*env DB_PASSWORD", status.stdout, re.MULTILINE), status.stdout
     assert re.search(r"^route: +http://a\.example$", status.stdout, re.MULTILINE), status.stdout
+    # No proxy stands in front here.
+    assert re.search(r"^proxy: +nothing routes a\.example yet: ", status.stdout, re.MULTILINE), status.stdout
     assert re.search(r"^last deploy: +deploy of \S+, succeeded .* asked by ", status.stdout, re.MULTILINE)
     assert re.search(r"^replica 2: +running, health healthy", status.stdout, re.MULTILINE), status.stdout
     assert len(table(stage.run("metrics").stdout)) == 4
@@ -80,7 +82,7 @@ def test_services_are_seen_as_they_are(stage: Stage) -> None:
     assert "it was stopped; start it with" in stage.run("status", "web").stdout
     assert stage.run("scale", "chatty", "0").returncode == 0
     [chatty_row] = [row for row in table(stage.run("ps").stdout) if row[0] == "chatty"]
-    assert {"stopped (scaled to 0)", "-", "0/0"} <= set(chatty_row), chatty_row
+    assert {"stopped (scale 0)", "-", "0/0"} <= set(chatty_row), chatty_row
     # A stopped service has its log still.
     assert "serving v1 on 8080" in stage.run("logs", "web", "--tail", "50").stdout
 

@@ -16,6 +16,9 @@ from syntra.model.spec_changes import SpecChange, changes
 from syntra.runtime.runtime import Runtime
 from syntra.utils.frozen import frozen
 
+UNROUTED = "nothing routes "
+"""How a runtime's note begins that says why requests do not reach a service."""
+
 
 @frozen
 class Wanted:
@@ -48,6 +51,15 @@ class Plans:
         if wanted.action == "none":
             return {**answer, "steps": [], "notes": []}
         return {**answer, **await self._steps(deployment, wanted, with_manifests=with_manifests)}
+
+    async def route_problems(self, deployment: Deployment) -> list[str]:
+        """Why requests do not reach the domains of a deployment that runs; empty when nothing is known of that."""
+        command = Deploy(request_id=RequestId("plan"), deployment=deployment, auth=None)
+        replicas = deployment.spec.replicas
+        job = Job(command=command, kind="plan", origin=LOCAL, deployment=deployment, replicas=replicas)
+        rollout = self._runtime.rollout(PlanContext(job, self._journal))
+        notes = rollout.plan(await rollout.observe()).notes
+        return [note for note in notes if note.startswith(UNROUTED)]
 
     async def _wanted(self, deployment: Deployment, *, is_forced: bool) -> Wanted:
         spec = deployment.spec

@@ -175,6 +175,8 @@ class Queries:
         described = {} if view is None else describe(view, self._views.last_answer)
         ended = await self._journal.events.ended(service_id)
         problems = [warning for warning in self._warnings() if is_about_routes(warning)]
+        if view is not None and view.deployment is not None and view.deployment.spec.domains:
+            problems = [*await self._plans.route_problems(view.deployment), *problems]
         return {
             "service": service,
             **described,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol
 
+from syntra.agent.config.settings import Settings
 from syntra.agent.figures.sampler import Sample
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
@@ -75,7 +76,7 @@ class ServiceView:
     def status_detail(self) -> str:
         """For a crash loop: the last exit code and the number of restarts. For no replicas: that. Else empty."""
         if self.row is not None and self.row.replicas == 0 and not self.row.stopped:
-            return "scaled to 0"
+            return "scale 0"
         looping = [replica for replica in self.replicas if replica.container_id in self.loops]
         if not looping:
             return ""
@@ -120,10 +121,9 @@ class ServiceViews:
         runtime: Replicas,
         readiness: Readiness,
         clock: Callable[[], float],
-        *,
+        scheme: str = "http",
         prober: Prober | None = None,
         crash_loop: Callable[[ContainerId], CrashLoop | None] = lambda _: None,
-        scheme: str = "http",
     ) -> None:
         """Without `prober`, unknown health stays unknown. `crash_loop` knows the containers that crash repeatedly.
 
@@ -202,6 +202,12 @@ class ServiceViews:
                         group.create_task(one(replica, spec), name=f"view probe {replica.name}")
         self._health = results
         self._probed_at = self._clock()
+
+
+def url_scheme(settings: Settings) -> str:
+    """The scheme of the addresses of services behind the proxy."""
+    networking = settings.networking
+    return "https" if networking.cert_resolver and networking.proxy != "off" else "http"
 
 
 def container_status(view: ServiceView, replica: Replica, figures: Figures | None) -> dict[str, Json]:
