@@ -53,11 +53,16 @@ def archive(versions: Sequence[str]) -> bytes:
     return target.getvalue()
 
 
-@pytest.fixture(scope="session")
-def cluster_images(cluster: Cluster) -> str:
-    """The repository of VERSIONS, loaded into the cluster."""
+def load_images(cluster: Cluster) -> None:
+    """Load VERSIONS into the cluster."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.tar"
         path.write_bytes(archive(VERSIONS))
         cluster.load(path)
+
+
+@pytest.fixture(scope="session")
+def cluster_images(cluster: Cluster) -> str:
+    """The repository of VERSIONS, loaded into the cluster."""
+    load_images(cluster)
     return REPOSITORY

@@ -1,0 +1,193 @@
+"""Updates a service in a cluster through the agent, next to `kubectl apply` and `kubectl rollout status`.
+
+Both sides apply the same objects, made by the agent's renderer, to the same cluster, each in a namespace of its own, and
+change the image in every round. `ours` is the time from the request to the report that all replicas are ready. Only the
+agent also does this: a dry run before it changes anything, a journal on disk, a kept revision, and the removal of what
+no version needs. `min_healthy_secs` is 0, and the pods are gone after no grace.
+
+A proxy before the API server counts the agent's requests: in each update, and in a quiet time with no update. The
+memory of the agent (PSS) is measured with more pods that belong to it; these are never scheduled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+from benchmarks.agent import AgentProcess
+from benchmarks.api_proxy import ApiProxy
+from benchmarks.figures import compared, result, say
+from benchmarks.processes import memory_kb
+from syntra.cli.agent_client import ask, operate
+from syntra.model.fields import Fields
+from syntra.model.spec_payload import parse_deployment
+from syntra.runtime.kubernetes.names import Slot
+from syntra.runtime.kubernetes.render import RenderContext, Rendered, Routes, render
+from tests.cluster import Cluster, running_cluster
+from tests.cluster_images import VERSIONS, image, load_images
+from tests.engine import PORT
+
+TARGET = 1.1
+NAMES = ("ours_s", "kubectl_s")
+OPERATION_SECS = 120.0
+OWNER = "agt-bench"
+
+
+def payload(project: str, version: str, replicas: int) -> dict[str, Any]:
+    """One update of the service."""
+    return {
+        "deployment_id": f"dep_{uuid.uuid4().hex}",
+        "service_id": f"svc_{project}",
+        "service_name": "web",
+        "project_name": project,
+        "image": image(version),
+        "config": {
+            "port": PORT,
+            "replicas": replicas,
+            "stop_grace_seconds": 0,
+            "health_check": {"type": "http", "path": "/health", "interval_seconds": 1},
+        },
+        "strategy": "rolling",
+    }
+
+
+def objects(update: dict[str, Any], replicas: int) -> Rendered:
+    """What the agent applies for an update."""
+    context = RenderContext(owner=OWNER, slot=Slot.BLUE, replicas=replicas, routes=Routes.NONE)
+    return render(parse_deployment(Fields(update)), context)
+
+
+class Comparison:
+    """Rounds of both sides in turn."""
+
+    def __init__(self, cluster: Cluster, agent: AgentProcess, proxy: ApiProxy, token: str, replicas: int) -> None:
+        self._cluster = cluster
+        self._agent = agent
+        self._proxy = proxy
+        self._token = token
+        self._replicas = replicas
+        self.ours: list[float] = []
+        self.kubectl: list[float] = []
+        self.calls: list[dict[str, int]] = []
+
+    def round(self, number: int) -> None:
+        """Update both sides once; the order alternates."""
+        sides = [self._ours, self._kubectl]
+        for side in reversed(sides) if number % 2 else sides:
+            side(VERSIONS[number % 2])
+
+    def _ours(self, version: str) -> None:
+        self._proxy.taken()
+        began = time.perf_counter()
+        update = payload(f"{self._token}-ours", version, self._replicas)
+        *_, last = operate(self._agent.socket, "deploy", update, idle=OPERATION_SECS)
+        self.ours.append(time.perf_counter() - began)
+        assert last["status"] == "running", f"the deployment failed: {last}"
+        self.calls.append(self._proxy.taken())
+
+    def _kubectl(self, version: str) -> None:
+        wanted = objects(payload(f"{self._token}-kubectl", version, self._replicas), self._replicas)
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(wanted.objects)})
+        namespace, name = wanted.namespace["metadata"]["name"], wanted.workload["metadata"]["name"]  # type: ignore[index, call-overload]  # rendered
+        began = time.perf_counter()
+        self._cluster.kubectl("apply", "-f", "-", stdin=body)
+        self._cluster.kubectl("-n", str(namespace), "rollout", "status", f"deployment/{name}", timeout=OPERATION_SECS)
+        self.kubectl.append(time.perf_counter() - began)
+
+    def forget(self) -> None:
+        """Discard what was measured so far."""
+        self.ours, self.kubectl, self.calls = [], [], []
+
+
+def idle_calls(proxy: ApiProxy, secs: float) -> dict[str, object]:
+    """The agent's requests in a quiet time."""
+    time.sleep(5.0)
+    proxy.taken()
+    time.sleep(secs)
+    found = proxy.taken()
+    return {"per_minute": round(60 * sum(found.values()) / secs, 1), "by_kind": found}
+
+
+def pss_mb(agent: AgentProcess) -> float:
+    """The agent's memory."""
+    return round(memory_kb([agent.pid])["pss"] / 1024, 1)
+
+
+def with_pods(cluster: Cluster, token: str, pods: int) -> None:
+    """Pods of the agent that no node takes."""
+    wanted = objects(payload(f"{token}-many", VERSIONS[0], pods), pods)
+    workload: Any = wanted.workload
+    workload["spec"]["template"]["spec"]["nodeSelector"] = {"syntra.test/nowhere": "true"}
+    cluster.apply([wanted.namespace, *wanted.supports, workload])
+    namespace = workload["metadata"]["namespace"]
+    deadline = time.monotonic() + OPERATION_SECS
+    while len(cluster.get("-n", namespace, "pods")["items"]) < pods:
+        assert time.monotonic() < deadline, "the pods were not made"
+        time.sleep(1.0)
+
+
+def run(rounds: int, replicas: int, pods: int, idle_secs: float) -> None:
+    """Run the benchmark and print the result."""
+    load = os.getloadavg()[0]
+    cluster = running_cluster()
+    load_images(cluster)
+    token = f"b{uuid.uuid4().hex[:8]}"
+    with tempfile.TemporaryDirectory() as name, ApiProxy(cluster.kubeconfig) as proxy:
+        folder = Path(name)
+        config = (
+            f'agent_id = "{OWNER}"\n[runtime]\nruntime_type = "kubernetes"\nmin_healthy_secs = 0\n'
+            f'kubernetes_config = "{proxy.kubeconfig(folder / "kubeconfig")}"\n[telemetry]\nreceivers = "off"\n'
+        )
+        try:
+            with AgentProcess(folder / "agent", config=config) as agent:
+                comparison = Comparison(cluster, agent, proxy, token, replicas)
+                for number in range(rounds + 1):
+                    comparison.round(number)
+                    say(f"round {number}: ours {comparison.ours[-1]:.2f} s, kubectl {comparison.kubectl[-1]:.2f} s")
+                    if number == 0:
+                        comparison.forget()
+                before = pss_mb(agent)
+                quiet = idle_calls(proxy, idle_secs)
+                with_pods(cluster, token, pods)
+                time.sleep(5.0)
+                after = pss_mb(agent)
+                ask(agent.socket, "status", {}, timeout=30)
+        finally:
+            for project in ("ours", "kubectl", "many"):
+                cluster.kubectl(
+                    "delete", "namespace", "--ignore-not-found", "--wait=false", f"syntra-{token}-{project}"
+                )
+    figures = compared(comparison.ours, comparison.kubectl, names=NAMES)
+    result(
+        "deploy on kubernetes",
+        {
+            **figures,
+            "target": TARGET,
+            "replicas": replicas,
+            "rounds": rounds,
+            "calls": {"deploy": statistics.median(sum(one.values()) for one in comparison.calls), "idle": quiet},
+            "calls_of_one_deploy": comparison.calls[-1],
+            "pss_mb": {"idle": before, f"with_{pods}_pods": after},
+        },
+        load_before=load,
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench deploy --runtime kubernetes",
+        description="Compare updating a service in a cluster with kubectl apply and kubectl rollout status.",
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="rounds for each side (default 7)")
+    parser.add_argument("--replicas", type=int, default=3, help="replicas of the service (default 3)")
+    parser.add_argument("--pods", type=int, default=500, help="pods for the agent's memory (default 500)")
+    parser.add_argument("--idle-seconds", type=float, default=60.0, help="length of the quiet time (default 60)")
+    given = parser.parse_args()
+    run(given.rounds, given.replicas, given.pods, given.idle_seconds)
