@@ -1,7 +1,7 @@
 """Decides which runtime to use, from evidence that `finder` collects. Pure.
 
 What the operator names comes first, then what the agent ran on before, then what answers. An engine may start after
-the agent, so an agent that was told or that ran on one before waits for it and takes no other.
+the agent, so an agent waits for one that is named or that it ran on before, and takes no other.
 """
 
 from __future__ import annotations

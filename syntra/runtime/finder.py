@@ -141,7 +141,7 @@ def _remembered(path: Path) -> Remembered | None:
         address = told["address"]
         kind = RuntimeKind(told["runtime"])
     except (OSError, ValueError, KeyError, TypeError):
-        # Missing, or not readable as what this module writes: detection begins anew.
+        # Missing, or not as this module writes it: as if nothing were remembered.
         return None
     return Remembered(kind=kind, address=address, file=str(path)) if isinstance(address, str) and address else None
 
