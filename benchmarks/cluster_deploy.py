@@ -1,7 +1,7 @@
 """Updates a service in a cluster through the agent, next to `kubectl apply` and `kubectl rollout status`.
 
-Both sides apply the same objects, made by the agent's renderer, to the same cluster, each in a namespace of its own, and
-change the image in every round. `ours` is the time from the request to the report that all replicas are ready. Only the
+Both sides apply the same objects, made by the agent's renderer, to the same cluster, each in a namespace of its own.
+They change the image in every round. `ours` is the time from the request to the report that all replicas are ready. Only the
 agent also does this: a dry run before it changes anything, a journal on disk, a kept revision, and the removal of what
 no version needs. `min_healthy_secs` is 0, and the pods are gone after no grace.
 
@@ -122,8 +122,9 @@ def pss_mb(agent: AgentProcess) -> float:
 
 def with_pods(cluster: Cluster, token: str, pods: int) -> None:
     """Pods of the agent that no node takes."""
-    wanted = objects(payload(f"{token}-many", VERSIONS[0], pods), pods)
+    wanted = objects(payload(f"{token}-many", VERSIONS[0], 1), 1)
     workload: Any = wanted.workload
+    workload["spec"]["replicas"] = pods
     workload["spec"]["template"]["spec"]["nodeSelector"] = {"syntra.test/nowhere": "true"}
     cluster.apply([wanted.namespace, *wanted.supports, workload])
     namespace = workload["metadata"]["namespace"]
