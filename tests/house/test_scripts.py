@@ -134,4 +134,4 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are() -> None:
     assert refused.returncode != 0
     assert "use one of deploy start idle" in refused.stderr
     for name in refused.stderr.split(" one of ")[1].split():
-        assert (ROOT / f"benchmarks/{name}.py").is_file(), name
+        assert (ROOT / f"benchmarks/{name.replace('-', '_')}.py").is_file(), name
