@@ -40,7 +40,7 @@ _REPLICAS = (
     column("name", 8),
     column("container", 10, 5),
     column("where", rank=4),
-    column("state", 8),
+    column("state", 16),
     column("health"),
     column("restarts", rank=1),
     column("cpu"),
