@@ -1,9 +1,9 @@
 """Updates a service in a cluster through the agent, next to `kubectl apply` and `kubectl rollout status`.
 
 Both sides apply the same objects, made by the agent's renderer, to the same cluster, each in a namespace of its own.
-They change the image in every round. `ours` is the time from the request to the report that all replicas are ready. Only the
-agent also does this: a dry run before it changes anything, a journal on disk, a kept revision, and the removal of what
-no version needs. `min_healthy_secs` is 0, and the pods are gone after no grace.
+They change the image in every round. `ours` is the time from the request to the report that all replicas are ready.
+Only the agent also does this: a dry run before it changes anything, a journal on disk, a kept revision, and the removal
+of what no version needs. `min_healthy_secs` is 0, and pods end without a grace.
 
 A proxy before the API server counts the agent's requests: in each update, and in a quiet time with no update. The
 memory of the agent (PSS) is measured with more pods that belong to it; these are never scheduled.
@@ -28,6 +28,7 @@ from benchmarks.processes import memory_kb
 from syntra.cli.agent_client import ask, operate
 from syntra.model.fields import Fields
 from syntra.model.spec_payload import parse_deployment
+from syntra.runtime.kubernetes.names import OWNER as OWNER_LABEL
 from syntra.runtime.kubernetes.names import Slot
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, Routes, render
 from tests.cluster import Cluster, running_cluster
@@ -122,9 +123,12 @@ def pss_mb(agent: AgentProcess) -> float:
 
 def with_pods(cluster: Cluster, token: str, pods: int) -> None:
     """Pods of the agent that no node takes."""
+    of_agent = cluster.get("-n", f"syntra-{token}-ours", "deployment", "web")["metadata"]["labels"][OWNER_LABEL]
     wanted = objects(payload(f"{token}-many", VERSIONS[0], 1), 1)
     workload: Any = wanted.workload
     workload["spec"]["replicas"] = pods
+    for metadata in (workload["metadata"], workload["spec"]["template"]["metadata"]):
+        metadata["labels"][OWNER_LABEL] = of_agent
     workload["spec"]["template"]["spec"]["nodeSelector"] = {"syntra.test/nowhere": "true"}
     cluster.apply([wanted.namespace, *wanted.supports, workload])
     namespace = workload["metadata"]["namespace"]
