@@ -12,6 +12,7 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -87,13 +88,23 @@ class KillProxy:
     def in_front_of_api(self, port: int) -> int:
         """A port of loopback behind which the routing proxy's API at `port` is; its requests are counted."""
 
+        return self._in_front("127.0.0.1", port, None, lambda: _Gate(prefix="proxy: "))
+
+    def in_front_of_cluster(self, host: str, port: int, token: str) -> int:
+        """A port of loopback behind which the API server of a cluster is, for a user with this token."""
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        header = f"Authorization: Bearer {token}\r\n".encode()
+        return self._in_front(host, port, tls, lambda: _Gate(header=header))
+
+    def _in_front(self, host: str, port: int, tls: ssl.SSLContext | None, gate: Callable[[], _Gate]) -> int:
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                upstream = await asyncio.open_connection("127.0.0.1", port)
+                upstream = await asyncio.open_connection(host, port, ssl=tls)
             except OSError:
                 writer.close()
                 return
-            await self._relay(reader, writer, *upstream, _Gate(prefix="proxy: "))
+            await self._relay(reader, writer, *upstream, gate())
 
         async def listen() -> int:
             self._api = await asyncio.start_server(connected, "127.0.0.1", 0)
@@ -157,7 +168,8 @@ class KillProxy:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
             except asyncio.IncompleteReadError:
-                engine.write_eof()
+                if engine.can_write_eof():
+                    engine.write_eof()
                 return
             length = _LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
@@ -166,7 +178,7 @@ class KillProxy:
             await self._before(request_line.decode())
             if not _UNCOUNTED.search(target) and self._count(request_line.decode(), gate):
                 raise ConnectionResetError("the agent was killed before the call")
-            engine.write(head + body)
+            engine.write(head[:-2] + gate.header + head[-2:] + body)
             await engine.drain()
             if b"upgrade: tcp" in head.lower():
                 while data := await reader.read(65536):
@@ -210,5 +222,6 @@ class KillProxy:
 @dataclass(slots=True)
 class _Gate:
     prefix: str = ""
+    header: bytes = b""
     line: str = ""
     trap: Trap = field(default_factory=Trap)

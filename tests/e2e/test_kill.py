@@ -191,7 +191,7 @@ def kill_once(bench: Bench, operation: str, at: int, when: When) -> str:
     return trap.sprung
 
 
-def unfinished(bench: Bench) -> int:
+def unfinished(bench: Any) -> int:
     connection = sqlite3.connect(f"file:{bench.agent.data_dir}/journal.db?mode=ro", uri=True, timeout=5)
     try:
         return int(connection.execute("SELECT count(*) FROM operations").fetchone()[0])

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from syntra.model.ids import ServiceId
 from syntra.runtime.errors import StepFailed
+from syntra.runtime.kubernetes.cache import ObjectCache
 from syntra.runtime.kubernetes.cluster import Cluster
-from syntra.runtime.kubernetes.names import SERVICE, SLOT, Slot, label_value
-from syntra.runtime.kubernetes.objects import Object, integer, is_true, items, label, text
+from syntra.runtime.kubernetes.names import DEPLOYMENT_ID, SERVICE, SLOT, Slot, label_value
+from syntra.runtime.kubernetes.objects import Object, integer, is_true, items, label, text, value
+from syntra.runtime.kubernetes.pod_trouble import unready_secs
 from syntra.runtime.kubernetes.pods import pod_id
 from syntra.runtime.kubernetes.resources import ENDPOINT_SLICE
 from syntra.runtime.kubernetes.verdict import Done, Failed, Waiting, judge
@@ -27,6 +29,7 @@ class RolloutWait:
         self._service_id = service_id
         self._generations: dict[str, int] = {}
         self._since = time.time()
+        self._asked_at = 0.0
         self.last_seen = ""
         self.progress = ""
         """How many of the replicas of a rollout are ready."""
@@ -79,27 +82,40 @@ class RolloutWait:
         self.last_seen = ""
 
     async def _verdict(self, workload: Object, deployment_id: str) -> Waiting | Done:
-        found = self._judged(workload, (), deployment_id)
+        namespace, found = text(workload, "metadata", "namespace"), self._judged(workload, (), deployment_id)
+        about = self._unready(deployment_id) if isinstance(found, Waiting) else ""
         if isinstance(found, Failed):
-            # Events have the words of scheduler and kubelet, and tell whether an autoscaler is about to help.
-            namespace = text(workload, "metadata", "namespace")
-            events = await self._cluster.events(namespace, found.pod or text(workload, "metadata", "name"))
-            found = self._judged(workload, events, deployment_id)
-            if isinstance(found, Failed):
-                pod = pod_id(namespace, found.pod) if found.pod else None
-                raise StepFailed(found.code, found.sentence, container_id=pod, details=found.details)
+            about = found.pod or text(workload, "metadata", "name")
+        if about:
+            # Events have the words of scheduler and kubelet, and tell whether an autoscaler is about to help. That a
+            # check fails stands nowhere else.
+            found = self._judged(workload, await self._cluster.events(namespace, about), deployment_id)
+        if isinstance(found, Failed):
+            pod = pod_id(namespace, found.pod) if found.pod else None
+            raise StepFailed(found.code, found.sentence, container_id=pod, details=found.details)
         return found
 
-    def _judged(self, workload: Object, events: Sequence[Object], deployment_id: str) -> Waiting | Done | Failed:
+    def _unready(self, deployment_id: str) -> str:
+        """The name of a pod that has been unready for longer than its check may fail; asked once in a while only."""
+        now = time.time()
+        if now - self._asked_at < LOOK_SECS:
+            return ""
+        for pod in self._of_service(self._cluster.pods):
+            is_new = text(pod, "metadata", "annotations", DEPLOYMENT_ID) == deployment_id
+            if is_new and unready_secs(pod, now=now) > 0 and value(pod, "metadata", "deletionTimestamp") is None:
+                self._asked_at = now
+                return text(pod, "metadata", "name")
+        return ""
+
+    def _of_service(self, cache: ObjectCache) -> list[Object]:
         service = label_value(self._service_id)
+        return [one for one in cache.objects.values() if label(one, SERVICE) == service]
 
-        def of_service(objects: Sequence[Object]) -> list[Object]:
-            return [one for one in objects if label(one, SERVICE) == service]
-
+    def _judged(self, workload: Object, events: Sequence[Object], deployment_id: str) -> Waiting | Done | Failed:
         return judge(
             workload,
-            of_service([*self._cluster.replica_sets.objects.values()]),
-            of_service([*self._cluster.pods.objects.values()]),
+            self._of_service(self._cluster.replica_sets),
+            self._of_service(self._cluster.pods),
             events,
             now=time.time(),
             since=self._since,

@@ -37,7 +37,15 @@ OnChange = Callable[[Object | None, Object | None], None]
 class ObjectCache:
     """`objects` by (namespace, name). `on_change` gets an object before and after each change, None where absent."""
 
-    def __init__(self, client: KubernetesClient, kind: Kind, labels: str, on_change: OnChange) -> None:
+    def __init__(
+        self,
+        client: KubernetesClient,
+        kind: Kind,
+        labels: str,
+        on_change: OnChange,
+        *,
+        silence_secs: float = SILENCE_SECS,
+    ) -> None:
         self.kind = kind
         self.objects: dict[Key, Object] = {}
         self.relists = 0
@@ -45,6 +53,7 @@ class ObjectCache:
         self._client = client
         self._labels = labels
         self._on_change = on_change
+        self._silence_secs = silence_secs
         self._version = ""
         self._listed = asyncio.Event()
         self.problem = ""
@@ -109,7 +118,7 @@ class ObjectCache:
         async with self._client.stream(path, query, what=what) as connection:
             while True:
                 try:
-                    async with asyncio.timeout(SILENCE_SECS):
+                    async with asyncio.timeout(self._silence_secs):
                         chunk = await connection.read()
                 except TimeoutError as silent:
                     address = self._client.access.address.authority

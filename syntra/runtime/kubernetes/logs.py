@@ -36,11 +36,10 @@ class PodLogs:
         self._client: KubernetesClient = cluster.client
 
     async def tail(self, container_id: ContainerId, lines: int) -> list[LogLine]:
-        """The last lines of a pod. Of one that crashes they are those of the run before, which say why."""
+        """The last lines of a pod: of the run that ended last, or runs; else of the one before."""
         namespace, name = id_parts(container_id)
-        replica = await self._cluster.replica(container_id)
-        has_ended = replica is not None and not replica.is_running and replica.restart_count > 0
-        for previous in (True, False) if has_ended else (False, True):
+        # While a container waits for its next start, its log is that of the run that ended.
+        for previous in (False, True):
             query = {"container": CONTAINER, "timestamps": "true", "tailLines": str(lines)}
             if previous:
                 query["previous"] = "true"
@@ -49,8 +48,8 @@ class PodLogs:
             except ApiRefusal:
                 # It has not run yet, or has no earlier run.
                 continue
-            if body.strip():
-                return [log_line(line) for line in body.splitlines()][-lines:]
+            if found := [line for line in map(log_line, body.splitlines()) if _moment(line.timestamp) is not None]:
+                return found[-lines:]
         return []
 
     @asynccontextmanager
@@ -84,8 +83,9 @@ class PodLogs:
                     while chunk := await connection.read():
                         for raw in splitter.feed(chunk):
                             line = log_line(raw)
-                            at = _moment(line.timestamp) or 0
-                            if at < seen_last or (until is not None and at > until):
+                            at = _moment(line.timestamp)
+                            # The kubelet says in a line of its own that a log is gone.
+                            if at is None or at < seen_last or (until is not None and at > until):
                                 continue
                             if at == seen_last and skip > 0:
                                 skip -= 1
@@ -94,7 +94,8 @@ class PodLogs:
                             last = at
                             yield line
                     for raw in splitter.feed_eof():
-                        yield log_line(raw)
+                        if _moment((line := log_line(raw)).timestamp) is not None:
+                            yield line
             except ApiRefusal as refused:
                 if refused.is_not_found:
                     return

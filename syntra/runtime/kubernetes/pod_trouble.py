@@ -66,6 +66,16 @@ def is_running_unready(pod: Object) -> bool:
     return any(mapping(status, "state", "running") and not is_true(status, "ready") for status in statuses)
 
 
+def unready_secs(pod: Object, *, now: float) -> float:
+    """For how long a container has run unready beyond what its readiness check may take to fail; 0 when none has."""
+    longest = 0.0
+    for status in items(pod, "status", "containerStatuses"):
+        started, probe = seconds(status, "state", "running", "startedAt"), _probe(pod, status)
+        if started is not None and probe and not is_true(status, "ready"):
+            longest = max(longest, now - started - _patience(probe))
+    return longest
+
+
 def unhealthy(pod: Object, events: Sequence[Object], otherwise: str) -> Trouble:
     """The trouble of a pod that runs and does not become ready. Without an event, the reason is `otherwise`."""
     failed = [event for event in events if text(event, "reason") == "Unhealthy"]
@@ -210,10 +220,17 @@ def _probes(pod: Object, events: Sequence[Object], *, now: float) -> Iterator[Tr
         ]
         if started is None or is_true(status, "ready") or not failed:
             continue
-        probe = mapping(_spec_of(pod, status), "readinessProbe")
-        patience = integer(probe, "periodSeconds", default=10) * integer(probe, "failureThreshold", default=3)
+        patience = _patience(_probe(pod, status))
         began = max(started, min(first_seen(event) for event in failed))
         yield replace(unhealthy(pod, failed, ""), is_final=now - began >= patience)
+
+
+def _probe(pod: Object, status: Object) -> Object:
+    return mapping(_spec_of(pod, status), "readinessProbe")
+
+
+def _patience(probe: Object) -> int:
+    return integer(probe, "periodSeconds", default=10) * integer(probe, "failureThreshold", default=3)
 
 
 def _spec_of(pod: Object, status: Object) -> Object:

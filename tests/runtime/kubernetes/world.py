@@ -38,7 +38,7 @@ DELAY = 7.0
 
 def version(number: int, strategy: Strategy = Strategy.ROLLING, **spec: Any) -> Deployment:
     """A deployment of the one service."""
-    made = deployment(f"d{number}", service_id=SERVICE, **{"port": 8080, "domains": ("a.example",), **spec})
+    made = deployment(f"d{number}", **{"service_id": SERVICE, "port": 8080, "domains": ("a.example",), **spec})
     return dataclasses.replace(made, strategy=strategy)
 
 
