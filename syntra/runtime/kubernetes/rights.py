@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from syntra.runtime.kubernetes.objects import Object
 from syntra.utils.frozen import frozen
 
-_APPLIED = ("list", "create", "patch", "delete")
+_APPLIED = ("get", "list", "create", "patch", "delete")
 """Server-side apply of an object that may not exist yet needs `create` beside `patch`."""
 
 

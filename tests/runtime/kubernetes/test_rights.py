@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from syntra.runtime.kubernetes.access import Access, Source
 from syntra.runtime.kubernetes.client import KubernetesClient
@@ -14,6 +10,7 @@ from syntra.runtime.kubernetes.cluster import Cluster as ClusterObjects
 from syntra.runtime.kubernetes.rights import RIGHTS, lacking, needed, review, rules
 from syntra.runtime.kubernetes.rights_check import RightsCheck
 from tests.cluster import Cluster
+from tests.cluster_account import Account
 
 
 def test_a_right_is_needed_only_where_the_cluster_has_what_it_is_for() -> None:
@@ -63,57 +60,21 @@ def test_what_lacks_is_one_sentence_with_a_next_step() -> None:
     assert lacking([]) == ""
 
 
-@pytest.fixture
-def account(cluster: Cluster, cluster_token: str, tmp_path: Path) -> Iterator[Path]:
-    """The kubeconfig of a service account without rights; `bind` in the tests gives it some."""
-    space = f"rights-{cluster_token}"
-    cluster.kubectl("create", "namespace", space)
-    cluster.kubectl("create", "serviceaccount", "-n", space, "agent")
-    config = json.loads(cluster.kubectl("config", "view", "--raw", "-o", "json"))
-    config["users"] = [
-        {"name": "agent", "user": {"token": cluster.kubectl("create", "token", "-n", space, "agent").strip()}}
-    ]
-    config["contexts"][0]["context"] |= {"user": "agent", "namespace": space}
-    file = tmp_path / "kubeconfig"
-    file.write_text(json.dumps(config))
-    try:
-        yield file
-    finally:
-        for kind in ("clusterrolebinding", "clusterrole"):
-            cluster.kubectl("delete", kind, cluster_token, "--ignore-not-found")
-
-
-def grant(cluster: Cluster, token: str, wanted: list[dict[str, object]]) -> None:
-    """Give the service account of `account` these rules in all namespaces."""
-    group = "rbac.authorization.k8s.io"
-    role = {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": token}, "rules": wanted}
-    binding = {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": token},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": token},
-        "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": f"rights-{token}"}],
-    }
-    cluster.apply([role, binding])
-
-
-async def test_what_the_user_lacks_is_found_and_found_to_be_granted(
-    cluster: Cluster, cluster_token: str, account: Path
-) -> None:
-    access = await Access.open(Source(kubeconfig=str(account)))
-    assert access.namespace == f"rights-{cluster_token}"
+async def test_what_the_user_lacks_is_found_and_found_to_be_granted(account: Account) -> None:
+    access = await Access.open(Source(kubeconfig=str(account.kubeconfig)))
+    assert access.namespace == account.namespace
     async with KubernetesClient(access) as client:
-        check = RightsCheck(client, ClusterObjects(client, owner=cluster_token), namespace=access.namespace)
+        check = RightsCheck(client, ClusterObjects(client, owner="agent"), namespace=access.namespace)
         await check.check()
-        groups = await ClusterObjects(client, owner=cluster_token).groups()
+        groups = await ClusterObjects(client, owner="agent").groups()
         assert check.missing == needed(groups)
 
-        most = [dict(rule) for rule in rules() if rule["resources"] != ["pods/log"]]
-        grant(cluster, cluster_token, [*most])
+        most = [rule for rule in rules() if rule["resources"] != ["pods/log"]]
+        account.grant(most)
         await check.check()
         assert check.warning.startswith("the agent's user lacks: get pods/log; ")
 
-        grant(cluster, cluster_token, [dict(rule) for rule in rules()])
+        account.grant(rules())
         await check.check()
         assert check.missing == ()
 

@@ -13,9 +13,10 @@ from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.runtime.kubernetes.access import Access, Source
 from syntra.runtime.kubernetes.client import KubernetesClient
+from syntra.runtime.kubernetes.rights import rules
 from syntra.runtime.kubernetes.runtime import KubernetesRuntime
 from syntra.runtime.kubernetes.settings import KubernetesSettings
-from tests.cluster import Cluster
+from tests.cluster_account import Account
 from tests.runtime.kubernetes.kubeconfig import kubeconfig
 from tests.runtime.runtime_contract import RuntimeContract, RuntimeRig
 from tests.runtime.test_runtime_contract import deployments
@@ -25,8 +26,10 @@ class TestKubernetes(RuntimeContract):
     """Pods in a cluster. Each rig has a service of its own, in the namespace of the test."""
 
     @pytest.fixture(autouse=True)
-    def parts(self, cluster: Cluster, cluster_token: str, cluster_images: str, tmp_path: Path) -> None:
-        self.kubeconfig = cluster.kubeconfig
+    def parts(self, account: Account, cluster_token: str, cluster_images: str, tmp_path: Path) -> None:
+        # With the agent's rights and no other, so that the ClusterRole has all that the runtime needs.
+        account.grant(rules())
+        self.kubeconfig = account.kubeconfig
         self.token = cluster_token
         registry, _, repository = cluster_images.partition("/")
         self.image = ImageRef(registry=registry, repository=repository, tag="v1")
