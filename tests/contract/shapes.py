@@ -163,7 +163,7 @@ HELLO = shape(
         "protocol_version": exactly("1.0"),
         "min_supported": exactly("1.0"),
     },
-    added={"update": mapping},
+    added={"update": mapping, "runtime_product": filled, "runtime_reason": filled},
 )
 
 SERVICE_STATUS = shape(

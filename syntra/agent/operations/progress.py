@@ -39,6 +39,8 @@ PULL_REPORT_SECS = 1.0
 STEP_REPORT_SECS = 0.25
 
 
+# Of `deploy_status`, for local clients: the contract has no such fields.
+_LOCAL_FIELDS = ("detail", "rolling_back")
 _ASKED_BY = {LOCAL: "local user", CONTROL_PLANE: "control plane"}
 _PAST = {"stop": "stopped", "restart": "restarted"}
 
@@ -298,7 +300,10 @@ class ProgressReporter:
 
     def _message(self, kind: str, payload: Mapping[str, Json]) -> list[str]:
         self._unsent.append((kind, payload))
-        return for_control_plane(self._job.origin, kind, payload)
+        if self._job.origin != CONTROL_PLANE:
+            return []
+        told = {name: value for name, value in payload.items() if name not in _LOCAL_FIELDS}
+        return for_control_plane(self._job.origin, kind, told)
 
     def _alerts(self, draft: Draft, failure: Failure | None) -> list[AlertEvent]:
         job = self._job
