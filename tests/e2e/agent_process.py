@@ -62,7 +62,13 @@ class AgentProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            if self.process is not None:
+                self.process.kill()
+                self.process.wait(10)
+            raise
         return self
 
     def __exit__(

@@ -78,6 +78,8 @@ class Cluster:
 
     async def replicas(self, service_id: ServiceId | None = None) -> list[PodReplica]:
         """The pods of all services, or of one, as the watch knows them."""
+        if not self.pods.is_listed and self.pods.problem:
+            raise RuntimeUnavailable(self.pods.problem)
         try:
             async with asyncio.timeout(LISTED_SECS):
                 await self.pods.listed()
@@ -109,10 +111,15 @@ class Cluster:
             kinds += [INGRESS_ROUTE, MIDDLEWARE, TRAEFIK_SERVICE]
         if "gateway.networking.k8s.io" in groups:
             kinds.append(HTTP_ROUTE)
-        async with asyncio.TaskGroup() as group:
-            tasks = {
-                kind: group.create_task(self._readable(kind, service_id), name=f"list {kind.plural}") for kind in kinds
-            }
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {
+                    kind: group.create_task(self._readable(kind, service_id), name=f"list {kind.plural}")
+                    for kind in kinds
+                }
+        except ExceptionGroup as failures:
+            # One reason is enough: they are mostly the same.
+            raise failures.exceptions[0] from None
         return {kind.kind: task.result() for kind, task in tasks.items()}
 
     async def groups(self) -> frozenset[str]:

@@ -275,6 +275,9 @@ class PodExec:
         try:
             async with asyncio.TaskGroup() as group:
                 yield PodExecSession(socket, name, group)
+        except BaseExceptionGroup as failed:
+            # The group's own task raises nothing, so this is what the block raised.
+            raise failed.exceptions[0] from None
         finally:
             await socket.close()
 
