@@ -55,23 +55,56 @@ def podman_problem() -> str | None:
     return f"no Podman to test with; install {' '.join(lacks)}" if lacks else None
 
 
-class PodmanService:
+class PodmanStore:
+    """Images, containers and settings of one Podman service, all in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.socket = folder / "podman.sock"
+        self.environment = {
+            "CONTAINERS_CONF": str(folder / "containers.conf"),
+            "CONTAINERS_REGISTRIES_CONF": str(folder / "registries.conf"),
+        }
+
+    def write_settings(self) -> None:
+        """Write the settings; the folder is made."""
+        self.folder.mkdir(exist_ok=True)
+        block = 128 + secrets.randbelow(64)
+        (self.folder / "containers.conf").write_text(_SETTINGS.format(folder=self.folder, block=block))
+        (self.folder / "registries.conf").write_text(_REGISTRIES)
+
+    @property
+    def service(self) -> list[str]:
+        """The command of the service, which runs until it is ended."""
+        return [*self._podman(), "system", "service", "--time=0", f"unix://{self.socket}"]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command line on the same containers."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run(
+            [*self._podman(), *words], capture_output=True, text=True, check=False, timeout=120, env=environment
+        )
+
+    def remove(self) -> None:
+        """Remove the folder, and unmount what is mounted below it."""
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True):
+            subprocess.run(["umount", "-l", mount], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _podman(self) -> list[str]:
+        return ["podman", *(f"--{name}={self.folder}/{name}" for name in ("root", "runroot", "tmpdir"))]
+
+
+class PodmanService(PodmanStore):
     """A context manager; `start` again after `stop` keeps images and containers, which run on meanwhile."""
 
     def __init__(self) -> None:
         # Sockets below it may have 107 bytes; pytest's own folders are longer than that at times.
-        self.folder = Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp"))
-        self.socket = self.folder / "podman.sock"
+        super().__init__(Path(tempfile.mkdtemp(prefix="pod-", dir="/tmp")))
         self.log = self.folder / "podman.log"
         self._process: subprocess.Popen[bytes] | None = None
-        block = 128 + secrets.randbelow(64)
-        (self.folder / "containers.conf").write_text(_SETTINGS.format(folder=self.folder, block=block))
-        (self.folder / "registries.conf").write_text(_REGISTRIES)
-        self._environment = {
-            **os.environ,
-            "CONTAINERS_CONF": str(self.folder / "containers.conf"),
-            "CONTAINERS_REGISTRIES_CONF": str(self.folder / "registries.conf"),
-        }
+        self.write_settings()
 
     def __enter__(self) -> Self:
         if reason := podman_problem():
@@ -86,17 +119,14 @@ class PodmanService:
             self.run("system", "reset", "--force")
             self.stop()
         finally:
-            mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-            for mount in sorted((m for m in mounts if m.startswith(f"{self.folder}/")), reverse=True):
-                subprocess.run(["umount", "-l", mount], check=False)
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.remove()
 
     def start(self) -> None:
         """Start and wait until it answers."""
-        command = [*self._podman(), "system", "service", "--time=0", f"unix://{self.socket}"]
+        environment = {**os.environ, **self.environment}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                self.service, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
             )
         wait_until(self._answers, f"the Podman service, see {self.log}")
 
@@ -106,15 +136,6 @@ class PodmanService:
             self._process.terminate()
             self._process.wait(30)
             self._process = None
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The command line on the same containers."""
-        return subprocess.run(
-            [*self._podman(), *words], capture_output=True, text=True, check=False, timeout=120, env=self._environment
-        )
-
-    def _podman(self) -> list[str]:
-        return ["podman", *(f"--{name}={self.folder}/{name}" for name in ("root", "runroot", "tmpdir"))]
 
     def _answers(self) -> bool:
         assert self._process is not None

@@ -1,4 +1,4 @@
-"""The demo of `scripts/demo`: real processes, a real registry, a real engine, checked from outside the product.
+"""The demo of `scripts/demo`: real processes, a real runtime, checked from outside the product.
 
-`story` contains the steps, `stage` the processes; `engine` and `traffic` check the results.
+`story` contains the steps and `stage` the processes; a `Runtime` of `runtimes` and `traffic` check the results.
 """

@@ -7,52 +7,22 @@ from __future__ import annotations
 
 import base64
 import http.client
-import io
 import json
-import re
-import shutil
 import socket
-import subprocess
-import tarfile
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from scripts.demo_story.errors import StoryFailed
+from scripts.demo_story.image import sample_service
+from scripts.demo_story.runtime import PORT, Container
 
 API = "/v1.41"
-PORT = 8080
 DEMO_LABEL = "syntra.demo"
 SERVICE_LABEL = "syntra.service_id"
 DEPLOYMENT_LABEL = "syntra.deployment_id"
 KEPT_SUFFIX = "-failed"
 PROJECT_LABEL = "syntra.project"
-
-SERVICE = """#!/bin/sh
-trap 'kill $child $spans; exit 0' TERM INT
-echo "{greeting}"
-spans &
-spans=$!
-httpd {options} -p 8080 -h /www &
-child=$!
-wait $child
-"""
-SPANS = Path(__file__).with_name("spans.sh")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """A container of the demo's service; `address` is empty until it has one."""
-
-    id: str
-    name: str
-    deployment_id: str
-    running: bool
-    is_kept: bool
-    """It failed, and is kept for a look at it."""
-    address: str
 
 
 class Engine:
@@ -148,53 +118,6 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
-
-
-def ask(address: str, path: str = "/", *, port: int = PORT, timeout: float = 3.0, host: str = "") -> tuple[int, str]:
-    """Status and text of one plain HTTP GET; raises OSError or HTTPException when there is no answer."""
-    connection = http.client.HTTPConnection(address, port, timeout=timeout)
-    try:
-        connection.request("GET", path, headers={"Host": host} if host else {})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode().strip()
-    finally:
-        connection.close()
-
-
-def sample_service(version: str, *, broken: bool) -> bytes:
-    """A root file system as a tar: static busybox, and a web service that returns its version at `/`.
-
-    A broken version says so, and has no `/health`.
-    """
-    busybox = shutil.which("busybox")
-    if busybox is None:
-        raise StoryFailed("there is no busybox to make an image of; install busybox-static")
-    program = Path(busybox).read_bytes()
-    # A dynamic program has its interpreter's path near the start (elf(5), PT_INTERP); the image has no interpreter.
-    if re.search(rb"/ld-(linux|musl)", program[:4096]):
-        raise StoryFailed(f"{busybox} is not static, and an image of it alone would not run; install busybox-static")
-    greeting = f"{version} starts, but finds no settings" if broken else f"{version} starts"
-    # -v logs each request; a broken version must end its log with its own message.
-    options = "-f" if broken else "-f -v"
-    files = {
-        "bin/busybox": program,
-        "bin/service": SERVICE.format(greeting=greeting, options=options).encode(),
-        "bin/spans": SPANS.read_bytes(),
-        "www/index.html": f"{version}\n".encode(),
-        **({} if broken else {"www/health": b"ok\n"}),
-    }
-    applets = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout.split()
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755 if name.startswith("bin/") else 0o644
-            tar.addfile(entry, io.BytesIO(content))
-        for applet in sorted(set(applets) - {"busybox"}):
-            entry = tarfile.TarInfo(f"bin/{applet}")
-            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(entry)
-    return target.getvalue()
 
 
 def _label_filter(label: str, value: str) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from scripts.demo_story.control_plane import ControlPlane
-from scripts.demo_story.engine import PORT, Container, Engine, ask
 from scripts.demo_story.errors import StoryFailed, expect
-from scripts.demo_story.stage import Stage, wait_until
-from scripts.demo_story.traffic import Traffic, containers_of, proxy_at
+from scripts.demo_story.processes import wait_until
+from scripts.demo_story.runtime import PORT, Container, Runtime, Way, ask
+from scripts.demo_story.stage import Stage
+from scripts.demo_story.traffic import Traffic
 
 BROKEN_VARIABLE = "SYNTRA_DEMO_BROKEN"
 OVER = ("running", "failed", "rolled_back")
@@ -32,7 +33,9 @@ class Story:
     def __init__(self, stage: Stage, tell: Tell) -> None:
         self._stage = stage
         self._tell = tell
-        self._engine: Engine = stage.engine
+        self._runtime: Runtime = stage.runtime
+        self.way = Way(through="", targets=tuple)
+        """How requests reach the service, once the agent is connected."""
         self._service_id = stage.names.service_id
         self._server_id = stage.names.server_id
         self._plane: ControlPlane | None = None
@@ -62,7 +65,7 @@ class Story:
         for title, step in steps:
             begun = time.monotonic()
             try:
-                sentences = step() if step not in loaded or self._is_naive else self._under_load(step)
+                sentences = step() if step not in loaded or self.way.is_naive else self._under_load(step)
             except (StoryFailed, OSError, http.client.HTTPException) as failed:
                 raise StoryFailed(f"cannot {title}: {failed}") from failed
             seconds = f"{time.monotonic() - begun:5.1f} s"
@@ -70,48 +73,32 @@ class Story:
                 self._tell(f"{seconds}  {sentence}")
                 seconds = " " * len(seconds)
 
-    @property
-    def _is_naive(self) -> bool:
-        """There is no proxy: requests go to the containers' own addresses."""
-        return self._stage.proxy_port is None
-
     def _traffic(self) -> Traffic:
-        if self._stage.proxy_port is None:
-            return Traffic(containers_of(self._engine, self._service_id))
-        return Traffic(proxy_at(self._stage.proxy_port, self._stage.names.host))
+        return Traffic(self.way.targets)
 
     def _under_load(self, step: Callable[[], list[str]]) -> list[str]:
         with self._traffic() as traffic:
             sentences = step()
-        sentence = f"{traffic.total} requests through Traefik meanwhile, {traffic.failures} failed"
+        sentence = f"{traffic.total} requests through {self.way.through} meanwhile, {traffic.failures} failed"
         expect(traffic.failures == 0 and traffic.total > 0, sentence)
         return [*sentences, f"  {sentence}"]
 
     # Steps
 
     def _publish(self) -> list[str]:
-        self._stage.start_registry()
-        for version in ("v1", "v2", "v3"):
-            self._engine.publish(
-                f"{self._stage.registry}/hello",
-                version,
-                broken=version in self._broken,
-                token=self._stage.names.token,
-            )
-        expect(not self._engine.images(self._stage.names.token), "images of the service are in the engine already")
-        return [f"a registry on {self._stage.registry} has hello:v1, v2 and v3; the engine has none of them"]
+        return [self._runtime.publish({version: version in self._broken for version in ("v1", "v2", "v3")})]
 
     def _connect(self) -> list[str]:
         plane = self._stage.start_control_plane()
         self._plane = plane
-        has_proxy = self._stage.start_proxy()
+        self.way = self._runtime.open_way()
         self._stage.configure_agent(plane.create_token(self._server_id, "demo"))
         pid = self._stage.start_agent()
         self._await_agent()
-        sentence = f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in"
-        if not has_proxy:
-            return [sentence, "  no Traefik here, so requests go to the containers themselves"]
-        return [sentence, f"  Traefik on port {self._stage.proxy_port}; {self._stage.names.host} will be the service"]
+        return [
+            f"a control plane on {self._stage.control_plane_url}; the agent (pid {pid}) dialled in",
+            f"  {self.way.introduction}",
+        ]
 
     def _deploy(self) -> list[str]:
         self._deployed("deploy", self._spec("v1", self.first, replicas=2))
@@ -123,9 +110,9 @@ class Story:
             self._deployed("deploy", self._spec("v2", self.second, replicas=2))
         self._answers(self._running(self.second, 2), "v2")
         spread = ", ".join(f"{version} answered {count}" for version, count in sorted(traffic.answers.items()))
-        way = "" if self._is_naive else " through Traefik"
+        way = "" if self.way.is_naive else f" through {self.way.through}"
         sentence = f"{traffic.total} requests{way} meanwhile: {spread}, {traffic.failures} failed"
-        if self._is_naive:
+        if self.way.is_naive:
             sentence += f"; {traffic.second_tries} had to ask a second container"
         sentence += f" (slowest {traffic.slowest_secs:.1f} s)"
         expect(traffic.failures == 0 and set(traffic.answers) == {"v1", "v2"}, sentence)
@@ -189,7 +176,7 @@ class Story:
         wait_until(lambda: not self._is_connected(), "the control plane notices that the agent is gone", 30)
         status = self._control_plane.deployment(self.again)["status"]
         expect(status not in OVER, f"the deploy was {status} before the agent was killed; nothing was interrupted")
-        serving = [container for container in self._engine.containers(self._service_id) if _serves(container)]
+        serving = [container for container in self._runtime.containers() if _serves(container)]
         expect(len(serving) >= 3, f"{len(serving)} containers answer while the agent is dead; there were 3")
         pid = self._stage.start_agent()
         self._await_agent()
@@ -231,11 +218,9 @@ class Story:
     def _stop(self) -> list[str]:
         answer = self._answered("stop", {"service_id": self._service_id, "timeout_seconds": 10, "remove": True})
         expect(answer["response"]["data"].get("removed"), f"stop answered {answer['response']}")
-        left = [container.name for container in self._engine.containers(self._service_id)]
-        expect(not left, f"containers are left after a stop with removal: {', '.join(left)}")
-        images = self._engine.images(self._stage.names.token)
-        expect(not images, f"{len(images)} images of the service are left after a stop with removal")
-        return ["stopped and removed: no container and no image of it is left in the engine"]
+        left = self._runtime.left()
+        expect(not left, f"left after a stop with removal: {', '.join(left)}")
+        return [f"stopped and removed: {self._runtime.removed}"]
 
     # Helpers
 
@@ -251,9 +236,9 @@ class Story:
             "service_id": self._service_id,
             "service_name": "hello",
             "project_name": self._stage.names.project,
-            "image": {"registry": self._stage.registry, "repository": "hello", "tag": version},
+            "image": self._runtime.image(version),
             "config": {"port": PORT, "replicas": replicas, "health_check": check},
-            **({} if self._is_naive else {"networking": {"domains": [self._stage.names.host]}}),
+            **({"networking": {"domains": list(self.way.domains)}} if self.way.domains else {}),
             "strategy": "rolling",
             "rollback_on_failure": True,
             "timeout_seconds": DEPLOY_SECS,
@@ -263,7 +248,7 @@ class Story:
         return self._control_plane.is_connected(self._server_id)
 
     def _await_agent(self) -> None:
-        self._stage.await_from("agent", self._is_connected, "the control plane says that it is connected")
+        self._stage.processes.await_from("agent", self._is_connected, "the control plane says that it is connected")
 
     def _answered(self, kind: str, payload: Mapping[str, object]) -> JsonObject:
         """The command with a successful response."""
@@ -302,7 +287,7 @@ class Story:
 
     def _running(self, deployment_id: str, count: int) -> list[Container]:
         """Exactly `count` containers, all of this deployment and running; anything else is a failure."""
-        found = [container for container in self._engine.containers(self._service_id) if not container.is_kept]
+        found = [container for container in self._runtime.containers() if not container.is_kept]
         fitting = [c for c in found if c.running and c.deployment_id == deployment_id]
         names = ", ".join(f"{c.name} {'runs' if c.running else 'is down'}" for c in found) or "none"
         expect(len(fitting) == count == len(found), f"{count} of {deployment_id} should run and nothing else: {names}")

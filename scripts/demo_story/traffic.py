@@ -1,4 +1,4 @@
-"""Sends requests in a loop: to a proxy if there is one, else as a naive client that tries each container in turn."""
+"""Sends requests in a loop; with several targets as a naive client that tries one after the other."""
 
 from __future__ import annotations
 
@@ -6,46 +6,13 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from scripts.demo_story.engine import PORT, Engine, ask
 from scripts.demo_story.errors import StoryFailed
+from scripts.demo_story.runtime import Targets, ask
 
 PAUSE_SECS = 0.005
-# The address of a removed container does not answer at all; a refused connection fails at once.
-PATIENCE_SECS = 1.0
-PROXY_PATIENCE_SECS = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A target of requests; `host` is the requested name, empty for the address itself."""
-
-    address: str
-    port: int
-    host: str = ""
-    patience_secs: float = PATIENCE_SECS
-
-
-Targets = Callable[[], Sequence[Target]]
-"""Called before every request."""
-
-
-def containers_of(engine: Engine, service_id: str) -> Targets:
-    """The service's running containers."""
-    return lambda: [
-        Target(address=container.address, port=PORT)
-        for container in engine.containers(service_id)
-        if container.running and container.address
-    ]
-
-
-def proxy_at(port: int, host: str) -> Targets:
-    """A proxy on loopback, with one host name."""
-    return lambda: [Target(address="127.0.0.1", port=port, host=host, patience_secs=PROXY_PATIENCE_SECS)]
 
 
 class Traffic:
