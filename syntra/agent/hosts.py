@@ -109,7 +109,7 @@ class BuildHost(Protocol):
 async def choose(loaded: Loaded) -> Choice:
     """The runtime to use on this machine, and why. Raises AgentError."""
     settings = loaded.settings
-    return await find_runtime(settings.runtime, os.environ, settings.data_dir, cluster_answers=_cluster_answers)
+    return await find_runtime(settings.runtime, os.environ, settings.data_dir, cluster_answers=cluster_answers)
 
 
 @asynccontextmanager
@@ -141,7 +141,7 @@ async def connected(loaded: Loaded, choice: Choice) -> AsyncIterator[BuildHost]:
         yield partial(container_host.build, client=engine)
 
 
-async def _cluster_answers(kubeconfig: Path) -> bool:
+async def cluster_answers(kubeconfig: Path) -> bool:
     """Whether the API server of a kubeconfig answers."""
     from syntra.runtime.kubernetes.access import Access, Source
     from syntra.runtime.kubernetes.client import KubernetesClient

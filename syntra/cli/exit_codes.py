@@ -32,7 +32,7 @@ exit codes:
   0    done
   1    the operation failed
   2    wrong usage, or an invalid service file
-  3    `status` found something wrong
+  3    `status` or `doctor` found something wrong
   69   cannot reach the agent or the container engine
   75   busy; try again
   77   permission denied

@@ -12,6 +12,7 @@ from typing import Protocol
 SUMMARIES = {
     "start": "run the agent in the foreground",
     "status": "show the agent, the control plane, the container engine, warnings and alerts",
+    "doctor": "check the machine, the engine, the agent and the control plane, and say what mends each problem",
     "version": "show the version",
     "plan": "show the steps of a deploy without running them",
     "deploy": "deploy a service file and wait until the deploy has ended",
@@ -59,6 +60,10 @@ def load(name: str) -> Verb:
             from syntra.cli import status
 
             return status
+        case "doctor":
+            from syntra.cli import doctor
+
+            return doctor
         case "version":
             from syntra.cli import version
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from dataclasses import field
+from email.utils import formatdate
 from typing import Protocol
 
 import h11
@@ -237,6 +238,8 @@ class HttpConnection:
         headers = {
             "content-type": "application/json",
             "content-length": str(len(content)),
+            # By it agents compare their clock (RFC 9110 section 6.6.1).
+            "date": formatdate(usegmt=True),
             "cache-control": "no-store",
             **response.headers,
         }

@@ -64,8 +64,11 @@ async def find_runtime(
     docker_socket: str = DOCKER_SOCKET,
     podman_socket: str = PODMAN_SOCKET,
     kubeconfigs: tuple[str, ...] = KUBECONFIGS,
+    is_remembered: bool = True,
 ) -> Choice:
-    """The runtime to use. Writes `runtime.json` in `data_dir` when one was found; raises AgentError if it cannot.
+    """The runtime to use. Writes `runtime.json` in `data_dir` when one was found, unless `is_remembered` is false.
+
+    Raises AgentError if it cannot write.
 
     Without `cluster_answers` no kubeconfig is tried that the operator did not name.
     """
@@ -79,7 +82,7 @@ async def find_runtime(
         evidence = Evidence(engines=engines, clusters=clusters, remembered=_remembered(data_dir / MEMORY_FILE))
     choice = decide(wishes.runtime_type, evidence)
     log.info("runtime chosen", extra={"runtime": choice.kind.value, "reason": choice.reason})
-    if choice.is_found:
+    if choice.is_found and is_remembered:
         _remember(data_dir / MEMORY_FILE, choice)
     return choice
 

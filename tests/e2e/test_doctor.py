@@ -1,0 +1,51 @@
+"""`doctor` beside a real agent, engine and container."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.agent_process import AgentProcess
+from tests.e2e.program import AGENT
+from tests.e2e.pseudo_terminal import run_in_terminal
+from tests.e2e.test_service_file import Stage
+from tests.engine import busybox_image, cleanup, new_token, require_engine
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    require_engine()
+    token = new_token()
+    busybox_image(f"{token}:v1", "v1")
+    try:
+        with AgentProcess(tmp_path) as agent:
+            yield Stage(token=token, agent=agent)
+    finally:
+        cleanup(token)
+
+
+def test_the_machine_the_engine_and_a_container_are_checked(stage: Stage) -> None:
+    config = ["--config", str(stage.agent.config)]
+    assert stage.run("deploy", "-", text=stage.file(port=8080)).returncode == 0
+    found: dict[str, dict[str, Any]] = {
+        one["check"]: one for one in json.loads(stage.run(*config, "doctor", "--json").stdout)["checks"]
+    }
+    assert found["agent"]["state"] == found["engine"]["state"] == "ok", found
+    assert found["engine's disk"]["detail"].startswith("/"), found
+    assert found["dns"]["detail"] == "web resolves in a container of web", found
+    assert found["journal"]["state"] == "ok", found
+    shown = run_in_terminal([*AGENT, *config, "doctor"], columns=120)
+    wrong = [line for line in shown.lines if line.startswith("✗")]
+    assert shown.code == (3 if wrong else 0), shown.text
+    assert sum(line.startswith("✓") for line in shown.lines) >= 8, shown.text
+
+    stage.agent.stop()
+    after = stage.run(*config, "doctor")
+    assert after.returncode == 3
+    assert "agent" in after.stdout and "run `syntra-agent start`" in after.stdout, after.stdout
