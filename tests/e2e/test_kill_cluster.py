@@ -21,7 +21,7 @@ from tests.cluster_images import cluster_images, image
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.kill_proxy import KillProxy, Trap, When
 from tests.e2e.test_kill import unfinished
-from tests.engine import wait_until
+from tests.engine import fetch, wait_until
 from tests.runtime.kubernetes.kubeconfig import kubeconfig
 
 __all__ = ["cluster", "cluster_images", "cluster_token"]
@@ -159,6 +159,13 @@ class Requests:
                 connection.close()
 
 
+def _answers(address: str) -> bool:
+    try:
+        return fetch(address)[0] == 200
+    except OSError:
+        return False
+
+
 def prepare(bench: Bench, operation: str) -> tuple[str, dict[str, Any], int]:
     """Kind and payload of the operation, and how many replicas run after it; the service runs two before."""
     if len(bench.running()) != 2:
@@ -180,6 +187,8 @@ def kill_once(bench: Bench, operation: str, at: int, when: When) -> str:
     """Kill the agent at call `at` of the operation, start it again, and check what must hold; the call's line."""
     kind, payload, after = prepare(bench, operation)
     request_id = f"req-{uuid.uuid4()}"
+    # After a stop and a deploy, the node learns of the endpoints a moment later.
+    wait_until(lambda: _answers(bench.address()), "the service answers")
     with Requests(bench.address()) as requests:
         bench.proxy.trap = trap = Trap(at=at, when=when, pid=lambda: bench.agent.pid, only=COUNTED)
         answered: dict[str, Any] | None = None
