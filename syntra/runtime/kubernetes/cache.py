@@ -80,11 +80,17 @@ class ObjectCache:
                 await self._watch()
                 continue
             except ApiRefusal as refused:
+                is_known = self.problem == str(refused)
                 self.problem = str(refused)
                 self._version = ""
                 if refused.is_expired:
                     continue
-                log.warning("cannot watch", extra={"kind": self.kind.plural, "reason": str(refused)})
+                # The same refusal comes at each try.
+                log.log(
+                    logging.DEBUG if is_known else logging.WARNING,
+                    "cannot watch",
+                    extra={"kind": self.kind.plural, "reason": str(refused)},
+                )
             except ClusterUnavailable as lost:
                 self.problem = str(lost)
                 log.debug("watch was lost", extra={"kind": self.kind.plural, "reason": str(lost)})
