@@ -232,6 +232,8 @@ def _roll_back_version(desired: Desired, observed: ObservedService) -> Iterator[
         leftover = observed.workloads.get(slot.other)
         if leftover is not None and leftover.deployment_id == deployment.deployment_id:
             yield DeleteObjects(objects=(("Deployment", leftover.name),))
+        # The failed version's secrets, and what routed a share of the requests to it.
+        yield Prune(slot=slot, keeps_other=True)
         return
     if previous is None and (everything := _everything(observed)):
         yield DeleteObjects(objects=everything)

@@ -180,7 +180,7 @@ class World:
             case DeleteObjects(objects=objects):
                 self._delete(objects, desired)
             case Prune(slot=slot, keeps_other=keeps_other):
-                assert desired.is_committed
+                assert desired.is_committed or desired.is_rolling_back
                 if not keeps_other:
                     self.workloads.pop(slot.other, None)
             case Commit():
