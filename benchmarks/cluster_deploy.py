@@ -96,7 +96,7 @@ class Comparison:
     def _kubectl(self, version: str) -> None:
         wanted = objects(payload(f"{self._token}-kubectl", version, self._replicas), self._replicas)
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(wanted.objects)})
-        namespace, name = wanted.namespace["metadata"]["name"], wanted.workload["metadata"]["name"]  # type: ignore[index, call-overload]  # rendered
+        namespace, name = wanted.namespace["metadata"]["name"], wanted.workload["metadata"]["name"]  # type: ignore[index]  # rendered
         began = time.perf_counter()
         self._cluster.kubectl("apply", "-f", "-", stdin=body)
         self._cluster.kubectl("-n", str(namespace), "rollout", "status", f"deployment/{name}", timeout=OPERATION_SECS)
