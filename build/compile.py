@@ -39,6 +39,11 @@ NOT_NEEDED = (
     "grpc.experimental",
     "aiohttp",  # the Kubernetes client's half for asyncio, and its parts
     "kubernetes.aio",
+    "mypy",  # 30 MB; pydantic, which the Kubernetes client uses, has a plug-in for it
+    "pydantic.mypy",
+    "pydantic.v1",  # the superseded interface of pydantic
+    "hypothesis",  # and one for this
+    "pydantic._hypothesis_plugin",
     "grpc_tools",  # 8 MB, the Protocol Buffer compiler; grpc imports it where it is installed
     "tkinter",
     "unittest",
