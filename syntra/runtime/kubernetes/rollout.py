@@ -28,7 +28,7 @@ from syntra.runtime.kubernetes.names import (
     namespace,
     service_name,
 )
-from syntra.runtime.kubernetes.objects import Object, label, mapping, text
+from syntra.runtime.kubernetes.objects import Object, label, mapping, text, value
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.kubernetes.releases import Releases
@@ -363,7 +363,9 @@ class KubernetesRollout:
         if not space:
             return
         for kind in (DEPLOYMENT, SECRET, _KIND_BY_NAME["PersistentVolumeClaim"]):
-            if (await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}"))[0]:
+            found, _ = await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}")
+            # A Deployment stays until its ReplicaSets and their pods are gone.
+            if any(value(one, "metadata", "deletionTimestamp") is None for one in found):
                 return
         if await self._checks.is_ours(space):
             await self._client.delete(NAMESPACE, None, space, is_foreground=False)
