@@ -201,7 +201,7 @@ class Story:
         numbers: dict[str, list[int]] = {}
         deadline = time.monotonic() + SPANS_SECS
         while not _are_whole(numbers):
-            found = "; ".join(f"{name}: {len(set(sent))} of {max(sent)}" for name, sent in numbers.items()) or "nothing"
+            found = "; ".join(f"{name}: {_counted(sent)}" for name, sent in numbers.items()) or "nothing"
             expect(time.monotonic() < deadline, f"spans of each container at the control plane: {found}")
             time.sleep(0.5)
             numbers.clear()
@@ -305,6 +305,11 @@ class Story:
 def _are_whole(numbers: Mapping[str, list[int]]) -> bool:
     """Whether there are spans of enough containers, each numbered from 1 without a gap."""
     return len(numbers) >= CONTAINERS and all(len(set(sent)) == max(sent) for sent in numbers.values())
+
+
+def _counted(sent: list[int]) -> str:
+    lost = sorted(set(range(1, max(sent))) - set(sent))
+    return f"{len(set(sent))} of {max(sent)}" + (f" without {', '.join(map(str, lost[:5]))}" if lost else "")
 
 
 def _short(text: str) -> str:

@@ -174,3 +174,20 @@ def test_only_a_demos_directory_is_cleaned_up(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert refused.stderr == f"cannot clean up: {tmp_path} is not the directory of a demo\n"
     assert (tmp_path / "agent.pid").exists()
+
+
+def test_a_directory_that_does_not_name_its_runtime_is_not_cleaned_up(tmp_path: Path) -> None:
+    directory = tmp_path / "syntra-demo-01234567"
+    directory.mkdir()
+    (directory / "runtime").write_text("rkt\n")
+    refused = demo(tmp_path, "--clean", str(directory))
+    assert (refused.returncode, directory.exists()) == (2, True)
+    assert refused.stderr == f"cannot clean up: {directory} does not say which runtime its demo had\n"
+
+
+def test_only_known_runtimes_are_taken(tmp_path: Path) -> None:
+    for options in (("--runtime", "rkt"), ("--runtime=rkt",)):
+        refused = demo(tmp_path, *options)
+        assert refused.returncode == 2
+        assert "choose from 'docker', 'podman', 'kubernetes'" in refused.stderr, refused.stderr
+    assert list(tmp_path.iterdir()) == [], "nothing was started"

@@ -364,8 +364,8 @@ class KubernetesRollout:
             return
         for kind in (DEPLOYMENT, SECRET, _KIND_BY_NAME["PersistentVolumeClaim"]):
             found, _ = await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}")
-            # What is being deleted waits for its pods only.
-            if any(value(obj, "metadata", "deletionTimestamp") is None for obj in found):
+            # A Deployment stays until its ReplicaSets and their pods are gone.
+            if any(value(one, "metadata", "deletionTimestamp") is None for one in found):
                 return
         if await self._checks.is_ours(space):
             await self._client.delete(NAMESPACE, None, space, is_foreground=False)
