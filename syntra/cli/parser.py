@@ -26,7 +26,11 @@ class Parser(argparse.ArgumentParser):
         if self.usage is None:
             shown = [action for action in self._actions if action.required and action.help is not argparse.SUPPRESS]
             names = [" ".join([*action.option_strings[:1], _placeholder(action)]) for action in shown]
-            names += [f"[{_placeholder(a)}]" for a in self._actions if not a.option_strings and not a.required]
+            names += [
+                f"[{_placeholder(a)}]"
+                for a in self._actions
+                if not a.option_strings and not a.required and a.help is not argparse.SUPPRESS
+            ]
             self.usage = " ".join(["%(prog)s [options]", *names])
 
     def error(self, message: str) -> NoReturn:

@@ -121,7 +121,7 @@ def _advice(service: Json, data: Json, given: str) -> Iterator[tuple[str, str]]:
     elif status == "stopped" and detail:
         yield "it is scaled to 0", f"start it with `syntra-agent scale {given} 1`"
     elif status == "stopped":
-        yield "it was stopped", "start it with `syntra-agent deploy FILE`"
+        yield "it was stopped", f"start it with `syntra-agent up {given}`"
     elif status == "error":
         yield "replicas are missing", f"see `syntra-agent events {given}`; the agent starts them again"
     if text(service, "health") == "unhealthy":

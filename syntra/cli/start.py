@@ -9,6 +9,7 @@ import sys
 
 from syntra.agent.config.load import Loaded, load
 from syntra.agent.telemetry.configuration import header_secrets
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
@@ -17,11 +18,18 @@ _STANDARD_ERROR = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """No arguments of its own."""
+    """A service is taken only to say what starts one."""
+    parser.add_argument("service", nargs="?", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> int:
     """Load the configuration, set up logging, run; returns the agent's exit code."""
+    if args.service is not None:
+        raise CliError(
+            f"cannot start service {args.service}: `start` runs the agent itself; did you mean "
+            f"`syntra-agent up {args.service}`?",
+            ExitCode.USAGE,
+        )
     command_line = {"logging.level": args.log_level} if args.log_level else {}
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())

@@ -15,10 +15,15 @@ REPLICAS_SECS = 300.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, --remove, --timeout, --json."""
-    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
+    add_target(parser)
     parser.add_argument(
         "--remove", action="store_true", help="also delete the service and its containers; volumes stay"
     )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """SERVICE, --timeout, --json."""
+    parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
     parser.add_argument(
         "--timeout",
         type=seconds,

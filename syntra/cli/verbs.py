@@ -20,6 +20,8 @@ SUMMARIES = {
     "scale": "change the number of replicas",
     "restart": "restart the replicas of a service, one after another",
     "stop": "stop a service; --remove also deletes it",
+    "up": "start a stopped service again, as it was",
+    "rm": "remove a service and its containers; volumes stay",
     "deployments": "list the deployments of a service: when, which image, who asked, how each ended",
     "rollback": "roll back a service to an earlier deployment",
     "promote": "send all traffic to the canary",
@@ -92,6 +94,14 @@ def load(name: str) -> Verb:
             from syntra.cli import stop
 
             return stop
+        case "up":
+            from syntra.cli import up
+
+            return up
+        case "rm":
+            from syntra.cli import rm
+
+            return rm
         case "rollback":
             from syntra.cli import rollback
 

@@ -98,3 +98,17 @@ def test_without_any_file_the_defaults_apply_and_show_says_so(
     monkeypatch.delenv("SYNTRA_CONFIG", raising=False)
     assert main(["config", "show"]) == 0
     assert f"# no file at {DEFAULT_PATH}, so defaults and the environment apply" in capsys.readouterr().out
+
+
+def test_a_variable_that_is_no_setting_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "agent.toml"
+    config.write_text("")
+    monkeypatch.setenv("SYNTRA_GIZMO", "1")
+    monkeypatch.setenv("SYNTRA_WITH_PROXY", "1")
+    monkeypatch.setenv("SYNTRA_AGENT_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.2")
+    assert main(["config", "check", "--config", str(config)]) == 0
+    said = "SYNTRA_GIZMO is set in the environment, but no setting has that name; see `syntra-agent config show`"
+    assert capsys.readouterr().err == f"warning: {said}\n"

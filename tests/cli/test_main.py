@@ -102,6 +102,13 @@ def test_help_begins_with_a_short_usage(
     [
         (["deplyo"], "unknown verb deplyo, did you mean deploy?"),
         (["\x1b[2J"], r"unknown verb \x1b[2J"),
+        (["bogus"], "unknown verb bogus; see `syntra-agent --help`"),
+        (["lgos"], "unknown verb lgos, did you mean logs?"),
+        (
+            ["start", "web"],
+            "cannot start service web: `start` runs the agent itself; did you mean `syntra-agent up web`?",
+        ),
+        (["rm", "web", "--volumes"], "cannot remove the volumes of web: the agent never removes a named volume"),
         (["frobnicate"], "unknown verb frobnicate; see `syntra-agent --help`"),
         (["--log-level", "info"], "cannot run syntra-agent: there is no verb; see `syntra-agent --help`"),
         (["--nonsense", "ps"], "cannot run syntra-agent: unknown option --nonsense; see `syntra-agent --help`"),

@@ -338,6 +338,47 @@ def test_services_of_one_name_and_project_are_told_apart_by_id(cli: Cli) -> None
     assert "use one of svc_other, svc_shop_api" in err
 
 
+def stopped(replicas: int = 3) -> dict[str, Any]:
+    return {**SERVICE, "status": "stopped", "replicas": {"desired": 0, "running": 0}, "configured_replicas": replicas}
+
+
+def test_up_starts_as_many_replicas_as_there_were(cli: Cli) -> None:
+    scale = deploying({"status": "running", "message": "3 of 3 replicas"})
+    with FakeAgent(cli.path, list_services=answering({"services": [stopped()]}), scale=scale) as agent:
+        code, out, _ = cli("up", "api")
+    assert code == 0 and "3 of 3 replicas" in out
+    assert agent.last("scale") | {"request_id": ""} == {
+        "request_id": "",
+        "service_id": "svc_shop_api",
+        "replicas": 3,
+        "strategy": "rolling",
+        "requested_by": person(),
+    }
+
+
+def test_up_of_what_the_cluster_scales_restarts_it(cli: Cli) -> None:
+    listed = answering({"services": [stopped()]})
+    refuse: Script = lambda peer: peer.refuse("INVALID_PAYLOAD", "replicas: the cluster scales this service")  # noqa: E731
+    with FakeAgent(cli.path, list_services=listed, scale=refuse, restart=answering({})) as agent:
+        assert cli("up", "api") == (0, "started api\n", "")
+    assert agent.last("restart")["service_id"] == "svc_shop_api"
+
+
+def test_up_says_why_it_starts_nothing(cli: Cli) -> None:
+    with FakeAgent(cli.path):
+        assert cli("up", "api") == (0, "api is up already, 1/2 replicas\n", "")
+    with FakeAgent(cli.path.with_name("t"), list_services=answering({"services": [stopped(0)]})) as agent:
+        cli.path = agent.path
+        code, _, err = cli("up", "api")
+        assert code == 2 and err == "cannot start api: it is scaled to 0; run `syntra-agent scale api 1`\n"
+
+
+def test_rm_stops_and_removes(cli: Cli) -> None:
+    with FakeAgent(cli.path, stop=answering({"notes": ["volume shop_data stays"]})) as agent:
+        assert cli("rm", "api") == (0, "removed api\nnote: volume shop_data stays\n", "")
+    assert agent.last("stop")["remove_container"] is True
+
+
 def test_stop_sends_grace_and_removal(cli: Cli) -> None:
     with FakeAgent(cli.path, stop=answering({"stopped": 2})) as agent:
         assert cli("stop", "api") == (0, "stopped api\n", "")

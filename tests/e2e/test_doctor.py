@@ -49,3 +49,15 @@ def test_the_machine_the_engine_and_a_container_are_checked(stage: Stage) -> Non
     after = stage.run(*config, "doctor")
     assert after.returncode == 3
     assert "agent" in after.stdout and "run `syntra-agent start`" in after.stdout, after.stdout
+
+
+def test_a_stopped_service_is_started_again_as_it_was(stage: Stage) -> None:
+    assert stage.run("deploy", "-", text=stage.file(replicas=2)).returncode == 0
+    assert stage.run("stop", "web").returncode == 0
+    assert "start it with `syntra-agent up web`" in stage.run("status", "web").stdout
+    started = stage.run("up", "web")
+    assert started.returncode == 0, started.stdout + started.stderr
+    assert stage.kinds() == [None, None] or stage.kinds() == ["", ""], stage.kinds()
+    assert stage.run("up", "web").stdout == "web is up already, 2/2 replicas\n"
+    assert stage.run("rm", "web").stdout.startswith("removed web\n")
+    assert stage.containers() == []

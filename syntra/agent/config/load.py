@@ -72,6 +72,10 @@ def load(path: Path | None, *, environ: Mapping[str, str], command_line: Mapping
     for key, value in sources.overrides(environ).items():
         values[key.dotted] = value
         origins[key.dotted] = f"environment {key.variable}"
+    for name in sources.unknown_variables(environ):
+        warnings.append(
+            f"{name} is set in the environment, but no setting has that name; see `syntra-agent config show`"
+        )
     for dotted, text in (command_line or {}).items():
         try:
             values[dotted] = from_text(BY_DOTTED[dotted], text)

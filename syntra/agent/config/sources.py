@@ -5,6 +5,7 @@ Both return checked values by key, and reject unknown names with a hint.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,16 @@ from syntra.utils.frozen import frozen
 
 SIZE_MAX = 256 * 1024
 """Far above any real file, so that a wrong path (a log, a disk image) is not parsed for minutes."""
+_OF_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)\Z")
+"""Kubernetes' documentation, "Discovering services": a Service `syntra-agent` gives `SYNTRA_AGENT_SERVICE_HOST`."""
+_OF_THE_INSTALLER = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        *("BASE_URL", "CHANNEL", "DRY_RUN", "ENDPOINT", "NO_START", "ROOT_KEYS_FILE", "VERSION"),
+        *("WITH_DOCKER", "WITH_PROXY"),
+    )
+)
+"""The installation script's options; the shell in which a person ran it may still have them."""
 
 
 @frozen
@@ -127,6 +138,14 @@ def overrides(environ: Mapping[str, str]) -> dict[Key, Value]:
                 shown = name if name.isprintable() and len(name) <= 80 else ascii(name)[:80]
                 raise ConfigurationError("from the environment", f"{shown}: no such key{suggestion}")
     return found
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """The SYNTRA_ variables that nothing reads; without those of a cluster's Services, which every pod gets."""
+    known = {*BY_VARIABLE, *NOT_KEYS, *_OF_THE_INSTALLER}
+    names = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    in_cluster = "KUBERNETES_SERVICE_HOST" in environ
+    return sorted(_short(name) for name in names if not (in_cluster and _OF_A_SERVICE.search(name)))
 
 
 def _suggested_variable(name: str) -> str | None:
