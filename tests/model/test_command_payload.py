@@ -164,7 +164,7 @@ WRONG: list[tuple[str, str, tuple[object, ...]]] = [
     ),
     ("logs", "until", ("2026-02-30T00:00:00Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00")),
     ("logs_unsubscribe", "service_id", (5, "a b")),
-    ("metrics", "service_id", (None, 5)),
+    ("metrics", "service_id", (5,)),
 ]
 
 

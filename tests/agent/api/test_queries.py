@@ -54,6 +54,7 @@ async def test_the_status_tells_of_the_agent_the_engine_and_the_services(agent: 
         "api_version": "1.41",
         "reachable": True,
         "detail": "",
+        "reason": "",
     }
     assert status["journal"] == {"outbox": await agent.journal.outbox.size(), "dropped": 0}
     assert status["warnings"] == ["a warning"]
