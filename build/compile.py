@@ -44,6 +44,12 @@ NOT_NEEDED = (
     "pydantic.v1",  # the superseded interface of pydantic
     "hypothesis",  # and one for this
     "pydantic._hypothesis_plugin",
+    "rich",  # pydantic and others print with it where it is installed
+    "pygments",
+    "attr",  # classes that msgspec can also encode
+    "attrs",
+    "h2",  # urllib3 speaks HTTP/1.1 to the authorities of a kubeconfig
+    "hyperframe",
     "grpc_tools",  # 8 MB, the Protocol Buffer compiler; grpc imports it where it is installed
     "tkinter",
     "unittest",
