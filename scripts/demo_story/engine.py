@@ -62,7 +62,8 @@ class Engine:
     def publish(self, repository: str, version: str, *, broken: bool, token: str) -> None:
         """Import one version of the sample service, push it as REPOSITORY:VERSION, and remove it from the engine."""
         changes = ['CMD ["/bin/service"]', "ENV PATH=/bin", f"EXPOSE {PORT}", f"LABEL {DEMO_LABEL}={token}"]
-        query = {"fromSrc": "-", "repo": repository, "tag": version, "changes": changes}
+        # Podman ignores `tag` here.
+        query = {"fromSrc": "-", "repo": f"{repository}:{version}", "changes": changes}
         body = sample_service(version, broken=broken)
         _progress(self._call("POST", "/images/create", body, query=query, kind="application/x-tar"))
         no_credentials = {"X-Registry-Auth": base64.urlsafe_b64encode(b"{}").decode()}
