@@ -133,7 +133,8 @@ class AgentApp:
                     self._warnings.setdefault("journal", missing)
 
             engine_check = EngineCheck(runtime, journal, reports, on_answer=rebuild_journal)
-            counter = CanaryRequests(settings.networking.metrics_url)
+            # A cluster's routes are not counted at the agent's own proxy.
+            counter = CanaryRequests(settings.networking.metrics_url) if host.prober is not None else None
             dependencies = Dependencies(
                 runtime=runtime,
                 journal=journal,
@@ -197,7 +198,7 @@ class AgentApp:
                 runtime=runtime,
                 changes=changes,
                 queries=queries,
-                check_override=HealthCheckOverride(journal, changes),
+                check_override=HealthCheckOverride(journal, changes, is_possible=host.prober is not None),
                 reports=reports,
                 group=group,
                 proxy=host.proxy,

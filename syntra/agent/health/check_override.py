@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 class HealthCheckOverride:
     """One per agent."""
 
-    def __init__(self, journal: Journal, changes: Changes) -> None:
+    def __init__(self, journal: Journal, changes: Changes, *, is_possible: bool = True) -> None:
+        """`is_possible`: the agent runs the health checks itself."""
+        self._is_possible = is_possible
         self._journal = journal
         self._changes = changes
 
@@ -31,6 +33,10 @@ class HealthCheckOverride:
 
         Raises RequestError when the change does not fit the current deployment.
         """
+        if not self._is_possible:
+            raise RequestError(
+                "UNSUPPORTED", "cannot change a health check here: the cluster runs it; deploy the service with another"
+            )
         service_id = command.service_id
         current = await self._journal.current(service_id)
         if current is None or current.deployment is None:
