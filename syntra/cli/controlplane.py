@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from syntra.cli.exit_codes import ExitCode
+from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import path
 from syntra.cli.terminal import out, printable
 from syntra.utils.redact import Redactor
@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from syntra.controlplane.settings import ControlPlaneSettings
 
 DEFAULT_LISTEN = "127.0.0.1:7420"
+DEFAULT_DATA_DIR = "/var/lib/syntra-controlplane"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--listen, --data-dir, --tls-cert, --tls-key, --client-ca, --enrol, --certificate-days, --allow-plain."""
+    """ACTION, --server, --listen, --data-dir, the TLS files, --enrol, --certificate-days, --allow-plain."""
+    parser.add_argument(
+        "action",
+        metavar="ACTION",
+        nargs="*",
+        default=[],
+        help="token create: create a token for the agent of a server; without it: serve",
+    )
+    parser.add_argument("--server", metavar="NAME", help="token create: the server, by its id")
     parser.add_argument(
         "--listen",
         type=listen,
@@ -32,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-dir",
         type=path,
-        required=True,
+        default=path(DEFAULT_DATA_DIR),
         metavar="DIR",
-        help="directory for the database and the operator's token",
+        help=f"directory for the database and the operator's token (default {DEFAULT_DATA_DIR})",
     )
     parser.add_argument("--tls-cert", type=path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
     parser.add_argument("--tls-key", type=path, metavar="FILE", help="private key of the certificate (PEM)")
@@ -62,6 +71,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives; SIGTERM stops in order and gives 0."""
+    if args.action:
+        return _create_token(args)
+    if args.server is not None:
+        raise CliError(
+            "cannot use --server: only `token create` takes it; see `syntra-agent controlplane --help`", ExitCode.USAGE
+        )
     # Imported here, as --help needs no server.
     import asyncio
 
@@ -90,6 +105,20 @@ def run(args: argparse.Namespace) -> int:
         log.close()
 
 
+def _create_token(args: argparse.Namespace) -> ExitCode:
+    if args.action != ["token", "create"] or args.server is None:
+        raise CliError(
+            "cannot tell what to do: give `token create --server NAME`, or nothing to serve; "
+            "see `syntra-agent controlplane --help`",
+            ExitCode.USAGE,
+        )
+    # Imported here: serving needs no client.
+    from syntra.cli.controlplane_token import Place, create
+
+    host, port = args.listen
+    return create(Place(host=host, port=port, data_dir=args.data_dir, certificate=args.tls_cert), args.server)
+
+
 async def _serve(settings: ControlPlaneSettings) -> ExitCode:
     import asyncio
 
@@ -102,6 +131,7 @@ async def _serve(settings: ControlPlaneSettings) -> ExitCode:
         received.append(number)
         stop.set()
 
+    is_first = not settings.operator_token_path.exists()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
@@ -111,8 +141,24 @@ async def _serve(settings: ControlPlaneSettings) -> ExitCode:
         out(f"listening on {scheme}://{host}:{plane.port}")
         out(f"agents dial {scheme.replace('http', 'ws')}://{host}:{plane.port}/agent/ws")
         out(f"operator token in {printable(str(settings.operator_token_path))}")
+        if is_first:
+            _show_next(settings, plane.port)
         await stop.wait()
     return ExitCode.INTERRUPTED if received[0] is signal.SIGINT else ExitCode.OK
+
+
+def _show_next(settings: ControlPlaneSettings, port: int) -> None:
+    """On the first start: how an agent connects."""
+    words = ["syntra-agent controlplane token create --server NAME"]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    if f"{host}:{port}" != DEFAULT_LISTEN:
+        words.append(f"--listen {host}:{port}")
+    if str(settings.data_dir) != DEFAULT_DATA_DIR:
+        words.append(f"--data-dir {settings.data_dir}")
+    if settings.tls_cert is not None:
+        words.append(f"--tls-cert {settings.tls_cert}")
+    out("to connect an agent, run this in another terminal and put the lines that it prints into agent.toml:")
+    out(f"  {printable(' '.join(words))}")
 
 
 def _days(given: str) -> float:

@@ -85,7 +85,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     [
         ("deploy", "[options] FILE", "Deploy a service file"),
         ("rollback", "[options] SERVICE [DEPLOYMENT]", "Roll back"),
-        ("controlplane", "[options] --data-dir DIR", "Run the reference"),
+        ("controlplane", "[options] [ACTION]", "Run the reference"),
         ("proxy", "[options] ACTION", "Manage Traefik, the proxy"),
         ("exec", "[options] SERVICE [--] COMMAND [ARGUMENT …]", "Run a command"),
     ],

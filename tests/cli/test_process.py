@@ -173,3 +173,46 @@ def test_a_control_plane_that_cannot_listen_says_so_in_one_line(tmp_path: Path) 
     assert result.returncode == 1
     assert result.stderr.startswith("cannot listen on 0.0.0.0: tokens would cross the network unencrypted")
     assert "Traceback" not in result.stderr
+
+
+def test_the_first_start_of_a_control_plane_says_how_an_agent_connects(tmp_path: Path) -> None:
+    folder = str(tmp_path / "cp")
+    argv = ("controlplane", "--listen", "127.0.0.1:0", "--data-dir", folder)
+    with started(*argv, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline().decode() for _ in range(5)]
+            place = lines[0].rpartition("//")[2].strip()
+            assert lines[3].startswith("to connect an agent, run this")
+            shown = lines[4].strip()
+            assert shown == (
+                f"syntra-agent controlplane token create --server NAME --listen {place} --data-dir {folder}"
+            )
+            made = run(*shown.replace("NAME", "srv_web").split()[1:])
+            bad = run(*shown.replace("NAME", "a/b").split()[1:])
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(DEADLINE) == 0
+    assert made.returncode == 0, made.stderr
+    config = tmp_path / "agent.toml"
+    config.write_text(made.stdout)
+    config.chmod(0o600)
+    checked = json.loads(run("--config", str(config), "config", "show", "--json").stdout)["settings"]
+    assert checked["server_id"] == "srv_web"
+    assert checked["control_plane.endpoint"] == f"ws://{place}/agent/ws"
+    assert len(made.stdout.splitlines()) == 3 and "syn_agt_" in made.stdout
+    assert bad.returncode == 1 and bad.stderr.startswith("cannot create a token: server_id")
+    # The next start says no more than where it is.
+    with started(*argv, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        again = [process.stdout.readline().decode() for _ in range(3)]
+        process.send_signal(signal.SIGTERM)
+        assert again[2].startswith("operator token in ") and process.stdout.read() == b""
+    gone = run(*shown.replace("NAME", "srv_web").split()[1:])
+    assert gone.returncode == 69 and f"no control plane answers at {place}" in gone.stderr
+
+
+@pytest.mark.parametrize("words", [["token"], ["token", "create"], ["serve"], ["--server", "a"]])
+def test_a_control_plane_is_told_what_to_do_in_whole(words: list[str]) -> None:
+    result = run("controlplane", *words)
+    assert result.returncode == 2 and "token create" in result.stderr

@@ -28,11 +28,11 @@ def typos(given: str, meant: str) -> int:
     """The least number of letters to insert, leave out, replace or swap with their neighbour (the optimal string
     alignment distance)."""
     before: list[int] = []
-    last = [*range(len(meant) + 1)]
+    last: list[int] = [*range(len(meant) + 1)]
     for row, letter in enumerate(given, 1):
-        now = [row]
+        now: list[int] = [row]
         for place, other in enumerate(meant, 1):
-            least = min(now[-1] + 1, last[place] + 1, last[place - 1] + (letter != other))
+            least: int = min(now[-1] + 1, last[place] + 1, last[place - 1] + int(letter != other))
             if row > 1 and place > 1 and letter == meant[place - 2] and given[row - 2] == other:
                 least = min(least, before[place - 2] + 1)
             now.append(least)
