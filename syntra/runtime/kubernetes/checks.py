@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.kubernetes.client import KubernetesClient
 from syntra.runtime.kubernetes.errors import ApiRefusal
 from syntra.runtime.kubernetes.names import MANAGED_BY, MANAGER, SERVICE
-from syntra.runtime.kubernetes.objects import Object, label, text
+from syntra.runtime.kubernetes.objects import Object, label, text, value
 from syntra.runtime.kubernetes.preview import changes, masked, object_name
 from syntra.runtime.kubernetes.render import Rendered
 from syntra.runtime.kubernetes.resources import NAMESPACE
 from syntra.runtime.runtime import ObjectPreview
+
+TERMINATING_SECS = 0.5
 
 
 class Checks:
@@ -39,9 +42,14 @@ class Checks:
         return [await self._previewed(obj, is_new=is_new) for obj in rendered.objects]
 
     async def own_namespace(self, wanted: Object) -> None:
-        """Refuse to take over a namespace that is not the agent's."""
+        """Refuse to take over a namespace that is not the agent's; wait for the end of one that is being deleted."""
         name = text(wanted, "metadata", "name")
-        found = await self._find_namespace(name)
+        while True:
+            found = await self._find_namespace(name)
+            if value(found, "metadata", "deletionTimestamp") is None:
+                break
+            # The project's last service was removed a moment ago. The caller has the deadline.
+            await asyncio.sleep(TERMINATING_SECS)
         if found is not None and label(found, MANAGED_BY) != MANAGER:
             raise StepFailed(
                 "NAMESPACE_TAKEN",

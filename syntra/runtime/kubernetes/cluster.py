@@ -47,6 +47,7 @@ class Cluster:
         self.exits = ExitTracker()
         self._indexes: dict[str, Indexes] = {}
         self._changed = asyncio.Event()
+        self._users: dict[str, set[ServiceId]] = {}
         self._on_change: Callable[[], None] = lambda: None
         self._groups: frozenset[str] = frozenset()
         self._groups_at = -GROUPS_SECS
@@ -75,6 +76,16 @@ class Cluster:
                 await event.wait()
         except TimeoutError:
             return
+
+    def use(self, namespace: str, service_id: ServiceId) -> None:
+        """A service is about to have objects in the namespace, so it must stay."""
+        self._users.setdefault(namespace, set()).add(service_id)
+
+    def unuse(self, namespace: str, service_id: ServiceId) -> bool:
+        """The service has no objects there any more; whether no other service is about to have some."""
+        users = self._users.get(namespace, set())
+        users.discard(service_id)
+        return not users
 
     async def replicas(self, service_id: ServiceId | None = None) -> list[PodReplica]:
         """The pods of all services, or of one, as the watch knows them."""

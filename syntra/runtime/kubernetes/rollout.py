@@ -140,9 +140,11 @@ class KubernetesRollout:
     async def perform(self, step: Step, deadline: float) -> None:
         match step:
             case Preflight():
-                await self._preflight()
+                async with self._context.interruptible(deadline):
+                    await self._preflight()
             case ApplySupports():
-                await self._apply_supports()
+                async with self._context.interruptible(deadline):
+                    await self._apply_supports()
             case RunRelease():
                 await self._run_release(deadline)
             case RemoveRelease():
@@ -255,6 +257,7 @@ class KubernetesRollout:
         return name if name in self._observed.objects.get(SECRET.kind, frozenset()) else ""
 
     async def _preflight(self) -> None:
+        self._cluster.use(self._observed.namespace, self._context.service_id)
         rendered = await self._rendered(self._target())
         await self._checks.dry_run(rendered)
         for note in rendered.notes:
@@ -262,6 +265,7 @@ class KubernetesRollout:
         self._is_checked = True
 
     async def _apply_supports(self) -> None:
+        self._cluster.use(self._observed.namespace, self._context.service_id)
         rendered = await self._rendered(self._target())
         await self._checks.own_namespace(rendered.namespace)
         await self._client.apply(rendered.namespace)
@@ -367,7 +371,9 @@ class KubernetesRollout:
             # A Deployment stays until its ReplicaSets and their pods are gone.
             if any(value(one, "metadata", "deletionTimestamp") is None for one in found):
                 return
-        if await self._checks.is_ours(space):
+        is_ours = await self._checks.is_ours(space)
+        # Asked last: a deploy of another service may have begun meanwhile.
+        if self._cluster.unuse(space, self._context.service_id) and is_ours:
             await self._client.delete(NAMESPACE, None, space, is_foreground=False)
 
 
