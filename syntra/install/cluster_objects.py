@@ -158,7 +158,7 @@ def _workload(agent: ClusterAgent) -> Object:
 
 
 def _container(agent: ClusterAgent) -> Object:
-    status = {"exec": {"command": [NAME, "status"]}}
+    status = {"exec": {"command": [NAME, "status", "--exit-zero"]}}
     environment: list[Object] = [
         {"name": "CREDENTIALS_DIRECTORY", "value": _CREDENTIALS},
         # The volume itself belongs to root, and the directory of the data must be the agent's own.

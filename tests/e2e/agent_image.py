@@ -54,6 +54,7 @@ def _c_library() -> Iterator[tuple[str, bytes]]:
         "libpthread.so.0",
         "libdl.so.2",
         "librt.so.1",
+        "libz.so.1",
     )
     wanted += ("libutil.so.1", "libresolv.so.2", "libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1")
     for line in listed.splitlines():
