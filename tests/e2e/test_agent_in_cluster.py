@@ -87,6 +87,7 @@ def agent(cluster: Cluster, cluster_token: str, image: str) -> Iterator[InCluste
             cluster.kubectl("delete", kind, f"syntra-agent:{found.namespace}", "--ignore-not-found")
 
 
+@pytest.mark.soak
 def test_an_installed_agent_does_everything_with_its_own_rights(
     cluster: Cluster, cluster_token: str, agent: InCluster, image: str
 ) -> None:
