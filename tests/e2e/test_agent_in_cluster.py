@@ -106,7 +106,7 @@ def test_an_installed_agent_does_everything_with_its_own_rights(
     assert "serving v2" in agent.inside("logs", "web")
     agent.inside("rollback", "web")
     assert "serving v1" in agent.inside("logs", "web")
-    assert [(one["service_name"], one["replicas"]) for one in agent.services()] == [("web", 2)]
+    assert [(one["service_name"], one["replicas"]["running"]) for one in agent.services()] == [("web", 2)]
     assert json.loads(agent.inside("status", "--json"))["warnings"] == []
 
     # Its data are gone with its pod, and the next pod finds the service again.

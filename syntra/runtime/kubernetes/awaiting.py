@@ -19,6 +19,7 @@ from syntra.runtime.kubernetes.verdict import Done, Failed, Waiting, judge
 # A watch that is late must not hold up a rollout.
 LOOK_SECS = 1.0
 ENDPOINTS_SECS = 0.2
+PODS_SECS = 5.0
 
 
 class RolloutWait:
@@ -49,10 +50,26 @@ class RolloutWait:
                 self.progress = f"{min(ready, wanted)}/{wanted} ready"
                 verdict = await self._verdict(workload, deployment_id)
                 if isinstance(verdict, Done):
+                    await self._pods_seen(workload, wanted)
                     self.last_seen = ""
                     return
                 self.last_seen = verdict.text
             await self._cluster.changed(LOOK_SECS)
+
+    async def _pods_seen(self, workload: Object, wanted: int) -> None:
+        """Return when the watch of pods has seen as many as the Deployment's status says: each kind has its own watch.
+
+        It also returns after a while, since an autoscaler may be at work.
+        """
+        key = (label(workload, SERVICE), label(workload, SLOT))
+        until = time.monotonic() + PODS_SECS
+        while time.monotonic() < until:
+            pods = [one for one in self._cluster.pods.objects.values() if (label(one, SERVICE), label(one, SLOT)) == key]
+                pod for pod in self._cluster.pods.objects.values() if (label(pod, SERVICE), label(pod, SLOT)) == key
+            ]
+            if sum(value(pod, "metadata", "deletionTimestamp") is None for pod in pods) == wanted:
+                return
+            await self._cluster.changed(ENDPOINTS_SECS)
 
     async def endpoints(self, namespace: str, name: str, slot: Slot, *, is_empty: bool) -> None:
         """Return when the ready endpoints of the Service are pods of the slot only; none at all where `is_empty`."""
