@@ -64,7 +64,7 @@ class RolloutWait:
         key = (label(workload, SERVICE), label(workload, SLOT))
         until = time.monotonic() + PODS_SECS
         while time.monotonic() < until:
-            pods = [one for one in self._cluster.pods.objects.values() if (label(one, SERVICE), label(one, SLOT)) == key]
+            pods = [
                 pod for pod in self._cluster.pods.objects.values() if (label(pod, SERVICE), label(pod, SLOT)) == key
             ]
             if sum(value(pod, "metadata", "deletionTimestamp") is None for pod in pods) == wanted:
