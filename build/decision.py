@@ -9,7 +9,12 @@ from __future__ import annotations
 OWN_PACKAGE = "syntra"
 NOT_COMPILED = "syntra.controlplane"
 """The reference control plane is for development: its C code would only cost build time."""
-ASK_HOW_THEY_WERE_BUILT = ("syntra.agent.update.installation", "syntra.cli.version", "syntra.utils.own_program")
+ASK_HOW_THEY_WERE_BUILT = (
+    "syntra.agent.update.installation",
+    "syntra.cli.doctor",
+    "syntra.cli.version",
+    "syntra.utils.own_program",
+)
 """These look for `__compiled__`, which only compiled modules have."""
 
 
