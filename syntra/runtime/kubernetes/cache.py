@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 
 import orjson
@@ -28,6 +29,7 @@ WATCH_SECS = 290
 SILENCE_SECS = 330.0
 FIRST_RETRY_SECS = 0.25
 LONGEST_RETRY_SECS = 15.0
+LEAST_WATCH_SECS = 1.0
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
 Key = tuple[str, str]
@@ -76,18 +78,19 @@ class ObjectCache:
                 if not self._version:
                     await self._list()
                 self.problem = ""
-                delay = FIRST_RETRY_SECS
+                began = time.monotonic()
                 await self._watch()
-                continue
+                if time.monotonic() - began >= LEAST_WATCH_SECS:
+                    delay = FIRST_RETRY_SECS
+                    continue
+                # A server or a proxy that ends each watch at once must not be asked all the time.
             except ApiRefusal as refused:
                 is_known = self.problem == str(refused)
                 self.problem = str(refused)
                 self._version = ""
-                if refused.is_expired:
-                    continue
-                # The same refusal comes at each try.
+                # The same refusal comes at each try. A forgotten place is not a fault.
                 log.log(
-                    logging.DEBUG if is_known else logging.WARNING,
+                    logging.DEBUG if is_known or refused.is_expired else logging.WARNING,
                     "cannot watch",
                     extra={"kind": self.kind.plural, "reason": str(refused)},
                 )
@@ -132,7 +135,17 @@ class ObjectCache:
                 if not chunk:
                     return
                 for line in lines.feed(chunk):
-                    self._take(orjson.loads(line))
+                    self._take(self._event(line))
+
+    def _event(self, line: bytes) -> Object:
+        try:
+            event = orjson.loads(line)
+        except ValueError as garbled:
+            # Of a proxy in between, or longer than MAX_LINE_BYTES.
+            self._version = ""
+            address = self._client.access.address.authority
+            raise ClusterUnavailable(address, f"the watch of {self.kind.plural} is not JSON lines") from garbled
+        return event if isinstance(event, dict) else {}
 
     def _take(self, event: Object) -> None:
         kind, obj = text(event, "type"), lean(mapping(event, "object"))

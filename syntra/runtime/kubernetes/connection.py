@@ -19,6 +19,7 @@ from syntra.utils.http1 import Data, End, Event, Head, ResponseParser, encode_re
 READ_BYTES = 64 * 1024
 # client-go's: without it, a watch waits for ever for a server that vanished.
 KEEPALIVE_SECS = 30
+KEEPALIVE_PROBES = 3
 
 
 class ApiConnection:
@@ -141,6 +142,8 @@ def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
         sock.setsockopt(socket.IPPROTO_TCP, option, KEEPALIVE_SECS)
+    # The reads of logs have no deadline of their own: this ends them two minutes after the server has vanished.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
 
 
 def _reason(exc: OSError) -> str:

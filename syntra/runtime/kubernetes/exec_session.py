@@ -36,6 +36,7 @@ KILL_SECS = 10.0
 # What `execute` keeps of each stream.
 MAX_OUTPUT_BYTES = 1024 * 1024
 MARK = "SYNTRA_EXEC_ID"
+MOST_KNOWN_SHELLS = 1000
 
 # $0 is the mark, $1 the directory or empty; the rest is the command.
 _WRAPPER = f'export {MARK}="$0"; [ -z "$1" ] || cd "$1" || exit 126; shift; exec "$@"'
@@ -181,7 +182,8 @@ class PodExec:
                 code = await session.exit_code()
         except TimeoutError as late:
             ended = await self._end(container_id, mark) if mark else False
-            after = "its processes were ended" if ended else "its processes may still run: the image has no shell"
+            why_not = "the shell in the image could not end them" if mark else "the image has no shell"
+            after = "its processes were ended" if ended else f"its processes may still run: {why_not}"
             raise ExecTimedOut(
                 f"cannot finish {argv[0]}: it ran longer than {deadline_secs:g} s; {after}",
                 container_id=container_id,
@@ -208,6 +210,9 @@ class PodExec:
         return mark, ["sh", "-c", _WRAPPER, mark, working_dir or "", *variables, *argv]
 
     async def _has_shell(self, container_id: ContainerId) -> bool:
+        if len(self._shells) > MOST_KNOWN_SHELLS:
+            # Pods come and go; one that is still there is asked again.
+            self._shells.clear()
         if container_id not in self._shells:
             try:
                 async with (

@@ -15,6 +15,7 @@ from syntra.model.ids import ContainerId
 from syntra.model.status import LogLine
 from syntra.runtime.kubernetes.client import KubernetesClient
 from syntra.runtime.kubernetes.cluster import Cluster, id_parts
+from syntra.runtime.kubernetes.connection import ApiConnection
 from syntra.runtime.kubernetes.errors import ApiRefusal
 from syntra.runtime.kubernetes.lines import LineSplitter
 from syntra.runtime.kubernetes.names import CONTAINER
@@ -78,24 +79,18 @@ class PodLogs:
             path = POD.path(namespace, name, "log")
             try:
                 async with self._client.stream(path, query, what=f"read the logs of {name}") as connection:
-                    splitter = LineSplitter(MAX_LINE_BYTES)
                     skip, seen_last = count, last
-                    while chunk := await connection.read():
-                        for raw in splitter.feed(chunk):
-                            line = log_line(raw)
-                            at = _moment(line.timestamp)
-                            # The kubelet says in a line of its own that a log is gone.
-                            if at is None or at < seen_last or (until is not None and at > until):
-                                continue
-                            if at == seen_last and skip > 0:
-                                skip -= 1
-                                continue
-                            count = count + 1 if at == last else 1
-                            last = at
-                            yield line
-                    for raw in splitter.feed_eof():
-                        if _moment((line := log_line(raw)).timestamp) is not None:
-                            yield line
+                    async for line in _stream_lines(connection):
+                        at = _moment(line.timestamp)
+                        # The kubelet says in a line of its own that a log is gone.
+                        if at is None or at < seen_last or (until is not None and at > until):
+                            continue
+                        if at == seen_last and skip > 0:
+                            skip -= 1
+                            continue
+                        count = count + 1 if at == last else 1
+                        last = at
+                        yield line
             except ApiRefusal as refused:
                 if refused.is_not_found:
                     return
@@ -115,6 +110,16 @@ class PodLogs:
                 return True
             raise
         return False
+
+
+async def _stream_lines(connection: ApiConnection) -> AsyncIterator[LogLine]:
+    """The lines of a stream, with a last one that has no end."""
+    splitter = LineSplitter(MAX_LINE_BYTES)
+    while chunk := await connection.read():
+        for raw in splitter.feed(chunk):
+            yield log_line(raw)
+    for raw in splitter.feed_eof():
+        yield log_line(raw)
 
 
 def log_line(raw: bytes) -> LogLine:

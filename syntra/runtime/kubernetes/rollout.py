@@ -68,7 +68,6 @@ class KubernetesRollout:
         self._client = cluster.client
         self._settings = settings
         self._observed = ObservedService()
-        self._prior: frozenset[ContainerId] = frozenset()
         self._is_checked = False
         self._wait = RolloutWait(cluster, context.service_id)
         self._checks = Checks(cluster.client)

@@ -139,3 +139,24 @@ async def test_a_list_that_is_refused_or_fails_is_tried_again_and_said_meanwhile
                     await asyncio.sleep(0.01)
             running.cancel()
         assert len(problems) == 1
+
+
+async def test_a_line_that_is_no_json_means_a_new_list_and_ends_nothing(tmp_path: Path) -> None:
+    for garbled in (b"<html>\n", b'{"type":\n'):
+        replies = (pods(10, pod("a", 1)), watch_of(event("ADDED", "b", 11), chunk(garbled)), pods(20, pod("c", 15)))
+        async with watched(tmp_path, *replies) as seen:
+            assert seen.names == ["c"] and since(seen.lines[-1]) == "20"
+            assert seen.cache is not None and (seen.cache.relists, seen.cache.problem) == (2, "")
+
+
+async def test_a_watch_that_ends_at_once_is_not_asked_for_all_the_time(tmp_path: Path) -> None:
+    async def ends(request: Request) -> None:
+        await request.send(WATCH + b"0\r\n\r\n")
+
+    async with fake_api(pods(10), *[ends] * 1000) as api:
+        async with client_of(api, tmp_path) as client, asyncio.TaskGroup() as group:
+            cache = ObjectCache(client, POD, "a=b", lambda before, after: None)
+            running = group.create_task(cache.run(), name="cache")
+            await asyncio.sleep(1.0)
+            running.cancel()
+        assert 2 <= len(api.requests) < 15, "without a pause there are hundreds"
