@@ -23,6 +23,7 @@ from syntra.cli.look import CYAN, YELLOW, add_color, look_of
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import Json, number, rows, section, text, texts
 from syntra.cli.terminal import out, out_json, printable
+from syntra.runtime.kubernetes.errors import ApiRefusal, ClusterUnavailable
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -155,7 +156,10 @@ def _engine(known: Known) -> list[Finding]:
         engine = facts.engine(known.loaded, known.environ)
     except AgentError as failed:
         reason = str(failed)
-        fix = "sudo syntra-agent doctor" if "ermission denied" in reason else "systemctl start docker"
+        if isinstance(failed, ClusterUnavailable | ApiRefusal):
+            fix = "kubectl cluster-info"
+        else:
+            fix = "sudo syntra-agent doctor" if "ermission denied" in reason else "systemctl start docker"
         return [wrong("engine", reason, fix)]
     found = [findings.of_engine(engine)]
     if engine.kind == "docker" and engine.address.startswith("/"):

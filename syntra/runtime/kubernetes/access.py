@@ -122,6 +122,9 @@ def _load(source: Source) -> Any:
     from kubernetes import config
     from kubernetes.client import Configuration
 
+    files = source.kubeconfig.split(os.pathsep) if source.kubeconfig is not None else []
+    if files and not any(os.path.exists(os.path.expanduser(path)) for path in files):
+        raise AgentError(f"cannot use {source}: there is no such file; check the path of the kubeconfig")
     load_in_cluster: Any = config.load_incluster_config  # the package has no types for them
     load_file: Any = config.load_kube_config
     configuration = Configuration()
