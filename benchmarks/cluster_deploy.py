@@ -30,6 +30,7 @@ from syntra.model.fields import Fields
 from syntra.model.spec_payload import parse_deployment
 from syntra.runtime.kubernetes.names import OWNER as OWNER_LABEL
 from syntra.runtime.kubernetes.names import Slot
+from syntra.runtime.kubernetes.objects import text
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, Routes, render
 from tests.cluster import Cluster, running_cluster
 from tests.cluster_images import VERSIONS, image, load_images
@@ -39,6 +40,7 @@ TARGET = 1.1
 NAMES = ("ours_s", "kubectl_s")
 OPERATION_SECS = 120.0
 OWNER = "agt-bench"
+SETTLE_SECS = 5.0
 
 
 def payload(project: str, version: str, replicas: int) -> dict[str, Any]:
@@ -96,10 +98,10 @@ class Comparison:
     def _kubectl(self, version: str) -> None:
         wanted = objects(payload(f"{self._token}-kubectl", version, self._replicas), self._replicas)
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(wanted.objects)})
-        namespace, name = wanted.namespace["metadata"]["name"], wanted.workload["metadata"]["name"]  # type: ignore[index]  # rendered
+        namespace, name = (text(obj, "metadata", "name") for obj in (wanted.namespace, wanted.workload))
         began = time.perf_counter()
         self._cluster.kubectl("apply", "-f", "-", stdin=body)
-        self._cluster.kubectl("-n", str(namespace), "rollout", "status", f"deployment/{name}", timeout=OPERATION_SECS)
+        self._cluster.kubectl("-n", namespace, "rollout", "status", f"deployment/{name}", timeout=OPERATION_SECS)
         self.kubectl.append(time.perf_counter() - began)
 
     def forget(self) -> None:
@@ -109,8 +111,10 @@ class Comparison:
 
 def idle_calls(proxy: ApiProxy, secs: float) -> dict[str, object]:
     """The agent's requests in a quiet time."""
-    time.sleep(5.0)
+    # What the last update has set off is over.
+    time.sleep(SETTLE_SECS)
     proxy.taken()
+    # The quiet time itself.
     time.sleep(secs)
     found = proxy.taken()
     return {"per_minute": round(60 * sum(found.values()) / secs, 1), "by_kind": found}
@@ -135,6 +139,7 @@ def with_pods(cluster: Cluster, token: str, pods: int) -> None:
     deadline = time.monotonic() + OPERATION_SECS
     while len(cluster.get("-n", namespace, "pods")["items"]) < pods:
         assert time.monotonic() < deadline, "the pods were not made"
+        # The list of hundreds of pods is not asked for all the time.
         time.sleep(1.0)
 
 
@@ -161,7 +166,8 @@ def run(rounds: int, replicas: int, pods: int, idle_secs: float) -> None:
                 before = pss_mb(agent)
                 quiet = idle_calls(proxy, idle_secs)
                 with_pods(cluster, token, pods)
-                time.sleep(5.0)
+                # The watch has told the agent of all of them.
+                time.sleep(SETTLE_SECS)
                 after = pss_mb(agent)
                 ask(agent.socket, "status", {}, timeout=30)
         finally:

@@ -84,6 +84,7 @@ class Writer:
                 count = (due - written) // len(self._handles) or (handle == self._handles[0])
                 os.write(handle, self._lines(min(count, total - written)))
                 written += min(count, total - written)
+            # Lines come a slice of time at a time, as from a program that writes at this rate.
             time.sleep(SLICE_SECS)
         return written
 

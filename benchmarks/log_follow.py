@@ -80,6 +80,7 @@ def printed(folder: Path) -> int:
 
 def measured(go: Path, engine: PrivateEngine, pids: list[int], arrived: Callable[[], int], wanted: int) -> Taken:
     """One run: from the sign to begin until so many lines are there."""
+    # What the start has set off does not count.
     time.sleep(SETTLE_SECS)
     before, engine_before = sum(cpu_secs(tree(pid)) for pid in pids), cpu_secs(engine.processes)
     (go / "go").touch()
@@ -89,6 +90,7 @@ def measured(go: Path, engine: PrivateEngine, pids: list[int], arrived: Callable
             last, since = now, time.monotonic()
         elif time.monotonic() - since > STUCK_SECS:
             raise SystemExit(f"only {now} of {wanted} lines have arrived: the figures mean nothing")
+        # Asking costs the sink, which shares the processors.
         time.sleep(0.2)
     used = sum(cpu_secs(tree(pid)) for pid in pids) - before
     return Taken(reader=used, engine=cpu_secs(engine.processes) - engine_before)

@@ -147,6 +147,7 @@ def followed(started: AgentProcess) -> int:
 
 def measured(pid: int, files: Sequence[Path], sink: Sink, shape: str, options: argparse.Namespace) -> Taken:
     """One side over the time of writing, until all has arrived."""
+    # What the start has set off does not count.
     time.sleep(SETTLE_SECS)
     kind, _, size = shape.partition("-")
     writer = Writer(files, kind, int(size))
@@ -160,6 +161,7 @@ def measured(pid: int, files: Sequence[Path], sink: Sink, shape: str, options: a
         elif time.monotonic() - since > STUCK_SECS:
             raise SystemExit(f"only {arrived - counts['logs']} of {lines} lines have arrived: the figures mean nothing")
         memory = max(memory, memory_kb(tree(pid))["pss"])
+        # Asking costs the sink, which shares the processors.
         time.sleep(0.1)
     memory = max(memory, memory_kb(tree(pid))["pss"])
     used = cpu_secs(tree(pid)) - before
