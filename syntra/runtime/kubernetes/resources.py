@@ -77,6 +77,8 @@ KINDS = (
 )
 """The kinds that the agent applies."""
 
+KIND_BY_NAME = {kind.kind: kind for kind in KINDS}
+
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in KINDS}
 
 

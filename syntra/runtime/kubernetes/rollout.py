@@ -7,20 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from syntra.model.command import Deploy, Scale
-from syntra.model.ids import ContainerId
+from syntra.model.command import Deploy, Rollback, Scale
+from syntra.model.ids import ContainerId, DeploymentId
 from syntra.model.spec import Deployment
 from syntra.runtime.kubernetes import planner
 from syntra.runtime.kubernetes.autoscaler import within
 from syntra.runtime.kubernetes.awaiting import RolloutWait
 from syntra.runtime.kubernetes.checks import Checks
+from syntra.runtime.kubernetes.cleanup import Cleanup
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.errors import ApiRefusal
-from syntra.runtime.kubernetes.garbage import needed_objects
 from syntra.runtime.kubernetes.names import (
+    DEPLOYMENT_ID,
     KIND,
-    MANAGED_BY,
-    MANAGER,
     REPLACED_AT,
     SCALE_MANAGER,
     SLOT,
@@ -28,13 +27,21 @@ from syntra.runtime.kubernetes.names import (
     namespace,
     service_name,
 )
-from syntra.runtime.kubernetes.objects import Object, label, mapping, text, value
+from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.observed import ObservedService, Workload, slot_of
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.kubernetes.releases import Releases
 from syntra.runtime.kubernetes.render import RenderContext, Rendered, render, weighted
-from syntra.runtime.kubernetes.resources import CLAIM, DEPLOYMENT, KINDS, NAMESPACE, SECRET, SERVICE, kind_of
-from syntra.runtime.kubernetes.revisions import revision_secret, revisions
+from syntra.runtime.kubernetes.resources import CLAIM, DEPLOYMENT, KIND_BY_NAME, SECRET, SERVICE, kind_of
+from syntra.runtime.kubernetes.revisions import (
+    Kept,
+    as_kept,
+    kept,
+    kept_objects,
+    revision_secret,
+    revision_secrets,
+    revisions,
+)
 from syntra.runtime.kubernetes.settings import KubernetesSettings
 from syntra.runtime.kubernetes.steps import (
     ApplyRoutes,
@@ -56,7 +63,6 @@ from syntra.runtime.kubernetes.steps import (
 from syntra.runtime.runtime import ForgetService, ObjectPreview, Observation, OperationContext, Plan, Ref, Step
 
 RELEASE_SLACK_SECS = 60.0
-_KIND_BY_NAME = {kind.kind: kind for kind in KINDS}
 
 
 class KubernetesRollout:
@@ -68,9 +74,11 @@ class KubernetesRollout:
         self._client = cluster.client
         self._settings = settings
         self._observed = ObservedService()
+        self._revisions: Sequence[Object] = ()
         self._is_checked = False
         self._wait = RolloutWait(cluster, context.service_id)
         self._checks = Checks(cluster.client)
+        self._cleanup = Cleanup(cluster, self._checks)
         self._releases = Releases(cluster)
         self._new: tuple[ContainerId, ...] = ()
         self._switched_at = 0.0
@@ -87,6 +95,7 @@ class KubernetesRollout:
         for obj in objects[DEPLOYMENT.kind]:
             self._wait.applied(obj)
         by_slot = {workload.slot: workload for workload in workloads}
+        self._revisions = revision_secrets(objects[SECRET.kind])
         self._observed = ObservedService(
             replicas=self._cluster.numbered(objects["Pod"], service_id),
             workloads=by_slot,
@@ -97,7 +106,7 @@ class KubernetesRollout:
                 for kind, its in objects.items()
                 if kind != "Pod"
             },
-            revisions=revisions(objects[SECRET.kind]),
+            revisions=revisions(self._revisions),
             previous=await self._context.current(),
             is_checked=self._is_checked,
         )
@@ -172,11 +181,12 @@ class KubernetesRollout:
                 await self._keep_revision(number)
             case DeleteObjects(objects=objects):
                 for kind, name in objects:
-                    await self._client.delete(_KIND_BY_NAME[kind], self._observed.namespace, name)
+                    await self._client.delete(KIND_BY_NAME[kind], self._observed.namespace, name)
             case Prune(slot=slot, keeps_other=keeps_other):
-                await self._prune(slot, keeps_other=keeps_other)
+                rendered = await self._rendered(slot)
+                await self._cleanup.prune(self._context.service_id, rendered, slot, keeps_other=keeps_other)
             case ForgetService():
-                await self._forget()
+                await self._cleanup.forget(self._context.service_id, self._observed.namespace)
             case _:
                 raise AssertionError(f"cannot happen because no plan for a cluster has {type(step).__name__}")
 
@@ -226,9 +236,19 @@ class KubernetesRollout:
         ):
             restarted_at = str(int(workload.restarted_at))
         rendered = render(self._deployment, await self._render_context(slot, restarted_at))
+        if isinstance(desired.command, Rollback) or desired.is_rolling_back:
+            revision = self._revision(self._deployment.deployment_id)
+            rendered = rendered if revision is None else as_kept(rendered, revision, slot)
         # A slot that is filled again has its requests.
         mapping(rendered.workload, "metadata", "annotations")[REPLACED_AT] = ""
         return rendered
+
+    def _revision(self, deployment_id: DeploymentId) -> Kept | None:
+        """The newest revision of a deployment, as last observed."""
+        for secret in reversed(self._revisions):
+            if text(secret, "metadata", "annotations", DEPLOYMENT_ID) == deployment_id:
+                return kept(secret)
+        return None
 
     async def _render_context(self, slot: Slot, restarted_at: str = "") -> RenderContext:
         desired, settings = self._context.desired, self._settings
@@ -340,40 +360,11 @@ class KubernetesRollout:
         deployment = self._deployment
         rendered = await self._rendered(self._target())
         about = mapping(rendered.workload, "metadata")
-        secret = revision_secret(number, deployment, [*rendered.supports, rendered.workload, *rendered.services], about)
+        secret = revision_secret(number, deployment, kept_objects(rendered), about)
         if secret is None:
             self._context.remark("the revision is too large for a Secret; a rollback renders it again")
             return
         await self._client.apply(secret)
-
-    async def _prune(self, slot: Slot, *, keeps_other: bool) -> None:
-        rendered = await self._rendered(slot)
-        objects = await self._cluster.all_objects(self._context.service_id)
-        replica_sets = [*self._cluster.replica_sets.objects.values()]
-        needed = needed_objects(rendered, objects, replica_sets, keep_revisions=planner.KEPT_REVISIONS)
-        for kind in planner.DELETED_KINDS:
-            for obj in objects.get(kind, ()):
-                name = text(obj, "metadata", "name")
-                if name in needed.get(kind, frozenset()):
-                    continue
-                if kind == DEPLOYMENT.kind and (keeps_other or label(obj, SLOT) == slot.value):
-                    continue
-                await self._client.delete(_KIND_BY_NAME[kind], text(obj, "metadata", "namespace"), name)
-
-    async def _forget(self) -> None:
-        """Remove the namespace of a project that has no service left."""
-        space = self._observed.namespace
-        if not space:
-            return
-        for kind in (DEPLOYMENT, SECRET, _KIND_BY_NAME["PersistentVolumeClaim"]):
-            found, _ = await self._client.list(kind, space, labels=f"{MANAGED_BY}={MANAGER}")
-            # A Deployment stays until its ReplicaSets and their pods are gone.
-            if any(value(one, "metadata", "deletionTimestamp") is None for one in found):
-                return
-        is_ours = await self._checks.is_ours(space)
-        # Asked last: a deploy of another service may have begun meanwhile.
-        if self._cluster.unuse(space, self._context.service_id) and is_ours:
-            await self._client.delete(NAMESPACE, None, space, is_foreground=False)
 
 
 def _active(services: Sequence[Object], workloads: Mapping[Slot, Workload]) -> Slot | None:
