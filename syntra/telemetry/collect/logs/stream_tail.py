@@ -14,6 +14,7 @@ from typing import Any
 
 from syntra.model.fields import Json
 from syntra.telemetry.collect.logs.line_reader import STREAMS, Line, LineReader
+from syntra.telemetry.collect.logs.repeats import Repeats
 from syntra.utils.timestamps import format_ns
 
 RETRY_SECS = 1.0
@@ -57,6 +58,7 @@ class StreamTail:
         self._read = dict(self._at)
         # While lines come again: how many with the time of the spot have come.
         self._again: dict[str, int] = {}
+        self._repeats = {name: Repeats() for name in STREAMS}
         self._lock = threading.Lock()
         self._chunks: deque[Sequence[Line]] = deque()
         self._number = 0
@@ -129,6 +131,8 @@ class StreamTail:
         self._has_begun, self._got_lines = True, False
         self._again = dict.fromkeys(STREAMS, 0)
         self._read = dict(self._at)
+        # What was read behind the place is to come again.
+        self._repeats = {name: Repeats() for name in STREAMS}
         since = min(ns for ns, _ in self._at.values())
         with self._lock:
             self._number = number = self._new_number()
@@ -140,6 +144,9 @@ class StreamTail:
         times = [self.reader.time_ns(line[2]) for line in chunk]
         if self._again:
             kept = [index for index, line in enumerate(chunk) if self._is_new(line[1], times[index])]
+            chunk, times = [chunk[index] for index in kept], [times[index] for index in kept]
+        if repeated := self._repeated(chunk, times):
+            kept = [index for index in range(len(chunk)) if index not in repeated]
             chunk, times = [chunk[index] for index in kept], [times[index] for index in kept]
         self.invalid += sum("\ufffd" in line[0] for line in chunk)
         records = self.reader.feed(chunk)
@@ -154,6 +161,17 @@ class StreamTail:
             if starts[name] is None:
                 self._at[name] = self._read[name]
         return records
+
+    def _repeated(self, chunk: Sequence[Line], times: Sequence[int]) -> frozenset[int]:
+        """The indexes of the lines that the engine has sent in this stream before."""
+        found: set[int] = set()
+        for name, repeats in self._repeats.items():
+            its = [index for index, line in enumerate(chunk) if line[1] == name]
+            found.update(
+                its[place]
+                for place in repeats.find([times[index] for index in its], [chunk[index][0] for index in its])
+            )
+        return frozenset(found)
 
     def _is_new(self, name: str, time_ns: int) -> bool:
         if name not in self._again:
