@@ -53,7 +53,7 @@ from syntra.networking.canary_requests import CanaryRequests
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.host_reading import HostReader
-from syntra.utils.program_pages import return_own_pages
+from syntra.utils.program_pages import return_freed_memory, return_own_pages
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -248,6 +248,7 @@ class AgentApp:
             journal.events.note("agent", f"agent {__version__} started; {resumed} operations resume")
             self._notifier.ready("running")
             return_own_pages()
+            return_freed_memory()
             await self._until_stopped()
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")

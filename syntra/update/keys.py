@@ -17,9 +17,6 @@ import binascii
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from syntra.update.fields import Document, Malformed
 from syntra.utils.frozen import frozen
 
@@ -42,6 +39,8 @@ class PublicKey:
     @classmethod
     def parse(cls, text: str) -> PublicKey:
         """From the base64 of its bytes; raises ValueError."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         raw = base64.b64decode(text, validate=True)
         Ed25519PublicKey.from_public_bytes(raw)
         return cls(raw=raw)
@@ -58,6 +57,10 @@ class PublicKey:
 
     def has_signed(self, data: bytes, signature: bytes) -> bool:
         """Whether the signature over exactly these bytes is this key's."""
+        # Imported where it is used: it takes 9 MB, and an agent that does not update needs none of it.
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, data)
         except InvalidSignature:

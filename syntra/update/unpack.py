@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,8 @@ def unpack(archive: Path, target: Path) -> None:
     Names and types of members are compared, never used: no path, link or device of an archive reaches the disk. Raises
     UpdateError for any other archive, OSError where the disk refuses. Blocks.
     """
+    import tarfile  # here and below: only an update needs it
+
     handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o700)
     try:
         with open(handle, "wb") as file:
@@ -38,6 +39,8 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def _copy_only_member(archive: Path, write: Callable[[bytes], object]) -> None:
+    import tarfile
+
     try:
         with tarfile.open(archive, "r:gz") as tar:
             member = tar.next()

@@ -160,7 +160,8 @@ class Stage:
         for image in api("GET", "/images/json"):
             for name in image["RepoTags"] or []:
                 if name.startswith("syntra-keep/") and self.service.encode().hex() in name:
-                    api("DELETE", f"/images/{name}", query={"noprune": "1"})
+                    # The last name of an image that a container uses is removed only by force.
+                    api("DELETE", f"/images/{name}", query={"noprune": "1", "force": "1"})
 
 
 @pytest.fixture

@@ -220,7 +220,9 @@ def test_two_replicas_are_replaced_one_after_the_other_on_their_own_volumes(stag
 
 def test_a_deploy_that_fails_leaves_the_data_and_the_version_that_had_it(stage: Stage) -> None:
     stage.deploy("v1", replicas=2)
-    broken = stage.payload("v2", replicas=2, command=["/bin/sh", "-c", "exit 3"])
+    # With a check it is not healthy in the moment before it exits.
+    check = {"type": "tcp", "interval_seconds": 1}
+    broken = stage.payload("v2", replicas=2, command=["/bin/sh", "-c", "exit 3"], port=8080, health_check=check)
     report = stage.agent.carry_out("deploy", broken, timeout=90)
     assert report["status"] == "rolled_back", report
     assert [lines[0] for lines in stage.logs()] == ["v1", "v1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 CUTOFF = 0.65
 """The least share of equal letters in a suggestion: one typo in three letters, three in ten."""
@@ -15,6 +14,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     # A very long name is not a typo, and comparing takes quadratic time.
     given = name[:100].casefold()
     # Equal letters alone are not enough: `bogus` has three of the four letters of `logs`.
+    from difflib import get_close_matches  # only a mistake needs it
+
     matches = get_close_matches(given, by_fold, n=3, cutoff=CUTOFF)
     return next((by_fold[match] for match in matches if _is_near(given, match)), None)
 

@@ -17,7 +17,7 @@ from syntra.telemetry.otlp.grpc_connection import READ_BYTES, Connections, GrpcC
 from syntra.telemetry.otlp.grpc_handler import ExportHandler
 from syntra.telemetry.otlp.grpc_limits import GrpcLimits
 from syntra.telemetry.otlp.listening import SOCKET_MODE, CannotListen, clear_stale_socket, family_of, is_path
-from syntra.telemetry.otlp.memory import return_freed_memory
+from syntra.utils.program_pages import return_freed_memory
 
 WATCH_SECS = 1.0
 BACKLOG = 128

@@ -22,8 +22,8 @@ from syntra.telemetry.otlp.http_connection import Connection
 from syntra.telemetry.otlp.http_handler import DecodeJson, OtlpHandler, Route
 from syntra.telemetry.otlp.http_limits import HttpLimits
 from syntra.telemetry.otlp.listening import SOCKET_MODE, CannotListen, clear_stale_socket, family_of, is_path
-from syntra.telemetry.otlp.memory import return_freed_memory
 from syntra.telemetry.otlp.responses import overloaded
+from syntra.utils.program_pages import return_freed_memory
 
 logger = logging.getLogger(__name__)
 

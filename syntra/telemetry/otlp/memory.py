@@ -67,16 +67,6 @@ def limit_allocator() -> None:
         mallopt(_M_ARENA_MAX, 2)
 
 
-def return_freed_memory() -> None:
-    """Make the C library return freed memory to the system; by itself it keeps the largest request's size for ever.
-
-    It does nothing where the C library has no `malloc_trim` (musl returns memory by itself).
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-
-
 def resident_bytes() -> int:
     """The resident memory of this process."""
     return int(_STATM.read_text().split()[1]) * _PAGE_BYTES

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from syntra.telemetry.link import Link, Message
-from syntra.telemetry.otlp.memory import limit_allocator, return_freed_memory
+from syntra.telemetry.otlp.memory import limit_allocator
 from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
-from syntra.utils.program_pages import return_own_pages
+from syntra.utils.program_pages import return_freed_memory, return_own_pages
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
 

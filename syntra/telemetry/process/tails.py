@@ -32,14 +32,19 @@ class Tails:
         self._missed: dict[str, int] = {}
         """By signal."""
         self._lock = threading.Lock()
+        self._begun = asyncio.Event()
+        """Set while there is a view. Without one, nothing wakes the process."""
 
     def begin(self, number: int, service: str, signal: str) -> None:
         """Start a view; an empty filter matches everything."""
         self._filters[number] = (service, signal)
+        self._begun.set()
 
     def end(self, number: int) -> None:
         """End a view."""
         self._filters.pop(number, None)
+        if not self._filters:
+            self._begun.clear()
 
     def offer(self, records: Sequence[Record]) -> None:
         """Show these records in the views that want them. Costs nothing without a view."""
@@ -56,6 +61,7 @@ class Tails:
     async def run(self) -> None:
         """Send what was offered until cancelled."""
         while True:
+            await self._begun.wait()
             await asyncio.sleep(EVERY_SECS)
             if self._records:
                 await self._show()

@@ -198,6 +198,10 @@ class GrpcSink:
             yield self
         finally:
             await server.stop(None)
+            # The server does not wait for the tasks of answered calls.
+            left = [task for task in asyncio.all_tasks() if task.get_name() == "rpc_task"]
+            if left:
+                await asyncio.wait(left, timeout=5)
 
     async def _answer(self, signal: Signal, request: bytes, context: Any) -> bytes:
         headers = dict(context.invocation_metadata())
