@@ -18,7 +18,7 @@ from syntra.runtime.docker.containers import Containers
 from syntra.runtime.docker.errors import Conflict, NotFound
 from syntra.runtime.docker.frames import MAX_LINE_BYTES, LineJoiner, demultiplexer
 from syntra.runtime.docker.paths import Query, path
-from syntra.runtime.docker.records import ContainerState, LogRecord
+from syntra.runtime.docker.records import ContainerDetails, LogRecord
 from syntra.runtime.docker.resume import LogResume, since_parameter
 from syntra.utils.timestamps import format_ns
 
@@ -106,9 +106,8 @@ class Logs:
         """
         resume = resume or LogResume()
         try:
-            state = (await self._containers.inspect(container)).state
+            details = await self._containers.inspect(container)
             while True:
-                started_at = state.started_at
                 limit = tail if resume.since is None else None
                 try:
                     async with aclosing(self.follow(container, tail=limit, resume=resume)) as records:
@@ -116,31 +115,36 @@ class Logs:
                             yield record
                 except Conflict:
                     pass  # it is being removed: the next inspect shows it
-                next_state = await self._next_run(container, started_at, is_gone, poll_secs)
-                if next_state is None:
+                later = await self._next_run(container, details.state.started_at, is_gone, poll_secs)
+                if later is None:
                     return
-                if tail is not None and not next_state.finished_at.startswith(_NEVER):
+                finished_at = later.state.finished_at
+                if not finished_at.startswith(_NEVER):
+                    # Podman tells times of records in whole seconds, but compares `since` with the exact ones. In a crash
+                    # loop this may be the end of a run that was not read.
+                    is_exact = resume.is_coarse and later.restart_count - details.restart_count <= 1
                     # Nothing may have been read yet, and lines older than the tail are not wanted later either.
-                    resume.skip_to(next_state.finished_at)
-                state = next_state
+                    if is_exact or (tail is not None and resume.since is None):
+                        resume.continue_after(finished_at)
+                details = later
         except NotFound:
             return
 
     async def _next_run(
         self, container: str, started_at: str, is_gone: IsGone | None, poll_secs: float
-    ) -> ContainerState | None:
-        """The state once the container runs (again); None when it is gone."""
+    ) -> ContainerDetails | None:
+        """The container once it runs (again); None when it is gone."""
         pause = min(_FIRST_POLL_SECS, poll_secs)
         while True:
             if is_gone is not None and await is_gone():
                 return None
-            state = (await self._containers.inspect(container)).state
-            if state.started_at != started_at:
-                return state
+            details = await self._containers.inspect(container)
+            if details.state.started_at != started_at:
+                return details
             await asyncio.sleep(pause)
             pause = min(pause * 2, poll_secs)
-            if state.status == "running":
-                return state
+            if details.state.status == "running":
+                return details
 
 
 async def log_lines(source: AsyncIterator[LogRecord]) -> AsyncIterator[LogLine]:

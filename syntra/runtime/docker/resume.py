@@ -48,6 +48,7 @@ class LogResume:
         self._seen: dict[Stream, set[str] | None] = {stream: None if seen is None else set(seen) for stream in Stream}
         self._replaying = dict.fromkeys(Stream, bool(last))
         self._held: str | None = None
+        self._from: str | None = None
 
     @property
     def last_timestamp(self) -> str | None:
@@ -57,14 +58,22 @@ class LogResume:
     @property
     def since(self) -> str | None:
         """Where to resume; None for the beginning. Earlier than the last record if a line was incomplete."""
+        if self._from is not None:
+            return self._from
         last = self.last_timestamp
         return min(last, self._held) if last is not None and self._held is not None else last
 
-    def skip_to(self, timestamp: str) -> None:
-        """Treat everything up to and including this time as read, if nothing was read yet."""
-        if self.last_timestamp is None:
-            self._last = dict.fromkeys(Stream, fixed_width(timestamp))
-            self.hold(None)
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the engine tells only whole seconds: then a record does not tell where in its second it is."""
+        last = self.last_timestamp
+        return last is not None and fixed_width(last).partition(".")[2].startswith("000000000")
+
+    def continue_after(self, finished_at: str) -> None:
+        """All up to this time, the end of a run, was read; what comes now is new, whatever it looks like."""
+        self.hold(None)
+        self._from = finished_at
+        self._replaying = dict.fromkeys(Stream, False)
 
     def hold(self, pending_since: str | None) -> None:
         """Reading stopped inside a line that began at this time; None when it did not."""
@@ -74,6 +83,7 @@ class LogResume:
     def admit(self, record: LogRecord) -> bool:
         """Whether the record is new; it then counts as read."""
         stream, timestamp = record.stream, record.timestamp
+        self._from = None
         last = self._last[stream]
         if self._replaying[stream]:
             if timestamp < last:

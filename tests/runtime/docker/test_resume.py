@@ -56,14 +56,28 @@ def test_an_unfinished_line_is_read_again_from_its_beginning() -> None:
     assert not resume.admit(record(T3, "loud", Stream.STDERR))
 
 
-def test_skipping_counts_only_before_anything_was_read() -> None:
+def test_after_the_end_of_a_run_everything_is_new() -> None:
     resume = LogResume()
-    resume.skip_to("2024-05-01T12:00:02.5Z")
-    assert resume.since == "2024-05-01T12:00:02.500000000Z"
-    assert not resume.admit(record(T2, "old"))
+    resume.continue_after("2024-05-01T12:00:02.5Z")
+    assert resume.since == "2024-05-01T12:00:02.5Z"
     assert resume.admit(record(T3, "new"))
-    resume.skip_to("2030-01-01T00:00:00Z")
     assert resume.since == T3
+
+
+def test_where_times_are_whole_seconds_the_same_line_of_the_next_run_is_kept() -> None:
+    resume = LogResume()
+    second = "2024-05-01T12:00:02Z"
+    assert resume.admit(record(second, "serving"))
+    assert resume.is_coarse
+    resume.hold(None)
+    assert not resume.admit(record(second, "serving")), "a connection that dropped: it may be the same line"
+    resume.continue_after("2024-05-01T12:00:02.7Z")
+    assert resume.since == "2024-05-01T12:00:02.7Z"
+    assert resume.admit(record(second, "serving"))
+    assert not LogResume().is_coarse
+    exact = LogResume()
+    assert exact.admit(record(T3, "a"))
+    assert not exact.is_coarse
 
 
 def test_timestamps_become_seconds_and_nanoseconds() -> None:
