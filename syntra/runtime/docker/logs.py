@@ -120,8 +120,8 @@ class Logs:
                     return
                 finished_at = later.state.finished_at
                 if not finished_at.startswith(_NEVER):
-                    # Podman tells times of records in whole seconds, but compares `since` with the exact ones. In a crash
-                    # loop this may be the end of a run that was not read.
+                    # Podman tells times of records in whole seconds, but compares `since` with the exact ones.
+                    # In a crash loop this may be the end of a run that was not read.
                     is_exact = resume.is_coarse and later.restart_count - details.restart_count <= 1
                     # Nothing may have been read yet, and lines older than the tail are not wanted later either.
                     if is_exact or (tail is not None and resume.since is None):
