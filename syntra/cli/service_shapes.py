@@ -17,7 +17,7 @@ HEALTH = (
     *("type", "path", "port", "command"),
     *("interval_seconds", "timeout_seconds", "retries", "start_period_seconds", "restart_unhealthy"),
 )
-METRICS = ("port", "path", "interval_seconds", "metric_names")
+METRICS = ("port", "path", "interval_seconds", "metric_names", "native_histograms")
 AUTOSCALE = ("min", "max", "cpu_percent")
 RATE_LIMIT = ("average", "burst")
 LOGS = ("multiline", "parse", "rate_limit")

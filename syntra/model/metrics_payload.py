@@ -40,6 +40,7 @@ def parse_metrics(config: Fields, port: int | None) -> MetricsSpec | None:
         path=path,
         interval_secs=metrics.number("interval_seconds", low=1, high=3600) if has_interval else None,
         metric_names=names,
+        native_histograms=metrics.boolean("native_histograms", default=False),
     )
 
 
@@ -50,6 +51,7 @@ def render_metrics(metrics: MetricsSpec) -> dict[str, Json]:
         "path": metrics.path,
         "interval_seconds": metrics.interval_secs,
         **({"metric_names": list(metrics.metric_names)} if metrics.metric_names else {}),
+        **({"native_histograms": True} if metrics.native_histograms else {}),
     }
 
 

@@ -104,6 +104,8 @@ class MetricsSpec:
     interval_secs: float | None = None
     metric_names: tuple[str, ...] = ()
     """Globs of the metrics to keep; one that begins with `!` leaves out. None of them keeps all."""
+    native_histograms: bool = False
+    """Whether to ask for them, which makes a page more expensive to read."""
 
 
 @frozen

@@ -22,8 +22,10 @@ def test_every_key_is_optional_and_reads_back_as_it_was() -> None:
     assert parsed(None) is None
     assert parsed({}) == MetricsSpec()
     given = {"port": 9090, "path": "/m?x=y", "interval_seconds": 30, "metric_names": ["http_*", "!go_*"]}
-    found = parsed(given)
-    assert found == MetricsSpec(port=9090, path="/m?x=y", interval_secs=30.0, metric_names=("http_*", "!go_*"))
+    found = parsed({**given, "native_histograms": True})
+    names = ("http_*", "!go_*")
+    wanted = MetricsSpec(port=9090, path="/m?x=y", interval_secs=30.0, metric_names=names, native_histograms=True)
+    assert found == wanted
     assert found is not None and parsed(render_metrics(found)) == found
 
 
@@ -39,6 +41,7 @@ def test_every_key_is_optional_and_reads_back_as_it_was() -> None:
         ({"interval_seconds": 0.5}, "config.metrics.interval_seconds"),
         ({"metric_names": ["a", "b c"]}, "config.metrics.metric_names[1]"),
         ({"metric_names": ["a"] * 101}, "config.metrics.metric_names"),
+        ({"native_histograms": "yes"}, "config.metrics.native_histograms"),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused_by_its_field(metrics: Any, field: str) -> None:

@@ -20,7 +20,7 @@ _PATH = re.compile(r"/[^\x00-\x1f\x7f]{0,4095}")
 _URL_MAX = 2048
 _SECONDS = {"interval_secs": (1.0, 3600.0), "timeout_secs": (0.1, 300.0)}
 _PATHS = ("headers_file", "ca_path", "cert_path", "key_path")
-_KEYS = ("url", "job", *_SECONDS, *_PATHS, "metric_names")
+_KEYS = ("url", "job", *_SECONDS, *_PATHS, "metric_names", "native_histograms")
 
 
 def scrape_entry(item: object) -> str:
@@ -49,6 +49,8 @@ def scrape_entry(item: object) -> str:
         raise ValueError(f"has an entry whose metric_names is not a list of at most {_GLOBS_MAX}")
     if not all(isinstance(glob, str) and _GLOB.fullmatch(glob) for glob in globs):
         raise ValueError("has an entry whose metric_names holds what is not a name with * and ?")
+    if not isinstance(item.get("native_histograms", False), bool):
+        raise ValueError("has an entry whose native_histograms is not true or false")
     if (item.get("cert_path") is None) != (item.get("key_path") is None):
         raise ValueError("has an entry with only one of cert_path and key_path")
     _check_timeout(item)

@@ -80,6 +80,7 @@ def scrape_targets(replicas: Sequence[tuple[Addressed, Deployment]]) -> list[Jso
                 "url": f"http://{host}:{endpoint.port or spec.port}{endpoint.path}",
                 "interval_secs": endpoint.interval_secs,
                 "metric_names": list(endpoint.metric_names),
+                "native_histograms": endpoint.native_histograms,
                 "identity": {**identity(container, deployment)},
             }
         )

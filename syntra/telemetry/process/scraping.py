@@ -84,6 +84,7 @@ def replica_targets(settings: ScrapeSettings, told: Sequence[Mapping[str, Any]])
                 interval_secs=interval,
                 timeout_secs=min(settings.timeout_secs, interval),
                 metric_names=tuple(fields["metric_names"]),
+                wants_native=bool(fields["native_histograms"]),
                 is_here=True,
             )
         )
@@ -99,6 +100,7 @@ def _configured(entry: Mapping[str, Any], interval: float, timeout: float) -> Ta
         interval_secs=own_interval,
         timeout_secs=min(float(entry.get("timeout_secs") or timeout), own_interval),
         metric_names=tuple(entry.get("metric_names", ())),
+        wants_native=bool(entry.get("native_histograms")),
         headers_file=entry.get("headers_file", ""),
         tls=TlsFiles(**{name: entry.get(name, "") for name in ("ca_path", "cert_path", "key_path")}),
         is_here=dict(attributes)["server.address"] in ("localhost", "127.0.0.1", "::1"),

@@ -18,6 +18,7 @@ job = "node"
 interval_secs = 60
 timeout_secs = 2.5
 metric_names = ["node_*", "!*_info"]
+native_histograms = true
 headers_file = "/etc/syntra/scrape"
 ca_path = "/etc/syntra/ca.crt"
 cert_path = "/c"
@@ -53,6 +54,7 @@ def test_what_is_shown_can_be_loaded_again(tmp_path: Path) -> None:
         ('url = "http://a"\ninterval_secs = 5\ntimeout_secs = 6', "timeout_secs is longer than its interval_secs"),
         ('url = "http://a"\nheaders_file = "here"', "headers_file is not an absolute path"),
         ('url = "http://a"\ncert_path = "/c"', "only one of cert_path and key_path"),
+        ('url = "http://a"\nnative_histograms = "yes"', "native_histograms is not true or false"),
         ('url = "http://a"\nmetric_names = "x"', "metric_names is not a list"),
         ('url = "http://a"\nmetric_names = ["a b"]', "metric_names holds what is not a name"),
     ],

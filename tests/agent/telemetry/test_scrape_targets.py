@@ -77,12 +77,13 @@ async def test_targets_follow_deploys_and_stops(tmp_path: Path) -> None:
         task = group.create_task(ScrapeTargets(agent.engine, agent.journal, agent.changes, process).run())
         await asyncio.sleep(0.1)
         assert process.targets == [[]]
-        metrics = {"port": 9090, "interval_seconds": 5, "metric_names": ["a*"]}
+        metrics = {"port": 9090, "interval_seconds": 5, "metric_names": ["a*"], "native_histograms": True}
         await agent.deployed("d1", config={"metrics": metrics})
         await asyncio.sleep(1)
         told = process.targets[-1]
         assert told and all(":9090/metrics" in one["url"] for one in told)
         assert {(one["interval_secs"], tuple(one["metric_names"])) for one in told} == {(5.0, ("a*",))}
+        assert all(one["native_histograms"] is True for one in told)
         # The same deployment with another endpoint needs no new container.
         again = await agent.deploy_to_end("again", "d1", config={"metrics": {"port": 9091}})
         assert again["status"] == "running"

@@ -82,7 +82,8 @@ async def test_a_configured_endpoint_is_scraped_kept_and_shown(tmp_path: Path) -
 async def test_a_replica_is_scraped_with_its_identity_and_ends_with_it(tmp_path: Path) -> None:
     with endpoint() as served:
         served.page = b'# TYPE target_info gauge\ntarget_info{"service.name"="liar"} 1\nhits 5\n'
-        told = {"url": served.url("/m"), "interval_secs": 1, "metric_names": [], "identity": IDENTITY}
+        told = {"url": served.url("/m"), "interval_secs": 1, "metric_names": [], "native_histograms": False}
+        told["identity"] = IDENTITY
         async with process(tmp_path) as made:
             await made.next("ready")
             await made.link.send("scrape_targets", {"targets": [told]})

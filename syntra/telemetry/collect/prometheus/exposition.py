@@ -108,7 +108,7 @@ def read_page(page: bytes, *, is_open: bool, limits: Limits, known: Mapping[byte
         of = series.get(found.series) or before.get(found.series)
         if of is None:
             of = read_series(found.series)
-            _check(of, len(found.series), limits)
+            check_series(of, len(found.series), limits)
         series[found.series] = of
         samples.append(Sample(of, number(found.value), row, found.is_plain, found.time_ns, found.exemplar))
     return Exposition(samples=samples, families=families, series=series)
@@ -148,7 +148,7 @@ def _kind(text: str, name: str, is_open: bool) -> str:
     return "unknown" if text == "untyped" else text
 
 
-def _check(series: Series, length: int, limits: Limits) -> None:
+def check_series(series: Series, length: int, limits: Limits) -> None:
     """Raise BadExposition if a series, written with this length, is above a limit."""
     name = series.name
     if not name:

@@ -86,6 +86,8 @@ class Page:
         """Numbers of the samples that passed the filter."""
         self.fixed: list[int] = []
         """Numbers of the samples whose value is part of the encoding, such as `_created`."""
+        self.created: list[int] = []
+        """Numbers of the samples that say when another one began."""
 
 
 Resolved = tuple[str, str, str, Family]
@@ -108,8 +110,8 @@ def resolve(name: str, families: Mapping[str, Family]) -> Resolved:
             if family is not None and family.kind in kinds:
                 if suffix in {"_total", "_info"}:
                     return name, family.kind, "", family
-                # The samples of a counter end in _total, and so does the metric.
-                whole = f"{base}_total" if family.kind == "counter" else base
+                # The samples of a counter end in _total, and so does the metric. In protobuf the family does, too.
+                whole = f"{base}_total" if family.kind == "counter" and not base.endswith("_total") else base
                 return whole, family.kind, suffix, family
     return name, "unknown", "", _NO_FAMILY
 
@@ -137,7 +139,7 @@ def group(exposition: Exposition, keeps: Callable[[str], bool]) -> Page:
         page.kept.append(index)
         if kind == "gaugehistogram":
             continue
-        scope, attributes = _scope_of(sample.series.labels)
+        scope, attributes = scope_of(sample.series.labels)
         edge = ""
         if role == "_bucket":
             attributes, edge = _without(attributes, "le")
@@ -156,6 +158,7 @@ def group(exposition: Exposition, keeps: Callable[[str], bool]) -> Page:
             point = metric.points[attributes] = Point()
         if role == "_created":
             page.fixed.append(index)
+            page.created.append(index)
         _put(point, role, edge, index, sample)
     _remove_incomplete(page)
     return page
@@ -229,7 +232,8 @@ def _without(labels: Labels, name: str) -> tuple[Labels, str]:
 _DEFAULT_SCOPE = Scope()
 
 
-def _scope_of(labels: Labels) -> tuple[Scope, Attributes]:
+def scope_of(labels: Labels) -> tuple[Scope, Attributes]:
+    """The scope that labels name, and the other labels."""
     if not any(key.startswith(_SCOPE) for key, _ in labels):
         return _DEFAULT_SCOPE, labels
     given = {key.removeprefix(_SCOPE): value for key, value in labels if key.startswith(_SCOPE)}

@@ -25,12 +25,14 @@ from syntra.telemetry.collect.prometheus.units import ucum
 
 # Tags are field number * 8 + wire type: 0 varint, 1 fixed64, 2 length.
 POINT_DATA = 0x0A
-_GAUGE, _SUM, _HISTOGRAM, _SUMMARY = 0x2A, 0x3A, 0x4A, 0x5A
+_GAUGE, _SUM, _HISTOGRAM, _EXPONENTIAL, _SUMMARY = 0x2A, 0x3A, 0x4A, 0x52, 0x5A
 _METADATA = 0x62
 _START, _TIME = 0x11, 0x19
 _CUMULATIVE = b"\x10\x02"
 _MONOTONIC = b"\x18\x01"
 _SUMS = frozenset({"counter", "info", "stateset"})
+NATIVE = "native histogram"
+"""A kind that no page names: a histogram which is an exponential one in OTLP."""
 NO_RECORDED_VALUE = 1
 _MAX_NS = 2**63
 
@@ -69,7 +71,7 @@ def close_metric(scope: Pieces, metric: Metric, data: Pieces) -> None:
     made.put(metric_head(metric))
     if kind in _SUMS:
         data.put(_CUMULATIVE + (_MONOTONIC if kind == "counter" else b""))
-    elif kind == "histogram":
+    elif kind in ("histogram", NATIVE):
         data.put(_CUMULATIVE)
     made.message(_data_tag(kind), data)
     scope.message(0x12, made)
@@ -82,7 +84,7 @@ def metric_head(metric: Metric) -> bytes:
         text_field(0x0A, metric.name)
         + text_field(0x12, family.help)
         + text_field(0x1A, ucum(family.unit))
-        + field(_METADATA, key_value("prometheus.type", metric.kind))
+        + field(_METADATA, key_value("prometheus.type", "histogram" if metric.kind == NATIVE else metric.kind))
     )
 
 
@@ -91,22 +93,22 @@ def point(metric: Metric, labels: Labels, one: Point, slots: Slots) -> tuple[Pie
     made = Pieces()
     if metric.kind == "histogram":
         named = attributes(0x4A, labels)
-        made.put(named + _start(one))
-        _put_time(made, one)
+        made.put(named + start_time(one))
+        put_time(made, one)
         _put_histogram(made, one, slots)
-        _put_exemplars(made, 0x42, one)
+        put_exemplars(made, 0x42, one)
     elif metric.kind == "summary":
         named = attributes(0x3A, labels)
-        made.put(named + _start(one))
-        _put_time(made, one)
+        made.put(named + start_time(one))
+        put_time(made, one)
         _put_summary(made, one, slots)
     else:
         assert one.value is not None, "cannot happen because points without a value are left out"
         named = attributes(0x3A, labels)
-        made.put(named + _start(one))
-        _put_time(made, one)
+        made.put(named + start_time(one))
+        put_time(made, one)
         made.gap(0x21, slots.double(one.value))
-        _put_exemplars(made, 0x2A, one)
+        put_exemplars(made, 0x2A, one)
     return made, named
 
 
@@ -126,21 +128,23 @@ def stale_metric(scope: Pieces, metric: Metric, points: list[bytes]) -> None:
 def _data_tag(kind: str) -> int:
     if kind in _SUMS:
         return _SUM
-    return {"histogram": _HISTOGRAM, "summary": _SUMMARY}.get(kind, _GAUGE)
+    return {"histogram": _HISTOGRAM, NATIVE: _EXPONENTIAL, "summary": _SUMMARY}.get(kind, _GAUGE)
 
 
 def _flags_tag(kind: str) -> int:
     """Field 10 of a histogram's point, 8 of the others'."""
-    return 0x50 if kind == "histogram" else 0x40
+    return 0x50 if kind in ("histogram", NATIVE) else 0x40
 
 
-def _start(one: Point) -> bytes:
+def start_time(one: Point) -> bytes:
+    """The field of the start, if the page says it."""
     if one.created is None or not 0 < one.created * 1e9 < _MAX_NS:
         return b""
     return fixed_field(_START, round(one.created * 1000) * 10**6)
 
 
-def _put_time(made: Pieces, one: Point) -> None:
+def put_time(made: Pieces, one: Point) -> None:
+    """Add the time of a point: its own, or a gap for that of the scrape."""
     _put_at(made, _TIME, one.time_ns)
 
 
@@ -179,7 +183,8 @@ def _put_summary(made: Pieces, one: Point, slots: Slots) -> None:
         made.message(0x32, inner)
 
 
-def _put_exemplars(made: Pieces, tag: int, one: Point) -> None:
+def put_exemplars(made: Pieces, tag: int, one: Point) -> None:
+    """Add the exemplars of a point as fields with this tag."""
     for exemplar in one.exemplars:
         inner = Pieces()
         if exemplar.time_ns is None:

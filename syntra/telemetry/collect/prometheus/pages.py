@@ -72,30 +72,62 @@ class Pages:
         self._known = {}
         return (b"", 0) if series is None else series.ended(None, self._resource, time_ns)
 
+    def read_protobuf(self, page: bytes, *, time_ns: int) -> Scraped:
+        """Read a page in protobuf, which is read whole each time. Raises BadExposition."""
+        # Imported where it is used: few targets have native histograms.
+        from syntra.telemetry.collect.prometheus.native import native_request
+        from syntra.telemetry.collect.prometheus.protobuf_page import read_protobuf
+
+        found = read_protobuf(page, self._limits, self._known)
+        self.reads += 1
+        kept = sum(self._keeps(one.name) for one in found.native)
+        grouped = self._grouped(found.exposition, more=kept)
+        resource = with_target_info(self._attributes, grouped.target)
+        layouts = [Layout(part, resource) for part in parts(grouped, PART_POINTS)]
+        native, points, series = native_request(found.native, self._keeps, resource, time_ns)
+        stale = self._replaced(layouts, series, resource, time_ns)
+        self._steady, self._known = None, found.exposition.series
+        values = [sample.value for sample in found.exposition.samples]
+        data = [(layout.fill(values, time_ns), layout.points) for layout in layouts]
+        return Scraped(
+            data=[*data, (native, points)] if points else data,
+            points=sum(count for _, count in data) + points,
+            samples=len(values) - found.created + len(found.native),
+            kept=len(grouped.kept) - len(grouped.created) + kept,
+            stale=stale,
+        )
+
     def _read_whole(self, page: bytes, is_open: bool, time_ns: int) -> Scraped:
         self.reads += 1
         exposition = read_page(page, is_open=is_open, limits=self._limits, known=self._known)
-        grouped = group(exposition, self._keeps)
-        if len(grouped.kept) > self._limits.samples:
-            raise BadExposition(
-                f"cannot take the page: it has {len(grouped.kept)} samples, more than {self._limits.samples}"
-            )
+        grouped = self._grouped(exposition)
         resource = with_target_info(self._attributes, grouped.target)
         layouts = [Layout(part, resource) for part in parts(grouped, PART_POINTS)]
-        series = SeriesSet()
-        for layout in layouts:
-            series.update(layout.series)
-        before, old_resource = self._series, self._resource
-        stale = (b"", 0)
-        if before is not None:
-            stale = before.ended(series if resource == old_resource else None, old_resource, time_ns)
-        self._series, self._resource = series, resource
+        stale = self._replaced(layouts, SeriesSet(), resource, time_ns)
         steady = _Steady(page, is_open, exposition, grouped, layouts)
         self._steady = steady if steady.is_steady else None
         # They take half a kilobyte each, and help only where each page is read whole.
         self._known = {} if steady.is_steady else exposition.series
         whole = steady.scraped([sample.value for sample in exposition.samples], time_ns)
         return replace(whole, stale=stale)
+
+    def _grouped(self, exposition: Exposition, more: int = 0) -> Page:
+        grouped = group(exposition, self._keeps)
+        if (kept := len(grouped.kept) + more) > self._limits.samples:
+            raise BadExposition(f"cannot take the page: it has {kept} samples, more than {self._limits.samples}")
+        return grouped
+
+    def _replaced(
+        self, layouts: Sequence[Layout], series: SeriesSet, resource: bytes, time_ns: int
+    ) -> tuple[bytes, int]:
+        """Remember the series of this page; returns the end of those of the page before that are not on it."""
+        for layout in layouts:
+            series.update(layout.series)
+        before, old_resource = self._series, self._resource
+        self._series, self._resource = series, resource
+        if before is None:
+            return b"", 0
+        return before.ended(series if resource == old_resource else None, old_resource, time_ns)
 
 
 class _Steady:

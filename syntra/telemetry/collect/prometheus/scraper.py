@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from syntra.telemetry.collect.prometheus.target import (
     Target,
     address_of,
     is_open_metrics,
+    is_protobuf,
     name_filter,
     offset_secs,
     request_of,
@@ -170,10 +172,13 @@ class Scraper:
                 raise BadAnswer(f"it answers with HTTP status {answer.status}")
             body = answer.body()
             self._body_bytes = len(body)
-            is_open = is_open_metrics(answer.headers.get("content-type", ""))
-            if len(body) > _THREAD_BYTES:
-                return await asyncio.to_thread(self._pages.read, body, is_open=is_open, time_ns=time_ns)
-            return self._pages.read(body, is_open=is_open, time_ns=time_ns)
+            read = partial(self._read, body, answer.headers.get("content-type", ""), time_ns)
+            return await asyncio.to_thread(read) if len(body) > _THREAD_BYTES else read()
+
+    def _read(self, body: bytes, content_type: str, time_ns: int) -> Scraped:
+        if is_protobuf(content_type):
+            return self._pages.read_protobuf(body, time_ns=time_ns)
+        return self._pages.read(body, is_open=is_open_metrics(content_type), time_ns=time_ns)
 
     async def _fetch(self) -> Answer:
         connection = self._connection

@@ -19,6 +19,9 @@ ACCEPT = (
     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
 )
 """As Prometheus 3 asks for text. A page whose type says nothing is read as the text format."""
+_DELIMITED = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"
+ACCEPT_NATIVE = f"{_DELIMITED};escaping=allow-utf-8;q=0.8,{_DELIMITED};q=0.7,{ACCEPT}"
+"""As Prometheus asks where it wants native histograms."""
 
 
 @frozen
@@ -42,6 +45,8 @@ class Target:
     """Globs; one that begins with `!` leaves out."""
     headers_file: str = ""
     tls: TlsFiles = TlsFiles()
+    wants_native: bool = False
+    """Whether to ask for protobuf, the only format that has native histograms."""
     is_here: bool = False
     """Whether it runs on this server: compression would cost both sides, and saves nothing."""
 
@@ -91,7 +96,7 @@ def request_of(target: Target, headers: Sequence[tuple[str, str]], agent: str) -
         f"GET {path} HTTP/1.1",
         f"Host: {host}",
         f"User-Agent: {agent}",
-        f"Accept: {ACCEPT}",
+        f"Accept: {ACCEPT_NATIVE if target.wants_native else ACCEPT}",
         f"Accept-Encoding: {'identity' if target.is_here else 'gzip'}",
         f"X-Prometheus-Scrape-Timeout-Seconds: {target.timeout_secs:g}",
         *(f"{name}: {value}" for name, value in headers),
@@ -101,7 +106,16 @@ def request_of(target: Target, headers: Sequence[tuple[str, str]], agent: str) -
 
 def is_open_metrics(content_type: str) -> bool:
     """Whether a page is OpenMetrics, from its Content-Type."""
-    return content_type.partition(";")[0].strip().lower() == "application/openmetrics-text"
+    return _media_type(content_type) == "application/openmetrics-text"
+
+
+def is_protobuf(content_type: str) -> bool:
+    """Whether a page is protobuf, from its Content-Type."""
+    return _media_type(content_type) == "application/vnd.google.protobuf"
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def name_filter(globs: Sequence[str]) -> Callable[[str], bool]:
