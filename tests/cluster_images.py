@@ -7,16 +7,18 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import Cluster
+from tests.e2e import web_service
 from tests.engine import PORT, busybox_tar
 
 REPOSITORY = "registry.local/syntra-test"
 VERSIONS = ("v1", "v2", "v3")
+WEB_REPOSITORY = "registry.local/syntra-test-web"
 
 
 def image(version: str) -> str:
@@ -24,9 +26,15 @@ def image(version: str) -> str:
     return f"{REPOSITORY}:{version}"
 
 
-def archive(versions: Sequence[str]) -> bytes:
+def archive(
+    versions: Sequence[str],
+    *,
+    repository: str = REPOSITORY,
+    command: str = "/bin/service",
+    files: Mapping[str, bytes] | None = None,
+) -> bytes:
     """The images of these versions in one archive, as `docker save` writes it. They share their one layer."""
-    layer = busybox_tar()
+    layer = busybox_tar(files)
     diff = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     files = {"layer.tar": layer}
     manifest = []
@@ -35,14 +43,14 @@ def archive(versions: Sequence[str]) -> bytes:
             "architecture": "amd64",
             "os": "linux",
             "config": {
-                "Cmd": ["/bin/service"],
+                "Cmd": [command],
                 "Env": ["PATH=/bin", f"VERSION={version}"],
                 "ExposedPorts": {f"{PORT}/tcp": {}},
             },
             "rootfs": {"type": "layers", "diff_ids": [diff]},
         }
         files[f"{version}.json"] = json.dumps(config).encode()
-        manifest.append({"Config": f"{version}.json", "RepoTags": [image(version)], "Layers": ["layer.tar"]})
+        manifest.append({"Config": f"{version}.json", "RepoTags": [f"{repository}:{version}"], "Layers": ["layer.tar"]})
     files["manifest.json"] = json.dumps(manifest).encode()
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as tar:
@@ -55,9 +63,20 @@ def archive(versions: Sequence[str]) -> bytes:
 
 def load_images(cluster: Cluster) -> None:
     """Load VERSIONS into the cluster."""
+    _load(cluster, archive(VERSIONS))
+
+
+def load_web_image(cluster: Cluster) -> str:
+    """Load the service of the traffic tests; its reference."""
+    files = {web_service.COMMAND.lstrip("/"): web_service.program().read_bytes()}
+    _load(cluster, archive(["v1"], repository=WEB_REPOSITORY, command=web_service.COMMAND, files=files))
+    return f"{WEB_REPOSITORY}:v1"
+
+
+def _load(cluster: Cluster, images: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.tar"
-        path.write_bytes(archive(VERSIONS))
+        path.write_bytes(images)
         cluster.load(path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,6 +125,38 @@ def test_a_service_from_its_first_deploy_to_its_removal(stage: Stage) -> None:
     removed = product.send("stop", {"service_id": service, "timeout_seconds": 2, "remove_container": True}, wait=60)
     assert removed["success"], removed
     assert product.send("stop", {"service_id": service}, wait=60)["success"] is False
+
+
+@pytest.mark.soak
+def test_a_service_returns_to_the_oldest_of_its_last_ten_deployments(stage: Stage) -> None:
+    service = stage.fleet.service("many")
+    deployed = [
+        stage.deployed(stage.payload(service, f"v{number % 2 + 1}", env_vars={"NUMBER": str(number)}))["deployment_id"]
+        for number in range(11)
+    ]
+    listed = stage.fleet.agent.ask("list_deployments", {"service_id": service})["data"]["deployments"]
+    assert {one["deployment_id"]: one["can_roll_back"] for one in listed} == {
+        deployment: number > 0 for number, deployment in enumerate(deployed)
+    }
+    back = stage.fleet.lasting("rollback", {"service_id": service, "target_deployment_id": deployed[1]})
+    assert (back["status"], back["deployment_id"]) == ("running", deployed[1]), back
+    assert stage.fleet.exec(service, "sh", "-c", "echo $NUMBER")["stdout"] == "1\n"
+    refused = stage.fleet.send("rollback", {"service_id": service, "target_deployment_id": deployed[0]}, wait=60)
+    assert not refused["success"], refused
+
+
+def test_restart_and_stop_with_a_time_of_their_own_wait_no_longer_than_that(stage: Stage) -> None:
+    """The service ignores its stop signal, and its own spec would leave it a minute."""
+    service = stage.fleet.service("deaf")
+    config = {"stop_grace_seconds": 60}
+    stage.deployed(stage.payload(service, config=config, env_vars={"FAIL": "deaf"}))
+    began = time.monotonic()
+    for kind in ("restart", "stop"):
+        answer = stage.fleet.send(kind, {"service_id": service, "timeout_seconds": 1}, wait=90)
+        assert answer["success"], answer
+    assert time.monotonic() - began < 45
+    # Also the pods that the restart has replaced.
+    wait_until(lambda: stage.running(service) == [], "none runs", 5)
 
 
 def test_a_failed_deploy_says_why_and_the_version_before_serves_on(stage: Stage) -> None:

@@ -26,12 +26,13 @@ DRAIN_SECS = 4
 
 @dataclass(slots=True)
 class Stage:
-    """What a test works with. `engine` is None on the shared one."""
+    """What a test works with. `engine` is None on the shared one. `image` is what all versions run."""
 
     token: str
     agent: AgentProcess
     proxy: RealTraefik
     engine: PrivateEngine | None = None
+    image: str = ""
 
     @property
     def service(self) -> str:
@@ -46,7 +47,7 @@ class Stage:
             "service_id": self.service,
             "deployment_id": f"d-{uuid.uuid4().hex[:10]}",
             "project_name": self.token,
-            "image": f"{self.token}:v1",
+            "image": self.image or f"{self.token}:v1",
             "config": {
                 "port": 8080,
                 "replicas": changes.pop("replicas", 2),

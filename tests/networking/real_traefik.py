@@ -58,8 +58,8 @@ class Answer:
 class RealTraefik:
     """Started on enter, killed on exit. `throttle` is providersThrottleDuration; None leaves Traefik's own 2 s.
 
-    `docker` is the configuration of Traefik's Docker provider, when it is to have one. `namespace` is the network that
-    it runs in, and in which it is asked.
+    `docker` is the configuration of Traefik's Docker provider, when it is to have one, and `others` those of other
+    providers by their names. `namespace` is the network that it runs in, and in which it is asked.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class RealTraefik:
         *,
         throttle: str | None = "50ms",
         docker: Mapping[str, object] | None = None,
+        others: Mapping[str, object] | None = None,
         namespace: Path | None = None,
     ) -> None:
         self.directory = folder / "dynamic"
@@ -75,6 +76,7 @@ class RealTraefik:
         self._program = program()
         self._throttle = throttle
         self._docker = docker
+        self._others = others or {}
         self._namespace = namespace
         self.web, self.websecure, self.internal = free_ports(3)
         self.api_url = f"http://127.0.0.1:{self.internal}"
@@ -97,7 +99,7 @@ class RealTraefik:
 
     def start(self) -> None:
         """Start the process, on the ports of before, and wait until its API answers."""
-        providers: dict[str, object] = {"file": {"directory": str(self.directory), "watch": True}}
+        providers: dict[str, object] = {"file": {"directory": str(self.directory), "watch": True}, **self._others}
         if self._throttle is not None:
             providers["providersThrottleDuration"] = self._throttle
         if self._docker is not None:

@@ -21,13 +21,14 @@ class KubernetesSettings:
         ),
     )
     gateway: str = field(
-        default="", metadata=key(Kind.ENTRY, "the Gateway of HTTPRoutes, as NAME or NAMESPACE/NAME; empty means none")
+        default="",
+        metadata=key(Kind.GATEWAY, "the Gateway of HTTPRoutes, as NAME or NAMESPACE/NAME; empty means none"),
     )
     ingress_class: str = field(
-        default="", metadata=key(Kind.ENTRY, "the class of Ingresses; empty means the cluster's default")
+        default="", metadata=key(Kind.OBJECT, "the class of Ingresses; empty means the cluster's default")
     )
     storage_class: str = field(
-        default="", metadata=key(Kind.ENTRY, "the class of volume claims; empty means the cluster's default")
+        default="", metadata=key(Kind.OBJECT, "the class of volume claims; empty means the cluster's default")
     )
     host_paths: str = field(
         default="off", metadata=key(Kind.CHOICE, "whether services may mount paths of nodes", choices=("on", "off"))

@@ -34,6 +34,8 @@ class Kind(Enum):
     EMAIL = "an e-mail address, or empty"
     IMAGE = "an image"
     WINDOW = "a time of day from and to, or empty"
+    OBJECT = "the name of an object in a cluster, or empty"
+    GATEWAY = "the name of a Gateway, perhaps with its namespace, or empty"
     SCRAPES = "Prometheus endpoints"
 
 

@@ -29,6 +29,10 @@ _TYPE_NAMES: Mapping[type, str] = {
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+# Kubernetes: a DNS subdomain; a namespace is a DNS label.
+_SUBDOMAIN = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
+_OBJECT = re.compile(_SUBDOMAIN)
+_GATEWAY = re.compile(rf"(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?/)?{_SUBDOMAIN}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _LIST_MAX = 16
@@ -144,6 +148,10 @@ def _text(key: Key, text: str) -> str:
             return _http_url(text) if text else text
         case Kind.ENTRY:
             return _entry(text) if text else text
+        case Kind.OBJECT:
+            return _object(text) if text else text
+        case Kind.GATEWAY:
+            return _gateway(text) if text else text
         case Kind.EMAIL:
             return _email(text) if text else text
         case Kind.IMAGE:
@@ -205,6 +213,18 @@ def _window(text: str) -> str:
 def _entry(text: str) -> str:
     if not _ENTRY.fullmatch(text):
         raise ValueError("is not a name of the proxy's: 1 to 64 letters, digits, dashes and underscores")
+    return text
+
+
+def _object(text: str) -> str:
+    if not _OBJECT.fullmatch(text):
+        raise ValueError("is not the name of an object: small letters, digits, dashes and dots")
+    return text
+
+
+def _gateway(text: str) -> str:
+    if not _GATEWAY.fullmatch(text):
+        raise ValueError("is not the name of a Gateway, such as main or edge/main")
     return text
 
 

@@ -22,7 +22,8 @@ from syntra.model.spec_payload import parse_deployment, render_deployment
 
 log = logging.getLogger(__name__)
 
-KEPT_DEPLOYMENTS = 5
+KEPT_DEPLOYMENTS = 10
+"""How many deployments of a service a rollback may return to, on every runtime; a cluster keeps as many revisions."""
 # Each control loop reads every deployment in every pass; decrypting one costs about as much as the rest of the pass.
 UNSEALED_AT_ONCE = 1000
 

@@ -9,6 +9,7 @@ from syntra.model.ids import ServiceId
 from syntra.runtime.errors import StepFailed
 from syntra.runtime.kubernetes.cache import ObjectCache
 from syntra.runtime.kubernetes.cluster import Cluster
+from syntra.runtime.kubernetes.grace import PodGrace
 from syntra.runtime.kubernetes.names import DEPLOYMENT_ID, SERVICE, SLOT, Slot, label_value
 from syntra.runtime.kubernetes.objects import Object, integer, is_true, items, label, text, value
 from syntra.runtime.kubernetes.pod_trouble import unready_secs
@@ -25,8 +26,9 @@ PODS_SECS = 5.0
 class RolloutWait:
     """The waits of one operation. `last_seen` says what the current one saw last, for people."""
 
-    def __init__(self, cluster: Cluster, service_id: ServiceId) -> None:
+    def __init__(self, cluster: Cluster, service_id: ServiceId, grace: PodGrace) -> None:
         self._cluster = cluster
+        self._grace = grace
         self._service_id = service_id
         self._generations: dict[str, int] = {}
         self._since = time.time()
@@ -43,6 +45,7 @@ class RolloutWait:
     async def rollout(self, namespace: str, name: str, deployment_id: str) -> None:
         """Return when the Deployment is rolled out. Raises StepFailed as soon as its pods tell that it will not be."""
         while True:
+            await self._grace.shorten()
             workload = self._cluster.workloads.objects.get((namespace, name))
             least = self._generations.get(name, 0)
             if workload is not None and integer(workload, "metadata", "generation") >= least:
@@ -51,6 +54,7 @@ class RolloutWait:
                 verdict = await self._verdict(workload, deployment_id)
                 if isinstance(verdict, Done):
                     await self._pods_seen(workload, wanted)
+                    await self._grace.shorten()
                     self.last_seen = ""
                     return
                 self.last_seen = verdict.text
@@ -95,6 +99,7 @@ class RolloutWait:
         """Return when no pod of the service is left."""
         while left := await self._cluster.listed_replicas(self._service_id):
             self.last_seen = f"{len(left)} {'pod is' if len(left) == 1 else 'pods are'} ending"
+            await self._grace.shorten()
             await self._cluster.changed(LOOK_SECS)
         self.last_seen = ""
 

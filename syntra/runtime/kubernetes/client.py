@@ -121,10 +121,23 @@ class KubernetesClient:
         path = kind.path(text(obj, "metadata", "namespace") or None)
         return await self.call("POST", path, query={"fieldManager": manager}, body=obj, what=f"create {kind.kind}")
 
-    async def delete(self, kind: Kind, namespace: str | None, name: str, *, is_foreground: bool = True) -> None:
-        """Delete an object; no effect when it is gone. In the foreground, what it owns is deleted before it."""
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        *,
+        is_foreground: bool = True,
+        grace_secs: int | None = None,
+    ) -> None:
+        """Delete an object; no effect when it is gone. In the foreground, what it owns is deleted before it.
+
+        `grace_secs` is the time that a pod has to end; None means its own.
+        """
         policy = "Foreground" if is_foreground else "Background"
         body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
+        if grace_secs is not None:
+            body["gracePeriodSeconds"] = grace_secs
         try:
             await self.call("DELETE", kind.path(namespace, name), body=body, what=f"delete {kind.kind} {name}")
         except ApiRefusal as refused:

@@ -24,7 +24,9 @@ def needed_objects(
     owned = [*objects.get("Deployment", ()), *(one for one in replica_sets if integer(one, "status", "replicas") > 0)]
     for owner in owned:
         secrets |= template_secrets(owner)
-    kept = revisions(objects.get("Secret", ()))
+    # A rollback makes a newer revision of the same deployment.
+    newest = {revision.deployment_id: revision for revision in revisions(objects.get("Secret", ()))}
+    kept = sorted(newest.values(), key=lambda revision: revision.number)
     secrets.update(revision.name for revision in kept[-keep_revisions:])
     return {kind: frozenset(names) for kind, names in needed.items()}
 

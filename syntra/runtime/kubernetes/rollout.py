@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from syntra.model.command import Deploy, Rollback, Scale
+from syntra.model.command import Deploy, Restart, Rollback, Scale, Stop
 from syntra.model.ids import ContainerId, DeploymentId
 from syntra.model.spec import Deployment
 from syntra.runtime.kubernetes import planner
@@ -17,6 +17,7 @@ from syntra.runtime.kubernetes.checks import Checks
 from syntra.runtime.kubernetes.cleanup import Cleanup
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.errors import ApiRefusal
+from syntra.runtime.kubernetes.grace import PodGrace
 from syntra.runtime.kubernetes.names import (
     DEPLOYMENT_ID,
     KIND,
@@ -76,7 +77,10 @@ class KubernetesRollout:
         self._observed = ObservedService()
         self._revisions: Sequence[Object] = ()
         self._is_checked = False
-        self._wait = RolloutWait(cluster, context.service_id)
+        command = context.desired.command
+        secs = command.grace_secs if isinstance(command, Stop | Restart) else None
+        grace = PodGrace(cluster, context.service_id, secs, remark=context.remark)
+        self._wait = RolloutWait(cluster, context.service_id, grace)
         self._checks = Checks(cluster.client)
         self._cleanup = Cleanup(cluster, self._checks)
         self._releases = Releases(cluster)

@@ -13,6 +13,7 @@ from syntra.agent.journal.database import JournalError
 from syntra.agent.journal.desired import KEPT_DEPLOYMENTS
 from syntra.agent.journal.journal import KEPT_COMMAND_SECS
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
+from syntra.runtime.kubernetes.planner import KEPT_REVISIONS
 from tests.agent.journal.opened import Opened, after_a_kill, opened
 from tests.agent.journal.samples import WEB, accept, committed, found, row
 from tests.agent.samples import CANARY, deploy_payload, deployment
@@ -124,29 +125,30 @@ async def test_commands_without_an_operation_that_never_ended_are_told_apart(jou
 
 
 async def test_the_last_deployments_the_current_one_and_those_under_way_are_kept(journal: Opened) -> None:
-    for number in range(1, 10):
+    for number in range(1, 15):
         await committed(journal, f"r{number}", deployment(f"d{number}"))
     await accept(journal, RequestId("failed"), of=deployment("bad"))
     await journal.journal.finish(RequestId("failed"), response=None, report={}, messages=[])
     await accept(journal, RequestId("waits"), of=deployment("next"))
     await accept(journal, RequestId("back"), kind="rollback", deployment=None, deployment_id=DeploymentId("d2"))
     await committed(journal, "other", deployment("d1", "db"))
-    assert await journal.journal.kept(WEB) == [f"d{number}" for number in range(9, 0, -1)]
+    assert await journal.journal.kept(WEB) == [f"d{number}" for number in range(14, 0, -1)]
     await journal.journal.trim(WEB)
-    assert await journal.journal.kept(WEB) == ["d9", "d8", "d7", "d6", "d5", "d2"]
+    last = [f"d{number}" for number in range(14, 4, -1)]
+    assert await journal.journal.kept(WEB) == [*last, "d2"]
     assert await journal.journal.kept_by_service() == {
-        "web": {"d9", "d8", "d7", "d6", "d5", "d2", "next"},
+        "web": {*last, "d2", "next"},
         "db": {"d1"},
     }
-    assert KEPT_DEPLOYMENTS == 5
+    assert len(last) == KEPT_DEPLOYMENTS == KEPT_REVISIONS
 
 
 async def test_a_current_deployment_older_than_all_kept_ones_is_not_trimmed(journal: Opened) -> None:
-    for number in range(1, 9):
+    for number in range(1, 14):
         await committed(journal, f"r{number}", deployment(f"d{number}"))
     await journal.database.transact(lambda c: c.execute("UPDATE services SET deployment_id = 'd1'"))
     await journal.journal.trim(WEB)
-    assert await journal.journal.kept(WEB) == ["d8", "d7", "d6", "d5", "d4", "d1"]
+    assert await journal.journal.kept(WEB) == [*(f"d{number}" for number in range(13, 3, -1)), "d1"]
 
 
 async def test_only_success_moves_a_deployment_up(journal: Opened) -> None:

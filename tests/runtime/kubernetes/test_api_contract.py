@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,15 +29,11 @@ from syntra.model.spec import (
 from syntra.runtime.kubernetes.names import Slot
 from syntra.runtime.kubernetes.render import Rendered, Routes, check, slot_service, weighted
 from tests.cluster import Cluster, Refused
-from tests.engine import missing
+from tests.cluster_routes import HTTP_ROUTES, TRAEFIK, definition
 from tests.model.samples import DIGEST, deployment
 from tests.runtime.kubernetes.rendering import CONTEXT, rendered
 
 GROUPS = {"traefik.io": "traefik.syntra.test", "gateway.networking.k8s.io": "gateway.syntra.test"}
-DEFINITIONS = (
-    "github.com/traefik/traefik/v3@*/integration/fixtures/k8s/01-traefik-crd.yml",
-    "sigs.k8s.io/gateway-api@*/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
-)
 
 
 def health(kind: HealthKind, **changes: Any) -> HealthSpec:
@@ -138,17 +130,8 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def definitions(cluster: Cluster) -> None:
     """The kinds of Traefik and the Gateway API, under the names of GROUPS."""
-    go = shutil.which("go")
-    cache = os.environ.get("GOMODCACHE") or (
-        subprocess.run([go, "env", "GOMODCACHE"], capture_output=True, text=True, check=True).stdout.strip()
-        if go
-        else ""
-    )
-    for pattern in DEFINITIONS:
-        found = sorted(Path(cache).glob(pattern)) if cache else []
-        if not found:
-            missing(f"no definitions of routes: {pattern} is not in the Go module cache")
-        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=renamed(found[-1].read_text()))
+    for source in (TRAEFIK, HTTP_ROUTES):
+        cluster.kubectl("apply", "--server-side", "-f", "-", stdin=renamed(definition(source)))
     names = [f"ingressroutes.{GROUPS['traefik.io']}", f"httproutes.{GROUPS['gateway.networking.k8s.io']}"]
     cluster.kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in names))
 

@@ -8,6 +8,7 @@ import random
 from typing import Any
 
 from syntra.model.spec import RegistryAuth
+from syntra.runtime.kubernetes.garbage import needed_objects
 from syntra.runtime.kubernetes.names import RESTARTED_AT, SLOT, Slot
 from syntra.runtime.kubernetes.objects import Object, label, mapping, text
 from syntra.runtime.kubernetes.revisions import (
@@ -57,6 +58,19 @@ def test_revisions_are_ordered_by_number_and_others_are_none() -> None:
     found = revisions([secret(10), secret(9), {"kind": "Secret", "metadata": {"name": "env"}}])
     assert [one.number for one in found] == [9, 10]
     assert len(revision_secrets([secret(2), secret(1)])) == 2
+
+
+def test_the_newest_revision_of_each_of_the_last_deployments_is_needed() -> None:
+    """Rollbacks to and fro make newer revisions of the same two, and must not push out the others."""
+
+    def of(number: int, deployment_id: str) -> Object:
+        made = secret(number)
+        mapping(made, "metadata", "annotations")["syntra.dev/deployment-id"] = deployment_id
+        return made
+
+    secrets = [of(number, f"d{number}") for number in range(1, 5)] + [of(5, "d3"), of(6, "d4"), of(7, "d3")]
+    needed = needed_objects(rendered(WANTED), {"Secret": secrets}, [], keep_revisions=3)["Secret"]
+    assert sorted(name[-1] for name in needed if "-rev-" in name) == ["2", "6", "7"]
 
 
 def test_a_rollback_has_the_pods_as_they_were_not_as_they_would_be_rendered_today() -> None:
