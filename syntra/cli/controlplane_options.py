@@ -20,6 +20,8 @@ REMOTE = (
     "restart",
     "stop",
     "up",
+    "pause",
+    "resume",
     "rm",
     "deployments",
     "rollback",
