@@ -6,10 +6,13 @@ import argparse
 import signal
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
+from syntra.cli.controlplane_options import DEFAULT_DATA_DIR, DEFAULT_LISTEN, REMOTE, add_api
 from syntra.cli.exit_codes import CliError, ExitCode
-from syntra.cli.options import path
+from syntra.cli.options import add_common, path
+from syntra.cli.parser import Parser
 from syntra.cli.terminal import out, printable
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, configure
@@ -17,35 +20,25 @@ from syntra.utils.structured_log import LogFormat, configure
 if TYPE_CHECKING:
     from syntra.controlplane.settings import ControlPlaneSettings
 
-DEFAULT_LISTEN = "127.0.0.1:7420"
-DEFAULT_DATA_DIR = "/var/lib/syntra-controlplane"
+
+SERVERS, TOKEN = "servers", "token"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """ACTION, --server, --listen, --data-dir, the TLS files, --enrol, --certificate-days, --allow-plain."""
-    parser.add_argument(
-        "action",
-        metavar="ACTION",
-        nargs="*",
-        default=[],
-        help="token create: create a token for the agent of a server; without it: serve",
-    )
-    parser.add_argument("--server", metavar="NAME", help="token create: the server, by its id")
-    parser.add_argument(
-        "--listen",
-        type=listen,
-        default=listen(DEFAULT_LISTEN),
-        metavar="HOST:PORT",
-        help=f"address to listen on (default {DEFAULT_LISTEN})",
+    """ACTION with its words, --listen, the TLS files, --enrol, --certificate-days, --allow-plain, and `add_api`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        "actions (each has --help); without one the control plane runs:\n"
+        "  token create --server NAME   create a token for the agent of a server\n"
+        "  servers                      list the servers\n"
+        f"  {fill(', '.join(REMOTE), subsequent_indent='  ')}\n"
+        "                               as without `controlplane`, on the server that --server names"
     )
     parser.add_argument(
-        "--data-dir",
-        type=path,
-        default=path(DEFAULT_DATA_DIR),
-        metavar="DIR",
-        help=f"directory for the database and the operator's token (default {DEFAULT_DATA_DIR})",
+        "action", metavar="ACTION", nargs="?", help="what to ask the control plane; without it: run one"
     )
-    parser.add_argument("--tls-cert", type=path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
+    parser.add_argument("words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    _add_place(parser)
     parser.add_argument("--tls-key", type=path, metavar="FILE", help="private key of the certificate (PEM)")
     parser.add_argument(
         "--client-ca", type=path, metavar="FILE", help="require client certificates that this CA has signed (PEM)"
@@ -67,15 +60,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listen on any address without TLS; only behind a proxy that terminates TLS",
     )
+    add_api(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--listen",
+        type=listen,
+        default=listen(DEFAULT_LISTEN),
+        metavar="HOST:PORT",
+        help=f"address to listen on (default {DEFAULT_LISTEN})",
+    )
+    parser.add_argument("--tls-cert", type=path, metavar="FILE", help="serve TLS with this certificate chain (PEM)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal arrives; SIGTERM stops in order and gives 0."""
-    if args.action:
+    if args.action == TOKEN:
         return _create_token(args)
-    if args.server is not None:
+    if args.action == SERVERS or args.action in REMOTE:
+        # Imported here: the server needs no client.
+        from syntra.cli import controlplane_remote
+
+        return controlplane_remote.run(args.action, args.words, args)
+    if args.action is not None or args.server is not None:
+        from syntra.agent.config.suggest import hint
+
+        near = hint(args.action, (TOKEN, SERVERS, *REMOTE)) if args.action is not None else ""
         raise CliError(
-            "cannot use --server: only `token create` takes it; see `syntra-agent controlplane --help`", ExitCode.USAGE
+            f"cannot tell what to do: give `token create --server NAME`, `servers` or a verb, or nothing to run the "
+            f"control plane{near or '; see `syntra-agent controlplane --help`'}",
+            ExitCode.USAGE,
         )
     # Imported here, as --help needs no server.
     import asyncio
@@ -106,12 +121,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _create_token(args: argparse.Namespace) -> ExitCode:
-    if args.action != ["token", "create"] or args.server is None:
-        raise CliError(
-            "cannot tell what to do: give `token create --server NAME`, or nothing to serve; "
-            "see `syntra-agent controlplane --help`",
-            ExitCode.USAGE,
-        )
+    parser = Parser(prog="syntra-agent controlplane token", description="Create a token for the agent of a server.")
+    parser.add_argument("task", metavar="create", nargs="?", choices=("create",), help="the only task")
+    add_common(parser, top=False)
+    _add_place(parser)
+    add_api(parser)
+    parser.shorten_usage()
+    args = parser.parse_args(args.words, args)
+    if args.task is None or args.server is None:
+        parser.error("it is not whole; give `token create --server NAME`")
     # Imported here: serving needs no client.
     from syntra.cli.controlplane_token import Place, create
 

@@ -212,7 +212,8 @@ def _replica(service: Json, one: Json) -> tuple[str, ...]:
 
 
 def _status(service: Json) -> str:
-    return _with(text(service, "status"), text(service, "status_detail", ""))
+    paused = "paused" if section(service, "paused") else ""
+    return _with(text(service, "status"), "; ".join(filter(None, (text(service, "status_detail", ""), paused))))
 
 
 def _with(word: str, detail: str) -> str:

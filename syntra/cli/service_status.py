@@ -32,6 +32,9 @@ def show_service(socket: Path, given: str, *, as_json: bool) -> ExitCode:
         _line("status", "not running: its deployment failed")
     else:
         _show_running(service, data)
+    if paused := section(service, "paused"):
+        by, reason = text(paused, "by", ""), text(paused, "reason", "")
+        _line("paused", f"since {text(paused, 'since')}{f' by {by}' if by else ''}{f': {reason}' if reason else ''}")
     if last := section(data, "last_deployment"):
         _line("last deploy", _last(last))
     if failed := section(service, "failed"):
@@ -116,6 +119,8 @@ def _advice(service: Json, data: Json, given: str) -> Iterator[tuple[str, str]]:
         else:
             yield "its last deploy failed", "mend the reason and deploy again"
     status, detail = text(service, "status"), text(service, "status_detail", "")
+    if section(service, "paused"):
+        yield "it is paused, and the agent restores no replica", f"end it with `syntra-agent resume {given}`"
     if status == "restarting":
         yield f"its replicas crash{f' ({detail})' if detail else ''}", f"see `syntra-agent logs {given}`"
     elif status == "stopped" and detail:

@@ -21,6 +21,8 @@ SUMMARIES = {
     "restart": "restart the replicas of a service, one after another",
     "stop": "stop a service; --remove also deletes it",
     "up": "start a stopped service again, as it was",
+    "pause": "leave a service alone for maintenance: the agent neither restores nor deploys it",
+    "resume": "end a pause",
     "rm": "remove a service and its containers; volumes stay",
     "deployments": "list the deployments of a service: when, which image, who asked, how each ended",
     "rollback": "roll back a service to an earlier deployment",
@@ -98,6 +100,14 @@ def load(name: str) -> Verb:
             from syntra.cli import up
 
             return up
+        case "pause":
+            from syntra.cli import pause
+
+            return pause
+        case "resume":
+            from syntra.cli import resume
+
+            return resume
         case "rm":
             from syntra.cli import rm
 

@@ -105,6 +105,25 @@ class Abort:
 
 
 @frozen
+class PauseService:
+    """Leave a service alone for maintenance, until `ResumeService`."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    reason: str = ""
+    by: str = ""
+
+
+@frozen
+class ResumeService:
+    """End the maintenance of a service."""
+
+    request_id: RequestId
+    service_id: ServiceId
+    by: str = ""
+
+
+@frozen
 class RestartContainer:
     """Restart the service that a container belongs to."""
 
@@ -323,6 +342,8 @@ Command = (
     | LogsUnsubscribe
     | TelemetryTail
     | ConfigureHealthCheck
+    | PauseService
+    | ResumeService
     | Query
     | ProxyControl
     | UpdateAgent

@@ -19,6 +19,7 @@ from syntra.model.command import (
     LogsSubscribe,
     LogsUnsubscribe,
     Pace,
+    PauseService,
     Promote,
     ProxyAction,
     ProxyControl,
@@ -26,6 +27,7 @@ from syntra.model.command import (
     QueryKind,
     Restart,
     RestartContainer,
+    ResumeService,
     Rollback,
     Scale,
     SplitTraffic,
@@ -56,6 +58,8 @@ MAX_STREAM_SECS = 7 * 24 * 3600.0
 MAX_TERMINAL_SIZE = 65535
 MAX_TAIL = 100_000
 MAX_EVENTS = 1000
+MAX_REASON_CHARS = 200
+MAX_PERSON_CHARS = 100
 _CONTAINER_ID = re.compile(r"[0-9a-f]{12,64}")
 _EPOCH_SECS = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
 
@@ -123,6 +127,21 @@ def _promote(request_id: RequestId, payload: Fields) -> Command:
 
 def _abort(request_id: RequestId, payload: Fields) -> Command:
     return Abort(request_id=request_id, service_id=_service(payload))
+
+
+def _pause(request_id: RequestId, payload: Fields) -> Command:
+    reason = payload.text("reason", default="")
+    if len(reason) > MAX_REASON_CHARS:
+        raise InvalidField(payload.at("reason"), f"is longer than {MAX_REASON_CHARS} characters")
+    return PauseService(request_id=request_id, service_id=_service(payload), reason=reason, by=_person(payload))
+
+
+def _resume(request_id: RequestId, payload: Fields) -> Command:
+    return ResumeService(request_id=request_id, service_id=_service(payload), by=_person(payload))
+
+
+def _person(payload: Fields) -> str:
+    return payload.text("requested_by", default="")[:MAX_PERSON_CHARS]
 
 
 def _restart_container(request_id: RequestId, payload: Fields) -> Command:
@@ -344,6 +363,8 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "rollback": _rollback,
     "promote": _promote,
     "abort": _abort,
+    "pause": _pause,
+    "resume": _resume,
     "restart_container": _restart_container,
     "stop_container": _stop_container,
     "stop_deployment": _stop_deployment,

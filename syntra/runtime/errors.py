@@ -50,3 +50,9 @@ class ExecTimedOut(StepFailed):
         self.stdout = stdout
         self.stderr = stderr
         self.truncated = truncated
+
+
+def first_of(failures: BaseExceptionGroup[RuntimeFailure]) -> RuntimeFailure:
+    """The first failure of a group, however deep."""
+    first = failures.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -209,7 +209,7 @@ def test_the_first_start_of_a_control_plane_says_how_an_agent_connects(tmp_path:
         process.send_signal(signal.SIGTERM)
         assert again[2].startswith("operator token in ") and process.stdout.read() == b""
     gone = run(*shown.replace("NAME", "srv_web").split()[1:])
-    assert gone.returncode == 69 and f"no control plane answers at {place}" in gone.stderr
+    assert gone.returncode == 69 and f"no control plane answers at http://{place}" in gone.stderr
 
 
 @pytest.mark.parametrize("words", [["token"], ["token", "create"], ["serve"], ["--server", "a"]])

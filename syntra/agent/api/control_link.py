@@ -55,6 +55,8 @@ CAPABILITIES = (
     "rollback",
     "promote",
     "abort",
+    "pause",
+    "resume",
     "configure_health_check",
     "exec",
     "logs",

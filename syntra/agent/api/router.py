@@ -33,6 +33,7 @@ from syntra.agent.messages import (
 )
 from syntra.agent.operations.deployer import Deployer
 from syntra.agent.operations.indirect import IndirectCommands, Settled
+from syntra.agent.operations.pauses import Pauses
 from syntra.model.command import (
     Abort,
     CanaryCommand,
@@ -46,12 +47,14 @@ from syntra.model.command import (
     LogsSubscribe,
     LogsUnsubscribe,
     Operation,
+    PauseService,
     Promote,
     ProxyAction,
     ProxyControl,
     Query,
     Restart,
     RestartContainer,
+    ResumeService,
     Rollback,
     Scale,
     SplitTraffic,
@@ -67,7 +70,7 @@ from syntra.model.errors import RequestError
 from syntra.model.fields import Json
 from syntra.model.ids import RequestId, ServiceId
 from syntra.model.status import Failure
-from syntra.runtime.errors import RuntimeFailure, StepFailed
+from syntra.runtime.errors import RuntimeFailure, StepFailed, first_of
 from syntra.runtime.runtime import Runtime
 from syntra.utils.errors import AgentError
 from syntra.utils.keyed_lock import KeyedLock
@@ -129,6 +132,7 @@ class Router:
         self._changes = changes
         self._queries = queries
         self._check_override = check_override
+        self._pauses = Pauses(journal, changes)
         self._reports = reports
         self._group = group
         # Find and accept a request id under one lock: the same id may arrive twice at once.
@@ -200,10 +204,13 @@ class Router:
                 self._requests.start(work, f"certificate {command.service_id}", peer.share)
             case Exec():
                 await self._take_exec(command, kind, peer)
-            case ConfigureHealthCheck():
+            case ConfigureHealthCheck() | PauseService() | ResumeService():
                 async with self._admission.holding(command.request_id):
                     if not await self._repeat(command.request_id, peer):
-                        response = await self._check_override.carry_out(command, peer.origin)
+                        if isinstance(command, ConfigureHealthCheck):
+                            response = await self._check_override.carry_out(command, peer.origin)
+                        else:
+                            response = await self._pauses.carry_out(command, peer.origin)
                         self._reports.notify(command.request_id, "command_response", response)
             case LogsSubscribe():
                 if (id(peer), command.request_id) in self._streams:
@@ -342,7 +349,7 @@ class Router:
             await peer.respond(success(command.request_id, accepted))
             await LogSubscription(self._runtime, self._changes, command, send).run()
         except* RuntimeFailure as failed:
-            first = _first_of(failed)
+            first = first_of(failed)
             await peer.respond(refusal(command.request_id, Failure(code=first.code, message=str(first))))
 
     async def _tail(self, command: TelemetryTail, peer: Peer) -> None:
@@ -391,8 +398,3 @@ def _refused(kind: str, request_id: str, why: AgentError, payload: Mapping[str, 
     is_told = peer.origin == CONTROL_PLANE and why.code != "DEPLOYMENT_FINISHED"
     details = about_deployment(kind, payload) if is_told else None
     return refusal(request_id, Failure(code=why.code, message=str(why)), details)
-
-
-def _first_of(failures: BaseExceptionGroup[RuntimeFailure]) -> RuntimeFailure:
-    first = failures.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

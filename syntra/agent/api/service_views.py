@@ -17,7 +17,9 @@ from syntra.agent.config.settings import Settings
 from syntra.agent.figures.sampler import Sample
 from syntra.agent.health.readiness import Readiness
 from syntra.agent.journal.journal import Journal
+from syntra.agent.journal.pauses import Pause
 from syntra.agent.journal.rows import CurrentService, ServiceRow
+from syntra.agent.operations.pauses import pause_view
 from syntra.health.crash_loops import CrashLoop
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, ServiceId
@@ -49,6 +51,7 @@ class ServiceView:
     scheme: str = "http"
     checked: frozenset[ContainerId] = frozenset()
     """The replicas that have a health check."""
+    pause: Pause | None = None
 
     @property
     def desired(self) -> int | None:
@@ -147,12 +150,15 @@ class ServiceViews:
         for replica in observed:
             by_service.setdefault(replica.service_id, []).append(replica)
         await self._probe_all(by_service, services)
+        pauses = await self._journal.pauses.all()
         return [
-            self._view(service_id, services.get(service_id), by_service[service_id])
+            self._view(service_id, services.get(service_id), by_service[service_id], pauses.get(service_id))
             for service_id in sorted(by_service)
         ]
 
-    def _view(self, service_id: ServiceId, current: CurrentService | None, replicas: list[Replica]) -> ServiceView:
+    def _view(
+        self, service_id: ServiceId, current: CurrentService | None, replicas: list[Replica], pause: Pause | None
+    ) -> ServiceView:
         return ServiceView(
             service_id=service_id,
             row=current.row if current else None,
@@ -162,6 +168,7 @@ class ServiceViews:
             loops={} if current is None or current.row.stopped else self._loops(replicas),
             scheme=self._scheme,
             checked=self._checked(current.deployment.spec, replicas) if current and current.deployment else frozenset(),
+            pause=pause,
         )
 
     def _loops(self, replicas: Sequence[Replica]) -> dict[ContainerId, CrashLoop]:
@@ -242,6 +249,7 @@ def listed(view: ServiceView, sample: Sample) -> dict[str, Json]:
         "image": str(spec.image) if spec else None,
         "status": view.status,
         "status_detail": view.status_detail,
+        "paused": pause_view(view.pause),
         "health": view.overall_health.value,
         "has_check": bool(view.checked) or (spec is not None and spec.health is not None),
         "replicas": {"desired": view.desired, "running": view.up},

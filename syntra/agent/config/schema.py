@@ -112,6 +112,8 @@ NOT_KEYS = frozenset(
     {
         "SYNTRA_BINARY",  # the downloaded file, set by the launcher of the compiled program
         "SYNTRA_CONFIG",  # the file's path
+        "SYNTRA_CONTROLPLANE_TOKEN",  # the operator's token of the controlplane verb
+        "SYNTRA_CONTROLPLANE_URL",  # where that verb calls
         "SYNTRA_PEERS",  # a development aid
         "SYNTRA_REGISTRY_PASSWORD",  # the deploy verb's password
         "SYNTRA_RUNTIME_DIR",  # where the launcher unpacks the compiled program

@@ -40,6 +40,7 @@ _SEALED = (
     "SELECT reason, 'reason/' || request_id FROM operations WHERE reason != ''",
     "SELECT spec, 'spec/' || service_id || '/' || deployment_id FROM deployments",
     "SELECT change, 'health/' || service_id FROM health_changes",
+    "SELECT pause, 'pause/' || service_id FROM pauses",
 )
 
 _SCHEMA = """
@@ -65,6 +66,7 @@ CREATE TABLE outbox (seq INTEGER PRIMARY KEY AUTOINCREMENT, message BLOB NOT NUL
 # the file again, as after an update that was rolled back, ignores them.
 _ADDED = """
 CREATE TABLE IF NOT EXISTS health_changes (service_id TEXT PRIMARY KEY, change BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pauses (service_id TEXT PRIMARY KEY, pause BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS episodes (
     kind TEXT NOT NULL, key TEXT NOT NULL, episode BLOB NOT NULL, PRIMARY KEY (kind, key));
 CREATE TABLE IF NOT EXISTS events (

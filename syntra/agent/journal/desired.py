@@ -162,6 +162,7 @@ class DesiredState:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM services WHERE service_id = ?", (service_id,))
             connection.execute("DELETE FROM health_changes WHERE service_id = ?", (service_id,))
+            connection.execute("DELETE FROM pauses WHERE service_id = ?", (service_id,))
             forget_history(connection, service_id)
             connection.execute(
                 "DELETE FROM deployments WHERE service_id = ?1 AND deployment_id NOT IN (SELECT o.deployment_id "

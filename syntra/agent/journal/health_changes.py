@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 
+from syntra.agent.journal.answered import put_answered
 from syntra.agent.journal.database import JournalAccess
 from syntra.agent.journal.outbox import Outbox
 from syntra.model.fields import Fields, Json
@@ -52,16 +52,14 @@ class HealthChanges:
         """Store an override together with its command and the response."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO commands (request_id, kind, service_id, origin, state, response, received_at, done_at) "
-                "VALUES (?1, 'configure_health_check', ?2, ?3, 'done', ?4, ?5, ?5)",
-                (
-                    request_id,
-                    service_id,
-                    origin,
-                    self._database.seal(json.dumps(response).encode(), f"response/{request_id}"),
-                    time.time(),
-                ),
+            put_answered(
+                connection,
+                self._database,
+                request_id=request_id,
+                kind="configure_health_check",
+                service_id=service_id,
+                origin=origin,
+                response=response,
             )
             sealed = self._database.seal(json.dumps(render_health_change(change)).encode(), f"health/{service_id}")
             connection.execute("INSERT OR REPLACE INTO health_changes VALUES (?, ?)", (service_id, sealed))

@@ -20,6 +20,7 @@ from syntra.agent.journal.episodes import EpisodeStore
 from syntra.agent.journal.events import EventRows
 from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
+from syntra.agent.journal.pauses import PauseRows
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
@@ -42,6 +43,7 @@ class Journal(DesiredState):
         super().__init__(database, outbox)
         self.canary = CanaryRows(database, outbox)
         self.health_changes = HealthChanges(database, outbox)
+        self.pauses = PauseRows(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self.events = EventRows(database)
         self._accepted = 0

@@ -18,6 +18,7 @@ from syntra.agent.operations.canary import check_counter, decide_canary
 from syntra.agent.operations.execution import Dependencies, Execution
 from syntra.agent.operations.job import Interrupted, Interruption, Job, OperationPhase, cancel_reason
 from syntra.agent.operations.name_claims import NameClaims, rename_note, renamed
+from syntra.agent.operations.pauses import refuse_paused
 from syntra.agent.operations.progress import Outcome, ProgressReporter
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
@@ -80,6 +81,7 @@ class Deployer:
             await self._submit(command, kind, origin, payload)
 
     async def _submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
+        await refuse_paused(self._journal, command)
         try:
             job = await self._job(command, kind, origin)
         except RequestError as refused:

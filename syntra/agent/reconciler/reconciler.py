@@ -119,7 +119,7 @@ class Reconciler:
         return min(max(next_at - self._clock(), LEAST_PAUSE_SECS), RECHECK_SECS)
 
     async def _decide(self) -> list[Action]:
-        overrides = await self._journal.health_changes.all()
+        overrides, paused = await self._journal.health_changes.all(), await self._journal.pauses.all()
         observed = await self._engine.observe()
         desired: list[Desired] = []
         specs: dict[ServiceId, ServiceSpec] = {}
@@ -135,7 +135,9 @@ class Reconciler:
                     replicas=row.replicas,
                     restart_unhealthy=spec.health is not None and spec.health.restart_unhealthy,
                     stopped=row.stopped,
-                    busy=row.service_id in self._acting or self._queues.is_busy(row.service_id),
+                    busy=row.service_id in self._acting
+                    or row.service_id in paused
+                    or self._queues.is_busy(row.service_id),
                 )
             )
         seen = [self._seen(replica, specs[replica.service_id]) for replica in observed if replica.service_id in specs]
@@ -296,9 +298,11 @@ class Reconciler:
         return True
 
     async def _desired_state(self, action: Action) -> tuple[ServiceRow, Deployment] | None:
-        """The service's desired state; None when it is stopped, or its deployment is no longer the action's."""
+        """The service's desired state; None when stopped or paused, or its deployment is no longer the action's."""
         current = await self._journal.current(action.service_id)
         if current is None or current.row.stopped or current.deployment is None:
+            return None
+        if await self._journal.pauses.of(action.service_id) is not None:
             return None
         if isinstance(action, CreateMissing) and current.row.deployment_id != action.deployment_id:
             return None

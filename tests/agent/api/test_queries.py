@@ -91,6 +91,7 @@ async def test_a_service_is_listed_with_what_is_wanted_and_what_is_there(agent: 
         "status": "running",
         "health": "healthy",
         "status_detail": "",
+        "paused": None,
         "has_check": True,
         "replicas": {"desired": 2, "running": 2},
         "configured_replicas": 2,

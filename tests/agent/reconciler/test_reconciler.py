@@ -352,3 +352,28 @@ async def test_a_replica_that_is_paused_is_left_alone_and_keeps_no_other_from_it
     async with reconciling(agent, told):
         await asyncio.sleep(3)
         assert told.withdrawn == [sick.container_id]
+
+
+async def test_a_paused_service_is_left_alone_until_it_is_resumed(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    await agent.send("pause", "p1", service_id="web", reason="disk is moved", requested_by="maria")
+    async with reconciling(agent, Told()):
+        gone(agent, agent.engine.of("web")[0])
+        await asyncio.sleep(300)
+        assert len(agent.engine.up("web")) == 1
+        await agent.send("resume", "r1", service_id="web")
+        await until_up(agent, 2)
+    told = [(event.kind, event.text) for event in await agent.journal.events.after(0, limit=100)]
+    assert ("pause", "paused by maria: disk is moved") in told and ("resume", "resumed") in told
+
+
+async def test_a_pause_that_comes_after_the_decision_counts(agent: Agent) -> None:
+    await agent.deployed("d1", config={"replicas": 2})
+    async with reconciling(agent, Told()):
+        hold = agent.engine.hold("ping")
+        gone(agent, agent.engine.of("web")[0])
+        await hold.arrived.wait()
+        await agent.send("pause", "p1", service_id="web")
+        hold.release.set()
+        await asyncio.sleep(120)
+        assert len(agent.engine.up("web")) == 1
