@@ -7,6 +7,7 @@ parser busy for long.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import field
 
@@ -14,29 +15,33 @@ from syntra.utils.frozen import frozen
 
 DEPTH_MAX = 32
 VALUES_MAX = 10_000
+_TOML_PLACE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
 
 Place = tuple[str | int, ...]
 """The path of a value: keys and indexes from the root."""
 
+Mark = tuple[int, int]
+"""Line and column of a key or of a list's item in the text, both 1-based."""
+
 
 @frozen
 class Parsed:
-    """A parsed file. Only YAML sets `lines` (1-based).
+    """A parsed file. Only YAML sets `marks`; `service_places` finds those of the other formats.
 
     `spellings` are plain scalars as written: all of them in YAML, numbers with a fraction in TOML and JSON.
     """
 
     value: object
-    lines: dict[Place, int] = field(default_factory=dict)
+    marks: dict[Place, Mark] = field(default_factory=dict)
     spellings: dict[Place, str] = field(default_factory=dict)
 
 
 class Unreadable(Exception):
-    """The text does not parse; `line` is 1-based, 0 when unknown."""
+    """The text does not parse; `mark` says where, None when unknown."""
 
-    def __init__(self, reason: str, line: int = 0) -> None:
+    def __init__(self, reason: str, mark: Mark | None = None) -> None:
         super().__init__(reason)
-        self.line = line
+        self.mark = mark
 
 
 class _Spelled(float):
@@ -56,7 +61,9 @@ def parse_toml(text: str) -> Parsed:
     try:
         return _bounded(tomllib.loads(text, parse_float=_Spelled.read))
     except tomllib.TOMLDecodeError as exc:
-        raise Unreadable(str(exc)) from exc
+        # Before Python 3.14 the place is in the message only.
+        said = _TOML_PLACE.fullmatch(str(exc))
+        raise Unreadable(said[1] if said else str(exc), (int(said[2]), int(said[3])) if said else None) from exc
     except (RecursionError, ValueError) as exc:
         raise Unreadable("a value is too deep or too long") from exc
 
@@ -79,7 +86,7 @@ def parse_json(text: str) -> Parsed:
             text, object_pairs_hook=unique, parse_constant=no_constant, parse_float=_Spelled.read
         )
     except json.JSONDecodeError as exc:
-        raise Unreadable(exc.msg, exc.lineno) from exc
+        raise Unreadable(exc.msg, (exc.lineno, exc.colno)) from exc
     except (RecursionError, ValueError) as exc:
         raise Unreadable("a value is too deep or too long") from exc
     return _bounded(value)

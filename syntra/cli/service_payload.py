@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping
 
+from syntra.cli.env_file import EnvFileMistake
 from syntra.cli.service_document import Place
 from syntra.cli.service_hints import refusal, unknown_key
 from syntra.cli.service_shapes import ServiceMistake, Spellings, dotted, mapping, shaped
@@ -77,7 +78,7 @@ def build_payload(
     """The complete payload of a parsed file. `stem` is the file's name, the default for the service's name.
 
     `spellings` holds scalars as written: `1.10` as an environment value is not a number. `env_file` gives the variables
-    of a file that is named beside the service file. Raises ServiceMistake, and what `env_file` raises.
+    of a file that is named beside the service file. Raises ServiceMistake for the first mistake.
     """
     found = _collect(value)
     payload: dict[str, object] = {"config": {}, "networking": {}}
@@ -117,6 +118,10 @@ def _collect(value: object) -> dict[Place, tuple[Place, object]]:
             (),
             "it is empty; it needs at least an `image`" if value is None else "it is not a mapping of keys to values",
         )
+    if isinstance(value.get("services"), dict) and "image" not in value:
+        raise ServiceMistake(
+            ("services",), "this is a Compose file; `syntra-agent init --from FILE` makes service files of it"
+        )
     found: dict[Place, tuple[Place, object]] = {}
     flat = {
         **{key: (name,) for key, name in _ROOT.items()},
@@ -154,7 +159,10 @@ def _read_env_files(config: object, place: Place, env_file: Callable[[str], Mapp
         raise ServiceMistake(place, "is neither a path nor a list of paths")
     variables: dict[str, object] = {}
     for name in names:
-        variables |= env_file(name)
+        try:
+            variables |= env_file(name)
+        except EnvFileMistake as exc:
+            raise ServiceMistake(place, str(exc)) from exc
     # What the service file itself says wins.
     own = config.get("env_vars") or {}
     if variables:

@@ -29,11 +29,17 @@ ULIMIT = ("soft", "hard")
 
 
 class ServiceMistake(Exception):
-    """What is wrong, and at which place of the file; `place` is empty for what the file does not mention."""
+    """What is wrong, and at which place of the file; `place` is empty for what the file does not mention.
 
-    def __init__(self, place: Place, reason: str, *, name: str = "") -> None:
+    `mark` is the place to show the line of, where that is another one.
+    """
+
+    def __init__(self, place: Place, reason: str, *, name: str = "", mark: Place | None = None) -> None:
         super().__init__(f"{dotted(place) or name}: {reason}" if place or name else reason)
         self.place = place
+        self.reason = reason
+        self.name = name
+        self.mark = place if mark is None else mark
 
 
 def dotted(place: Place) -> str:

@@ -11,6 +11,7 @@ from syntra.controlplane.fleet import DEPLOY, OutgoingCommand
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, as_mapping
 from syntra.model.ids import deployment_id, request_id
+from syntra.model.spec_payload import parse_deployment
 
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
@@ -18,8 +19,9 @@ _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 def outgoing_command(server_id: str, body: Mapping[str, object], fresh_id: str, limit_bytes: int) -> OutgoingCommand:
     """The command in `{"type", "payload"?}`. Any type is accepted, so that commands of newer agents can be sent too.
 
-    `fresh_id` replaces a missing `request_id`, and with a prefix a deploy's missing `deployment_id`. A ping has its id
-    in the envelope only. Raises InvalidField.
+    A deploy must be one that an agent can parse: one that lacks what it needs is not queued. `fresh_id` replaces a
+    missing `request_id`, and with a prefix a deploy's missing `deployment_id`. A ping has its id in the envelope only.
+    Raises InvalidField.
     """
     fields = Fields(body)
     type_ = fields.text("type")
@@ -36,6 +38,7 @@ def outgoing_command(server_id: str, body: Mapping[str, object], fresh_id: str, 
     if type_ == DEPLOY:
         deployment = deployment_id("payload.deployment_id", given.text("deployment_id", default=f"dep_{fresh_id}"))
         payload["deployment_id"] = deployment
+        parse_deployment(Fields(payload, "payload"))
 
     _check_frame(Envelope(id=request, type=type_, timestamp="", payload=payload), limit_bytes)
     return OutgoingCommand(

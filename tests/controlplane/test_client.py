@@ -10,7 +10,7 @@ import pytest
 from syntra.controlplane.settings import Timings
 from syntra.utils.errors import AgentError
 from tests.controlplane.client import ControlPlaneClient, ControlPlaneClientError
-from tests.controlplane.harness import running
+from tests.controlplane.harness import deploy_payload, running
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:7420", "ftp://host", "http://", ""])
@@ -62,7 +62,7 @@ async def test_something_else_listening_is_said(answer: bytes) -> None:
 
 async def test_waits_end_without_the_event(tmp_path: Path) -> None:
     async with running(tmp_path, timings=Timings(command=30)) as plane, plane.agent() as agent:
-        accepted = await plane.call(plane.client.command, "srv_1", "deploy", {"service_id": "s"})
+        accepted = await plane.call(plane.client.command, "srv_1", "deploy", deploy_payload())
         await agent.expect("deploy")
         view = await plane.call(plane.client.deployment, accepted["deployment_id"], 0.05)
         assert view["status"] is None

@@ -248,7 +248,8 @@ async def test_a_link_that_ends_between_the_look_and_the_write_loses_nothing(tmp
         with pytest.raises(ServerNotConnected):
             await fleet.send(outgoing_command("srv_1", {"type": "stop"}, "req_1", 1000))
         assert await store.run(Store.command, "req_1") is None
-        assert await fleet.send(outgoing_command("srv_1", {"type": "deploy"}, "req_2", 1000)) is CommandState.QUEUED
+        deploying = outgoing_command("srv_1", {"type": "deploy", "payload": deploy_payload()}, "req_2", 1000)
+        assert await fleet.send(deploying) is CommandState.QUEUED
         fleet.remove(ending)
 
         # The hello's acknowledgement fails the same way: what it carried stays queued.
