@@ -50,11 +50,9 @@ def compilers(target: Target) -> Path:
 
 def sources_digest() -> str:
     """All files that the folder is made of and that have no key of their own."""
-    files = sorted((cache.ROOT / "syntra").rglob("*.py"))
+    files = sorted(path for kind in ("*.py", "*.sh") for path in (cache.ROOT / "syntra").rglob(kind))
     names = [path.relative_to(cache.ROOT).as_posix() for path in files]
-    return cache.digest(
-        *names, *files, compiler.PLUGIN, Path(decision.__file__), Path(compiler.__file__), Path(__file__)
-    )
+    return cache.digest(*names, *files, compiler.PLUGIN, Path(decision.__file__), Path(compiler.__file__))
 
 
 def nuitka() -> Path:
@@ -85,10 +83,10 @@ def settings(target: Target) -> Path:
     return cache.entry(f"settings-{target.name}", cache.digest(str(prefix), own.name, TIME_ZONES), make)
 
 
-def program(target: Target, *, quick: bool) -> Path:
-    """The complete folder. With `quick`, our own code is bytecode too, which takes a fraction of the time."""
-    interpreter, packages, theirs = python(BUILDER), site(BUILDER), site(target)
-    described = settings(target)
+def compiled(target: Target, *, quick: bool) -> Path:
+    """Nuitka's folder, with the builder's native libraries. With `quick`, our own code is bytecode too, which takes a
+    fraction of the time."""
+    interpreter, packages, described = python(BUILDER), site(BUILDER), settings(target)
     (module,) = described.glob("*.py")
     tools, tree, name = compilers(target), nuitka(), f"{target.name}-quick" if quick else target.name
 
@@ -111,13 +109,25 @@ def program(target: Target, *, quick: bool) -> Path:
                     "SYNTRA_BUILD_QUICK": "1" if quick else "",
                 },
             )
-            replace_libraries(folder, theirs)
-            add_c_libraries(folder, target)
-            compiler.strip_libraries(folder, target.strip)
             shutil.copytree(folder, place / "program")
 
-    key = cache.digest(sources_digest(), *map(str, (interpreter, packages, theirs, tools, tree, described)))
-    return cache.entry(f"program-{name}", key, make) / "program"
+    key = cache.digest(sources_digest(), *map(str, (interpreter, packages, tools, tree, described)))
+    return cache.entry(f"compiled-{name}", key, make) / "program"
+
+
+def program(target: Target, *, quick: bool) -> Path:
+    """The complete folder."""
+    folder, theirs = compiled(target, quick=quick), site(target)
+
+    def make(place: Path) -> None:
+        whole = place / "program"
+        shutil.copytree(folder, whole)
+        replace_libraries(whole, theirs)
+        add_c_libraries(whole, target)
+        compiler.strip_libraries(whole, target.strip)
+
+    key = cache.digest(Path(__file__), *map(str, (folder, theirs)), *sorted(map(str, PINS["binary"].items())))
+    return cache.entry(f"program-{target.name}-quick" if quick else f"program-{target.name}", key, make) / "program"
 
 
 def replace_libraries(folder: Path, packages: Path) -> None:
@@ -148,7 +158,8 @@ def add_c_libraries(folder: Path, target: Target) -> None:
         (folder / "ld-musl.so.1").chmod(0o755)
         return
     for package, name in EXTRA_LIBRARIES.items():
-        found = next(path for path in binary(package, target).rglob(f"{name}*") if not path.is_symlink())
+        # The package has a script for debuggers of the same name, too. A copy follows the link.
+        (found,) = binary(package, target).glob(f"**/lib*/*-linux-gnu*/{name}")
         shutil.copyfile(found, folder / name)
 
 
