@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -20,6 +21,10 @@ PROGRAM = "syntra-agent"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Expected failures never show as a traceback."""
+    if "_ARGCOMPLETE" in os.environ:
+        from syntra.cli.completing import complete
+
+        complete()
     terminal.prepare()
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))

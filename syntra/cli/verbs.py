@@ -35,6 +35,7 @@ SUMMARIES = {
     "top": "show what services use now, live: CPU, memory, network, disk, requests, errors, log lines",
     "telemetry": "show the telemetry that services send: status, tail",
     "proxy": "manage Traefik, the proxy in front of the services: up, down, status",
+    "completion": "print the shell's completion of this command: bash, zsh, fish",
     "update": "install a newer version of the agent",
     "config": "check or show the configuration",
     "install": "make this binary a service of the machine, and connect it to a control plane",
@@ -156,6 +157,10 @@ def load(name: str) -> Verb:
             from syntra.cli import proxy
 
             return proxy
+        case "completion":
+            from syntra.cli import shell_completion
+
+            return shell_completion
         case "update":
             from syntra.cli import update
 
