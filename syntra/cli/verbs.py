@@ -23,6 +23,7 @@ SUMMARIES = {
     "up": "start a stopped service again, as it was",
     "rm": "remove a service and its containers; volumes stay",
     "deployments": "list the deployments of a service: when, which image, who asked, how each ended",
+    "secrets": "store secrets for variables of services: set, list, rm",
     "rollback": "roll back a service to an earlier deployment",
     "promote": "send all traffic to the canary",
     "abort": "remove the canary and return all traffic to the previous version",
@@ -102,6 +103,10 @@ def load(name: str) -> Verb:
             from syntra.cli import rm
 
             return rm
+        case "secrets":
+            from syntra.cli import secrets
+
+            return secrets
         case "rollback":
             from syntra.cli import rollback
 
