@@ -15,7 +15,7 @@ SUMMARIES = {
     "doctor": "check the machine, the engine, the agent and the control plane, and say what mends each problem",
     "version": "show the version",
     "plan": "show the steps of a deploy without running them",
-    "deploy": "deploy a service file and wait until the deploy has ended",
+    "deploy": "deploy service files, or folders of them, and wait until the deploys have ended",
     "ps": "list services",
     "scale": "change the number of replicas",
     "restart": "restart the replicas of a service, one after another",

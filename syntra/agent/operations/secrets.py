@@ -1,7 +1,7 @@
 """Gives the variables of a deployment the values of the secrets that they refer to.
 
-The values become part of the deployment, sealed in the journal: a rollback has the values that the deployment had, and a
-container that is created again needs no secret.
+The values become part of the deployment, sealed in the journal: a rollback has the values that the deployment had, and
+a container that is created again needs no secret.
 """
 
 from __future__ import annotations
