@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from syntra.agent.api.router import Certificates, ProxyControls
+from syntra.agent.api.proxy_requests import ProxyControls
+from syntra.agent.api.router import Certificates
 from syntra.agent.api.service_views import Prober
 from syntra.agent.changes import Changes
 from syntra.agent.config.errors import ConfigurationError

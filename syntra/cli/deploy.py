@@ -1,10 +1,11 @@
-"""`deploy`: deploy a service file, and follow the deployment to its end."""
+"""`deploy`: deploy service files, and follow the deployment to its end."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from syntra.cli.agent_client import ask
@@ -12,12 +13,13 @@ from syntra.cli.confirm import can_ask, confirmed
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import IDLE_SECS, follow
 from syntra.cli.look import add_color, wrapped
-from syntra.cli.options import add_json, path, seconds, socket_path
+from syntra.cli.options import add_json, seconds, socket_path
 from syntra.cli.person import person
 from syntra.cli.plan import UNCHANGED, change_texts, show_plan
 from syntra.cli.reading import Json, text
-from syntra.cli.service_file import STDIN, read_service
-from syntra.cli.services import typed
+from syntra.cli.service_file import STDIN
+from syntra.cli.service_sources import Source, add_files, read_sources
+from syntra.cli.several import Result, run_each
 from syntra.cli.terminal import err, out, out_json, printable
 
 UNDO_SECS = 120.0
@@ -28,10 +30,8 @@ PASSWORD_MAX = 64 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE, --plan, --yes, --force, --detach, --timeout, --registry-user, --registry-password-stdin, --json."""
-    parser.add_argument(
-        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; `-` reads YAML or JSON from stdin"
-    )
+    """FILE…, --expand, --env-file, --plan, --yes, --force, --detach, --timeout, the registry's, --color, --json."""
+    add_files(parser)
     parser.add_argument(
         "--plan",
         action="store_true",
@@ -59,29 +59,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deploy what the file changes, and follow the deployment to its end."""
-    if str(args.file) == STDIN and args.registry_password_stdin:
+    """Deploy what the files change, one service after another, and follow each deployment to its end."""
+    if any(str(file) == STDIN for file in args.files) and args.registry_password_stdin:
         raise CliError(
             f"cannot read both the service file and the password from stdin; set {PASSWORD_VARIABLE}", ExitCode.USAGE
         )
-    payload = dict(read_service(args.file))
+    sources = read_sources(args)
+    auth = registry_auth(args)
+    socket = socket_path(args)
+    return run_each(sources, lambda source: _deploy(socket, source, auth, args), as_json=args.json)
+
+
+def _deploy(socket: Path, source: Source, auth: Mapping[str, str] | None, args: argparse.Namespace) -> Result:
+    payload = dict(source.payload)
     if args.timeout is not None:
         payload["timeout_seconds"] = max(1.0, args.timeout)
-    auth = registry_auth(args)
-    subject = str(payload["service_name"])
-    typed(str(payload["service_id"]), subject)
-    socket = socket_path(args)
+    subject = source.name
     planned = ask(socket, "plan", {**payload, "force": args.force})
     if not _goes_on(planned, subject, args):
-        return ExitCode.OK
+        return Result(word="no changes" if text(planned, "action") == UNCHANGED else "not deployed", code=ExitCode.OK)
     if text(planned, "action") == "scale":
-        return _scale(socket, planned, subject, args)
+        return _ended("scaled", _scale(socket, planned, subject, args))
     timeout = payload["timeout_seconds"]
     assert isinstance(timeout, int | float), "the service file was checked"
     config = payload["config"]
     assert isinstance(config, dict), "the service file was checked"
     grace = float(config.get("stop_grace_seconds", 0))
-    return follow(
+    code = follow(
         socket,
         "deploy",
         {**payload, "requested_by": person(), **({"registry_auth": auth} if auth else {})},
@@ -91,6 +95,11 @@ def run(args: argparse.Namespace) -> int:
         color=args.color,
         is_detached=args.detach,
     )
+    return _ended("begun" if args.detach else "deployed", code)
+
+
+def _ended(word: str, code: ExitCode) -> Result:
+    return Result(word=word if code is ExitCode.OK else "failed", code=code)
 
 
 def _goes_on(planned: Json, subject: str, args: argparse.Namespace) -> bool:
@@ -118,7 +127,7 @@ def _goes_on(planned: Json, subject: str, args: argparse.Namespace) -> bool:
     return confirmed(f"deploy {printable(subject)}?")
 
 
-def _scale(socket: Path, planned: Json, subject: str, args: argparse.Namespace) -> int:
+def _scale(socket: Path, planned: Json, subject: str, args: argparse.Namespace) -> ExitCode:
     """Only the number of replicas changes: no replica that runs is replaced."""
     return follow(
         socket,

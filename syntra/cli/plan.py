@@ -6,25 +6,25 @@ On a cluster it also shows what changes in each object, as a dry run of the API 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from syntra.cli.agent_client import ask
 from syntra.cli.exit_codes import ExitCode
-from syntra.cli.options import add_json, path, socket_path
+from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import Json, rows, text, texts
-from syntra.cli.service_file import read_service
-from syntra.cli.services import typed
+from syntra.cli.service_sources import Source, add_files, read_sources
+from syntra.cli.several import Result, run_each
 from syntra.cli.terminal import out, out_json, printable
 from syntra.utils.errors import AgentError
 
 UNCHANGED = "none"
 """The action of a plan for a file that changes nothing."""
+_WORDS = {UNCHANGED: "no changes", "create": "new", "scale": "scales"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """FILE, --force, --manifests, --json."""
-    parser.add_argument(
-        "file", metavar="FILE", type=path, help="service file: .yaml, .toml or .json; `-` reads YAML or JSON from stdin"
-    )
+    """FILE…, --expand, --env-file, --force, --manifests, --json."""
+    add_files(parser)
     parser.add_argument("--force", action="store_true", help="show the steps of `deploy --force`")
     parser.add_argument(
         "--manifests", action="store_true", help="print the objects that a cluster would get, as YAML, and nothing else"
@@ -34,18 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Query the agent and print."""
-    payload = read_service(args.file)
-    typed(str(payload["service_id"]), str(payload["service_name"]))
-    data = ask(
-        socket_path(args), "plan", {**payload, "force": args.force or args.manifests, "manifests": args.manifests}
-    )
+    sources = read_sources(args)
+    socket = socket_path(args)
+    # What `kubectl apply -f -` reads has documents only.
+    is_reported = args.json or not args.manifests
+    return run_each(sources, lambda source: _plan(socket, source, args), as_json=args.json, is_reported=is_reported)
+
+
+def _plan(socket: Path, source: Source, args: argparse.Namespace) -> Result:
+    data = ask(socket, "plan", {**source.payload, "force": args.force or args.manifests, "manifests": args.manifests})
     if args.json:
         out_json(data)
     elif args.manifests:
         show_manifests(data)
     else:
-        show_plan(data, str(payload["service_name"]))
-    return ExitCode.OK
+        show_plan(data, source.name)
+    return Result(word=_WORDS.get(text(data, "action"), "changes"), code=ExitCode.OK)
 
 
 def show_plan(data: Json, name: str) -> None:
@@ -74,7 +78,7 @@ def show_manifests(data: Json) -> None:
     manifests = [one["manifest"] for one in rows(data, "objects") if "manifest" in one]
     if not manifests:
         raise AgentError("cannot show manifests: this runtime is no cluster; use plan without --manifests")
-    out(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True).rstrip())
+    out(yaml.safe_dump_all(manifests, sort_keys=False, allow_unicode=True, explicit_start=True).rstrip())
 
 
 def _object_lines(data: Json) -> list[str]:

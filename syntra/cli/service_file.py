@@ -14,15 +14,18 @@ from syntra.cli.service_document import Mark, Parsed, Place, Unreadable, parse_j
 from syntra.cli.service_mistakes import MOST_MISTAKES, every_mistake
 from syntra.cli.service_payload import build_payload
 from syntra.cli.service_shapes import ServiceMistake, Spellings
+from syntra.cli.terminal import err
 
 SIZE_MAX = 256 * 1024
 STDIN = "-"
+LINES_SHOWN = 10
 
 
-def read_service(path: Path) -> dict[str, object]:
+def read_service(path: Path, *, variables: Mapping[str, str] | None = None) -> dict[str, object]:
     """The payload; `-` reads standard input. Raises CliError with `FILE:LINE:COLUMN: field: reason`, exit code 2.
 
-    It has all mistakes of the file, but only the first of a file that does not parse.
+    It has all mistakes of the file, but only the first of a file that does not parse. `variables` are expanded in the
+    values; without them, a `${VAR}` stays as it is, and a warning says where.
     """
     from_stdin = str(path) == STDIN
     shown = "standard input" if from_stdin else str(path)
@@ -40,6 +43,16 @@ def read_service(path: Path) -> dict[str, object]:
         text = data.decode().removeprefix("\ufeff")
         suffix = _stdin_kind(text) if from_stdin else path.suffix.lower()
         parsed = parse(text, suffix)
+        unset: list[ServiceMistake] = []
+        if variables is not None:
+            # Imported here: most files have nothing to expand.
+            from syntra.cli.service_expand import expanded
+
+            parsed, unset = expanded(parsed, variables)
+        elif "${" in text:
+            _warn_of_references(shown, parsed, text, suffix)
+        if unset:
+            raise CliError(_all_said(shown, unset, marks_of(parsed, text, suffix)), ExitCode.USAGE)
         return check(parsed.value, parsed.spellings)
     except FileMissing as exc:
         raise CliError(f"cannot read service file {shown}: {exc}; check the path", ExitCode.USAGE) from exc
@@ -51,6 +64,19 @@ def read_service(path: Path) -> dict[str, object]:
     except ServiceMistake as exc:
         mistakes = every_mistake(parsed.value, parsed.spellings, check) or [exc]
         raise CliError(_all_said(shown, mistakes, marks_of(parsed, text, suffix)), ExitCode.USAGE) from exc
+
+
+def _warn_of_references(shown: str, parsed: Parsed, text: str, suffix: str) -> None:
+    from syntra.cli.service_expand import references
+
+    marks = marks_of(parsed, text, suffix)
+    lines = sorted({_nearest(marks, place)[0] for place in references(parsed.value)})
+    if lines:
+        where = ", ".join(str(line) for line in lines[:LINES_SHOWN]) + (", …" if len(lines) > LINES_SHOWN else "")
+        err(
+            f"warning: {shown}:{where}: ${{…}} is passed on as it is written; --expand replaces it by the variable's "
+            "value"
+        )
 
 
 def _all_said(shown: str, mistakes: Sequence[ServiceMistake], marks: Mapping[Place, Mark]) -> str:

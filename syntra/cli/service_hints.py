@@ -29,7 +29,7 @@ _OURS: Mapping[str, str] = {
     "hostname": "use internal_hostname",
     "stop_grace_period": "use stop_grace_seconds",
     "services": "a service file has one service; write one file for each",
-    "secrets": "use env or env_file; their values are sealed at rest",
+    "secrets": "use `env: {NAME: {secret: SECRET}}`, and `syntra-agent secrets set SECRET`",
     "configs": "use volumes",
     "links": "leave it out; services of one project find each other by name",
     "logging": "leave it out; log files are limited to three of 10 MB",

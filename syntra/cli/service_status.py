@@ -81,17 +81,22 @@ def _show_running(service: Json, data: Json) -> None:
 def _settings(spec: Json, prefix: str = "") -> Iterator[str]:
     """The settings in force as `name value`; the names of variables, without their values."""
     for name, value in spec.items():
-        if name in _LEFT_OUT:
+        if name in _LEFT_OUT or name == "env_secrets":  # beside its variable
             continue
         if name == "env_vars" and isinstance(value, Mapping):
+            secrets = section(spec, "env_secrets")
             if value:
-                yield f"env {' '.join(map(str, value))}"
+                yield f"env {' '.join(_variable(str(key), secrets) for key in value)}"
         elif isinstance(value, Mapping):
             yield from _settings(value, "" if name in ("config", "networking") else f"{prefix}{name}.")
         elif isinstance(value, list):
             yield f"{prefix}{name} {' '.join(str(item) for item in value if not isinstance(item, dict))}".rstrip()
         else:
             yield f"{prefix}{name} {str(value).lower() if isinstance(value, bool) else value}"
+
+
+def _variable(name: str, secrets: Json) -> str:
+    return f"{name} (secret {text(secrets, name)})" if name in secrets else name
 
 
 def _last(last: Json) -> str:

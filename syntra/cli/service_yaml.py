@@ -85,13 +85,18 @@ class _Walk:
         if node.tag not in _GUESSED or node.style is not None:
             raise Unreadable("tags are not allowed in a service file", _mark(node.start_mark))
         self._spellings[place] = text
-        if text in _NULL:
-            return None
-        if text in _BOOLEANS:
-            return _BOOLEANS[text]
-        if _INTEGER.fullmatch(text):
-            return int(text)
-        return float(text) if _FLOAT.fullmatch(text) else text
+        return plain(text)
+
+
+def plain(text: str) -> object:
+    """The value of a scalar without quotes."""
+    if text in _NULL:
+        return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def _mark(mark: yaml.Mark) -> Mark:

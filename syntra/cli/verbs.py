@@ -15,7 +15,7 @@ SUMMARIES = {
     "doctor": "check the machine, the engine, the agent and the control plane, and say what mends each problem",
     "version": "show the version",
     "plan": "show the steps of a deploy without running them",
-    "deploy": "deploy a service file and wait until the deploy has ended",
+    "deploy": "deploy service files, or folders of them, and wait until the deploys have ended",
     "ps": "list services",
     "scale": "change the number of replicas",
     "restart": "restart the replicas of a service, one after another",
@@ -25,6 +25,7 @@ SUMMARIES = {
     "resume": "end a pause",
     "rm": "remove a service and its containers; volumes stay",
     "deployments": "list the deployments of a service: when, which image, who asked, how each ended",
+    "secrets": "store secrets for variables of services: set, list, rm",
     "rollback": "roll back a service to an earlier deployment",
     "promote": "send all traffic to the canary",
     "abort": "remove the canary and return all traffic to the previous version",
@@ -113,6 +114,10 @@ def load(name: str) -> Verb:
             from syntra.cli import rm
 
             return rm
+        case "secrets":
+            from syntra.cli import secrets
+
+            return secrets
         case "rollback":
             from syntra.cli import rollback
 

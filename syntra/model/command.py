@@ -264,6 +264,7 @@ class QueryKind(enum.Enum):
     TOP = "top"
     PLAN = "plan"
     TELEMETRY = "telemetry_status"
+    LIST_SECRETS = "list_secrets"
 
 
 @frozen
@@ -312,6 +313,23 @@ class ProxyControl:
 
 
 @frozen
+class SetSecret:
+    """Store a secret for services' variables, or replace it. Repeating it does no harm, so it is not journaled."""
+
+    request_id: RequestId
+    name: str
+    value: str = field(repr=False)
+
+
+@frozen
+class RemoveSecret:
+    """Forget a secret. What is deployed keeps its value."""
+
+    request_id: RequestId
+    name: str
+
+
+@frozen
 class UpdateAgent:
     """Install another version of the agent. `version` is empty for the newest of the channel.
 
@@ -331,6 +349,7 @@ Operation = Deploy | Stop | Scale | Restart | Rollback
 CanaryCommand = Promote | Abort
 # What names its service by a container or a deployment, or its work by the result: each becomes one of the others.
 IndirectCommand = RestartContainer | StopContainer | StopDeployment | SwitchTraffic | SplitTraffic
+SecretCommand = SetSecret | RemoveSecret
 Command = (
     Operation
     | CanaryCommand
@@ -346,5 +365,6 @@ Command = (
     | ResumeService
     | Query
     | ProxyControl
+    | SecretCommand
     | UpdateAgent
 )

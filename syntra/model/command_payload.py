@@ -25,11 +25,13 @@ from syntra.model.command import (
     ProxyControl,
     Query,
     QueryKind,
+    RemoveSecret,
     Restart,
     RestartContainer,
     ResumeService,
     Rollback,
     Scale,
+    SetSecret,
     SplitTraffic,
     Stop,
     StopContainer,
@@ -38,6 +40,7 @@ from syntra.model.command import (
     TelemetryTail,
     UpdateAgent,
 )
+from syntra.model.env_payload import MAX_SECRET_BYTES, parse_env, secret_name
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields, Json
 from syntra.model.health_change import parse_health_change
@@ -47,7 +50,6 @@ from syntra.model.paths import absolute_path
 from syntra.model.spec_payload import (
     MAX_REPLICAS,
     parse_deployment,
-    parse_env,
     parse_registry_auth,
 )
 from syntra.utils.errors import AgentError
@@ -307,6 +309,26 @@ def _proxy(action: ProxyAction) -> Callable[[RequestId, Fields], Command]:
     return parse
 
 
+def _set_secret(request_id: RequestId, payload: Fields) -> Command:
+    value = payload.secret("value")
+    path = payload.at("value")
+    if not value:
+        raise InvalidField(path, "is missing")
+    if "\0" in value:
+        raise InvalidField(path, "contains a NUL character")
+    if len(value.encode(errors="surrogatepass")) > MAX_SECRET_BYTES:
+        raise InvalidField(path, "is longer than 64 KiB")
+    return SetSecret(request_id=request_id, name=_secret_name(payload), value=value)
+
+
+def _remove_secret(request_id: RequestId, payload: Fields) -> Command:
+    return RemoveSecret(request_id=request_id, name=_secret_name(payload))
+
+
+def _secret_name(payload: Fields) -> str:
+    return secret_name(payload.at("name"), payload.text("name"))
+
+
 def _update_agent(request_id: RequestId, payload: Fields) -> Command:
     version = payload.optional_text("version") or ""
     # Some control planes write the newest as a word, and versions as tags of a repository.
@@ -378,5 +400,7 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "logs_unsubscribe": _unsubscribe,
     "telemetry_tail": _telemetry_tail,
     "configure_health_check": _configure,
+    "set_secret": _set_secret,
+    "remove_secret": _remove_secret,
     "update_agent": _update_agent,
 }

@@ -155,6 +155,8 @@ class ServiceSpec:
     """How its log is read. No container depends on it."""
     autoscale: Autoscale | None = None
     """On a cluster only. The agent's own, and optional in every payload."""
+    env_secrets: tuple[tuple[str, str], ...] = ()
+    """Variables whose value is a secret of the agent, with its name; the value is in `env` once it was read."""
 
 
 @frozen

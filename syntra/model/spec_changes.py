@@ -40,6 +40,7 @@ def changes(old: Deployment, new: Deployment, *, replicas: int) -> tuple[SpecCha
     if replicas != new.spec.replicas:
         found.append(SpecChange(setting="replicas", text=f"replicas {replicas} → {new.spec.replicas}"))
     before, after = _settings(old), _settings(new)
+    secrets = {f"env {name}": secret for name, secret in new.spec.env_secrets}
     for setting in sorted(before.keys() | after.keys()):
         was, becomes = before.get(setting), after.get(setting)
         if was == becomes:
@@ -49,7 +50,10 @@ def changes(old: Deployment, new: Deployment, *, replicas: int) -> tuple[SpecCha
             change = SpecChange(setting=section, text=f"{section} {'added' if _has(after, section) else 'removed'}")
             found += [change] if change not in found else []
         else:
-            found.append(SpecChange(setting=setting, text=_text(setting, was, becomes)))
+            text = _text(setting, was, becomes)
+            if secret := secrets.get(setting):
+                text += f" (secret {secret})"
+            found.append(SpecChange(setting=setting, text=text))
     return tuple(found)
 
 
@@ -64,8 +68,11 @@ def _settings(deployment: Deployment) -> dict[str, Json]:
         values = payload[section]
         assert isinstance(values, Mapping), "cannot happen because it was rendered so"
         for name, value in values.items():
-            if name != "replicas":
+            if name not in ("replicas", "env_secrets"):
                 found |= _flat(name, value)
+    for name, secret in deployment.spec.env_secrets:
+        # Another secret with the same value is a change, too.
+        found[f"env {name}"] = [deployment.spec.env.get(name), secret]
     return {name: value for name, value in found.items() if value not in (None, [], {}, "")}
 
 

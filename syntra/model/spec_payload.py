@@ -13,6 +13,7 @@ import re
 from syntra.model import ids
 from syntra.model.autoscale_payload import parse_autoscale, render_autoscale
 from syntra.model.canary_payload import parse_canary, render_canary
+from syntra.model.env_payload import parse_spec_env
 from syntra.model.errors import InvalidField
 from syntra.model.fields import Fields, Json
 from syntra.model.health_payload import parse_health, render_health
@@ -24,7 +25,6 @@ from syntra.model.options_payload import parse_options, render_options
 from syntra.model.paths import absolute_path
 from syntra.model.routing_payload import parse_routing, read_domains, render_routing
 from syntra.model.spec import (
-    AGENT_ENV,
     Deployment,
     ImageVolumes,
     RegistryAuth,
@@ -45,7 +45,6 @@ MIN_CPU_NANOS = 10_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-_ENV_KEY = re.compile(r"[^=\s\x00-\x1f]{1,255}")
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,127}")
 # A `traefik.` label would claim a host past the agent, which keeps two services from claiming one.
 _RESERVED_LABELS = ("syntra.", "com.docker.", "traefik.")
@@ -69,6 +68,7 @@ def parse_deployment(payload: Fields) -> Deployment:
             networking.at("expose_port"),
             f"{replicas} replicas cannot share host port {host_port}; use 1 replica or no expose_port",
         )
+    env, env_secrets = parse_spec_env(config if config.has("env_vars", "env", "env_secrets") else payload)
     spec = ServiceSpec(
         service_id=service_id,
         service_name=_service_name(payload, service, service_id),
@@ -79,7 +79,8 @@ def parse_deployment(payload: Fields) -> Deployment:
         replicas=replicas,
         cpu_nanos=_cpu(limits),
         memory_bytes=_memory(limits),
-        env=_spec_env(config if config.has("env_vars", "env") else payload),
+        env=env,
+        env_secrets=env_secrets,
         labels=_labels(config if config.has("labels") else payload),
         volumes=_volumes(config if config.has("volumes") else payload),
         health=parse_health(config if config.has("health_check") else payload, port),
@@ -145,6 +146,7 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
             "memory_limit": str(spec.memory_bytes) if spec.memory_bytes else None,
             "command": list(spec.command),
             "env_vars": dict(spec.env),
+            **({"env_secrets": dict(spec.env_secrets)} if spec.env_secrets else {}),
             "labels": dict(spec.labels),
             "volumes": [_render_volume(volume) for volume in spec.volumes],
             "health_check": render_health(spec.health) if spec.health is not None else None,
@@ -172,8 +174,8 @@ def render_deployment(deployment: Deployment) -> dict[str, Json]:
 def fingerprint(spec: ServiceSpec) -> str:
     """16 hex digits that differ when any setting of a container differs.
 
-    The number of replicas is none, nor is how the proxy reaches them, what a deploy runs before, how the log is read,
-    or what is scraped: a new domain needs no new container.
+    The number of replicas is none, nor how the proxy reaches them, what a deploy runs before, how the log is read, what
+    is scraped, or which secret a value comes from: a new domain needs no new container.
     """
     as_one = dataclasses.replace(
         spec,
@@ -184,6 +186,7 @@ def fingerprint(spec: ServiceSpec) -> str:
         metrics=None,
         logs=LogOptions(),
         autoscale=None,
+        env_secrets=(),
     )
     payload = render_deployment(
         Deployment(
@@ -265,22 +268,6 @@ def _memory(limits: Fields) -> int | None:
     if size < MIN_MEMORY_BYTES:
         raise InvalidField(path, f"{text[:40]!r} is less than the 6 MB a container needs")
     return size
-
-
-def parse_env(source: Fields, *keys: str) -> dict[str, str]:
-    """An environment: names checked, values text; raises InvalidField, never with a value in it."""
-    env = source.text_map(*keys)
-    path, _ = source.raw(*keys)
-    for key in env:
-        if _ENV_KEY.fullmatch(key) is None:
-            # What is behind a `=` is a value that slipped in, and may be a secret.
-            shown = key.partition("=")[0][:60]
-            raise InvalidField(path, f"{shown!r} is not a variable name (no `=`, no spaces; 1–255 characters)")
-    return env
-
-
-def _spec_env(source: Fields) -> dict[str, str]:
-    return {key: value for key, value in parse_env(source, "env_vars", "env").items() if key not in AGENT_ENV}
 
 
 def _labels(source: Fields) -> dict[str, str]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from syntra.agent.alerts.ledger import AlertLedger
+from syntra.agent.api.proxy_requests import ProxyControls
 from syntra.agent.api.queries import Identity, Queries
-from syntra.agent.api.router import ProxyControls, Router, TelemetryTails
+from syntra.agent.api.router import Router, TelemetryTails
 from syntra.agent.api.service_views import ServiceViews
 from syntra.agent.changes import Changes
 from syntra.agent.figures.sampler import Sampler

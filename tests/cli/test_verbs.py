@@ -881,7 +881,7 @@ def test_a_wrong_service_file_is_exit_code_2_and_asks_no_agent(tmp_path: Path, c
     for verb in ("deploy", "plan"):
         code, _, err = cli(verb, str(path))
         assert code == 2
-        assert "x.yaml:1: imge: unknown key, did you mean image?" in err
+        assert "x.yaml:1:1: imge: unknown key, did you mean image?" in err
 
 
 class Terminal(io.StringIO):

@@ -60,7 +60,11 @@ class Stage:
             "port": 8080,
             "replicas": 1,
             "health_check": dict(HEALTH),
-            "env_vars": {"HARMLESS_NAME": self.values["environment value"], **changes.pop("env_vars", {})},
+            "env_vars": {
+                "HARMLESS_NAME": self.values["environment value"],
+                "REFERRING": {"secret": "stored"},
+                **changes.pop("env_vars", {}),
+            },
             **changes.pop("config", {}),
         }
         payload = {
@@ -121,9 +125,10 @@ class Stage:
 
         wait_until(told, "the export", 20)
 
-    def command_line(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    def command_line(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
             [*AGENT, "--config", self.agent.config, *arguments],
+            input=text.encode(),
             env={k: v for k, v in os.environ.items() if not k.startswith("SYNTRA_")},
             capture_output=True,
             check=False,
@@ -194,7 +199,14 @@ class Telltale:
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     values = {
         kind: new_canary(kind.replace(" ", "-"))
-        for kind in ("registry password", "wrong password", "environment value", "exec argument", "exec environment")
+        for kind in (
+            "registry password",
+            "wrong password",
+            "environment value",
+            "exec argument",
+            "exec environment",
+            "stored secret",
+        )
     }
     values["export header"] = new_canary("export-header")
     values["token"] = f"syn_agt_{uuid.uuid4().hex}{uuid.uuid4().hex}"
@@ -237,8 +249,15 @@ def test_no_secret_shows_anywhere(stage: Stage) -> None:
     service, broken = f"svc-{stage.images.token}", f"bad-{stage.images.token}"
     with ProcessWatch(stage.canaries) as watch:
         watch.pid = stage.agent.pid
-        # What succeeds.
+        # A secret that nothing knows yet, and what succeeds.
+        assert stage.deploy(service)["error"]["code"] == "SECRET_NOT_FOUND"
+        for word in ("set", "replaced"):
+            ended = stage.command_line("secrets", "set", "stored", text=stage.values["stored secret"])
+            assert ended.stdout == f"secret stored {word}\n".encode(), ended
         assert stage.deploy(service)["status"] == "running"
+        [running] = _containers(service)
+        env = api("GET", f"/containers/{running['Id']}/json")["Config"]["Env"]
+        assert f"REFERRING={stage.values['stored secret']}" in env
         assert stage.exec(service, "true")["data"]["exit_code"] == 0
         assert stage.ask("scale", {"service_id": service, "replicas": 2})["success"]
         # What fails: pulls, starts, health checks, limits, payloads.
@@ -294,7 +313,7 @@ def _check_the_command_line(stage: Stage, service: str) -> None:
                 "service_name": "canary",
                 "image": f"{stage.images.repository}:v1",
                 "port": 8080,
-                "env": {"HARMLESS_NAME": stage.values["environment value"]},
+                "env": {"HARMLESS_NAME": stage.values["environment value"], "REFERRING": {"secret": "stored"}},
             }
         )
     )
@@ -310,6 +329,8 @@ def _check_the_command_line(stage: Stage, service: str) -> None:
         ("plan", str(file)),
         ("plan", str(file), "--json"),
         ("metrics", service, "--json"),
+        ("secrets", "list"),
+        ("secrets", "list", "--json"),
         ("telemetry", "status"),
         ("telemetry", "status", "--json"),
         ("config", "show"),
@@ -333,7 +354,12 @@ def _interrupted(stage: Stage, service: str) -> dict[str, Any]:
             "port": 8080,
             "replicas": 1,
             "health_check": {**HEALTH, "start_period_seconds": 60},
-            "env_vars": {"FAIL": "slow", "SLOW": "60", "HARMLESS_NAME": stage.values["environment value"]},
+            "env_vars": {
+                "FAIL": "slow",
+                "SLOW": "60",
+                "HARMLESS_NAME": stage.values["environment value"],
+                "REFERRING": {"secret": "stored"},
+            },
         },
         "timeout_seconds": 90,
     }

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from syntra.model.env_payload import parse_env
 from syntra.model.errors import InvalidField, RequestError
 from syntra.model.fields import Fields
 from syntra.model.image import ImageRef
@@ -29,7 +30,6 @@ from syntra.model.spec import (
 from syntra.model.spec_payload import (
     fingerprint,
     parse_deployment,
-    parse_env,
     parse_registry_auth,
     render_deployment,
 )
@@ -588,3 +588,29 @@ def test_a_new_domain_or_route_needs_no_new_container() -> None:
 
 def test_a_fingerprint_does_not_depend_on_the_order_of_variables() -> None:
     assert fingerprint(spec(env={"A": "1", "B": "2"})) == fingerprint(spec(env={"B": "2", "A": "1"}))
+
+
+def test_a_variable_may_refer_to_a_secret() -> None:
+    env = {"URL": {"secret": "db_url"}, "A": "b", "SYNTRA_SERVICE_ID": {"secret": "x"}}
+    payload = {**current_payload(), "config": {"port": 80, "env_vars": env}}
+    parsed = parse_deployment(Fields(payload))
+    assert (parsed.spec.env, parsed.spec.env_secrets) == ({"A": "b"}, (("URL", "db_url"),))
+    # As it is stored, with the value.
+    spec = dataclasses.replace(parsed.spec, env={"A": "b", "URL": SECRET})
+    stored = dataclasses.replace(parsed, spec=spec)
+    assert parse_deployment(Fields(render_deployment(stored))) == stored
+    assert SECRET not in repr(stored)
+    # Where a value comes from makes no other container.
+    assert fingerprint(spec) == fingerprint(dataclasses.replace(spec, env_secrets=()))
+    assert fingerprint(spec) != fingerprint(parsed.spec)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [{"secret": "a b"}, {"secret": SECRET + "/"}, {"secret": 5}, {}, {"secret": "a", "value": SECRET}, {"x": 1}],
+)
+def test_a_reference_is_a_name_alone(reference: object) -> None:
+    with pytest.raises(InvalidField) as refused:
+        parse_deployment(Fields({**current_payload(), "config": {"port": 80, "env_vars": {"URL": reference}}}))
+    assert refused.value.field.startswith("config.env_vars.URL")
+    assert SECRET not in str(refused.value)

@@ -47,7 +47,8 @@ def _masked(value: Mapping[str, Json], *, is_secret: bool = False) -> dict[str, 
     found: dict[str, Json] = {}
     for name, inner in value.items():
         if isinstance(inner, Mapping):
-            found[name] = _masked(inner, is_secret=name == "env_vars")
+            # `env_secrets` has the names of secrets, which are none themselves.
+            found[name] = dict(inner) if name == "env_secrets" else _masked(inner, is_secret=name == "env_vars")
         elif inner not in (None, [], ""):
             found[name] = MASK if is_secret or is_secret_name(name) else inner
     return found

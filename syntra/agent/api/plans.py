@@ -7,6 +7,7 @@ from syntra.agent.messages import LOCAL
 from syntra.agent.operations.context import PlanContext
 from syntra.agent.operations.job import Job
 from syntra.agent.operations.name_claims import NameClaims
+from syntra.agent.operations.secrets import with_secrets
 from syntra.agent.operations.targets import check_unchanged
 from syntra.model.command import Deploy, Operation, Pace, Scale
 from syntra.model.fields import Json
@@ -39,6 +40,7 @@ class Plans:
 
     async def plan(self, deployment: Deployment, *, is_forced: bool, with_manifests: bool = False) -> dict[str, Json]:
         """The answer to `plan`. `is_forced`: deploy even if nothing changes. Raises RequestError."""
+        deployment = await with_secrets(deployment, self._journal)
         wanted = await self._wanted(deployment, is_forced=is_forced)
         answer: dict[str, Json] = {
             "service_id": deployment.spec.service_id,

@@ -13,6 +13,7 @@ from syntra.agent.api.describe import describe, is_about_routes
 from syntra.agent.api.failed_deployments import FailedDeployments
 from syntra.agent.api.history import History, shown_end
 from syntra.agent.api.plans import Plans
+from syntra.agent.api.secret_requests import list_secrets
 from syntra.agent.api.service_views import ServiceViews, listed
 from syntra.agent.api.top import Top
 from syntra.agent.figures.sampler import Sampler
@@ -104,6 +105,8 @@ class Queries:
                 return await self._top.answer()
             case QueryKind.TELEMETRY:
                 return {**await self._telemetry()}
+            case QueryKind.LIST_SECRETS:
+                return await list_secrets(self._journal)
             case QueryKind.PLAN:
                 assert query.deployment is not None, "cannot happen because the parser asks for it"
                 return await self._plans.plan(

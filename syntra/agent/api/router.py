@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from syntra.agent.api.exec_requests import AttachablePeer, ExecRequests
 from syntra.agent.api.exec_session import ExecChannel
 from syntra.agent.api.log_streams import LogSubscription, selected
+from syntra.agent.api.proxy_requests import ProxyControls, control_proxy
 from syntra.agent.api.queries import Queries, telemetry_is_off
 from syntra.agent.api.running_requests import RunningRequests, Work
+from syntra.agent.api.secret_requests import change_secret
 from syntra.agent.api.update_requests import AgentUpdates, update_agent
 from syntra.agent.changes import Changes
 from syntra.agent.health.check_override import HealthCheckOverride
@@ -49,14 +51,15 @@ from syntra.model.command import (
     Operation,
     PauseService,
     Promote,
-    ProxyAction,
     ProxyControl,
     Query,
+    RemoveSecret,
     Restart,
     RestartContainer,
     ResumeService,
     Rollback,
     Scale,
+    SetSecret,
     SplitTraffic,
     Stop,
     StopContainer,
@@ -76,13 +79,6 @@ from syntra.utils.errors import AgentError
 from syntra.utils.keyed_lock import KeyedLock
 
 log = logging.getLogger(__name__)
-
-
-class ProxyControls(Protocol):
-    """Carries out `ProxyControl` commands; implemented by `agent.proxy.verbs`."""
-
-    async def carry_out(self, action: ProxyAction, say: Callable[[str], Awaitable[None]]) -> dict[str, Json]:
-        """Returns the data of the response; `say` takes progress sentences. Raises AgentError."""
 
 
 class Certificates(Protocol):
@@ -237,7 +233,10 @@ class Router:
                     # The server's operator decides what listens on its ports, not the control plane.
                     raise RequestError("UNSUPPORTED", f"cannot run `{kind}`: it is available on the local socket only")
                 self._requests.check(peer.share)
-                self._requests.start(self._control_proxy(command, self._proxy, peer), kind, peer.share)
+                self._requests.start(control_proxy(command, self._proxy, peer), kind, peer.share)
+            case SetSecret() | RemoveSecret():
+                data = await change_secret(command, self._journal, peer)
+                await peer.respond(success(command.request_id, data))
             case UpdateAgent():
                 if self._updates is None:
                     raise RequestError("UNSUPPORTED", "cannot update the agent: updates are not part of this agent")
@@ -378,19 +377,6 @@ class Router:
             response = success(query.request_id, await self._queries.answer(query))
         except AgentError as failed:
             response = refusal(query.request_id, Failure(code=failed.code, message=str(failed)))
-        await peer.respond(response)
-
-    async def _control_proxy(self, command: ProxyControl, proxy: ProxyControls, peer: Peer) -> None:
-        async def say(sentence: str) -> None:
-            # The command continues when its client disconnects.
-            with suppress(PeerGone):
-                await peer.stream("proxy_progress", {"request_id": command.request_id, "message": sentence})
-
-        try:
-            response = success(command.request_id, await proxy.carry_out(command.action, say))
-        except AgentError as failed:
-            log.error("proxy command failed", extra={"kind": command.action.value, "reason": str(failed)})
-            response = refusal(command.request_id, Failure(code=failed.code, message=str(failed)))
         await peer.respond(response)
 
 

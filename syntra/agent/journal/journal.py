@@ -22,6 +22,7 @@ from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
 from syntra.agent.journal.pauses import PauseRows
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
+from syntra.agent.journal.secrets import SecretRows
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
@@ -46,6 +47,7 @@ class Journal(DesiredState):
         self.pauses = PauseRows(database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self.events = EventRows(database)
+        self.secrets = SecretRows(database)
         self._accepted = 0
         # Bytes of answers since the budget was last checked.
         self._added = 0

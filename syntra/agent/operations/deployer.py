@@ -20,6 +20,7 @@ from syntra.agent.operations.job import Interrupted, Interruption, Job, Operatio
 from syntra.agent.operations.name_claims import NameClaims, rename_note, renamed
 from syntra.agent.operations.pauses import refuse_paused
 from syntra.agent.operations.progress import Outcome, ProgressReporter
+from syntra.agent.operations.secrets import with_kept_secrets, with_secrets
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.agent.operations.targets import Targets, already_deployed, not_under_way
 from syntra.health.episodes import AlertKind
@@ -73,8 +74,10 @@ class Deployer:
     async def submit(self, command: Operation, kind: str, origin: str, payload: Mapping[str, Json]) -> None:
         """Accept an operation, or raise RequestError. Returns after the acknowledgement is stored and sent."""
         self.queues.check(command.service_id)
-        self._hide_secrets(command)
         if isinstance(command, Deploy):
+            deployment = await with_secrets(command.deployment, self._journal)
+            command = dataclasses.replace(command, deployment=deployment)
+            self._hide_secrets(command)
             async with self.names.claiming(command) as claimed:
                 await self._submit(claimed, kind, origin, payload)
         else:
@@ -189,17 +192,16 @@ class Deployer:
                 superseded.interrupt(Interruption.SUPERSEDED)
                 self.queues.put_back(superseded)
 
-    def _hide_secrets(self, command: Operation) -> None:
+    def _hide_secrets(self, command: Deploy) -> None:
         # The second line of defence: the agent does not log secrets, but an engine's error text may quote one.
-        if not isinstance(command, Deploy):
-            return
         if command.auth is not None:
             self._redactor.add(command.auth.password)
         self._hide_secrets_of(command.deployment)
 
     def _hide_secrets_of(self, deployment: Deployment) -> None:
+        referring = {name for name, _ in deployment.spec.env_secrets}
         for key, value in deployment.spec.env.items():
-            if is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
+            if key in referring or is_secret_name(key) or len(value) >= LEAST_HIDDEN_CHARS:
                 self._redactor.add(value)
 
     async def until_resumed(self) -> None:
@@ -239,10 +241,10 @@ class Deployer:
             await self._journal.finish(row.request_id, response=response, report=None, messages=messages)
             return None
         assert isinstance(command, Deploy | Stop | Scale | Restart | Rollback), "cannot happen: only operations"
-        self._hide_secrets(command)
         try:
-            if isinstance(command, Deploy) and command.renames:
+            if isinstance(command, Deploy):
                 command = await self._as_accepted(command)
+                self._hide_secrets(command)
             job = await self._job(command, row.kind, row.origin, resumed=True)
         except RequestError as gone:
             job = Job(command=command, kind=row.kind, origin=row.origin, deployment=None, replicas=0)
@@ -259,9 +261,11 @@ class Deployer:
         return job
 
     async def _as_accepted(self, command: Deploy) -> Deploy:
-        """The command under the name that it was accepted with, which its stored deployment has."""
+        """The command with the name and the secrets that it was accepted with, which its stored deployment has."""
+        if not command.renames and not command.deployment.spec.env_secrets:
+            return command
         kept = await self._journal.deployment(command.service_id, command.deployment.deployment_id)
-        return command if kept is None else renamed(command, kept.spec.service_name)
+        return command if kept is None else with_kept_secrets(renamed(command, kept.spec.service_name), kept)
 
     async def _hide_secrets_of_services(self) -> None:
         # The reconciler creates containers from these deployments without a command.
