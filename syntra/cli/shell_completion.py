@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print it."""
     # Imported here: only this verb needs it.
-    from argcomplete import shellcode
+    from argcomplete.shell_integration import shellcode
 
     # Without files as the shell's own suggestion: where a file belongs, the program suggests files.
     code = shellcode(["syntra-agent"], shell=args.shell, complete_arguments=["-o", "nospace"])
