@@ -22,8 +22,8 @@ SHOWN_ENDPOINTS = 2
 FAILED = "failed"
 """The status of a service none of whose deployments has succeeded."""
 
-# CSI sequences of ECMA-48: home, and erase to the end of line and screen.
-_HOME, _ERASE_LINE, _ERASE_BELOW = "\x1b[H\x1b[2J", "\x1b[K", "\x1b[J"
+# CSI sequences of ECMA-48: home, erase the screen, and erase to the end of line and screen.
+_HOME, _ERASE, _ERASE_LINE, _ERASE_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
 _SERVICES = (
     column("service", 8),
     column("project", 6, 2),
@@ -73,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             _show(socket, args)
         elif is_live:
-            write(sys.stdout, _HOME + "".join(f"{line}{_ERASE_LINE}\r\n" for line in lines) + _ERASE_BELOW)
+            # Erased once: erasing before every drawing flickers.
+            begin = _HOME if before else _HOME + _ERASE
+            write(sys.stdout, begin + "".join(f"{line}{_ERASE_LINE}\n" for line in lines) + _ERASE_BELOW)
         elif lines != before:
             for line in lines:
                 out(line)

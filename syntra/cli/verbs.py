@@ -32,6 +32,8 @@ SUMMARIES = {
     "logs": "show the logs of services, all replicas together",
     "events": "show what happened: deploys, health, exits, restarts, proxy, connection",
     "exec": "run a command in one container of a service",
+    "cp": "copy files and folders from and to a container",
+    "open": "forward a port of this machine to a replica of a service",
     "metrics": "show the CPU, memory, network and disk use of services",
     "top": "show what services use now, live: CPU, memory, network, disk, requests, errors, log lines",
     "telemetry": "show the telemetry that services send: status, tail",
@@ -146,6 +148,14 @@ def load(name: str) -> Verb:
             from syntra.cli import exec
 
             return exec
+        case "cp":
+            from syntra.cli import cp
+
+            return cp
+        case "open":
+            from syntra.cli import open
+
+            return open
         case "metrics":
             from syntra.cli import metrics
 

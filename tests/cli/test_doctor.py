@@ -20,7 +20,7 @@ from syntra.cli import doctor_findings as findings
 from syntra.cli.doctor_findings import Certificate, Disk, Finding, Port, State
 from tests.cli.fake_agent import SERVICE, FakeAgent, answering
 from tests.cli.test_process import run
-from tests.cli.test_verbs import STATUS as NOT_WELL_STATUS
+from tests.cli.test_status import STATUS as NOT_WELL_STATUS
 from tests.e2e.program import AGENT
 from tests.e2e.pseudo_terminal import run_in_terminal
 
