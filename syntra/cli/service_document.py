@@ -59,7 +59,7 @@ class _Spelled(float):
 def parse_toml(text: str) -> Parsed:
     """Raises Unreadable."""
     try:
-        return _bounded(tomllib.loads(text, parse_float=_Spelled.read))
+        return bounded(tomllib.loads(text, parse_float=_Spelled.read))
     except tomllib.TOMLDecodeError as exc:
         # Before Python 3.14 the place is in the message only.
         said = _TOML_PLACE.fullmatch(str(exc))
@@ -89,10 +89,11 @@ def parse_json(text: str) -> Parsed:
         raise Unreadable(exc.msg, (exc.lineno, exc.colno)) from exc
     except (RecursionError, ValueError) as exc:
         raise Unreadable("a value is too deep or too long") from exc
-    return _bounded(value)
+    return bounded(value)
 
 
-def _bounded(value: object) -> Parsed:
+def bounded(value: object) -> Parsed:
+    """The value, once its size was checked. Raises Unreadable."""
     level: list[tuple[Place, object]] = [((), value)]
     count = 0
     spellings: dict[Place, str] = {}

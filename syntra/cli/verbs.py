@@ -14,6 +14,7 @@ SUMMARIES = {
     "status": "show the agent, the control plane, the container engine, warnings and alerts",
     "doctor": "check the machine, the engine, the agent and the control plane, and say what mends each problem",
     "version": "show the version",
+    "init": "write a service file after three questions, or service files from a Compose file",
     "plan": "show the steps of a deploy without running them",
     "deploy": "deploy service files, or folders of them, and wait until the deploys have ended",
     "ps": "list services",
@@ -76,6 +77,10 @@ def load(name: str) -> Verb:
             from syntra.cli import version
 
             return version
+        case "init":
+            from syntra.cli import init
+
+            return init
         case "plan":
             from syntra.cli import plan
 
