@@ -83,7 +83,7 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("verb", "usage", "summary"),
     [
-        ("deploy", "[options] FILE", "Deploy a service file"),
+        ("deploy", "[options] FILE", "Deploy service files"),
         ("rollback", "[options] SERVICE [DEPLOYMENT]", "Roll back"),
         ("controlplane", "[options] [ACTION]", "Run the reference"),
         ("proxy", "[options] ACTION", "Manage Traefik, the proxy"),
