@@ -41,3 +41,22 @@ def build_facts(folder: Path) -> BuildFacts:
 def program_folder() -> Path:
     """Where the running executable is: the unpack directory of a compiled program."""
     return Path(os.readlink("/proc/self/exe")).parent
+
+
+def installed() -> BuildFacts:
+    """An installation from source: the versions of the packages that it finds."""
+    from importlib import metadata  # expensive to import, and a compiled program never asks
+
+    try:
+        wanted = metadata.requires("syntra-agent") or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    names = [line.split(";")[0] for line in wanted if "extra ==" not in line]
+    libraries = {}
+    for line in names:
+        name = line.split(">")[0].split("=")[0].strip()
+        try:
+            libraries[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return BuildFacts(commit="", date="", target=SOURCE, libraries=libraries)

@@ -95,17 +95,21 @@ def _queue(api: Api, server: Json, args: argparse.Namespace) -> ExitCode:
             f"cannot deploy to {server_id}: it is not connected; add --detach to leave the deploy until it is",
             ExitCode.UNAVAILABLE,
         )
+    from syntra.cli.deploy import registry_auth
     from syntra.cli.person import person
-    from syntra.cli.service_file import read_service
+    from syntra.cli.service_sources import read_sources
 
-    payload = {**read_service(args.file), "requested_by": person()}
-    body = {"type": "deploy", "payload": payload}
-    accepted = api.call("POST", f"/api/v1/servers/{quoted(server_id)}/commands", body)
-    if args.json:
-        out_json(accepted)
-    else:
-        name = text(payload, "service_name")
-        out(printable(f"the deploy of {name} is queued until {server_id} connects"))
+    auth = registry_auth(args)
+    for source in read_sources(args):
+        payload = {**source.payload, "requested_by": person(), **({"registry_auth": auth} if auth else {})}
+        if args.timeout is not None:
+            payload["timeout_seconds"] = max(1.0, args.timeout)
+        body = {"type": "deploy", "payload": payload}
+        accepted = api.call("POST", f"/api/v1/servers/{quoted(server_id)}/commands", body)
+        if args.json:
+            out_json(accepted)
+        else:
+            out(printable(f"the deploy of {source.name} is queued until {server_id} connects"))
     return ExitCode.OK
 
 

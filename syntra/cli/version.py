@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from syntra import __version__
-from syntra.cli.build_facts import SOURCE, BuildFacts, build_facts, program_folder
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json
 from syntra.cli.terminal import out, out_json
+
+if TYPE_CHECKING:
+    from syntra.cli.build_facts import BuildFacts
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         "libc": libc(),
         "compiled": compiled,
     }
-    facts = (build_facts(program_folder()) if compiled else installed()) if args.verbose else None
+    facts = _facts(is_compiled=compiled) if args.verbose else None
     if facts is not None:
         described |= verbose(facts)
     if args.json:
@@ -48,6 +51,13 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.OK
 
 
+def _facts(*, is_compiled: bool) -> BuildFacts:
+    # Imported here: a value class costs as much time as all the rest of this verb.
+    from syntra.cli.build_facts import build_facts, installed, program_folder
+
+    return build_facts(program_folder()) if is_compiled else installed()
+
+
 def verbose(facts: BuildFacts) -> dict[str, object]:
     """The additional facts; `file` is the downloaded one, as the launcher names it."""
     return {
@@ -57,25 +67,6 @@ def verbose(facts: BuildFacts) -> dict[str, object]:
         "file": os.environ.get("SYNTRA_BINARY") or sys.argv[0],
         "libraries": facts.libraries,
     }
-
-
-def installed() -> BuildFacts:
-    """An installation from source: the versions of the packages that it finds."""
-    from importlib import metadata  # expensive to import, and a compiled program never asks
-
-    try:
-        wanted = metadata.requires("syntra-agent") or []
-    except metadata.PackageNotFoundError:
-        wanted = []
-    names = [line.split(";")[0] for line in wanted if "extra ==" not in line]
-    libraries = {}
-    for line in names:
-        name = line.split(">")[0].split("=")[0].strip()
-        try:
-            libraries[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return BuildFacts(commit="", date="", target=SOURCE, libraries=libraries)
 
 
 def libc() -> str:
