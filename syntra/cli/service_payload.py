@@ -99,7 +99,7 @@ def build_payload(
         deployment = parse_deployment(Fields(payload))
     except InvalidField as exc:
         raise _located(exc, {target: place for target, (place, _) in found.items()}) from exc
-    return _without_absent(render_deployment(deployment))
+    return _with_references(_without_absent(render_deployment(deployment)))
 
 
 def service_id(project: str, name: str) -> str:
@@ -184,6 +184,15 @@ def _located(problem: InvalidField, sources: Mapping[Place, Place]) -> ServiceMi
         if steps[:length] in sources:
             return ServiceMistake(sources[steps[:length]] + steps[length:], problem.reason)
     return ServiceMistake((), problem.reason, name=problem.field)
+
+
+def _with_references(payload: dict[str, object]) -> dict[str, object]:
+    """References to secrets as they are written: an agent that does not know them refuses the variable."""
+    config = payload["config"]
+    assert isinstance(config, dict), "sections are rendered as mappings"
+    references = config.pop("env_secrets", {})
+    config["env_vars"] |= {name: {"secret": secret} for name, secret in references.items()}
+    return payload
 
 
 def _without_absent(value: object) -> dict[str, object]:

@@ -103,7 +103,7 @@ def test_three_answers_on_a_terminal_become_a_service_file(there: Path, cli: Cli
         line.removeprefix("# ") if ": " in line or line.startswith("#   ") else line for line in text.splitlines()[1:]
     ]
     (there / "all.yml").write_text("\n".join(lines).replace("# env:", "env:").replace("# volumes:", "volumes:"))
-    assert read_service(there / "all.yml")["config"]["env_secrets"] == {"DATABASE_URL": "db_url"}  # type: ignore[index]
+    assert read_service(there / "all.yml")["config"]["env_vars"]["DATABASE_URL"] == {"secret": "db_url"}  # type: ignore[index]
 
 
 def test_answers_come_from_a_pipe_or_from_options(there: Path) -> None:

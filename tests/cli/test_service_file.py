@@ -139,6 +139,17 @@ def test_environment_values_stay_as_they_were_written(tmp_path: Path) -> None:
     }
 
 
+def test_a_variable_may_name_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "a.env").write_text("URL=from the file\nB=c\n")
+    text = "image: nginx\nenv_file: a.env\nenv:\n  URL: {secret: db_url}\n  A: b\n"
+    variables = read(tmp_path, "a.yaml", text)["config"]["env_vars"]
+    assert variables == {"URL": {"secret": "db_url"}, "A": "b", "B": "c"}
+    sentence = mistake(tmp_path, "b.yaml", "image: nginx\nenv:\n  A: {secret: geheim/x}\n  B: {secrt: x}\n")
+    assert "b.yaml:3:7: env.A.secret: is not a secret's name" in sentence
+    assert "b.yaml:4:3: env.B: an object is not a string; a secret is {secret: NAME}" in sentence
+    assert "geheim" not in sentence
+
+
 def test_the_nested_shape_is_kept(tmp_path: Path) -> None:
     payload = read(tmp_path, "x.json", json.dumps(NESTED))
     assert payload["service_name"] == "api"
