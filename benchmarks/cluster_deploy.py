@@ -42,7 +42,8 @@ NAMES = ("ours_s", "kubectl_s")
 OPERATION_SECS = 120.0
 OWNER = "agt-bench"
 SETTLE_SECS = 5.0
-DEPLOYS_AT_ONCE = 8
+DEPLOYS_AT_ONCE = 4
+START_PERIOD_SECS = 60
 
 
 def payload(project: str, version: str, replicas: int) -> dict[str, Any]:
@@ -128,6 +129,8 @@ def with_services(agent: AgentProcess, token: str, services: int) -> None:
     def one(number: int) -> None:
         update = payload(f"{token}-services", VERSIONS[0], 1)
         update |= {"service_id": f"svc_{token}_{number}", "service_name": f"web{number}"}
+        # So many starts at once are slow.
+        update["config"]["health_check"]["start_period_seconds"] = START_PERIOD_SECS
         *_, last = operate(agent.socket, "deploy", update, idle=OPERATION_SECS)
         assert last["status"] == "running", f"the deployment failed: {last}"
 
