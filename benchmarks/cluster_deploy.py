@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ NAMES = ("ours_s", "kubectl_s")
 OPERATION_SECS = 120.0
 OWNER = "agt-bench"
 SETTLE_SECS = 5.0
+DEPLOYS_AT_ONCE = 4
+START_PERIOD_SECS = 60
 
 
 def payload(project: str, version: str, replicas: int) -> dict[str, Any]:
@@ -120,6 +123,22 @@ def idle_calls(proxy: ApiProxy, secs: float) -> dict[str, object]:
     return {"per_minute": round(60 * sum(found.values()) / secs, 1), "by_kind": found}
 
 
+def with_services(agent: AgentProcess, token: str, services: int) -> None:
+    """Deploy so many services of one replica, several at once."""
+
+    def one(number: int) -> None:
+        update = payload(f"{token}-services", VERSIONS[0], 1)
+        update |= {"service_id": f"svc_{token}_{number}", "service_name": f"web{number}"}
+        # So many starts at once are slow.
+        update["config"]["health_check"]["start_period_seconds"] = START_PERIOD_SECS
+        *_, last = operate(agent.socket, "deploy", update, idle=OPERATION_SECS)
+        assert last["status"] == "running", f"the deployment failed: {last}"
+
+    with ThreadPoolExecutor(DEPLOYS_AT_ONCE) as pool:
+        for _ in pool.map(one, range(services)):
+            continue
+
+
 def pss_mb(agent: AgentProcess) -> float:
     """The agent's memory."""
     return round(memory_kb([agent.pid])["pss"] / 1024, 1)
@@ -143,7 +162,7 @@ def with_pods(cluster: Cluster, token: str, pods: int) -> None:
         time.sleep(1.0)
 
 
-def run(rounds: int, replicas: int, pods: int, idle_secs: float) -> None:
+def run(rounds: int, replicas: int, pods: int, services: int, idle_secs: float) -> None:
     """Run the benchmark and print the result."""
     load = os.getloadavg()[0]
     cluster = running_cluster()
@@ -165,13 +184,15 @@ def run(rounds: int, replicas: int, pods: int, idle_secs: float) -> None:
                         comparison.forget()
                 before = pss_mb(agent)
                 quiet = idle_calls(proxy, idle_secs)
+                with_services(agent, token, services - 1)
+                quiet_with_services = idle_calls(proxy, idle_secs)
                 with_pods(cluster, token, pods)
                 # The watch has told the agent of all of them.
                 time.sleep(SETTLE_SECS)
                 after = pss_mb(agent)
                 ask(agent.socket, "status", {}, timeout=30)
         finally:
-            for project in ("ours", "kubectl", "many"):
+            for project in ("ours", "kubectl", "services", "many"):
                 cluster.kubectl(
                     "delete", "namespace", "--ignore-not-found", "--wait=false", f"syntra-{token}-{project}"
                 )
@@ -183,7 +204,11 @@ def run(rounds: int, replicas: int, pods: int, idle_secs: float) -> None:
             "target": TARGET,
             "replicas": replicas,
             "rounds": rounds,
-            "calls": {"deploy": statistics.median(sum(one.values()) for one in comparison.calls), "idle": quiet},
+            "calls": {
+                "deploy": statistics.median(sum(one.values()) for one in comparison.calls),
+                "idle": quiet,
+                f"idle_with_{services}_services": quiet_with_services,
+            },
             "calls_of_one_deploy": comparison.calls[-1],
             "pss_mb": {"idle": before, f"with_{pods}_pods": after},
         },
@@ -199,6 +224,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=7, help="rounds for each side (default 7)")
     parser.add_argument("--replicas", type=int, default=3, help="replicas of the service (default 3)")
     parser.add_argument("--pods", type=int, default=500, help="pods for the agent's memory (default 500)")
+    parser.add_argument("--services", type=int, default=100, help="services in the second quiet time (default 100)")
     parser.add_argument("--idle-seconds", type=float, default=60.0, help="length of the quiet time (default 60)")
     given = parser.parse_args()
-    run(given.rounds, given.replicas, given.pods, given.idle_seconds)
+    run(given.rounds, given.replicas, given.pods, given.services, given.idle_seconds)

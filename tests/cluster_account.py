@@ -32,16 +32,25 @@ class Account:
     def grant(self, rules: Sequence[Mapping[str, object]]) -> None:
         """Give it exactly these rules, in all namespaces."""
         about = {"apiVersion": f"{GROUP}/v1", "metadata": {"name": self._role}}
-        binding = {
-            "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": self._role},
-            "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": self.namespace}],
-        }
         self._cluster.apply(
             [
                 {**about, "kind": "ClusterRole", "rules": [*rules]},
-                {**about, "kind": "ClusterRoleBinding", **binding},
+                {**about, "kind": "ClusterRoleBinding", **self._bound("ClusterRole")},
             ]
         )
+
+    def grant_in(self, namespace: str, rules: Sequence[Mapping[str, object]]) -> None:
+        """Give it exactly these rules in one namespace."""
+        about = {"apiVersion": f"{GROUP}/v1", "metadata": {"name": self._role, "namespace": namespace}}
+        self._cluster.apply(
+            [{**about, "kind": "Role", "rules": [*rules]}, {**about, "kind": "RoleBinding", **self._bound("Role")}]
+        )
+
+    def _bound(self, kind: str) -> dict[str, object]:
+        return {
+            "roleRef": {"apiGroup": GROUP, "kind": kind, "name": self._role},
+            "subjects": [{"kind": "ServiceAccount", "name": "agent", "namespace": self.namespace}],
+        }
 
     def remove(self) -> None:
         """Take the rights back; the namespace ends with the test's other ones."""

@@ -132,7 +132,7 @@ class AgentApp:
                     missing = f"the journal was missing; {services} services are rebuilt from their containers' labels"
                     self._warnings.setdefault("journal", missing)
 
-            engine_check = EngineCheck(runtime, journal, reports, on_answer=rebuild_journal)
+            engine_check = EngineCheck(runtime, journal, reports, name=lambda: runtime.name, on_answer=rebuild_journal)
             # A cluster's routes are not counted at the agent's own proxy.
             counter = CanaryRequests(settings.networking.metrics_url) if host.prober is not None else None
             dependencies = Dependencies(

@@ -104,12 +104,12 @@ def build(
     namespace = control.access.namespace
     lease = Lease(control, namespace=namespace, owner=owner, holder=holder_name(settings.data_dir))
     client.hindrance = lambda: lease.hindrance
-    runtime = KubernetesRuntime(client, cluster_settings(settings), owner=owner)
+    runtime = KubernetesRuntime(client, cluster_settings(settings), owner=owner, control=control)
     return ClusterHost(
         runtime=runtime,
         readiness=ClusterHealth(min_healthy_secs=settings.runtime.min_healthy_secs),
         lease=lease,
-        rights=RightsCheck(control, runtime.cluster, namespace=namespace),
+        rights=RightsCheck(control, runtime.cluster, namespace=namespace, namespaces=settings.kubernetes.namespaces),
         journal=journal,
         changes=changes,
         telemetry=settings.telemetry,
@@ -135,6 +135,7 @@ def cluster_settings(settings: Settings) -> KubernetesSettings:
     """What of the settings is for a cluster."""
     of, networking = settings.kubernetes, settings.networking
     return KubernetesSettings(
+        namespaces=of.namespaces,
         routes_kind="none" if networking.proxy == "off" else of.routes,
         gateway=of.gateway,
         ingress_class=of.ingress_class,

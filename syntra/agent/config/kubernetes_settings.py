@@ -12,6 +12,10 @@ from syntra.utils.frozen import frozen
 class KubernetesSettings:
     """How services run on a cluster, where the runtime is one. Entrypoints and resolver are those of networking."""
 
+    namespaces: tuple[str, ...] = field(
+        default=(),
+        metadata=key(Kind.NAMESPACES, "the only namespaces in which the agent has rights; empty means all"),
+    )
     routes: str = field(
         default="auto",
         metadata=key(

@@ -35,6 +35,7 @@ class Kind(Enum):
     IMAGE = "an image"
     WINDOW = "a time of day from and to, or empty"
     OBJECT = "the name of an object in a cluster, or empty"
+    NAMESPACES = "names of namespaces"
     GATEWAY = "the name of a Gateway, perhaps with its namespace, or empty"
     SCRAPES = "Prometheus endpoints"
 
@@ -42,7 +43,7 @@ class Kind(Enum):
 Value = str | int | float | tuple[str, ...]
 """A checked value; lists are tuples of strings."""
 
-LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS, Kind.ORIGINS, Kind.CHOICES})
+LISTS = frozenset({Kind.ENTRIES, Kind.ADDRESSES, Kind.LISTENERS, Kind.ORIGINS, Kind.CHOICES, Kind.NAMESPACES})
 """Kinds that are lists in the file, and comma-separated in a variable. SCRAPES are tables, and a JSON array there."""
 
 

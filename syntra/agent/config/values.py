@@ -32,7 +32,9 @@ _ENTRY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # Kubernetes: a DNS subdomain; a namespace is a DNS label.
 _SUBDOMAIN = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
 _OBJECT = re.compile(_SUBDOMAIN)
-_GATEWAY = re.compile(rf"(?:[a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?/)?{_SUBDOMAIN}")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_GATEWAY = re.compile(rf"(?:{_LABEL}/)?{_SUBDOMAIN}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?")
 _LIST_MAX = 16
@@ -173,7 +175,13 @@ def _texts(key: Key, items: list[str]) -> tuple[str, ...]:
         raise ValueError("contains a duplicate entry")
     if key.kind is Kind.CHOICES:
         return tuple(_choice(key, item) for item in items)
-    check = {Kind.ENTRIES: _entry, Kind.ADDRESSES: _address, Kind.LISTENERS: _listener, Kind.ORIGINS: _origin}
+    check = {
+        Kind.ENTRIES: _entry,
+        Kind.ADDRESSES: _address,
+        Kind.LISTENERS: _listener,
+        Kind.ORIGINS: _origin,
+        Kind.NAMESPACES: _namespace,
+    }
     return tuple(check[key.kind](item) for item in items)
 
 
@@ -219,6 +227,12 @@ def _entry(text: str) -> str:
 def _object(text: str) -> str:
     if not _OBJECT.fullmatch(text):
         raise ValueError("is not the name of an object: small letters, digits, dashes and dots")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError("is not the name of a namespace, such as syntra-shop")
     return text
 
 

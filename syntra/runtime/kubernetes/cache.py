@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -37,7 +37,10 @@ OnChange = Callable[[Object | None, Object | None], None]
 
 
 class ObjectCache:
-    """`objects` by (namespace, name). `on_change` gets an object before and after each change, None where absent."""
+    """`objects` by (namespace, name), of the whole cluster or of some namespaces, each with a watch of its own.
+
+    `on_change` gets an object before and after each change, None where absent.
+    """
 
     def __init__(
         self,
@@ -46,29 +49,72 @@ class ObjectCache:
         labels: str,
         on_change: OnChange,
         *,
+        namespaces: Sequence[str] = (),
         silence_secs: float = SILENCE_SECS,
     ) -> None:
         self.kind = kind
         self.objects: dict[Key, Object] = {}
-        self.relists = 0
-        """How often everything was listed again."""
-        self._client = client
-        self._labels = labels
         self._on_change = on_change
-        self._silence_secs = silence_secs
-        self._version = ""
-        self._listed = asyncio.Event()
-        self.problem = ""
-        """Why it is not current; empty while it is."""
+        self._settled = asyncio.Event()
+        self._watches = [_Watch(self, client, labels, one, silence_secs) for one in namespaces or (None,)]
 
     @property
     def is_listed(self) -> bool:
-        """Whether the first list has come."""
-        return self._listed.is_set()
+        """Whether the first list has come; of several namespaces, from each that may be read."""
+        return self._settled.is_set() and any(watch.is_listed for watch in self._watches)
+
+    @property
+    def problem(self) -> str:
+        """Why it is not current; empty while it is."""
+        return next((watch.problem for watch in self._watches if watch.problem), "")
+
+    @property
+    def relists(self) -> int:
+        """How often everything was listed again."""
+        return sum(watch.relists for watch in self._watches)
 
     async def listed(self) -> None:
         """Wait for the first list."""
-        await self._listed.wait()
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Keep the cache current until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for watch in self._watches:
+                group.create_task(watch.run(), name=f"watch {self.kind.plural}")
+
+    def put(self, key: Key, obj: Object | None) -> None:
+        """Note what a watch says of an object; None when it is gone."""
+        before = self.objects.pop(key, None)
+        if obj is not None:
+            self.objects[key] = obj
+        self._on_change(before, obj)
+
+    def settle(self) -> None:
+        """Called by a watch that was listed or refused: readers need not wait for a namespace that may not be read."""
+        if all(watch.is_listed or watch.is_refused for watch in self._watches) and any(
+            watch.is_listed for watch in self._watches
+        ):
+            self._settled.set()
+
+
+class _Watch:
+    """The list and the watch of one namespace, or of all (None)."""
+
+    def __init__(
+        self, cache: ObjectCache, client: KubernetesClient, labels: str, namespace: str | None, silence_secs: float
+    ) -> None:
+        self.kind = cache.kind
+        self.problem = ""
+        self.relists = 0
+        self.is_listed = False
+        self.is_refused = False
+        self._cache = cache
+        self._client = client
+        self._labels = labels
+        self._namespace = namespace
+        self._silence_secs = silence_secs
+        self._version = ""
 
     async def run(self) -> None:
         """Keep the cache current until cancelled."""
@@ -88,6 +134,8 @@ class ObjectCache:
                 is_known = self.problem == str(refused)
                 self.problem = str(refused)
                 self._version = ""
+                self.is_refused = True
+                self._cache.settle()
                 # The same refusal comes at each try. A forgotten place is not a fault.
                 log.log(
                     logging.DEBUG if is_known or refused.is_expired else logging.WARNING,
@@ -103,16 +151,18 @@ class ObjectCache:
             delay = min(delay * 2, LONGEST_RETRY_SECS)
 
     async def _list(self) -> None:
-        objects, version = await self._client.list(self.kind, labels=self._labels)
+        objects, version = await self._client.list(self.kind, self._namespace, labels=self._labels)
         self.relists += 1
         fresh = {key_of(obj): obj for obj in objects}
-        for key in self.objects.keys() - fresh.keys():
-            self._put(key, None)
+        known = self._cache.objects
+        for key in [key for key in known.keys() - fresh.keys() if self._namespace in (None, key[0])]:
+            self._cache.put(key, None)
         for key, obj in fresh.items():
-            if _version(self.objects.get(key)) != _version(obj):
-                self._put(key, obj)
+            if _version(known.get(key)) != _version(obj):
+                self._cache.put(key, obj)
         self._version = version
-        self._listed.set()
+        self.is_listed, self.is_refused = True, False
+        self._cache.settle()
 
     async def _watch(self) -> None:
         query = {
@@ -123,7 +173,7 @@ class ObjectCache:
             "labelSelector": self._labels,
         }
         lines = LineSplitter(MAX_LINE_BYTES)
-        path, what = self.kind.path(), f"watch {self.kind.plural}"
+        path, what = self.kind.path(self._namespace), f"watch {self.kind.plural}"
         async with self._client.stream(path, query, what=what) as connection:
             while True:
                 try:
@@ -156,13 +206,7 @@ class ObjectCache:
         if kind == "BOOKMARK":
             return
         obj.update(apiVersion=self.kind.api_version, kind=self.kind.kind)
-        self._put(key_of(obj), None if kind == "DELETED" else obj)
-
-    def _put(self, key: Key, obj: Object | None) -> None:
-        before = self.objects.pop(key, None)
-        if obj is not None:
-            self.objects[key] = obj
-        self._on_change(before, obj)
+        self._cache.put(key_of(obj), None if kind == "DELETED" else obj)
 
 
 def key_of(obj: Object) -> Key:

@@ -19,17 +19,23 @@ TERMINATING_SECS = 0.5
 
 
 class Checks:
-    """Changes nothing. Raises the client's errors, and StepFailed for a name that is taken."""
+    """Changes nothing. Raises the client's errors, and StepFailed for a name that is taken.
 
-    def __init__(self, client: KubernetesClient) -> None:
+    `are_given`: the namespaces are an administrator's, who has named them to the agent. It neither reads nor changes
+    them.
+    """
+
+    def __init__(self, client: KubernetesClient, *, are_given: bool = False) -> None:
         self._client = client
+        self.are_given = are_given
 
     async def dry_run(self, rendered: Rendered) -> None:
         """Dry-run the whole set. Objects of a namespace that does not exist yet cannot be dry-run."""
-        await self.own_namespace(rendered.namespace)
-        await self._client.apply(rendered.namespace, dry_run=True)
-        if await self._namespace(rendered) is None:
-            return
+        if not self.are_given:
+            await self.own_namespace(rendered.namespace)
+            await self._client.apply(rendered.namespace, dry_run=True)
+            if await self._namespace(rendered) is None:
+                return
         for obj in (rendered.workload, *rendered.services):
             await self._check_owned(obj)
         for obj in rendered.objects:
@@ -38,8 +44,12 @@ class Checks:
 
     async def preview(self, rendered: Rendered) -> Sequence[ObjectPreview]:
         """What applying the set would change."""
-        is_new = await self._namespace(rendered) is None
-        return [await self._previewed(obj, is_new=is_new) for obj in rendered.objects]
+        is_new = not self.are_given and await self._namespace(rendered) is None
+        return [
+            await self._previewed(obj, is_new=is_new)
+            for obj in rendered.objects
+            if not (self.are_given and obj is rendered.namespace)
+        ]
 
     async def own_namespace(self, wanted: Object) -> None:
         """Refuse to take over a namespace that is not the agent's; wait for the end of one that is being deleted."""

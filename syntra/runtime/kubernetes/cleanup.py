@@ -40,7 +40,7 @@ class Cleanup:
 
     async def forget(self, service_id: ServiceId, namespace: str) -> None:
         """The service is removed: delete the namespace if it was the last one there."""
-        if not namespace:
+        if not namespace or self._checks.are_given:
             return
         for kind in (DEPLOYMENT, SECRET, CLAIM):
             found, _ = await self._client.list(kind, namespace, labels=f"{MANAGED_BY}={MANAGER}")

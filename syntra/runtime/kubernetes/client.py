@@ -7,6 +7,7 @@ over time (watches, logs), on a connection of its own. Both can be cancelled at 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
@@ -48,6 +49,8 @@ class KubernetesClient:
         self._is_closed = False
         self.calls = 0
         """How many requests were sent."""
+        self.answered_at = self.failed_at = float("-inf")
+        """When the API server answered last, and when it did not, on the monotonic clock."""
         self.hindrance: Callable[[], str] = str
         """Says why nothing may be changed now; empty while it may."""
 
@@ -188,6 +191,7 @@ class KubernetesClient:
                 while True:
                     connection, head = await self._send(method, path, query, body, content_type, is_own=False)
                     payload = await self._finish(connection)
+                    self.answered_at = time.monotonic()
                     if head.status == 429:
                         await asyncio.sleep(_retry_after(head))
                         continue
@@ -196,7 +200,11 @@ class KubernetesClient:
                     if head.status >= 400:
                         raise self._refusal(head, payload, what or f"{method} {path}")
                     return payload
+        except ClusterUnavailable:
+            self.failed_at = time.monotonic()
+            raise
         except TimeoutError as late:
+            self.failed_at = time.monotonic()
             reason = f"no answer within {deadline:g} s"
             raise ClusterUnavailable(self._access.address.authority, reason, sent=True) from late
 

@@ -41,9 +41,11 @@ LISTED_SECS = 10.0
 class Cluster:
     """`watch` it from start to end. Raises ClusterUnavailable and ApiRefusal."""
 
-    def __init__(self, client: KubernetesClient, *, owner: str) -> None:
+    def __init__(self, client: KubernetesClient, *, owner: str, namespaces: Sequence[str] = ()) -> None:
         self.client = client
         self.owner = owner
+        self.namespaces = namespaces
+        """The only ones that the agent may use; empty for all."""
         self.exits = ExitTracker()
         self._indexes: dict[str, Indexes] = {}
         self._changed = asyncio.Event()
@@ -52,9 +54,9 @@ class Cluster:
         self._groups: frozenset[str] = frozenset()
         self._groups_at = -GROUPS_SECS
         labels = f"{OWNER}={label_value(owner)}"
-        self.pods = ObjectCache(client, POD, labels, self._pod_changed)
-        self.workloads = ObjectCache(client, DEPLOYMENT, labels, self._object_changed)
-        self.replica_sets = ObjectCache(client, REPLICA_SET, labels, self._object_changed)
+        self.pods = ObjectCache(client, POD, labels, self._pod_changed, namespaces=namespaces)
+        self.workloads = ObjectCache(client, DEPLOYMENT, labels, self._object_changed, namespaces=namespaces)
+        self.replica_sets = ObjectCache(client, REPLICA_SET, labels, self._object_changed, namespaces=namespaces)
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Watch until cancelled; `on_change` is called after changes."""
@@ -102,20 +104,38 @@ class Cluster:
         """The pods of a service, asked now."""
         return self.numbered(await self.objects(POD, service_id), service_id)
 
+    async def everywhere(self, kind: Kind, labels: str, *, needed: str = "") -> list[Object]:
+        """The objects of one kind with these labels, asked now, in all namespaces that may be used.
+
+        Of several, one that may not be read is passed over, except the one that is `needed`.
+        """
+        found: list[Object] = []
+        refusals: list[ApiRefusal] = []
+        for namespace in self.namespaces or (None,):
+            try:
+                found += (await self.client.list(kind, namespace, labels=labels))[0]
+            except ApiRefusal as refused:
+                if refused.status != 403 or namespace in (None, needed):
+                    raise
+                refusals.append(refused)
+        if refusals and len(refusals) == len(self.namespaces):
+            raise refusals[0]
+        return found
+
     async def replica(self, container_id: ContainerId) -> PodReplica | None:
         """One pod; None when it is gone."""
         return next((one for one in await self.replicas() if one.container_id == container_id), None)
 
-    async def objects(self, kind: Kind, service_id: ServiceId) -> list[Object]:
-        """The objects of a service of one kind, in all namespaces, asked now."""
-        return (await self.client.list(kind, labels=self.selector(service_id)))[0]
+    async def objects(self, kind: Kind, service_id: ServiceId, *, needed: str = "") -> list[Object]:
+        """The objects of a service of one kind, as `everywhere` finds them."""
+        return await self.everywhere(kind, self.selector(service_id), needed=needed)
 
     def selector(self, service_id: ServiceId) -> str:
         """The label selector of a service's objects."""
         return f"{OWNER}={label_value(self.owner)},{SERVICE}={label_value(service_id)}"
 
-    async def all_objects(self, service_id: ServiceId) -> Mapping[str, Sequence[Object]]:
-        """The objects of a service by kind, asked now."""
+    async def all_objects(self, service_id: ServiceId, *, needed: str = "") -> Mapping[str, Sequence[Object]]:
+        """The objects of a service by kind, as `everywhere` finds them."""
         groups = await self.groups()
         kinds = [POD, DEPLOYMENT, SERVICE_KIND, SECRET, INGRESS, AUTOSCALER]
         if "traefik.io" in groups:
@@ -125,7 +145,7 @@ class Cluster:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = {
-                    kind: group.create_task(self._readable(kind, service_id), name=f"list {kind.plural}")
+                    kind: group.create_task(self._readable(kind, service_id, needed), name=f"list {kind.plural}")
                     for kind in kinds
                 }
         except ExceptionGroup as failures:
@@ -147,9 +167,9 @@ class Cluster:
         query = {"fieldSelector": f"involvedObject.name={name}", "limit": "50"}
         return list(items(await self.client.get(path, query, what="list events"), "items"))
 
-    async def _readable(self, kind: Kind, service_id: ServiceId) -> list[Object]:
+    async def _readable(self, kind: Kind, service_id: ServiceId, needed: str) -> list[Object]:
         try:
-            return await self.objects(kind, service_id)
+            return await self.objects(kind, service_id, needed=needed)
         except ApiRefusal as refused:
             # Kinds that only some services use: an agent without a right to them has none of them.
             if kind in (AUTOSCALER, INGRESS_ROUTE, MIDDLEWARE, TRAEFIK_SERVICE, HTTP_ROUTE) and (

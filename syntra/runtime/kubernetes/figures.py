@@ -20,7 +20,7 @@ from syntra.model.status import Replica
 from syntra.runtime.errors import RuntimeFailure
 from syntra.runtime.kubernetes.client import KubernetesClient
 from syntra.runtime.kubernetes.names import CONTAINER, MANAGED_BY, MANAGER
-from syntra.runtime.kubernetes.objects import items, mapping, seconds, text
+from syntra.runtime.kubernetes.objects import Object, items, mapping, seconds, text
 from syntra.runtime.kubernetes.pods import PodReplica, pod_id
 from syntra.runtime.kubernetes.resources import POD_METRICS
 from syntra.runtime.kubernetes.units import quantity
@@ -42,8 +42,9 @@ _SAMPLE = re.compile(
 class PodFigures:
     """Implements `runtime.runtime.Usage`."""
 
-    def __init__(self, client: KubernetesClient) -> None:
+    def __init__(self, client: KubernetesClient, namespaces: Sequence[str] = ()) -> None:
         self._client = client
+        self._namespaces = namespaces
         self._refused_at: dict[str, float] = {}
         self._cpu: dict[ContainerId, tuple[int, float]] = {}
         """Of the metrics API: the last time, and CPU nanoseconds so far."""
@@ -68,10 +69,13 @@ class PodFigures:
 
     async def _metrics(self) -> dict[ContainerId, ContainerReading]:
         query = {"labelSelector": f"{MANAGED_BY}={MANAGER}"}
-        body = await self._asked("pod metrics", POD_METRICS.path(), query)
-        answer = orjson.loads(body) if body else {}
+        pods: list[Object] = []
+        for namespace in self._namespaces or (None,):
+            source = f"pod metrics of {namespace}" if namespace else "pod metrics"
+            body = await self._asked(source, POD_METRICS.path(namespace), query)
+            pods += items(orjson.loads(body) if body else {}, "items")
         found = {}
-        for pod in items(answer, "items"):
+        for pod in pods:
             key = pod_id(text(pod, "metadata", "namespace"), text(pod, "metadata", "name"))
             usage = next((mapping(c, "usage") for c in items(pod, "containers") if text(c, "name") == CONTAINER), {})
             at = seconds(pod, "timestamp")

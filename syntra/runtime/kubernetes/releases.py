@@ -58,8 +58,7 @@ class Releases:
 
     async def remove(self, service_id: ServiceId) -> None:
         """Remove the pods of the service's release commands; one that still runs ends first."""
-        found, _ = await self._client.list(POD, labels=f"{self._cluster.selector(service_id)},{KIND}={RELEASE}")
-        for pod in found:
+        for pod in await self._cluster.everywhere(POD, f"{self._cluster.selector(service_id)},{KIND}={RELEASE}"):
             await self._client.delete(POD, text(pod, "metadata", "namespace"), text(pod, "metadata", "name"))
 
     async def _ended(self, namespace: str, name: str, about: str) -> Object:

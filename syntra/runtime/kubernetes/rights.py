@@ -31,6 +31,7 @@ class Right:
     in_own_namespace: bool = False
 
 
+_OF_NO_NAMESPACE = ("namespaces", "nodes/proxy")
 METRICS = "metrics.k8s.io"
 TRAEFIK = "traefik.io"
 GATEWAY = "gateway.networking.k8s.io"
@@ -66,10 +67,11 @@ RIGHTS = (
 
 @frozen
 class Access:
-    """One verb of a right, as one access review asks for it."""
+    """One verb of a right, as one access review asks for it. An empty namespace means all of them."""
 
     right: Right
     verb: str
+    namespace: str = ""
 
 
 def rules() -> list[Object]:
@@ -77,24 +79,34 @@ def rules() -> list[Object]:
     return [{"apiGroups": [right.group], "resources": [right.resource], "verbs": [*right.verbs]} for right in RIGHTS]
 
 
-def needed(groups: frozenset[str]) -> tuple[Access, ...]:
-    """What the agent needs in a cluster with these API groups."""
+def needed(groups: frozenset[str], namespaces: Sequence[str] = ()) -> tuple[Access, ...]:
+    """What the agent needs in a cluster with these API groups, in all namespaces or in these only.
+
+    Confined to some, it works without the rights to namespaces themselves and to nodes.
+    """
     rights = [
         right
         for right in RIGHTS
-        if (not right.with_group or right.with_group in groups) and right.without_group not in groups
+        if (not right.with_group or right.with_group in groups)
+        and right.without_group not in groups
+        and not (namespaces and right.resource in _OF_NO_NAMESPACE)
     ]
-    return tuple(Access(right=right, verb=verb) for right in rights for verb in right.verbs)
+    return tuple(
+        Access(right=right, verb=verb, namespace=namespace)
+        for right in rights
+        for namespace in (("",) if right.in_own_namespace or not namespaces else namespaces)
+        for verb in right.verbs
+    )
 
 
 def review(access: Access, own_namespace: str) -> Object:
-    """The SelfSubjectAccessReview of one access (authorization.k8s.io/v1). An empty namespace means all of them."""
+    """The SelfSubjectAccessReview of one access (authorization.k8s.io/v1)."""
     resource, _, subresource = access.right.resource.partition("/")
     attributes: Object = {"group": access.right.group, "resource": resource, "verb": access.verb}
     if subresource:
         attributes["subresource"] = subresource
-    if access.right.in_own_namespace:
-        attributes["namespace"] = own_namespace
+    if namespace := own_namespace if access.right.in_own_namespace else access.namespace:
+        attributes["namespace"] = namespace
     return _review(attributes)
 
 
@@ -107,10 +119,18 @@ def lacking(missing: Sequence[Access]) -> str:
     """The warning for what is missing; empty when nothing is."""
     if not missing:
         return ""
-    named = ", ".join(f"{'/'.join(verbs)} {_shown(right)}" for right, verbs in _by_right(missing))
+    by_namespace: dict[str, list[Access]] = {}
+    for access in missing:
+        by_namespace.setdefault(access.namespace, []).append(access)
+    named = "; ".join(
+        ", ".join(f"{'/'.join(verbs)} {_shown(right)}" for right, verbs in _by_right(its))
+        + (f" in namespace {namespace}" if namespace else "")
+        for namespace, its in by_namespace.items()
+    )
+    confined = any(by_namespace)
     return (
         f"the agent's user lacks: {named}; apply the ClusterRole that `syntra-agent install --kubernetes --print` "
-        "shows, and bind it to this user"
+        f"shows, and bind it to this user{' there' if confined else ''}"
     )
 
 

@@ -26,10 +26,13 @@ LACKING_SECS = 15.0
 class RightsCheck:
     """`run` it beside the agent; `warning` is the sentence for `status`, empty while nothing is lacking."""
 
-    def __init__(self, client: KubernetesClient, cluster: Groups, *, namespace: str) -> None:
+    def __init__(
+        self, client: KubernetesClient, cluster: Groups, *, namespace: str, namespaces: Sequence[str] = ()
+    ) -> None:
         self._client = client
         self._cluster = cluster
         self._namespace = namespace
+        self._namespaces = namespaces
         self.missing: tuple[Access, ...] = ()
 
     @property
@@ -58,7 +61,7 @@ class RightsCheck:
         if self.missing:
             self.missing = await self._denied(self.missing)
         if not self.missing and not await self._is_allowed(rights.review_of_all()):
-            self.missing = await self._denied(rights.needed(await self._cluster.groups()))
+            self.missing = await self._denied(rights.needed(await self._cluster.groups(), self._namespaces))
 
     def _tell(self, before: str) -> None:
         if self.warning and self.warning != before:

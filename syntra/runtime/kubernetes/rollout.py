@@ -81,7 +81,7 @@ class KubernetesRollout:
         secs = command.grace_secs if isinstance(command, Stop | Restart) else None
         grace = PodGrace(cluster, context.service_id, secs, remark=context.remark)
         self._wait = RolloutWait(cluster, context.service_id, grace)
-        self._checks = Checks(cluster.client)
+        self._checks = Checks(cluster.client, are_given=bool(cluster.namespaces))
         self._cleanup = Cleanup(cluster, self._checks)
         self._releases = Releases(cluster)
         self._new: tuple[ContainerId, ...] = ()
@@ -94,7 +94,10 @@ class KubernetesRollout:
 
     async def observe(self) -> ObservedService:
         service_id = self._context.service_id
-        objects = await self._cluster.all_objects(service_id)
+        previous = await self._context.current()
+        target = self._context.desired.deployment or previous
+        home = "" if target is None else namespace(target.spec.project_name)
+        objects = await self._cluster.all_objects(service_id, needed=home)
         workloads = [Workload.of(obj) for obj in objects[DEPLOYMENT.kind]]
         for obj in objects[DEPLOYMENT.kind]:
             self._wait.applied(obj)
@@ -111,7 +114,7 @@ class KubernetesRollout:
                 if kind != "Pod"
             },
             revisions=revisions(self._revisions),
-            previous=await self._context.current(),
+            previous=previous,
             is_checked=self._is_checked,
         )
         self._note_new()
@@ -290,8 +293,9 @@ class KubernetesRollout:
     async def _apply_supports(self) -> None:
         self._cluster.use(self._observed.namespace, self._context.service_id)
         rendered = await self._rendered(self._target())
-        await self._checks.own_namespace(rendered.namespace)
-        await self._client.apply(rendered.namespace)
+        if not self._checks.are_given:
+            await self._checks.own_namespace(rendered.namespace)
+            await self._client.apply(rendered.namespace)
         for obj in rendered.supports:
             # A claim cannot change, and its class may be another setting's by now.
             if kind_of(obj) is not CLAIM or await self._client.find(obj) is None:

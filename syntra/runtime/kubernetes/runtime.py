@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from syntra.model.errors import RequestError
@@ -16,7 +17,7 @@ from syntra.runtime.kubernetes.errors import ClusterUnavailable
 from syntra.runtime.kubernetes.exec_session import PodExec
 from syntra.runtime.kubernetes.figures import PodFigures
 from syntra.runtime.kubernetes.logs import PodLogs
-from syntra.runtime.kubernetes.names import KIND, OWNER, label_value
+from syntra.runtime.kubernetes.names import KIND, OWNER, label_value, namespace
 from syntra.runtime.kubernetes.objects import Object, text
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.kubernetes.render import check
@@ -27,18 +28,28 @@ from syntra.runtime.kubernetes.settings import KubernetesSettings
 from syntra.runtime.runtime import OperationContext, RuntimeInfo, Surveyed
 
 PING_SECS = 5.0
+# Longer than the lease takes from one renewal to the next: while it is renewed, nothing more need be asked.
+HEARD_SECS = 6.0
 
 
 class KubernetesRuntime:
-    """`watch` must run for `observe` to answer."""
+    """`watch` must run for `observe` to answer. `control` is another client whose answers count for `ping`."""
 
     name = "kubernetes"
 
-    def __init__(self, client: KubernetesClient, settings: KubernetesSettings, *, owner: str) -> None:
-        self.cluster = Cluster(client, owner=owner)
+    def __init__(
+        self,
+        client: KubernetesClient,
+        settings: KubernetesSettings,
+        *,
+        owner: str,
+        control: KubernetesClient | None = None,
+    ) -> None:
+        self.cluster = Cluster(client, owner=owner, namespaces=settings.namespaces)
         self._client = client
+        self._clients = (client,) if control is None else (client, control)
         self._settings = settings
-        logs, execs, figures = PodLogs(self.cluster), PodExec(client), PodFigures(client)
+        logs, execs, figures = PodLogs(self.cluster), PodExec(client), PodFigures(client, settings.namespaces)
         self.tail = logs.tail
         self.logs = logs.logs
         self.execute = execs.execute
@@ -49,6 +60,13 @@ class KubernetesRuntime:
         return KubernetesRollout(context, self.cluster, self._settings)
 
     async def check(self, deployment: Deployment, *, reserve: bool = True) -> None:
+        allowed, wanted = self._settings.namespaces, namespace(deployment.spec.project_name)
+        if allowed and wanted not in allowed:
+            raise RequestError(
+                "NAMESPACE_NOT_ALLOWED",
+                f"cannot use namespace {wanted}: it is not in kubernetes.namespaces; add it there, or choose a project "
+                f"whose namespace is {' or '.join(allowed)}",
+            )
         check(deployment, await self._settings.routes(self.cluster), host_paths=self._settings.host_paths)
 
     async def obstacles(self, deployment: Deployment) -> list[str]:
@@ -69,6 +87,9 @@ class KubernetesRuntime:
     async def ping(self) -> None:
         if reason := self._client.hindrance():
             raise RuntimeUnavailable(f"cannot change the cluster: {reason}")
+        answered_at = max(one.answered_at for one in self._clients)
+        if answered_at > max(time.monotonic() - HEARD_SECS, *(one.failed_at for one in self._clients)):
+            return
         try:
             async with asyncio.timeout(PING_SECS):
                 await self._client.read("GET", "/readyz", what="ask the cluster")
@@ -111,4 +132,4 @@ class KubernetesRuntime:
 
     async def _revision_secrets(self) -> list[Object]:
         labels = f"{OWNER}={label_value(self.cluster.owner)},{KIND}={REVISION_KIND}"
-        return (await self._client.list(SECRET, labels=labels))[0]
+        return await self.cluster.everywhere(SECRET, labels)

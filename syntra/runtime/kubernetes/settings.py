@@ -17,8 +17,12 @@ class Groups(Protocol):
 
 @frozen
 class KubernetesSettings:
-    """`routes_kind` is what routes domains: a kind, or `auto`. The rest is as in `render_context`."""
+    """`routes_kind` is what routes domains: a kind, or `auto`. The rest is as in `render_context`.
 
+    `namespaces`: the only ones that the agent may use; empty means all, which it creates and deletes as needed.
+    """
+
+    namespaces: tuple[str, ...] = ()
     routes_kind: str = "auto"
     gateway: str = ""
     ingress_class: str = ""

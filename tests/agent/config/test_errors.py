@@ -125,6 +125,7 @@ FILES: dict[str, tuple[str, str]] = {
     "backtick in a name": ("networking.entrypoints = ['a`b']", "networking.entrypoints: is not a name of the proxy's"),
     "template in a name": ("networking.cert_resolver = '{{x}}'", "networking.cert_resolver: is not a name"),
     "no name of an object": ("kubernetes.ingress_class = 'Nginx'", "kubernetes.ingress_class: is not the name of an"),
+    "no namespace": ("kubernetes.namespaces = ['Shop']", "kubernetes.namespaces: is not the name of a namespace"),
     "two slashes in a Gateway": ("kubernetes.gateway = 'a/b/c'", "kubernetes.gateway: is not the name of a Gateway"),
     "name for an address": ("networking.dns.upstreams = ['dns.example']", "upstreams: holds what is not an IP address"),
     "relative directory": ("networking.traefik_dynamic_dir = 'dyn'", "traefik_dynamic_dir: is not an absolute path"),

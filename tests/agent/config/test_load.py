@@ -32,6 +32,7 @@ OTHER = {
     "control_plane.dialect": "hub",
     "control_plane.reconnect_max_delay_secs": "8",
     "runtime.runtime_type": "docker",
+    "kubernetes.namespaces": "syntra-a,syntra-b",
     "kubernetes.routes": "ingress",
     "kubernetes.gateway": "edge/main",
     "kubernetes.ingress_class": "nginx",

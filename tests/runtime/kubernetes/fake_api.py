@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -101,10 +102,10 @@ class FakeApi:
 
 
 @asynccontextmanager
-async def fake_api(*replies: Reply) -> AsyncIterator[FakeApi]:
+async def fake_api(*replies: Reply, tls: ssl.SSLContext | None = None) -> AsyncIterator[FakeApi]:
     """A server that answers so."""
     made = FakeApi(list(replies))
-    server = await asyncio.start_server(made.connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.connected, "127.0.0.1", 0, ssl=tls)
     made.port = int(server.sockets[0].getsockname()[1])
     try:
         yield made

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import ssl
 from pathlib import Path
 
 import pytest
+import trustme
 
 from syntra.runtime.errors import RuntimeUnavailable
 from syntra.runtime.kubernetes.access import Access, Source
@@ -136,6 +139,41 @@ async def test_the_server_s_certificate_is_checked_for_the_name_that_is_set(clus
             else:
                 with pytest.raises(ClusterUnavailable, match="its certificate is not trusted"):
                     await client.get("/version")
+
+
+@pytest.mark.parametrize("as_files", [True, False], ids=["files", "data"])
+async def test_a_client_certificate_is_shown_to_the_server(tmp_path: Path, *, as_files: bool) -> None:
+    """The test cluster's API server knows tokens only, so this is a server that takes nothing but a certificate."""
+    authority = trustme.CA()
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.configure_trust(tls)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    identity = authority.issue_cert("agent")
+    texts = {
+        "certificate-authority": authority.cert_pem.bytes(),
+        "client-certificate": b"".join(blob.bytes() for blob in identity.cert_chain_pems),
+        "client-key": identity.private_key_pem.bytes(),
+    }
+    given: dict[str, object] = {}
+    for name, content in texts.items():
+        if as_files:
+            (tmp_path / name).write_bytes(content)
+            given[name] = str(tmp_path / name)
+        else:
+            given[f"{name}-data"] = base64.b64encode(content).decode()
+    trusted = {name: value for name, value in given.items() if name.startswith("certificate-authority")}
+    own = {name: value for name, value in given.items() if name not in trusted}
+    async with fake_api(answer({"n": 1}), tls=tls) as api:
+        server = f"https://127.0.0.1:{api.port}"
+        for name, user, is_known in (("with", own, True), ("without", {"token": "t"}, False)):
+            path = kubeconfig(tmp_path / name, server, cluster=trusted, user=user)
+            async with KubernetesClient(await Access.open(Source(kubeconfig=str(path)))) as client:
+                if is_known:
+                    assert await client.get("/x") == {"n": 1}
+                else:
+                    with pytest.raises(ClusterUnavailable):
+                        await client.get("/x")
 
 
 async def test_a_plugin_gives_the_token(cluster: Cluster, tmp_path: Path) -> None:

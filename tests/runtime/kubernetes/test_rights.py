@@ -60,6 +60,22 @@ def test_what_lacks_is_one_sentence_with_a_next_step() -> None:
     assert lacking([]) == ""
 
 
+def test_in_some_namespaces_only_each_is_asked_for_and_named() -> None:
+    asked = needed(frozenset(), ("a", "b"))
+    assert {access.right.resource for access in asked}.isdisjoint({"namespaces", "nodes/proxy"})
+    spec = review(next(access for access in asked if access.namespace == "b"), "mine")["spec"]
+    assert isinstance(spec, dict) and isinstance(spec["resourceAttributes"], dict)
+    assert spec["resourceAttributes"]["namespace"] == "b"
+    leases = [access for access in asked if access.right.resource == "leases"]
+    assert [access.namespace for access in leases] == ["", "", ""]
+    missing = [access for access in asked if access.right.resource in ("pods/log", "replicasets")]
+    assert lacking(missing) == (
+        "the agent's user lacks: get pods/log, list/watch replicasets in namespace a; get pods/log, list/watch "
+        "replicasets in namespace b; apply the ClusterRole that `syntra-agent install --kubernetes --print` shows, and "
+        "bind it to this user there"
+    )
+
+
 async def test_what_the_user_lacks_is_found_and_found_to_be_granted(account: Account) -> None:
     access = await Access.open(Source(kubeconfig=str(account.kubeconfig)))
     assert access.namespace == account.namespace
