@@ -1,4 +1,4 @@
-"""`open`: a port of this machine that leads to a replica of a service, until Ctrl-C."""
+"""`open`: a port of this machine that forwards to a replica of a service, until Ctrl-C."""
 
 from __future__ import annotations
 
