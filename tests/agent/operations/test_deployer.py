@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from syntra.agent.journal.desired import KEPT_DEPLOYMENTS
 from syntra.agent.operations import service_queues as queues_module
 from syntra.agent.operations.service_queues import MAX_WAITING_PER_SERVICE
 from syntra.model.ids import DeploymentId, ServiceId
@@ -585,9 +586,10 @@ async def test_one_deployment_id_has_one_spec(agent: Agent) -> None:
 
 
 async def test_only_the_images_of_kept_deployments_stay(agent: Agent) -> None:
-    for number in range(1, 8):
+    for number in range(1, KEPT_DEPLOYMENTS + 3):
         await agent.deployed(f"d{number}")
-    assert {deployment for _, deployment in agent.engine.pins} == {"d3", "d4", "d5", "d6", "d7"}
+    kept = {f"d{number}" for number in range(3, KEPT_DEPLOYMENTS + 3)}
+    assert {deployment for _, deployment in agent.engine.pins} == kept
     assert await agent.journal.deployment(WEB, DeploymentId("d2")) is None
 
 
