@@ -58,3 +58,7 @@ class TestKubernetes(RuntimeContract):
                 # The kubelet doubles its delay from 10 s, and a crash loop is three restarts.
                 wait_secs=80.0,
             )
+
+    @pytest.mark.soak  # more than a minute; `test_planner` does the same without a cluster
+    async def test_planning_again_after_any_prefix_gives_the_rest(self) -> None:
+        await super().test_planning_again_after_any_prefix_gives_the_rest()
