@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,8 @@ MAX_LINE_BYTES = 4 * 1024 * 1024
 """A longer line in the file is damage: the engine writes at most 16 KiB of text in one."""
 LINES_AT_ONCE = 900
 """About how many lines a chunk has: a batch of telemetry should not have more than 1000 items."""
+
+_STEADY_NS = 1_000_000_000
 
 _Spot = tuple[LogFile, int]
 
@@ -53,11 +56,16 @@ class FileTail:
         """A file has all that was written: more does not come from elsewhere."""
         self.has_gap = False
         """Whether lines are missing before what is read next; the caller resets it."""
+        # The file at its end, if it is quiet: one look tells that nothing has happened since.
+        self._at_end: tuple[int, int, int, int] | None = None
 
     def read(self) -> list[bytes] | None:
         """The records that the next lines complete, perhaps none; None at the end of what is written."""
         if not self._files and not self._open():
             return None
+        if self._at_end is not None and self._at_end == self._now():
+            return None
+        self._at_end = None
         while True:
             data = self._next_lines()
             if data:
@@ -84,6 +92,7 @@ class FileTail:
         for one in self._files:
             one.close()
         self._files.clear()
+        self._at_end = None
 
     def _place(self, stream: str) -> Place:
         file, offset = self._skip.get(stream) or self._at[stream]
@@ -208,6 +217,12 @@ class FileTail:
 
     # The next file
 
+    def _now(self) -> tuple[int, int, int, int] | None:
+        try:
+            return _identity(os.stat(self.path))
+        except OSError:
+            return None
+
     def _next_file(self) -> bool:
         """Whether there is more to read: in the next file, or in this one before it."""
         if len(self._files) > 1:
@@ -225,6 +240,9 @@ class FileTail:
             if current.st_size < self._offset:
                 self._was_emptied(file)
                 return True
+            # A time of the file system has steps of some milliseconds: a younger file may change without a new one.
+            if current.st_size == self._offset and time.time_ns() - current.st_mtime_ns > _STEADY_NS:
+                self._at_end = _identity(current)
             return False
         self._add_newer(file)
         return True
@@ -263,3 +281,7 @@ def _line_border(file: LogFile, size: int) -> int:
     """The end of the last whole line before a place."""
     start = max(0, size - FIRST_CHUNK_BYTES)
     return start + file.read(size - start, start).rfind(b"\n") + 1
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

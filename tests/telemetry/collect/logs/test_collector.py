@@ -198,6 +198,41 @@ def test_what_the_engine_has_compressed_is_read_once(tmp_path: Path, seen: str) 
         assert running.bodies() == lines_of(0, 40)
 
 
+@pytest.mark.parametrize("change", ["written", "rotated", "rewritten", "emptied", "moved away"])
+def test_a_file_that_was_quiet_for_long_is_read_when_anything_happens_to_it(tmp_path: Path, change: str) -> None:
+    file = JsonFile(tmp_path / "c1")
+    tail = FileTail(str(file.path), target_of("c1", file.path, multiline="off").reader(), None, from_now=False)
+
+    def bodies() -> list[str]:
+        found = [record for records in iter(tail.read, None) for record in records]
+        found += tail.flush(is_end=False)
+        tail.mark()  # as the collector asks after each round
+        return [record.body.string_value for record in ScopeLogs.FromString(b"".join(found)).log_records]
+
+    file.write("one\n")
+    long_ago = time.time() - 60
+    os.utime(file.path, (long_ago, long_ago))
+    assert bodies() == ["one"]
+    assert bodies() == bodies() == []
+    if change == "written":
+        file.write("two\n")
+    elif change == "rotated":
+        file.rotate()
+        file.write("two\n")
+    elif change == "rewritten":
+        file.path.write_bytes(file.path.read_bytes().replace(b"one", b"two"))
+    elif change == "emptied":
+        os.truncate(file.path, 0)
+        assert bodies() == []
+        file.write("two\n")
+    else:
+        file.path.rename(tmp_path / "gone")
+        assert bodies() == []
+        file.write("two\n")
+    assert bodies() == ["two"]
+    tail.close()
+
+
 def test_files_that_were_compressed_between_two_looks_are_read(tmp_path: Path) -> None:
     file = JsonFile(tmp_path / "c1", max_files=4)
     reader = target_of("c1", file.path, multiline="off").reader()
