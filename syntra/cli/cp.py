@@ -1,62 +1,56 @@
-"""`cp`: files and folders from and to a container, as a tar stream through `exec`, on every runtime.
+"""`cp`: files and folders from and to a container, as a tar archive that the agent's runtime makes or unpacks.
 
-The container's own `tar` makes or reads the archive, as with `kubectl cp`; here it is read and written as it passes, so
-that copies of any size take the same memory. Of what a container sends only what stays below the destination is
-written (tarfile's `data` filter).
+The archive is read and written here as it passes, so that copies of any size take the same memory. Names follow
+`docker cp`. Of what a container sends only what stays below the destination is written (`local_files`).
 """
 
 from __future__ import annotations
 
 import argparse
+import posixpath
 import re
-import stat
-import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, cast
 
-from syntra.cli.exit_codes import CliError, ExitCode
+from syntra.cli.agent_client import AgentConnection, await_response
+from syntra.cli.attached import Attached
+from syntra.cli.copy_stream import CopyEnded, CopyStream
+from syntra.cli.exit_codes import CliError, CommandFailed, ExitCode
+from syntra.cli.local_files import Copied, is_folder, pack, unpack
 from syntra.cli.options import add_json, socket_path
+from syntra.cli.reading import text
 from syntra.cli.services import find
 from syntra.cli.table import size
 from syntra.cli.terminal import out, out_json, printable
+from syntra.model.exec_frames import INPUT_BYTES
 from syntra.utils.frozen import frozen
-from syntra.utils.own_program import own_program
 
 PIPE = "-"
-ERROR_MAX = 4096
-"""What is read of a failed command's reason."""
+ACCEPT_SECS = 60.0
+"""Longest wait for a copy to start: the runtime is asked several times for it."""
 _REPLICA = re.compile(r"(.+)\.([1-9][0-9]{0,5})")
-_NOT_FOUND = (126, 127)
-"""How a shell and an engine end when there is no such program."""
 
 
 @frozen
 class Place:
-    """A path in a container. `replica` None: the newest."""
+    """A path in a container, as given. `replica` None: the newest."""
 
     service: str
     replica: int | None
     path: str
 
 
-@frozen
-class Copied:
-    """What was copied."""
-
-    files: int
-    bytes: int
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SRC, DST, --json."""
     parser.epilog = (
         "One of SRC and DST is SERVICE[.REPLICA]:PATH, the other a local path, or `-` for a tar archive on standard "
-        "input or output. A folder is copied with all that is in it. If DST is a folder, SRC is put into it. The "
-        "container must run and have `tar`. Local names with a colon begin with ./ or /."
+        "input or output. A folder is copied with all that is in it. If DST is a folder, SRC is put into it; with /. "
+        "at the end of SRC only the content of that folder. On Kubernetes the container must run and have `tar`. "
+        "Local names with a colon begin with ./ or /."
     )
     parser.add_argument("source", metavar="SRC", help="what to copy")
     parser.add_argument("destination", metavar="DST", help="where to")
@@ -83,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         if args.source == PIPE:
             _take(remote)
             return ExitCode.OK
-        copied = _upload(Path(args.source), remote)
+        copied = _upload(args.source, remote)
     if args.json:
         out_json({"files": copied.files, "bytes": copied.bytes})
     else:
@@ -103,158 +97,104 @@ def place_of(given: str) -> Place | None:
     return Place(service=found[1] if found else name, replica=int(found[2]) if found else None, path=path)
 
 
+def is_content(path: str) -> bool:
+    """Whether a source is the content of a folder, not the folder."""
+    return path == "." or path.endswith("/.")
+
+
 class _Remote:
-    """Commands in the container of a place, each a run of this program's `exec`."""
+    """The path of a place, for one copy. A path that is not absolute is below `/`, whatever the working directory."""
 
     def __init__(self, socket: Path, place: Place) -> None:
-        find(socket, place.service)
-        self.path = PurePosixPath(place.path)
+        self._socket = socket
+        self._payload: dict[str, object] = {"service_id": find(socket, place.service)}
+        if place.replica is not None:
+            self._payload["replica"] = place.replica
         self._given = f"{place.service}:{place.path}"
-        replica = [] if place.replica is None else ["--replica", str(place.replica)]
-        self._exec = [*own_program(), "--socket", str(socket), "exec", *replica, place.service, "--"]
-
-    def is_folder(self) -> bool:
-        """Whether the path is a folder in the container."""
-        words = ["test", "-d", str(self.path)]
-        with self.running(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, ends=(0, 1)) as process:
-            process.wait()
-        return process.returncode == 0
+        self._path = posixpath.normpath("/" + place.path.lstrip("/"))
+        self.must_be_folder = place.path.endswith("/") or is_content(place.path)
+        self.name = "" if is_content(place.path) else PurePosixPath(self._path).name
+        """The last name of the path, below which its entries are; empty for the content of a folder."""
 
     @contextmanager
-    def running(
-        self,
-        words: list[str],
-        *,
-        stdin: int | IO[bytes] | None,
-        stdout: int | IO[bytes] | None,
-        ends: tuple[int, ...] = (0,),
-    ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run a command beside the block. Raises CliError unless it ends with one of `ends`."""
-        with subprocess.Popen([*self._exec, *words], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE) as process:
-            broken: Exception | None = None
-            try:
-                yield process
-            except (tarfile.TarError, BrokenPipeError) as failed:
-                # The command's own words say more than the stream that ended early.
-                broken = failed
-                if process.stdout is not None:
-                    process.stdout.close()
-            except BaseException:
-                process.terminate()
-                raise
-            assert process.stderr is not None
-            said = process.stderr.read(ERROR_MAX).decode(errors="replace")
-            while process.stderr.read(ERROR_MAX):
-                continue
-            code = process.wait()
-        if code not in ends:
-            raise self._failed(code, said, words[0])
-        if broken is not None:
-            raise CliError(f"cannot copy {self._given}: {broken}")
+    def source(self) -> Iterator[AgentConnection]:
+        """An archive from there, which the connection carries from now on."""
+        path = self._path if self.name else f"{self._path.rstrip('/')}/."
+        with self._copy("from", path) as (connection, _):
+            yield connection
 
-    def _failed(self, code: int, said: str, program: str) -> CliError:
-        if code in _NOT_FOUND:
-            return CliError(f"cannot copy {self._given}: the container has no `{program}`; add it to the image")
-        lines = [line for line in said.splitlines() if line.strip()]
-        reason = lines[0].strip() if lines else f"`{program}` ended with {code}"
-        return CliError(f"cannot copy {self._given}: {reason.removeprefix('tar: ')}")
+    @contextmanager
+    def target(self) -> Iterator[tuple[AgentConnection, str]]:
+        """An archive to there, and the name that the first entry must have; empty where the path is a folder."""
+        with self._copy("to", self._path) as (connection, name):
+            yield connection, name
 
+    @contextmanager
+    def _copy(self, direction: str, path: str) -> Iterator[tuple[AgentConnection, str]]:
+        payload = {**self._payload, "path": path, "direction": direction}
+        try:
+            with AgentConnection.open(self._socket) as connection:
+                accepted = await_response(connection, connection.send("copy", payload), timeout=ACCEPT_SECS)
+                yield connection, text(accepted, "name", "")
+        except CommandFailed as failed:
+            reason = failed.message.removeprefix(f"cannot copy {path}: ")
+            raise CommandFailed(failed.code, f"cannot copy {self._given}: {reason}") from None
 
-def _archived(remote: _Remote) -> list[str]:
-    """The command that writes the path as an archive: one entry, or a folder's, all below its last name."""
-    if remote.path.name:
-        # Not the bare name: it may begin with a dash.
-        return ["tar", "-c", "-f", "-", "-C", str(remote.path.parent), f"./{remote.path.name}"]
-    return ["tar", "-c", "-f", "-", "-C", str(remote.path), "."]
+    def refusal(self, reason: object) -> CliError:
+        """An error about this place."""
+        return CliError(f"cannot copy {self._given}: {reason}")
 
 
 def _give(remote: _Remote) -> None:
     if sys.stdout.isatty():
         raise CliError("cannot write an archive to a terminal; redirect it, as in `… - > web.tar`", ExitCode.USAGE)
-    with remote.running(_archived(remote), stdin=subprocess.DEVNULL, stdout=None) as process:
-        process.wait()
+    with remote.source() as connection:
+        Attached(connection, stdin=False, tty=False).run()
 
 
 def _take(remote: _Remote) -> None:
     if sys.stdin is None or sys.stdin.isatty():
         raise CliError("cannot read an archive from a terminal; give it, as in `cp - … < web.tar`", ExitCode.USAGE)
-    words = ["tar", "-x", "-f", "-", "-C", str(remote.path)]
-    with remote.running(words, stdin=None, stdout=subprocess.DEVNULL) as process:
-        process.wait()
+    with remote.target() as (connection, name):
+        if name:
+            raise remote.refusal("there is no such folder in the container")
+        Attached(connection, stdin=True, tty=False).run()
 
 
 def _download(remote: _Remote, destination: Path) -> Copied:
-    name = remote.path.name
-    folder, name = (destination, name) if destination.is_dir() else (destination.parent, destination.name)
+    is_there = destination.is_dir()
+    folder, name = (destination, remote.name) if is_there else (destination.parent, destination.name)
     if not folder.is_dir():
         raise CliError(f"cannot copy to {destination}: there is no folder {folder}; create it first")
-    files = total = 0
-    with (
-        remote.running(_archived(remote), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process,
-        tarfile.open(fileobj=process.stdout, mode="r|") as archive,
-    ):
-        for member in archive:
-            member.name = _renamed(member.name, remote.path.name, name)
-            if member.islnk():
-                member.linkname = _renamed(member.linkname, remote.path.name, name)
-            try:
-                archive.extract(member, path=folder, set_attrs=True, filter="data")
-            except OSError as failed:
-                process.terminate()
-                raise CliError(f"cannot write {folder / member.name}: {failed.strerror}") from failed
-            if member.isreg():
-                files, total = files + 1, total + member.size
-    return Copied(files=files, bytes=total)
-
-
-def _renamed(entry: str, before: str, name: str) -> str:
-    """An entry's name, with the destination's name in place of the first part. The filter refuses what leaves it."""
-    parts = [part for part in entry.split("/") if part not in ("", ".")]
-    if before and parts[:1] == [before]:
-        parts = parts[1:]
-    elif before:
-        # Not below what was asked for.
-        raise tarfile.OutsideDestinationError(tarfile.TarInfo(entry), entry)
-    return "/".join([name, *parts] if name else parts) or "."
-
-
-def _upload(source: Path, remote: _Remote) -> Copied:
-    try:
-        mode = source.lstat().st_mode
-    except OSError as failed:
-        raise CliError(f"cannot copy {source}: {failed.strerror}") from failed
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-        raise CliError(f"cannot copy {source}: it is neither a file nor a folder")
-    name = source.name or source.resolve().name
-    is_folder = remote.path.name == "" or remote.is_folder()
-    folder, name = (remote.path, name) if is_folder else (remote.path.parent, remote.path.name)
-    files = total = 0
-
-    def counted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        nonlocal files, total
-        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-            return None
-        if member.isreg():
-            files, total = files + 1, total + member.size
-        # The user of this machine is none of the container's.
-        member.uid = member.gid = 0
-        member.uname = member.gname = ""
-        return member
-
-    words = ["tar", "-x", "-f", "-", "-C", str(folder)]
-    with remote.running(words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        assert process.stdin is not None
+    with remote.source() as connection:
+        stream = CopyStream(connection)
         try:
-            with tarfile.open(fileobj=process.stdin, mode="w|") as archive:
-                archive.add(source, arcname=name, filter=counted)
-        except OSError as failed:
-            if isinstance(failed, BrokenPipeError):
-                raise
-            process.terminate()
-            raise CliError(f"cannot read {failed.filename or source}: {failed.strerror}") from failed
-        finally:
-            try:
-                process.stdin.close()
-            except BrokenPipeError:
-                process.stdin = None
-    return Copied(files=files, bytes=total)
+            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=INPUT_BYTES) as archive:
+                copied = unpack(archive, remote.name, folder, name)
+        except tarfile.FilterError as refused:
+            raise remote.refusal(refused) from refused
+        except tarfile.TarError as cut:
+            # The agent's own words say more than an archive that ended early.
+            stream.finish()
+            raise remote.refusal(cut) from cut
+        stream.finish()
+    return copied
+
+
+def _upload(given: str, remote: _Remote) -> Copied:
+    source = Path(given)
+    is_a_folder = is_folder(source)
+    with remote.target() as (connection, wanted):
+        if wanted and remote.must_be_folder and not is_a_folder:
+            raise remote.refusal("there is no such folder in the container")
+        name = wanted or ("." if is_content(given) else source.name or source.resolve().name)
+        stream = CopyStream(connection)
+        try:
+            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="w|", bufsize=INPUT_BYTES) as archive:
+                copied = pack(archive, source, name)
+            stream.end()
+        except CopyEnded:
+            stream.finish()
+            raise remote.refusal("the container took only a part of it") from None
+        stream.finish()
+    return copied

@@ -219,6 +219,33 @@ class Exec:
     streams: ExecStreams | None = None
 
 
+class CopyWay(enum.Enum):
+    """Whether a copy is read from a container or written to it."""
+
+    FROM = "from"
+    TO = "to"
+
+
+@frozen
+class Copy:
+    """Copy a path of one container as a tar archive, over the client's connection.
+
+    `path` is absolute; `/.` at its end is the content of a folder. `replica` is a number of `ps`; None takes the newest
+    that runs, or the newest if none does.
+    """
+
+    request_id: RequestId
+    service_id: ServiceId
+    path: str
+    way: CopyWay
+    replica: int | None = None
+
+    @property
+    def streams(self) -> ExecStreams:
+        """What the client's connection carries."""
+        return ExecStreams(stdin=self.way is CopyWay.TO, tty=False)
+
+
 @frozen
 class LogsSubscribe:
     """Stream the log lines of a service. `since` and `until` are RFC 3339 in UTC with nine digits of fraction.
@@ -357,6 +384,7 @@ Command = (
     | Cancel
     | InstallCertificate
     | Exec
+    | Copy
     | LogsSubscribe
     | LogsUnsubscribe
     | TelemetryTail

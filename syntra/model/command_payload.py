@@ -45,7 +45,7 @@ from syntra.model.spec_payload import (
     parse_deployment,
     parse_registry_auth,
 )
-from syntra.model.stream_payload import parse_exec, parse_logs, parse_telemetry_tail, parse_unsubscribe
+from syntra.model.stream_payload import parse_copy, parse_exec, parse_logs, parse_telemetry_tail, parse_unsubscribe
 from syntra.utils.timestamps import parse_ns
 
 MAX_EVENTS = 1000
@@ -285,6 +285,7 @@ _PARSERS: Mapping[str, Callable[[RequestId, Fields], Command]] = {
     "split_traffic": _split_traffic,
     "install_certificate": _install_certificate,
     "exec": parse_exec,
+    "copy": parse_copy,
     "logs_subscribe": parse_logs,
     "logs": parse_logs,
     "logs_unsubscribe": parse_unsubscribe,

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from syntra.model.command import Command, Exec, ExecStreams, LogsSubscribe, LogsUnsubscribe, TelemetryTail
+from syntra.model.command import (
+    Command,
+    Copy,
+    CopyWay,
+    Exec,
+    ExecStreams,
+    LogsSubscribe,
+    LogsUnsubscribe,
+    TelemetryTail,
+)
 from syntra.model.command_fields import MAX_GRACE_SECS, deployment_of, service_of, time_of
 from syntra.model.env_payload import parse_env
 from syntra.model.errors import InvalidField, RequestError
@@ -52,6 +61,20 @@ def _streams(payload: Fields) -> ExecStreams:
         tty=payload.boolean("tty", default=False),
         rows=payload.integer("rows", default=0, low=0, high=MAX_TERMINAL_SIZE),
         columns=payload.integer("columns", default=0, low=0, high=MAX_TERMINAL_SIZE),
+    )
+
+
+def parse_copy(request_id: RequestId, payload: Fields) -> Command:
+    """A copy from or to a container."""
+    path = payload.text("path")
+    if not path.startswith("/") or "\0" in path:
+        raise InvalidField(payload.at("path"), "is not an absolute path")
+    return Copy(
+        request_id=request_id,
+        service_id=service_of(payload),
+        path=path,
+        way=payload.choice("direction", among={way.value: way for way in CopyWay}),
+        replica=payload.integer("replica", low=1, high=MAX_REPLICAS) if payload.has("replica") else None,
     )
 
 

@@ -25,6 +25,7 @@ from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.model.image import ResolvedImage
 from syntra.model.spec import Deployment, ServiceSpec
 from syntra.model.status import ContainerExits, DeployState, ExecResult, LogLine, Phase, Replica
+from syntra.runtime.copies import Copies
 from syntra.utils.frozen import frozen
 
 
@@ -385,6 +386,6 @@ class Watched(Protocol):
 
 
 class Runtime(
-    Rollouts, Availability, Replicas, Survey, Failures, Logs, Exec, Usage, Retention, Exits, Watched, Protocol
+    Rollouts, Availability, Replicas, Survey, Failures, Logs, Exec, Copies, Usage, Retention, Exits, Watched, Protocol
 ):
     """All that an agent needs of a runtime."""

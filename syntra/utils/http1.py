@@ -285,8 +285,12 @@ def _headers(lines: list[bytes]) -> dict[str, str] | None:
     return headers
 
 
-def encode_request(method: str, target: str, headers: Mapping[str, str], body: bytes | None = None) -> bytes:
+def encode_request(
+    method: str, target: str, headers: Mapping[str, str], body: bytes | None = None, *, chunked: bool = False
+) -> bytes:
     """Encode one request; `content-length` is computed from `body`, which may be empty but not None.
+
+    `chunked`: the body follows in pieces, each from `encode_chunk`, and there is no `body`.
 
     Raises ValueError when the method, the target or a header allows header injection.
     """
@@ -301,6 +305,13 @@ def encode_request(method: str, target: str, headers: Mapping[str, str], body: b
         if any(not (char == "\t" or " " <= char <= "\xff") or char == "\x7f" for char in value):
             raise ValueError(f"cannot encode a request: the value of header {name!r} has control or wide characters")
         lines.append(f"{name}: {value}")
-    if body is not None:
+    if chunked:
+        lines.append("Transfer-Encoding: chunked")
+    elif body is not None:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + (body or b"")
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """A piece of a chunked body (RFC 9112, section 7.1); b"" is its end."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

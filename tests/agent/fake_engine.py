@@ -30,6 +30,7 @@ from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.containers.volumes import as_written, is_anonymous
 from syntra.runtime.errors import ExecTimedOut, RuntimeUnavailable, StepFailed
 from syntra.runtime.runtime import LogRange, RuntimeInfo, Surveyed
+from syntra.runtime.tar_copies import TarCopies
 from syntra.utils.timestamps import format_ns
 from tests.agent.fake_session import FakeSession
 from tests.agent.tiny_shell import Ended, run
@@ -91,6 +92,7 @@ class FakeEngine:
     def __init__(self, *, registry: Sequence[str] = ("shop/web:1", "shop/web:2", "shop/web:3")) -> None:
         self.containers: dict[ContainerId, FakeContainer] = {}
         self.releases: dict[ContainerId, FakeContainer] = {}
+        self.copy = TarCopies(self).copy
         # What failed deployments have left.
         self.kept: dict[ContainerId, FakeContainer] = {}
         self.released: list[DeploymentId] = []

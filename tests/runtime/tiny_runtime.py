@@ -32,6 +32,7 @@ from syntra.runtime.runtime import (
     Step,
     Surveyed,
 )
+from syntra.runtime.tar_copies import TarCopies
 from syntra.utils.timestamps import format_ns
 from tests.agent.fake_session import FakeSession
 
@@ -115,6 +116,7 @@ class TinyRuntime:
     def __init__(self) -> None:
         self.instances: dict[ContainerId, Instance] = {}
         self.away = False
+        self.copy = TarCopies(self).copy
         self.applied: list[str] = []
         self._listeners: list[Callable[[], None]] = []
         self._ids = itertools.count(1)

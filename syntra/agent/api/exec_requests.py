@@ -11,22 +11,21 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from syntra.agent.api.exec_session import ExecChannel, ExecSession
+from syntra.agent.api.exec_session import ExecChannel, ExecSession, Source
 from syntra.agent.journal.journal import Journal
 from syntra.agent.messages import Peer, PeerGone, Reports, for_control_plane, refusal, success
 from syntra.model import exec_frames
-from syntra.model.command import Exec, ExecStreams
+from syntra.model.command import Copy, Exec, ExecStreams
 from syntra.model.fields import Json
 from syntra.model.status import Failure, Replica
 from syntra.runtime.errors import ExecTimedOut, RuntimeFailure, StepFailed
-from syntra.runtime.runtime import Exec as Execs
 from syntra.runtime.runtime import Replicas
 from syntra.utils.errors import AgentError
 
 log = logging.getLogger(__name__)
 
 
-class ExecSource(Replicas, Execs, Protocol):
+class ExecSource(Replicas, Source, Protocol):
     """Where commands run."""
 
 
@@ -46,7 +45,7 @@ class ExecRequests:
         self._journal = journal
         self._reports = reports
 
-    async def accept(self, command: Exec, kind: str, peer: Peer) -> None:
+    async def accept(self, command: Exec | Copy, kind: str, peer: Peer) -> None:
         """Remember the request id before anything is done."""
         await self._journal.accept(
             command.request_id,
@@ -67,7 +66,7 @@ class ExecRequests:
         await self._keep(command, response, for_control_plane(peer.origin, "command_response", response))
         self._reports.notify(command.request_id, "command_response", response)
 
-    async def attached(self, command: Exec, streams: ExecStreams, peer: Peer, channel: ExecChannel) -> None:
+    async def attached(self, command: Exec | Copy, streams: ExecStreams, peer: Peer, channel: ExecChannel) -> None:
         """Run with the client's streams. When the client leaves, and when this is cancelled, the command ends."""
         session = ExecSession(self._runtime, command, streams, channel)
         left = "cannot tell how the command ended: its client left, or the agent stopped"
@@ -76,10 +75,11 @@ class ExecRequests:
         try:
             try:
                 replica = await self._replica(command)
-                accepted = success(
-                    command.request_id,
-                    {"attached": True, "container_id": replica.container_id, "replica": replica.index},
-                )
+                accepted: dict[str, Json] = {
+                    "attached": True,
+                    "container_id": replica.container_id,
+                    "replica": replica.index,
+                }
                 exit_code = await session.run(replica.container_id, accepted)
                 response = success(command.request_id, {"exit_code": exit_code})
                 end = exec_frames.exited(exit_code)
@@ -116,9 +116,13 @@ class ExecRequests:
         said = output(result.stdout, result.stderr, truncated=result.truncated)
         return success(command.request_id, {"exit_code": result.exit_code, **said})
 
-    async def _replica(self, command: Exec) -> Replica:
-        replicas = await self._runtime.observe(command.service_id)
-        running = sorted((r for r in replicas if r.is_running), key=lambda r: (-r.created_ns, r.index))
+    async def _replica(self, command: Exec | Copy) -> Replica:
+        replicas = sorted(
+            await self._runtime.observe(command.service_id), key=lambda r: (not r.is_running, -r.created_ns, r.index)
+        )
+        if isinstance(command, Copy):
+            return _replica_with_files(command, replicas)
+        running = [replica for replica in replicas if replica.is_running]
         if not running:
             raise StepFailed("CONTAINER_NOT_FOUND", f"cannot exec in {command.service_id}: it has no running container")
         if command.replica is None:
@@ -131,13 +135,26 @@ class ExecRequests:
             f"cannot exec in {command.service_id}: replica {command.replica} does not run; use {_numbers(running)}",
         )
 
-    async def _keep(self, command: Exec, response: Mapping[str, Json], messages: Sequence[str]) -> None:
+    async def _keep(self, command: Exec | Copy, response: Mapping[str, Json], messages: Sequence[str]) -> None:
         try:
             await self._journal.finish(
                 command.request_id, response=_without_output(response), report=None, messages=messages
             )
         except AgentError as lost:
             log.error("cannot store the exec result", extra={"reason": str(lost)})
+
+
+def _replica_with_files(command: Copy, replicas: Sequence[Replica]) -> Replica:
+    """Some runtimes copy from stopped replicas; one that does not refuses itself."""
+    if not replicas:
+        raise StepFailed("CONTAINER_NOT_FOUND", f"cannot copy {command.path}: {command.service_id} has no container")
+    for replica in replicas:
+        if command.replica in (None, replica.index):
+            return replica
+    raise StepFailed(
+        "CONTAINER_NOT_FOUND",
+        f"cannot copy {command.path}: there is no replica {command.replica}; use {_numbers(replicas)}",
+    )
 
 
 def output(stdout: bytes, stderr: bytes, *, truncated: bool) -> dict[str, Json]:

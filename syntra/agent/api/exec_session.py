@@ -1,4 +1,4 @@
-"""An exec whose streams belong to a client of the local socket: input to the command, output back, until either ends.
+"""An exec or a copy whose streams belong to a client of the local socket: input in, output back, until either ends.
 
 Nothing is held without bound. Output: the engine is not read while the client does not take what was sent. Input: the
 client may have WINDOW_BYTES under way, and gets CREDIT for what the command has taken; so the agent can always read
@@ -15,12 +15,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol
 
+from syntra.agent.messages import success
 from syntra.model import exec_frames
-from syntra.model.command import Exec, ExecStreams
+from syntra.model.command import Copy, Exec, ExecStreams
 from syntra.model.exec_frames import INPUT_BYTES, WINDOW_BYTES, BadFrame, ExecFrame, FrameKind, encoded
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId
 from syntra.runtime import runtime
+from syntra.runtime.copies import Copies
 from syntra.runtime.errors import RuntimeFailure, StepFailed
 
 log = logging.getLogger(__name__)
@@ -101,10 +103,26 @@ class ExecChannel(Protocol):
         """Close the connection once all of it is sent."""
 
 
-class ExecSession:
-    """One attached command."""
+class Source(runtime.Exec, Copies, Protocol):
+    """Where commands run and files are."""
 
-    def __init__(self, source: runtime.Exec, command: Exec, streams: ExecStreams, channel: ExecChannel) -> None:
+
+class Carried(Protocol):
+    """The streams of a command or a copy, as `runtime.ExecSession` and `copies.CopySession` have them."""
+
+    async def read(self) -> Sequence[tuple[bool, bytes]]: ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    def end_input(self) -> None: ...
+
+    async def exit_code(self) -> int: ...
+
+
+class ExecSession:
+    """One attached command, or one copy."""
+
+    def __init__(self, source: Source, command: Exec | Copy, streams: ExecStreams, channel: ExecChannel) -> None:
         self._source = source
         self._command = command
         self._streams = streams
@@ -118,6 +136,12 @@ class ExecSession:
         Raises StepFailed (EXEC_TIMEOUT among others), RuntimeUnavailable, PeerGone. However it ends, the command ends.
         """
         command = self._command
+        if isinstance(command, Copy):
+            async with self._source.copy(container_id, command.way, command.path) as copied:
+                if copied.target is not None:
+                    accepted = {**accepted, "is_folder": not copied.target.name, "name": copied.target.name}
+                await self._accept(accepted)
+                return await self._carry(copied, None)
         try:
             async with (
                 asyncio.timeout(command.timeout_secs),
@@ -125,9 +149,8 @@ class ExecSession:
                     container_id, command.argv, env=command.env, working_dir=command.working_dir, streams=self._streams
                 ) as session,
             ):
-                await self._channel.accept(accepted)
-                self.is_accepted = True
-                return await self._carry(session)
+                await self._accept(accepted)
+                return await self._carry(session, session if self._streams.tty else None)
         except TimeoutError:
             raise StepFailed(
                 "EXEC_TIMEOUT",
@@ -135,14 +158,18 @@ class ExecSession:
                 container_id=container_id,
             ) from None
 
-    async def _carry(self, session: runtime.ExecSession) -> int:
+    async def _accept(self, accepted: Mapping[str, Json]) -> None:
+        await self._channel.accept(success(self._command.request_id, accepted))
+        self.is_accepted = True
+
+    async def _carry(self, session: Carried, terminal: runtime.ExecSession | None) -> int:
         try:
             async with asyncio.TaskGroup() as group:
                 beside = []
                 if self._streams.stdin:
                     beside.append(group.create_task(self._feed(session), name="exec input"))
-                if self._streams.tty:
-                    beside.append(group.create_task(self._resize(session), name="exec size"))
+                if terminal is not None:
+                    beside.append(group.create_task(self._resize(terminal), name="exec size"))
                 while output := await session.read():
                     frames = _framed(output)
                     await self._channel.send(frames)
@@ -156,7 +183,7 @@ class ExecSession:
             raise failures.exceptions[0] from None
         return exit_code
 
-    async def _feed(self, session: runtime.ExecSession) -> None:
+    async def _feed(self, session: Carried) -> None:
         owed = 0
         # A command that takes no more input is no failure: its exit code says how it went.
         with suppress(RuntimeFailure):

@@ -42,6 +42,7 @@ from syntra.model.command import (
     Cancel,
     Command,
     ConfigureHealthCheck,
+    Copy,
     Deploy,
     Exec,
     IndirectCommand,
@@ -198,7 +199,7 @@ class Router:
                 self._requests.check(peer.share)
                 work = self._install(command, self._certificates, peer)
                 self._requests.start(work, f"certificate {command.service_id}", peer.share)
-            case Exec():
+            case Exec() | Copy():
                 await self._take_exec(command, kind, peer)
             case ConfigureHealthCheck() | PauseService() | ResumeService():
                 async with self._admission.holding(command.request_id):
@@ -243,7 +244,7 @@ class Router:
                 self._requests.check(peer.share)
                 self._requests.start(update_agent(command, self._updates, peer), kind, peer.share)
 
-    async def _take_exec(self, command: Exec, kind: str, peer: Peer) -> None:
+    async def _take_exec(self, command: Exec | Copy, kind: str, peer: Peer) -> None:
         channel: ExecChannel | None = None
         async with self._admission.holding(command.request_id):
             if await self._repeat(command.request_id, peer):
@@ -251,14 +252,14 @@ class Router:
             self._requests.check(peer.share)
             if command.streams is not None:
                 if not isinstance(peer, AttachablePeer):
-                    raise RequestError(
-                        "UNSUPPORTED", "cannot exec with `stream`: it is available on the local socket only"
-                    )
+                    what = "exec with `stream`" if isinstance(command, Exec) else "copy"
+                    raise RequestError("UNSUPPORTED", f"cannot {what}: it is available on the local socket only")
                 channel = peer.attach()
             await self._execs.accept(command, kind, peer)
-        if command.streams is None or channel is None:
+        if isinstance(command, Exec) and (command.streams is None or channel is None):
             self._requests.start(self._execs.run(command, peer), f"exec {command.service_id}", peer.share)
             return
+        assert command.streams is not None and channel is not None, "a copy has both"
         work = self._execs.attached(command, command.streams, peer, channel)
         self._stream_to(peer, command.request_id, command.service_id, work, "exec")
 

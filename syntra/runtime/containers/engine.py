@@ -15,6 +15,7 @@ from syntra.model.image import ResolvedImage
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment, RegistryAuth
 from syntra.model.volume import Mounts, Volume
+from syntra.runtime.copies import Copies
 from syntra.runtime.runtime import Availability, Exec, Exits, Failures, Logs, Retention, Survey, Usage, Watched
 
 # Called with 0–100 and a sentence while an image is pulled.
@@ -163,6 +164,7 @@ class ContainerEngine(
     Failures,
     Logs,
     Exec,
+    Copies,
     Usage,
     Retention,
     Exits,

@@ -106,6 +106,7 @@ class ContainerRuntime:
         self.logs = engine.logs
         self.execute = engine.execute
         self.attach = engine.attach
+        self.copy = engine.copy
         self.readings = engine.readings
         self.collect_garbage = engine.collect_garbage
         self.drain_exits = engine.drain_exits

@@ -1,9 +1,10 @@
 """The Engine API client: requests, streams and hijacked connections to one endpoint, with a negotiated version.
 
-There are three kinds of calls, with different connections and deadlines:
+There are four kinds of calls, with different connections and deadlines:
 
 - `request`: short; one total deadline; uses a small pool of idle connections.
 - `stream`: a body that arrives over time (logs, events, pull, wait); a deadline for the head, then one per read.
+- `upload`: a request whose own body is sent over time (an archive); no deadline once the head is sent.
 - `hijack`: the connection becomes a raw two-way stream (exec, attach).
 
 Every path has the API version as prefix, because the engine answers unversioned paths with its newest version. The
@@ -37,6 +38,7 @@ from syntra.runtime.docker.paths import Query, encode_query
 from syntra.runtime.docker.pool import ConnectionPool
 from syntra.runtime.docker.product import Product, product_of
 from syntra.runtime.docker.streams import EngineStream, HijackedStream
+from syntra.runtime.docker.uploads import EngineUpload
 from syntra.runtime.docker.versions import OLDEST, agree, dotted, is_refusal, parse_version
 from syntra.utils.frozen import frozen
 from syntra.utils.http1 import Head, encode_request
@@ -222,6 +224,32 @@ class EngineClient:
         finally:
             await stream.close()
 
+    @asynccontextmanager
+    async def upload(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        headers: Mapping[str, str] | None = None,
+        connect_deadline: float = DEADLINE_SECS,
+    ) -> AsyncIterator[EngineUpload]:
+        """Make a call whose own body is sent over time, on its own connection, which is closed when the block ends.
+
+        Leaving the block before the response ends the call on the engine, too, in the middle of the body.
+        """
+        await self.product()  # also negotiates the version
+        call = _call(method, path, query, None, headers)
+        async with _deadline(call.what, connect_deadline):
+            connection, _ = await self._pool.acquire(own=True)
+        try:
+            connection.begin(self._encode(call, self._version, chunked=True), method=method, what=call.what)
+            upload = EngineUpload(connection, lambda head, body: _error(body, head, call))
+            async with upload.open():
+                yield upload
+        finally:
+            await connection.close()
+
     async def _open(self, call: _Call, *, own: bool) -> tuple[EngineConnection, Head]:
         """Send the call and read its head. Renegotiates once, and replaces a stale pooled connection once."""
         refusals = 0
@@ -279,7 +307,7 @@ class EngineClient:
         self._version = version
         self._doubted = False
 
-    def _encode(self, call: _Call, version: tuple[int, int] | None) -> bytes:
+    def _encode(self, call: _Call, version: tuple[int, int] | None, *, chunked: bool = False) -> bytes:
         prefix = f"/v{dotted(version)}" if version is not None else ""
         headers = {
             "Host": self.endpoint.authority,
@@ -287,16 +315,11 @@ class EngineClient:
             "Accept": "application/json",
             **call.headers,
         }
-        return encode_request(call.method, prefix + call.path + encode_query(call.query), headers, call.body)
+        target = prefix + call.path + encode_query(call.query)
+        return encode_request(call.method, target, headers, call.body, chunked=chunked)
 
     async def _read_error(self, connection: EngineConnection, head: Head, call: _Call) -> EngineError:
-        body = await self._finish(connection, MAX_ERROR_BYTES, call.what)
-        try:
-            decoded = json.loads(body)
-            message = str(decoded["message"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            message = body.decode("utf-8", "replace") or head.headers.get("location", "")
-        return engine_error(head.status, message, method=call.method, path=call.path)
+        return _error(await self._finish(connection, MAX_ERROR_BYTES, call.what), head, call)
 
     async def _finish(self, connection: EngineConnection, limit: int, what: str) -> bytes:
         """Read the rest of the body, then return the connection to the pool; on any failure close it."""
@@ -324,6 +347,14 @@ def _call(method: str, path: str, query: Query | None, body: object, headers: Ma
     elif method in ("POST", "PUT"):
         encoded = b""
     return _Call(method=method, path=path, query=query, headers=headers, body=encoded)
+
+
+def _error(body: bytes, head: Head, call: _Call) -> EngineError:
+    try:
+        message = str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        message = body.decode("utf-8", "replace") or head.headers.get("location", "")
+    return engine_error(head.status, message, method=call.method, path=call.path)
 
 
 def _unsupported(error: EngineError, endpoint: Endpoint) -> EngineUnsupported:

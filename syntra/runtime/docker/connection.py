@@ -90,14 +90,30 @@ class EngineConnection:
 
     async def request(self, encoded: bytes, *, method: str, what: str) -> Head:
         """Send one encoded request and read the response head; errors name `what`."""
+        self.begin(encoded, method=method, what=what)
+        # A connection that breaks during sending may still deliver a response.
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
+        return await self.read_head()
+
+    def begin(self, encoded: bytes, *, method: str, what: str) -> None:
+        """Send the head of a request; `send` its body, and `read_head` beside that: an engine may answer early."""
         assert self._ended and not self._events, "the previous response was read to its end"
         self._parser = ResponseParser(method)
         self._ended = False
         self._what = what
-        # A connection that breaks during sending may still deliver a response.
-        with contextlib.suppress(OSError):
-            self._writer.write(encoded)
-            await self._writer.drain()
+        self._writer.write(encoded)
+
+    def send(self, data: bytes) -> None:
+        """Send more of a request's body. Follow it with `drain`."""
+        self._writer.write(data)
+
+    async def drain(self) -> None:
+        """Wait while the engine does not take what was sent; raises OSError when the connection is gone."""
+        await self._writer.drain()
+
+    async def read_head(self) -> Head:
+        """The head of the response."""
         while not self._events:
             await self._receive()
         head = self._events.popleft()

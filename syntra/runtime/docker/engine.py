@@ -21,6 +21,7 @@ from syntra.model.status import ContainerExits, LogLine
 from syntra.model.volume import Mounts
 from syntra.runtime.containers.engine import PullProgress
 from syntra.runtime.docker import records
+from syntra.runtime.docker.archives import Archives
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
@@ -101,6 +102,7 @@ class DockerEngine:
         self.find_volumes, self.ensure_volume = volumes.find, volumes.ensure_for
         commands = Commands(client)
         self.execute, self.attach = commands.execute, commands.attach
+        self.copy = Archives(client).copy
         self._logs = Logs(client)
         self._system = System(client)
         self._exits = ExitTracker(owner, is_ours=self._identity.verdict)

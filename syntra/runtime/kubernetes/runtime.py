@@ -26,6 +26,7 @@ from syntra.runtime.kubernetes.revisions import REVISION_KIND, kept
 from syntra.runtime.kubernetes.rollout import KubernetesRollout
 from syntra.runtime.kubernetes.settings import KubernetesSettings
 from syntra.runtime.runtime import OperationContext, RuntimeInfo, Surveyed
+from syntra.runtime.tar_copies import TarCopies
 
 PING_SECS = 5.0
 # Longer than the lease takes from one renewal to the next: while it is renewed, nothing more need be asked.
@@ -54,6 +55,7 @@ class KubernetesRuntime:
         self.logs = logs.logs
         self.execute = execs.execute
         self.attach = execs.attach
+        self.copy = TarCopies(execs).copy
         self.readings = figures.readings
 
     def rollout(self, context: OperationContext) -> KubernetesRollout:

@@ -27,7 +27,24 @@ from syntra.runtime.docker.images import Images
 from syntra.runtime.docker.jsonlines import JsonStream
 
 APPLETS = (
-    *("sh", "sleep", "echo", "cat", "printf", "yes", "head", "dd", "true", "false", "seq", "tr", "pwd", "env"),
+    *(
+        "sh",
+        "sleep",
+        "echo",
+        "cat",
+        "printf",
+        "yes",
+        "head",
+        "dd",
+        "true",
+        "false",
+        "seq",
+        "tr",
+        "pwd",
+        "env",
+        "tar",
+        "test",
+    ),
     "stty",
 )
 
