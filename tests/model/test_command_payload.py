@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from syntra.model.command import (
     Abort,
+    Copy,
     Deploy,
     Exec,
     ExecStreams,
@@ -206,6 +207,24 @@ def test_an_interactive_exec_is_refused_as_unsupported() -> None:
     error = refused("exec", command=["sh"], interactive=True)
     assert error.code == "UNSUPPORTED"
     assert str(error) == "cannot exec: interactive sessions are `stream` on the local socket only"
+
+
+def test_a_copy_has_a_direction_and_an_absolute_path() -> None:
+    for direction, has_input in (("from", False), ("to", True)):
+        command = parse("copy", path="/etc/.", direction=direction, replica=2)
+        assert isinstance(command, Copy)
+        assert (command.path, command.way.value, command.replica) == ("/etc/.", direction, 2)
+        assert (command.streams.stdin, command.streams.tty) == (has_input, False)
+    for payload, field in (
+        ({"path": "etc", "direction": "to"}, "path"),
+        ({"path": "/a\0b", "direction": "to"}, "path"),
+        ({"direction": "to"}, "path"),
+        ({"path": "/etc", "direction": "up"}, "direction"),
+        ({"path": "/etc"}, "direction"),
+        ({"path": "/etc", "direction": "to", "replica": 0}, "replica"),
+    ):
+        error = refused("copy", **payload)
+        assert isinstance(error, InvalidField) and error.field == field, payload
 
 
 def test_an_unknown_type_is_refused_as_unsupported() -> None:

@@ -70,3 +70,13 @@ async def test_an_exec_with_streams_is_refused_over_the_control_plane(agent: Age
     await agent.deployed("d1")
     await agent.send("exec", "e1", **said("pwd"), stream=True)
     assert (await agent.responses("e1"))[0]["error"]["code"] == "UNSUPPORTED"
+
+
+async def test_a_copy_is_refused_over_the_control_plane(agent: Agent) -> None:
+    await agent.deployed("d1")
+    await agent.send("copy", "c1", service_id="web", path="/etc", direction="from")
+    error = (await agent.responses("c1"))[0]["error"]
+    assert (error["code"], error["message"]) == (
+        "UNSUPPORTED",
+        "cannot copy: it is available on the local socket only",
+    )
