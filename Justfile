@@ -12,6 +12,10 @@ gate:
 demo *options:
     scripts/demo {{options}}
 
+# docs/session.md, from what the commands print
+record-session *options:
+    scripts/record-session {{options}}
+
 # one benchmark: deploy, start, idle, health, switch, failover, logs or exec
 bench name *options:
     scripts/bench {{name}} {{options}}

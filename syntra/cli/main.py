@@ -39,7 +39,7 @@ def _run(argv: list[str]) -> int:
     if argv[:1] == [TELEMETRY_PROCESS]:
         return _run_telemetry(argv[1:])
     try:
-        args = _parse(argv)
+        args = parse(argv)
     except SystemExit as exc:  # argparse has printed help or usage
         return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
     if (services := sys.modules.get("syntra.cli.services")) is not None:
@@ -75,7 +75,7 @@ def _run_telemetry(words: list[str]) -> int:
     return run_telemetry(channel)
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def parse(argv: list[str]) -> argparse.Namespace:
     """Parse in two steps: the options before the verb, then the rest with the verb's own parser."""
     top = _top_parser()
     if not argv:

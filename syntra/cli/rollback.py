@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     target = parser.add_mutually_exclusive_group()
     target.add_argument("deployment", metavar="DEPLOYMENT", nargs="?", help="the same as --to")
     target.add_argument(
-        "--to", metavar="ID", help="deployment id (default: the previous one); see `syntra-agent deployments`"
+        "--to", metavar="ID", help="deployment id (default: the previous one); see `syntra-agent deployments SERVICE`"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask in a terminal")
     add_color(parser)

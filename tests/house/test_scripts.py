@@ -107,7 +107,7 @@ def test_an_unknown_stage_combination_is_refused() -> None:
     assert "one stage at a time" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["bench", "build", "build-release.sh", "demo", "format", "test"])
+@pytest.mark.parametrize("name", ["bench", "build", "build-release.sh", "demo", "format", "record-session", "test"])
 def test_help_is_printed_and_nothing_else_happens(name: str) -> None:
     ended = subprocess.run([ROOT / "scripts" / name, "--help"], capture_output=True, text=True, check=False, timeout=10)
     assert (ended.returncode, ended.stderr) == (0, "")
