@@ -18,7 +18,7 @@ from tests.e2e.program import AGENT
 from tests.engine import engine_socket as current_engine
 from tests.engine import wait_until
 
-START_SECS = 15.0
+START_SECS = 30.0
 TERMINAL = {"running", "failed", "rolled_back"}
 
 

@@ -26,6 +26,7 @@ ANSWER = (
     b'printf "Content-Type: text/plain\\r\\n\\r\\n$VERSION\\n"\n'
 )
 LONG_SECS = 600
+SPREAD = 400  # requests that end long before a step of 30 s does, also on a busy machine
 
 
 @dataclass(slots=True)
@@ -101,7 +102,7 @@ def begun(client: LocalClient, payload: dict[str, Any]) -> Deploying:
     return Deploying(client)
 
 
-def spread(stage: Stage, count: int = 1000) -> Counter[str]:
+def spread(stage: Stage, count: int) -> Counter[str]:
     """Who answers so many requests, each on a connection of its own."""
     found: Counter[str] = Counter()
     for _ in range(count):
@@ -119,16 +120,16 @@ def test_requests_are_shared_out_as_asked_until_the_canary_is_promoted(stage: St
         deploy = begun(client, canary(stage, (10, 30), (50, LONG_SECS)))
         held = deploy.until("10 % of the requests, held for ")
         assert (held["status"], held["phase"]) == ("health_checking", "health_check")
-        tenth = spread(stage)
+        tenth = spread(stage, SPREAD)
         deploy.until("50 % of the requests, held for ")
-        half = spread(stage)
+        half = spread(stage, SPREAD)
         # As a person does it.
         command = [*AGENT, "--config", str(stage.agent.config), "promote", stage.service]
         told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert (told.returncode, "will get all traffic once it is healthy" in told.stdout) == (0, True), told
         report = deploy.end()
-    assert 80 <= tenth["v2"] <= 120, tenth
-    assert 450 <= half["v2"] <= 550, half
+    assert 0.08 * SPREAD <= tenth["v2"] <= 0.12 * SPREAD, tenth
+    assert 0.45 * SPREAD <= half["v2"] <= 0.55 * SPREAD, half
     assert report["status"] == "running", report
     assert load.report.failed == 0, str(load.report)
     assert spread(stage, 50) == {"v2": 50}

@@ -95,6 +95,7 @@ def test_the_whole_story_is_true_and_leaves_nothing(tmp_path: Path) -> None:
     assert left_of(token_of(told), tmp_path) == []
 
 
+@pytest.mark.soak  # a minute; the story with a Traefik is in the ordinary stage
 def test_without_a_traefik_requests_go_to_the_containers(tmp_path: Path) -> None:
     if shutil.which("traefik"):
         pytest.skip("there is a Traefik on PATH")
