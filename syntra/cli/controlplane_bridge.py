@@ -146,6 +146,7 @@ class Bridge:
                     if text(event, "status") in _ENDED:
                         return
             if after == (after := text(page, "next", after)):
+                # The API has no way to wait for the next report of a deploy.
                 time.sleep(POLL_SECS / 4)
 
     def _follow_lines(self, opened: socket.socket, request_id: str, payload: Json) -> None:

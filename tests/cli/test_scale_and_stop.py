@@ -25,7 +25,7 @@ def test_up_starts_as_many_replicas_as_there_were(cli: Cli) -> None:
 
 def test_up_of_what_the_cluster_scales_restarts_it(cli: Cli) -> None:
     listed = answering({"services": [stopped()]})
-    refuse: Script = lambda peer: peer.refuse("INVALID_PAYLOAD", "replicas: the cluster scales this service")  # noqa: E731
+    refuse: Script = lambda peer: peer.refuse("INVALID_PAYLOAD", "replicas: the cluster scales this service")  # noqa: E731  # typed by its alias
     with FakeAgent(cli.path, list_services=listed, scale=refuse, restart=answering({})) as agent:
         assert cli("up", "api") == (0, "started api\n", "")
     assert agent.last("restart")["service_id"] == "svc_shop_api"

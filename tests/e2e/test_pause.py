@@ -46,7 +46,7 @@ def test_a_paused_service_is_left_alone_over_a_restart_of_the_agent(stage: Stage
     api("POST", f"/containers/{stage.only()['Id']}/stop", query={"t": "1"})
     stage.agent.kill()
     stage.agent.start()
-    time.sleep(4)
+    time.sleep(4)  # nothing is to happen: several rounds of the reconciler
     assert stage.only()["State"]["Status"] == "exited"
     status = stage.run("status", "web")
     assert status.returncode == 3 and "paused:        since " in status.stdout and ": disk is moved" in status.stdout

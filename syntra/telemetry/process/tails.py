@@ -45,6 +45,10 @@ class Tails:
         self._filters.pop(number, None)
         if not self._filters:
             self._begun.clear()
+            # What was not shown in time is not for the next view.
+            with self._lock:
+                self._records.clear()
+                self._missed.clear()
 
     def offer(self, records: Sequence[Record]) -> None:
         """Show these records in the views that want them. Costs nothing without a view."""

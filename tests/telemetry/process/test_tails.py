@@ -74,6 +74,18 @@ async def test_a_view_shows_what_is_kept_from_its_begin_to_its_end() -> None:
     assert message["missed"] == 0
 
 
+async def test_what_a_view_had_no_time_to_show_is_not_for_the_next_one() -> None:
+    async with running() as (tails, agent):
+        tails.begin(1, "", "")
+        tails.offer([spans("of the first")])
+        tails.end(1)
+        await asyncio.sleep(1)
+        tails.begin(2, "", "")
+        tails.offer([spans("of the second")])
+    assert len(agent.lines(2)) == 1
+    assert "of the second" in agent.lines(2)[0]
+
+
 async def test_filters_are_each_view_s_own() -> None:
     async with running() as (tails, agent):
         tails.begin(1, "shop", "")

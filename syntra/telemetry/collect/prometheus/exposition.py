@@ -25,7 +25,8 @@ _METADATA = re.compile(
     rb'#[ \t]++(HELP|TYPE|UNIT)[ \t]++([a-zA-Z_:][a-zA-Z0-9_:]*+|"(?:[^"\\]++|\\.)*+")(?:[ \t]++(.*))?', re.DOTALL
 )
 _END = b"# EOF"
-_LINE_BYTES = 64 * 1024
+LINE_BYTES = 64 * 1024
+"""Of a line beside its labels."""
 LINES_PER_SAMPLE = 5
 """With its comments, and with what a filter on names leaves out. It bounds the memory for reading a page."""
 
@@ -89,7 +90,7 @@ def read_page(page: bytes, *, is_open: bool, limits: Limits, known: Mapping[byte
     if lines > most:
         raise BadExposition(f"cannot take the page: it has {lines} lines, more than {most}")
     rows = page.split(b"\n")
-    longest, most = max(map(len, rows)), _LINE_BYTES + 2 * limits.labels * limits.label_bytes
+    longest, most = max(map(len, rows)), LINE_BYTES + 2 * limits.labels * limits.label_bytes
     if longest > most:
         raise BadExposition(f"cannot take the page: it has a line of {longest} bytes, more than {most}")
     if is_open:

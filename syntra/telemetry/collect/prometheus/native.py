@@ -104,6 +104,8 @@ def _buckets(name: str, spans: Sequence[wire.Span], deltas: Sequence[int]) -> Bu
         raise BadExposition(f"cannot read {name[:80]}: its spans and its buckets do not fit together")
     if not deltas:
         return Buckets()
+    if len(deltas) > MOST_BUCKETS:
+        raise BadExposition(f"cannot take {name[:80]}: it has more than {MOST_BUCKETS} buckets")
     values = list(accumulate(deltas))
     if min(values) < 0:
         raise BadExposition(f"cannot read {name[:80]}: a bucket has less than nothing")

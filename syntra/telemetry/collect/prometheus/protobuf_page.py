@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping
 
 from google.protobuf.message import DecodeError
 
-from syntra.telemetry.collect.prometheus.exposition import Exposition, Family, Limits, Sample, check_series
+from syntra.telemetry.collect.prometheus.exposition import (
+    LINE_BYTES,
+    LINES_PER_SAMPLE,
+    Exposition,
+    Family,
+    Limits,
+    Sample,
+    check_series,
+)
 from syntra.telemetry.collect.prometheus.lines import BadExposition, Exemplar, Labels, Series
 from syntra.telemetry.collect.prometheus.native import NativeHistogram, exemplar_of, labels_of, native_of
 from syntra.telemetry.wire import exposition_pb2 as wire
@@ -26,8 +34,9 @@ _KINDS = {
     wire.GAUGE_HISTOGRAM: "gaugehistogram",
 }
 _MAX_MILLISECONDS = 2**63 // 10**6
-SAMPLES_PER_LIMIT = 5
-"""With what a filter on names leaves out. It bounds the memory for reading a page."""
+# Wire types, and the tag of Family.sample (Protocol Buffers, "Encoding").
+_NUMBER, _LENGTH, _FIXED = 0, 2, {1: 8, 5: 4}
+_SAMPLE = 4 << 3 | _LENGTH
 
 
 @frozen
@@ -43,32 +52,62 @@ def read_protobuf(page: bytes, limits: Limits, known: Mapping[bytes, Series]) ->
     """Read a page; `known` is `series` of an earlier one. Raises BadExposition."""
     reader = _Reader(limits, known)
     for body in _messages(page):
-        try:
-            family = wire.Family.FromString(body)
-        except DecodeError:
-            raise BadExposition("cannot read the page: it has a damaged protobuf message") from None
-        reader.read(family)
+        reader.read(body)
     exposition = Exposition(samples=reader.samples, families=reader.families, series=reader.series)
     return ProtobufPage(exposition=exposition, native=reader.native, created=reader.created)
 
 
 def _messages(page: bytes) -> Iterator[bytes]:
-    """The messages, each behind its length as a varint."""
+    """The messages, each behind its length."""
     at = 0
     while at < len(page):
-        length = shift = 0
-        while True:
-            if at >= len(page) or shift > 28:
-                raise BadExposition("cannot read the page: it is cut, or no delimited protobuf")
-            byte = page[at]
-            length |= (byte & 127) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 128:
-                break
+        length, at = _varint(page, at)
         if at + length > len(page):
-            raise BadExposition("cannot read the page: it is cut, or no delimited protobuf")
+            raise _cut()
         yield page[at : at + length]
         at += length
+
+
+def _split(family: bytes) -> Iterator[tuple[int, bytes]]:
+    """The fields of a family with their tags. Decoded whole, empty messages would take forty times the page's size."""
+    at = 0
+    while at < len(family):
+        start = at
+        tag, at = _varint(family, at)
+        kind = tag & 7
+        if kind == _LENGTH:
+            length, at = _varint(family, at)
+            at += length
+        elif kind == _NUMBER:
+            _, at = _varint(family, at)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            raise _damaged()
+        if at > len(family):
+            raise _damaged()
+        yield tag, family[start:at]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number of at most 35 bits, and where it ends."""
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 28:
+            raise _cut()
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+
+
+def _cut() -> BadExposition:
+    return BadExposition("cannot read the page: it is cut, or no delimited protobuf")
+
+
+def _damaged() -> BadExposition:
+    return BadExposition("cannot read the page: it has a damaged protobuf message")
 
 
 class _Reader:
@@ -84,15 +123,37 @@ class _Reader:
         self._limits = limits
         self._time_ns: int | None = None
 
-    def read(self, family: wire.Family) -> None:
+    def read(self, body: bytes) -> None:
         """Add the samples of one family."""
+        limits = self._limits
+        head: list[bytes] = []
+        samples: list[bytes] = []
+        longest = LINE_BYTES + 2 * limits.labels * limits.label_bytes
+        size = 0
+        for tag, field in _split(body):
+            is_sample = tag == _SAMPLE
+            size += 0 if is_sample else len(field)
+            if max(size, len(field)) > longest:
+                raise BadExposition(f"cannot take the page: it has a sample of more than {longest} bytes")
+            (samples if is_sample else head).append(field)
+            if is_sample:
+                self._make_room(len(samples))
+        try:
+            family = wire.Family.FromString(b"".join(head))
+            self._add_family(family, samples)
+        except DecodeError:
+            raise _damaged() from None
+
+    def _add_family(self, family: wire.Family, samples: list[bytes]) -> None:
         kind = _KINDS.get(family.kind)
         if kind is None:
             raise BadExposition(f"cannot read the type of {family.name[:80]}: {family.kind} is not one of the format's")
         about = Family()
         about.kind, about.help, about.unit = kind, family.help, family.unit
         self.families[family.name] = about
-        for sample in family.sample:
+        for field in samples:
+            # One at a time, so that the limits hold before the next is decoded.
+            (sample,) = wire.Family.FromString(field).sample
             self._time_ns = _time_ns(sample.timestamp_ms, family.name)
             labels = labels_of(sample.label)
             if kind in ("histogram", "gaugehistogram"):
@@ -139,9 +200,9 @@ class _Reader:
         self.series[key] = series
         self.samples.append(Sample(series, float(value), len(self.samples), False, self._time_ns, exemplar))
 
-    def _make_room(self) -> None:
-        most = SAMPLES_PER_LIMIT * self._limits.samples
-        if len(self.samples) + len(self.native) >= most:
+    def _make_room(self, more: int = 1) -> None:
+        most = LINES_PER_SAMPLE * self._limits.samples
+        if len(self.samples) + len(self.native) + more > most:
             raise BadExposition(f"cannot take the page: it has more than {most} samples")
 
 

@@ -17,6 +17,7 @@ from syntra.telemetry.collect.prometheus.lines import BadExposition
 from syntra.telemetry.collect.prometheus.native import MOST_BUCKETS
 from syntra.telemetry.collect.prometheus.pages import Scraped
 from syntra.telemetry.collect.prometheus.target import ACCEPT_NATIVE
+from syntra.telemetry.otlp.memory import resident_bytes
 from syntra.telemetry.wire import exposition_pb2 as wire
 from tests.engine import missing, wait_until
 from tests.telemetry.collect.prometheus.decoded import TIME_NS, all_metrics, labels, metrics, pages, series
@@ -227,6 +228,24 @@ def test_limits_hold_and_filters_work() -> None:
         read(NATIVE, limits=Limits(label_bytes=3))
     none = pages(lambda name: name != "latency_seconds").read_protobuf(page(NATIVE), time_ns=TIME_NS)
     assert (none.samples, none.kept, none.points, none.data) == (1, 0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"\x0a\x01a\x18\x01" + b"\x22\x00" * 2_000_000, "more than 250000 samples"),
+        (b"\x0a\x01a\x18\x01" + b"\x22\x80\x89\x7a" + b"\x0a\x00" * 1_000_000, "a sample of more than"),
+        (b"\x12\x00" * 2_000_000, "a sample of more than"),
+    ],
+    ids=["empty samples", "empty labels", "many heads"],
+)
+def test_a_page_of_empty_messages_costs_little_memory(body: bytes, reason: str) -> None:
+    length = len(body)
+    whole = bytes((length & 127 | 128, length >> 7 & 127 | 128, length >> 14 & 127 | 128, length >> 21)) + body
+    before = resident_bytes()
+    with pytest.raises(BadExposition, match=reason):
+        pages().read_protobuf(whole, time_ns=TIME_NS)
+    assert resident_bytes() - before < 100 << 20
 
 
 @pytest.fixture(scope="module")
