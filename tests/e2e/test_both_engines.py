@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
-from tests.e2e.test_service_file import Stage
+from tests.e2e.service_stage import Stage
 from tests.engine import api, busybox_image, cleanup, fetch, new_token, require_engine, wait_until
 from tests.podman import PodmanService, podman_service, speaking_to_podman
 

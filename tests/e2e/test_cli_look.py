@@ -6,33 +6,20 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import AgentProcess
 from tests.e2e.program import AGENT
 from tests.e2e.pseudo_terminal import run_in_terminal
-from tests.e2e.test_service_file import Stage
-from tests.engine import api, busybox_image, cleanup, new_token, require_engine, wait_until
+from tests.e2e.service_stage import Stage, stage
+from tests.engine import api, wait_until
+
+__all__ = ["stage"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
 
 HEALTH = {"path": "/health", "interval_seconds": 0.5, "timeout_seconds": 1, "retries": 2}
 WELL, NOT_WELL = 0, 3
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    require_engine()
-    token = new_token()
-    busybox_image(f"{token}:v1", "v1")
-    try:
-        with AgentProcess(tmp_path) as agent:
-            yield Stage(token=token, agent=agent)
-    finally:
-        cleanup(token)
 
 
 def table(text: str) -> list[list[str]]:

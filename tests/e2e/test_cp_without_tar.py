@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
-from tests.e2e.test_service_file import Stage
+from tests.e2e.service_stage import Stage
 from tests.engine import api, cleanup, missing, new_token, progress, raw, require_engine
 from tests.podman import podman_service, speaking_to_podman
 

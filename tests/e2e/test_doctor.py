@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.agent_process import AgentProcess
 from tests.e2e.program import AGENT
 from tests.e2e.pseudo_terminal import run_in_terminal
-from tests.e2e.test_service_file import Stage
-from tests.engine import busybox_image, cleanup, new_token, require_engine
+from tests.e2e.service_stage import Stage, stage
+
+__all__ = ["stage"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    require_engine()
-    token = new_token()
-    busybox_image(f"{token}:v1", "v1")
-    try:
-        with AgentProcess(tmp_path) as agent:
-            yield Stage(token=token, agent=agent)
-    finally:
-        cleanup(token)
 
 
 def test_the_machine_the_engine_and_a_container_are_checked(stage: Stage) -> None:

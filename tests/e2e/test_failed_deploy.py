@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.agent_process import AgentProcess
-from tests.e2e.test_service_file import Stage
+from tests.e2e.service_stage import Stage
 from tests.engine import EngineRefused, api, busybox_image, cleanup, new_token, require_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.agent_process import AgentProcess
-from tests.e2e.test_service_file import Stage
-from tests.engine import api, busybox_image, cleanup, new_token, require_engine, wait_until
+from tests.e2e.service_stage import Stage, stage
+from tests.engine import api, wait_until
+
+__all__ = ["stage"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    require_engine()
-    token = new_token()
-    busybox_image(f"{token}:v1", "v1")
-    try:
-        with AgentProcess(tmp_path) as agent:
-            yield Stage(token=token, agent=agent)
-    finally:
-        cleanup(token)
 
 
 def test_a_paused_service_is_left_alone_over_a_restart_of_the_agent(stage: Stage) -> None:

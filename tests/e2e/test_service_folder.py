@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.program import AGENT
 from tests.e2e.pseudo_terminal import run_in_terminal
-from tests.e2e.test_service_file import Stage
+from tests.e2e.service_stage import Stage
 from tests.engine import api, busybox_image, cleanup, new_token, require_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(240)]
