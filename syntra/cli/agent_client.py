@@ -24,6 +24,8 @@ from syntra.cli.exit_codes import CliError, CommandFailed, ExitCode
 from syntra.cli.reading import Json, section, text
 from syntra.utils.frozen import frozen
 
+TAKEN_SECS = 30
+"""Longest wait for an agent that takes no input; it always reads, whether a command does or not."""
 LINE_MAX = 16 * 1024 * 1024
 """The longest envelope in either direction, including the line end; the agent has the same limit."""
 

@@ -15,7 +15,7 @@ import sys
 from contextlib import ExitStack, suppress
 from typing import BinaryIO, TextIO
 
-from syntra.cli.agent_client import AgentConnection, broken, raise_for_error
+from syntra.cli.agent_client import TAKEN_SECS, AgentConnection, broken, raise_for_error
 from syntra.cli.exit_codes import CliError
 from syntra.cli.raw_terminal import raw_terminal, resizes, size_of_terminal
 from syntra.cli.reading import Json
@@ -33,8 +33,6 @@ from syntra.model.exec_frames import (
 )
 
 STDIN = 0
-TAKEN_SECS = 30
-"""Longest wait for an agent that takes no input; it always reads, whether the command does or not."""
 PIPE_BYTES = 1024 * 1024
 """The size of a pipe that output goes to, where the kernel allows it: the reader and this process wait less often."""
 

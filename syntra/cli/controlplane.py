@@ -87,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
         from syntra.agent.config.suggest import hint
 
         near = hint(args.action, (TOKEN, SERVERS, *REMOTE)) if args.action is not None else ""
+        what = f"cannot use {printable(args.action)!r}" if args.action is not None else "cannot use --server alone"
         raise CliError(
-            f"cannot tell what to do: give `token create --server NAME`, `servers` or a verb, or nothing to run the "
+            f"{what}: give `token create --server NAME`, `servers` or a verb, or nothing to run the "
             f"control plane{near or '; see `syntra-agent controlplane --help`'}",
             ExitCode.USAGE,
         )

@@ -10,7 +10,7 @@ import select
 from types import TracebackType
 from typing import Self
 
-from syntra.cli.agent_client import AgentConnection, broken, raise_for_error
+from syntra.cli.agent_client import TAKEN_SECS, AgentConnection, broken, raise_for_error
 from syntra.cli.reading import Json
 from syntra.model.exec_frames import (
     INPUT_BYTES,
@@ -22,9 +22,6 @@ from syntra.model.exec_frames import (
     encoded,
     end_of,
 )
-
-TAKEN_SECS = 30
-"""Longest wait for an agent that takes no input; it always reads, whether the container does or not."""
 
 
 class CopyEnded(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
@@ -37,7 +37,7 @@ class _AnyValue(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return "1"
 
-    def __iter__(self):  # type: ignore[no-untyped-def]  # of no use for names that are not listed
+    def __iter__(self) -> Iterator[str]:
         return iter(())
 
     def __len__(self) -> int:

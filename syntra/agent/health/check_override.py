@@ -49,6 +49,7 @@ class HealthCheckOverride:
             service_id,
             change,
             request_id=command.request_id,
+            kind="configure_health_check",
             origin=origin,
             response=response,
             messages=for_control_plane(origin, "command_response", response),

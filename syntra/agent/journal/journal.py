@@ -18,11 +18,12 @@ from syntra.agent.journal.database import JournalAccess, JournalError
 from syntra.agent.journal.desired import DesiredState, put_service
 from syntra.agent.journal.episodes import EpisodeStore
 from syntra.agent.journal.events import EventRows
-from syntra.agent.journal.health_changes import HealthChanges, drop_for_deploy
+from syntra.agent.journal.health_changes import HEALTH_CHANGES, drop_for_deploy
 from syntra.agent.journal.outbox import Outbox
-from syntra.agent.journal.pauses import PauseRows
+from syntra.agent.journal.pauses import PAUSES
 from syntra.agent.journal.rows import Remembered, ServiceRow, Unfinished
 from syntra.agent.journal.secrets import SecretRows
+from syntra.agent.journal.service_values import ServiceValues
 from syntra.model.fields import Json
 from syntra.model.ids import ContainerId, DeploymentId, RequestId, ServiceId
 from syntra.model.spec import Deployment
@@ -43,8 +44,8 @@ class Journal(DesiredState):
     def __init__(self, database: JournalAccess, outbox: Outbox) -> None:
         super().__init__(database, outbox)
         self.canary = CanaryRows(database, outbox)
-        self.health_changes = HealthChanges(database, outbox)
-        self.pauses = PauseRows(database, outbox)
+        self.health_changes = ServiceValues(HEALTH_CHANGES, database, outbox)
+        self.pauses = ServiceValues(PAUSES, database, outbox)
         self.episodes = EpisodeStore(database, outbox)
         self.events = EventRows(database)
         self.secrets = SecretRows(database)

@@ -198,7 +198,13 @@ async def test_a_live_change_of_the_check_decides_whether_the_unhealthy_is_resta
     told = Told()
     told.health[agent.engine.of("web")[0].container_id] = Health.UNHEALTHY
     await agent.journal.health_changes.put(
-        WEB, HealthChange(restart_unhealthy=True), request_id=RequestId("c1"), origin="local", response={}, messages=[]
+        WEB,
+        HealthChange(restart_unhealthy=True),
+        request_id=RequestId("c1"),
+        kind="configure_health_check",
+        origin="local",
+        response={},
+        messages=[],
     )
     async with reconciling(agent, told):
         await asyncio.sleep(5)
