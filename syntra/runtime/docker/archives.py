@@ -26,7 +26,7 @@ from syntra.runtime.docker.uploads import EngineUpload
 from syntra.utils.frozen import frozen
 
 IDLE_SECS = 600.0
-"""Longest wait for the next bytes of an archive, while the engine reads from a slow disk."""
+"""Longest wait for the next bytes of an archive, or until some are taken, while the engine works on a slow disk."""
 NO_SUCH_PATH = "no such file or folder in the container"
 TRAILER_BYTES = 1024
 """A tar archive ends with two blocks of zeros (POSIX, pax, "ustar Interchange Format")."""
@@ -66,7 +66,7 @@ class Archives:
                 raise copy_failed(path, NO_SUCH_PATH, container_id)
             into: Query = {"path": target.folder, "noOverwriteDirNonDir": True}
             kind = {"Content-Type": "application/x-tar"}
-            async with self._client.upload("PUT", archive, query=into, headers=kind) as upload:
+            async with self._client.upload("PUT", archive, query=into, headers=kind, idle_deadline=IDLE_SECS) as upload:
                 yield _ArchiveTarget(upload, target, path, container_id)
 
     async def _target(self, archive: str, path: str) -> Target:

@@ -233,8 +233,11 @@ class EngineClient:
         query: Query | None = None,
         headers: Mapping[str, str] | None = None,
         connect_deadline: float = DEADLINE_SECS,
+        idle_deadline: float,
     ) -> AsyncIterator[EngineUpload]:
         """Make a call whose own body is sent over time, on its own connection, which is closed when the block ends.
+
+        `idle_deadline`: seconds that the engine may take nothing of the body, or give no response after its end.
 
         Leaving the block before the response ends the call on the engine, too, in the middle of the body.
         """
@@ -244,7 +247,12 @@ class EngineClient:
             connection, _ = await self._pool.acquire(own=True)
         try:
             connection.begin(self._encode(call, self._version, chunked=True), method=method, what=call.what)
-            upload = EngineUpload(connection, lambda head, body: _error(body, head, call))
+            upload = EngineUpload(
+                connection,
+                lambda head, body: _error(body, head, call),
+                what=call.what,
+                idle_deadline=idle_deadline,
+            )
             async with upload.open():
                 yield upload
         finally:

@@ -17,6 +17,7 @@ from syntra.runtime.docker.archives import Archives
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.commands import Commands
 from syntra.runtime.docker.endpoint import Endpoint
+from syntra.runtime.docker.errors import EngineTimeout, StreamBroken
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
 from syntra.runtime.tar_copies import TarCopies
 from tests.runtime.docker.fake_engine import Peer, asked
@@ -176,3 +177,29 @@ async def test_an_engine_that_vanishes_during_the_upload_is_unavailable(tmp_path
     ):
         with pytest.raises(RuntimeUnavailable):
             await session.exit_code()
+
+
+@pytest.mark.parametrize("stuck", ["in the body", "after it"])
+async def test_an_engine_that_is_stuck_ends_the_upload_with_its_time(tmp_path: Path, stuck: str) -> None:
+    given_up = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await given_up.wait()
+        await peer.closed()
+
+    async with (
+        asked(tmp_path, script) as (_, client),
+        asyncio.timeout(10),
+        client.upload("PUT", "/containers/c1/archive", idle_deadline=0.2) as upload,
+    ):
+        if stuck == "in the body":
+            with pytest.raises(StreamBroken):
+                while True:
+                    await upload.write(bytes(65536))
+        else:
+            await upload.write(b"all of it")
+            upload.end()
+        with pytest.raises(EngineTimeout, match=r"within 0\.2 s"):
+            await upload.answered()
+        given_up.set()
