@@ -6,7 +6,7 @@ Only the agent's own replicas and the deployments in its journal are considered;
 from __future__ import annotations
 
 from syntra.agent.journal.journal import Journal
-from syntra.agent.operations.job import Job
+from syntra.agent.operations.job import Job, OperationPhase
 from syntra.agent.operations.service_queues import ServiceQueues
 from syntra.model.command import (
     Abort,
@@ -121,7 +121,9 @@ class IndirectCommands:
                 f"cannot switch {service_id} to {target}: its deploy is under way and gets them once it is healthy",
             )
         row = await self._journal.service(service_id)
-        if row is not None and row.deployment_id == target and not row.stopped and job is None:
+        is_current = row is not None and row.deployment_id == target and not row.stopped
+        is_kept = job is None or (job.deployment_id == target and not isinstance(job.command, Stop))
+        if is_current and is_kept:
             return Settled(data={"service_id": service_id, "deployment_id": target, "completed": True})
         # The rollback checks that the deployment is kept.
         return Resolved(
@@ -163,8 +165,12 @@ class IndirectCommands:
 
 
 def _brings(job: Job, deployment_id: DeploymentId) -> bool:
-    """Whether the job makes this deployment the current one of its service."""
-    return job.brings_deployment and job.deployment_id == deployment_id
+    """Whether the job has yet to make this deployment the current one of its service.
+
+    After its commit, a job only removes what it replaced: the deployment is the current one.
+    """
+    is_committed = job.phase is OperationPhase.COMMITTED
+    return job.brings_deployment and job.deployment_id == deployment_id and not is_committed
 
 
 def _restart(request_id: RequestId, service_id: ServiceId, grace_secs: float | None) -> Resolved:

@@ -148,6 +148,25 @@ async def test_a_switch_to_the_canary_promotes_it_and_a_switch_back_rolls_back(t
         assert await code(agent, "nowhere") == "DEPLOYMENT_NOT_FOUND"
 
 
+async def test_a_deployment_is_current_from_its_commit_on_while_the_old_one_is_removed(tmp_path: Path) -> None:
+    adapter = FakeEngine()
+    async with running(tmp_path, adapter) as agent:
+        await agent.deployed("d1", strategy="blue_green")
+        hold = adapter.hold("remove")
+        await agent.deploy("r", "d2", strategy="blue_green")
+        await hold.arrived.wait()
+        await agent.send("switch_traffic", "there", service_id="web", deployment_id="d2")
+        assert (await answer(agent, "there"))["data"]["completed"] is True
+        [new] = [c for c in adapter.of("web") if c.deployment.deployment_id == "d2"]
+        await agent.send("stop_container", "s", container_id=new.container_id)
+        await agent.send("switch_traffic", "stopping", service_id="web", deployment_id="d1")
+        hold.release.set()
+        await agent.done()
+        assert await agent.outcome("r") == await agent.outcome("stopping") == "running"
+        assert (await answer(agent, "s"))["error"]["code"] == "SUPERSEDED", "a later command replaced it"
+        assert [c.deployment.deployment_id for c in adapter.of("web")] == ["d1"]
+
+
 # A deployment
 
 
