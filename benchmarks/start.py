@@ -102,6 +102,7 @@ def command_line(folder: Path, rounds: int) -> dict[str, float]:
     with AgentProcess(folder) as agent:
         commands = {
             "version_s": [*SOURCE, "version"],
+            "help_s": [*SOURCE, "--help"],
             "ps_s": [*SOURCE, "ps", "--socket", str(agent.socket)],
             "bare_python_s": [SOURCE[0], "-c", "pass"],
         }

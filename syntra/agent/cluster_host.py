@@ -71,7 +71,15 @@ class ClusterHost:
     def telemetry_tasks(self, telemetry: TelemetryProcess, *, started_at: float) -> list[Task]:
         """The tasks that tell the telemetry process about pods."""
         sources = ClusterSources(self.runtime, self.journal)
-        return source_tasks(sources, self.journal, self.changes, telemetry, self.telemetry, started_at=started_at)
+        return source_tasks(
+            sources,
+            self.journal,
+            self.changes,
+            telemetry,
+            self.telemetry,
+            started_at=started_at,
+            is_network_shared=True,
+        )
 
     @property
     def restore_failures(self) -> Sequence[RestoreFailure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from syntra.cli.as_typed import to_type
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.reading import Json, texts
 from syntra.cli.terminal import err, out, out_json, printable
@@ -13,7 +14,7 @@ def report(data: Json, *, kind: str, done: str, subject: str, as_json: bool) -> 
         out_json(data)
     unfinished = data.get("completed") is False
     if unfinished:
-        err(f"the {kind} of {subject} continues in the background; see `syntra-agent ps`")
+        err(to_type(f"the {kind} of {subject} continues in the background; see `syntra-agent ps`"))
     elif not as_json:
         out(printable(f"{done} {subject}"))
         for note in texts(data, "notes"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from syntra.cli.controlplane_options import DEFAULT_DATA_DIR, DEFAULT_LISTEN, REMOTE, add_api
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import add_common, path
-from syntra.cli.parser import Parser
+from syntra.cli.parser import Parser, UnfilledHelp
 from syntra.cli.terminal import out, printable
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, configure
@@ -26,7 +26,7 @@ SERVERS, TOKEN = "servers", "token"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """ACTION with its words, --listen, the TLS files, --enrol, --certificate-days, --allow-plain, and `add_api`."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = UnfilledHelp
     parser.epilog = (
         "actions (each has --help); without one the control plane runs:\n"
         "  token create --server NAME   create a token for the agent of a server\n"

@@ -65,3 +65,15 @@ def add_api(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="certificates to check an https URL by (PEM; default: the system's)",
     )
+
+
+def given_api(args: argparse.Namespace) -> list[str]:
+    """The options of `add_api` that the person gave, as words for another command."""
+    given = {
+        "--url": args.url,
+        "--server": args.server,
+        "--token-file": args.token_file,
+        "--data-dir": None if str(args.data_dir) == DEFAULT_DATA_DIR else args.data_dir,
+        "--ca-file": args.ca_file,
+    }
+    return [word for name, value in given.items() if value is not None for word in (name, str(value))]

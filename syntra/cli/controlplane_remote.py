@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from syntra.cli import table
+from syntra.cli.as_typed import over_control_plane
 from syntra.cli.controlplane_client import Api, CallRefused, checked_url, operator_token, quoted
-from syntra.cli.controlplane_options import DEFAULT_LISTEN, OPTIONS, REMOTE, URL_VARIABLE, add_api
+from syntra.cli.controlplane_options import DEFAULT_LISTEN, OPTIONS, REMOTE, URL_VARIABLE, add_api, given_api
 from syntra.cli.exec_words import VALUED, split_exec
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import add_common, add_json
@@ -42,6 +43,7 @@ def run(action: str, words: Sequence[str], given: argparse.Namespace) -> int:
     if not is_verb:
         return _servers(api, as_json=args.json)
     args.command = command
+    over_control_plane(REMOTE, given_api(args))
     if action == "exec" and (args.interactive or args.tty):
         raise CliError(
             "cannot pass a terminal or input through a control plane; leave out -i and -t, or run it on the server",

@@ -6,12 +6,13 @@ import argparse
 
 from syntra.cli import table
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import as_typed
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.failure import cleaned
 from syntra.cli.look import seconds
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.reading import UNKNOWN, Json, number, rows, text
-from syntra.cli.services import as_typed, find
+from syntra.cli.services import find
 from syntra.cli.terminal import out, out_json
 
 _OUTCOMES = {"running": "succeeded", "rolled_back": "failed, rolled back"}

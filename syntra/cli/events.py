@@ -7,12 +7,13 @@ import sys
 import time
 
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import as_typed
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.failure import cleaned
 from syntra.cli.look import DIM, RED, Look, add_color, look_of
 from syntra.cli.options import add_json, count, socket_path
 from syntra.cli.reading import Json, number, rows, text
-from syntra.cli.services import as_typed, find
+from syntra.cli.services import find
 from syntra.cli.since import since
 from syntra.cli.terminal import out, out_json, printable
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 
+from syntra.cli.as_typed import to_type
 from syntra.cli.look import wrapped
 from syntra.cli.reading import Json, section, text, texts
 from syntra.cli.terminal import err, printable
@@ -45,6 +46,6 @@ def show_failure(kind: str, subject: str, last: Json) -> None:
     for line in texts(last, "logs")[-LOG_LINES:]:
         err(f"  | {printable(line, keep=chr(9))}")
     if kept:
-        err(f"next: {printable(kept[1])}")
+        err(f"next: {printable(to_type(kept[1]))}")
     else:
-        err(f"next: syntra-agent status {printable(subject)}")
+        err(f"next: {printable(to_type(f'syntra-agent status {subject}'))}")

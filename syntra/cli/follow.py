@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syntra.cli.agent_client import ask, operate
+from syntra.cli.as_typed import as_typed, to_type
 from syntra.cli.deploy_view import DRAW_SECS, JsonView, LiveView, PlainView, View, stamped
 from syntra.cli.exit_codes import CliError, ExitCode, of_error
 from syntra.cli.failure import show_failure
 from syntra.cli.look import BOLD, GREEN, Look, look_of, seconds, wrapped
 from syntra.cli.reading import Json, rows, section, text, texts
-from syntra.cli.services import as_typed
 from syntra.cli.terminal import err, out, printable
 
 IDLE_SECS = 3600.0
@@ -47,13 +47,13 @@ def follow(
                 last = dict(event)
                 view.show(last)
             elif is_detached:
-                view.show(event) if as_json else out(printable(f"the {kind} of {subject} {_CONTINUES}"))
+                view.show(event) if as_json else out(printable(f"the {kind} of {subject} {to_type(_CONTINUES)}"))
                 return ExitCode.OK
             accepted = True
     except BaseException:
         view.close(is_good=None)
         if accepted:
-            err(f"the {kind} of {subject} {_CONTINUES}")
+            err(f"the {kind} of {subject} {to_type(_CONTINUES)}")
         raise
     status, error = text(last, "status"), section(last, "error")
     # A rollback that was requested ends in `rolled_back`: without an error that is the success.

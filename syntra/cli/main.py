@@ -11,7 +11,7 @@ from syntra import __version__
 from syntra.cli import terminal
 from syntra.cli.exit_codes import EPILOG, CliError, ExitCode, of_error
 from syntra.cli.options import add_common
-from syntra.cli.parser import Parser
+from syntra.cli.parser import Parser, UnfilledHelp
 from syntra.cli.verbs import SUMMARIES, load
 from syntra.telemetry.process.verb import VERB as TELEMETRY_PROCESS
 from syntra.utils.errors import AgentError
@@ -42,8 +42,8 @@ def _run(argv: list[str]) -> int:
         args = parse(argv)
     except SystemExit as exc:  # argparse has printed help or usage
         return exc.code if isinstance(exc.code, int) else ExitCode.USAGE
-    if (services := sys.modules.get("syntra.cli.services")) is not None:
-        services.forget_typed()
+    if (remembered := sys.modules.get("syntra.cli.as_typed")) is not None:
+        remembered.forget()
     try:
         return int(args.run(args))
     except CliError as exc:
@@ -55,9 +55,9 @@ def _run(argv: list[str]) -> int:
 
 
 def _with_names(sentence: str) -> str:
-    """The sentence with services as the person typed them, if any was."""
-    services = sys.modules.get("syntra.cli.services")
-    return str(services.as_typed(sentence)) if services is not None else sentence
+    """The sentence with services and commands as the person types them."""
+    remembered = sys.modules.get("syntra.cli.as_typed")
+    return str(remembered.as_typed(sentence)) if remembered is not None else sentence
 
 
 def _run_telemetry(words: list[str]) -> int:
@@ -113,7 +113,7 @@ def _top_parser() -> Parser:
         usage=f"{PROGRAM} [options] VERB …",
         description="Deploy services as containers on this server and keep them running.",
         epilog=f"verbs (each has --help):\n{verbs}\n\n{EPILOG}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=UnfilledHelp,
     )
     add_common(parser, top=True)
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}", help="show the version")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import to_type
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.person import person
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     elif data.get("changed") is False:
         out(printable(f"{args.service} was paused already"))
     else:
-        out(printable(f"paused {args.service}; end it with `syntra-agent resume {args.service}`"))
+        out(printable(to_type(f"paused {args.service}; end it with `syntra-agent resume {args.service}`")))
     return ExitCode.OK
 
 

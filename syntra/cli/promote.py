@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import to_type
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json, socket_path
 from syntra.cli.services import find
@@ -24,5 +25,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         out_json(data)
     else:
-        out(printable(f"the canary of {args.service} will get all traffic once it is healthy; see `syntra-agent ps`"))
+        sentence = f"the canary of {args.service} will get all traffic once it is healthy; see `syntra-agent ps`"
+        out(printable(to_type(sentence)))
     return ExitCode.OK

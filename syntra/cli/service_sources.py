@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from syntra.cli.as_typed import typed
 from syntra.cli.env_file import EnvFileMistake, read_env_file
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.options import path
 from syntra.cli.service_file import STDIN, read_service
-from syntra.cli.services import typed
 from syntra.utils.frozen import frozen
 
 FILES_MAX = 200

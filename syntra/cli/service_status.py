@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import as_typed, to_type
 from syntra.cli.deployments import ago
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.failure import cleaned
 from syntra.cli.look import seconds
 from syntra.cli.ps import FAILED, age, count_word, exit_word, health_word
 from syntra.cli.reading import UNKNOWN, Json, number, rows, section, text, texts
-from syntra.cli.services import as_typed, find
+from syntra.cli.services import find
 from syntra.cli.terminal import out, out_json, printable
 
 _LEFT_OUT = ("deployment_id", "service_id", "service_name", "project_name", "image")
@@ -42,7 +43,7 @@ def show_service(socket: Path, given: str, *, as_json: bool) -> ExitCode:
     for alert in rows(data, "alerts"):
         _line("alert", alert_words(alert))
     for reason, step in _advice(service, data, given):
-        _line("problem", f"{reason}; {step}")
+        _line("problem", f"{reason}; {to_type(step)}")
     return code
 
 

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from syntra.agent.config.suggest import hint
 from syntra.cli.agent_client import ask
+from syntra.cli.as_typed import typed
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.reading import Json, rows, text
-
-_TYPED: dict[str, str] = {}
-"""What the person typed for each service id, in the command line that runs."""
-
-
-def forget_typed() -> None:
-    """Forget all; another command line begins."""
-    _TYPED.clear()
-
-
-def typed(service_id: str, given: str) -> str:
-    """Remember what the person typed for a service; returns the id."""
-    if given != service_id:
-        _TYPED[service_id] = given
-    return service_id
-
-
-def as_typed(sentence: str) -> str:
-    """A sentence of the agent, with what the person typed in place of a service's id."""
-    for service_id, given in _TYPED.items():
-        spelled = given.replace("\\", r"\\")
-        sentence = re.sub(rf"{re.escape(service_id)}(?![A-Za-z0-9_-])", spelled, sentence)
-    return sentence
 
 
 def find(socket: Path, given: str) -> str:

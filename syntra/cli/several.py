@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from syntra.cli import table
+from syntra.cli.as_typed import as_typed
 from syntra.cli.exit_codes import CliError, ExitCode, of_error
 from syntra.cli.service_sources import Source
-from syntra.cli.services import as_typed
 from syntra.cli.terminal import err, out, out_json, printable
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from syntra.cli.exit_codes import ExitCode
+from syntra.cli.parser import UnfilledHelp
 from syntra.cli.terminal import out
 
 SHELLS = ("bash", "zsh", "fish")
@@ -12,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SHELL."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.formatter_class = UnfilledHelp
     parser.epilog = (
         "to install it:\n"
         "  bash   syntra-agent completion bash > /etc/bash_completion.d/syntra-agent\n"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from syntra import __version__
 from syntra.cli.exit_codes import ExitCode
 from syntra.cli.options import add_json
 from syntra.cli.terminal import out, out_json
 
+# What type checkers take for true. `typing` itself costs a short verb an eighth of its time.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from syntra.cli.build_facts import BuildFacts
 

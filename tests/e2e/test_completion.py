@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 from tests.cli.fake_agent import SERVICE, FakeAgent, answering
 from tests.e2e.program import AGENT
 from tests.e2e.pseudo_terminal import run_in_terminal
+from tests.engine import missing
 
 SERVICES = {
     "services": [
@@ -95,3 +98,44 @@ def test_the_other_shells_have_theirs(name: str) -> None:
     assert ended.returncode == 0 and "syntra-agent" in ended.stdout and "_ARGCOMPLETE" in ended.stdout
     wrong = subprocess.run([*AGENT, "completion", "tcsh"], capture_output=True, text=True, check=False, timeout=60)
     assert wrong.returncode == 2 and "is not one of bash, zsh, fish" in wrong.stderr
+
+
+@pytest.mark.soak
+def test_zsh_completes(shell: list[str], tmp_path: Path) -> None:
+    require_program("zsh")
+    path, _ = shell[1], shell[2]
+    lines = [path, "autoload -Uz compinit; compinit -D -u", "source <(syntra-agent completion zsh)", "PS1='ready> '"]
+    (tmp_path / ".zshrc").write_text("\n".join([*lines, "unsetopt prompt_sp", ""]))
+    with FakeAgent(tmp_path / "s", list_services=answering(SERVICES)) as agent:
+        typed = f"syntra-agent --socket {agent.path} ps cr\t"
+        ended = run_in_terminal(
+            ["zsh", "-i"],
+            columns=200,
+            environment={"ZDOTDIR": str(tmp_path)},
+            answers=[("ready> ", typed), (" ps cron", "\x15exit 0\n")],
+        )
+    assert ended.code == 0 and " ps cron" in ended.raw, ended.raw
+
+
+@pytest.mark.soak
+def test_fish_completes(shell: list[str], tmp_path: Path) -> None:
+    require_program("fish")
+    agent_line = [f"set -x PATH {tmp_path}/bin $PATH", "syntra-agent completion fish | source"]
+
+    def offered(line: str) -> list[str]:
+        script = "; ".join([*agent_line, f"complete -C {shlex.quote(line)}"])
+        environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+        ended = subprocess.run(
+            ["fish", "-c", script], capture_output=True, text=True, check=False, timeout=60, env=environment
+        )
+        assert ended.returncode == 0, ended.stderr
+        return sorted(line.split("\t")[0].strip() for line in ended.stdout.splitlines())
+
+    assert offered("syntra-agent depl") == ["deploy", "deployments"]
+    with FakeAgent(tmp_path / "s", list_services=answering(SERVICES)) as agent:
+        assert offered(f"syntra-agent --socket {agent.path} ps ") == ["blog/web", "cron", "shop/web"]
+
+
+def require_program(name: str) -> None:
+    if shutil.which(name) is None:
+        missing(f"{name} is not installed")

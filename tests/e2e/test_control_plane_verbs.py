@@ -84,6 +84,11 @@ def test_a_service_lives_through_the_control_plane(product: Fleet) -> None:
     exits = service_file(product, "one", port=8080, env={"FAIL": "exit"}, health_check=check)
     broken = run(product, "deploy", "-", text=exits)
     assert broken.returncode == 1 and "cannot deploy one: " in broken.stderr, broken.stderr
+    # The next command reaches the same server, as it is.
+    [following] = re.findall(r"^next: syntra-agent (.+)", broken.stderr, re.MULTILINE)
+    assert following.startswith("controlplane logs --url "), following
+    looked = subprocess.run([*AGENT, *shlex.split(following)], capture_output=True, text=True, check=False, timeout=120)
+    assert looked.returncode == 0 and "failing as told" in looked.stdout + looked.stderr, looked
     wrong = run(product, "deploy", "-", text=service_file(product, "one", colour="red"))
     assert wrong.returncode == 2 and "colour" in wrong.stderr
     live = run_in_terminal(words(product, "restart", "one"))

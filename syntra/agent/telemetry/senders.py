@@ -55,11 +55,21 @@ class Process(Protocol):
 class Senders:
     """Follows the agent's containers and networks; `run` it beside the telemetry process."""
 
-    def __init__(self, engine: Engine, deployments: Deployments, changes: Changes, process: Process) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        deployments: Deployments,
+        changes: Changes,
+        process: Process,
+        *,
+        is_network_shared: bool = False,
+    ) -> None:
+        """`is_network_shared`: containers are on one network with those of others, as the pods of a cluster are."""
         self._engine = engine
         self._deployments = deployments
         self._changes = changes.follow()
         self._process = process
+        self._is_shared = is_network_shared
         self._networks: dict[str, ProjectNetwork] = {}
 
     async def run(self) -> None:
@@ -90,6 +100,7 @@ class Senders:
             {
                 "gateways": sorted({str(address) for network in networks for address in network.gateways}),
                 "subnets": sorted({str(subnet) for network in networks for subnet in network.subnets}),
+                "is_shared": self._is_shared,
             },
         )
 

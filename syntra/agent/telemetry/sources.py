@@ -26,9 +26,11 @@ def source_tasks(
     settings: TelemetrySettings,
     *,
     started_at: float,
+    is_network_shared: bool = False,
 ) -> list[Task]:
-    """The tasks by name. `started_at` is the agent's start, epoch seconds."""
-    tasks: list[Task] = [("telemetry senders", senders.Senders(sources, journal, changes, process).run())]
+    """The tasks by name. `started_at` is the agent's start, epoch seconds; `is_network_shared` as of `Senders`."""
+    following = senders.Senders(sources, journal, changes, process, is_network_shared=is_network_shared)
+    tasks: list[Task] = [("telemetry senders", following.run())]
     if settings.prometheus.services == "on":
         tasks.append(("scrape targets", scrape_targets.ScrapeTargets(sources, journal, changes, process).run()))
     return [*tasks, *logs.log_tasks(sources, journal, changes, process, settings.logs, started_at=started_at)]

@@ -137,7 +137,7 @@ async def _take(link: Link, message: Message, service: TelemetryService) -> None
         case "senders":
             service.senders.update(fields["senders"])
         case "gateways":
-            service.senders.within(fields["subnets"])
+            service.senders.within(fields["subnets"], is_shared=fields["is_shared"])
             await service.listeners.open(fields["gateways"])
         case "figures":
             service.figures.take(fields)

@@ -1,7 +1,8 @@
 """Which container an address belongs to, as the agent says.
 
 A container may send before the agent's message about it has arrived. So a request from a project network whose sender
-is unknown waits for a moment.
+is unknown waits for a moment. On a network that is shared with others, as that of a cluster's pods, every sender may be
+one of them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Senders:
         self._wait_secs = wait_secs
         self._clock = clock
         self._by_address: dict[str, Identity] = {}
+        self._is_shared = False
         self._subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
         self._strangers: dict[str, float] = {}
         self._changed = threading.Condition()
@@ -60,59 +62,63 @@ class Senders:
         self._news.set()
         self._news = asyncio.Event()
 
-    def within(self, subnets: list[str]) -> None:
-        """Replace the project networks' subnets."""
+    def within(self, subnets: list[str], *, is_shared: bool = False) -> None:
+        """Replace the project networks' subnets. `is_shared`: containers also have addresses outside of them."""
         self._subnets = tuple(ipaddress.ip_network(subnet) for subnet in subnets)
+        self._is_shared = is_shared
 
     def of(self, address: str) -> Identity | None:
-        """The identity of the container with this address; one on a project network is waited for.
+        """The identity of the container with this address; one on a project or shared network is waited for.
 
         STRANGER for a container on a project network that stays unknown, None for an address elsewhere.
         """
         found = self._by_address.get(address)
-        if found is not None or not self._is_on_project(address):
+        if found is not None:
             return found
-        if self._is_stranger(address):
-            return STRANGER
+        may_come, unknown = self._unknown(address)
+        if not may_come:
+            return unknown
         with self._changed:
             self._changed.wait_for(lambda: address in self._by_address, self._wait_secs)
-            return self._settled(address)
+            return self._settled(address, unknown)
 
     async def of_async(self, address: str) -> Identity | None:
         """As `of`, for an event loop."""
         found = self._by_address.get(address)
-        if found is not None or not self._is_on_project(address):
+        if found is not None:
             return found
-        if self._is_stranger(address):
-            return STRANGER
+        may_come, unknown = self._unknown(address)
+        if not may_come:
+            return unknown
         with suppress(TimeoutError):
             async with asyncio.timeout(self._wait_secs):
                 while address not in self._by_address:
                     await self._news.wait()
         with self._changed:
-            return self._settled(address)
+            return self._settled(address, unknown)
 
-    def _is_stranger(self, address: str) -> bool:
-        if self._strangers.get(address, 0.0) <= self._clock():
-            return False
-        self.unknown += 1
-        return True
-
-    def _is_on_project(self, address: str) -> bool:
-        if not self._subnets or not address:
-            return False
+    def _unknown(self, address: str) -> tuple[bool, Identity | None]:
+        """Whether the agent may soon say who has an address, and who it is if that does not happen."""
         try:
             parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(parsed in subnet for subnet in self._subnets)
+        except ValueError:  # a unix socket has none
+            return False, None
+        is_on_project = any(parsed in subnet for subnet in self._subnets)
+        # On a shared network, a sender that is none of the agent's may be anybody, and keeps its claims.
+        unknown = STRANGER if is_on_project else None
+        if not is_on_project and (not self._is_shared or parsed.is_loopback):
+            return False, None
+        if self._strangers.get(address, 0.0) > self._clock():
+            self.unknown += is_on_project
+            return False, unknown
+        return True, unknown
 
-    def _settled(self, address: str) -> Identity:
+    def _settled(self, address: str, unknown: Identity | None) -> Identity | None:
         found = self._by_address.get(address)
         if found is not None:
             return found
-        self.unknown += 1
+        self.unknown += unknown is not None
         if len(self._strangers) >= _STRANGERS:
             self._strangers.clear()
         self._strangers[address] = self._clock() + _STRANGER_SECS
-        return STRANGER
+        return unknown

@@ -45,6 +45,9 @@ def test_every_address_of_a_replica_names_it() -> None:
     }
 
 
+NO_NETWORK = {"gateways": [], "subnets": [], "is_shared": False}
+
+
 class Process:
     """Keeps what it is told."""
 
@@ -75,7 +78,7 @@ async def following(machine: Machine) -> AsyncIterator[tuple[Agent, Process]]:
 async def test_replicas_are_told_before_the_gateways_on_which_they_send(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "data")
     async with following(machine) as (agent, process):
-        assert process.told == [("senders", {"senders": {}}), ("gateways", {"gateways": [], "subnets": []})]
+        assert process.told == [("senders", {"senders": {}}), ("gateways", NO_NETWORK)]
         process.told.clear()
         await agent.deployed("d1")
         await asyncio.sleep(1)
@@ -88,11 +91,12 @@ async def test_replicas_are_told_before_the_gateways_on_which_they_send(tmp_path
         assert process.last("gateways") == {
             "gateways": [str(network.gateways[0])],
             "subnets": [str(network.subnets[0])],
+            "is_shared": False,
         }
         await agent.carry_out("stop", "s1")
         await asyncio.sleep(1)
         assert process.last("senders") == {"senders": {}}
-        assert process.last("gateways") == {"gateways": [], "subnets": []}
+        assert process.last("gateways") == NO_NETWORK
 
 
 @pytest.mark.virtual_time

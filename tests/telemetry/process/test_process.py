@@ -316,7 +316,7 @@ async def test_the_control_plane_says_how_often_it_wants_batches(tmp_path: Path)
 async def test_a_container_is_known_by_its_address_and_shown(tmp_path: Path) -> None:
     async with process(tmp_path) as made:
         await made.next("ready")
-        await made.link.send("gateways", {"gateways": ["127.0.0.5"], "subnets": ["127.0.0.0/8"]})
+        await made.link.send("gateways", {"gateways": ["127.0.0.5"], "subnets": ["127.0.0.0/8"], "is_shared": False})
         await made.link.send("senders", {"senders": {"127.0.0.1": IDENTITY}})
         await made.link.send("tail", {"number": 7, "service": "svc_web", "signal": "traces"})
         view = await made.status()

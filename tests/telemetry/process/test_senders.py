@@ -103,6 +103,26 @@ async def test_a_new_table_knows_no_strangers() -> None:
     assert table.unknown == before + 1
 
 
+async def test_on_a_shared_network_any_sender_may_be_a_container_and_another_keeps_its_claims() -> None:
+    clock = Clock()
+    table = Senders(wait_secs=0.2, clock=clock)
+    table.within([], is_shared=True)
+    async with asyncio.TaskGroup() as group:
+        first = group.create_task(table.of_async("10.244.0.7"))
+        await asyncio.sleep(0)
+        table.update({"10.244.0.7": IDENTITY})
+    assert first.result() == WEB
+    began = time.monotonic()
+    assert table.of("10.244.0.8") is None
+    assert time.monotonic() - began >= 0.2
+    began = time.monotonic()
+    for _ in range(100):
+        assert table.of("10.244.0.8") is None and await table.of_async("10.244.0.8") is None
+        assert table.of("127.0.0.1") is None, "a process of this machine is never waited for"
+    assert time.monotonic() - began < 100 * 0.2
+    assert table.unknown == 0, "it need not be one of the agent's"
+
+
 def test_a_stranger_keeps_its_name_and_loses_claims_of_other_services() -> None:
     claimed = Resource()
     for key in ("service.name", "syntra.service.id", "syntra.deployment.id", "syntra.project", "host.name"):
