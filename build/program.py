@@ -152,9 +152,9 @@ def names_of(paths: Iterable[Path], below: Path) -> list[str]:
 def add_c_libraries(folder: Path, target: Target) -> None:
     """The C library's loader for musl; for glibc, which the system has, what wheels expect beside it."""
     if target.libc == "musl":
-        (found,) = binary("musl", target).glob("lib/ld-musl-*.so.1")
-        real = found if not found.is_symlink() else next(binary("musl", target).rglob("libc.so"))
-        shutil.copyfile(real, folder / "ld-musl.so.1")
+        # The loader is the C library; what is called loader links to it.
+        (found,) = binary("musl", target).rglob("libc.so")
+        shutil.copyfile(found, folder / "ld-musl.so.1")
         (folder / "ld-musl.so.1").chmod(0o755)
         return
     for package, name in EXTRA_LIBRARIES.items():
