@@ -38,8 +38,10 @@ class AgentProcess:
     ) -> None:
         self.folder = folder
         self.data_dir = folder / "data"
-        # A unix socket's path may have 107 bytes; pytest's own folders are longer than that at times.
-        self.socket = Path(f"/tmp/syntra-{uuid.uuid4().hex[:12]}.sock")
+        # A unix socket's path may have 107 bytes; pytest's own folders are longer than that at times. Elsewhere than in
+        # the folder, an agent in a root of its own would have it inside.
+        near = folder / "s"
+        self.socket = near if len(str(near)) <= 107 else Path(f"/tmp/syntra-{uuid.uuid4().hex[:12]}.sock")
         self.log = folder / "agent.log"
         self.config = folder / "agent.toml"
         folder.mkdir(parents=True, exist_ok=True)
