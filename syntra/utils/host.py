@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from syntra.utils.frozen import frozen
-from syntra.utils.host_reading import HostReading
+from syntra.utils.host_reading import HostReading, memory_of
 
 _MIB = 1024**2
 _GIB = 1024**3
@@ -180,8 +180,7 @@ def _master(interface: Path) -> str:
 
 def facts(disk_path: Path | str = "/") -> HostFacts:
     """Read the facts of this host. Sends no packet; `public_ip` is None, as only an outside service can tell it."""
-    import psutil
-
+    disk = os.statvfs(disk_path)
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -193,10 +192,10 @@ def facts(disk_path: Path | str = "/") -> HostFacts:
         os_version=release.get("VERSION_ID") or release.get("BUILD_ID") or "unknown",
         kernel=os.uname().release,
         arch=arch,
-        cpu_cores=psutil.cpu_count(logical=True) or 1,
+        cpu_cores=os.cpu_count() or 1,
         cpu_model=cpu_model(_read_text("/proc/cpuinfo"), _read_text("/proc/device-tree/model")) or arch,
-        memory_total_mb=psutil.virtual_memory().total // _MIB,
-        disk_total_gb=psutil.disk_usage(str(disk_path)).total // _GIB,
+        memory_total_mb=memory_of(_read_text("/proc/meminfo").encode()).get("MemTotal", 0) // _MIB,
+        disk_total_gb=disk.f_blocks * disk.f_frsize // _GIB,
         hostname=socket.gethostname(),
         machine_id=_read_text("/etc/machine-id").strip(),
         public_ip=None,

@@ -113,7 +113,7 @@ class HostReader:
             cpu_secs=dict(zip(CPU_MODES, cpu, strict=False)),
             cpus=sum(1 for name in stat if name.startswith(b"cpu")) - 1,
             load=tuple(float(value) for value in self._content("loadavg").split()[:3]),
-            memory=_memory(self._content("meminfo")),
+            memory=memory_of(self._content("meminfo")),
             paging={name: count for name in PAGING if (count := whole(vmstat, name.encode())) is not None},
             disks=self._disks(),
             file_systems=tuple(self._file_systems.read()),
@@ -170,7 +170,8 @@ def _lines(content: bytes) -> dict[bytes, bytes]:
     return {name: rest for name, space, rest in split if space}
 
 
-def _memory(meminfo: bytes) -> dict[str, int]:
+def memory_of(meminfo: bytes) -> dict[str, int]:
+    """`/proc/meminfo` in bytes."""
     found = {}
     for line in meminfo.split(b"\n"):
         name, colon, value = line.partition(b":")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from syntra.utils.host import HostCounters, HostMeter, counted_interfaces, cpu_model, facts, figures_between
@@ -182,6 +183,11 @@ def test_the_processor_has_a_name_where_the_kernel_knows_one(cpuinfo: str, devic
     assert cpu_model(cpuinfo, device_tree) == model
 
 
-def test_importing_the_module_does_not_load_psutil() -> None:
-    program = "import sys, syntra.utils.host; print('psutil' in sys.modules)"
+def test_the_facts_are_those_of_psutil_and_do_not_load_it() -> None:
+    """It would cost a start a tenth of its time, and the agent 0.9 MB."""
+    program = "import sys; from syntra.utils.host import facts; facts(); print('psutil' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+    found = facts("/")
+    assert found.cpu_cores == psutil.cpu_count(logical=True)
+    assert found.memory_total_mb == psutil.virtual_memory().total // 2**20
+    assert found.disk_total_gb == psutil.disk_usage("/").total // 2**30
