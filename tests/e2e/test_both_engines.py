@@ -86,8 +86,11 @@ def test_the_life_of_a_service(stage: Stage, product: str) -> None:
     assert (status["runtime"]["name"], status["runtime"]["reachable"]) == (product, True)
     assert status["runtime"]["reason"] == "DOCKER_HOST names an engine"
 
-    deploys(stage, "v1")
+    assert succeeds(stage, "secrets", "set", "db_url", text="kept apart\n") == "secret db_url set\n"
+    deploys(stage, "v1", env={"DATABASE_URL": {"secret": "db_url"}})
     assert versions(stage) == ["v1"]
+    assert succeeds(stage, "exec", "web", "--", "sh", "-c", "echo $DATABASE_URL") == "kept apart\n"
+    assert "kept apart" not in succeeds(stage, "status", "web", "--json")
     deploys(stage, "v2")
     assert versions(stage) == ["v2"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
@@ -188,6 +189,31 @@ def test_a_failed_deploy_says_why_and_the_version_before_serves_on(stage: Stage)
         stage.wait_running(names[why], serving[why], 1)
         assert stage.statuses(begun[why])[-1] == "rolled_back"
     assert "failing as told" in str(ended["crash"])
+
+
+def test_a_secret_reaches_the_service_alone(stage: Stage) -> None:
+    product, value = stage.fleet, f"secret-{uuid.uuid4().hex}"
+    assert stage.run("secrets", "set", "db_url", stdin=f"{value}\n".encode()).returncode == 0
+    wanted = {
+        "name": "keeper",
+        "project": product.token,
+        "image": f"{product.images.repository}:v1",
+        "port": 8080,
+        "env": {"DATABASE_URL": {"secret": "db_url"}},
+        "timeout": 60,
+    }
+    deployed = stage.run("deploy", "-", stdin=json.dumps(wanted).encode(), timeout=90)
+    assert deployed.returncode == 0, deployed
+    said = stage.run("exec", "keeper", "--", "sh", "-c", "echo $DATABASE_URL")
+    assert said.stdout.decode() == f"{value}\n", said
+    shown = [stage.run(verb, "keeper", "--json").stdout for verb in ("status", "deployments")]
+    assert all(b"keeper" in one and value.encode() not in one for one in shown)
+    if stage.cluster is not None:
+        kinds = "deployments,replicasets,pods,events"
+        listed = json.dumps(stage.cluster.get(kinds, "-n", f"syntra-{product.token}"))
+        assert "keeper" in listed and value not in listed, "only the Secret has it"
+    assert stage.run("rm", "keeper").returncode == 0
+    assert stage.run("secrets", "rm", "db_url").returncode == 0
 
 
 def test_logs_and_exec_of_a_service(stage: Stage) -> None:
