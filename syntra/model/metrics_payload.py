@@ -14,7 +14,8 @@ from syntra.model.spec import MetricsSpec, ServiceSpec
 
 MAX_NAMES = 100
 _PATH = re.compile(r"/[\x21-\x7e]{0,1023}")
-_GLOB = re.compile(r"!?[\x21-\x7e\u00a1-\uffff]{1,256}")
+# What is left out is written down, not what is allowed: a set of most of Unicode takes 5 ms to compile.
+_GLOB = re.compile(r"!?[^\x00-\x20\x7f-\xa0]{1,256}")
 _LABEL = "prometheus.io/"
 _PORT = re.compile(r"[0-9]{1,5}")
 

@@ -14,8 +14,9 @@ from syntra.agent.config.suggest import hint
 
 ENTRIES_MAX = 200
 _GLOBS_MAX = 100
-_GLOB = re.compile(r"!?[\x21-\x7e\u00a1-\uffff]{1,256}")
-_JOB = re.compile(r"[\x20-\x7e\u00a1-\uffff]{1,255}")
+# What is left out is written down, not what is allowed: a set of most of Unicode takes 5 ms to compile.
+_GLOB = re.compile(r"!?[^\x00-\x20\x7f-\xa0]{1,256}")
+_JOB = re.compile(r"[^\x00-\x1f\x7f-\xa0]{1,255}")
 _PATH = re.compile(r"/[^\x00-\x1f\x7f]{0,4095}")
 _URL_MAX = 2048
 _SECONDS = {"interval_secs": (1.0, 3600.0), "timeout_secs": (0.1, 300.0)}
