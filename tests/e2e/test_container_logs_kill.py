@@ -36,7 +36,7 @@ exec sleep 1000
 """
 
 
-@pytest.mark.parametrize("driver", ["json-file", "local"])
+@pytest.mark.parametrize("driver", ["json-file", pytest.param("local", marks=pytest.mark.soak)])
 @pytest.mark.parametrize(("containers", "lines", "kills"), [(3, 2000, 4)])
 def test_every_number_arrives_exactly_once(
     tmp_path: Path, driver: str, containers: int, lines: int, kills: int
