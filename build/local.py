@@ -23,6 +23,7 @@ from build import facts, pack
 from build.cache import ROOT
 from build.errors import BuildError, ToolsMissing
 from build.launcher import launcher
+from build.nuitka_tree import nuitka
 
 DIST = ROOT / "dist"
 NAME, QUICK_NAME = "syntra-agent", "syntra-agent-quick"
@@ -62,7 +63,7 @@ def compile_agent(name: str) -> dict[str, object]:
     digest, version = inputs_digest(), facts.version_of()
     env = {"SYNTRA_BUILD_QUICK": "1" if name == QUICK_NAME else ""}
     log = DIST / f"{name}.log"
-    folder = compiler.compiled(sys.executable, DIST / "nuitka" / name, log, python_path=[ROOT], env=env)
+    folder = compiler.compiled(sys.executable, DIST / "nuitka" / name, log, python_path=[nuitka(), ROOT], env=env)
     compiler.strip_libraries(folder)
     facts.write(folder, facts.collect("this machine", {}))
     zstd, target = compiler.own_nuitka() / "build/inline_copy/zstd", DIST / name

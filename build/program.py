@@ -16,6 +16,7 @@ from build import cache, decision
 from build import compile as compiler
 from build.cpython import python
 from build.errors import BuildError
+from build.nuitka_tree import nuitka
 from build.sources import PINS, binary
 from build.targets import BUILDER, Target
 from build.toolchain import CLANG_VERSION, programs
@@ -53,17 +54,6 @@ def sources_digest() -> str:
     files = sorted(path for kind in ("*.py", "*.sh") for path in (cache.ROOT / "syntra").rglob(kind))
     names = [path.relative_to(cache.ROOT).as_posix() for path in files]
     return cache.digest(*names, *files, compiler.PLUGIN, Path(decision.__file__), Path(compiler.__file__))
-
-
-def nuitka() -> Path:
-    """A folder with Nuitka alone: the rest of this environment is for another version of Python."""
-    own = compiler.own_nuitka()
-    version = (own / "Version.py").read_text()
-
-    def make(place: Path) -> None:
-        shutil.copytree(own, place / "nuitka", ignore=shutil.ignore_patterns("__pycache__"))
-
-    return cache.entry("nuitka-package", cache.digest(version), make)
 
 
 def settings(target: Target) -> Path:

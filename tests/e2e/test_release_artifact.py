@@ -84,7 +84,8 @@ def system(target: Target, artifacts: Artifacts, tmp_path: Path) -> SmallSystem:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_it_knows_what_it_is(target: Target, system: SmallSystem) -> None:
-    environment = clean_environment(HOME="/root")
+    # A locale that the system does not have, as ssh brings one along.
+    environment = clean_environment(HOME="/root", LC_ALL="xx_YY.UTF-8")
     said = json.loads(run_once(system.command, environment, "version", "--verbose", "--json").stdout)
     assert said["target"] == target.triple
     assert said["arch"] == target.arch
