@@ -17,7 +17,7 @@ from build import compile as compiler
 from build.cpython import python
 from build.errors import BuildError
 from build.nuitka_tree import nuitka
-from build.sources import PINS, binary
+from build.sources import PINS, binary, source
 from build.targets import BUILDER, Target
 from build.toolchain import CLANG_VERSION, programs
 from build.wheels import site
@@ -73,12 +73,28 @@ def settings(target: Target) -> Path:
     return cache.entry(f"settings-{target.name}", cache.digest(str(prefix), own.name, TIME_ZONES), make)
 
 
+def pager() -> Path:
+    """A folder with the one module of `_pyrepl` that `pydoc` needs, which the Kubernetes client imports.
+
+    The recipe of Python leaves the package out: the rest of it needs curses.
+    """
+    files = [source("python") / "Lib/_pyrepl" / name for name in ("__init__.py", "pager.py")]
+
+    def make(place: Path) -> None:
+        (place / "_pyrepl").mkdir()
+        for file in files:
+            shutil.copyfile(file, place / "_pyrepl" / file.name)
+
+    return cache.entry("pager", cache.digest(*files), make)
+
+
 def compiled(target: Target, *, quick: bool) -> Path:
     """Nuitka's folder, with the builder's native libraries. With `quick`, our own code is bytecode too, which takes a
     fraction of the time."""
     interpreter, packages, described = python(BUILDER), site(BUILDER), settings(target)
     (module,) = described.glob("*.py")
     tools, tree, name = compilers(target), nuitka(), f"{target.name}-quick" if quick else target.name
+    parts = [packages, tree, described, pager()]
 
     def make(place: Path) -> None:
         work = cache.root() / "work" / name
@@ -92,7 +108,7 @@ def compiled(target: Target, *, quick: bool) -> Path:
                 place / "log",
                 "--static-libpython=yes",
                 f"--include-module={module.stem}",
-                python_path=[packages, tree, cache.ROOT, described],
+                python_path=[*parts, cache.ROOT],
                 env={
                     "CC": str(tools / "clang"),
                     "LDFLAGS": "-rdynamic",
@@ -101,7 +117,7 @@ def compiled(target: Target, *, quick: bool) -> Path:
             )
             shutil.copytree(folder, place / "program")
 
-    key = cache.digest(sources_digest(), *map(str, (interpreter, packages, tools, tree, described)))
+    key = cache.digest(sources_digest(), *map(str, (interpreter, tools, *parts)))
     return cache.entry(f"compiled-{name}", key, make) / "program"
 
 

@@ -24,6 +24,11 @@ pytestmark = [
     # The first build of Python takes more processor time than a run of all tests has.
     pytest.mark.soak,
 ]
+KUBECONFIG = """\
+{"apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {"token": "t"}}],
+ "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
+ "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}
+"""
 TARGETS = [
     pytest.param(named("x86_64-gnu"), id="gnu"),
     pytest.param(named("x86_64-musl"), id="musl"),
@@ -99,6 +104,26 @@ def test_it_knows_what_it_is(target: Target, system: SmallSystem) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_whole_product_runs_in_a_small_system(target: Target, system: SmallSystem) -> None:
     live(system.command, system.kept, HOME="/root")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_kubernetes_client_is_inside(target: Target, system: SmallSystem) -> None:
+    """Only this runtime loads it, so nothing else would notice. No cluster answers at that address."""
+    kubeconfig = system.kept / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    words = ["install", "--kubernetes", "--image=none", f"--kubeconfig={kubeconfig}"]
+    ended = subprocess.run(
+        [*system.command, *words],
+        cwd=ELSEWHERE,
+        env=clean_environment(HOME="/root"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode != 0 and "Traceback" not in ended.stderr, ended.stderr
+    assert ended.stderr.startswith("cannot ") and "127.0.0.1:9" in ended.stderr, ended.stderr
 
 
 @pytest.mark.parametrize("target", TARGETS)
