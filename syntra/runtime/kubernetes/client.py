@@ -27,6 +27,10 @@ from syntra.utils.http1 import Head
 Query = Mapping[str, str] | list[tuple[str, str]]
 
 DEADLINE_SECS = 30.0
+NAMESPACE_SECS = 10.0
+"""How long a namespace may be refused as one that is being deleted. If it was deleted and created again, the API server's
+own view of it is behind for a moment."""
+NAMESPACE_PAUSE_SECS = 0.3
 PAGE = 500
 """Objects in one page of a list, as kubectl asks."""
 POOL_SIZE = 4
@@ -186,6 +190,7 @@ class KubernetesClient:
         """Make a short call; the body of its answer as it is."""
         if method != "GET" and (reason := self.hindrance()):
             raise RuntimeUnavailable(f"cannot {what or method}: {reason}")
+        namespace_until = time.monotonic() + NAMESPACE_SECS
         try:
             async with asyncio.timeout(deadline):
                 while True:
@@ -197,9 +202,13 @@ class KubernetesClient:
                         continue
                     if head.status == 401 and await self._renewed():
                         continue
-                    if head.status >= 400:
-                        raise self._refusal(head, payload, what or f"{method} {path}")
-                    return payload
+                    if head.status < 400:
+                        return payload
+                    refused = self._refusal(head, payload, what or f"{method} {path}")
+                    is_ending = isinstance(refused, ApiRefusal) and refused.is_namespace_terminating
+                    if not is_ending or time.monotonic() > namespace_until:
+                        raise refused
+                    await asyncio.sleep(NAMESPACE_PAUSE_SECS)
         except ClusterUnavailable:
             self.failed_at = time.monotonic()
             raise
@@ -290,12 +299,14 @@ class KubernetesClient:
         try:
             status = orjson.loads(payload)
             message, reason = str(status["message"]), str(status.get("reason", ""))
+            causes = frozenset(text(one, "reason") for one in items(mapping(status, "details"), "causes"))
         except (ValueError, KeyError, TypeError, AttributeError):
             # An unknown API group is answered in plain text.
             message, reason = payload[:500].decode("utf-8", "replace").strip() or f"status {head.status}", ""
+            causes = frozenset()
         if is_temporary(head.status, message):
             return ClusterUnavailable(self._access.address.authority, f"{head.status}: {message}", sent=True)
-        return ApiRefusal(head.status, reason, message, what=what)
+        return ApiRefusal(head.status, reason, message, what=what, causes=causes)
 
 
 def lean(obj: Object) -> Object:

@@ -15,6 +15,8 @@ NOT_FOUND = "NotFound"
 ALREADY_EXISTS = "AlreadyExists"
 CONFLICT = "Conflict"
 EXPIRED = "Expired"
+NAMESPACE_TERMINATING = "NamespaceTerminating"
+"""A cause in the details of a Status object (core/v1, `NamespaceTerminatingCause`)."""
 
 _CODES = {400: "INVALID_PAYLOAD", 401: "PERMISSION_DENIED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "CONFLICT"}
 
@@ -32,9 +34,17 @@ class ClusterUnavailable(RuntimeUnavailable):
 class ApiRefusal(StepFailed):
     """A status of 400 or above that trying again does not change."""
 
-    def __init__(self, status: int, reason: str, message: str, *, what: str) -> None:
-        code = "INVALID_PAYLOAD" if _is_invalid(status, message) else _CODES.get(status, "RUNTIME_ERROR")
-        super().__init__(code, f"cannot {what}: {message}; {_next_step(status, reason)}")
+    def __init__(
+        self, status: int, reason: str, message: str, *, what: str, causes: frozenset[str] = frozenset()
+    ) -> None:
+        """`causes` are the reasons in the Status object's details."""
+        self.is_namespace_terminating = NAMESPACE_TERMINATING in causes
+        if self.is_namespace_terminating:
+            code, step = "CONFLICT", "wait until the namespace is gone, and try again"
+        else:
+            code = "INVALID_PAYLOAD" if _is_invalid(status, message) else _CODES.get(status, "RUNTIME_ERROR")
+            step = _next_step(status, reason)
+        super().__init__(code, f"cannot {what}: {message}; {step}")
         self.status = status
         self.reason = reason
         self.message = message

@@ -22,8 +22,10 @@ def answer(document: object, status: int = 200, *, headers: str = "") -> bytes:
     return f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def refusal(status: int, reason: str, message: str = "no") -> bytes:
-    return answer({"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": message}, status)
+def refusal(status: int, reason: str, message: str = "no", cause: str = "") -> bytes:
+    details = {"details": {"causes": [{"reason": cause, "message": message}]}} if cause else {}
+    said = {"kind": "Status", "status": "Failure", "code": status, "reason": reason, "message": message}
+    return answer({**said, **details}, status)
 
 
 WATCH = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
