@@ -28,7 +28,7 @@ def add_kubernetes(parser: argparse.ArgumentParser) -> None:
     """The options of an install in a cluster."""
     add_place(parser)
     group = parser.add_argument_group("Kubernetes, install")
-    group.add_argument("--print", action="store_true", help="print the objects as YAML, and do nothing")
+    group.add_argument("--print", action="store_true", help="print the objects as YAML, and change nothing")
     group.add_argument(
         "--image",
         default=f"{NAME}:{__version__}",
@@ -40,7 +40,7 @@ def add_kubernetes(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--storage-class", default="", metavar="NAME", help="its class (default the cluster's)")
     group.add_argument(
-        "--no-volume", action="store_true", help="no volume: what the control plane has not got is lost with the pod"
+        "--no-volume", action="store_true", help="no volume: data that was not sent yet is lost with the pod"
     )
 
 

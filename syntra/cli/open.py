@@ -69,7 +69,10 @@ class Target:
                 f"cannot open {self.service}: {which} of it does not run; see `syntra-agent ps {self.service}`"
             )
         if running[index] == "-":
-            raise CliError(f"cannot open {self.service}: replica {index} has no address of its own")
+            raise CliError(
+                f"cannot open {self.service}: replica {index} has no address of its own; "
+                f"see `syntra-agent ps {self.service}`"
+            )
         return running[index]
 
     def _port(self, service: Json) -> int:

@@ -109,7 +109,7 @@ def test_a_volume_has_the_wanted_size_and_class(capsys: pytest.CaptureFixture[st
     ("words", "code", "sentence"),
     [
         (["--no-start"], 2, "cannot use --no-start with --kubernetes: "),
-        ([f"--endpoint={ENDPOINT}", f"--token={TOKEN}"], 2, "cannot use --token with --kubernetes: give --token-file"),
+        ([f"--endpoint={ENDPOINT}", f"--token={TOKEN}"], 2, "cannot use --token with --kubernetes: other users"),
         ([f"--endpoint={ENDPOINT}"], 1, "cannot install the agent: the control plane needs a token; "),
         (["--namespace=Tools"], 2, "cannot use --namespace: 'Tools' is not a name of a namespace; "),
         (["--config=/no/such/file"], 78, "cannot read /no/such/file: there is no such file; "),
