@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
         near = hint(args.action, (TOKEN, SERVERS, *REMOTE)) if args.action is not None else ""
         reason = "--server needs an action" if args.action is None else f"unknown action {printable(args.action)}"
-        next_step = near or "; see `syntra-agent controlplane --help`"
+        next_step = near or "; give `token create --server NAME`, `servers` or a verb, or nothing to run one"
         raise CliError(f"cannot run syntra-agent controlplane: {reason}{next_step}", ExitCode.USAGE)
     # Imported here, as --help needs no server.
     import asyncio

@@ -133,7 +133,7 @@ def test_help_begins_with_a_short_usage(
         (["ps", "--socket", "/" + "x" * 107], "the path is longer than 107 bytes; give a shorter one"),
         (["install", "--endpoint", "http://x"], "(or ws:// without TLS); see `syntra-agent install --help`"),
         (["controlplane", "serversx"], "controlplane: unknown action serversx, did you mean servers?"),
-        (["controlplane", "--server", "srv_1"], "cannot run syntra-agent controlplane: --server needs an action; see"),
+        (["controlplane", "--server", "srv_1"], "cannot run syntra-agent controlplane: --server needs an action; give"),
         (["install", "--kubernetes", "--no-start"], "the cluster starts the agent; leave it out"),
         (["install", "--kubernetes", "--token", "x"], "could read it; give --token-file FILE"),
         (["uninstall", "--kubernetes", "--stop-services"], "remove them first, with `stop --remove`"),
