@@ -87,12 +87,9 @@ def run(args: argparse.Namespace) -> int:
         from syntra.agent.config.suggest import hint
 
         near = hint(args.action, (TOKEN, SERVERS, *REMOTE)) if args.action is not None else ""
-        what = f"cannot use {printable(args.action)!r}" if args.action is not None else "cannot use --server alone"
-        raise CliError(
-            f"{what}: give `token create --server NAME`, `servers` or a verb, or nothing to run the "
-            f"control plane{near or '; see `syntra-agent controlplane --help`'}",
-            ExitCode.USAGE,
-        )
+        reason = "--server needs an action" if args.action is None else f"unknown action {printable(args.action)}"
+        next_step = near or "; give `token create --server NAME`, `servers` or a verb, or nothing to run one"
+        raise CliError(f"cannot run syntra-agent controlplane: {reason}{next_step}", ExitCode.USAGE)
     # Imported here, as --help needs no server.
     import asyncio
 
@@ -123,14 +120,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _create_token(args: argparse.Namespace) -> ExitCode:
     parser = Parser(prog="syntra-agent controlplane token", description="Create a token for the agent of a server.")
-    parser.add_argument("task", metavar="create", nargs="?", choices=("create",), help="the only task")
+    parser.add_argument("task", metavar="create", nargs="?", choices=("create",), help="the only action")
     add_common(parser, top=False)
     _add_place(parser)
     add_api(parser)
     parser.shorten_usage()
     args = parser.parse_args(args.words, args)
     if args.task is None or args.server is None:
-        parser.error("it is not whole; give `token create --server NAME`")
+        parser.error("the command is not complete; give `token create --server NAME`")
     # Imported here: serving needs no client.
     from syntra.cli.controlplane_token import Place, create
 

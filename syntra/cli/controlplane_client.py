@@ -116,7 +116,7 @@ def checked_url(given: str) -> str:
         is_good = False
     if not is_good or parts.path not in ("", "/") or parts.query or parts.username:
         raise CliError(
-            f"cannot use {given[:200]!r} as the control plane's URL; give one such as http://127.0.0.1:7420",
+            f"cannot use URL {given[:200]!r}: it is no address of a control plane; give one such as http://127.0.0.1:7420",
             ExitCode.USAGE,
         )
     return given.rstrip("/")
@@ -147,5 +147,9 @@ def _checked(given: str, place: str) -> str:
     token = given.strip()
     if not token or not token.isascii() or not token.isprintable():
         # Never with the value: it may be most of a token.
-        raise CliError(f"cannot use the operator token in {place}: it is not one line of ASCII", ExitCode.USAGE)
+        raise CliError(
+            f"cannot use the operator token in {place}: it is not one line of ASCII; check --token-file and "
+            f"{TOKEN_VARIABLE}",
+            ExitCode.USAGE,
+        )
     return token

@@ -85,8 +85,8 @@ def _server(api: Api, given: str | None) -> Json:
     if not known:
         raise CliError(f"cannot find a server: there is none yet; {_CREATE}")
     if not found:
-        raise CliError(f"cannot find server {given}: the control plane has {names}")
-    raise CliError(f"cannot tell which server is meant: give --server with one of {names}", ExitCode.USAGE)
+        raise CliError(f"cannot find server {given}: the control plane has {names}; give one of them")
+    raise CliError(f"cannot choose a server: there are several; give --server with one of {names}", ExitCode.USAGE)
 
 
 def _queue(api: Api, server: Json, args: argparse.Namespace) -> ExitCode:

@@ -52,8 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "at the end of SRC only the content of that folder. On Kubernetes the container must run and have `tar`. "
         "Local names with a colon begin with ./ or /."
     )
-    parser.add_argument("source", metavar="SRC", help="what to copy")
-    parser.add_argument("destination", metavar="DST", help="where to")
+    parser.add_argument("source", metavar="SRC", help="what to copy: SERVICE:PATH, a local path, or -")
+    parser.add_argument("destination", metavar="DST", help="where to: the same")
     add_json(parser)
 
 
@@ -92,7 +92,7 @@ def place_of(given: str) -> Place | None:
     if given.startswith(("/", ".")) or not colon or not name:
         return None
     if not path:
-        raise CliError(f"cannot copy {given}: there is no path behind the colon", ExitCode.USAGE)
+        raise CliError(f"cannot copy {given}: there is no path behind the colon; give SERVICE:PATH", ExitCode.USAGE)
     found = _REPLICA.fullmatch(name)
     return Place(service=found[1] if found else name, replica=int(found[2]) if found else None, path=path)
 

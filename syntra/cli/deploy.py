@@ -13,7 +13,7 @@ from syntra.cli.confirm import can_ask, confirmed
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.cli.follow import IDLE_SECS, follow
 from syntra.cli.look import add_color, wrapped
-from syntra.cli.options import add_json, seconds, socket_path
+from syntra.cli.options import add_json, deploy_seconds, socket_path
 from syntra.cli.person import person
 from syntra.cli.plan import UNCHANGED, change_texts, show_plan
 from syntra.cli.reading import Json, text
@@ -44,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait for the end of the deploy")
     parser.add_argument(
         "--timeout",
-        type=seconds,
+        type=deploy_seconds,
         metavar="SECONDS",
-        help="roll back after so long (default: the file's timeout_seconds, else 300)",
+        help="roll back after this time (default: the file's timeout_seconds, else 300)",
     )
     parser.add_argument("--registry-user", metavar="NAME", help="user name for the image's registry")
     parser.add_argument(
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _deploy(socket: Path, source: Source, auth: Mapping[str, str] | None, args: argparse.Namespace) -> Result:
     payload = dict(source.payload)
     if args.timeout is not None:
-        payload["timeout_seconds"] = max(1.0, args.timeout)
+        payload["timeout_seconds"] = args.timeout
     subject = source.name
     planned = ask(socket, "plan", {**payload, "force": args.force})
     if not _goes_on(planned, subject, args):

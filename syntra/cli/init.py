@@ -65,7 +65,10 @@ def run(args: argparse.Namespace) -> int:
     """Ask or convert, check the result as `plan` does, and write."""
     if args.source is not None:
         if args.image or args.port or args.domain:
-            raise CliError("cannot use --image, --port or --domain with --from: the file has them", ExitCode.USAGE)
+            raise CliError(
+                "cannot use --image, --port or --domain with --from: the Compose file has them; leave them out",
+                ExitCode.USAGE,
+            )
         from syntra.cli.init_compose import converted
 
         folder: Path = args.path or FOLDER
@@ -144,7 +147,9 @@ def _text_of(source: Path) -> str:
     except FileProblem as exc:
         raise CliError(f"cannot read Compose file {source}: {exc}; check the path", ExitCode.USAGE) from exc
     except UnicodeDecodeError as exc:
-        raise CliError(f"cannot read Compose file {source}: it is not UTF-8 text", ExitCode.USAGE) from exc
+        raise CliError(
+            f"cannot read Compose file {source}: it is not UTF-8 text; save it as UTF-8", ExitCode.USAGE
+        ) from exc
     except Unreadable as exc:
         raise CliError(f"cannot read Compose file {source}: {exc}", ExitCode.USAGE) from exc
 

@@ -182,7 +182,10 @@ def _checked(dotted: str, option: str, given: str | None) -> str | None:
     try:
         return str(from_text(BY_DOTTED[dotted], given))
     except ValueError as wrong:
-        raise CliError(f"cannot use {option}: it {wrong}", ExitCode.USAGE) from wrong
+        said = f"cannot use {option}: it {wrong}"
+        raise CliError(
+            said if "; " in said else f"{said}; see `syntra-agent install --help`", ExitCode.USAGE
+        ) from wrong
 
 
 def _token(args: argparse.Namespace) -> str | None:

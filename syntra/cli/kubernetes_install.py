@@ -27,10 +27,15 @@ from syntra.runtime.kubernetes.client import KubernetesClient
 def install(args: argparse.Namespace, *, endpoint: str | None, server_id: str | None, token: str | None) -> int:
     """Print or apply the objects; wait until the agent runs. An earlier install's configuration and token are kept."""
     if args.no_start:
-        raise CliError("cannot use --no-start with --kubernetes: the cluster starts the agent", ExitCode.USAGE)
+        raise CliError(
+            "cannot use --no-start with --kubernetes: the cluster starts the agent; leave it out", ExitCode.USAGE
+        )
     if args.token is not None:
         # The shell's history and the list of processes would have it, on a machine that the agent never runs on.
-        raise CliError("cannot use --token with --kubernetes: give --token-file FILE", ExitCode.USAGE)
+        raise CliError(
+            "cannot use --token with --kubernetes: other users of this machine could read it; give --token-file FILE",
+            ExitCode.USAGE,
+        )
     given = None if args.config is None else _configuration_file(args.config)
     if args.print or args.dry_run:
         agent = _agent(args, cluster.Kept(), given, endpoint=endpoint, server_id=server_id, token=token)
@@ -59,7 +64,8 @@ def uninstall(args: argparse.Namespace) -> int:
     """Delete what `install --kubernetes` applied. Services keep running."""
     if args.stop_services:
         raise CliError(
-            "cannot use --stop-services with --kubernetes: remove the services first, with `stop --remove`",
+            "cannot use --stop-services with --kubernetes: services in a cluster are not removed with the agent; "
+            "remove them first, with `stop --remove`",
             ExitCode.USAGE,
         )
     if args.dry_run:
@@ -101,7 +107,9 @@ def _agent(
         _check_kept(kept.configuration, {"control_plane.endpoint": endpoint, "server_id": server_id})
     text = given or kept.configuration or _first_configuration(endpoint, server_id)
     if given is not None and (endpoint is not None or server_id is not None):
-        raise CliError("cannot use --endpoint or --server-id with --config: set them in the file", ExitCode.USAGE)
+        raise CliError(
+            "cannot use --endpoint or --server-id with --config: the file has them; set them there", ExitCode.USAGE
+        )
     values = _values(text)
     has_endpoint = values.get("control_plane.endpoint") is not None
     token = token or (kept.token or "").strip() or None

@@ -29,7 +29,7 @@ def is_folder(source: Path) -> bool:
     except OSError as failed:
         raise CliError(f"cannot copy {source}: {failed.strerror}") from failed
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-        raise CliError(f"cannot copy {source}: it is neither a file nor a folder")
+        raise CliError(f"cannot copy {source}: it is neither a file nor a folder; give one of these")
     return stat.S_ISDIR(mode)
 
 

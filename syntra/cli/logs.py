@@ -75,9 +75,9 @@ def pattern(given: str) -> re.Pattern[str]:
 def _names(socket: Path, args: argparse.Namespace) -> dict[str, str]:
     """The chosen services: ids, and the names to show."""
     if args.all == bool(args.services):
-        raise CliError("cannot tell whose logs to show: give services, or --all", ExitCode.USAGE)
+        raise CliError("cannot show logs: no service is named; give one or more, or --all", ExitCode.USAGE)
     if args.deployment is not None and len(args.services) != 1:
-        raise CliError("cannot use --deployment: give one service", ExitCode.USAGE)
+        raise CliError("cannot use --deployment: it belongs to one service; give exactly one SERVICE", ExitCode.USAGE)
     services = rows(ask(socket, "list_services", {}), "services")
     if args.all:
         return {text(one, "service_id"): text(one, "service_name", text(one, "service_id")) for one in services}

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, PORT, --replica, --local-port."""
     parser.epilog = (
         f"It listens on {HOST} alone. Each connection goes to the chosen replica as it is then, also after a deploy. "
-        "The machine must reach the replica's address: on a cluster that is so on its nodes; elsewhere use "
+        "The machine must reach the replica's address. On a cluster only the nodes can; elsewhere use "
         "`kubectl port-forward`."
     )
     parser.add_argument("service", metavar="SERVICE", help="name, project/name or id")
@@ -69,7 +69,10 @@ class Target:
                 f"cannot open {self.service}: {which} of it does not run; see `syntra-agent ps {self.service}`"
             )
         if running[index] == "-":
-            raise CliError(f"cannot open {self.service}: replica {index} has no address of its own")
+            raise CliError(
+                f"cannot open {self.service}: replica {index} has no address of its own; "
+                f"see `syntra-agent ps {self.service}`"
+            )
         return running[index]
 
     def _port(self, service: Json) -> int:

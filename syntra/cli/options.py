@@ -52,12 +52,22 @@ def path(given: str) -> Path:
 
 def seconds(given: str) -> float:
     """An argument in seconds, 0 to one hour."""
+    return _seconds(given, least=0.0, most=MAX_SECONDS)
+
+
+def deploy_seconds(given: str) -> float:
+    """An argument in seconds, 1 to one day, as `timeout_seconds` of a service file."""
+    return _seconds(given, least=1.0, most=24 * 3600.0)
+
+
+def _seconds(given: str, *, least: float, most: float) -> float:
     try:
         value = float(given)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is not a number of seconds; give 0 to 3600") from None
-    if not 0 <= value <= MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range; give 0 to 3600 seconds")
+        said = f"{given[:40]!r} is not a number of seconds; give {least:g} to {most:g}"
+        raise argparse.ArgumentTypeError(said) from None
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{given[:40]!r} is out of range; give {least:g} to {most:g} seconds")
     return value
 
 
@@ -73,7 +83,9 @@ def socket_path(args: argparse.Namespace) -> Path:
     if args.socket is not None:
         given: Path = args.socket
         if len(os.fsencode(given)) > 107:
-            raise CliError(f"cannot use socket {given}: the path is longer than 107 bytes", ExitCode.USAGE)
+            raise CliError(
+                f"cannot use socket {given}: the path is longer than 107 bytes; give a shorter one", ExitCode.USAGE
+            )
         return given
     from syntra.agent.config.load import load_socket
 

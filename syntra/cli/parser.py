@@ -43,9 +43,9 @@ class Parser(argparse.ArgumentParser):
         """Show `[options]` in the usage line in place of every optional option; the list below it has them all."""
         if self.usage is None:
             shown = [action for action in self._actions if action.required and action.help is not argparse.SUPPRESS]
-            names = [" ".join([*action.option_strings[:1], _placeholder(action)]) for action in shown]
+            names = [" ".join([*action.option_strings[:1], _shown(action)]) for action in shown]
             names += [
-                f"[{_placeholder(a)}]"
+                f"[{_shown(a)}]"
                 for a in self._actions
                 if not a.option_strings and not a.required and a.help is not argparse.SUPPRESS
             ]
@@ -83,6 +83,11 @@ class Parser(argparse.ArgumentParser):
 
 def _placeholder(action: argparse.Action) -> str:
     return action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+
+
+def _shown(action: argparse.Action) -> str:
+    name = _placeholder(action)
+    return {"+": f"{name} …", "*": f"[{name} …]"}.get(str(action.nargs), name)
 
 
 def _columns() -> int:

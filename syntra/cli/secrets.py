@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ACTION",
         choices=("set", "list", "rm"),
         help="set: store a secret, or replace it; the value is asked for without echo, or read from stdin; "
-        "list: show names and which services use them, never values; rm: forget a secret",
+        "list: show names and which services use them, never values; rm: delete a secret",
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="set, rm: the name, as in `env: {DATABASE_URL: {secret: NAME}}`"

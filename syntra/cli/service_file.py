@@ -60,7 +60,8 @@ def read_service(path: Path, *, variables: Mapping[str, str] | None = None) -> d
         place = _placed(shown, exc.mark if isinstance(exc, Unreadable) else None)
         raise CliError(f"cannot read service file {place}: {exc}", ExitCode.USAGE) from exc
     except UnicodeDecodeError as exc:
-        raise CliError(f"cannot read service file {shown}: it is not UTF-8 text", ExitCode.USAGE) from exc
+        said = f"cannot read service file {shown}: it is not UTF-8 text; save it as UTF-8"
+        raise CliError(said, ExitCode.USAGE) from exc
     except ServiceMistake as exc:
         mistakes = every_mistake(parsed.value, parsed.spellings, check) or [exc]
         raise CliError(_all_said(shown, mistakes, marks_of(parsed, text, suffix)), ExitCode.USAGE) from exc

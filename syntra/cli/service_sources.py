@@ -87,7 +87,9 @@ def service_files(given: Sequence[Path]) -> list[Path]:
         for file in _files_of(one):
             found.setdefault(file.resolve(), file)
     if len(found) > FILES_MAX:
-        raise CliError(f"cannot read {len(found)} service files: at most {FILES_MAX} at once", ExitCode.USAGE)
+        raise CliError(
+            f"cannot read {len(found)} service files: the limit is {FILES_MAX}; give fewer at a time", ExitCode.USAGE
+        )
     return sorted(found.values(), key=lambda file: (file.name, str(file)))
 
 

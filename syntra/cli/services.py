@@ -40,7 +40,10 @@ def _chosen(services: Sequence[Json], given: str) -> str:
         choices = {_qualified(service) for service in matches}
         if len(choices) < len(matches):
             choices = {text(service, "service_id") for service in matches}
-        raise CliError(f"cannot tell which {given} is meant: use one of {', '.join(sorted(choices))}", ExitCode.USAGE)
+        raise CliError(
+            f"cannot choose a service: several are called {given}; use one of {', '.join(sorted(choices))}",
+            ExitCode.USAGE,
+        )
     if given.startswith("svc_"):
         # The id may be unknown here (stopped and removed, say): the agent decides.
         return given

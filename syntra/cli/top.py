@@ -31,18 +31,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """SERVICE, --sort, --services, --interval, --once, --json."""
     parser.add_argument("service", metavar="SERVICE", nargs="?", default="", help="only names with this text in them")
     parser.add_argument(
-        "--sort", choices=SORTS, default="cpu", metavar="COLUMN", help=f"one of {', '.join(SORTS)}; default: cpu"
+        "--sort", choices=SORTS, default="cpu", metavar="COLUMN", help=f"one of {', '.join(SORTS)} (default cpu)"
     )
     parser.add_argument("--services", action="store_true", help="one line for each service, without its replicas")
-    parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS", help="between two views; default: 2")
-    parser.add_argument("--once", action="store_true", help="print one view and exit; so it is without a terminal")
+    parser.add_argument(
+        "--interval", type=float, default=2.0, metavar="SECONDS", help="seconds between two views (default 2)"
+    )
+    parser.add_argument("--once", action="store_true", help="print one view and exit, as without a terminal")
     add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask and print, once or until `q`."""
     if not MIN_SECS <= args.interval <= 3600:
-        raise CliError("cannot use this --interval: it must be between 1 and 3600 seconds", ExitCode.USAGE)
+        raise CliError(
+            f"cannot use --interval: {args.interval:g} is out of range; give 1 to 3600 seconds", ExitCode.USAGE
+        )
     socket = socket_path(args)
     if args.json and not args.once:
         raise CliError("cannot print a live view as JSON; add --once", ExitCode.USAGE)

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 SUMMARIES = {
     "start": "run the agent in the foreground",
     "status": "show the agent, the control plane, the container engine, warnings and alerts",
-    "doctor": "check the machine, the engine, the agent and the control plane, and say what mends each problem",
+    "doctor": "check the machine, the engine, the agent and the control plane, and say how to fix each problem",
     "version": "show the version",
     "init": "write a service file after three questions, or service files from a Compose file",
-    "plan": "show the steps of a deploy without running them",
+    "plan": "show what a deploy would change, and its steps, without running them",
     "deploy": "deploy service files, or folders of them, and wait until the deploys have ended",
     "ps": "list services",
     "scale": "change the number of replicas",
@@ -58,7 +58,7 @@ SUMMARIES = {
     "config": "check or show the configuration",
     "install": "make this binary a service of the machine, and connect it to a control plane",
     "uninstall": "remove the agent from the machine; services keep running",
-    "controlplane": "run the reference control plane",
+    "controlplane": "run the reference control plane, or call one",
 }
 
 

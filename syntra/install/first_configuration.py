@@ -9,8 +9,8 @@ from collections.abc import Mapping
 def configuration(*, agent_id: str, server_id: str, endpoint: str | None, update: Mapping[str, str]) -> str:
     """The text of agent.toml. Without an endpoint the agent runs alone. `update`: keys of the section [update]."""
     lines = [
-        "# Written by `syntra-agent install`, which keeps this file from now on. Every key is described in",
-        "# agent.example.toml of the release. `syntra-agent config check` validates this file.",
+        "# Written by `syntra-agent install`, which keeps this file from now on. `syntra-agent config show` prints",
+        "# all keys with their values, `syntra-agent config check` validates this file.",
         "",
         f"agent_id = {_quoted(agent_id)}",
         f"server_id = {_quoted(server_id)}",

@@ -12,7 +12,11 @@ from syntra.cli.main import parse
 from syntra.cli.verbs import SUMMARIES
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/operations.md")
+# docs/benchmarks.md names what it measures, without arguments.
+DOCUMENTS = (
+    "README.md",
+    *sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md") if file.name != "benchmarks.md"),
+)
 _SHOWN = re.compile(
     r"`syntra-agent\s(?P<within>[^`]+)`"  # in a sentence
     r"|^(?:\$ | {4})?syntra-agent (?P<line>.+)$"  # in a block

@@ -100,18 +100,22 @@ def test_without_a_volume_there_is_no_claim(capsys: pytest.CaptureFixture[str]) 
     assert {"name": "data", "emptyDir": {}} in volumes
 
 
-def test_a_volume_has_the_wanted_size_and_class(capsys: pytest.CaptureFixture[str]) -> None:
-    spec = printed(capsys, "--volume-size=5Gi", "--storage-class=fast")["PersistentVolumeClaim"]["spec"]
-    assert (spec["resources"]["requests"]["storage"], spec["storageClassName"]) == ("5Gi", "fast")
+@pytest.mark.parametrize("size", ["5Gi", "1.5Gi", "20G", "1073741824"])
+def test_a_volume_has_the_wanted_size_and_class(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = printed(capsys, f"--volume-size={size}", "--storage-class=fast")["PersistentVolumeClaim"]["spec"]
+    assert (spec["resources"]["requests"]["storage"], spec["storageClassName"]) == (size, "fast")
 
 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
         (["--no-start"], 2, "cannot use --no-start with --kubernetes: "),
-        ([f"--endpoint={ENDPOINT}", f"--token={TOKEN}"], 2, "cannot use --token with --kubernetes: give --token-file"),
+        ([f"--endpoint={ENDPOINT}", f"--token={TOKEN}"], 2, "cannot use --token with --kubernetes: other users"),
         ([f"--endpoint={ENDPOINT}"], 1, "cannot install the agent: the control plane needs a token; "),
         (["--namespace=Tools"], 2, "cannot use --namespace: 'Tools' is not a name of a namespace; "),
+        (["--image=a b"], 2, "cannot use --image: 'a b' is not an image; give one such as registry.example.com/"),
+        (["--volume-size=much"], 2, "cannot use --volume-size: 'much' is not a size; give one such as 1Gi"),
+        (["--volume-size=0Gi"], 2, "cannot use --volume-size: '0Gi' is not a size; "),
         (["--config=/no/such/file"], 78, "cannot read /no/such/file: there is no such file; "),
     ],
 )

@@ -83,7 +83,8 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
 @pytest.mark.parametrize(
     ("verb", "usage", "summary"),
     [
-        ("deploy", "[options] FILE", "Deploy service files"),
+        ("deploy", "[options] FILE …", "Deploy service files"),
+        ("logs", "[options] [SERVICE …]", "Show the logs"),
         ("rollback", "[options] SERVICE [DEPLOYMENT]", "Roll back"),
         ("controlplane", "[options] [ACTION]", "Run the reference"),
         ("proxy", "[options] ACTION", "Manage Traefik, the proxy"),
@@ -122,6 +123,20 @@ def test_help_begins_with_a_short_usage(
         (["scale", "api", "many"], "cannot use N: 'many' is not a count; give a whole number such as 2"),
         (["stop", "api", "--timeout", "4000"], "out of range"),
         (["stop", "api", "--timeout", "nan"], "out of range"),
+        (["deploy", "web.yml", "--timeout", "0"], "cannot use --timeout: '0' is out of range; give 1 to 86400 seconds"),
+        (["deploy", "web.yml", "--timeout", "86401"], "is out of range; give 1 to 86400 seconds"),
+        (["logs"], "cannot show logs: no service is named; give one or more, or --all"),
+        (["logs", "--all", "--deployment", "dep_1"], "it belongs to one service; give exactly one SERVICE"),
+        (["top", "--interval", "0.5"], "cannot use --interval: 0.5 is out of range; give 1 to 3600 seconds"),
+        (["cp", "web:", "."], "cannot copy web:: there is no path behind the colon; give SERVICE:PATH"),
+        (["init", "--from", "compose.yaml", "--port", "80"], "the Compose file has them; leave them out"),
+        (["ps", "--socket", "/" + "x" * 107], "the path is longer than 107 bytes; give a shorter one"),
+        (["install", "--endpoint", "http://x"], "(or ws:// without TLS); see `syntra-agent install --help`"),
+        (["controlplane", "serversx"], "controlplane: unknown action serversx, did you mean servers?"),
+        (["controlplane", "--server", "srv_1"], "cannot run syntra-agent controlplane: --server needs an action; give"),
+        (["install", "--kubernetes", "--no-start"], "the cluster starts the agent; leave it out"),
+        (["install", "--kubernetes", "--token", "x"], "could read it; give --token-file FILE"),
+        (["uninstall", "--kubernetes", "--stop-services"], "remove them first, with `stop --remove`"),
         (["logs", "api", "--since", "yesterday"], "is not a time"),
         (["config", "edit"], "cannot use ACTION: 'edit' is not one of check, show; see"),
         (["exec", "--env", "X", "api", "--", "ls"], "is not NAME=VALUE"),
@@ -138,6 +153,14 @@ def test_wrong_usage_is_exit_code_2(argv: list[str], said: str, capsys: pytest.C
     assert said in err
     assert err.count("\n") == 1
     assert err.startswith("cannot ")
+
+
+def test_a_token_without_a_server_is_not_created(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(capsys, "controlplane", "token", "create")
+    assert capsys.readouterr().err == (
+        "cannot run syntra-agent controlplane token: the command is not complete; give `token create --server NAME`\n"
+    )
 
 
 def test_an_unknown_option_is_named_without_its_value(capsys: pytest.CaptureFixture[str]) -> None:

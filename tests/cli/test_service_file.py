@@ -109,7 +109,8 @@ def test_the_example_is_a_service_and_names_every_key(tmp_path: Path) -> None:
     targets = {**service_payload._ROOT, **service_payload._CONFIG, **service_payload._NETWORKING}
     shown = {target for key, target in targets.items() if key in written}
     assert set(targets.values()) - shown == {"service_id", "deployment_id"}  # made when absent, and better so
-    assert {*service_shapes.HEALTH, *service_shapes.CANARY} <= written
+    shapes = (*service_shapes.HEALTH, *service_shapes.CANARY, *service_shapes.METRICS, *service_shapes.AUTOSCALE)
+    assert {*shapes, *service_shapes.LOGS} <= written
 
 
 def test_flat_yaml_becomes_the_contract_shape(tmp_path: Path) -> None:

@@ -230,9 +230,12 @@ class Router:
                     lambda late: peer.respond(refusal(command.request_id, Failure(code=late.code, message=str(late)))),
                 )
             case ProxyControl():
-                if peer.origin == CONTROL_PLANE or self._proxy is None:
+                if peer.origin == CONTROL_PLANE:
                     # The server's operator decides what listens on its ports, not the control plane.
                     raise RequestError("UNSUPPORTED", f"cannot run `{kind}`: it is available on the local socket only")
+                if self._proxy is None:
+                    reason = "a cluster routes domains with its own ingress; see docs/kubernetes.md"
+                    raise RequestError("UNSUPPORTED", f"cannot run `{kind}`: {reason}")
                 self._requests.check(peer.share)
                 self._requests.start(control_proxy(command, self._proxy, peer), kind, peer.share)
             case SetSecret() | RemoveSecret():

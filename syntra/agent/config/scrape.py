@@ -21,7 +21,7 @@ _PATH = re.compile(r"/[^\x00-\x1f\x7f]{0,4095}")
 _URL_MAX = 2048
 _SECONDS = {"interval_secs": (1.0, 3600.0), "timeout_secs": (0.1, 300.0)}
 _PATHS = ("headers_file", "ca_path", "cert_path", "key_path")
-_KEYS = ("url", "job", *_SECONDS, *_PATHS, "metric_names", "native_histograms")
+KEYS = ("url", "job", *_SECONDS, *_PATHS, "metric_names", "native_histograms")
 
 
 def scrape_entry(item: object) -> str:
@@ -34,9 +34,9 @@ def scrape_entry(item: object) -> str:
     if not isinstance(item, dict):
         raise ValueError("holds what is not a table, such as [[telemetry.scrape]]")
     for key in item:
-        if key not in _KEYS:
+        if key not in KEYS:
             shown = key if key.isprintable() and len(key) <= 40 else ascii(key)[:40]
-            raise ValueError(f"has an unknown key {shown} in an entry{hint(key, _KEYS)}")
+            raise ValueError(f"has an unknown key {shown} in an entry{hint(key, KEYS)}")
     _check_url(item.get("url"))
     for key, (low, high) in _SECONDS.items():
         value = item.get(key)

@@ -35,7 +35,7 @@ class RenderContext:
     cpu_request_fraction: float = 0.1
     """The part of a service's CPU limit that the scheduler reserves. Memory is reserved whole."""
     otlp_endpoint: str = ""
-    """The agent's OTLP receiver over HTTP, such as `http://syntra-agent.syntra-system.svc:4318`; empty: none."""
+    """The agent's OTLP receiver over HTTP, such as `http://syntra-agent.syntra.svc:4318`; empty: none."""
     restarted_at: str = ""
     """When a restart began, in epoch seconds; empty: none did since the deploy."""
     auth: RegistryAuth | None = None

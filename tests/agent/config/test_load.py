@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from syntra.agent.config import scrape
 from syntra.agent.config.errors import ConfigurationError
 from syntra.agent.config.load import DEFAULT_PATH, Loaded, configuration_path, load, load_socket, reload
 from syntra.agent.config.schema import LISTS, Kind
@@ -309,6 +310,11 @@ def test_the_example_loads_and_names_every_key() -> None:
     # With its absent keys uncommented, it is a whole configuration of known keys.
     text = re.sub(r"^# (\w+ = )", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
     assert set(dotted_names(tomllib.loads(text))) == set(BY_DOTTED)
+
+
+def test_the_example_names_every_key_of_a_scraped_endpoint() -> None:
+    text = EXAMPLE.read_text()
+    assert [key for key in scrape.KEYS if not re.search(rf"^#   .*\b{key}\b", text, re.MULTILINE)] == []
 
 
 def dotted_names(table: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -64,7 +64,11 @@ async def test_the_control_plane_is_refused(tmp_path: Path) -> None:
 
 async def test_an_agent_without_a_proxy_says_so(agent: Agent) -> None:
     await agent.ask("proxy_status", "s1")
-    assert agent.local.responses()[0]["error"]["code"] == "UNSUPPORTED"
+    error = agent.local.responses()[0]["error"]
+    assert error["code"] == "UNSUPPORTED"
+    assert error["message"] == (
+        "cannot run `proxy_status`: a cluster routes domains with its own ingress; see docs/kubernetes.md"
+    )
 
 
 async def test_a_failure_is_the_answer(tmp_path: Path) -> None:
