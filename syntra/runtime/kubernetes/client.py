@@ -28,8 +28,8 @@ Query = Mapping[str, str] | list[tuple[str, str]]
 
 DEADLINE_SECS = 30.0
 NAMESPACE_SECS = 10.0
-"""How long a namespace may be refused as one that is being deleted. If it was deleted and created again, the API server's
-own view of it is behind for a moment."""
+"""How long a namespace may be refused as one that is being deleted: the API server may still see the one that was
+there before."""
 NAMESPACE_PAUSE_SECS = 0.3
 PAGE = 500
 """Objects in one page of a list, as kubectl asks."""
