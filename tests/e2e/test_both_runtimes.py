@@ -216,6 +216,21 @@ def test_a_secret_reaches_the_service_alone(stage: Stage) -> None:
     assert stage.run("secrets", "rm", "db_url").returncode == 0
 
 
+def test_the_last_service_of_a_project_can_be_deployed_again_right_after_its_removal(stage: Stage) -> None:
+    """The cluster still deletes the namespace then."""
+    image, project = f"{stage.fleet.images.repository}:v1", f"{stage.fleet.token}-last"
+    wanted = json.dumps({"name": "last", "project": project, "image": image, "port": 8080}).encode()
+    try:
+        for _ in range(2):
+            deployed = stage.run("deploy", "-", stdin=wanted, timeout=90)
+            assert deployed.returncode == 0, deployed
+            removed = stage.run("rm", f"{project}/last")
+            assert removed.returncode == 0, removed
+    finally:
+        if stage.cluster is not None:
+            stage.cluster.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", f"syntra-{project}")
+
+
 def test_logs_and_exec_of_a_service(stage: Stage) -> None:
     service = stage.fleet.service("tools")
     stage.deployed(stage.payload(service))

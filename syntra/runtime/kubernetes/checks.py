@@ -44,7 +44,7 @@ class Checks:
 
     async def preview(self, rendered: Rendered) -> Sequence[ObjectPreview]:
         """What applying the set would change."""
-        is_new = not self.are_given and await self._namespace(rendered) is None
+        is_new = not self.are_given and _is_gone(await self._namespace(rendered))
         return [
             await self._previewed(obj, is_new=is_new)
             for obj in rendered.objects
@@ -56,7 +56,7 @@ class Checks:
         name = text(wanted, "metadata", "name")
         while True:
             found = await self._find_namespace(name)
-            if value(found, "metadata", "deletionTimestamp") is None:
+            if found is None or not _is_gone(found):
                 break
             # The project's last service was removed a moment ago. The caller has the deadline.
             await asyncio.sleep(TERMINATING_SECS)
@@ -98,3 +98,8 @@ class Checks:
             if refused.is_not_found:
                 return None
             raise
+
+
+def _is_gone(namespace: Object | None) -> bool:
+    """Whether it does not exist, or is being deleted with all that it has."""
+    return namespace is None or value(namespace, "metadata", "deletionTimestamp") is not None

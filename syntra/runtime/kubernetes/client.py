@@ -27,10 +27,6 @@ from syntra.utils.http1 import Head
 Query = Mapping[str, str] | list[tuple[str, str]]
 
 DEADLINE_SECS = 30.0
-NAMESPACE_SECS = 10.0
-"""How long a namespace may be refused as one that is being deleted: the API server may still see the one that was
-there before."""
-NAMESPACE_PAUSE_SECS = 0.3
 PAGE = 500
 """Objects in one page of a list, as kubectl asks."""
 POOL_SIZE = 4
@@ -190,7 +186,6 @@ class KubernetesClient:
         """Make a short call; the body of its answer as it is."""
         if method != "GET" and (reason := self.hindrance()):
             raise RuntimeUnavailable(f"cannot {what or method}: {reason}")
-        namespace_until = time.monotonic() + NAMESPACE_SECS
         try:
             async with asyncio.timeout(deadline):
                 while True:
@@ -202,13 +197,9 @@ class KubernetesClient:
                         continue
                     if head.status == 401 and await self._renewed():
                         continue
-                    if head.status < 400:
-                        return payload
-                    refused = self._refusal(head, payload, what or f"{method} {path}")
-                    is_ending = isinstance(refused, ApiRefusal) and refused.is_namespace_terminating
-                    if not is_ending or time.monotonic() > namespace_until:
-                        raise refused
-                    await asyncio.sleep(NAMESPACE_PAUSE_SECS)
+                    if head.status >= 400:
+                        raise self._refusal(head, payload, what or f"{method} {path}")
+                    return payload
         except ClusterUnavailable:
             self.failed_at = time.monotonic()
             raise

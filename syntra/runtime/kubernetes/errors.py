@@ -38,8 +38,7 @@ class ApiRefusal(StepFailed):
         self, status: int, reason: str, message: str, *, what: str, causes: frozenset[str] = frozenset()
     ) -> None:
         """`causes` are the reasons in the Status object's details."""
-        self.is_namespace_terminating = NAMESPACE_TERMINATING in causes
-        if self.is_namespace_terminating:
+        if NAMESPACE_TERMINATING in causes:
             code, step = "CONFLICT", "wait until the namespace is gone, and try again"
         else:
             code = "INVALID_PAYLOAD" if _is_invalid(status, message) else _CODES.get(status, "RUNTIME_ERROR")

@@ -72,20 +72,15 @@ async def test_refusals_are_told_apart_from_what_may_pass(tmp_path: Path) -> Non
         assert absent.value.is_not_found
 
 
-async def test_a_namespace_that_was_created_again_is_waited_for(tmp_path: Path) -> None:
-    """The API server's own view is behind for a moment."""
+async def test_a_namespace_that_is_being_deleted_is_no_missing_right(tmp_path: Path) -> None:
     ending = refusal(403, "Forbidden", "because it is being terminated", "NamespaceTerminating")
     other = refusal(403, "Forbidden", "no such right")
-    async with fake_api(ending, answer({"kind": "Pod"}), other) as api, client_of(api, tmp_path) as client:
-        assert await client.get("/x") == {"kind": "Pod"}
-        assert len(api.requests) == 2
+    async with fake_api(ending, other) as api, client_of(api, tmp_path) as client:
+        with pytest.raises(ApiRefusal, match="wait until the namespace is gone, and try again") as refused:
+            await client.get("/x")
+        assert refused.value.code == "CONFLICT"
         with pytest.raises(ApiRefusal, match="give the agent's user this right"):
             await client.get("/x")
-
-
-def test_a_namespace_that_is_being_deleted_is_no_missing_right() -> None:
-    refused = ApiRefusal(403, "Forbidden", "no", what="apply it", causes=frozenset({"NamespaceTerminating"}))
-    assert refused.code == "CONFLICT" and str(refused).endswith("wait until the namespace is gone, and try again")
 
 
 async def test_a_connection_that_was_closed_meanwhile_is_replaced(tmp_path: Path) -> None:
