@@ -9,14 +9,14 @@ from nuitka.plugins.PluginBase import NuitkaPluginBase
 from build.decision import decision
 
 QUICK = os.environ.get("SYNTRA_BUILD_QUICK") == "1"
-"""Ten minutes of CPU time less, for a program that tests run."""
+"""Minutes of CPU time less, for a program that tests run."""
 
 
 class BytecodePlugin(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka has no types
     """The hook that Nuitka calls; the decision is the function above."""
 
     plugin_name = "syntra-bytecode"
-    plugin_desc = "Own code compiled, the rest as bytecode."
+    plugin_desc = "Some code compiled, the rest as bytecode."
 
     def decideCompilation(self, module_name: str) -> str | None:
         return decision(str(module_name), quick=QUICK)

@@ -1,4 +1,4 @@
-"""Compile the agent into a folder: own code as C, everything else as bytecode, and the native libraries it loads."""
+"""Compile the agent into a folder: some code as C, the rest as bytecode (`decision`), and the native libraries."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def environment(python_path: Sequence[Path], more: Mapping[str, str]) -> dict[st
     env.setdefault("CCACHE_DIR", str(cache.root() / "ccache"))
     # Paths below the checkout as relative ones: one checkout uses what another has compiled.
     env.setdefault("CCACHE_BASEDIR", str(cache.ROOT))
-    # Small C code: half the compiler's time and two thirds of the size of -O2. The time of the agent's own code goes to
+    # Small C code: half the compiler's time and two thirds of the size of -O2. The time of the compiled code goes to
     # Python objects in either case.
     env["CFLAGS"] = f"{env.get('CFLAGS', '')} -Os".strip()
     env["PYTHONHASHSEED"] = "0"

@@ -2,7 +2,7 @@
 
 Run by `scripts/build` with the project's own Python. Prints one JSON line: path, bytes, seconds, version, inputs.
 `dist/syntra-agent.json` holds the same line, so that a caller can see whether the file still belongs to the sources.
-A quick build has the agent's own code as bytecode: the same program otherwise, in a fraction of the time, for tests.
+A quick build has all code as bytecode: the same program otherwise, in a fraction of the time, for tests.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def current_receipt(name: str) -> dict[str, object] | None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/build", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--force", action="store_true", help="build even when the file fits the sources")
-    parser.add_argument("--quick", action="store_true", help="for tests: own code as bytecode, dist/syntra-agent-quick")
+    parser.add_argument("--quick", action="store_true", help="for tests: all code as bytecode, dist/syntra-agent-quick")
     chosen = parser.parse_args(arguments)
     name = QUICK_NAME if chosen.quick else NAME
     DIST.mkdir(exist_ok=True)

@@ -89,7 +89,7 @@ def pager() -> Path:
 
 
 def compiled(target: Target, *, quick: bool) -> Path:
-    """Nuitka's folder, with the builder's native libraries. With `quick`, our own code is bytecode too, which takes a
+    """Nuitka's folder, with the builder's native libraries. With `quick`, all code is bytecode, which takes a
     fraction of the time."""
     interpreter, packages, described = python(BUILDER), site(BUILDER), settings(target)
     (module,) = described.glob("*.py")

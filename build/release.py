@@ -117,7 +117,7 @@ def arguments_of(words: list[str]) -> tuple[str | None, list[Target]]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/build-release.sh", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="for tests, into dist/quick: own code as bytecode")
+    parser.add_argument("--fast", action="store_true", help="for tests, into dist/quick: all code as bytecode")
     parser.add_argument("words", nargs="*", metavar="VERSION or TARGET")
     chosen = parser.parse_args(arguments)
     own = facts.version_of()

@@ -63,7 +63,9 @@ def test_the_facts_name_the_commit_and_its_date() -> None:
 @pytest.mark.parametrize(
     ("module", "full", "quick"),
     [
-        ("syntra.agent.app", None, "bytecode"),
+        ("syntra.telemetry.processing.spans", None, "bytecode"),
+        ("syntra.agent.telemetry.senders", "bytecode", "bytecode"),
+        ("syntra.agent.app", "bytecode", "bytecode"),
         ("syntra.cli.version", None, None),
         ("syntra.utils.own_program", None, None),
         ("syntra.controlplane.api", "bytecode", "bytecode"),
@@ -73,7 +75,7 @@ def test_the_facts_name_the_commit_and_its_date() -> None:
         ("multiprocessing-preLoad", None, None),
     ],
 )
-def test_only_our_own_modules_are_compiled(module: str, full: str | None, quick: str | None) -> None:
+def test_only_the_loops_over_telemetry_are_compiled(module: str, full: str | None, quick: str | None) -> None:
     assert decision(module, quick=False) == full
     assert decision(module, quick=True) == quick
 
