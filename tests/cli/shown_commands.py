@@ -12,6 +12,8 @@ from syntra.cli.main import parse
 from syntra.cli.verbs import SUMMARIES
 
 ROOT = Path(__file__).parents[2]
+RUN = ("README.md", "docs/operations.md")
+"""Those whose commands run against an agent; the others show whole setups too."""
 # docs/benchmarks.md names what it measures, without arguments.
 DOCUMENTS = (
     "README.md",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shown_commands import DOCUMENTS, in_document, in_help
+from tests.cli.shown_commands import RUN, in_document, in_help
 from tests.e2e.agent_process import AgentProcess
 from tests.e2e.program import AGENT
 from tests.engine import busybox_image, cleanup, new_token, require_engine
@@ -128,7 +128,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def all_commands() -> list[str]:
     """In the order of the documents; one that two of them show runs once."""
-    return list(dict.fromkeys([*(line for name in DOCUMENTS for line in in_document(name)), *in_help()]))
+    return list(dict.fromkeys([*(line for name in RUN for line in in_document(name)), *in_help()]))
 
 
 def test_what_does_not_run_here_is_still_shown() -> None:
