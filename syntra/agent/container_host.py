@@ -153,8 +153,8 @@ def build(
     if networking.dns.mode == "agent":
         names = build_name_service(networking.dns, engine, group)
     least = settings.runtime.min_healthy_secs
-    gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic)
-    readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least, has_passed=gate.has_passed)
+    readiness = HealthWatch(journal, engine, changes, min_healthy_secs=least)
+    gate = HealthGate(engine, min_healthy_secs=least, clock=time.monotonic, on_passed=readiness.passed)
     store = CertificateStore(certificates_dir(settings))
     store.load(time.time())
     traffic = _traffic(

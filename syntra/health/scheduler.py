@@ -169,6 +169,22 @@ class HealthScheduler:
         self._entries[target.key] = entry
         self._push_first(entry)
 
+    def passed(self, key: Hashable, process: Hashable, answer: ProbeResult) -> bool:
+        """Make a target healthy by this answer to another probe; failures count from now on.
+
+        `on_result` is called when that changes its health. False, with nothing done, when there is no such target, or
+        its process is another one.
+        """
+        entry = self._entries.get(key)
+        if entry is None or entry.target.process != process:
+            return False
+        entry.counts_from = self._clock()
+        before = entry.verdict.health
+        if before is not Health.HEALTHY:
+            entry.verdict = self._verdict(entry.target, Health.HEALTHY)
+            self._on_result(key, answer, Transition(before=before, after=Health.HEALTHY, reason=answer.detail))
+        return True
+
     def remove(self, key: Hashable) -> None:
         """Remove a target and stop probing it; no result is reported any more. Unknown keys are ignored."""
         entry = self._entries.pop(key, None)

@@ -284,6 +284,21 @@ async def test_a_replica_that_passed_its_gate_begins_healthy_and_without_start_p
     assert rig.turned() == [("a", UNHEALTHY)]
 
 
+async def test_a_gate_s_answer_makes_a_target_healthy_at_once_and_is_reported_once(rig: Rig) -> None:
+    rig.containers.broken["a"] = True
+    rig.put("a", process=1, retries=2, start_period_secs=3600.0)
+    passed = ProbeResult(ok=True, detail="HTTP 200", duration_secs=0.0)
+    async with rig.running():
+        await asyncio.sleep(1.1)
+        assert (len(rig.results), rig.scheduler.state("a")) == (1, UNKNOWN)
+        assert not rig.scheduler.passed("a", 2, passed), "another process"
+        assert not rig.scheduler.passed("b", 1, passed), "no such target"
+        assert rig.scheduler.passed("a", 1, passed) and rig.scheduler.passed("a", 1, passed)
+        assert rig.turned() == [("a", HEALTHY)] and rig.results[1:] == [(now(), "a", passed)]
+        await asyncio.sleep(21)
+    assert rig.turned() == [("a", HEALTHY), ("a", UNHEALTHY)], "failures count from then on"
+
+
 async def test_the_same_target_put_again_keeps_its_rhythm_and_takes_the_new_executor(rig: Rig) -> None:
     rig.put("a")
     other = Containers()

@@ -21,7 +21,7 @@ from syntra.runtime.runtime import Exec
 # The shortest pause between two inspections of a container; one costs the engine about a millisecond.
 LEAST_PAUSE_SECS = 0.01
 MOST_PAUSE_SECS = 1.0
-MOST_PASSED = 1000
+MOST_AWAITED = 1000
 # Up to two seconds for the exit code of a container in a crash loop.
 LAST_EXIT_PAUSE_SECS = 0.05
 LAST_EXIT_LOOKS = 40
@@ -58,23 +58,22 @@ class HealthGate:
         *,
         min_healthy_secs: float,
         clock: Callable[[], float],
+        on_passed: Callable[[Container, ProbeResult], None] = lambda _container, _answer: None,
         prober: Prober = probe,
     ) -> None:
-        """`prober` probes an address, possibly from another network namespace."""
+        """`on_passed`: the container just became healthy by this answer to its check.
+
+        `prober` probes an address, possibly from another network namespace.
+        """
         self._engine = engine
         self._min_healthy_secs = min_healthy_secs
         self._clock = clock
+        self._on_passed = on_passed
         self._prober = prober
-        # The start time of each container that passed; the oldest are dropped first.
-        self._passed: dict[ContainerId, int | None] = {}
         # The last failed probe of each container that was awaited last.
         self._failed_probes: dict[ContainerId, str] = {}
         # Whether each container became healthy since it was awaited last.
         self._awaited: dict[ContainerId, bool] = {}
-
-    def has_passed(self, container: Container) -> bool:
-        """Whether the container became healthy after its last start."""
-        return container.started_ns is not None and self._passed.get(container.container_id) == container.started_ns
 
     async def wait(self, containers: Sequence[ContainerId], spec: ServiceSpec | None) -> None:
         """Return when all are healthy. Raises StepFailed for the first that fails. Safe to cancel."""
@@ -94,7 +93,7 @@ class HealthGate:
 
     def _await(self, container_id: ContainerId) -> None:
         self._awaited[container_id] = False
-        if len(self._awaited) > MOST_PASSED:
+        if len(self._awaited) > MOST_AWAITED:
             del self._awaited[next(iter(self._awaited))]
 
     def last_probe(self, containers: Sequence[ContainerId]) -> str:
@@ -138,10 +137,9 @@ class HealthGate:
                 sentence = f"{replica.name}: {image_health_detail(replica)}; see its log, or the image's HEALTHCHECK"
                 raise StepFailed("HEALTH_CHECK_FAILED", sentence, container_id=container_id)
             if verdict.state is VerdictState.HEALTHY and image_health is not Health.UNKNOWN:
-                self._passed[container_id] = replica.started_ns
                 self._awaited[container_id] = True
-                if len(self._passed) > MOST_PASSED:
-                    del self._passed[next(iter(self._passed))]
+                if result is not None:
+                    self._on_passed(replica, result)
                 return
             if verdict.state is VerdictState.FAILED:
                 reason = " ".join(verdict.reason.split())
@@ -176,7 +174,7 @@ class HealthGate:
         self._failed_probes.pop(container_id, None)
         if not result.ok:
             self._failed_probes[container_id] = " ".join(result.detail.split())
-            if len(self._failed_probes) > MOST_PASSED:
+            if len(self._failed_probes) > MOST_AWAITED:
                 del self._failed_probes[next(iter(self._failed_probes))]
 
     async def _probe(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from syntra.agent.changes import Changes
 from syntra.agent.health.gate import ExecInContainer, GateSource, check_of, image_health_detail, timing_of
@@ -25,6 +25,7 @@ from syntra.utils.errors import AgentError
 log = logging.getLogger(__name__)
 
 RECHECK_SECS = 30.0
+MOST_PASSED = 1000
 
 
 class HealthWatch:
@@ -37,15 +38,14 @@ class HealthWatch:
         changes: Changes,
         *,
         min_healthy_secs: float,
-        has_passed: Callable[[Container], bool] = lambda _: False,
         prober: Prober = probe,
     ) -> None:
-        """`has_passed`: the container became healthy after its last start, so probe failures count at once."""
         self._journal = journal
         self._engine = engine
         self._changes = changes
         self._min_healthy_secs = min_healthy_secs
-        self._has_passed = has_passed
+        # The start time and the answer of each container that passed its gate; the oldest are dropped first.
+        self._passed: dict[ContainerId, tuple[int | None, ProbeResult]] = {}
         self._scheduler = HealthScheduler(self._result, time.monotonic, random.SystemRandom(), prober=prober)
         self._overrides: Mapping[ServiceId, HealthChange] = {}
         self._services: dict[ContainerId, ServiceId] = {}
@@ -78,9 +78,21 @@ class HealthWatch:
     def detail(self, replica: Replica) -> str:
         """The last result as a sentence; empty before the first."""
         probed = self._details.get(replica.container_id)
-        if probed is None and isinstance(replica, Container) and replica.image_health is not None:
-            return image_health_detail(replica)
-        return probed or ""
+        if probed is not None or not isinstance(replica, Container):
+            return probed or ""
+        if (answer := self._gate_answer(replica)) is not None:
+            return answer.detail
+        return image_health_detail(replica) if replica.image_health is not None else ""
+
+    def passed(self, container: Container, answer: ProbeResult) -> None:
+        """A deploy's gate found the container healthy: so it is, and failures of its probes count at once."""
+        is_known = self._gate_answer(container) is not None
+        self._passed[container.container_id] = container.started_ns, answer
+        if len(self._passed) > MOST_PASSED:
+            del self._passed[next(iter(self._passed))]
+        if not self._scheduler.passed(container.container_id, container.started_ns, answer) and not is_known:
+            # It has no target before the first deploy commits.
+            self._note(container.service_id, container.index, Health.HEALTHY, answer.detail)
 
     def effective_spec(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec with the check that probes use: an override replaces the deployment's."""
@@ -120,9 +132,7 @@ class HealthWatch:
         # Each replica is probed by its own deployment's check: during a deploy, two deployments run.
         current = {c.row.service_id: c for c in await self._journal.current_all() if not c.row.stopped}
         specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
-        found = []
-        services: dict[ContainerId, ServiceId] = {}
-        numbers: dict[ContainerId, int] = {}
+        chosen: list[tuple[Container, ServiceSpec | None]] = []
         for replica in await self._engine.observe():
             if replica.service_id not in current:
                 continue
@@ -135,15 +145,14 @@ class HealthWatch:
                     deployment = await self._journal.deployment(*key) or deployment
                 spec = None if deployment is None else deployment.spec
                 specs[key] = self.effective_spec(spec) if spec is not None and is_current else spec
-            spec = specs[key]
-            target = self._target(replica, spec) if spec is not None else None
-            if target is not None:
-                found.append(target)
-                services[replica.container_id] = replica.service_id
-                numbers[replica.container_id] = replica.index
-        self._services, self._numbers = services, numbers
+            chosen.append((replica, specs[key]))
+        # From here on nothing is awaited: a replica that passes its gate has no target yet, or one that learns of it.
+        targets = [(replica, self._target(replica, spec)) for replica, spec in chosen if spec is not None]
+        checked = [replica for replica, target in targets if target is not None]
+        services = {replica.container_id: replica.service_id for replica in checked}
+        self._services, self._numbers = services, {replica.container_id: replica.index for replica in checked}
         self._details = {known: detail for known, detail in self._details.items() if known in services}
-        return found
+        return [target for _, target in targets if target is not None]
 
     def _target(self, replica: Container, spec: ServiceSpec) -> Target | None:
         address = replica.address
@@ -155,7 +164,7 @@ class HealthWatch:
             check=check_of(spec, spec.health),
             timing=timing_of(spec.health),
             process=replica.started_ns,
-            health=Health.HEALTHY if self._has_passed(replica) else Health.UNKNOWN,
+            health=Health.UNKNOWN if self._gate_answer(replica) is None else Health.HEALTHY,
             executor=ExecInContainer(self._engine, replica.container_id),
         )
 
@@ -174,15 +183,24 @@ class HealthWatch:
                 "reason": transition.reason or result.detail,
             },
         )
-        after = transition.after.value
-        text = f"replica {self._numbers.get(container_id, '?')} is {after}"
+        service_id = self._services.get(container_id, ServiceId(""))
+        number = self._numbers.get(container_id, "?")
+        self._note(service_id, number, transition.after, transition.reason or result.detail)
+
+    def _note(self, service_id: ServiceId, number: object, health: Health, reason: str) -> None:
+        text = f"replica {number} is {health.value}"
         self._journal.events.note(
             "health",
-            text if transition.after is Health.HEALTHY else f"{text}: {transition.reason or result.detail}",
-            service_id=self._services.get(container_id, ServiceId("")),
-            is_bad=transition.after is Health.UNHEALTHY,
+            text if health is Health.HEALTHY else f"{text}: {reason}",
+            service_id=service_id,
+            is_bad=health is Health.UNHEALTHY,
         )
         self._changes.announce()
+
+    def _gate_answer(self, container: Container) -> ProbeResult | None:
+        """What it answered when it passed its gate after its last start; None when it did not."""
+        started_ns, answer = self._passed.get(container.container_id, (None, None))
+        return answer if started_ns is not None and started_ns == container.started_ns else None
 
 
 def _image_health(replica: Replica) -> Health | None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from syntra.agent.health.gate import HealthGate
+from syntra.health.result import ProbeResult
 from syntra.model.ids import ContainerId
 from syntra.model.status import Health
 from syntra.runtime.errors import RuntimeUnavailable, StepFailed
@@ -53,6 +54,24 @@ async def test_with_a_check_passing_it_for_a_while_is_the_proof() -> None:
     assert 2.0 <= await secs_to_pass(adapter, await started(adapter, **check), **check) < 4.1
     slow: dict[str, Any] = {"env": {"FAIL": "slow", "SLOW": "4"}, **check}
     assert 6.0 <= await secs_to_pass(adapter, await started(adapter, **slow), **slow) < 9
+
+
+async def test_who_passed_is_told_with_its_answer_when_there_is_a_check() -> None:
+    adapter = FakeEngine()
+    told: list[tuple[ContainerId, ProbeResult]] = []
+    clock = asyncio.get_running_loop().time
+    gate = HealthGate(
+        adapter,
+        min_healthy_secs=2.0,
+        clock=clock,
+        on_passed=lambda one, answer: told.append((one.container_id, answer)),
+    )
+    check: dict[str, Any] = {"config": {"health_check": EXEC}}
+    ids = await started(adapter, 2, **check)
+    await gate.wait(ids, deployment(**check).spec)
+    assert sorted(one for one, _ in told) == sorted(ids) and all(answer.ok for _, answer in told)
+    await gate.wait(await started(adapter), deployment().spec)
+    assert len(told) == 2, "staying up is no answer"
 
 
 async def test_replicas_are_watched_at_once_and_the_first_failure_counts() -> None:
