@@ -43,6 +43,7 @@ from syntra.agent.reconciler.rebuild import rebuild_if_lost
 from syntra.agent.telemetry.child import ChildProgram
 from syntra.agent.telemetry.configuration import configuration
 from syntra.agent.telemetry.figures import figures_telling
+from syntra.agent.telemetry.forked import ForkedProcess
 from syntra.agent.telemetry.logs import log_drain
 from syntra.agent.telemetry.process import TelemetryProcess
 from syntra.agent.telemetry.shipping import BatchShipping
@@ -69,7 +70,9 @@ REBUILD_SECS = 5.0
 class AgentApp:
     """One agent process. `run` returns when a signal ended it."""
 
-    def __init__(self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> None:
+    def __init__(
+        self, loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkedProcess | None = None
+    ) -> None:
         self._loaded = loaded
         self._settings: Settings = loaded.settings
         self._log_handle = log_handle
@@ -78,6 +81,7 @@ class AgentApp:
         self.exit_code = 0
         self._warnings: dict[str, str] = {}
         self._notifier = Notifier.take()
+        self._first_telemetry = telemetry
         self._telemetry: TelemetryProcess | None = None
 
     async def run(self) -> None:
@@ -353,7 +357,7 @@ class AgentApp:
         if self._settings.telemetry.receivers == "off":
             return None
         told = configuration(self._settings, agent_id=identity.agent_id, server_id=identity.server_id)
-        return TelemetryProcess(ChildProgram(), told)
+        return TelemetryProcess(ChildProgram(self._first_telemetry), told)
 
     def _current_warnings(
         self,
@@ -368,9 +372,9 @@ class AgentApp:
         return [*self._loaded.warnings, *self._warnings.values(), *now, *host.warnings]
 
 
-def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor) -> int:
-    """Run the agent until a signal ends it. Returns the exit code."""
-    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor)
+def run(loaded: Loaded, *, log_handle: LogHandle, redactor: Redactor, telemetry: ForkedProcess | None = None) -> int:
+    """Run the agent until a signal ends it. Returns the exit code. `telemetry` is the first telemetry process."""
+    app = AgentApp(loaded, log_handle=log_handle, redactor=redactor, telemetry=telemetry)
     try:
         asyncio.run(app.run())
     except* AgentError as failed:

@@ -6,9 +6,11 @@ import argparse
 import faulthandler
 import os
 import sys
+from contextlib import nullcontext
 
 from syntra.agent.config.load import Loaded, load
 from syntra.agent.telemetry.configuration import header_secrets
+from syntra.agent.telemetry.forked import ForkedProcess
 from syntra.cli.exit_codes import CliError, ExitCode
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
@@ -30,10 +32,22 @@ def run(args: argparse.Namespace) -> int:
             f"`syntra-agent up {args.service}`?",
             ExitCode.USAGE,
         )
+    # Before the configuration is read: what has been read is in the memory of the child, too.
+    telemetry = ForkedProcess.make()
+    with telemetry or nullcontext():
+        return _run(args, telemetry)
+
+
+def _run(args: argparse.Namespace, telemetry: ForkedProcess | None) -> int:
     command_line = {"logging.level": args.log_level} if args.log_level else {}
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
     loaded = load(args.config, environ=os.environ, command_line=command_line)
+    if telemetry is not None:
+        if loaded.settings.telemetry.receivers == "off":
+            telemetry.discard()
+        else:
+            telemetry.begin()
     # systemd's watchdog ends a stuck agent with SIGABRT; this writes the stacks of all threads to the standard error.
     faulthandler.enable(file=_STANDARD_ERROR)
     redactor = Redactor()
@@ -42,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         # Imported here: a configuration error is reported without loading the whole agent.
         from syntra.agent.app import run as run_agent
 
-        return run_agent(loaded, log_handle=log, redactor=redactor)
+        return run_agent(loaded, log_handle=log, redactor=redactor, telemetry=telemetry)
     finally:
         log.close()
 

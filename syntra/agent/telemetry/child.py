@@ -1,4 +1,4 @@
-"""The telemetry process as a child: this program again, with one end of a socket pair."""
+"""The telemetry process as a child with one end of a socket pair: the fork of the start, later the program again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 
+from syntra.agent.telemetry.forked import ForkedProcess
 from syntra.telemetry.process.verb import VERB
 from syntra.utils.own_program import own_program
 
@@ -16,11 +17,18 @@ _KILL_SECS = 5.0
 class ChildProgram:
     """Starts one child at a time. The child ends when this end of its socket closes, also after a SIGKILL."""
 
-    def __init__(self) -> None:
-        self._process: asyncio.subprocess.Process | None = None
+    def __init__(self, first: ForkedProcess | None = None) -> None:
+        """`first` was forked already, and is the first child."""
+        self._first = first
+        self._process: asyncio.subprocess.Process | ForkedProcess | None = None
 
     async def spawn(self) -> socket.socket:
         """Start a child; returns the agent's end of its socket. Raises OSError."""
+        first, self._first = self._first, None
+        if first is not None:
+            self._process = first
+            first.channel.setblocking(False)
+            return first.channel
         ours, theirs = socket.socketpair()
         try:
             self._process = await asyncio.create_subprocess_exec(
