@@ -43,11 +43,8 @@ def _run(args: argparse.Namespace, telemetry: ForkedProcess | None) -> int:
     if args.socket is not None:
         command_line["socket"] = str(args.socket.absolute())
     loaded = load(args.config, environ=os.environ, command_line=command_line)
-    if telemetry is not None:
-        if loaded.settings.telemetry.receivers == "off":
-            telemetry.discard()
-        else:
-            telemetry.begin()
+    if telemetry is not None and loaded.settings.telemetry.receivers == "off":
+        telemetry.discard()
     # systemd's watchdog ends a stuck agent with SIGABRT; this writes the stacks of all threads to the standard error.
     faulthandler.enable(file=_STANDARD_ERROR)
     redactor = Redactor()

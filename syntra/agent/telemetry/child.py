@@ -27,6 +27,7 @@ class ChildProgram:
         first, self._first = self._first, None
         if first is not None:
             self._process = first
+            first.begin()
             first.channel.setblocking(False)
             return first.channel
         ours, theirs = socket.socketpair()

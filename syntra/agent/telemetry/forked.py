@@ -73,8 +73,7 @@ class ForkedProcess:
         if threading.active_count() > 1:
             return None
         ours, theirs = socket.socketpair()
-        # Objects of before the fork are left alone by collections, which would write to their pages.
-        gc.collect()
+        # Later collections leave the objects of before the fork alone; they would write to their pages.
         gc.freeze()
         sys.stdout.flush()
         sys.stderr.flush()

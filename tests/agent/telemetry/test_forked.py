@@ -50,7 +50,6 @@ def test_the_child_is_a_telemetry_process_that_ends_with_the_link() -> None:
             print(await child.ended())
 
         with ForkedProcess.make() as forked:
-            forked.begin()
             asyncio.run(main(forked))
         """,
         "start",
@@ -86,7 +85,6 @@ def test_a_child_that_was_killed_says_by_what() -> None:
             print(await child.ended())
 
         with ForkedProcess.make() as forked:
-            forked.begin()
             asyncio.run(main(forked))
         """
     )
