@@ -55,6 +55,8 @@ class GrpcReceiver:
         self._leaving: list[_Listener] = []
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._group: asyncio.TaskGroup | None = None
+        self._opened = asyncio.Event()
+        """Set by a new connection: without one there is nothing to watch. Set by `close`, too."""
         self._closed = asyncio.Event()
 
     @property
@@ -86,6 +88,9 @@ class GrpcReceiver:
                 if address in self._listeners:
                     await listener.server.start_serving()
             while not self._closed.is_set():
+                if not self._handler.had_large and not self._all_connections():
+                    self._opened.clear()
+                    await self._opened.wait()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(WATCH_SECS):
                         await self._closed.wait()
@@ -114,6 +119,7 @@ class GrpcReceiver:
         connections = Connections(self._limits.max_connections)
 
         def connected() -> GrpcConnection:
+            self._opened.set()
             return GrpcConnection(self._handler, self._limits, self._buffer, self._start, connections)
 
         server = await asyncio.get_running_loop().create_server(
@@ -152,6 +158,7 @@ class GrpcReceiver:
             for address in self.addresses:
                 group.create_task(self.unlisten(address, grace_secs), name=f"otlp-grpc close {address}")
         self._closed.set()
+        self._opened.set()
 
     def _all_connections(self) -> list[GrpcConnection]:
         return [c for listener in (*self._listeners.values(), *self._leaving) for c in listener.connections]

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 CHECKS_PER_INTERVAL = 20
 CHECK_SECS = (0.02, 0.25)
-"""Bounds of the time between two checks of a batch that fills. One wake-up for each request would cost more."""
+"""Bounds of the time between two checks of a batch that fills. One wake-up for each request would cost more. The time
+doubles up to `QUIET_CHECK_SECS` while nothing new is found: on a quiet server a batch is one record."""
+QUIET_CHECK_SECS = 2.0
 NOTHING_WAITS = -1.0
 
 
@@ -84,6 +86,9 @@ class Shipper(Generic[B]):
         self._waiting_since: float | None = None
         self._due_items = 0
         """What waited when the interval ended, and has not left yet. A batch has one signal; all of them are due."""
+        self._seen = Waiting(0, 0)
+        """What waited at the last check."""
+        self._quiet_checks = 0
         self._known = Waiting(0, 0)
         """What waits at least; the ring is asked again when it is less than a batch."""
         self._changed = asyncio.Event()
@@ -240,7 +245,10 @@ class Shipper(Generic[B]):
             return None
         self._window.is_limit = False
         low, high = CHECK_SECS
-        return min(left, max(low, min(high, limits.interval_secs / CHECKS_PER_INTERVAL)))
+        self._quiet_checks = self._quiet_checks + 1 if waiting == self._seen else 0
+        self._seen = waiting
+        pause = max(low, min(high, limits.interval_secs / CHECKS_PER_INTERVAL))
+        return min(left, max(pause, min(QUIET_CHECK_SECS, pause * 2.0 ** min(self._quiet_checks, 8))))
 
     async def _change(self, seconds: float) -> None:
         self._changed.clear()

@@ -6,13 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from syntra.telemetry.shipping.destination import Batch, Part, Retry, Sent, later, refused, taken
+from syntra.telemetry.shipping.destination import Batch, Part, Pending, Retry, Sent, later, refused, taken
 from syntra.telemetry.shipping.pacing import WINDOW_MAX
-from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
+from syntra.telemetry.shipping.shipper import QUIET_CHECK_SECS, BatchLimits, Shipper
 from syntra.telemetry.signals import Signal
 from tests.agent.virtual_time import now
 from tests.telemetry.shipping.list_reader import ListReader
@@ -70,6 +71,26 @@ async def running(
 
 def problem(shipper: Shipper[Part]) -> str | None:
     return shipper.problem
+
+
+async def test_a_batch_that_nothing_is_added_to_is_rarely_looked_at_and_still_leaves_when_full() -> None:
+    class Counting(ListReader):
+        looks = 0
+
+        def pending(self) -> Pending:
+            self.looks += 1
+            return super().pending()
+
+    reader, peer = Counting(), Peer()
+    async with running(reader, peer, replace(LIMITS, interval_secs=60.0)):
+        reader.add(1)
+        await asyncio.sleep(50.0)
+        assert peer.attempts == [] and reader.looks < 40
+        began = now()
+        reader.add(99)
+        await asyncio.sleep(QUIET_CHECK_SECS)
+    [(at, items)] = peer.attempts
+    assert items == 100 and at - began <= QUIET_CHECK_SECS
 
 
 async def test_a_full_batch_leaves_at_once() -> None:
