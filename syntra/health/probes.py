@@ -12,6 +12,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
@@ -88,14 +89,13 @@ async def probe_http(address: str, check: HttpCheck, timeout_secs: float) -> Pro
     failure = _refusal(address)
     try:
         if not failure:
-            async with asyncio.timeout_at(began + timeout_secs), _connection(address, check) as (reader, writer):
+            async with asyncio.timeout_at(began + timeout_secs), _connection(address, check) as peer:
                 phase = "no response from"
-                writer.write(_request(place, check))
-                await writer.drain()
+                await peer.send(_request(place, check))
                 while response.status is None:
-                    _feed(response, await reader.read(_READ))
+                    _feed(response, await peer.read())
                 answered = _now()
-                await _read_body(reader, response, None if response.status >= 400 else _DRAIN_SECS)
+                await _read_body(peer, response, None if response.status >= 400 else _DRAIN_SECS)
     except (OSError, MalformedResponse) as exc:  # TimeoutError is an OSError
         failure = _describe(exc, place, phase, timeout_secs)
     if response.status is None:
@@ -141,36 +141,75 @@ async def probe_exec(executor: ExecCapability, check: ExecCheck, timeout_secs: f
     return ProbeResult(ok=outcome.exit_code == 0, detail=detail, duration_secs=_now() - began)
 
 
+class _Peer(Protocol):
+    """A connection to a service."""
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def read(self) -> bytes:
+        """Some bytes; none at the end."""
+        ...
+
+
+class _Plain:
+    """Without TLS: the socket itself. A reader and a writer of asyncio cost a third more CPU time for each probe."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    async def send(self, data: bytes) -> None:
+        await self._loop.sock_sendall(self._sock, data)
+
+    async def read(self) -> bytes:
+        return await self._loop.sock_recv(self._sock, _READ)
+
+
+class _Secure:
+    """With TLS."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def read(self) -> bytes:
+        return await self._reader.read(_READ)
+
+
 @contextlib.asynccontextmanager
-async def _connection(
-    address: str, check: HttpCheck | TcpCheck
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    secure = isinstance(check, HttpCheck) and check.scheme is Scheme.HTTPS
-    # The limit bounds the read buffer: a quarter of the body that is read.
-    reader, writer = await asyncio.open_connection(
-        address, check.port, ssl=_unverified_tls() if secure else None, limit=_READ
-    )
-    try:
-        if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+async def _connection(address: str, check: HttpCheck | TcpCheck) -> AsyncIterator[_Peer]:
+    """Connect; in the end the connection is closed at once, whatever the peer does."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as sock:
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (address, check.port))
+        if sock.getsockname() == sock.getpeername():
             # On loopback the kernel may choose the probed port as source port, and connect the socket to itself.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
-        yield reader, writer
-    finally:
-        # Abort instead of closing: a peer that neither reads nor closes must not delay the probe.
-        transport = writer.transport
-        if secure or transport.get_write_buffer_size():
-            transport.abort()
-        else:
-            transport.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+        if not isinstance(check, HttpCheck) or check.scheme is Scheme.HTTP:
+            yield _Plain(sock)
+            return
+        # The limit bounds the read buffer: a quarter of the body that is read.
+        reader, writer = await asyncio.open_connection(
+            sock=sock, ssl=_unverified_tls(), server_hostname="", limit=_READ
+        )
+        try:
+            yield _Secure(reader, writer)
+        finally:
+            # Abort instead of closing: a peer that neither reads nor closes must not delay the probe.
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
-async def _read_body(reader: asyncio.StreamReader, response: HttpResponse, limit_secs: float | None) -> None:
+async def _read_body(peer: _Peer, response: HttpResponse, limit_secs: float | None) -> None:
     with contextlib.suppress(OSError):  # TimeoutError or a reset: the status is already known
         async with asyncio.timeout(limit_secs):
             while not response.finished:
-                _feed(response, await reader.read(_READ))
+                _feed(response, await peer.read())
 
 
 def _feed(response: HttpResponse, data: bytes) -> None:

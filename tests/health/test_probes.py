@@ -51,6 +51,9 @@ async def serving(
         yield server.sockets[0].getsockname()[1], heads
     finally:
         server.close()
+        # The handler of a connection that was accepted only just has not started yet.
+        for _ in range(5):
+            await asyncio.sleep(0)
         for task in list(open_now):
             task.cancel()
         if open_now:

@@ -16,7 +16,7 @@ from syntra.health.probes import Prober, ProbeResult, probe
 from syntra.health.scheduler import HealthScheduler, Target, Transition
 from syntra.model.container import Container
 from syntra.model.health_change import HealthChange
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.model.ids import ContainerId, ServiceId
 from syntra.model.spec import ServiceSpec
 from syntra.model.status import Health, Replica
 from syntra.runtime.errors import RuntimeFailure
@@ -131,21 +131,20 @@ class HealthWatch:
         self._overrides = await self._journal.health_changes.all()
         # Each replica is probed by its own deployment's check: during a deploy, two deployments run.
         current = {c.row.service_id: c for c in await self._journal.current_all() if not c.row.stopped}
-        specs: dict[tuple[ServiceId, DeploymentId], ServiceSpec | None] = {}
+        replicas = [one for one in await self._engine.observe() if one.service_id in current]
+        # An override is for the current deployment only; the next one has its own check.
+        others = {
+            (one.service_id, one.deployment_id)
+            for one in replicas
+            if one.deployment_id != current[one.service_id].row.deployment_id
+        }
+        kept = await self._journal.deployments(others)
         chosen: list[tuple[Container, ServiceSpec | None]] = []
-        for replica in await self._engine.observe():
-            if replica.service_id not in current:
-                continue
+        for replica in replicas:
             key = replica.service_id, replica.deployment_id
-            if key not in specs:
-                deployment = current[replica.service_id].deployment
-                # An override is for the current deployment only; the next one has its own check.
-                is_current = replica.deployment_id == current[replica.service_id].row.deployment_id
-                if not is_current:
-                    deployment = await self._journal.deployment(*key) or deployment
-                spec = None if deployment is None else deployment.spec
-                specs[key] = self.effective_spec(spec) if spec is not None and is_current else spec
-            chosen.append((replica, specs[key]))
+            deployment = kept.get(key) or current[replica.service_id].deployment
+            spec = None if deployment is None else deployment.spec
+            chosen.append((replica, self.effective_spec(spec) if spec is not None and key not in others else spec))
         # From here on nothing is awaited: a replica that passes its gate has no target yet, or one that learns of it.
         targets = [(replica, self._target(replica, spec)) for replica, spec in chosen if spec is not None]
         checked = [replica for replica, target in targets if target is not None]

@@ -7,7 +7,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from syntra.agent.journal.database import JournalAccess, JournalError
@@ -31,6 +31,7 @@ _CURRENT = (
     "SELECT s.*, d.spec, d.image_id, d.image_digest FROM services s LEFT JOIN deployments d "
     "ON d.service_id = s.service_id AND d.deployment_id = s.deployment_id"
 )
+_DEPLOYMENT = "SELECT spec, image_id, image_digest FROM deployments"
 
 
 class DesiredState:
@@ -87,11 +88,29 @@ class DesiredState:
         """One deployment; None when it is not kept."""
 
         def read(connection: sqlite3.Connection) -> Deployment | None:
-            row = connection.execute(
-                "SELECT spec, image_id, image_digest FROM deployments WHERE service_id = ? AND deployment_id = ?",
-                (service_id, deployment_id),
-            ).fetchone()
+            key = service_id, deployment_id
+            row = connection.execute(f"{_DEPLOYMENT} WHERE service_id = ? AND deployment_id = ?", key).fetchone()
             return self._deployment(row, service_id, deployment_id) if row else None
+
+        return await self._database.transact(read)
+
+    async def deployments(
+        self, wanted: Collection[tuple[ServiceId, DeploymentId]]
+    ) -> dict[tuple[ServiceId, DeploymentId], Deployment]:
+        """Those of these deployments that are kept. A damaged one is left out, so that the others still work."""
+        if not wanted:
+            return {}
+
+        def read(connection: sqlite3.Connection) -> dict[tuple[ServiceId, DeploymentId], Deployment]:
+            found = {}
+            for key in wanted:
+                row = connection.execute(f"{_DEPLOYMENT} WHERE service_id = ? AND deployment_id = ?", key).fetchone()
+                try:
+                    if row is not None:
+                        found[key] = self._deployment(row, *key)
+                except (JournalError, ValueError) as damaged:
+                    log.error("deployment is unreadable", extra={"service_id": key[0], "reason": str(damaged)})
+            return found
 
         return await self._database.transact(read)
 

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from syntra.model.ids import ContainerId, DeploymentId, ServiceId
+from syntra.agent.telemetry.deployments import Deployments, with_deployments
+from syntra.model.ids import ContainerId
 from syntra.model.log_source import LogSource
 from syntra.model.network import ProjectNetwork
-from syntra.model.spec import Deployment
 from syntra.model.status import LogLine
 from syntra.runtime.kubernetes.pods import PodReplica
 from syntra.runtime.runtime import LogRange
@@ -29,12 +29,6 @@ class Pods(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]: ...
 
 
-class Deployments(Protocol):
-    """What of the journal is needed."""
-
-    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None: ...
-
-
 class ClusterSources:
     """What the telemetry tasks ask of a container engine, answered by a cluster."""
 
@@ -52,6 +46,7 @@ class ClusterSources:
 
     async def log_sources(self, *, everything: bool) -> list[LogSource]:
         """The pods whose logs are read through the API server. A cluster's other pods are not the agent's to read."""
+        started = [pod for pod in await self._pods.observe() if pod.started_ns is not None or pod.restart_count]
         return [
             LogSource(
                 container_id=pod.container_id,
@@ -62,10 +57,9 @@ class ClusterSources:
                 created_ns=pod.created_ns,
                 is_running=pod.is_running,
                 labels={},
-                deployment=await self._deployments.deployment(pod.service_id, pod.deployment_id),
+                deployment=deployment,
             )
-            for pod in await self._pods.observe()
-            if pod.started_ns is not None or pod.restart_count
+            for pod, deployment in await with_deployments(started, self._deployments)
         ]
 
     def follow_others(self, on_change: Callable[[], None]) -> None:

@@ -11,8 +11,9 @@ from syntra import __version__
 from syntra.agent.config.settings import Settings
 from syntra.agent.figures.sampler import Measured, Sample
 from syntra.agent.messages import PeerGone
+from syntra.agent.telemetry.deployments import Deployments
 from syntra.agent.telemetry.hub_figures import HubFigures
-from syntra.agent.telemetry.senders import Deployments, identity
+from syntra.agent.telemetry.senders import identity
 from syntra.model.container import Container
 from syntra.model.fields import Json
 from syntra.model.ids import DeploymentId, ServiceId
@@ -119,16 +120,12 @@ class FiguresTelling:
                     log.debug("figures are not sent", extra={"reason": str(lost)})
 
     async def _with_deployments(self, sample: Sample) -> list[Known]:
-        found: list[Known] = []
-        deployments: dict[tuple[ServiceId, DeploymentId], Deployment] = {}
-        for measured in sample.containers.values():
-            key = measured.replica.service_id, measured.replica.deployment_id
-            deployment = deployments.get(key) or self._known.get(key) or await self._deployments.deployment(*key)
-            if deployment is not None:
-                deployments[key] = deployment
-                found.append(Known(measured=measured, deployment=deployment))
-        self._known = deployments
-        return found
+        measured = [((one.replica.service_id, one.replica.deployment_id), one) for one in sample.containers.values()]
+        # Deployments never change, so those of the last sample are not read again.
+        missing = {key for key, _ in measured if key not in self._known}
+        known = {**self._known, **(await self._deployments.deployments(missing) if missing else {})}
+        self._known = {key: known[key] for key, _ in measured if key in known}
+        return [Known(measured=one, deployment=known[key]) for key, one in measured if key in known]
 
     def _message(self, sample: Sample, known: Sequence[Known]) -> FiguresMessage:
         return FiguresMessage(

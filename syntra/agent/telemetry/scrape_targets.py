@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
+from syntra.agent.telemetry.deployments import Deployments, with_deployments
 from syntra.agent.telemetry.senders import RECHECK_SECS, Addressed, identity
 from syntra.model.fields import Json
-from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.metrics_payload import endpoint_of
 from syntra.model.spec import Deployment
 from syntra.runtime.errors import RuntimeFailure
@@ -22,12 +22,6 @@ class Engine(Protocol):
     """What of the engine is needed; see `runtime.containers.engine`."""
 
     async def observe(self) -> Sequence[Addressed]: ...
-
-
-class Deployments(Protocol):
-    """What of the journal is needed."""
-
-    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None: ...
 
 
 class Process(Protocol):
@@ -57,12 +51,8 @@ class ScrapeTargets:
             await self._changes.wait(RECHECK_SECS)
 
     async def _refresh(self) -> None:
-        replicas = [
-            (container, deployment)
-            for container in await self._engine.observe()
-            if container.is_running
-            and (deployment := await self._deployments.deployment(container.service_id, container.deployment_id))
-        ]
+        running = [one for one in await self._engine.observe() if one.is_running]
+        replicas = [(one, of) for one, of in await with_deployments(running, self._deployments) if of is not None]
         await self._process.tell("scrape_targets", {"targets": scrape_targets(replicas)})
 
 

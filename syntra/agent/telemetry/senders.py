@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from syntra.agent.changes import Changes
+from syntra.agent.telemetry.deployments import Deployments, with_deployments
 from syntra.model.fields import Json
-from syntra.model.ids import DeploymentId, ServiceId
 from syntra.model.network import ProjectNetwork
 from syntra.model.spec import Deployment
 from syntra.model.status import Replica
@@ -38,12 +38,6 @@ class Engine(Protocol):
     async def observe(self) -> Sequence[Addressed]: ...
 
     async def networks(self, projects: frozenset[str]) -> list[ProjectNetwork]: ...
-
-
-class Deployments(Protocol):
-    """What of the journal is needed."""
-
-    async def deployment(self, service_id: ServiceId, deployment_id: DeploymentId) -> Deployment | None: ...
 
 
 class Process(Protocol):
@@ -84,13 +78,8 @@ class Senders:
             await self._changes.wait(RECHECK_SECS)
 
     async def _refresh(self) -> None:
-        containers = await self._engine.observe()
-        known = [
-            (container, deployment)
-            for container in containers
-            if container.is_up
-            and (deployment := await self._deployments.deployment(container.service_id, container.deployment_id))
-        ]
+        up = [one for one in await self._engine.observe() if one.is_up]
+        known = [(one, of) for one, of in await with_deployments(up, self._deployments) if of is not None]
         # First who they are: a sender may be faster than the next message.
         await self._process.tell("senders", {"senders": senders(known)})
         projects = frozenset(deployment.spec.project_name for _, deployment in known)

@@ -143,6 +143,20 @@ async def test_the_last_deployments_the_current_one_and_those_under_way_are_kept
     assert len(last) == KEPT_DEPLOYMENTS == KEPT_REVISIONS
 
 
+async def test_deployments_are_read_together_and_a_damaged_or_forgotten_one_costs_only_itself(journal: Opened) -> None:
+    for number in (1, 2, 3):
+        await committed(journal, f"r{number}", deployment(f"d{number}"))
+    await committed(journal, "other", deployment("d1", "db"))
+    await journal.database.transact(
+        lambda c: c.execute("UPDATE deployments SET spec = x'00' WHERE service_id = 'web' AND deployment_id = 'd2'")
+    )
+    wanted = [(WEB, DeploymentId(f"d{number}")) for number in (1, 2, 3, 4)] + [(ServiceId("db"), DeploymentId("d1"))]
+    read = await journal.journal.deployments(wanted)
+    assert read.keys() == {("web", "d1"), ("web", "d3"), ("db", "d1")}
+    assert all((one.spec.service_id, one.deployment_id) == key for key, one in read.items())
+    assert await journal.journal.deployments([]) == {}
+
+
 async def test_a_current_deployment_older_than_all_kept_ones_is_not_trimmed(journal: Opened) -> None:
     for number in range(1, 14):
         await committed(journal, f"r{number}", deployment(f"d{number}"))
