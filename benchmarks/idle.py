@@ -28,7 +28,7 @@ from syntra.cli.agent_client import ask, operate
 from tests.controlplane.client import ControlPlaneClient
 from tests.engine import PORT
 
-TARGET_PSS_MB = 45.0
+TARGET_PSS_MB = 60.0
 CONTAINERS = (0, 20)
 SETTLE_SECS = 3.0
 """Wait before measuring, until the work of starting is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from tests.cluster import Cluster, Refused, cluster, cluster_token
 from tests.e2e.agent_image import write_agent_image
 from tests.e2e.program import AGENT
+from tests.e2e.telemetry_stage import span_request
 from tests.engine import wait_until
 
 __all__ = ["cluster", "cluster_token"]
@@ -87,6 +89,25 @@ def agent(cluster: Cluster, cluster_token: str, image: str) -> Iterator[InCluste
             cluster.kubectl("delete", kind, f"syntra-agent:{found.namespace}", "--ignore-not-found")
 
 
+def span_arrives(cluster: Cluster, agent: InCluster) -> None:
+    """A pod of the service sends the agent's Service a span, which counts as the pod's whatever it says of itself."""
+    address = cluster.get("service", "syntra-agent", "-n", agent.namespace)["spec"]["clusterIP"]
+    body = span_request(uuid.uuid4().hex, "somebody-else").decode()
+    send = (
+        f"busybox wget -q -O - --header 'Content-Type: application/json' --post-data '{body}'"
+        f" http://{address}:4318/v1/traces"
+    )
+    agent.inside("exec", "web", "--", "/bin/sh", "-c", send)
+
+    [web] = agent.services()
+
+    def senders() -> list[str]:
+        services = json.loads(agent.inside("telemetry", "status", "--json"))["services"]
+        return [one["service_id"] for one in services if one["received"].get("traces")]
+
+    wait_until(lambda: senders() == [web["service_id"]], "the span counts as the service's", 20)
+
+
 @pytest.mark.soak
 def test_an_installed_agent_does_everything_with_its_own_rights(
     cluster: Cluster, cluster_token: str, agent: InCluster, image: str
@@ -104,6 +125,7 @@ def test_an_installed_agent_does_everything_with_its_own_rights(
     agent.inside("restart", "web")
     assert agent.inside("exec", "web", "--", "/bin/sh", "-c", "echo from the pod") == "from the pod\n"
     assert "serving v2" in agent.inside("logs", "web")
+    span_arrives(cluster, agent)
     agent.inside("rollback", "web")
     assert "serving v1" in agent.inside("logs", "web")
     assert [(one["service_name"], one["replicas"]["running"]) for one in agent.services()] == [("web", 2)]
