@@ -65,6 +65,8 @@ log = logging.getLogger(__name__)
 DRAIN_SECS = 10.0
 # How long the start waits for the engine to list the services of a lost journal.
 REBUILD_SECS = 5.0
+# When all parts have looked at the services for the first time.
+SETTLED_SECS = 30.0
 
 
 class AgentApp:
@@ -251,8 +253,9 @@ class AgentApp:
             )
             journal.events.note("agent", f"agent {__version__} started; {resumed} operations resume")
             self._notifier.ready("running")
-            return_own_pages()
-            return_freed_memory()
+            _give_back_memory()
+            # The first look at every service reads its deployment, which takes the library that decrypts.
+            asyncio.get_running_loop().call_later(SETTLED_SECS, _give_back_memory)
             await self._until_stopped()
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")
@@ -391,6 +394,11 @@ def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:
         "on_telemetry_ack": shipping.acknowledged,
         "on_change": shipping.announce,
     }
+
+
+def _give_back_memory() -> None:
+    return_own_pages()
+    return_freed_memory()
 
 
 def _standalone_status() -> Mapping[str, Json]:
