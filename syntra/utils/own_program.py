@@ -25,6 +25,7 @@ def own_program(*, is_compiled: bool | None = None, proc: Path = _PROC) -> list[
     executable = (proc / "exe").readlink()
     if not executable.name.startswith("ld-"):
         return [str(executable)]
+    # LOADER --argv0 NAME -- PROGRAM …
     words = (proc / "cmdline").read_bytes().split(b"\0")
-    program = next(os.fsdecode(word) for word in words if Path(os.fsdecode(word)).parent == executable.parent)
+    program = os.fsdecode(words[words.index(b"--") + 1])
     return [str(executable), "--argv0", sys.argv[0], "--", program]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ import pytest
 
 from build import sources
 from build.targets import Target, named
+from tests.e2e.agent_process import AgentProcess
 from tests.e2e.artifact import ELSEWHERE, clean_environment, live, run_once
 from tests.e2e.conftest import ROOT, TOOLS_MISSING
 from tests.e2e.root import bare_root, inside
-from tests.engine import missing
+from tests.e2e.telemetry_stage import answers, free_ports, telemetry_pid
+from tests.engine import missing, wait_until
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the root directory"),
@@ -104,6 +107,25 @@ def test_it_knows_what_it_is(target: Target, system: SmallSystem) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_whole_product_runs_in_a_small_system(target: Target, system: SmallSystem) -> None:
     live(system.command, system.kept, HOME="/root")
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_telemetry_process_that_ends_is_replaced(target: Target, system: SmallSystem) -> None:
+    """The first is a fork of the agent, the second the program run again, which is another command line for musl."""
+    grpc_port, http_port = free_ports(2)
+    with AgentProcess(
+        system.kept / "agent",
+        config=f"[telemetry]\notlp_grpc_port = {grpc_port}\notlp_http_port = {http_port}\n",
+        command=system.command,
+        cwd=ELSEWHERE,
+        inherited=clean_environment(HOME="/root"),
+    ) as agent:
+        wait_until(lambda: answers(http_port), "the receivers", 60)
+        first = telemetry_pid(agent)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: telemetry_pid(agent) not in (0, first), f"another process; {agent.text()[-2000:]}", 30)
+        wait_until(lambda: answers(http_port), f"the receivers are back; {agent.text()[-2000:]}", 60)
 
 
 @pytest.mark.parametrize("target", TARGETS)

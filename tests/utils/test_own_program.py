@@ -33,7 +33,7 @@ def test_with_its_own_loader_the_program_is_the_loader_s_argument(
     unpacked = "/cache/1.2.3"
     loader = f"{unpacked}/ld-musl-x86_64.so.1"
     words = (loader, "--argv0", "syntra-agent", "--", f"{unpacked}/syntra-agent.bin", "start")
-    seen = proc(tmp_path / "proc", loader, *words[1:])
+    seen = proc(tmp_path / "proc", loader, *words)
     monkeypatch.setattr(sys, "argv", ["syntra-agent", "start"])
     found = own_program(is_compiled=True, proc=seen)
     assert found == [loader, "--argv0", "syntra-agent", "--", f"{unpacked}/syntra-agent.bin"]
