@@ -78,11 +78,11 @@ class ForkedProcess:
         sys.stdout.flush()
         sys.stderr.flush()
         # A Ctrl-C on the terminal goes to both processes: in the child it must find it ignored.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pid = os.fork()
         if pid == 0:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
             ours.close()
             _serve(theirs)
