@@ -54,7 +54,7 @@ from syntra.networking.canary_requests import CanaryRequests
 from syntra.utils.errors import AgentError
 from syntra.utils.file_lock import FileLock
 from syntra.utils.host_reading import HostReader
-from syntra.utils.program_pages import return_freed_memory, return_own_pages
+from syntra.utils.program_pages import return_memory
 from syntra.utils.redact import Redactor
 from syntra.utils.sd_notify import Notifier
 from syntra.utils.structured_log import LogHandle
@@ -65,7 +65,6 @@ log = logging.getLogger(__name__)
 DRAIN_SECS = 10.0
 # How long the start waits for the engine to list the services of a lost journal.
 REBUILD_SECS = 5.0
-# When all parts have looked at the services for the first time.
 SETTLED_SECS = 30.0
 
 
@@ -253,9 +252,9 @@ class AgentApp:
             )
             journal.events.note("agent", f"agent {__version__} started; {resumed} operations resume")
             self._notifier.ready("running")
-            _give_back_memory()
-            # The first look at every service reads its deployment, which takes the library that decrypts.
-            asyncio.get_running_loop().call_later(SETTLED_SECS, _give_back_memory)
+            return_memory()
+            # Every part of the agent lists the services first, and decrypting their deployments takes memory.
+            asyncio.get_running_loop().call_later(SETTLED_SECS, return_memory)
             await self._until_stopped()
             log.info("agent is stopping")
             self._notifier.stopping("finishing operations")
@@ -394,11 +393,6 @@ def _telemetry_hooks(shipping: BatchShipping | None) -> dict[str, Any]:
         "on_telemetry_ack": shipping.acknowledged,
         "on_change": shipping.announce,
     }
-
-
-def _give_back_memory() -> None:
-    return_own_pages()
-    return_freed_memory()
 
 
 def _standalone_status() -> Mapping[str, Json]:

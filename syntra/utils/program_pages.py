@@ -51,6 +51,12 @@ def _is_wanted(permissions: str, path: str, program: str) -> bool:
     return permissions in ("r--p", "r-xp") and _LIBRARY.search(path) is not None
 
 
+def return_memory() -> None:
+    """Return what the program needed until now and does not need at present."""
+    return_own_pages()
+    return_freed_memory()
+
+
 def return_own_pages() -> None:
     """Do that for this very program and the libraries that it has loaded; from source, for the libraries alone."""
     return_program_pages(Path(own_program()[-1]))

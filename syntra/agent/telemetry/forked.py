@@ -1,7 +1,7 @@
 """The first telemetry process: a fork of the agent's, made before it reads the configuration and starts a thread.
 
 Agent and telemetry process need the same half of the standard library. A fork shares the memory of it, 7 MB, and the
-time to load it. It has to come before the first thread, since only the thread that forks goes on in the child, and
+time to load it. It has to come before the first thread, since only the thread that forks continues in the child, and
 before the first secret: a process that hostile requests reach must not have it in memory. A process that replaces this
 one is the program run again, see `child`: by then the agent has threads and secrets.
 """
@@ -75,8 +75,6 @@ class ForkedProcess:
         ours, theirs = socket.socketpair()
         # Later collections leave the objects of before the fork alone; they would write to their pages.
         gc.freeze()
-        sys.stdout.flush()
-        sys.stderr.flush()
         # A Ctrl-C on the terminal goes to both processes: in the child it must find it ignored.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pid = os.fork()
@@ -154,8 +152,6 @@ def _serve(channel: socket.socket) -> NoReturn:
     finally:
         with suppress(Exception):
             logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
         os._exit(code)
 
 

@@ -25,7 +25,7 @@ from syntra.telemetry.otlp.memory import limit_allocator
 from syntra.telemetry.process.service import FINISH_SECS, TelemetryService
 from syntra.telemetry.process.settings import parse_settings
 from syntra.utils.errors import AgentError
-from syntra.utils.program_pages import return_freed_memory, return_own_pages
+from syntra.utils.program_pages import return_memory
 from syntra.utils.redact import Redactor
 from syntra.utils.structured_log import LogFormat, LogHandle, configure
 
@@ -82,8 +82,7 @@ async def _main(channel: socket.socket) -> None:
     # What is loaded now stays, so collections can skip it.
     gc.collect()
     gc.freeze()
-    return_freed_memory()
-    return_own_pages()
+    return_memory()
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(work, name=name) for name, work in service.tasks()]
