@@ -67,7 +67,7 @@ class ForkedProcess:
 
     @classmethod
     def make(cls) -> ForkedProcess | None:
-        """Fork; None when this process has threads already. The child never returns from here. Raises OSError."""
+        """Fork; None when this process has threads or cannot fork. The child never returns from here."""
         for name in COMMON:
             importlib.import_module(name)
         if threading.active_count() > 1:
@@ -77,10 +77,17 @@ class ForkedProcess:
         gc.freeze()
         # A Ctrl-C on the terminal goes to both processes: in the child it must find it ignored.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        pid = os.fork()
-        if pid == 0:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        except OSError:
+            # Too many processes just now: the program is run again later, as after a crash.
+            ours.close()
+            theirs.close()
+            return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid == 0:
             ours.close()
             _serve(theirs)
