@@ -65,7 +65,7 @@ log = logging.getLogger(__name__)
 DRAIN_SECS = 10.0
 # How long the start waits for the engine to list the services of a lost journal.
 REBUILD_SECS = 5.0
-SETTLED_SECS = 30.0
+SETTLED_SECS = 30.0  # by then every part of the agent has listed the services
 
 
 class AgentApp:

@@ -1,6 +1,6 @@
 """The first telemetry process: a fork of the agent's, made before it reads the configuration and starts a thread.
 
-Agent and telemetry process need the same half of the standard library. A fork shares the memory of it, 7 MB, and the
+Agent and telemetry process need the same half of the standard library. A fork shares the memory of it, 6 MB, and the
 time to load it. It has to come before the first thread, since only the thread that forks continues in the child, and
 before the first secret: a process that hostile requests reach must not have it in memory. A process that replaces this
 one is the program run again, see `child`: by then the agent has threads and secrets.
@@ -154,7 +154,7 @@ def _serve(channel: socket.socket) -> NoReturn:
 
             _show_verb()
             code = main(channel)
-    except Exception:  # noqa: BLE001  # whatever it was, the process ends here
+    except Exception:  # noqa: BLE001 - whatever it was is shown, and the process ends here
         traceback.print_exc()
     finally:
         with suppress(Exception):
