@@ -32,11 +32,6 @@ NOT_NEEDED = (
     "websockets.legacy",  # the superseded interface of websockets
     "zstandard._cffi",  # 12 MB; the C backend is the one in use
     "zstandard.backend_cffi",
-    "grpc._channel",  # the blocking half of grpc; the agent uses grpc.aio
-    "grpc._interceptor",
-    "grpc._server",
-    "grpc._simple_stubs",
-    "grpc.experimental",
     "aiohttp",  # the Kubernetes client's half for asyncio, and its parts
     "kubernetes.aio",
     "mypy",  # 30 MB; pydantic, which the Kubernetes client uses, has a plug-in for it
@@ -48,13 +43,10 @@ NOT_NEEDED = (
     "pygments",
     "attr",  # classes that msgspec can also encode
     "attrs",
-    "h2",  # urllib3 speaks HTTP/1.1 to the authorities of a kubeconfig
-    "hyperframe",
-    "grpc_tools",  # 8 MB, the Protocol Buffer compiler; grpc imports it where it is installed
+    "grpc",  # 17 MB; generated modules import it where it is installed
     "tkinter",
     "unittest",
 )
-NOT_NEEDED_FILES = ("grpc/_cython/_credentials/roots.pem",)  # 0.5 MB; certificates are checked with the system's roots
 REALLY_NEEDED = (
     "_bisect",  # Nuitka leaves these accelerators out and falls back to slow Python
     "_json",
@@ -76,7 +68,6 @@ def command(python: str, work: Path, *more: str) -> list[str]:
         "--include-package-data=syntra:*.sh",
         *(f"--include-module={name}" for name in (*REALLY_NEEDED, *LOADED_BY_NAME)),
         f"--nofollow-import-to={','.join(NOT_NEEDED)}",
-        *(f"--noinclude-data-files={name}" for name in NOT_NEEDED_FILES),
         f"--output-dir={work}",
         f"--output-filename={PROGRAM}",
         f"--report={work / 'report.xml'}",

@@ -255,10 +255,6 @@ def _check_telemetry(values: Mapping[str, Value | None], source: str) -> None:
         )
     if values["telemetry.export.endpoint"]:
         _check_export(values, source)
-    if values["telemetry.export.compression"] == "zstd" and values["telemetry.export.protocol"] == "grpc":
-        raise ConfigurationError(
-            source, "telemetry.export.compression: zstd needs protocol http/protobuf; with grpc set gzip or none"
-        )
 
 
 def _check_export(values: Mapping[str, Value | None], source: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 
@@ -38,8 +37,6 @@ class ChildProgram:
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                # grpcio, which exports over gRPC, writes connection errors to the standard error, past the log.
-                env={**os.environ, "GRPC_VERBOSITY": "NONE"},
             )
         except BaseException:
             ours.close()

@@ -146,8 +146,6 @@ def _serve(channel: socket.socket) -> NoReturn:
             code = 0
         else:
             Notifier.take()
-            # grpcio, which exports over gRPC, writes connection errors to the standard error, past the log.
-            os.environ["GRPC_VERBOSITY"] = "NONE"
             with open(os.devnull, "rb") as nothing:
                 os.dup2(nothing.fileno(), 0)
             from syntra.telemetry.process.main import main

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from syntra.telemetry.process.scraping import ScrapeSettings, parse_scraping
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.export import ExportSettings, Protocol
-from syntra.telemetry.shipping.otlp_http import Compression
 from syntra.telemetry.signals import Signal
 from syntra.utils.frozen import frozen
 

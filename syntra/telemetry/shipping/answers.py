@@ -75,3 +75,13 @@ def shortened(text: str) -> str:
     """One printable line of limited length."""
     line = "".join(each if each.isprintable() else " " for each in text[: 4 * MESSAGE_MAX])
     return " ".join(line.split())[:MESSAGE_MAX]
+
+
+def reason_of(error: Exception) -> str:
+    """Why a request had no answer, for people. The text may have parts of the request in it."""
+    certificate_fault = getattr(error, "verify_message", "")  # of ssl.SSLCertVerificationError
+    if certificate_fault:
+        return f"its certificate is not valid: {certificate_fault}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -46,6 +46,11 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
+    def host_header(self) -> str:
+        """The value of `Host` in HTTP/1.1 and of `:authority` in HTTP/2: without the scheme's own port."""
+        return self.authority.removesuffix(f":{443 if self.is_tls else 80}")
+
+    @property
     def url(self) -> str:
         """The whole address, for messages."""
         return f"{'https' if self.is_tls else 'http'}://{self.authority}{self.base}"

@@ -7,10 +7,11 @@ from dataclasses import field
 from enum import Enum
 from pathlib import Path
 
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.destination import Destination
 from syntra.telemetry.shipping.endpoint import Endpoint, parse_endpoint
 from syntra.telemetry.shipping.headers import parse_headers
-from syntra.telemetry.shipping.otlp_http import Compression, OtlpHttpExporter
+from syntra.telemetry.shipping.otlp_http import OtlpHttpExporter
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
 
@@ -41,14 +42,8 @@ class ExportSettings:
 
 def check(settings: ExportSettings) -> Endpoint:
     """Check the settings without opening a file. Returns the endpoint. Raises AgentError; no error has a secret."""
-    is_grpc = settings.protocol is Protocol.GRPC
-    endpoint = parse_endpoint(settings.endpoint, is_grpc=is_grpc)
+    endpoint = parse_endpoint(settings.endpoint, is_grpc=settings.protocol is Protocol.GRPC)
     parse_headers(settings.headers)
-    if is_grpc and settings.compression is Compression.ZSTD:
-        raise AgentError(
-            "cannot use telemetry.export.compression zstd: the agent's gRPC has no zstd;"
-            " use gzip or none, or the protocol http/protobuf"
-        )
     if (settings.cert_path is None) is not (settings.key_path is None):
         raise AgentError(
             "cannot use telemetry.export.cert_path: certificate and key belong together; set key_path and cert_path"
@@ -72,24 +67,14 @@ def open_exporter(settings: ExportSettings) -> Destination:
             tls=_tls(settings) if endpoint.is_tls else None,
             timeout_secs=settings.timeout_secs,
         )
-    # grpcio takes 20 MB of memory, which an exporter over HTTP does not need.
-    import grpc
-
+    # Its HTTP/2 is loaded only where it is needed.
     from syntra.telemetry.shipping.otlp_grpc import OtlpGrpcExporter
 
-    credentials = None
-    if endpoint.is_tls:
-        _tls(settings)  # its errors are better
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=_read(settings.ca_path or _system_certificates()),
-            private_key=_read(settings.key_path),
-            certificate_chain=_read(settings.cert_path),
-        )
     return OtlpGrpcExporter(
         endpoint,
-        gzip=settings.compression is Compression.GZIP,
+        compression=settings.compression,
         headers=headers,
-        credentials=credentials,
+        tls=_tls(settings) if endpoint.is_tls else None,
         timeout_secs=settings.timeout_secs,
     )
 
@@ -104,6 +89,8 @@ def _tls(settings: ExportSettings) -> ssl.SSLContext:
             context.load_cert_chain(settings.cert_path, settings.key_path, password=_no_password)
         except (OSError, ValueError) as exc:
             raise _unreadable("cert_path and key_path", settings.cert_path, exc) from exc
+    if settings.protocol is Protocol.GRPC:
+        context.set_alpn_protocols(["h2"])
     return context
 
 
@@ -115,18 +102,3 @@ def _no_password() -> str:
 def _unreadable(name: str, path: Path | None, exc: Exception) -> AgentError:
     reason = (exc.strerror if isinstance(exc, OSError) else None) or str(exc)
     return AgentError(f"cannot use telemetry.export.{name}, {path}: {reason}; check the file")
-
-
-def _system_certificates() -> Path | None:
-    """grpcio's own certificates know no local authority."""
-    found = ssl.get_default_verify_paths().cafile
-    return Path(found) if found else None
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as exc:
-        raise _unreadable("…_path", path, exc) from exc

@@ -1,61 +1,76 @@
-"""Exports to an OTLP/gRPC endpoint over one long-lived channel, with messages as bytes.
+"""Exports to an OTLP/gRPC endpoint over one long-lived connection, with messages as bytes.
 
 What statuses mean (OTLP specification, "OTLP/gRPC Response"): CANCELLED, DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE,
 UNAVAILABLE and DATA_LOSS are sent again, RESOURCE_EXHAUSTED only with RetryInfo; the others are refused for good. A
-RESOURCE_EXHAUSTED about the size of the message is halved. grpcio has no zstd.
+RESOURCE_EXHAUSTED about the size of the message is halved.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import ssl
 
-import grpc
-import grpc.aio
-
-from syntra.telemetry.shipping.answers import partial_success, shortened, status_of
-from syntra.telemetry.shipping.blocks import joined
+from syntra.telemetry.shipping.answers import partial_success, reason_of, shortened, status_of
+from syntra.telemetry.shipping.bodies import Compression, body_of
 from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, taken
 from syntra.telemetry.shipping.endpoint import SIGNALS, Endpoint, method
+from syntra.telemetry.shipping.grpc_connection import CallLost, GrpcConnection, Reply
+from syntra.telemetry.shipping.grpc_status import Code, Status
 from syntra.telemetry.shipping.headers import redactor_of
 from syntra.telemetry.shipping.parts import SizeLimit, send_in_parts
 
 MESSAGE_MAX = 3_500_000
 """Most peers refuse messages from 4 MiB on."""
 RETRYABLE = frozenset(
-    grpc.StatusCode[name]
-    for name in ("CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS")
+    {
+        Code.CANCELLED,
+        Code.DEADLINE_EXCEEDED,
+        Code.ABORTED,
+        Code.OUT_OF_RANGE,
+        Code.UNAVAILABLE,
+        Code.DATA_LOSS,
+    }
 )
 SIZE_WORDS = ("larger than", "too large", "exceeds max", "message size")
 """How the gRPC libraries of Go, C, Java and Rust say that a message is too large; there is no code for it."""
-INLINE_MAX = 1024 * 1024
 DEAD_AFTER = 3
-"""Deadlines exceeded one after another until the channel is opened again: a NAT may have lost the connection."""
-_STATUS_DETAILS = "grpc-status-details-bin"
+"""Deadlines exceeded one after another until the connection is made again: a NAT may have lost it."""
 
 
 class OtlpGrpcExporter:
-    """A destination. Make it on the event loop that uses it. `credentials` is needed for `https` alone."""
+    """A destination. `tls` is needed for `https` alone, and must offer `h2` (ALPN)."""
 
     def __init__(
         self,
         endpoint: Endpoint,
         *,
-        gzip: bool = False,
+        compression: Compression = Compression.GZIP,
         headers: tuple[tuple[str, str], ...] = (),
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: ssl.SSLContext | None = None,
         timeout_secs: float = 10.0,
     ) -> None:
         self._endpoint = endpoint
-        self._compression = grpc.Compression.Gzip if gzip else grpc.Compression.NoCompression
-        self._credentials = credentials
-        self._metadata = headers
+        self._compression = compression
+        self._tls = tls
         self._timeout = timeout_secs
         self._limit = SizeLimit(MESSAGE_MAX)
         self._redactor = redactor_of(headers)
         self._deadlines = 0
-        self._calls: dict[str, Any] = {}
-        self._channel = self._open()
+        self._connections: list[GrpcConnection] = []
+        self._connecting = asyncio.Lock()
+        standard = [
+            (":method", "POST"),
+            (":scheme", "https" if endpoint.is_tls else "http"),
+            (":authority", endpoint.host_header),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "syntra-agent"),
+            ("grpc-timeout", f"{round(timeout_secs * 1000)}m"),
+            ("grpc-accept-encoding", "identity, gzip"),
+        ]
+        if compression is not Compression.NONE:
+            standard.append(("grpc-encoding", compression.value))
+        self._headers = (*standard, *(pair for pair in headers if pair[0] != "user-agent"))
 
     @property
     def name(self) -> str:
@@ -69,68 +84,66 @@ class OtlpGrpcExporter:
         return await send_in_parts(batch, self._limit, self._send_part)
 
     async def aclose(self) -> None:
-        """Close the channel; calls that run end at once."""
-        await self._channel.close(None)
-
-    def _open(self) -> grpc.aio.Channel:
-        # The shipper decides when to try again; the channel must be ready to dial by then.
-        options: list[tuple[str, str | int]] = [
-            ("grpc.initial_reconnect_backoff_ms", 500),
-            ("grpc.max_reconnect_backoff_ms", 2000),
-        ]
-        options.append(("grpc.primary_user_agent", "syntra-agent"))
-        target = f"dns:///{self._endpoint.authority}"
-        self._calls.clear()
-        if self._endpoint.is_tls:
-            credentials = self._credentials or grpc.ssl_channel_credentials()
-            return grpc.aio.secure_channel(target, credentials, options)
-        return grpc.aio.insecure_channel(target, options)
+        """Close all connections; calls that run end at once."""
+        while self._connections:
+            self._connections.pop().close()
 
     async def _send_part(self, part: Batch) -> Sent | None:
-        body = joined(part) if part.raw_bytes <= INLINE_MAX else await asyncio.to_thread(joined, part)
+        body = await body_of(part, self._compression)
         size = len(body)
+        headers = (*self._headers[:3], (":path", method(part.signal)), *self._headers[3:])
         try:
-            # The second deadline is for a library that does not keep the first.
-            async with asyncio.timeout(self._timeout + 5.0):
-                answer = await self._call(method(part.signal))(
-                    body, timeout=self._timeout, metadata=self._metadata, compression=self._compression
-                )
-        except grpc.aio.AioRpcError as exc:
-            return await self._judge(part, exc, size)
+            async with asyncio.timeout(self._timeout):
+                reply = await self._call(headers, body)
         except TimeoutError:
-            return later(part, f"no answer within {self._timeout:g} s", wire_bytes=size)
-        self._deadlines = 0
-        rejected, message = partial_success(answer)
-        return taken(part, rejected=rejected, reason=self._redactor.clean(message), wire_bytes=size)
+            reply = Reply(status=Status(code=Code.DEADLINE_EXCEEDED, message=f"no answer within {self._timeout:g} s"))
+        except OSError as exc:  # CallLost is one
+            return later(part, self._clean(reason_of(exc)), wire_bytes=size)
+        if reply.status.code is Code.OK:
+            self._deadlines = 0
+            rejected, message = partial_success(reply.message)
+            return taken(part, rejected=rejected, reason=self._clean(message), wire_bytes=size)
+        return await self._judge(part, reply.status, size)
 
-    def _call(self, name: str) -> Any:
-        call = self._calls.get(name)
-        if call is None:
-            call = self._calls[name] = self._channel.unary_unary(name, None, None)
-        return call
+    async def _call(self, headers: tuple[tuple[str, str], ...], body: bytes) -> Reply:
+        flags = int(self._compression is not Compression.NONE)
+        try:
+            return await (await self._connection()).call(headers, flags, body)
+        except CallLost as lost:
+            # gRFC A6: what the peer has not begun is sent again at once, one time.
+            if not lost.is_untouched:
+                raise
+        return await (await self._connection()).call(headers, flags, body)
 
-    async def _judge(self, part: Batch, error: grpc.aio.AioRpcError, size: int) -> Sent | None:
-        code = error.code()
-        delay = _retry_delay(error)
-        details = self._redactor.clean(shortened(error.details() or ""))
+    async def _connection(self) -> GrpcConnection:
+        """A connection with room for a call."""
+        async with self._connecting:
+            self._connections = [each for each in self._connections if not each.is_over]
+            for each in self._connections:
+                if each.has_room:
+                    return each
+            opened = await GrpcConnection.open(self._endpoint, self._tls)
+            self._connections.append(opened)
+            return opened
+
+    async def _judge(self, part: Batch, status: Status, size: int) -> Sent | None:
+        code = status.code
+        delay = status_of(status.details)[1] if status.details else None
+        details = self._clean(shortened(status.message))
         reason = f"gRPC status {code.name}" + (f" ({details})" if details else "")
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and delay is None:
+        if code is Code.RESOURCE_EXHAUSTED and delay is None:
             if any(word in details.lower() for word in SIZE_WORDS):
                 return None
             return refused(part, reason, wire_bytes=size)
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        if code is Code.DEADLINE_EXCEEDED:
             self._deadlines += 1
             if self._deadlines >= DEAD_AFTER:
-                old, self._channel, self._deadlines = self._channel, self._open(), 0
-                await old.close(None)
-        if code in RETRYABLE or code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                self._deadlines = 0
+                await self.aclose()
+        if code in RETRYABLE or code is Code.RESOURCE_EXHAUSTED:
             return later(part, reason, after_secs=delay, wire_bytes=size)
         return refused(part, reason, wire_bytes=size)
 
-
-def _retry_delay(error: grpc.aio.AioRpcError) -> float | None:
-    metadata: Any = error.trailing_metadata() or ()
-    for key, value in metadata:
-        if key == _STATUS_DETAILS and isinstance(value, bytes):
-            return status_of(value)[1]
-    return None
+    def _clean(self, text: str) -> str:
+        """Peers and libraries may repeat a header in their text."""
+        return self._redactor.clean(text)

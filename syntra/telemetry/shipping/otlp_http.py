@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from datetime import UTC, datetime
-from enum import Enum
 
 import h11
 
-from syntra.telemetry.shipping.answers import error_message, partial_success, retry_after
-from syntra.telemetry.shipping.blocks import gzipped, joined
+from syntra.telemetry.shipping.answers import error_message, partial_success, reason_of, retry_after
+from syntra.telemetry.shipping.bodies import Compression, body_of
 from syntra.telemetry.shipping.destination import Batch, Sent, later, refused, taken
 from syntra.telemetry.shipping.endpoint import SIGNALS, Endpoint
 from syntra.telemetry.shipping.headers import redactor_of
@@ -25,17 +24,6 @@ from syntra.telemetry.shipping.pacing import WINDOW_MAX
 from syntra.telemetry.shipping.parts import SizeLimit, send_in_parts
 
 RETRYABLE = frozenset({429, 502, 503, 504})
-INLINE_MAX = 1024 * 1024
-"""Batches up to this size are decompressed on the event loop: it takes less than a millisecond."""
-
-
-class Compression(Enum):
-    """How bodies are compressed. The value is the setting's."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-    """The blocks of the ring as they are: nothing is compressed again."""
 
 
 class OtlpHttpExporter:
@@ -58,7 +46,7 @@ class OtlpHttpExporter:
         self._idle: list[HttpConnection] = []
         self._redactor = redactor_of(headers)
         standard = [
-            ("host", _host(endpoint)),
+            ("host", endpoint.host_header),
             ("user-agent", "syntra-agent"),
             ("content-type", "application/x-protobuf"),
         ]
@@ -83,7 +71,7 @@ class OtlpHttpExporter:
             self._idle.pop().close()
 
     async def _send_part(self, part: Batch) -> Sent | None:
-        body = await self._body(part)
+        body = await body_of(part, self._compression)
         size = len(body)
         headers = [*self._headers, ("content-length", str(size))]
         target = self._endpoint.path(part.signal)
@@ -93,19 +81,8 @@ class OtlpHttpExporter:
         except TimeoutError:
             return later(part, f"no answer within {self._timeout:g} s", wire_bytes=size)
         except (OSError, h11.ProtocolError) as exc:
-            return later(part, self._clean(_reason(exc)), wire_bytes=size)
+            return later(part, self._clean(reason_of(exc)), wire_bytes=size)
         return self._judge(part, answer, size)
-
-    async def _body(self, part: Batch) -> bytes:
-        match self._compression:
-            case Compression.ZSTD:
-                return b"".join(part.blocks)
-            case Compression.GZIP:
-                return await asyncio.to_thread(gzipped, part)
-            case Compression.NONE if part.raw_bytes > INLINE_MAX:
-                return await asyncio.to_thread(joined, part)
-            case Compression.NONE:
-                return joined(part)
 
     async def _exchange(self, target: str, headers: list[tuple[str, str]], body: bytes) -> Answer:
         while self._idle:
@@ -151,16 +128,3 @@ class OtlpHttpExporter:
     def _clean(self, text: str) -> str:
         """Peers and libraries may repeat a header in their text."""
         return self._redactor.clean(text)
-
-
-def _host(endpoint: Endpoint) -> str:
-    default = 443 if endpoint.is_tls else 80
-    return endpoint.authority.removesuffix(f":{default}")
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f"its certificate is not valid: {exc.verify_message}"
-    if isinstance(exc, OSError) and exc.strerror:
-        return exc.strerror
-    return str(exc) or type(exc).__name__

@@ -177,10 +177,6 @@ FILES: dict[str, tuple[str, str]] = {
     ),
     "address to listen on that is a name": ("telemetry.listen = ['localhost']", "telemetry.listen: "),
     "relative socket": ("telemetry.otlp_grpc_socket = 'otlp.sock'", "telemetry.otlp_grpc_socket: "),
-    "zstd over gRPC": (
-        f"{EXPORT}telemetry.export.compression = 'zstd'",
-        "telemetry.export.compression: zstd needs protocol http/protobuf; with grpc set gzip or none",
-    ),
     "endpoint of the export with userinfo": (
         f"telemetry.export.endpoint = 'http://x:{SECRET}@otlp.example:4317'",
         "telemetry.export.endpoint: must hold no user",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from syntra.telemetry.shipping.blocks import joined
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.export import ExportSettings, Protocol, open_exporter
-from syntra.telemetry.shipping.otlp_http import Compression
 from syntra.telemetry.shipping.shipper import BatchLimits, Shipper
 from syntra.telemetry.signals import Signal
 from tests.telemetry.real_collector import RealCollector, free_port, program
@@ -40,11 +41,7 @@ service:
 """
 OF_THE_COLLECTOR = (Signal.TRACES, Signal.METRICS, Signal.LOGS)
 """Its profiles are behind a feature gate."""
-WAYS = [
-    *((Protocol.HTTP_PROTOBUF, compression) for compression in Compression),
-    (Protocol.GRPC, Compression.NONE),
-    (Protocol.GRPC, Compression.GZIP),
-]
+WAYS = list(itertools.product(Protocol, Compression))
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.export import ExportSettings, Protocol, check, open_exporter
-from syntra.telemetry.shipping.otlp_http import Compression
 from syntra.telemetry.signals import Signal
 from syntra.utils.errors import AgentError
 from syntra.utils.frozen import frozen
@@ -39,11 +39,6 @@ def files(tmp_path: Path) -> Files:
     mine.private_key_pem.write_to_path(str(made.key))
     made.bad.write_text("not a certificate")
     return made
-
-
-def test_grpc_has_no_zstd() -> None:
-    with pytest.raises(AgentError, match="the agent's gRPC has no zstd; use gzip or none"):
-        check(ExportSettings(endpoint=HTTPS, protocol=Protocol.GRPC, compression=Compression.ZSTD))
 
 
 def test_certificate_and_key_belong_together(files: Files) -> None:

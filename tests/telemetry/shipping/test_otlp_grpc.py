@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import ssl
 
 import grpc
 import pytest
@@ -12,6 +14,7 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.destination import Part, Sent
 from syntra.telemetry.shipping.endpoint import parse_endpoint
 from syntra.telemetry.shipping.otlp_grpc import MESSAGE_MAX, OtlpGrpcExporter
@@ -27,10 +30,12 @@ FATAL = (
 )
 
 
-def exporter(sink: GrpcSink, *, gzip: bool = False, timeout_secs: float = 5.0) -> OtlpGrpcExporter:
+def exporter(
+    sink: GrpcSink, *, compression: Compression = Compression.NONE, timeout_secs: float = 5.0
+) -> OtlpGrpcExporter:
     return OtlpGrpcExporter(
         parse_endpoint(f"http://127.0.0.1:{sink.port}", is_grpc=True),
-        gzip=gzip,
+        compression=compression,
         headers=(("authorization", f"Bearer {CANARY}"),),
         timeout_secs=timeout_secs,
     )
@@ -54,12 +59,12 @@ def details(*, delay: Duration | None = None, message: str = "busy") -> tuple[tu
     return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-@pytest.mark.parametrize("gzip", [False, True])
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
 @pytest.mark.parametrize("signal", SAMPLES)
-async def test_every_signal_arrives(signal: Signal, gzip: bool) -> None:
+async def test_every_signal_arrives(signal: Signal, compression: Compression) -> None:
     part = SAMPLES[signal]
     async with GrpcSink().listen() as sink:
-        destination = exporter(sink, gzip=gzip)
+        destination = exporter(sink, compression=compression)
         sent = await destination.send(part)
         await destination.aclose()
     assert (sent.taken, sent.refused, sent.rejected, sent.retry) == (part.items, 0, 0, None)
@@ -147,7 +152,7 @@ async def test_an_absent_peer_is_a_retry() -> None:
     sent = await destination.send(SAMPLES[Signal.TRACES])
     await destination.aclose()
     assert sent.retry is not None
-    assert "UNAVAILABLE" in sent.reason
+    assert "Connect call failed" in sent.reason
 
 
 @pytest.mark.parametrize("code", ["UNAUTHENTICATED", "UNAVAILABLE"])
@@ -166,13 +171,38 @@ async def test_tls_with_a_client_certificate() -> None:
     server = grpc.ssl_server_credentials(
         [(theirs.private_key_pem.bytes(), theirs.cert_chain_pems[0].bytes())], root, require_client_auth=True
     )
+    known = client_tls(authority)
+    mine.configure_cert(known)
     async with GrpcSink().listen(credentials=server) as sink:
-        endpoint = parse_endpoint(f"https://127.0.0.1:{sink.port}", is_grpc=True)
-        credentials = grpc.ssl_channel_credentials(root, mine.private_key_pem.bytes(), mine.cert_chain_pems[0].bytes())
-        destination = OtlpGrpcExporter(endpoint, credentials=credentials)
-        assert (await destination.send(SAMPLES[Signal.TRACES])).taken == 3
-        await destination.aclose()
-        stranger = OtlpGrpcExporter(endpoint, credentials=grpc.ssl_channel_credentials(root))
-        sent = await stranger.send(SAMPLES[Signal.TRACES])
-        await stranger.aclose()
+        assert (await sent_over_tls(sink.port, known)).taken == 3
+        stranger = await sent_over_tls(sink.port, client_tls(authority))
+        distrustful = await sent_over_tls(sink.port, client_tls(trustme.CA()))
+    assert stranger.retry is not None
+    assert distrustful.retry is not None and distrustful.reason.startswith("its certificate is not valid")
+
+
+async def test_an_endpoint_with_tls_but_without_http2_is_named() -> None:
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    listener = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", ssl=server)
+    async with listener:
+        sent = await sent_over_tls(listener.sockets[0].getsockname()[1], client_tls(authority))
+        await asyncio.sleep(0.01)  # the transports close
     assert sent.retry is not None
+    assert sent.reason == "the endpoint does not offer HTTP/2, which gRPC needs"
+
+
+def client_tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
+async def sent_over_tls(port: int, tls: ssl.SSLContext) -> Sent:
+    destination = OtlpGrpcExporter(parse_endpoint(f"https://127.0.0.1:{port}", is_grpc=True), tls=tls)
+    try:
+        return await destination.send(SAMPLES[Signal.TRACES])
+    finally:
+        await destination.aclose()

@@ -13,9 +13,10 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from syntra.telemetry.shipping.bodies import Compression
 from syntra.telemetry.shipping.destination import Part, Sent
 from syntra.telemetry.shipping.endpoint import parse_endpoint
-from syntra.telemetry.shipping.otlp_http import Compression, OtlpHttpExporter
+from syntra.telemetry.shipping.otlp_http import OtlpHttpExporter
 from syntra.telemetry.signals import Signal
 from tests.telemetry.shipping.samples import SAMPLES, batch, span_names, traces
 from tests.telemetry.shipping.sinks import HttpReply, HttpSink
