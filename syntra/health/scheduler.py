@@ -4,10 +4,11 @@ One heap holds the times when targets are due. A task of the scheduler's group p
 
 - No drift: due times are multiples of the interval from a fixed point, however long a probe takes. A due time that
   passes while the target is being probed, or waits for a slot, is skipped and counted, never made up for.
-- A probe may start early by a twentieth of the interval, at most half a second, so that probes that are due at nearly
-  the same time start together: waking up is most of the cost of a fast probe.
-- A new target is probed within its interval, at most one second, and again after half an interval to one interval. Both
-  delays are random, so that targets added at the same moment are spread out.
+- Probes start together, because waking up is most of the cost of a fast probe: due times are on a grid of a quarter to
+  an eighth of the interval, at most two seconds. Grids are powers of two, so those of different intervals meet. A probe
+  may also start early by a twentieth of the interval, at most half a second.
+- A new target is probed within its interval, at most one second, and again within an interval. Both delays are random,
+  so that targets added at the same moment are spread over the grid.
 - At most `at_once` probes run. A quarter of these slots is closed to targets whose last probe was slow, so hanging
   targets never delay the others. Only the first probe that hangs takes a normal slot.
 """
@@ -41,6 +42,7 @@ SLOW_SECS = 0.25
 """A target whose last probe took longer uses the slots for slow targets."""
 _SLACK = 0.05  # of an interval
 _MOST_SLACK_SECS = 0.5
+_MOST_GRID_SECS = 2.0
 _SPARE_HEAP = 64
 
 
@@ -82,6 +84,11 @@ OnResult = Callable[[Hashable, ProbeResult, Transition | None], None]
 def slack_secs(interval_secs: float) -> float:
     """How long before its due time a probe may start."""
     return min(interval_secs * _SLACK, _MOST_SLACK_SECS)
+
+
+def grid_secs(interval_secs: float) -> float:
+    """The distance of the times at which targets with this interval are due."""
+    return min(2.0 ** math.floor(math.log2(interval_secs / 4)), _MOST_GRID_SECS)
 
 
 class HealthScheduler:
@@ -292,7 +299,8 @@ class HealthScheduler:
     def _push_first(self, entry: _Entry) -> None:
         interval = entry.target.timing.interval_secs
         self._push(entry, self._clock() + self._rng.random() * min(interval, FIRST_WITHIN_SECS))
-        entry.fixed = entry.due + interval * (1 + self._rng.random()) / 2
+        grid = grid_secs(interval)
+        entry.fixed = (entry.due // grid + 1 + self._rng.random() * (interval // grid) // 1) * grid
         entry.turns = -1
 
     def _push_next(self, entry: _Entry) -> None:

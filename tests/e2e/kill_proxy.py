@@ -83,6 +83,7 @@ class KillProxy:
         for task in tasks:
             task.cancel()
         self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self._loop.run_until_complete(asyncio.sleep(0.1))  # the transports close
         self._loop.close()
 
     def in_front_of_api(self, port: int) -> int:
@@ -161,7 +162,8 @@ class KillProxy:
             pass
         finally:
             writer.close()
-            engine_writer.close()
+            # Over TLS, a transport that is closed waits for the peer's goodbye.
+            engine_writer.transport.abort()
 
     async def _upward(self, reader: asyncio.StreamReader, engine: asyncio.StreamWriter, gate: _Gate) -> None:
         while True:

@@ -133,7 +133,7 @@ async def test_the_first_probe_comes_soon_and_the_second_within_an_interval(rig:
         await asyncio.sleep(11.0 + EPSILON)
     for begun in rig.containers.begun.values():
         assert begun[0] - began <= 1.0 + EPSILON
-        assert 5.0 - 0.5 - EPSILON <= begun[1] - begun[0] <= 10.0 + 0.5 + EPSILON
+        assert 0 < begun[1] - begun[0] <= 10.0 + EPSILON
     assert len(rig.containers.begun) == 200
 
 
@@ -156,7 +156,9 @@ async def test_targets_put_at_one_moment_are_spread_over_the_time(rig: Rig) -> N
     for begun in rig.containers.begun.values():
         for at in begun[1:]:
             seconds[int(at)] += 1
-    assert max(seconds.values()) <= 175  # 50 a second would be even; half of the time is used
+    # Every other second, 100 each: waking up costs more than the probe.
+    assert {second % 2 for second in seconds} == {min(seconds) % 2}
+    assert max(seconds.values()) <= 125
 
 
 async def test_over_hours_the_rhythm_does_not_drift_though_probes_take_time(rig: Rig) -> None:
