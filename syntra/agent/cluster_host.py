@@ -154,5 +154,6 @@ def cluster_settings(settings: Settings) -> KubernetesSettings:
         cpu_request_fraction=of.cpu_request_fraction,
         otlp_endpoint=of.otlp_endpoint,
         min_healthy_secs=settings.runtime.min_healthy_secs,
+        pre_stop_secs=of.pre_stop_seconds,
         scale_down_delay_secs=of.scale_down_delay_seconds,
     )

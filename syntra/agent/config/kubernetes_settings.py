@@ -44,6 +44,10 @@ class KubernetesSettings:
         default="",
         metadata=key(Kind.OPTIONAL_HTTP_URL, "where pods send telemetry over OTLP/HTTP; empty means they are not told"),
     )
+    pre_stop_seconds: int = field(
+        default=5,
+        metadata=key(Kind.INTEGER, "how long a pod with a port still serves before its stop signal", maximum=600),
+    )
     scale_down_delay_seconds: float = field(
         default=30.0,
         metadata=key(Kind.NUMBER, "how long the old pods stay after a blue-green switch", maximum=3600),

@@ -13,7 +13,6 @@ from syntra.model.ids import ServiceId
 from syntra.runtime.kubernetes.cluster import Cluster
 from syntra.runtime.kubernetes.names import SERVICE, label_value
 from syntra.runtime.kubernetes.objects import Object, integer, items, label, mapping, text, value
-from syntra.runtime.kubernetes.pod_template import PRE_STOP_SECS
 from syntra.runtime.kubernetes.resources import POD
 
 
@@ -37,12 +36,12 @@ class PodGrace:
             if label(pod, SERVICE) != self._service or value(pod, "metadata", "deletionTimestamp") is None:
                 continue
             # Zero would take the pod out of the API while it still runs.
-            wanted = max(1, math.ceil(self._secs)) + _before_stop_secs(pod)
+            wanted = max(1, math.ceil(self._secs)) + before_stop_secs(pod)
             left = integer(pod, "metadata", "deletionGracePeriodSeconds")
             uid = text(pod, "metadata", "uid")
             if left < wanted:
                 self._remark(
-                    f"pods have {left - _before_stop_secs(pod)} s to stop, as they were created; a cluster does not "
+                    f"pods have {left - before_stop_secs(pod)} s to stop, as they were created; a cluster does not "
                     "lengthen it: change stop_grace_seconds, and deploy"
                 )
             if left > wanted and uid not in self._told:
@@ -51,7 +50,14 @@ class PodGrace:
                 await self._cluster.client.delete(POD, namespace, name, grace_secs=wanted)
 
 
-def _before_stop_secs(pod: Object) -> int:
+def before_stop_secs(pod: Object) -> int:
     """How long a pod waits before its stop signal."""
-    waits = any(mapping(container, "lifecycle", "preStop") for container in items(pod, "spec", "containers"))
-    return PRE_STOP_SECS if waits else 0
+    longest = 0
+    for container in items(pod, "spec", "containers"):
+        hook = mapping(container, "lifecycle", "preStop")
+        command = value(hook, "exec", "command")
+        if isinstance(command, list) and command[:1] == ["sleep"]:
+            longest = max(longest, int(command[1]))
+        elif mapping(hook, "sleep"):
+            longest = max(longest, integer(hook, "sleep", "seconds"))
+    return longest

@@ -17,8 +17,6 @@ from syntra.runtime.kubernetes.render_context import RenderContext
 from syntra.runtime.kubernetes.secrets import env_secret_name, pull_secret_name
 from syntra.runtime.kubernetes.volumes import pod_volumes
 
-PRE_STOP_SECS = 5
-"""A pod gets its stop signal while proxies still send requests to it, so it waits first."""
 _OTLP_GRPC_PORT = 4317
 _OTLP_HTTP_PORT = 4318
 _NANOS_PER_MILLICORE = 1_000_000
@@ -57,7 +55,7 @@ def _pod(deployment: Deployment, context: RenderContext) -> Object:
     pull_secret = pull_secret_name(spec) if context.auth is not None else context.pull_secret
     return {
         "containers": [_container(deployment, context)],
-        "terminationGracePeriodSeconds": _grace_secs(spec),
+        "terminationGracePeriodSeconds": _grace_secs(spec, context.pre_stop_secs),
         # A service must not act on the cluster, and gets only the variables that it asks for.
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -94,7 +92,7 @@ def _container(deployment: Deployment, context: RenderContext) -> Object:
                 ("resources", _resources(spec, context.cpu_request_fraction)),
                 ("volumeMounts", pod_volumes(spec).mounts),
                 ("securityContext", _security(spec.options)),
-                ("lifecycle", _lifecycle(spec, sleep_action=context.sleep_action)),
+                ("lifecycle", _lifecycle(spec, context)),
             )
         ),
     }
@@ -145,20 +143,21 @@ def _security(options: ContainerOptions) -> Object:
     )
 
 
-def _lifecycle(spec: ServiceSpec, *, sleep_action: bool) -> Object:
-    if spec.port is None:
-        # It gets no requests that could be cut.
+def _lifecycle(spec: ServiceSpec, context: RenderContext) -> Object:
+    secs = context.pre_stop_secs
+    if spec.port is None or not secs:
+        # Without a port it gets no requests that could be cut.
         return {}
-    if sleep_action:
-        return {"preStop": {"sleep": {"seconds": PRE_STOP_SECS}}}
-    return {"preStop": {"exec": {"command": ["sleep", str(PRE_STOP_SECS)]}}}
+    if context.sleep_action:
+        return {"preStop": {"sleep": {"seconds": secs}}}
+    return {"preStop": {"exec": {"command": ["sleep", str(secs)]}}}
 
 
-def _grace_secs(spec: ServiceSpec) -> int:
+def _grace_secs(spec: ServiceSpec, pre_stop_secs: int) -> int:
     asked = spec.options.stop_grace_secs
     grace = math.ceil(DEFAULT_STOP_GRACE_SECS if asked is None else asked)
     # Zero would be a kill without the stop signal.
-    return max(1, grace) + (0 if spec.port is None else PRE_STOP_SECS)
+    return max(1, grace) + (0 if spec.port is None else pre_stop_secs)
 
 
 def _host_aliases(options: ContainerOptions) -> list[Object]:

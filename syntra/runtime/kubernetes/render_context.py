@@ -9,6 +9,8 @@ from syntra.runtime.kubernetes.names import Slot
 from syntra.utils.frozen import frozen
 
 VOLUME_BYTES = 10 * 1024**3
+PRE_STOP_SECS = 5
+"""A pod gets its stop signal while proxies still send requests to it, so it waits first."""
 
 
 class Routes(enum.Enum):
@@ -32,6 +34,8 @@ class RenderContext:
     routes: Routes
     min_healthy_secs: float = 0.0
     """How long a new pod must stay ready before it counts as available, and an old one may end."""
+    pre_stop_secs: int = PRE_STOP_SECS
+    """How long a pod with a port still serves before its stop signal, because proxies still send to it."""
     cpu_request_fraction: float = 0.1
     """The part of a service's CPU limit that the scheduler reserves. Memory is reserved whole."""
     otlp_endpoint: str = ""

@@ -266,6 +266,7 @@ class KubernetesRollout:
             replicas=self._replicas_in(slot),
             routes=await settings.routes(self._cluster),
             min_healthy_secs=settings.min_healthy_secs,
+            pre_stop_secs=settings.pre_stop_secs,
             cpu_request_fraction=settings.cpu_request_fraction,
             otlp_endpoint=settings.otlp_endpoint,
             restarted_at=restarted_at,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from syntra.runtime.kubernetes.planner import SCALE_DOWN_DELAY_SECS
-from syntra.runtime.kubernetes.render_context import Routes
+from syntra.runtime.kubernetes.render_context import PRE_STOP_SECS, Routes
 from syntra.utils.frozen import frozen
 
 
@@ -33,6 +33,7 @@ class KubernetesSettings:
     cpu_request_fraction: float = 0.1
     otlp_endpoint: str = ""
     min_healthy_secs: float = 0.0
+    pre_stop_secs: int = PRE_STOP_SECS
     scale_down_delay_secs: float = SCALE_DOWN_DELAY_SECS
 
     async def routes(self, cluster: Groups) -> Routes:

@@ -41,6 +41,7 @@ OTHER = {
     "kubernetes.host_paths": "on",
     "kubernetes.cpu_request_fraction": "0.5",
     "kubernetes.otlp_endpoint": "http://agent.example:4318",
+    "kubernetes.pre_stop_seconds": "20",
     "kubernetes.scale_down_delay_seconds": "5.0",
     "runtime.docker_socket": "/run/podman/podman.sock",
     "runtime.kubernetes_config": "/kube",

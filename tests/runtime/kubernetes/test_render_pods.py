@@ -14,6 +14,7 @@ from syntra.model.errors import InvalidField
 from syntra.model.ids import ServiceId
 from syntra.model.image import ImageRef
 from syntra.model.spec import HealthKind, HealthSpec, RegistryAuth, VolumeMount
+from syntra.runtime.kubernetes.grace import before_stop_secs
 from tests.model.samples import SECRET, deployment
 from tests.runtime.kubernetes.rendering import container, pod, rendered
 
@@ -183,6 +184,16 @@ def test_a_pod_waits_for_its_endpoints_to_go_before_it_stops(asked: float | None
     assert container(wanted)["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
     older = container(wanted, sleep_action=False)["lifecycle"]
     assert older == {"preStop": {"exec": {"command": ["sleep", "5"]}}}
+
+
+@pytest.mark.parametrize("sleep_action", [True, False])
+@pytest.mark.parametrize("secs", [0, 1, 600])
+def test_the_wait_before_the_stop_signal_is_a_setting(secs: int, sleep_action: bool) -> None:
+    wanted = deployment(options=ContainerOptions(stop_grace_secs=3.0))
+    rendered = pod(wanted, pre_stop_secs=secs, sleep_action=sleep_action)
+    assert rendered["terminationGracePeriodSeconds"] == 3 + secs
+    assert ("lifecycle" in rendered["containers"][0]) is (secs > 0)
+    assert before_stop_secs({"spec": rendered}) == secs
 
 
 # The pod
