@@ -194,7 +194,9 @@ class Router:
             case InstallCertificate():
                 if self._certificates is None:
                     raise RequestError(
-                        "UNSUPPORTED", "cannot install a certificate: networking.proxy is not traefik-file"
+                        "UNSUPPORTED",
+                        "cannot install a certificate: this agent writes no files for Traefik; set networking.proxy to"
+                        " traefik-file, or on a cluster give the certificate to its ingress controller",
                     )
                 self._requests.check(peer.share)
                 work = self._install(command, self._certificates, peer)
