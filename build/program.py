@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from build import cache, decision
+from build import cache, canonical_code, decision
 from build import compile as compiler
 from build.cpython import python
 from build.errors import BuildError
@@ -53,7 +53,8 @@ def sources_digest() -> str:
     """All files that the folder is made of and that have no key of their own."""
     files = sorted(path for kind in ("*.py", "*.sh") for path in (cache.ROOT / "syntra").rglob(kind))
     names = [path.relative_to(cache.ROOT).as_posix() for path in files]
-    return cache.digest(*names, *files, compiler.PLUGIN, Path(decision.__file__), Path(compiler.__file__))
+    steps = [compiler.PLUGIN, *(Path(str(module.__file__)) for module in (canonical_code, decision, compiler))]
+    return cache.digest(*names, *files, *steps)
 
 
 def settings(target: Target) -> Path:
