@@ -172,8 +172,12 @@ class Transfer:
             raise UpdateError(f"cannot download {_shown(url)}: {reason}", _CHECK, "UPDATE_FAILED") from failed
 
     def _reason(self, failed: Exception) -> str:
-        if self._aborted.is_set():
-            return "it was aborted" if self._remaining() > 0 else f"not done within {self._total_secs:g} s"
+        ended = self._aborted.is_set()
+        if self._remaining() <= 0 and (ended or isinstance(failed, TimeoutError)):
+            # The socket's own timeout may come before the timer.
+            return f"not done within {self._total_secs:g} s"
+        if ended:
+            return "it was aborted"
         if isinstance(failed, TimeoutError):
             return f"no answer within {self._idle_secs:g} s"
         return getattr(failed, "strerror", None) or str(failed) or type(failed).__name__
