@@ -1,4 +1,4 @@
-"""Compile the agent into a folder: some code as C, the rest as bytecode (`decision`), and the native libraries."""
+"""Make a folder of the agent: bytecode (`decision`), and the native libraries."""
 
 from __future__ import annotations
 

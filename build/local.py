@@ -2,7 +2,6 @@
 
 Run by `scripts/build` with the project's own Python. Prints one JSON line: path, bytes, seconds, version, inputs.
 `dist/syntra-agent.json` holds the same line, so that a caller can see whether the file still belongs to the sources.
-A quick build has all code as bytecode: the same program otherwise, in a fraction of the time, for tests.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from build.launcher import launcher
 from build.nuitka_tree import nuitka
 
 DIST = ROOT / "dist"
-NAME, QUICK_NAME = "syntra-agent", "syntra-agent-quick"
+NAME = "syntra-agent"
 
 
 def inputs_digest(root: Path = ROOT) -> str:
@@ -56,17 +55,16 @@ def require_tools() -> None:
         )
 
 
-def compile_agent(name: str) -> dict[str, object]:
-    """Build `dist/NAME`, move the result into place atomically, write and return the receipt."""
+def compile_agent() -> dict[str, object]:
+    """Build the file, move the result into place atomically, write and return the receipt."""
     require_tools()
     started = time.monotonic()
     digest, version = inputs_digest(), facts.version_of()
-    env = {"SYNTRA_BUILD_QUICK": "1" if name == QUICK_NAME else ""}
-    log = DIST / f"{name}.log"
-    folder = compiler.compiled(sys.executable, DIST / "nuitka" / name, log, python_path=[nuitka(), ROOT], env=env)
+    log = DIST / f"{NAME}.log"
+    folder = compiler.compiled(sys.executable, DIST / "nuitka", log, python_path=[nuitka(), ROOT], env={})
     compiler.strip_libraries(folder)
     facts.write(folder, facts.collect("this machine", {}))
-    zstd, target = compiler.own_nuitka() / "build/inline_copy/zstd", DIST / name
+    zstd, target = compiler.own_nuitka() / "build/inline_copy/zstd", DIST / NAME
     pack.pack(launcher("local", ["gcc"], zstd), folder, version, target, level=pack.FAST)
     receipt: dict[str, object] = {
         "path": str(target.relative_to(ROOT)),
@@ -75,15 +73,15 @@ def compile_agent(name: str) -> dict[str, object]:
         "version": version,
         "inputs": digest,
     }
-    (DIST / f"{name}.json").write_text(json.dumps(receipt) + "\n")
+    (DIST / f"{NAME}.json").write_text(json.dumps(receipt) + "\n")
     return receipt
 
 
-def current_receipt(name: str) -> dict[str, object] | None:
-    """The receipt of `dist/NAME` when it was made from exactly these sources, else None."""
-    target = DIST / name
+def current_receipt() -> dict[str, object] | None:
+    """The receipt of the file when it was made from exactly these sources, else None."""
+    target = DIST / NAME
     try:
-        receipt: dict[str, object] = json.loads((DIST / f"{name}.json").read_text())
+        receipt: dict[str, object] = json.loads((DIST / f"{NAME}.json").read_text())
     except (OSError, ValueError):
         return None
     fits = (
@@ -95,15 +93,13 @@ def current_receipt(name: str) -> dict[str, object] | None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/build", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--force", action="store_true", help="build even when the file fits the sources")
-    parser.add_argument("--quick", action="store_true", help="for tests: all code as bytecode, dist/syntra-agent-quick")
     chosen = parser.parse_args(arguments)
-    name = QUICK_NAME if chosen.quick else NAME
     DIST.mkdir(exist_ok=True)
     try:
-        with (DIST / f".{name}.lock").open("w") as lock:
+        with (DIST / f".{NAME}.lock").open("w") as lock:
             # Two builds would write the same work folder; the second one waits and usually finds the work done.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            receipt = (None if chosen.force else current_receipt(name)) or compile_agent(name)
+            receipt = (None if chosen.force else current_receipt()) or compile_agent()
     except BuildError as error:
         sys.stderr.write(f"scripts/build: {error}\n")
         return error.status

@@ -89,16 +89,15 @@ def pager() -> Path:
     return cache.entry("pager", cache.digest(*files), make)
 
 
-def compiled(target: Target, *, quick: bool) -> Path:
-    """Nuitka's folder, with the builder's native libraries. With `quick`, all code is bytecode, which takes a
-    fraction of the time."""
+def compiled(target: Target) -> Path:
+    """Nuitka's folder, with the builder's native libraries."""
     interpreter, packages, described = python(BUILDER), site(BUILDER), settings(target)
     (module,) = described.glob("*.py")
-    tools, tree, name = compilers(target), nuitka(), f"{target.name}-quick" if quick else target.name
+    tools, tree = compilers(target), nuitka()
     parts = [packages, tree, described, pager()]
 
     def make(place: Path) -> None:
-        work = cache.root() / "work" / name
+        work = cache.root() / "work" / target.name
         work.mkdir(parents=True, exist_ok=True)
         with (work / ".lock").open("w") as lock:
             # One work folder per target: the compiler's cache knows files by their place.
@@ -110,21 +109,17 @@ def compiled(target: Target, *, quick: bool) -> Path:
                 "--static-libpython=yes",
                 f"--include-module={module.stem}",
                 python_path=[*parts, cache.ROOT],
-                env={
-                    "CC": str(tools / "clang"),
-                    "LDFLAGS": "-rdynamic",
-                    "SYNTRA_BUILD_QUICK": "1" if quick else "",
-                },
+                env={"CC": str(tools / "clang"), "LDFLAGS": "-rdynamic"},
             )
             shutil.copytree(folder, place / "program")
 
     key = cache.digest(sources_digest(), *map(str, (interpreter, tools, *parts)))
-    return cache.entry(f"compiled-{name}", key, make) / "program"
+    return cache.entry(f"compiled-{target.name}", key, make) / "program"
 
 
-def program(target: Target, *, quick: bool) -> Path:
+def program(target: Target) -> Path:
     """The complete folder."""
-    folder, theirs = compiled(target, quick=quick), site(target)
+    folder, theirs = compiled(target), site(target)
 
     def make(place: Path) -> None:
         whole = place / "program"
@@ -134,7 +129,7 @@ def program(target: Target, *, quick: bool) -> Path:
         compiler.strip_libraries(whole, target.strip)
 
     key = cache.digest(Path(__file__), *map(str, (folder, theirs)), *sorted(map(str, PINS["binary"].items())))
-    return cache.entry(f"program-{target.name}-quick" if quick else f"program-{target.name}", key, make) / "program"
+    return cache.entry(f"program-{target.name}", key, make) / "program"
 
 
 def replace_libraries(folder: Path, packages: Path) -> None:

@@ -45,7 +45,7 @@ def start_program(target: Target) -> Path:
 
 def one_file(target: Target, version: str, *, quick: bool) -> Path:
     """The one file for the target, in the cache."""
-    folder, starter = program(target, quick=quick), start_program(target)
+    folder, starter = program(target), start_program(target)
     level = pack.FAST if quick else pack.SMALL
     known = facts.collect(target.triple, native_libraries(target))
 
@@ -117,7 +117,7 @@ def arguments_of(words: list[str]) -> tuple[str | None, list[Target]]:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/build-release.sh", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="for tests, into dist/quick: all code as bytecode")
+    parser.add_argument("--fast", action="store_true", help="for tests, into dist/quick: compressed less")
     parser.add_argument("words", nargs="*", metavar="VERSION or TARGET")
     chosen = parser.parse_args(arguments)
     own = facts.version_of()

@@ -3,7 +3,7 @@
 # Build the artifacts of a release into dist/: an archive, its SHA-256 and its list of parts (CycloneDX) for each target.
 #   VERSION  has to be the version of the sources, which is the default
 #   TARGET   x86_64-gnu, x86_64-musl, aarch64-gnu, aarch64-musl, or a full name; without one, all of them
-#   --fast   for tests, into dist/quick: all code as bytecode, compressed less
+#   --fast   for tests, into dist/quick: compressed less, which takes a minute less
 # Needs a Debian system on x86_64. The first build takes most of an hour, a build of the same parts seconds.
 # Exit status 3 when a build tool is missing.
 set -euo pipefail

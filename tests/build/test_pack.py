@@ -61,23 +61,19 @@ def test_the_facts_name_the_commit_and_its_date() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "full", "quick"),
+    ("module", "wanted"),
     [
-        ("syntra.telemetry.processing.spans", None, "bytecode"),
-        ("syntra.agent.telemetry.senders", "bytecode", "bytecode"),
-        ("syntra.agent.app", "bytecode", "bytecode"),
-        ("syntra.cli.version", None, None),
-        ("syntra.utils.own_program", None, None),
-        ("syntra.controlplane.api", "bytecode", "bytecode"),
-        ("syntrax", "bytecode", "bytecode"),
-        ("google.protobuf", "bytecode", "bytecode"),
-        ("__main__", None, None),
-        ("multiprocessing-preLoad", None, None),
+        ("syntra.telemetry.processing.spans", "bytecode"),
+        ("syntra.agent.app", "bytecode"),
+        ("syntra.cli.version", None),
+        ("syntra.utils.own_program", None),
+        ("google.protobuf", "bytecode"),
+        ("__main__", None),
+        ("multiprocessing-preLoad", None),
     ],
 )
-def test_only_the_loops_over_telemetry_are_compiled(module: str, full: str | None, quick: str | None) -> None:
-    assert decision(module, quick=False) == full
-    assert decision(module, quick=True) == quick
+def test_everything_is_bytecode_but_what_asks_how_it_was_built(module: str, wanted: str | None) -> None:
+    assert decision(module) == wanted
 
 
 def test_every_module_that_asks_whether_it_is_compiled_always_is() -> None:

@@ -37,10 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def built_binary() -> Path:
-    """The file under test; else dist/syntra-agent-quick, built from these sources if it is not there yet."""
+    """The file under test; else dist/syntra-agent, built from these sources if it is not there yet."""
     if GIVEN:
         return Path(GIVEN).resolve()
-    return _build([str(ROOT / "scripts/build"), "--quick"], ROOT)
+    return _build([str(ROOT / "scripts/build")], ROOT)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def next_binary(built_binary: Path, tmp_path_factory: pytest.TempPathFactory) ->
     dist = caches / "next-dist"
     dist.mkdir(parents=True, exist_ok=True)
     mounts = f"mount --bind {other} {source} && mount --bind {dist} {ROOT / 'dist'}"
-    command = ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {ROOT / 'scripts/build'} --quick"]
+    command = ["unshare", "--mount", "sh", "-c", f"{mounts} && exec {ROOT / 'scripts/build'}"]
     return _build(command, ROOT, below=dist)
 
 
