@@ -31,7 +31,7 @@ from tests.engine import PORT
 TARGET_PSS_MB = 60.0
 CONTAINERS = (0, 20)
 START_SECS = 75.0
-"""Wait before measuring an agent, until the work of starting is done: memory is returned, and garbage collected once."""
+"""Wait before measuring an agent: by then, memory is returned and garbage was collected for the first time."""
 SETTLE_SECS = 3.0
 """Wait before measuring the engine alone."""
 OPERATION_SECS = 30.0

@@ -113,7 +113,10 @@ class AlertWatch:
             except AgentError as failed:
                 log.error("cannot check for alerts", extra={"reason": str(failed)})
             soon = self._ledger.secs_to_next()
-            await changes.wait(RECHECK_SECS if soon is None else min(soon + 0.01, RECHECK_SECS))
+            if soon is None or soon > RECHECK_SECS:
+                await changes.recheck(RECHECK_SECS)
+            else:
+                await changes.wait(soon + 0.01)
 
     def crash_loop(self, container_id: ContainerId) -> CrashLoop | None:
         """The crash loop that a container is in; None when it is in none."""

@@ -118,7 +118,7 @@ class HealthWatch:
                 log.debug("health targets are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot check the health targets", extra={"reason": str(failed)})
-            await changes.wait(RECHECK_SECS)
+            await changes.recheck(RECHECK_SECS)
 
     def _set_targets(self, targets: list[Target]) -> None:
         before = {target.key: self._scheduler.state(target.key) for target in targets}

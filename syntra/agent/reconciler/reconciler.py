@@ -94,19 +94,23 @@ class Reconciler:
         changes = self._changes.follow()
         async with asyncio.TaskGroup() as actions:
             while True:
-                await changes.wait(await self._reconcile(actions))
+                soon = await self._reconcile(actions)
+                if soon is None or soon > RECHECK_SECS:
+                    await changes.recheck(RECHECK_SECS)
+                else:
+                    await changes.wait(soon)
 
-    async def _reconcile(self, actions: asyncio.TaskGroup) -> float:
-        """Decide once and start the actions. Returns how long to wait for the next pass."""
+    async def _reconcile(self, actions: asyncio.TaskGroup) -> float | None:
+        """Decide once and start the actions. Returns when a restart is due, in seconds; None without one."""
         try:
             decided = await self._decide()
         except RuntimeFailure as later:
             # A failed list is not an empty list: decide nothing.
             log.info("self-healing is paused", extra={"reason": str(later)})
-            return RECHECK_SECS
+            return None
         except AgentError as failed:
             log.error("cannot read the desired state", extra={"reason": str(failed)})
-            return RECHECK_SECS
+            return None
         by_service: dict[ServiceId, list[Action]] = {}
         for action in decided:
             by_service.setdefault(action.service_id, []).append(action)
@@ -115,8 +119,8 @@ class Reconciler:
             actions.create_task(self._act_for(service_id, service_actions), name=f"reconcile {service_id}")
         next_at = self._restarts.next_at
         if next_at is None:
-            return RECHECK_SECS
-        return min(max(next_at - self._clock(), LEAST_PAUSE_SECS), RECHECK_SECS)
+            return None
+        return max(next_at - self._clock(), LEAST_PAUSE_SECS)
 
     async def _decide(self) -> list[Action]:
         overrides, paused = await self._journal.health_changes.all(), await self._journal.pauses.all()

@@ -86,7 +86,7 @@ class LogTargets:
 
     async def _pass_on(self) -> None:
         while True:
-            await self._changes.wait(RECHECK_SECS)
+            await self._changes.recheck(RECHECK_SECS)
             self._news.announce()
 
     async def _refresh(self) -> None:

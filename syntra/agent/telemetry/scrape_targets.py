@@ -48,7 +48,7 @@ class ScrapeTargets:
                 log.debug("targets of scrapes are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot list the targets of scrapes", extra={"reason": str(failed)})
-            await self._changes.wait(RECHECK_SECS)
+            await self._changes.recheck(RECHECK_SECS)
 
     async def _refresh(self) -> None:
         running = [one for one in await self._engine.observe() if one.is_running]

@@ -75,7 +75,7 @@ class Senders:
                 log.debug("senders of telemetry are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot list the senders of telemetry", extra={"reason": str(failed)})
-            await self._changes.wait(RECHECK_SECS)
+            await self._changes.recheck(RECHECK_SECS)
 
     async def _refresh(self) -> None:
         up = [one for one in await self._engine.observe() if one.is_up]

@@ -200,7 +200,10 @@ class TrafficSwitch:
                 log.info("routes are unchanged for now", extra={"reason": str(later)})
             except AgentError as failed:
                 log.error("cannot check the routes", extra={"reason": str(failed)})
-            await changes.wait(STAYING_UP_SECS if self._is_staying_up else RECONCILE_SECS)
+            if self._is_staying_up:
+                await changes.wait(STAYING_UP_SECS)
+            else:
+                await changes.recheck(RECONCILE_SECS)
 
     async def reconcile(self) -> None:
         """Drop replicas that no longer run, update changed addresses, publish ready replicas of idle services.
@@ -376,7 +379,7 @@ class TrafficSwitch:
     async def _check_files_and_networks(self) -> None:
         """Every RECONCILE_SECS, check for changes without events, such as an edited file or a new network."""
         now = asyncio.get_running_loop().time()
-        if now - self._checked_at < RECONCILE_SECS:
+        if now - self._checked_at < RECONCILE_SECS - 1:
             return
         self._checked_at = now
         await self._names.refresh(frozenset(service.spec.project_name for service in self._endpoints.values()))
