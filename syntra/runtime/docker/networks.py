@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import EngineClient
@@ -14,6 +15,10 @@ from syntra.runtime.docker.records import NetworkDetails
 
 _IN_USE = "network is being used"
 """Podman's words, which come with 500."""
+_INTERFACE_GONE = "no such network interface"
+"""Podman's words, with 500, when an interface disappears while it reads the list of all: nothing was created."""
+CREATE_TIMES = 4
+PAUSE_SECS = 0.2
 
 
 class Networks:
@@ -71,17 +76,27 @@ class Networks:
             if await self._client.product() is Product.PODMAN and driver == "bridge":
                 body["Options"] = podman_network_options(name)
             created = ""
-            try:
-                response = await self._client.request("POST", "/networks/create", body=body)
-                created = fields.text(response.json(), "Id")
-            except Conflict:
-                pass  # another client was faster; its network is used below
+            with suppress(Conflict):  # another client was faster; its network is used below
+                created = await self._created(body)
             found = await self._oldest(name)
             if found is None:
                 raise DockerError(f"cannot create network {name}: it was removed at the same time; try again")
             if created and found.id != created:
                 await self.remove(created)
             return found
+
+    async def _created(self, body: Mapping[str, object]) -> str:
+        """The id of a new network."""
+        for left in reversed(range(CREATE_TIMES)):
+            try:
+                response = await self._client.request("POST", "/networks/create", body=body)
+                return fields.text(response.json(), "Id")
+            except EngineError as exc:
+                # Networks and containers of others come and go all the time on a busy machine.
+                if not left or exc.status != 500 or _INTERFACE_GONE not in exc.message:
+                    raise
+            await asyncio.sleep(PAUSE_SECS)
+        raise AssertionError("cannot happen: the last attempt returns or raises")
 
     async def connect(self, network: str, container: str, *, aliases: Sequence[str] = ()) -> bool:
         """Attach a container, running or not, with DNS aliases. False when it is already attached."""

@@ -11,8 +11,8 @@ import pytest
 
 from syntra.runtime.docker.client import EngineClient
 from syntra.runtime.docker.endpoint import Endpoint
-from syntra.runtime.docker.errors import DockerError
-from syntra.runtime.docker.networks import Networks
+from syntra.runtime.docker.errors import DockerError, EngineError
+from syntra.runtime.docker.networks import CREATE_TIMES, Networks
 from tests.runtime.docker.fake_engine import Peer, answer, asked
 from tests.runtime.docker.scratch import container, fresh_name
 
@@ -117,3 +117,44 @@ async def test_a_network_that_vanishes_while_being_made_is_an_error(tmp_path: Pa
     async with asked(tmp_path, script) as (_, client):
         with pytest.raises(DockerError, match="removed at the same time"):
             await Networks(client).ensure("net", {})
+
+
+GONE = "route ip+net: no such network interface"
+
+
+@pytest.mark.parametrize(
+    ("refusals", "message", "works"),
+    [
+        (1, GONE, True),
+        (CREATE_TIMES - 1, GONE, True),
+        (CREATE_TIMES, GONE, False),
+        (1, "no space left on device", False),
+    ],
+)
+async def test_a_list_of_interfaces_that_changed_meanwhile_is_read_again(
+    tmp_path: Path, refusals: int, message: str, works: bool
+) -> None:
+    asked_for = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked_for
+        while True:
+            request = await peer.request()
+            if request.target.endswith("/networks/create"):
+                asked_for += 1
+                refused = asked_for <= refusals
+                await peer.send(answer(500, {"message": message}) if refused else answer(201, {"Id": "new"}))
+            elif request.method == "GET" and "/networks" in request.target:
+                made = [{"Id": "new", "Name": "net", "Created": "2026-11-30T00:00:00Z"}] if asked_for > refusals else []
+                await peer.send(answer(200, made))
+            else:
+                await peer.send(answer(200, {}))
+
+    async with asked(tmp_path, script) as (_, client):
+        if works:
+            assert (await Networks(client).ensure("net", {})).id == "new"
+            assert asked_for == refusals + 1
+        else:
+            with pytest.raises(EngineError, match=message.replace("+", ".")):
+                await Networks(client).ensure("net", {})
+            assert asked_for == (CREATE_TIMES if message == GONE else 1)
