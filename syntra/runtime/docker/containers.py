@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from syntra.model.ids import ContainerId
 from syntra.runtime.docker import fields, parsing
 from syntra.runtime.docker.client import DEADLINE_SECS, EngineClient
-from syntra.runtime.docker.errors import Conflict, EngineTimeout, NotFound, StreamBroken
+from syntra.runtime.docker.errors import Conflict, EngineError, EngineTimeout, NotFound, StreamBroken
 from syntra.runtime.docker.jsonlines import JsonStream
 from syntra.runtime.docker.paths import Query, label_filter, path
 from syntra.runtime.docker.product import Product, podman_create_body
@@ -33,6 +33,9 @@ STATS_SECS = 10.0
 """The engine itself takes up to two seconds for one stats sample."""
 _POLL_SECS = 0.05
 _POLL_MAX_SECS = 1.0
+_NOT_STOPPED = "could not be stopped"
+"""Podman's words, with 500, for a removal while the container ends by itself. Then it has ended, and can be removed."""
+REMOVE_TIMES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -148,16 +151,21 @@ class Containers:
         Conflict when it runs and `force` is not set. Waits for a removal that another client has begun, because the
         name stays taken until it ends; EngineTimeout when that takes longer than `deadline` seconds.
         """
-        try:
-            await self._client.request(
-                "DELETE", path("containers", container), query={"force": force, "v": volumes}, deadline=deadline
-            )
-        except NotFound:
-            return
-        except Conflict as exc:
-            if "already in progress" not in exc.message:
-                raise
-            await self._wait_gone(container, deadline)
+        for left in reversed(range(REMOVE_TIMES)):
+            try:
+                await self._client.request(
+                    "DELETE", path("containers", container), query={"force": force, "v": volumes}, deadline=deadline
+                )
+                return
+            except NotFound:
+                return
+            except EngineError as exc:
+                if isinstance(exc, Conflict) and "already in progress" in exc.message:
+                    await self._wait_gone(container, deadline)
+                    return
+                if not force or not left or _NOT_STOPPED not in exc.message:
+                    raise
+            await asyncio.sleep(_POLL_SECS)
 
     async def _wait_gone(self, container: str, deadline: float) -> None:
         pause = _POLL_SECS

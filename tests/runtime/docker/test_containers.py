@@ -14,9 +14,17 @@ from syntra.model.figures import cpu_percent
 from syntra.model.ids import ContainerId, DeploymentId, ServiceId
 from syntra.runtime.docker.cgroup import CgroupReader
 from syntra.runtime.docker.client import EngineClient
-from syntra.runtime.docker.containers import Containers
+from syntra.runtime.docker.containers import REMOVE_TIMES, Containers
 from syntra.runtime.docker.endpoint import Endpoint
-from syntra.runtime.docker.errors import BadParameter, Conflict, DockerError, EngineTimeout, NotFound, StreamBroken
+from syntra.runtime.docker.errors import (
+    BadParameter,
+    Conflict,
+    DockerError,
+    EngineError,
+    EngineTimeout,
+    NotFound,
+    StreamBroken,
+)
 from syntra.runtime.docker.readings import Readings
 from syntra.runtime.docker.stats import container_reading, is_empty
 from tests.narrow import present
@@ -177,6 +185,30 @@ async def test_a_removal_in_progress_is_waited_for(tmp_path: Path, gone_after: i
     async with asked(tmp_path, script) as (engine, client):
         await Containers(client).remove("x", force=True)
         assert len(engine.requests) == gone_after + 2
+
+
+@pytest.mark.parametrize(("force", "refusals", "works"), [(True, 1, True), (True, 99, False), (False, 1, False)])
+async def test_a_removal_while_a_container_ends_is_tried_again(
+    tmp_path: Path, force: bool, refusals: int, works: bool
+) -> None:
+    words = "cannot remove container x as it could not be stopped: sending SIGKILL: container state improper: stopped"
+    asked_for = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal asked_for
+        while True:
+            await peer.request()
+            asked_for += 1
+            await peer.send(answer(500, {"message": words}) if asked_for <= refusals else answer(204))
+
+    async with asked(tmp_path, script) as (_, client):
+        if works:
+            await Containers(client).remove("x", force=force)
+            assert asked_for == refusals + 1
+        else:
+            with pytest.raises(EngineError, match="could not be stopped"):
+                await Containers(client).remove("x", force=force)
+            assert asked_for == (REMOVE_TIMES if force else 1)
 
 
 async def test_a_removal_that_does_not_end_is_a_timeout(tmp_path: Path) -> None:
