@@ -57,7 +57,8 @@ def before_stop_secs(pod: Object) -> int:
         hook = mapping(container, "lifecycle", "preStop")
         command = value(hook, "exec", "command")
         if isinstance(command, list) and command[:1] == ["sleep"]:
-            longest = max(longest, int(command[1]))
+            # A pod may have containers that others added, with a command of another form.
+            longest = max(longest, sum(int(word) for word in command[1:2] if str(word).isdecimal()))
         elif mapping(hook, "sleep"):
             longest = max(longest, integer(hook, "sleep", "seconds"))
     return longest

@@ -114,6 +114,8 @@ class GrpcConnection(asyncio.Protocol):
             self._http2.send_headers(stream, headers)
             await self._send(stream, call, flags.to_bytes(1, "big") + len(body).to_bytes(4, "big") + body)
             return await call.reply
+        except ProtocolError as exc:
+            raise CallLost(f"the call cannot be sent: {exc}") from exc
         finally:
             del self._calls[stream]
             self._give_up(stream)
@@ -211,6 +213,8 @@ class GrpcConnection(asyncio.Protocol):
                 for stream, call in self._calls.items():
                     if stream > (event.last_stream_id or 0):
                         call.lose("the peer is going away", is_untouched=True)
+                if not self._calls:
+                    self.close()
             case RemoteSettingsChanged():
                 if not self._greeted.done():
                     self._greeted.set_result(None)
@@ -249,6 +253,7 @@ class GrpcConnection(asyncio.Protocol):
         """The connection is over for all calls."""
         if not self._greeted.done():
             self._greeted.set_exception(CallLost(reason))
+            self._greeted.exception()  # `open` may have given up: then it is no error that was not read
         for call in self._calls.values():
             call.lose(reason)
         self._is_going_away = True
@@ -270,7 +275,7 @@ class _Call:
         """The answer is complete."""
         if self.reply.done():
             return
-        status = of_answer(int(self.fields.get(b":status", b"0")), self.fields)
+        status = of_answer(self.fields)
         message = b""
         if status.code is Code.OK:
             message = _message(bytes(self.body), self.fields.get(b"grpc-encoding", b""))
@@ -281,6 +286,7 @@ class _Call:
         """There will be no answer."""
         if not self.reply.done():
             self.reply.set_exception(CallLost(reason, is_untouched=is_untouched))
+            self.reply.exception()  # the caller may have been cancelled: then it is no error that was not read
             self.wake.set()
 
 

@@ -39,14 +39,14 @@ class Code(IntEnum):
 
 
 _OF_HTTP = {
-    400: Code.INTERNAL,
-    401: Code.UNAUTHENTICATED,
-    403: Code.PERMISSION_DENIED,
-    404: Code.UNIMPLEMENTED,
-    429: Code.UNAVAILABLE,
-    502: Code.UNAVAILABLE,
-    503: Code.UNAVAILABLE,
-    504: Code.UNAVAILABLE,
+    "400": Code.INTERNAL,
+    "401": Code.UNAUTHENTICATED,
+    "403": Code.PERMISSION_DENIED,
+    "404": Code.UNIMPLEMENTED,
+    "429": Code.UNAVAILABLE,
+    "502": Code.UNAVAILABLE,
+    "503": Code.UNAVAILABLE,
+    "504": Code.UNAVAILABLE,
 }
 _OF_RESET = {
     ErrorCodes.REFUSED_STREAM: Code.UNAVAILABLE,
@@ -65,10 +65,11 @@ class Status:
     details: bytes = b""
 
 
-def of_answer(http_status: int, fields: Mapping[bytes, bytes]) -> Status:
-    """The status of a complete answer; `fields` are its headers and trailers together."""
+def of_answer(fields: Mapping[bytes, bytes]) -> Status:
+    """The status of a complete answer; `fields` are its headers and trailers together, `:status` included."""
     if b"grpc-status" not in fields:
-        if http_status == 200:
+        http_status = fields.get(b":status", b"").decode("latin-1")
+        if http_status == "200":
             return Status(code=Code.UNKNOWN, message="the answer has no gRPC status")
         return Status(code=_OF_HTTP.get(http_status, Code.UNKNOWN), message=f"HTTP {http_status}")
     number = fields[b"grpc-status"]

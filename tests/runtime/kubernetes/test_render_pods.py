@@ -322,3 +322,9 @@ def test_paths_of_the_node_and_file_systems_in_memory() -> None:
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "64"}},
     ]
     assert [entry["mountPath"] for entry in container(wanted)["volumeMounts"]] == ["/conf", "/run", "/tmp", "/dev/shm"]
+
+
+@pytest.mark.parametrize("command", [["sleep"], ["sleep", "2m"], ["sleep", None], ["sh", "-c", "sleep 9"], "sleep 9"])
+def test_a_wait_that_others_wrote_is_no_number(command: object) -> None:
+    containers = [{"lifecycle": {"preStop": {"exec": {"command": command}}}}]
+    assert before_stop_secs({"spec": {"containers": containers}}) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import os
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
@@ -233,7 +235,7 @@ async def test_an_answer_that_is_too_large_is_a_retry() -> None:
             if room:
                 peer.http2.send_data(stream, bytes(room))
                 peer.flush()
-        except Exception:  # noqa: BLE001 - the call was reset, which ends the flood
+        except ProtocolError:  # the call was reset, which ends the flood
             return
         asyncio.get_running_loop().call_later(0.0001, more, peer, stream)
 
@@ -283,3 +285,25 @@ async def test_a_peer_that_pings_is_answered() -> None:
         while len(peers[0].pongs) < 2:
             await asyncio.sleep(0.01)
         assert peers[0].pongs == [b"12345678"] * 2
+
+
+async def test_an_idle_connection_that_its_peer_leaves_is_closed() -> None:
+    async with http2_peers() as (url, peers), exporter(url) as destination:
+        assert (await destination.send(TRACES)).taken == 3
+        transport = peers[0].transport
+        assert transport is not None
+        peers[0].write(go_away(1))
+        async with asyncio.timeout(5):
+            while not transport.is_closing():
+                await asyncio.sleep(0.01)
+        assert (await destination.send(TRACES)).taken == 3
+    assert len(peers) == 2
+
+
+async def test_what_was_given_up_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with http2_peers(lambda peer, stream: None) as (url, peers), exporter(url, timeout_secs=0.1) as destination:
+        assert (await destination.send(TRACES)).retry is not None
+        peers[0].drop()
+        await asyncio.sleep(0.05)
+    gc.collect()
+    assert caplog.records == []

@@ -27,20 +27,25 @@ def test_the_codes_are_those_of_grpc() -> None:
     ],
 )
 def test_an_answer_that_is_no_grpc_has_the_status_of_its_http_status(http_status: int, code: Code) -> None:
-    assert of_answer(http_status, {}) == Status(code=code, message=f"HTTP {http_status}")
+    assert of_answer({b":status": str(http_status).encode()}) == Status(code=code, message=f"HTTP {http_status}")
+
+
+@pytest.mark.parametrize("http_status", [b"", b"abc", b"-1", b"\xff"])
+def test_a_status_of_http_that_is_none_is_unknown(http_status: bytes) -> None:
+    assert of_answer({b":status": http_status}).code is Code.UNKNOWN
 
 
 def test_an_answer_without_any_status_is_unknown() -> None:
-    assert of_answer(200, {}) == Status(code=Code.UNKNOWN, message="the answer has no gRPC status")
+    assert of_answer({b":status": b"200"}) == Status(code=Code.UNKNOWN, message="the answer has no gRPC status")
 
 
 @pytest.mark.parametrize("number", [b"17", b"-1", b"x", b"", b"007", b"\xb2"])
 def test_a_number_that_is_no_code_is_unknown(number: bytes) -> None:
-    assert of_answer(200, {b"grpc-status": number}).code is Code.UNKNOWN
+    assert of_answer({b":status": b"200", b"grpc-status": number}).code is Code.UNKNOWN
 
 
 def test_the_status_of_grpc_counts_more_than_that_of_http() -> None:
-    assert of_answer(503, {b"grpc-status": b"16"}).code is Code.UNAUTHENTICATED
+    assert of_answer({b":status": b"503", b"grpc-status": b"16"}).code is Code.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize(
@@ -48,12 +53,12 @@ def test_the_status_of_grpc_counts_more_than_that_of_http() -> None:
     [(b"a%20b%C3%A9", "a bé"), (b"100%", "100%"), (b"%zz", "%zz"), (b"%ff", "\ufffd"), (b"plain", "plain")],
 )
 def test_messages_are_percent_encoded_utf8(encoded: bytes, message: str) -> None:
-    assert of_answer(200, {b"grpc-status": b"13", b"grpc-message": encoded}).message == message
+    assert of_answer({b":status": b"200", b"grpc-status": b"13", b"grpc-message": encoded}).message == message
 
 
 @pytest.mark.parametrize(("encoded", "details"), [(b"AQ", b"\1"), (b"AQ==", b"\1"), (b"AQID", b"\1\2\3"), (b"A", b"")])
 def test_details_are_base64_with_or_without_padding(encoded: bytes, details: bytes) -> None:
-    assert of_answer(200, {b"grpc-status": b"8", b"grpc-status-details-bin": encoded}).details == details
+    assert of_answer({b":status": b"200", b"grpc-status": b"8", b"grpc-status-details-bin": encoded}).details == details
 
 
 @pytest.mark.parametrize(
